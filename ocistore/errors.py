@@ -1,0 +1,347 @@
+"""Every error that ocistore raises: one class per thing that can be wrong, with fields that say what was wrong.
+
+Each class has ``code``, the error code of the distribution specification (section "Error Codes") or, where that has none,
+the word registries use, and ``exit_code``, what the command line exits with. Codes are part of the public contract: they
+never change and are never used again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def _rebuild(cls: type[OCIStoreError], args: tuple[Any, ...], fields: dict[str, Any]) -> OCIStoreError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(fields)
+    return error
+
+
+class OCIStoreError(Exception):
+    """The root of everything ocistore raises."""
+
+    code: ClassVar[str] = "UNKNOWN"
+    exit_code: ClassVar[int] = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the fields when the error crosses a process boundary."""
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+# --- names and digests ------------------------------------------------------------------------------------------------
+
+
+class InvalidNameError(OCIStoreError):
+    """A repository name, a tag or a reference is outside the grammar of the distribution specification."""
+
+    code = "NAME_INVALID"
+    exit_code = 10
+
+    def __init__(self, name: object, *, kind: str, reason: str) -> None:
+        """``kind`` is what the name was meant to be: ``repository``, ``tag`` or ``reference``."""
+        self.name = name
+        self.kind = kind
+        self.reason = reason
+        super().__init__(f"{name!r:.300} is not a valid {kind}: {reason}")
+
+
+class InvalidDigestError(OCIStoreError):
+    """Not a digest, or not one of an algorithm this store can check."""
+
+    code = "DIGEST_INVALID"
+    exit_code = 12
+
+    def __init__(self, digest: object, *, reason: str) -> None:
+        self.digest = digest
+        self.reason = reason
+        super().__init__(f"{digest!r:.200} is not a digest this store accepts: {reason}")
+
+
+class DigestMismatchError(OCIStoreError):
+    """The bytes are not those of the digest that came with them."""
+
+    code = "DIGEST_INVALID"
+    exit_code = 13
+
+    def __init__(self, *, expected: str, actual: str, subject: str = "content") -> None:
+        self.expected = expected
+        self.actual = actual
+        super().__init__(f"{subject} has digest {actual}, not {expected}")
+
+
+class SizeMismatchError(OCIStoreError):
+    """The number of bytes is not the one declared. ``actual`` is a lower bound where reading stopped early."""
+
+    code = "SIZE_INVALID"
+    exit_code = 14
+
+    def __init__(self, *, expected: int, actual: int, subject: str = "content") -> None:
+        self.expected = expected
+        self.actual = actual
+        super().__init__(f"{subject} has {actual} bytes, not {expected}")
+
+
+# --- what is not there ------------------------------------------------------------------------------------------------
+
+
+class RepositoryNotFoundError(OCIStoreError):
+    """No repository of that name: one exists from its first blob, upload or manifest until it is deleted."""
+
+    code = "NAME_UNKNOWN"
+    exit_code = 11
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is no repository {name!r} in this store")
+
+
+class BlobNotFoundError(OCIStoreError):
+    """The repository does not hold that blob, whatever other repositories hold."""
+
+    code = "BLOB_UNKNOWN"
+    exit_code = 15
+
+    def __init__(self, digest: str, *, repository: str) -> None:
+        self.digest = digest
+        self.repository = repository
+        super().__init__(f"repository {repository!r} holds no blob {digest}")
+
+
+class ManifestNotFoundError(OCIStoreError):
+    """The repository has no manifest under that tag or digest."""
+
+    code = "MANIFEST_UNKNOWN"
+    exit_code = 16
+
+    def __init__(self, reference: str, *, repository: str) -> None:
+        self.reference = reference
+        self.repository = repository
+        super().__init__(f"repository {repository!r} has no manifest {reference!r}")
+
+
+class UploadNotFoundError(OCIStoreError):
+    """The repository has no open upload session of that id."""
+
+    code = "BLOB_UPLOAD_UNKNOWN"
+    exit_code = 17
+
+    def __init__(self, upload: str, *, repository: str) -> None:
+        self.upload = upload
+        self.repository = repository
+        super().__init__(f"repository {repository!r} has no open upload {upload!r:.100}")
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+class ManifestInvalidError(OCIStoreError):
+    """The bytes are not a manifest this store accepts. ``path`` says where in the document, as ``layers[2].size``."""
+
+    code = "MANIFEST_INVALID"
+    exit_code = 18
+
+    def __init__(self, reason: str, *, path: str = "") -> None:
+        self.reason = reason
+        self.path = path
+        super().__init__(f"invalid manifest: {path + ': ' if path else ''}{reason}")
+
+
+class ManifestBlobUnknownError(OCIStoreError):
+    """A manifest refers to content that its repository does not hold. ``missing`` lists every such digest, in order."""
+
+    code = "MANIFEST_BLOB_UNKNOWN"
+    exit_code = 19
+
+    def __init__(self, missing: Sequence[str], *, repository: str) -> None:
+        self.missing = tuple(missing)
+        self.repository = repository
+        super().__init__(f"repository {repository!r} lacks {len(self.missing)} of the manifest's blobs: "
+                         + ", ".join(self.missing[:20]) + (" ..." if len(self.missing) > 20 else ""))
+
+
+class UploadRangeError(OCIStoreError):
+    """A chunk does not start where the upload stands. ``offset`` is where it stands, in bytes."""
+
+    code = "BLOB_UPLOAD_INVALID"
+    exit_code = 20
+
+    def __init__(self, *, offset: int, given: int) -> None:
+        self.offset = offset
+        self.given = given
+        super().__init__(f"the upload stands at offset {offset}, the chunk starts at {given}")
+
+
+class ReferencedError(OCIStoreError):
+    """Refused: manifests of the same repository refer to it. ``referrers`` lists their digests."""
+
+    code = "DENIED"
+    exit_code = 21
+
+    def __init__(self, digest: str, *, repository: str, referrers: Sequence[str]) -> None:
+        self.digest = digest
+        self.repository = repository
+        self.referrers = tuple(referrers)
+        super().__init__(f"{digest} is in use in repository {repository!r} by: " + ", ".join(self.referrers[:20])
+                         + (" ..." if len(self.referrers) > 20 else ""))
+
+
+class TagConflictError(OCIStoreError):
+    """Compare and swap lost. ``expected`` and ``actual`` are digests, or None for "no such tag"."""
+
+    code = "DENIED"
+    exit_code = 22
+
+    def __init__(self, name: str, *, repository: str, expected: str | None, actual: str | None) -> None:
+        self.name = name
+        self.repository = repository
+        self.expected = expected
+        self.actual = actual
+        super().__init__(f"tag {name!r} of repository {repository!r} is {_or_absent(actual)}, expected {_or_absent(expected)}")
+
+
+def _or_absent(digest: str | None) -> str:
+    return "absent" if digest is None else f"at {digest}"
+
+
+class LayoutInvalidError(OCIStoreError):
+    """Not an OCI layout this store reads, or one with damage. ``problems`` lists everything that is wrong with it."""
+
+    code = "MANIFEST_INVALID"
+    exit_code = 23
+
+    def __init__(self, layout: Path, *, problems: Sequence[str]) -> None:
+        self.layout = layout
+        self.problems = tuple(problems)
+        super().__init__(f"{layout} cannot be imported: " + "; ".join(self.problems[:20])
+                         + (f"; and {len(self.problems) - 20} more" if len(self.problems) > 20 else ""))
+
+
+class ArtifactInvalidError(OCIStoreError):
+    """Files that cannot be packed as an artifact, or an artifact whose files cannot be written under their titles."""
+
+    code = "UNSUPPORTED"
+    exit_code = 24
+
+    def __init__(self, name: str, *, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(f"{name!r:.300}: {reason}")
+
+
+# --- the store itself -------------------------------------------------------------------------------------------------
+
+
+class StoreBusyError(OCIStoreError):
+    """Somebody else held what this needed for longer than ``waited`` seconds. Nothing was changed; trying again is safe."""
+
+    code = "UNAVAILABLE"
+    exit_code = 30
+
+    def __init__(self, what: str, *, waited: float) -> None:
+        self.what = what
+        self.waited = waited
+        super().__init__(f"{what} is in use by another writer (waited {waited:.1f} s)")
+
+
+class ReadOnlyStoreError(OCIStoreError):
+    """The store was opened read-only, or lies where this process may not write."""
+
+    code = "UNSUPPORTED"
+    exit_code = 31
+
+    def __init__(self, root: Path, *, reason: str = "it was opened read-only") -> None:
+        self.root = root
+        self.reason = reason
+        super().__init__(f"the store {root} cannot be changed: {reason}")
+
+
+class StoreNotFoundError(OCIStoreError):
+    """There is no store at that path, and none may be made there."""
+
+    code = "UNAVAILABLE"
+    exit_code = 32
+
+    def __init__(self, root: Path, *, reason: str) -> None:
+        self.root = root
+        self.reason = reason
+        super().__init__(f"{root} is not a store: {reason}")
+
+
+class SchemaTooOldError(OCIStoreError):
+    """The catalog needs an upgrade that this way of opening does not do (read-only)."""
+
+    code = "UNSUPPORTED"
+    exit_code = 33
+
+    def __init__(self, root: Path, *, found: str, needed: str) -> None:
+        self.root = root
+        self.found = found
+        self.needed = needed
+        super().__init__(f"the store {root} has schema {found}, older than {needed}: open it for writing once, "
+                         "or run: ocistore db upgrade")
+
+
+class SchemaTooNewError(OCIStoreError):
+    """The catalog was written by a newer ocistore than this one."""
+
+    code = "UNSUPPORTED"
+    exit_code = 34
+
+    def __init__(self, root: Path, *, found: str, known: str) -> None:
+        self.root = root
+        self.found = found
+        self.known = known
+        super().__init__(f"the store {root} has schema {found}, newer than {known} which this ocistore knows: "
+                         "install a newer ocistore")
+
+
+class CorruptError(OCIStoreError):
+    """What the store holds is damaged. It is never served as good; pushing the same content again heals a blob."""
+
+    code = "UNAVAILABLE"
+    exit_code = 35
+
+    def __init__(self, what: str, *, reason: str) -> None:
+        self.what = what
+        self.reason = reason
+        super().__init__(f"{what} is damaged: {reason}")
+
+
+class StoreFullError(OCIStoreError):
+    """The disk, or a quota on it, is full. Nothing was changed."""
+
+    code = "UNAVAILABLE"
+    exit_code = 36
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"no space left on the device that holds {path}")
+
+
+class StorageError(OCIStoreError):
+    """The operating system refused an operation on a file of the store; ``errno`` and ``__cause__`` say which and why."""
+
+    code = "UNAVAILABLE"
+    exit_code = 37
+
+    def __init__(self, path: str, *, errno: int | None, reason: str) -> None:
+        self.path = path
+        self.errno = errno
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+class UnsupportedFilesystemError(OCIStoreError):
+    """A filesystem on which the store's promises cannot be kept: a network filesystem, or one without hard links."""
+
+    code = "UNSUPPORTED"
+    exit_code = 38
+
+    def __init__(self, root: Path, *, filesystem: str, reason: str) -> None:
+        self.root = root
+        self.filesystem = filesystem
+        self.reason = reason
+        super().__init__(f"{root} lies on {filesystem}: {reason}")
