@@ -1,0 +1,1 @@
+"""The values of the OCI specifications: digests, references, descriptors, manifests. Pure: nothing here does I/O."""

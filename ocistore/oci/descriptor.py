@@ -1,0 +1,208 @@
+"""Descriptors: what a manifest says about each piece of content it refers to."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from ocistore.errors import InvalidDigestError, ManifestInvalidError
+from ocistore.oci.digest import Digest
+from ocistore.oci.mediatypes import media_type
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAXIMUM_SIZE: Final = 2**63 - 1
+"""Bytes. The image specification declares ``size`` an int64."""
+
+_DESCRIPTOR_KEYS: Final = frozenset(
+    {"mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"}
+)
+_PLATFORM_KEYS: Final = frozenset({"architecture", "os", "os.version", "os.features", "variant"})
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What an image runs on (image specification, image index, ``platform``)."""
+
+    architecture: str
+    os: str
+    os_version: str = ""
+    os_features: tuple[str, ...] = ()
+    variant: str = ""
+
+    def __str__(self) -> str:
+        """As people write it: ``linux/arm64/v8``."""
+        return f"{self.os}/{self.architecture}" + (f"/{self.variant}" if self.variant else "")
+
+    @classmethod
+    def from_json(cls, value: object, *, path: str) -> Platform:
+        """Read it from parsed JSON; ``path`` is where it stood.
+
+        Raises:
+            ManifestInvalidError: a property is missing or has the wrong type.
+        """
+        members = json_object(value, _PLATFORM_KEYS, path=path)
+        if "architecture" not in members or "os" not in members:
+            raise ManifestInvalidError("a platform needs architecture and os", path=path)
+        return cls(
+            architecture=_text(members["architecture"], path=f"{path}.architecture"),
+            os=_text(members["os"], path=f"{path}.os"),
+            os_version=_text(_or(members.get("os.version"), ""), path=f"{path}.os.version"),
+            os_features=_texts(members.get("os.features"), path=f"{path}.os.features"),
+            variant=_text(_or(members.get("variant"), ""), path=f"{path}.variant"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As the specification spells it, without what is empty."""
+        document: dict[str, Any] = {"architecture": self.architecture, "os": self.os}
+        if self.os_version:
+            document["os.version"] = self.os_version
+        if self.os_features:
+            document["os.features"] = list(self.os_features)
+        if self.variant:
+            document["variant"] = self.variant
+        return document
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """Type, digest and size of a piece of content (image specification, "Content Descriptors"). ``size`` is in bytes.
+
+    ``annotations`` counts for equality but not for the hash; nobody may change it.
+    """
+
+    media_type: str
+    digest: Digest
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    platform: Platform | None = None
+    artifact_type: str | None = None
+    urls: tuple[str, ...] = ()
+    data: bytes | None = None
+
+    @classmethod
+    def from_json(cls, value: object, *, path: str) -> Descriptor:
+        """Read it from parsed JSON; ``path`` is where it stood, as ``layers[2]``.
+
+        An optional property that is null counts as absent, as it does for the clients written in Go. Unknown properties
+        are ignored, as the specification asks.
+
+        Raises:
+            ManifestInvalidError: something is missing or wrong; its path names the property.
+        """
+        members = json_object(value, _DESCRIPTOR_KEYS, path=path)
+        try:
+            kind, text, size = members["mediaType"], members["digest"], members["size"]
+        except KeyError as error:
+            raise ManifestInvalidError(f"a descriptor needs {error.args[0]}", path=path) from None
+        # Not isinstance: True is an int, and no size.
+        if type(size) is not int or not 0 <= size <= MAXIMUM_SIZE:
+            raise ManifestInvalidError(f"{size!r:.100} is not a size: a whole number from 0 to {MAXIMUM_SIZE}",
+                                       path=f"{path}.size")
+        try:
+            digest = Digest.parse(text)
+        except InvalidDigestError as error:
+            raise ManifestInvalidError(str(error), path=f"{path}.digest") from error
+        kind = media_type(kind, path=f"{path}.mediaType")
+        if len(members) == 3:  # as most are, and reading the rest costs as much again
+            return cls(kind, digest, size)
+        data = members.get("data")
+        artifact_type = members.get("artifactType")
+        platform = members.get("platform")
+        return cls(
+            kind,
+            digest,
+            size,
+            json_annotations(members.get("annotations"), path=f"{path}.annotations"),
+            None if platform is None else Platform.from_json(platform, path=f"{path}.platform"),
+            None if artifact_type is None else media_type(artifact_type, path=f"{path}.artifactType"),
+            _texts(members.get("urls"), path=f"{path}.urls"),
+            None if data is None else _embedded(data, digest, size, path=f"{path}.data"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As the specification spells it, always in the same order, without what is empty."""
+        document: dict[str, Any] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
+        if self.urls:
+            document["urls"] = list(self.urls)
+        if self.annotations:
+            document["annotations"] = dict(self.annotations)
+        if self.data is not None:
+            document["data"] = base64.b64encode(self.data).decode("ascii")
+        if self.artifact_type is not None:
+            document["artifactType"] = self.artifact_type
+        if self.platform is not None:
+            document["platform"] = self.platform.to_json()
+        return document
+
+
+def json_object(value: object, known: frozenset[str], *, path: str) -> dict[str, Any]:
+    """``value`` where it is an object without keys that look like one of ``known`` and are not.
+
+    Clients written in Go read ``Digest`` and ``DIGEST`` as ``digest``: with such a key they would see another document
+    than the one that was checked here.
+
+    Raises:
+        ManifestInvalidError: it is not.
+    """
+    if not isinstance(value, dict):
+        raise ManifestInvalidError(f"{value!r:.100} is not an object", path=path)
+    if not value.keys() <= known:
+        folded = {key.casefold() for key in known}
+        for key in value.keys() - known:
+            if key.casefold() in folded:
+                raise ManifestInvalidError(f"{key!r:.100} differs only in case from a known key", path=path)
+    return value
+
+
+def json_annotations(value: object, *, path: str) -> dict[str, str]:
+    """``value`` where it is a map of text to text; empty where it is None (image specification, "Annotations").
+
+    Raises:
+        ManifestInvalidError: it is not.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ManifestInvalidError(f"{value!r:.100} is not an object", path=path)
+    for key, text in value.items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise ManifestInvalidError(f"the value of {key!r:.100} is not text", path=path)
+    return value
+
+
+def _text(value: object, *, path: str) -> str:
+    if not isinstance(value, str):
+        raise ManifestInvalidError(f"{value!r:.100} is not text", path=path)
+    return value
+
+
+def _texts(value: object, *, path: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise ManifestInvalidError(f"{value!r:.100} is not a list", path=path)
+    return tuple(_text(item, path=f"{path}[{position}]") for position, item in enumerate(value))
+
+
+def _or(value: object, default: str) -> object:
+    return default if value is None else value
+
+
+def _embedded(value: object, digest: Digest, size: int, *, path: str) -> bytes:
+    """The bytes that stand in the descriptor itself, checked against it (image specification, "Embedded Content")."""
+    text = _text(value, path=path)
+    try:
+        content = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ManifestInvalidError("it is not base64", path=path) from error
+    # Decoders skip stray bits and padding, each in its own way: only the one canonical spelling means the same to all.
+    if base64.b64encode(content).decode("ascii") != text:
+        raise ManifestInvalidError("it is not base64 in its canonical form", path=path)
+    if len(content) != size:
+        raise ManifestInvalidError(f"it has {len(content)} bytes, the descriptor says {size}", path=path)
+    if (actual := Digest.of(content, digest.algorithm)) != digest:
+        raise ManifestInvalidError(f"it has digest {actual}, the descriptor says {digest}", path=path)
+    return content

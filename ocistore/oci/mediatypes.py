@@ -1,0 +1,66 @@
+"""Media types: those that this store must tell apart, and the grammar of all others."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from ocistore.errors import ManifestInvalidError
+
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+OCI_EMPTY: Final = "application/vnd.oci.empty.v1+json"
+OCI_LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
+OCI_LAYER_GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
+OCI_LAYER_ZSTD: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
+OCI_NONDISTRIBUTABLE_LAYER: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+OCI_NONDISTRIBUTABLE_LAYER_GZIP: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+OCI_NONDISTRIBUTABLE_LAYER_ZSTD: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
+
+DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG: Final = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER: Final = "application/vnd.docker.image.rootfs.diff.tar"
+DOCKER_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
+DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+_MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+_INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
+_NONDISTRIBUTABLE: Final = frozenset({
+    DOCKER_FOREIGN_LAYER,
+    OCI_NONDISTRIBUTABLE_LAYER,
+    OCI_NONDISTRIBUTABLE_LAYER_GZIP,
+    OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
+})
+# RFC 6838, section 4.2: both names start with a letter or digit and have at most 127 characters; no parameters.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_GRAMMAR = re.compile(rf"{_NAME}/{_NAME}", re.ASCII)
+
+
+def is_manifest_type(media_type: str) -> bool:
+    """Whether it is the type of a manifest of one image or artifact: config and layers."""
+    return media_type in _MANIFESTS
+
+
+def is_index_type(media_type: str) -> bool:
+    """Whether it is the type of a manifest of manifests: an OCI image index or a Docker manifest list."""
+    return media_type in _INDEXES
+
+
+def is_nondistributable(media_type: str) -> bool:
+    """Whether layers of that type may be left where their ``urls`` say, instead of being pushed."""
+    return media_type in _NONDISTRIBUTABLE
+
+
+def media_type(text: object, *, path: str = "mediaType") -> str:
+    """``text`` where it is a media type by RFC 6838, section 4.2, which the image specification asks of descriptors.
+
+    Raises:
+        ManifestInvalidError: it is not; it carries ``path``, the place where it stood.
+    """
+    if not isinstance(text, str) or (match := _GRAMMAR.fullmatch(text)) is None:
+        raise ManifestInvalidError(f"{text!r:.100} is not a media type, such as application/json", path=path)
+    return match.group()

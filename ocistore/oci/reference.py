@@ -1,0 +1,99 @@
+"""Names: repositories, tags, and the references that people type."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from ocistore.errors import InvalidNameError
+from ocistore.oci.digest import Digest
+
+MAXIMUM_REPOSITORY_LENGTH: Final = 255
+"""Characters. The distribution specification, "Pulling manifests", names it as the limit of many clients."""
+MAXIMUM_TAG_LENGTH: Final = 128
+"""Characters, by the grammar of the distribution specification."""
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]*", re.ASCII)
+
+
+def repository_name(text: str) -> str:
+    """``text`` where it is the name of a repository (distribution specification, "Pulling manifests").
+
+    Raises:
+        InvalidNameError: it is not; ``kind`` is ``repository``.
+    """
+    if not isinstance(text, str):
+        raise InvalidNameError(text, kind="repository", reason="it is not text")
+    if len(text) > MAXIMUM_REPOSITORY_LENGTH:
+        raise InvalidNameError(text, kind="repository", reason=f"it has {len(text)} characters, "
+                               f"at most {MAXIMUM_REPOSITORY_LENGTH} are allowed")
+    match = _REPOSITORY.fullmatch(text)
+    if match is None:
+        raise InvalidNameError(text, kind="repository", reason="it must be lower-case letters and digits, joined by "
+                               "one of . _ __ or by dashes, in parts that are joined by /")
+    return match.group()
+
+
+def tag_name(text: str) -> str:
+    """``text`` where it is a tag (distribution specification, "Pulling manifests").
+
+    Raises:
+        InvalidNameError: it is not; ``kind`` is ``tag``.
+    """
+    if not isinstance(text, str):
+        raise InvalidNameError(text, kind="tag", reason="it is not text")
+    if len(text) > MAXIMUM_TAG_LENGTH:
+        raise InvalidNameError(text, kind="tag", reason=f"it has {len(text)} characters, "
+                               f"at most {MAXIMUM_TAG_LENGTH} are allowed")
+    match = _TAG.fullmatch(text)
+    if match is None:
+        raise InvalidNameError(text, kind="tag", reason="it must be letters, digits, and . _ - where not first")
+    return match.group()
+
+
+def is_digest(text: str) -> bool:
+    """Whether "a tag or a digest" is meant as a digest, which still has to be parsed: no tag contains a colon."""
+    return isinstance(text, str) and ":" in text
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a person types: a repository and, in it, a tag, a digest, both or neither.
+
+    Raises:
+        InvalidNameError: the repository or the tag is outside the grammar.
+        InvalidDigestError: the digest is none that this process can check.
+    """
+
+    repository: str
+    tag: str | None = None
+    digest: Digest | None = None
+
+    def __post_init__(self) -> None:
+        repository_name(self.repository)
+        if self.tag is not None:
+            tag_name(self.tag)
+        if self.digest is not None:
+            object.__setattr__(self, "digest", Digest.parse(self.digest))
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read ``REPO[:TAG][@DIGEST]``.
+
+        There is no registry in it: ``localhost:5000/app`` is refused, because ``5000/app`` is no tag.
+
+        Raises:
+            InvalidNameError, InvalidDigestError: the part of it that is wrong, and why.
+        """
+        if not isinstance(text, str):
+            raise InvalidNameError(text, kind="reference", reason="it is not text")
+        name, at, digest = text.partition("@")
+        repository, colon, tag = name.partition(":")
+        return cls(repository, tag if colon else None, Digest.parse(digest) if at else None)
+
+    def __str__(self) -> str:
+        tag = "" if self.tag is None else f":{self.tag}"
+        return f"{self.repository}{tag}" + ("" if self.digest is None else f"@{self.digest}")
