@@ -1,0 +1,395 @@
+"""The pool that keeps blobs as files of one filesystem, each content once, published by hard links.
+
+What is staged lies at ``uploads/<name>`` and stays there until it is discarded; publishing gives the same file a second name,
+``blobs/<alg>/<hex>``. So publishing again, after a collection took that name, costs one link: no copy is made, and no open
+file is needed to keep the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+import threading
+from typing import TYPE_CHECKING, Final
+
+from ocistore.blobs.directories import Directories
+from ocistore.blobs.durability import sync_files, sync_filesystem, syncfs_reports_errors
+from ocistore.blobs.ingest import ingest
+from ocistore.blobs.oserrors import Translating, translated
+from ocistore.blobs.paths import checked_upload_name
+from ocistore.blobs.reader import READ_FLAGS, BlobReader
+from ocistore.blobs.session import UploadFile
+from ocistore.blobs.sources import opened
+from ocistore.blobs.staged import StagedFile
+from ocistore.errors import CorruptError, DigestMismatchError, ReadOnlyStoreError
+from ocistore.oci.digest import Digest, hasher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from ocistore.blobs.paths import StorePaths
+    from ocistore.blobs.pool import Source, StagedBlob
+    from ocistore.blobs.session import HashState
+
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PUBLISHED_MODE: Final = 0o444
+_UPLOAD_MODE: Final = 0o600
+
+_KEPT_OPEN: Final = 64
+"""How many staged files stay open until they are synced. A file that is closed and opened again can lose the error of a
+failed write-back together with its inode; more of them than this are synced with the whole filesystem, which cannot."""
+
+_FILES_SYNCED_ONE_BY_ONE: Final = 16
+
+
+class FilesystemPool:
+    """A pool of files under ``blobs/``, as :class:`ocistore.blobs.pool.Pool` promises, and the files of upload sessions.
+
+    Safe for any number of threads and processes. It holds descriptors of its directories until it is closed.
+    """
+
+    def __init__(self, paths: StorePaths, *, read_only: bool = False) -> None:
+        """Touches nothing: the directories are opened when they are needed, and made by :meth:`create`."""
+        self._paths = paths
+        self._read_only = read_only
+        self._directories = Directories(paths)
+        self._kept: set[int] = set()
+        self._syncing = threading.Lock()
+        self._syncs_failed = 0
+
+    def create(self) -> None:
+        """Make the directories of a store and make them durable; harmless where they exist.
+
+        Raises:
+            UnsupportedFilesystemError: the filesystem has no hard links.
+            CorruptError: something that is not a directory lies in the place of one.
+            StoreFullError, ReadOnlyStoreError, StorageError: a directory could not be made.
+        """
+        self._refuse_if_read_only()
+        self._directories.create()
+
+    def close(self) -> None:
+        """Close every descriptor the pool holds. What was staged and not published stays aside and is swept by age."""
+        while self._kept:
+            os.close(self._kept.pop())
+        self._directories.close()
+
+    # --- in -----------------------------------------------------------------------------------------------------------
+
+    def stage(
+        self,
+        source: Source,
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        algorithm: str = "sha256",
+    ) -> StagedFile:
+        """Write the bytes of ``source`` aside, hashing them as they stream (P0); see :meth:`Pool.stage`.
+
+        What reading ``source`` raises is raised unchanged. Whatever is raised, nothing is left behind.
+
+        Raises:
+            DigestMismatchError, SizeMismatchError: the bytes are not those that were announced.
+            InvalidDigestError: ``algorithm`` is not one this process can compute.
+            TypeError: ``source`` is nothing a blob can be read from, or gave something other than bytes.
+            StoreFullError, ReadOnlyStoreError, StorageError: they could not be written.
+        """
+        self._refuse_if_read_only()
+        if digest is not None:
+            algorithm = digest.algorithm
+        state = hasher(algorithm)
+        with opened(source) as fill:
+            name, descriptor = self._new_file(_PUBLISHED_MODE)
+            path = str(self._paths.uploads / name)
+            try:
+                total = ingest(fill, self._writer(descriptor, path), descriptor, state, size=size)
+                found = Digest.of_hasher(state, algorithm)
+                if digest is not None and found != digest:
+                    raise DigestMismatchError(expected=digest, actual=found)
+                with Translating(path, root=self._paths.root):
+                    status = os.fstat(descriptor)
+                    if stat.S_IMODE(status.st_mode) != _PUBLISHED_MODE:  # the umask took bits away
+                        os.fchmod(descriptor, _PUBLISHED_MODE)
+            except BaseException:
+                os.close(descriptor)
+                self._unlink_quietly(name)
+                raise
+        staged = StagedFile(found, total, name, status.st_dev, status.st_ino, syncs_failed=self._syncs_failed)
+        if len(self._kept) < _KEPT_OPEN:
+            self._kept.add(descriptor)
+            staged.descriptor = descriptor
+        else:
+            os.close(descriptor)
+        return staged
+
+    def publish(self, staged: Sequence[StagedBlob]) -> None:
+        """Make the data durable, link it to its name, make the name durable (P1); see :meth:`Pool.publish`.
+
+        Raises:
+            CorruptError: a directory lies where a blob belongs, or ``blobs/<alg>`` is not a directory.
+            StoreFullError, ReadOnlyStoreError, StorageError: it could not be done. Where it was the sync, the bytes
+                are given up at once: they cannot be trusted, so they must be staged again.
+        """
+        self._refuse_if_read_only()
+        files = {_own(blob).digest: _own(blob) for blob in staged}
+        self._make_durable([file for file in files.values() if not file.durable])
+        touched: dict[str, int] = {}
+        for file in files.values():
+            directory = touched.get(file.digest.algorithm)
+            with Translating(str(self._paths.blob(file.digest)), root=self._paths.root):
+                if directory is None:
+                    directory = self._directories.algorithm_for_writing(file.digest.algorithm)
+                    touched[file.digest.algorithm] = directory
+                self._link(file, directory)
+        for algorithm, directory in touched.items():
+            with Translating(str(self._paths.algorithm(algorithm)), root=self._paths.root):
+                os.fsync(directory)
+
+    def holds(self, blob: StagedBlob) -> bool:
+        """Whether a plain file of its size stands, durably, under the name of ``blob`` (P2): one stat, where nothing raced."""
+        file = _own(blob)
+        path = self._paths.blob(file.digest)
+        with Translating(str(path), root=self._paths.root):
+            try:
+                directory = self._directories.algorithm(file.digest.algorithm)
+                status = os.stat(path.name, dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
+                return False
+            if status.st_ino != file.inode or status.st_dev != file.device:
+                os.fsync(directory)  # another publisher's file, whose name may not be durable yet
+            return True
+
+    def discard(self, staged: Iterable[StagedBlob]) -> None:
+        """Take away the anchors of what was staged. Published bytes stay. Calling it again does nothing.
+
+        Raises nothing where a file cannot be removed: the transaction it follows is over, and the sweep by age gets it.
+        """
+        for blob in staged:
+            file = _own(blob)
+            self._close_kept(file)
+            self._unlink_quietly(file.name)
+
+    # --- out ----------------------------------------------------------------------------------------------------------
+
+    def size(self, digest: Digest) -> int | None:
+        """The number of bytes under that digest; None where there is no plain file.
+
+        Raises:
+            CorruptError: ``blobs/<alg>`` is not a directory.
+            StorageError: the file system refused to say.
+        """
+        with Translating(str(self._paths.blob(digest)), root=self._paths.root):
+            try:
+                directory = self._directories.algorithm(digest.algorithm)
+                status = os.stat(digest.encoded, dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def open(self, digest: Digest) -> BlobReader:
+        """The bytes under that digest, for reading. They are not hashed again.
+
+        Raises:
+            FileNotFoundError: there are none.
+            CorruptError: what lies there is not a plain file.
+            StorageError: it could not be opened.
+        """
+        return BlobReader(self._open_blob(digest), name=str(self._paths.blob(digest)))
+
+    def read(self, digest: Digest, size: int) -> bytes:
+        """All ``size`` bytes under that digest, at once: for what is small, such as a manifest. They are not hashed again.
+
+        Raises:
+            FileNotFoundError: there are none.
+            CorruptError: there are fewer or more bytes, or what lies there is not a plain file.
+            StorageError: they could not be read.
+        """
+        descriptor = self._open_blob(digest)
+        try:
+            content = os.read(descriptor, size + 1)
+            while len(content) < size and (more := os.read(descriptor, size + 1 - len(content))):
+                content += more
+        except IsADirectoryError as error:
+            raise CorruptError(str(self._paths.blob(digest)), reason="it is not a plain file") from error
+        except OSError as error:
+            raise translated(error, path=str(self._paths.blob(digest)), root=self._paths.root) from error
+        finally:
+            os.close(descriptor)
+        if len(content) != size:
+            raise CorruptError(str(self._paths.blob(digest)), reason=f"it does not have {size} bytes")
+        return content
+
+    def _open_blob(self, digest: Digest) -> int:
+        try:
+            # The names inside are the last part of StorePaths.blob, without the 4 microseconds that a Path costs.
+            return os.open(digest.encoded, READ_FLAGS, dir_fd=self._directories.algorithm(digest.algorithm))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise CorruptError(str(self._paths.blob(digest)), reason="it is a symbolic link") from error
+            raise translated(error, path=str(self._paths.blob(digest)), root=self._paths.root) from error
+
+    # --- upload sessions ----------------------------------------------------------------------------------------------
+
+    def create_upload(self) -> str:
+        """Make the empty file of a new upload session, durably, and return its name: 32 hexadecimal digits.
+
+        Raises:
+            StoreFullError, ReadOnlyStoreError, StorageError: it could not be made.
+        """
+        self._refuse_if_read_only()
+        name, descriptor = self._new_file(_UPLOAD_MODE)
+        try:
+            with Translating(str(self._paths.uploads / name), root=self._paths.root):
+                os.fsync(descriptor)
+                os.fsync(self._directories.uploads())
+        except BaseException:
+            self._unlink_quietly(name)
+            raise
+        finally:
+            os.close(descriptor)
+        return name
+
+    def open_upload(self, name: str, algorithm: str, *, state: HashState | None = None) -> UploadFile:
+        """The file of an upload session, for this caller alone; see :class:`UploadFile`.
+
+        Args:
+            name: what :meth:`create_upload` returned.
+            algorithm: what to hash the bytes with as they come.
+            state: what a former ``UploadFile`` of this session left in ``state``, so that its bytes are not read again.
+
+        Raises:
+            FileNotFoundError: there is no such session file.
+            StoreBusyError: somebody else, in this process or another, has it open.
+            InvalidNameError, InvalidDigestError: the name or the algorithm is none.
+            StorageError, CorruptError: it could not be opened, or is not a plain file.
+        """
+        self._refuse_if_read_only()
+        return UploadFile.open(self._paths, self._directories.uploads(), name, algorithm, state=state)
+
+    def remove_upload(self, name: str) -> None:
+        """Remove the file of an upload session. Does nothing where there is none.
+
+        Raises:
+            InvalidNameError: ``name`` is none.
+            ReadOnlyStoreError, StorageError: it could not be removed.
+        """
+        self._refuse_if_read_only()
+        with Translating(str(self._paths.upload(name)), root=self._paths.root), contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._directories.uploads())
+
+    def upload_size(self, name: str) -> int:
+        """The number of bytes in the file of an upload session.
+
+        Raises:
+            FileNotFoundError: there is no such session file.
+            InvalidNameError: ``name`` is none.
+        """
+        return os.stat(checked_upload_name(name), dir_fd=self._directories.uploads(), follow_symlinks=False).st_size
+
+    # --- within -------------------------------------------------------------------------------------------------------
+
+    def _refuse_if_read_only(self) -> None:
+        if self._read_only:
+            raise ReadOnlyStoreError(self._paths.root)
+
+    def _writer(self, descriptor: int, path: str) -> Callable[[memoryview], None]:
+        def write(data: memoryview) -> None:
+            try:
+                while (written := os.write(descriptor, data)) < len(data):
+                    data = data[written:]
+            except OSError as error:
+                raise translated(error, path=path, root=self._paths.root) from error
+
+        return write
+
+    def _new_file(self, mode: int) -> tuple[str, int]:
+        name = secrets.token_hex(16)
+        with Translating(str(self._paths.uploads / name), root=self._paths.root):
+            return name, os.open(name, _NEW_FILE, mode, dir_fd=self._directories.uploads())
+
+    def _unlink_quietly(self, name: str) -> None:
+        # What cannot be removed now is swept by age; what the caller is told of matters more.
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=self._directories.uploads())
+
+    def _close_kept(self, file: StagedFile) -> None:
+        descriptor, file.descriptor = file.descriptor, None
+        if descriptor is not None and descriptor in self._kept:
+            self._kept.remove(descriptor)
+            os.close(descriptor)
+
+    def _make_durable(self, files: Sequence[StagedFile]) -> None:
+        if not files:
+            return
+        try:
+            descriptors = [file.descriptor for file in files if file.descriptor is not None]
+            if len(descriptors) == len(files) <= _FILES_SYNCED_ONE_BY_ONE:
+                sync_files(descriptors)
+            elif syncfs_reports_errors():
+                self._sync_filesystem(files)
+            else:
+                self._sync_each_by_name(files)
+        except OSError as error:
+            for file in files:
+                self._close_kept(file)
+                self._unlink_quietly(file.name)
+            raise translated(error, path=str(self._paths.uploads), root=self._paths.root) from error
+        for file in files:
+            file.durable = True
+            self._close_kept(file)
+
+    def _sync_filesystem(self, files: Sequence[StagedFile]) -> None:
+        with self._syncing:
+            # Of one description the kernel reports an error once, so whoever gets it counts it for all who share it.
+            try:
+                sync_filesystem(self._directories.uploads())
+            except OSError:
+                self._syncs_failed += 1
+                raise
+            if any(file.syncs_failed != self._syncs_failed for file in files):
+                raise OSError(errno.EIO, "a sync since then failed, which may have lost these bytes")
+
+    def _sync_each_by_name(self, files: Sequence[StagedFile]) -> None:
+        uploads = self._directories.uploads()
+        for file in files:
+            descriptor = os.open(file.name, READ_FLAGS, dir_fd=uploads)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _link(self, file: StagedFile, directory: int) -> None:
+        uploads = self._directories.uploads()
+        encoded = file.digest.encoded
+        try:
+            os.link(file.name, encoded, src_dir_fd=uploads, dst_dir_fd=directory, follow_symlinks=False)
+        except FileExistsError:
+            status = os.stat(encoded, dir_fd=directory, follow_symlinks=False)
+            if status.st_ino == file.inode and status.st_dev == file.device:
+                return
+            self._replace(file, directory)
+
+    def _replace(self, file: StagedFile, directory: int) -> None:
+        uploads = self._directories.uploads()
+        second = secrets.token_hex(16)
+        os.link(file.name, second, src_dir_fd=uploads, dst_dir_fd=uploads, follow_symlinks=False)
+        try:
+            os.rename(second, file.digest.encoded, src_dir_fd=uploads, dst_dir_fd=directory)
+        except IsADirectoryError as error:
+            raise CorruptError(str(self._paths.blob(file.digest)), reason="it is a directory") from error
+        finally:
+            # Renaming onto another name of the same file does nothing and leaves both; then the second has to go.
+            self._unlink_quietly(second)
+
+
+def _own(blob: StagedBlob) -> StagedFile:
+    if not isinstance(blob, StagedFile):
+        raise TypeError(f"{blob!r} was staged by another pool")
+    return blob

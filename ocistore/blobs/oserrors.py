@@ -1,0 +1,45 @@
+"""The one place where a refusal by the operating system becomes an error of ocistore."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from ocistore.errors import OCIStoreError, ReadOnlyStoreError, StorageError, StoreFullError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def translated(error: OSError, *, path: str, root: Path) -> OCIStoreError:
+    """What ``error``, which came from an operation on ``path`` in the tree ``root``, means to a caller of ocistore."""
+    if error.errno in _FULL:
+        return StoreFullError(path)
+    if error.errno == errno.EROFS:
+        return ReadOnlyStoreError(root, reason="its filesystem is read-only")
+    return StorageError(path, errno=error.errno, reason=error.strerror or str(error))
+
+
+class Translating:
+    """A block in which every ``OSError`` is one of the tree at ``root`` and leaves as an error of ocistore.
+
+    A class and not a generator: it stands around each file that is staged, and costs a third of one.
+    """
+
+    __slots__ = ("_path", "_root")
+
+    def __init__(self, path: str, *, root: Path) -> None:
+        self._path = path
+        self._root = root
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            raise translated(error, path=self._path, root=self._root) from error

@@ -1,0 +1,117 @@
+"""Where everything of a store lies on disk: the one place that builds these paths."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ocistore.errors import InvalidNameError
+from ocistore.oci.digest import ALGORITHMS, Digest
+
+_UPLOAD_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class StorePaths:
+    """The paths of one store, built from validated values only.
+
+    ::
+
+        ROOT/
+          catalog.db  (-wal, -shm)    the catalog
+          blobs/<alg>/<hex>           the pool: 0444, never changed, only linked in and renamed out
+          uploads/<32 hex>            bytes on their way in, and what anchors them until their transaction is over
+          trash/                      bytes on their way out
+          quarantine/                 damaged bytes that scrub moved aside
+          write.lock                  one writer at a time
+          reserved                    given up when the disk is full, so that deleting still works
+          oci-layout, index.json      only when exported in place: then ROOT itself is a plain OCI layout
+    """
+
+    root: Path
+
+    @property
+    def catalog(self) -> Path:
+        """The database; SQLite adds ``-wal`` and ``-shm`` beside it."""
+        return self.root / "catalog.db"
+
+    @property
+    def blobs(self) -> Path:
+        """The directory that holds one directory per algorithm."""
+        return self.root / "blobs"
+
+    def algorithm(self, algorithm: str) -> Path:
+        """The directory of the blobs whose digests are of that algorithm.
+
+        Raises:
+            InvalidNameError: it is not the name of a registered algorithm.
+        """
+        if algorithm not in ALGORITHMS:
+            raise InvalidNameError(algorithm, kind="algorithm", reason=f"known are {', '.join(ALGORITHMS)}")
+        return self.blobs / algorithm
+
+    def blob(self, digest: Digest) -> Path:
+        """The file of one blob.
+
+        Raises:
+            InvalidNameError: ``digest`` is a string that nobody checked.
+        """
+        if not isinstance(digest, Digest):
+            raise InvalidNameError(digest, kind="digest", reason="only a Digest becomes a path")
+        return self.blobs / digest.algorithm / digest.encoded
+
+    @property
+    def uploads(self) -> Path:
+        """The directory of what is staged and of open upload sessions."""
+        return self.root / "uploads"
+
+    def upload(self, name: str) -> Path:
+        """The file of one upload session, or of something staged.
+
+        Raises:
+            InvalidNameError: ``name`` is not 32 lower-case hexadecimal digits.
+        """
+        return self.uploads / checked_upload_name(name)
+
+    @property
+    def trash(self) -> Path:
+        """The directory of what collection took out of the pool."""
+        return self.root / "trash"
+
+    @property
+    def quarantine(self) -> Path:
+        """The directory of what scrub found damaged."""
+        return self.root / "quarantine"
+
+    @property
+    def write_lock(self) -> Path:
+        """The file whose lock makes one writer at a time."""
+        return self.root / "write.lock"
+
+    @property
+    def reserved(self) -> Path:
+        """The file that is given up when the disk is full."""
+        return self.root / "reserved"
+
+    @property
+    def oci_layout(self) -> Path:
+        """The marker file of an OCI layout (image-layout, "oci-layout file")."""
+        return self.root / "oci-layout"
+
+    @property
+    def index_json(self) -> Path:
+        """The entry point of an OCI layout (image-layout, "index.json file")."""
+        return self.root / "index.json"
+
+
+def checked_upload_name(name: str) -> str:
+    """``name``, where it is 32 lower-case hexadecimal digits and nothing else: then it is safe inside a path.
+
+    Raises:
+        InvalidNameError: it is anything else.
+    """
+    if not isinstance(name, str) or _UPLOAD_NAME.fullmatch(name) is None:
+        raise InvalidNameError(name, kind="upload", reason="it must be 32 lower-case hexadecimal digits")
+    return name

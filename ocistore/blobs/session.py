@@ -1,0 +1,285 @@
+"""The file of a resumable upload: one writer at a time, and bytes that outlive a failed commit.
+
+The file lies at ``uploads/<name>``. To commit it is to stage it where it lies and publish it by a link, so the bytes never
+move. Should the transaction fail after the link was made, the file of the session and the file of a blob are one: then it is
+copied before anything more is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ocistore.blobs.oserrors import Translating, translated
+from ocistore.blobs.staged import StagedFile
+from ocistore.errors import CorruptError, DigestMismatchError, StorageError, StoreBusyError
+from ocistore.oci.digest import Digest, Hasher, hasher
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from ocistore.blobs.paths import StorePaths
+
+_OPEN: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_SESSION_MODE: Final = 0o600
+_PUBLISHED_MODE: Final = 0o444
+
+_READ_BLOCK: Final = 1024 * 1024
+"""Bytes. What is read at a time where bytes have to be hashed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class HashState:
+    """How far the bytes of a session were hashed, for whoever opens it next in the same process."""
+
+    inode: int
+    offset: int
+    algorithm: str
+    hasher: Hasher
+
+
+class UploadFile:
+    """The bytes of one upload session, held by this caller alone until it is closed, or its process dies.
+
+    Used by one thread at a time. Keep it open until what it staged was discarded or the commit failed: the lock it holds is
+    what keeps others from writing to bytes that are being published.
+    """
+
+    def __init__(
+        self,
+        paths: StorePaths,
+        uploads: int,
+        name: str,
+        algorithm: str,
+        *,
+        descriptor: int,
+        state: HashState | None,
+    ) -> None:
+        """Take over a locked ``descriptor``; others go through :meth:`FilesystemPool.open_upload`."""
+        self._root = paths.root
+        self._path = str(paths.upload(name))
+        self._uploads = uploads
+        self._algorithm = algorithm
+        self._descriptor = descriptor
+        self.name = name
+        """The 32 hexadecimal digits that name the session's file."""
+        status = os.fstat(descriptor)
+        self._inode = status.st_ino
+        self._offset = status.st_size
+        self._hasher = hasher(algorithm)
+        self._hashed = 0
+        if (
+            state is not None
+            and (state.inode, state.algorithm) == (self._inode, algorithm)
+            and 0 <= state.offset <= self._offset
+        ):
+            self._hasher = state.hasher
+            self._hashed = state.offset
+
+    @classmethod
+    def open(
+        cls, paths: StorePaths, uploads: int, name: str, algorithm: str, *, state: HashState | None
+    ) -> UploadFile:
+        """See :meth:`FilesystemPool.open_upload`."""
+        path = str(paths.upload(name))
+        while True:
+            descriptor = _opened(name, uploads, path=path, paths=paths)
+            try:
+                _lock(descriptor, name)
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise CorruptError(path, reason="it is not a plain file")
+                # Whoever held the lock before may have committed the session, or copied its file and left this one behind.
+                named = os.stat(name, dir_fd=uploads, follow_symlinks=False)
+                if (named.st_ino, named.st_dev) == (status.st_ino, status.st_dev):
+                    return cls(paths, uploads, name, algorithm, descriptor=descriptor, state=state)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def offset(self) -> int:
+        """How many bytes there are."""
+        return self._offset
+
+    @property
+    def state(self) -> HashState:
+        """What :meth:`FilesystemPool.open_upload` takes to go on without reading the bytes again. Valid after closing too."""
+        return HashState(self._inode, self._hashed, self._algorithm, self._hasher)
+
+    def append(self, chunk: bytes | bytearray | memoryview) -> int:
+        """Write ``chunk`` after what is there and return the new offset. Durable only after :meth:`sync`.
+
+        Raises:
+            StoreFullError, ReadOnlyStoreError, StorageError: it could not be written; the offset is what it was.
+        """
+        self._own_the_bytes()
+        view = memoryview(chunk).cast("B")
+        try:
+            position = self._offset
+            while position < self._offset + len(view):
+                position += os.pwrite(self._descriptor, view[position - self._offset :], position)
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # what stays behind the offset is overwritten, or cut off when it is staged
+                os.ftruncate(self._descriptor, self._offset)
+            if isinstance(error, OSError):
+                raise translated(error, path=self._path, root=self._root) from error
+            raise
+        if self._hashed == self._offset:
+            self._hashed = -1  # not known, should a signal break in between these two lines
+            self._hasher.update(view)
+            self._hashed = position
+        self._offset = position
+        return position
+
+    def sync(self) -> None:
+        """Make all bytes durable.
+
+        Raises:
+            StoreFullError, ReadOnlyStoreError, StorageError: they are not, and cannot be trusted any more: the file was
+                removed, and the upload has to start again.
+        """
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(self.name, dir_fd=self._uploads)
+            raise translated(error, path=self._path, root=self._root) from error
+
+    def truncate(self, offset: int) -> None:
+        """Drop what lies behind ``offset``: bytes that a power cut may have torn, because nobody synced them.
+
+        Raises:
+            ValueError: there are fewer bytes than that.
+            StoreFullError, ReadOnlyStoreError, StorageError: it could not be done.
+        """
+        if not 0 <= offset <= self._offset:
+            raise ValueError(f"cannot cut an upload of {self._offset} bytes at {offset}")
+        self._own_the_bytes()
+        with Translating(self._path, root=self._root):
+            os.ftruncate(self._descriptor, offset)
+        self._offset = offset
+        if self._hashed > offset:
+            self._hasher, self._hashed = hasher(self._algorithm), 0
+
+    def digest(self, algorithm: str) -> Digest:
+        """The digest of all bytes. Only bytes that were not hashed with that algorithm as they came are read again.
+
+        Raises:
+            InvalidDigestError: this process cannot compute that algorithm.
+            StorageError: the bytes could not be read.
+        """
+        if algorithm != self._algorithm:
+            return Digest.of_hasher(self._hash_on(hasher(algorithm), 0), algorithm)
+        if self._hashed != self._offset:
+            start = max(self._hashed, 0)
+            state = self._hasher if self._hashed >= 0 else hasher(algorithm)
+            self._hashed = -1
+            self._hasher = self._hash_on(state, start)
+            self._hashed = self._offset
+        return Digest.of_hasher(self._hasher, algorithm)
+
+    def _hash_on(self, state: Hasher, position: int) -> Hasher:
+        block = memoryview(bytearray(min(_READ_BLOCK, max(self._offset - position, 1))))
+        with Translating(self._path, root=self._root):
+            while position < self._offset:
+                count = os.preadv(self._descriptor, (block[: self._offset - position],), position)
+                if count == 0:
+                    raise StorageError(self._path, errno=None, reason=f"it ends at {position}, not at {self._offset}")
+                state.update(block[:count])
+                position += count
+        return state
+
+    def stage(self, digest: Digest) -> StagedFile:
+        """The session's file as something to publish, durable, once its bytes are found to be those of ``digest``.
+
+        To discard what this returns is to end the session: do it after the commit, and not where the commit failed.
+
+        Raises:
+            DigestMismatchError: they are not; the session keeps its bytes and can go on.
+            StoreFullError, ReadOnlyStoreError, StorageError: they could not be read, or made durable (see :meth:`sync`).
+        """
+        found = self.digest(digest.algorithm)
+        if found != digest:
+            raise DigestMismatchError(expected=digest, actual=found, subject=f"upload {self.name}")
+        with Translating(self._path, root=self._root):
+            status = os.fstat(self._descriptor)
+            if status.st_size != self._offset:
+                os.ftruncate(self._descriptor, self._offset)
+        self.sync()
+        with Translating(self._path, root=self._root):
+            os.fchmod(self._descriptor, _PUBLISHED_MODE)
+        return StagedFile(digest, self._offset, self.name, status.st_dev, status.st_ino, durable=True)
+
+    def close(self) -> None:
+        """Let others have the session. Closing again does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _own_the_bytes(self) -> None:
+        """Make sure that no blob shares this file: what was staged once may have been published."""
+        with Translating(self._path, root=self._root):
+            status = os.fstat(self._descriptor)
+            if status.st_nlink == 1 and stat.S_IMODE(status.st_mode) == _SESSION_MODE:
+                return
+            name = secrets.token_hex(16)
+            copy = os.open(
+                name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, _SESSION_MODE, dir_fd=self._uploads
+            )
+            try:
+                fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.fchmod(copy, _SESSION_MODE)
+                position = 0
+                while position < self._offset and (
+                    count := os.sendfile(copy, self._descriptor, position, self._offset - position)
+                ):
+                    position += count
+                os.fsync(copy)
+                os.rename(name, self.name, src_dir_fd=self._uploads, dst_dir_fd=self._uploads)
+                os.fsync(self._uploads)
+            except BaseException:
+                os.close(copy)
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=self._uploads)
+                raise
+            os.close(self._descriptor)
+            self._descriptor = copy
+            self._inode = os.fstat(copy).st_ino
+
+
+def _opened(name: str, uploads: int, *, path: str, paths: StorePaths) -> int:
+    try:
+        try:
+            return os.open(name, os.O_RDWR | _OPEN, dir_fd=uploads)
+        except PermissionError:  # it was staged, and is 0444 since; it is copied before anything is written
+            return os.open(name, os.O_RDONLY | _OPEN, dir_fd=uploads)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+            raise CorruptError(path, reason="it is not a plain file") from error
+        raise translated(error, path=path, root=paths.root) from error
+
+
+def _lock(descriptor: int, name: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreBusyError(f"upload {name}", waited=0.0) from error

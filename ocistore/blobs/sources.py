@@ -1,0 +1,170 @@
+"""What a blob can be read from, made alike: something that fills buffers until it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from ocistore.blobs.pool import Source
+
+Fill: TypeAlias = Callable[[memoryview], int]
+"""Fills a buffer and returns how many bytes it got: fewer than it has room for only at the end of the source, after which
+it is not called again."""
+
+# A path may be a symbolic link, as everywhere on a command line; not blocking, so that a FIFO is refused and not waited for.
+_SOURCE_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+@contextlib.contextmanager
+def opened(source: Source) -> Iterator[Fill]:
+    """A function that reads ``source`` from where it stands; a path is opened and closed again, a file stays open.
+
+    What reading it raises is raised by that function, unchanged.
+
+    Raises:
+        TypeError: ``source`` is none of the kinds that a blob can be read from.
+        OSError: it is a path, and no plain file can be opened there.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield _Chunks(iter((source,))).fill
+    elif isinstance(source, str | os.PathLike):
+        descriptor = _opened_plain_file(source)
+        try:
+            yield _Descriptor(descriptor).fill
+        finally:
+            os.close(descriptor)
+    elif isinstance(source, io.RawIOBase | io.BufferedIOBase):
+        yield _FileInto(source).fill
+    elif callable(getattr(source, "read", None)):
+        yield _File(source).fill  # type: ignore[arg-type] # it was just looked at
+    elif isinstance(source, Iterable):
+        yield _Chunks(iter(source)).fill
+    else:
+        raise TypeError(f"a blob is read from bytes, a path, a binary file or an iterable of bytes, not {_kind(source)}")
+
+
+def _opened_plain_file(path: str | os.PathLike[str]) -> int:
+    descriptor = os.open(path, _SOURCE_FLAGS)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a plain file; give an open file to read a pipe or a device", os.fspath(path))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+class _Descriptor:
+    """A plain file that we opened."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def fill(self, view: memoryview) -> int:
+        filled = 0
+        while filled < len(view):
+            count = os.readv(self._descriptor, (view[filled:],))
+            if count == 0:
+                break
+            filled += count
+        return filled
+
+
+class _FileInto:
+    """A file object of a class whose contract includes ``readinto``: no chunk is allocated per read."""
+
+    def __init__(self, file: io.RawIOBase | io.BufferedIOBase) -> None:
+        self._file = file
+
+    def fill(self, view: memoryview) -> int:
+        filled = 0
+        while filled < len(view):
+            count = self._file.readinto(view[filled:])
+            if count is None:
+                raise BlockingIOError(errno.EAGAIN, "a file to read a blob from must not be in non-blocking mode")
+            if count == 0:
+                break
+            if not 0 < count <= len(view) - filled:
+                raise ValueError(f"readinto() of {_kind(self._file)} returned {count} for {len(view) - filled} bytes")
+            filled += count
+        return filled
+
+
+class _File:
+    """Any other file object: all that is known of it is ``read``."""
+
+    def __init__(self, file: _Readable) -> None:
+        self._file = file
+
+    def fill(self, view: memoryview) -> int:
+        filled = 0
+        while filled < len(view):
+            wanted = len(view) - filled
+            chunk = self._file.read(wanted)
+            data = _as_bytes(chunk, "read() of a file must return bytes: open it in binary mode; it returned")
+            if len(data) == 0:
+                break
+            if len(data) > wanted:
+                raise ValueError(f"read({wanted}) of {_kind(self._file)} returned {len(data)} bytes")
+            view[filled : filled + len(data)] = data
+            filled += len(data)
+        return filled
+
+
+class _Chunks:
+    """An iterator of chunks of any length, tiny ones too; empty ones do not end it."""
+
+    def __init__(self, chunks: Iterator[object]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def fill(self, view: memoryview) -> int:
+        filled = 0
+        room = len(view)
+        rest = self._rest
+        while True:
+            length = len(rest)
+            if length >= room - filled:
+                split = room - filled
+                view[filled:] = rest[:split]
+                self._rest = rest[split:]
+                return room
+            if length:
+                view[filled : filled + length] = rest
+                filled += length
+            try:
+                chunk = next(self._chunks)
+            except StopIteration:
+                self._rest = memoryview(b"")
+                return filled
+            rest = _as_bytes(chunk, "a blob is made of bytes; the source gave")
+
+
+def _as_bytes(chunk: object, complaint: str) -> memoryview:
+    try:
+        view = memoryview(chunk)  # type: ignore[arg-type] # this is the check
+    except TypeError:
+        raise TypeError(f"{complaint} {_kind(chunk)}") from None
+    if view.format == "B" and view.ndim == 1 and view.c_contiguous:
+        return view
+    return memoryview(view.tobytes())
+
+
+def _kind(thing: object) -> str:
+    return "None" if thing is None else type(thing).__qualname__
+
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class _Readable(Protocol):
+        def read(self, size: int, /) -> object: ...

@@ -1,0 +1,25 @@
+"""What the filesystem pool knows of bytes that lie aside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ocistore.oci.digest import Digest
+
+
+@dataclass(slots=True, eq=False)
+class StagedFile:
+    """A verified file at ``uploads/<name>``: the anchor by which its bytes can take their name again and again."""
+
+    digest: Digest
+    size: int
+    name: str
+    device: int
+    inode: int
+    descriptor: int | None = None
+    """The file, still open, so that the sync sees every error there was; None where too many were open already."""
+    durable: bool = False
+    syncs_failed: int = 0
+    """How many syncs of the whole filesystem had failed when the file was made."""
