@@ -158,8 +158,11 @@ class ManifestBlobUnknownError(OCIStoreError):
     def __init__(self, missing: Sequence[str], *, repository: str) -> None:
         self.missing = tuple(missing)
         self.repository = repository
-        super().__init__(f"repository {repository!r} lacks {len(self.missing)} of the manifest's blobs: "
-                         + ", ".join(self.missing[:20]) + (" ..." if len(self.missing) > 20 else ""))
+        super().__init__(
+            f"repository {repository!r} lacks {len(self.missing)} of the manifest's blobs: "
+            + ", ".join(self.missing[:20])
+            + (" ..." if len(self.missing) > 20 else "")
+        )
 
 
 class UploadRangeError(OCIStoreError):
@@ -184,8 +187,11 @@ class ReferencedError(OCIStoreError):
         self.digest = digest
         self.repository = repository
         self.referrers = tuple(referrers)
-        super().__init__(f"{digest} is in use in repository {repository!r} by: " + ", ".join(self.referrers[:20])
-                         + (" ..." if len(self.referrers) > 20 else ""))
+        super().__init__(
+            f"{digest} is in use in repository {repository!r} by: "
+            + ", ".join(self.referrers[:20])
+            + (" ..." if len(self.referrers) > 20 else "")
+        )
 
 
 class TagConflictError(OCIStoreError):
@@ -199,7 +205,9 @@ class TagConflictError(OCIStoreError):
         self.repository = repository
         self.expected = expected
         self.actual = actual
-        super().__init__(f"tag {name!r} of repository {repository!r} is {_or_absent(actual)}, expected {_or_absent(expected)}")
+        super().__init__(
+            f"tag {name!r} of repository {repository!r} is {_or_absent(actual)}, expected {_or_absent(expected)}"
+        )
 
 
 def _or_absent(digest: str | None) -> str:
@@ -215,8 +223,11 @@ class LayoutInvalidError(OCIStoreError):
     def __init__(self, layout: Path, *, problems: Sequence[str]) -> None:
         self.layout = layout
         self.problems = tuple(problems)
-        super().__init__(f"{layout} cannot be imported: " + "; ".join(self.problems[:20])
-                         + (f"; and {len(self.problems) - 20} more" if len(self.problems) > 20 else ""))
+        super().__init__(
+            f"{layout} cannot be imported: "
+            + "; ".join(self.problems[:20])
+            + (f"; and {len(self.problems) - 20} more" if len(self.problems) > 20 else "")
+        )
 
 
 class ArtifactInvalidError(OCIStoreError):
@@ -280,8 +291,10 @@ class SchemaTooOldError(OCIStoreError):
         self.root = root
         self.found = found
         self.needed = needed
-        super().__init__(f"the store {root} has schema {found}, older than {needed}: open it for writing once, "
-                         "or run: ocistore db upgrade")
+        super().__init__(
+            f"the store {root} has schema {found}, older than {needed}: open it for writing once, "
+            "or run: ocistore db upgrade"
+        )
 
 
 class SchemaTooNewError(OCIStoreError):
@@ -294,8 +307,10 @@ class SchemaTooNewError(OCIStoreError):
         self.root = root
         self.found = found
         self.known = known
-        super().__init__(f"the store {root} has schema {found}, newer than {known} which this ocistore knows: "
-                         "install a newer ocistore")
+        super().__init__(
+            f"the store {root} has schema {found}, newer than {known} which this ocistore knows: "
+            "install a newer ocistore"
+        )
 
 
 class CorruptError(OCIStoreError):
@@ -345,3 +360,14 @@ class UnsupportedFilesystemError(OCIStoreError):
         self.filesystem = filesystem
         self.reason = reason
         super().__init__(f"{root} lies on {filesystem}: {reason}")
+
+
+class StoreClosedError(OCIStoreError, ValueError):
+    """A store, transaction or upload was used after it was closed or had ended. Nothing was changed."""
+
+    code = "UNAVAILABLE"
+    exit_code = 39
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"{what} is closed")

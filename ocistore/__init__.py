@@ -1,0 +1,81 @@
+"""ocistore: an embeddable, transactional, content-addressed store for OCI images and artifacts."""
+
+from ocistore.changes import ANY
+from ocistore.errors import (
+    ArtifactInvalidError,
+    BlobNotFoundError,
+    CorruptError,
+    DigestMismatchError,
+    InvalidDigestError,
+    InvalidNameError,
+    LayoutInvalidError,
+    ManifestBlobUnknownError,
+    ManifestInvalidError,
+    ManifestNotFoundError,
+    OCIStoreError,
+    ReadOnlyStoreError,
+    ReferencedError,
+    RepositoryNotFoundError,
+    SchemaTooNewError,
+    SchemaTooOldError,
+    SizeMismatchError,
+    StorageError,
+    StoreBusyError,
+    StoreClosedError,
+    StoreFullError,
+    StoreNotFoundError,
+    TagConflictError,
+    UnsupportedFilesystemError,
+    UploadNotFoundError,
+    UploadRangeError,
+)
+from ocistore.oci.descriptor import Descriptor, Platform
+from ocistore.oci.digest import Digest
+from ocistore.oci.manifest import Manifest
+from ocistore.repository import Repository, TagEvent
+from ocistore.store import Store, Usage
+from ocistore.transaction import Transaction
+from ocistore.upload import Upload, UploadInfo
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ANY",
+    "ArtifactInvalidError",
+    "BlobNotFoundError",
+    "CorruptError",
+    "Descriptor",
+    "Digest",
+    "DigestMismatchError",
+    "InvalidDigestError",
+    "InvalidNameError",
+    "LayoutInvalidError",
+    "Manifest",
+    "ManifestBlobUnknownError",
+    "ManifestInvalidError",
+    "ManifestNotFoundError",
+    "OCIStoreError",
+    "Platform",
+    "ReadOnlyStoreError",
+    "ReferencedError",
+    "Repository",
+    "RepositoryNotFoundError",
+    "SchemaTooNewError",
+    "SchemaTooOldError",
+    "SizeMismatchError",
+    "StorageError",
+    "Store",
+    "StoreBusyError",
+    "StoreClosedError",
+    "StoreFullError",
+    "StoreNotFoundError",
+    "TagConflictError",
+    "TagEvent",
+    "Transaction",
+    "UnsupportedFilesystemError",
+    "Upload",
+    "UploadInfo",
+    "UploadNotFoundError",
+    "UploadRangeError",
+    "Usage",
+]

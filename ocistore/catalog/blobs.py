@@ -1,0 +1,157 @@
+"""Statements about blobs and about which repository may serve them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import bindparam, delete, literal, null, select, true, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from ocistore.catalog import tables
+from ocistore.catalog.arrays import array, bound, member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection
+
+_t = tables.blobs
+_members = tables.repository_blobs
+_repositories = tables.repositories
+_edges = tables.edges
+
+
+class Membership(NamedTuple):
+    """A blob as a repository holds it."""
+
+    size: int
+    collect_after: int | None
+
+
+_digests = array("digests")
+_live = (
+    select(_t.c.digest, _t.c.size)
+    .join_from(_digests, _t, _t.c.digest == _digests.c.value)
+    .where(_t.c.state == literal("live"))
+)
+
+_rows = array("rows")
+_published = upsert(_t).from_select(
+    ["digest", "size", "state", "generation"],
+    select(member(_rows, 0), member(_rows, 1), literal("live"), literal(1)).where(true()),
+)
+# A live row stays as it is: its bytes are the same ones, and whoever took it out of the queue knew why.
+_publish = _published.on_conflict_do_update(
+    index_elements=["digest"],
+    set_={
+        "size": _published.excluded.size,
+        "state": literal("live"),
+        "generation": _t.c.generation + 1,
+        "collect_after": null(),
+        "verified_at": null(),
+    },
+    where=_t.c.state != literal("live"),
+)
+_named = upsert(_t).from_select(
+    ["digest", "size", "state", "generation"],
+    select(member(_rows, 0), member(_rows, 1), literal("absent"), literal(0)).where(true()),
+)
+_name = _named.on_conflict_do_nothing(index_elements=["digest"])
+
+_linked = upsert(_members).from_select(
+    ["repository_id", "blob_id", "linked_at", "collect_after"],
+    select(bindparam("repository_id"), _t.c.id, bindparam("now"), bindparam("now"))
+    .join_from(_digests, _t, _t.c.digest == _digests.c.value)
+    .where(_t.c.state == literal("live")),
+)
+_link = _linked.on_conflict_do_update(
+    index_elements=["repository_id", "blob_id"],
+    set_={"collect_after": _linked.excluded.collect_after},
+    where=_members.c.collect_after.is_not(None),
+)
+
+_membership = (
+    select(_t.c.size, _members.c.collect_after)
+    .join_from(_repositories, _members, _members.c.repository_id == _repositories.c.id)
+    .join(_t, _t.c.id == _members.c.blob_id)
+    .where(
+        _repositories.c.name == bindparam("repository"),
+        _t.c.digest == bindparam("digest"),
+        _t.c.state == literal("live"),
+    )
+)
+_this_blob = select(_t.c.id).where(_t.c.digest == bindparam("digest")).scalar_subquery()
+_this_membership = (
+    _members.c.repository_id == bindparam("this_repository"),
+    _members.c.blob_id == _this_blob,
+)
+_touch = (
+    update(_members)
+    .where(*_this_membership, _members.c.collect_after.is_not(None))
+    .values(collect_after=bindparam("now"))
+)
+_unlink = delete(_members).where(*_this_membership)
+_queue = update(_t).where(_t.c.digest == bindparam("digest")).values(collect_after=bindparam("now"))
+
+_roles = array("roles")
+_parent = _t.alias("parent")
+_in_repository = tables.repository_manifests
+_referrers = (
+    select(_parent.c.digest)
+    .join_from(_t, _edges, _edges.c.child_id == _t.c.id)
+    .join(_in_repository, _in_repository.c.manifest_id == _edges.c.parent_id)
+    .join(_parent, _parent.c.id == _edges.c.parent_id)
+    .where(
+        _t.c.digest == bindparam("digest"),
+        _in_repository.c.repository_id == bindparam("repository_id"),
+        _edges.c.role.in_(select(_roles.c.value)),
+    )
+    .distinct()
+    .order_by(_parent.c.digest)
+)
+
+
+def live_sizes(connection: Connection, digests: Iterable[str]) -> dict[str, int]:
+    """Of these digests those that are live, with their sizes."""
+    rows = connection.execute(_live, {"digests": bound(digests)})
+    return {row.digest: row.size for row in rows}
+
+
+def publish(connection: Connection, rows: Iterable[tuple[str, int]]) -> None:
+    """Make blobs live, given as digest and size. Their files must be published already, and held in this transaction."""
+    connection.execute(_publish, {"rows": bound(rows)})
+
+
+def name(connection: Connection, rows: Iterable[tuple[str, int]]) -> None:
+    """Make a row for each digest that has none: content that is referred to but not here."""
+    connection.execute(_name, {"rows": bound(rows)})
+
+
+def link(connection: Connection, repository_id: int, digests: Sequence[str], *, now: int) -> None:
+    """Let the repository serve these live blobs. Where nothing there refers to one yet, its grace starts again."""
+    connection.execute(_link, {"repository_id": repository_id, "digests": bound(digests), "now": now})
+
+
+def membership(connection: Connection, repository: str, digest: str) -> Membership | None:
+    """The blob as the repository holds it, or None where it does not or the blob is not live."""
+    row = connection.execute(_membership, {"repository": repository, "digest": digest}).first()
+    return None if row is None else Membership(row.size, row.collect_after)
+
+
+def touch(connection: Connection, repository_id: int, digest: str, *, now: int) -> None:
+    """Start the grace of a membership again, if nothing refers to it yet."""
+    connection.execute(_touch, {"this_repository": repository_id, "digest": digest, "now": now})
+
+
+def unlink(connection: Connection, repository_id: int, digest: str, *, now: int) -> bool:
+    """Take the blob from the repository and put it before the collector. False where it was not there."""
+    gone = connection.execute(_unlink, {"this_repository": repository_id, "digest": digest}).rowcount == 1
+    if gone:
+        connection.execute(_queue, {"digest": digest, "now": now})
+    return gone
+
+
+def referrers(connection: Connection, repository_id: int, digest: str, *, roles: Sequence[str]) -> list[str]:
+    """The manifests of the repository that refer to the digest in one of these roles, in byte order."""
+    parameters = {"repository_id": repository_id, "digest": digest, "roles": bound(roles)}
+    return list(connection.execute(_referrers, parameters).scalars())

@@ -1,0 +1,95 @@
+"""Walking from manifests to everything they are made of, as one recursive statement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import and_, bindparam, exists, literal, or_, select
+
+from ocistore.catalog import tables
+from ocistore.catalog.arrays import array, bound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection, Select
+
+_blobs = tables.blobs
+_edges = tables.edges
+_manifests = tables.manifests
+_blob_members = tables.repository_blobs
+_manifest_members = tables.repository_manifests
+
+
+class Node(NamedTuple):
+    """Content that was reached."""
+
+    digest: str
+    size: int
+    here: bool
+    """Its bytes are in the pool, and the repository may serve them. False for foreign layers and sparse children."""
+    media_type: str | None
+    """Of a manifest that the repository holds; None for everything else."""
+    artifact_type: str | None
+
+
+def _statement(*, referrers: bool) -> Select[tuple[str, int, bool, bool, str, str]]:
+    roots = array("roots")
+    reached = (
+        select(_blobs.c.id.label("id"))
+        .join_from(roots, _blobs, _blobs.c.digest == roots.c.value)
+        .cte("reached", recursive=True)
+    )
+    repository = bindparam("repository_id")
+    # Only a manifest that the repository holds is walked through: what another one made of it is not this one's business.
+    holder = _manifest_members.alias("holder")
+    down = (
+        select(_edges.c.child_id)
+        .join_from(reached, holder, and_(holder.c.manifest_id == reached.c.id, holder.c.repository_id == repository))
+        .join(_edges, _edges.c.parent_id == reached.c.id)
+        .where(_edges.c.role != literal("subject"))
+    )
+    up = (
+        select(_manifests.c.blob_id)
+        .join_from(reached, _manifests, _manifests.c.subject_id == reached.c.id)
+        .join(holder, and_(holder.c.manifest_id == _manifests.c.blob_id, holder.c.repository_id == repository))
+    )
+    closure = reached.union(down, up) if referrers else reached.union(down)
+    as_blob = exists().where(_blob_members.c.repository_id == repository, _blob_members.c.blob_id == _blobs.c.id)
+    as_manifest = exists().where(
+        _manifest_members.c.repository_id == repository, _manifest_members.c.manifest_id == _blobs.c.id
+    )
+    return (
+        select(
+            _blobs.c.digest,
+            _blobs.c.size,
+            and_(_blobs.c.state == literal("live"), or_(as_blob, as_manifest)),
+            as_manifest,
+            _manifests.c.media_type,
+            _manifests.c.artifact_type,
+        )
+        .join_from(closure, _blobs, _blobs.c.id == closure.c.id)
+        .outerjoin(_manifests, _manifests.c.blob_id == _blobs.c.id)
+        .order_by(_blobs.c.digest)
+    )
+
+
+_walk = _statement(referrers=False)
+_walk_with_referrers = _statement(referrers=True)
+
+
+def walk(connection: Connection, repository_id: int, roots: Iterable[str], *, referrers: bool) -> list[Node]:
+    """Everything reachable from the manifests of these digests, themselves included, in byte order of digests.
+
+    Args:
+        connection: any.
+        repository_id: whose content it must be.
+        roots: digests of manifests.
+        referrers: also the manifests that have a reached one as their subject, to any depth. Subjects are never followed.
+    """
+    statement = _walk_with_referrers if referrers else _walk
+    rows = connection.execute(statement, {"repository_id": repository_id, "roots": bound(roots)})
+    return [
+        Node(digest, size, bool(here), media_type if manifest else None, artifact_type if manifest else None)
+        for digest, size, here, manifest, media_type, artifact_type in rows
+    ]

@@ -1,0 +1,269 @@
+"""Statements about manifests: what they say, what they refer to, and which repository may serve them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import bindparam, delete, exists, insert, or_, select, true, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from ocistore.catalog import tables
+from ocistore.catalog.arrays import array, bound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import Connection, Row
+
+    from ocistore.oci.manifest import Manifest
+
+_blobs = tables.blobs
+_manifests = tables.manifests
+_edges = tables.edges
+_members = tables.repository_manifests
+_blob_members = tables.repository_blobs
+_repositories = tables.repositories
+_tags = tables.tags
+
+
+class Stored(NamedTuple):
+    """What the catalog knows of a manifest: enough for its descriptor."""
+
+    digest: str
+    size: int
+    media_type: str
+    artifact_type: str | None
+
+
+class Listed(NamedTuple):
+    """A manifest in a listing, with the key of its place there."""
+
+    key: int
+    stored: Stored
+
+
+class Child(NamedTuple):
+    """Content that a manifest refers to, as the catalog knows it."""
+
+    id: int
+    size: int
+    live: bool
+    blob_here: bool
+    """The repository may serve it as a blob."""
+    manifest_here: bool
+    """The repository may serve it as a manifest."""
+    described: bool
+    """It was put as a manifest before, in this repository or another: its row and its edges are there."""
+
+
+class NewManifest(NamedTuple):
+    """A manifest to store, checked, whose bytes are published and live."""
+
+    manifest: Manifest
+    platform: Mapping[str, object] | None
+
+
+# --- looking up -------------------------------------------------------------------------------------------------------
+
+_stored = (_blobs.c.digest, _blobs.c.size, _manifests.c.media_type, _manifests.c.artifact_type)
+_by_tag = (
+    select(*_stored)
+    .join_from(_repositories, _tags, _tags.c.repository_id == _repositories.c.id)
+    .join(_manifests, _manifests.c.blob_id == _tags.c.manifest_id)
+    .join(_blobs, _blobs.c.id == _manifests.c.blob_id)
+    .where(_repositories.c.name == bindparam("repository"), _tags.c.name == bindparam("reference"))
+)
+_by_digest = (
+    select(*_stored)
+    .join_from(_blobs, _manifests, _manifests.c.blob_id == _blobs.c.id)
+    .join(_members, _members.c.manifest_id == _manifests.c.blob_id)
+    .join(_repositories, _repositories.c.id == _members.c.repository_id)
+    .where(_repositories.c.name == bindparam("repository"), _blobs.c.digest == bindparam("reference"))
+)
+_id_of = select(_blobs.c.id).where(_blobs.c.digest == bindparam("digest"))
+_page = (
+    select(_members.c.manifest_id, *_stored)
+    .join_from(_members, _manifests, _manifests.c.blob_id == _members.c.manifest_id)
+    .join(_blobs, _blobs.c.id == _manifests.c.blob_id)
+    .where(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id > bindparam("after"))
+    .order_by(_members.c.manifest_id)
+    .limit(bindparam("limit"))
+)
+_subject = _blobs.alias("subject")
+_referrers = (
+    select(*_stored, _manifests.c.annotations)
+    .join_from(_subject, _manifests, _manifests.c.subject_id == _subject.c.id)
+    .join(_blobs, _blobs.c.id == _manifests.c.blob_id)
+    .join(_members, _members.c.manifest_id == _manifests.c.blob_id)
+    .where(_subject.c.digest == bindparam("digest"), _members.c.repository_id == bindparam("repository_id"))
+    .order_by(_blobs.c.digest)
+)
+_referrers_of_type = _referrers.where(_manifests.c.artifact_type == bindparam("artifact_type"))
+
+
+def by_tag(connection: Connection, repository: str, tag: str) -> Stored | None:
+    """The manifest a tag points at."""
+    row = connection.execute(_by_tag, {"repository": repository, "reference": tag}).first()
+    return None if row is None else Stored(*row)
+
+
+def by_digest(connection: Connection, repository: str, digest: str) -> Stored | None:
+    """The manifest of that digest, if the repository holds it."""
+    row = connection.execute(_by_digest, {"repository": repository, "reference": digest}).first()
+    return None if row is None else Stored(*row)
+
+
+def key(connection: Connection, digest: str) -> int | None:
+    """The key of a digest in the order of :func:`page`, or None for a digest the store does not know."""
+    found: int | None = connection.execute(_id_of, {"digest": digest}).scalar()
+    return found
+
+
+def page(connection: Connection, repository_id: int, *, after: int, limit: int) -> list[Listed]:
+    """Up to ``limit`` manifests behind the key ``after``, in the order in which the store first saw them."""
+    rows = connection.execute(_page, {"repository_id": repository_id, "after": after, "limit": limit})
+    return [Listed(row[0], Stored(*row[1:])) for row in rows]
+
+
+def referrers(
+    connection: Connection, repository_id: int, digest: str, *, artifact_type: str | None
+) -> list[tuple[Stored, dict[str, str]]]:
+    """The manifests of the repository whose subject is the digest, with their annotations, in byte order of digests."""
+    statement = _referrers if artifact_type is None else _referrers_of_type
+    parameters = {"repository_id": repository_id, "digest": digest, "artifact_type": artifact_type}
+    if artifact_type is None:
+        del parameters["artifact_type"]
+    rows: Iterable[Row[tuple[str, int, str, str | None, str | None]]] = connection.execute(statement, parameters)
+    return [(Stored(*row[:4]), json.loads(row[4]) if row[4] else {}) for row in rows]
+
+
+# --- putting ----------------------------------------------------------------------------------------------------------
+
+_digests = array("digests")
+_children = select(
+    _blobs.c.digest,
+    _blobs.c.id,
+    _blobs.c.size,
+    _blobs.c.state,
+    exists()
+    .where(_blob_members.c.repository_id == bindparam("repository_id"), _blob_members.c.blob_id == _blobs.c.id)
+    .label("blob_here"),
+    exists()
+    .where(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id == _blobs.c.id)
+    .label("manifest_here"),
+    exists().where(_manifests.c.blob_id == _blobs.c.id).label("described"),
+).join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
+_put = insert(_manifests)
+_put_edges = insert(_edges)
+_ids = array("ids")
+_linked = upsert(_members).from_select(
+    ["repository_id", "manifest_id", "pushed_at", "collect_after"],
+    select(bindparam("repository_id"), _ids.c.value, bindparam("now"), bindparam("now")).where(true()),
+)
+_link = _linked.on_conflict_do_update(
+    index_elements=["repository_id", "manifest_id"],
+    set_={"collect_after": _linked.excluded.collect_after, "pushed_at": _linked.excluded.pushed_at},
+)
+
+
+def children(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, Child]:
+    """What the catalog knows of these digests, seen from one repository. Digests without a row are left out."""
+    rows = connection.execute(_children, {"repository_id": repository_id, "digests": bound(digests)})
+    return {
+        digest: Child(id_, size, state == "live", bool(blob_here), bool(manifest_here), bool(described))
+        for digest, id_, size, state, blob_here, manifest_here, described in rows
+    }
+
+
+def put(
+    connection: Connection,
+    repository_id: int,
+    new: Sequence[NewManifest],
+    known: Mapping[str, Child],
+    *,
+    now: int,
+) -> None:
+    """Store manifests with their edges and let the repository serve them.
+
+    Args:
+        connection: of a write transaction.
+        repository_id: the repository.
+        new: the manifests. None may refer to another of them as a child; their own blobs are live.
+        known: what :func:`children` said of them and of everything they refer to.
+        now: milliseconds since the epoch; their grace starts then.
+    """
+    ids = {entry.manifest.descriptor.digest: known[entry.manifest.descriptor.digest].id for entry in new}
+    fresh = [entry for entry in new if not known[entry.manifest.descriptor.digest].described]
+    if fresh:
+        connection.execute(_put, [_row(entry, ids, known) for entry in fresh])
+        rows = [
+            {
+                "parent_id": ids[entry.manifest.descriptor.digest],
+                "position": position,
+                "role": edge.role,
+                "child_id": known[edge.descriptor.digest].id,
+                "size": edge.descriptor.size,
+                "media_type": edge.descriptor.media_type,
+            }
+            for entry in fresh
+            for position, edge in enumerate(entry.manifest.edges())
+        ]
+        if rows:
+            connection.execute(_put_edges, rows)
+    connection.execute(_link, {"repository_id": repository_id, "ids": bound(ids.values()), "now": now})
+
+
+def _row(entry: NewManifest, ids: Mapping[str, int], known: Mapping[str, Child]) -> dict[str, object]:
+    manifest = entry.manifest
+    return {
+        "blob_id": ids[manifest.descriptor.digest],
+        "media_type": manifest.media_type,
+        "artifact_type": manifest.artifact_type,
+        "config_media_type": manifest.config.media_type if manifest.config is not None else None,
+        "subject_id": known[manifest.subject.digest].id if manifest.subject is not None else None,
+        "annotations": _json(manifest.annotations),
+        "platform": _json(entry.platform),
+    }
+
+
+def _json(value: Mapping[str, object] | None) -> str | None:
+    return json.dumps(dict(value), ensure_ascii=False, separators=(",", ":")) if value else None
+
+
+# --- deleting ---------------------------------------------------------------------------------------------------------
+
+_this = bindparam("manifest_id")
+_here = bindparam("in_repository")
+_unlink = delete(_members).where(_members.c.repository_id == _here, _members.c.manifest_id == _this)
+_children_of = select(_edges.c.child_id).where(_edges.c.parent_id == _this)
+_queue_blobs = (
+    update(_blob_members)
+    .where(_blob_members.c.repository_id == _here, _blob_members.c.blob_id.in_(_children_of))
+    .values(collect_after=bindparam("now"))
+)
+_queue_manifests = (
+    update(_members)
+    .where(
+        _members.c.repository_id == _here,
+        or_(
+            _members.c.manifest_id.in_(_children_of),
+            _members.c.manifest_id.in_(select(_manifests.c.blob_id).where(_manifests.c.subject_id == _this)),
+        ),
+    )
+    .values(collect_after=bindparam("now"))
+)
+_queue_self = update(_blobs).where(_blobs.c.id == _this).values(collect_after=bindparam("now"))
+_drop_leases = delete(tables.lease_blobs).where(
+    tables.lease_blobs.c.repository_id == _here, tables.lease_blobs.c.blob_id == _this
+)
+
+
+def unlink(connection: Connection, repository_id: int, manifest_id: int, *, now: int) -> None:
+    """Take a manifest, which no tag points at any more, from the repository, and put what it held before the collector.
+
+    Its row and its edges belong to its bytes and go with those.
+    """
+    parameters = {"in_repository": repository_id, "manifest_id": manifest_id, "now": now}
+    for statement in (_drop_leases, _unlink, _queue_blobs, _queue_manifests, _queue_self):
+        connection.execute(statement, parameters)

@@ -1,0 +1,149 @@
+"""Bringing a catalog to the schema this version works with.
+
+Alembic is imported only when something has to be done. It keeps module-wide state and is not thread-safe, so a lock of this
+process is held around it, inside the write lock of the store, which keeps other processes out.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, column, select, table
+
+from ocistore.catalog import tables
+from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
+from ocistore.errors import CorruptError, SchemaTooNewError, StoreNotFoundError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from sqlalchemy import Connection
+
+    from ocistore.catalog.engine import Catalog
+
+_alembic_lock = threading.Lock()
+_version = table("alembic_version", column("version_num"))
+_select_version = select(_version.c.version_num)
+_master = table("sqlite_master", column("type"), column("name"), column("sql"))
+_select_versioned = select(_master.c.name).where(_master.c.name == "alembic_version")
+_select_schema = (
+    select(_master.c.type, _master.c.name, _master.c.sql)
+    .where(_master.c.name.not_like("sqlite\\_%", escape="\\"), _master.c.name != "alembic_version")
+    .order_by(_master.c.type, _master.c.name)
+)
+_insert_store = tables.store.insert().values(id=1, layout_version=LAYOUT_VERSION, epoch=1, created=bindparam("now"))
+
+
+def revision(catalog: Catalog) -> str | None:
+    """The revision of the catalog's schema, or None for a database that is still empty.
+
+    Raises:
+        StoreNotFoundError: it is a database, but of another application.
+        CorruptError: it is no database at all.
+    """
+    with catalog.snapshot() as connection:
+        return _revision(connection, root=catalog.root)
+
+
+def _revision(connection: Connection, *, root: Path) -> str | None:
+    application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    if application == 0 and not connection.execute(_select_schema).first():
+        return None
+    if application != APPLICATION_ID:
+        raise StoreNotFoundError(root, reason="its catalog.db belongs to another application")
+    if connection.execute(_select_versioned).first() is None:
+        raise CorruptError("the catalog", reason="it has no table alembic_version")
+    found = connection.execute(_select_version).scalars().all()
+    if len(found) != 1:
+        raise CorruptError("the catalog", reason=f"it names {len(found)} revisions")
+    return str(found[0])
+
+
+def upgrade(catalog: Catalog, *, now: int) -> str | None:
+    """Bring the schema to :data:`SCHEMA_REVISION`, in one transaction; all of it or, after a crash, nothing.
+
+    Safe when any number of processes and threads do it at once: whoever comes second finds it done.
+
+    Args:
+        catalog: whose database exists, if only as an empty file.
+        now: milliseconds since the epoch, written as the time of creation.
+
+    Returns:
+        The revision it had before.
+
+    Raises:
+        SchemaTooNewError: a newer ocistore wrote it; nothing was changed.
+        CorruptError: rows break a foreign key after the upgrade; nothing was changed.
+    """
+    with catalog.locked(), _alembic_lock, catalog.migrating() as connection:
+        before = _revision(connection, root=catalog.root)
+        if before == SCHEMA_REVISION:
+            return before
+        if before is not None and before > SCHEMA_REVISION:
+            raise SchemaTooNewError(catalog.root, found=before, known=SCHEMA_REVISION)
+        _run(connection)
+        if before is None:
+            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(_insert_store, {"now": now})
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
+        if broken:
+            raise CorruptError("the catalog", reason=f"foreign keys do not hold after the upgrade: {broken}")
+        return before
+
+
+def _run(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415  (half a second that an up-to-date store never pays)
+
+    command.upgrade(alembic_config(connection), SCHEMA_REVISION)
+
+
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration: where the migrations are, and the connection they run on."""
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config(attributes={"connection": connection} if connection is not None else {})
+    config.set_main_option("script_location", str(migrations_directory()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def migrations_directory() -> Path:
+    """In a wheel they lie inside the package; in a checkout and an editable install at its top level."""
+    package = Path(__file__).resolve().parent.parent
+    shipped = package / "_migrations"
+    return shipped if shipped.is_dir() else package.parent / "migrations"
+
+
+@dataclass(frozen=True)
+class SchemaDifference:
+    """One object of the database that is not as the tables declare it."""
+
+    name: str
+    kind: str
+    """``missing``, ``unexpected`` or ``different``."""
+
+
+def differences(connection: Connection) -> list[SchemaDifference]:
+    """What of the database's schema is not, statement by statement, what :mod:`ocistore.catalog.tables` declares."""
+    from sqlalchemy import create_engine  # noqa: PLC0415
+
+    engine = create_engine("sqlite://")
+    try:
+        with engine.begin() as declared:
+            tables.metadata.create_all(declared)
+            wanted = _statements(declared)
+    finally:
+        engine.dispose()
+    found = _statements(connection)
+    return [
+        SchemaDifference(name, "missing" if name not in found else "unexpected" if name not in wanted else "different")
+        for name in sorted(wanted.keys() | found.keys())
+        if wanted.get(name) != found.get(name)
+    ]
+
+
+def _statements(connection: Connection) -> dict[str, str]:
+    rows: list[Any] = list(connection.execute(_select_schema))
+    return {row.name: " ".join((row.sql or "").split()) for row in rows}

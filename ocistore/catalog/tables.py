@@ -1,0 +1,231 @@
+"""The schema of the catalog, in one place: what each table holds and what each column means.
+
+    store ─ one row: layout version and epoch; the schema's revision is Alembic's own ``alembic_version``
+    repositories
+     ├─ repository_blobs ──────▶ blobs          membership: this repository may serve that blob
+     ├─ repository_manifests ──▶ manifests      membership: this repository may serve that manifest
+     ├─ tags ──────────────────▶ repository_manifests
+     ├─ uploads                                 open sessions; their bytes lie in uploads/<id>
+     └─ (tag_events)                            append-only; by name, so that it outlives the repository
+    manifests ─▶ blobs                          what a manifest says, parsed once, when it was put
+     └─ edges ─▶ blobs                          what it refers to: config, layers, manifests, subject
+    leases ─ lease_blobs ─▶ blobs               what must not be collected until when, and why
+
+Digests are stored once, in ``blobs``; everything else refers to them by integer. A blob is in one of three states:
+
+    live        its file exists, complete and durable; what a manifest must refer to is always live
+    condemned   a collection decided that it goes; nobody may rely on it; pushing it again makes it live
+    absent      no bytes: a manifest names it as a subject, a foreign layer or the child of a sparse index
+
+so a foreign key can hold the promise that nothing referred to is ever deleted: ``edges.child_id`` restricts it.
+
+``collect_after`` is the collector's queue. It is NULL when something refers to the row, and otherwise the instant since when
+perhaps nothing does; a collection looks at the row once its own grace has passed after that instant, so it may be set
+generously. Every transaction that removes a reference sets it on what was referred to. What refers to what: a blob is held
+by its memberships and by edges; the membership of a blob by the manifests of that repository with an edge to it; the
+membership of a manifest by tags, by indexes alive in that repository, by its subject, and by leases.
+
+All instants are integers: milliseconds since the Unix epoch, UTC. They are never identities and never decide an order.
+Only TEXT and INTEGER occur, because the tables are STRICT.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+store = Table(
+    "store",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True),
+    Column("layout_version", Integer, nullable=False),  # of the tree on disk; grows when files move
+    Column("epoch", Integer, nullable=False),  # grows whenever the catalog is restored or rebuilt
+    Column("created", Integer, nullable=False),
+    sqlite_strict=True,
+)
+
+repositories = Table(
+    "repositories",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created", Integer, nullable=False),
+    UniqueConstraint("name"),
+    sqlite_strict=True,
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("size", Integer, CheckConstraint("size >= 0", name="size"), nullable=False),
+    Column("state", Text, CheckConstraint("state IN ('live', 'condemned', 'absent')", name="state"), nullable=False),
+    Column("generation", Integer, nullable=False),  # grows with every change of state, so that a stale decision is seen
+    Column("collect_after", Integer),
+    Column("verified_at", Integer),  # when its bytes were last hashed and found good
+    UniqueConstraint("digest"),
+    sqlite_strict=True,
+)
+Index("ix_blobs_collect_after", blobs.c.collect_after, sqlite_where=text("collect_after IS NOT NULL"))
+
+repository_blobs = Table(
+    "repository_blobs",
+    metadata,
+    Column("repository_id", Integer, ForeignKey("repositories.id"), nullable=False),
+    Column("blob_id", Integer, ForeignKey("blobs.id"), nullable=False),
+    Column("linked_at", Integer, nullable=False),
+    Column("collect_after", Integer),
+    PrimaryKeyConstraint("repository_id", "blob_id"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+Index("ix_repository_blobs_blob_id", repository_blobs.c.blob_id)
+Index(
+    "ix_repository_blobs_collect_after",
+    repository_blobs.c.collect_after,
+    sqlite_where=text("collect_after IS NOT NULL"),
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("blob_id", Integer, ForeignKey("blobs.id"), primary_key=True),
+    Column("media_type", Text, nullable=False),
+    Column("artifact_type", Text),
+    Column("config_media_type", Text),
+    Column("subject_id", Integer, ForeignKey("blobs.id")),
+    Column("annotations", Text),  # a JSON object; NULL when there are none
+    Column("platform", Text),  # a JSON object, from the image's config; NULL for everything else
+    sqlite_strict=True,
+)
+Index("ix_manifests_subject_id", manifests.c.subject_id, sqlite_where=text("subject_id IS NOT NULL"))
+
+edges = Table(
+    "edges",
+    metadata,
+    Column("parent_id", Integer, ForeignKey("manifests.blob_id", ondelete="CASCADE"), nullable=False),
+    Column("position", Integer, nullable=False),  # in the document: config, layers, manifests, subject
+    Column(
+        "role", Text, CheckConstraint("role IN ('config', 'layer', 'manifest', 'subject')", name="role"), nullable=False
+    ),
+    Column("child_id", Integer, ForeignKey("blobs.id"), nullable=False),
+    Column("size", Integer, nullable=False),  # as the descriptor declares it
+    Column("media_type", Text, nullable=False),
+    PrimaryKeyConstraint("parent_id", "position"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+Index("ix_edges_child_id", edges.c.child_id)
+
+repository_manifests = Table(
+    "repository_manifests",
+    metadata,
+    Column("repository_id", Integer, ForeignKey("repositories.id"), nullable=False),
+    Column("manifest_id", Integer, ForeignKey("manifests.blob_id"), nullable=False),
+    Column("pushed_at", Integer, nullable=False),
+    Column("collect_after", Integer),
+    PrimaryKeyConstraint("repository_id", "manifest_id"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+Index("ix_repository_manifests_manifest_id", repository_manifests.c.manifest_id)
+Index(
+    "ix_repository_manifests_collect_after",
+    repository_manifests.c.collect_after,
+    sqlite_where=text("collect_after IS NOT NULL"),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("repository_id", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("manifest_id", Integer, nullable=False),
+    Column("updated", Integer, nullable=False),
+    PrimaryKeyConstraint("repository_id", "name"),
+    ForeignKeyConstraint(
+        ["repository_id", "manifest_id"],
+        ["repository_manifests.repository_id", "repository_manifests.manifest_id"],
+    ),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+Index("ix_tags_repository_id_manifest_id", tags.c.repository_id, tags.c.manifest_id)
+
+tag_events = Table(
+    "tag_events",
+    metadata,
+    Column("id", Integer, primary_key=True),  # the order of events; the clock is only information
+    Column("repository", Text, nullable=False),
+    Column("tag", Text, nullable=False),
+    Column("old_digest", Text),  # NULL: the tag did not exist
+    Column("new_digest", Text),  # NULL: the tag was removed
+    Column("at", Integer, nullable=False),
+    Column("actor", Text, nullable=False),
+    sqlite_strict=True,
+)
+Index("ix_tag_events_repository_tag", tag_events.c.repository, tag_events.c.tag)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("repository_id", Integer, ForeignKey("repositories.id"), nullable=False),
+    Column("algorithm", Text, nullable=False),
+    Column(
+        "offset", Integer, CheckConstraint('"offset" >= 0', name="offset"), nullable=False
+    ),  # durable at least so far
+    Column("started", Integer, nullable=False),
+    Column("touched", Integer, nullable=False),
+    Column("expires", Integer, nullable=False),
+    sqlite_strict=True,
+)
+Index("ix_uploads_repository_id", uploads.c.repository_id)
+Index("ix_uploads_expires", uploads.c.expires)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("created", Integer, nullable=False),
+    Column("expires", Integer, nullable=False),
+    sqlite_strict=True,
+)
+Index("ix_leases_expires", leases.c.expires)
+
+lease_blobs = Table(
+    "lease_blobs",
+    metadata,
+    Column("lease_id", Text, ForeignKey("leases.id", ondelete="CASCADE"), nullable=False),
+    Column("repository_id", Integer, ForeignKey("repositories.id"), nullable=False),
+    Column("blob_id", Integer, ForeignKey("blobs.id"), nullable=False),
+    PrimaryKeyConstraint("lease_id", "repository_id", "blob_id"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+Index("ix_lease_blobs_blob_id", lease_blobs.c.blob_id)
+Index("ix_lease_blobs_repository_id", lease_blobs.c.repository_id)

@@ -1,0 +1,80 @@
+"""Statements about upload sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from ocistore.catalog import tables
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_t = tables.uploads
+_repositories = tables.repositories
+
+
+class Session(NamedTuple):
+    """An open upload session."""
+
+    id: str
+    algorithm: str
+    offset: int
+    started: int
+    touched: int
+    expires: int
+
+
+_columns = (_t.c.id, _t.c.algorithm, _t.c.offset, _t.c.started, _t.c.touched, _t.c.expires)
+_insert = insert(_t)
+_find = (
+    select(*_columns)
+    .join(_repositories, _repositories.c.id == _t.c.repository_id)
+    .where(_repositories.c.name == bindparam("repository"), _t.c.id == bindparam("upload"))
+)
+_page = (
+    select(*_columns)
+    .where(_t.c.repository_id == bindparam("in_repository"), _t.c.id > bindparam("after"))
+    .order_by(_t.c.id)
+    .limit(bindparam("limit"))
+)
+_ids = select(_t.c.id).where(_t.c.repository_id == bindparam("in_repository"))
+_touch = (
+    update(_t)
+    .where(_t.c.id == bindparam("upload"))
+    .values(offset=bindparam("now_at"), touched=bindparam("now"), expires=bindparam("until"))
+)
+_delete = delete(_t).where(_t.c.id == bindparam("upload"))
+
+
+def start(connection: Connection, repository_id: int, session: Session) -> None:
+    """Store a new session."""
+    connection.execute(_insert, {"repository_id": repository_id, **session._asdict()})
+
+
+def find(connection: Connection, repository: str, upload: str) -> Session | None:
+    """The session, if it is one of this repository."""
+    row = connection.execute(_find, {"repository": repository, "upload": upload}).first()
+    return None if row is None else Session(*row)
+
+
+def page(connection: Connection, repository_id: int, *, after: str, limit: int) -> list[Session]:
+    """Up to ``limit`` sessions behind the id ``after``."""
+    parameters = {"in_repository": repository_id, "after": after, "limit": limit}
+    return [Session(*row) for row in connection.execute(_page, parameters)]
+
+
+def ids(connection: Connection, repository_id: int) -> list[str]:
+    """The ids of all sessions of a repository."""
+    return list(connection.execute(_ids, {"in_repository": repository_id}).scalars())
+
+
+def touch(connection: Connection, upload: str, *, offset: int, now: int, expires: int) -> None:
+    """Note how many bytes are durable, and start the time to its expiry again."""
+    connection.execute(_touch, {"upload": upload, "now_at": offset, "now": now, "until": expires})
+
+
+def remove(connection: Connection, upload: str) -> bool:
+    """End the session. False where it had ended already."""
+    return connection.execute(_delete, {"upload": upload}).rowcount == 1

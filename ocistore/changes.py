@@ -1,0 +1,338 @@
+"""The changes that a commit is made of, and how each is applied inside the write transaction.
+
+Every change of a store, be it one call on a repository, a transaction of many or an import, is a list of these values. Runs
+of the same kind are applied together, with a handful of statements for any number of them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+from ocistore.catalog import blobs, manifests, repositories, tags, uploads
+from ocistore.errors import (
+    BlobNotFoundError,
+    ManifestBlobUnknownError,
+    ManifestInvalidError,
+    ManifestNotFoundError,
+    ReferencedError,
+    RepositoryNotFoundError,
+    TagConflictError,
+    UploadNotFoundError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlalchemy import Connection
+
+    from ocistore.blobs.pool import Pool, StagedBlob
+    from ocistore.oci.digest import Digest
+    from ocistore.oci.manifest import Edge, Manifest
+
+
+class AnyValue(enum.Enum):
+    """The type of :data:`ANY`."""
+
+    ANY = "any"
+
+
+ANY: Final = AnyValue.ANY
+"""For a tag's ``expected``: whatever it points at now, if it exists at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutBlob:
+    """Let a repository serve a staged blob."""
+
+    repository: str
+    blob: StagedBlob
+
+
+@dataclass(frozen=True, slots=True)
+class MountBlob:
+    """Let a repository serve a blob that another one serves."""
+
+    repository: str
+    digest: Digest
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteBlob:
+    """Take a blob that nothing refers to from a repository."""
+
+    repository: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class PutManifest:
+    """Store a checked manifest whose bytes are staged."""
+
+    repository: str
+    manifest: Manifest
+    blob: StagedBlob
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteManifest:
+    """Take a manifest that no index refers to, and its tags, from a repository."""
+
+    repository: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class SetTag:
+    """Point a tag at a manifest of its repository, if it is as expected."""
+
+    repository: str
+    name: str
+    digest: Digest
+    expected: Digest | AnyValue | None = ANY
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveTag:
+    """Remove a tag."""
+
+    repository: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndUpload:
+    """End an upload session; its bytes are somebody else's business."""
+
+    repository: str
+    upload: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRepository:
+    """Delete a repository with everything it holds."""
+
+    repository: str
+
+
+Change: TypeAlias = (
+    PutBlob | MountBlob | DeleteBlob | PutManifest | DeleteManifest | SetTag | RemoveTag | EndUpload | DeleteRepository
+)
+
+
+@dataclass(slots=True)
+class Application:
+    """One list of changes being applied, in the write transaction of ``connection``."""
+
+    connection: Connection
+    pool: Pool
+    now: int
+    actor: str
+    platforms: Mapping[str, Mapping[str, object]]
+    """The platforms of image manifests, by digest; read before the transaction began."""
+    _ids: dict[str, int] = field(default_factory=dict)
+    _manifest_ids: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        """Apply them in order, except that the bytes of all blobs and manifests become live rows first.
+
+        Raises:
+            OCIStoreError: one of them is refused; the transaction must then be rolled back.
+        """
+        changes = list(changes)
+        staged = [change for change in changes if isinstance(change, PutBlob | PutManifest)]
+        if staged:
+            blobs.publish(self.connection, {change.blob.digest: change.blob.size for change in staged}.items())
+        for (kind, repository), run in groupby(changes, key=lambda change: (type(change), change.repository)):
+            _APPLIERS[kind](self, repository, list(run))
+
+    # One method for a run of each kind of change in one repository.
+
+    def _put_blobs(self, repository: str, run: Sequence[PutBlob]) -> None:
+        digests = [change.blob.digest for change in run]
+        blobs.link(self.connection, self._ensure(repository), digests, now=self.now)
+
+    def _mount_blobs(self, repository: str, run: Sequence[MountBlob]) -> None:
+        for change in run:
+            self._find(change.source)
+            held = blobs.membership(self.connection, change.source, change.digest)
+            # A file that is gone or cut short is answered like a blob that is not there: pushing it again heals it.
+            if held is None or self.pool.size(change.digest) != held.size:
+                raise BlobNotFoundError(change.digest, repository=change.source)
+            blobs.link(self.connection, self._ensure(repository), [change.digest], now=self.now)
+
+    def _delete_blobs(self, repository: str, run: Sequence[DeleteBlob]) -> None:
+        repository_id = self._find(repository)
+        for change in run:
+            referrers = blobs.referrers(self.connection, repository_id, change.digest, roles=("config", "layer"))
+            if referrers:
+                raise ReferencedError(change.digest, repository=repository, referrers=referrers)
+            if not blobs.unlink(self.connection, repository_id, change.digest, now=self.now):
+                raise BlobNotFoundError(change.digest, repository=repository)
+
+    def _put_manifests(self, repository: str, run: Sequence[PutManifest]) -> None:
+        repository_id = self._ensure(repository)
+        for level in _levels(run):
+            wanted = dict.fromkeys(
+                digest
+                for change in level
+                for digest in (
+                    change.manifest.descriptor.digest,
+                    *(edge.descriptor.digest for edge in change.manifest.edges()),
+                )
+            )
+            known = manifests.children(self.connection, repository_id, wanted)
+            edges = [edge for change in level for edge in change.manifest.edges()]
+            _check_children(edges, known, repository=repository)
+            absent = {
+                edge.descriptor.digest: edge.descriptor.size for edge in edges if edge.descriptor.digest not in known
+            }
+            if absent:
+                blobs.name(self.connection, absent.items())
+                known |= manifests.children(self.connection, repository_id, absent)
+            new = [
+                manifests.NewManifest(change.manifest, self.platforms.get(change.manifest.descriptor.digest))
+                for change in level
+            ]
+            manifests.put(self.connection, repository_id, new, known, now=self.now)
+            for change in level:
+                digest = change.manifest.descriptor.digest
+                self._manifest_ids[repository, digest] = known[digest].id
+
+    def _delete_manifests(self, repository: str, run: Sequence[DeleteManifest]) -> None:
+        repository_id = self._find(repository)
+        for change in run:
+            manifest_id = self._manifest_id(repository, repository_id, change.digest)
+            referrers = blobs.referrers(self.connection, repository_id, change.digest, roles=("manifest",))
+            if referrers:
+                raise ReferencedError(change.digest, repository=repository, referrers=referrers)
+            names = tags.of_manifest(self.connection, repository_id, manifest_id)
+            tags.remove(self.connection, repository_id, repository, names, now=self.now, actor=self.actor)
+            manifests.unlink(self.connection, repository_id, manifest_id, now=self.now)
+            self._manifest_ids.pop((repository, change.digest), None)
+
+    def _set_tags(self, repository: str, run: Sequence[SetTag]) -> None:
+        repository_id = self._find(repository)
+        for batch in _split(run, lambda change: change.name, lambda change: [change.name]):
+            moves = [
+                tags.Move(change.name, self._manifest_id(repository, repository_id, change.digest), change.digest)
+                for change in batch
+            ]
+            conditional = {change.name: change for change in batch if change.expected is not ANY}
+            if conditional:
+                actual = tags.targets(self.connection, repository_id, conditional)
+                for name, change in conditional.items():
+                    found = actual[name].digest if name in actual else None
+                    if found != change.expected:
+                        expected = None if change.expected is None else str(change.expected)
+                        raise TagConflictError(name, repository=repository, expected=expected, actual=found)
+            tags.move(self.connection, repository_id, repository, moves, now=self.now, actor=self.actor)
+
+    def _remove_tags(self, repository: str, run: Sequence[RemoveTag]) -> None:
+        repository_id = self._find(repository)
+        for batch in _split(run, lambda change: change.name, lambda change: [change.name]):
+            names = [change.name for change in batch]
+            removed = tags.remove(self.connection, repository_id, repository, names, now=self.now, actor=self.actor)
+            for name in names:
+                if name not in removed:
+                    raise ManifestNotFoundError(name, repository=repository)
+
+    def _end_uploads(self, repository: str, run: Sequence[EndUpload]) -> None:
+        for change in run:
+            if uploads.find(self.connection, repository, change.upload) is None:
+                raise UploadNotFoundError(change.upload, repository=repository)
+            uploads.remove(self.connection, change.upload)
+
+    def _delete_repositories(self, repository: str, run: Sequence[DeleteRepository]) -> None:
+        for _ in run:
+            repositories.remove(self.connection, self._find(repository), repository, now=self.now, actor=self.actor)
+            del self._ids[repository]
+            self._manifest_ids = {key: value for key, value in self._manifest_ids.items() if key[0] != repository}
+
+    # Names to ids, once per transaction.
+
+    def _find(self, repository: str) -> int:
+        if repository not in self._ids:
+            found = repositories.find(self.connection, repository)
+            if found is None:
+                raise RepositoryNotFoundError(repository)
+            self._ids[repository] = found
+        return self._ids[repository]
+
+    def _ensure(self, repository: str) -> int:
+        if repository not in self._ids:
+            self._ids[repository] = repositories.ensure(self.connection, repository, now=self.now)
+        return self._ids[repository]
+
+    def _manifest_id(self, repository: str, repository_id: int, digest: Digest) -> int:
+        key = (repository, digest)
+        if key not in self._manifest_ids:
+            child = manifests.children(self.connection, repository_id, [digest]).get(digest)
+            if child is None or not child.manifest_here:
+                raise ManifestNotFoundError(digest, repository=repository)
+            self._manifest_ids[key] = child.id
+        return self._manifest_ids[key]
+
+
+# Each function takes a run of the kind of its key, which no type can say of a mapping.
+_APPLIERS: Final[dict[type[Change], Callable[[Application, str, Any], None]]] = {
+    PutBlob: Application._put_blobs,
+    MountBlob: Application._mount_blobs,
+    DeleteBlob: Application._delete_blobs,
+    PutManifest: Application._put_manifests,
+    DeleteManifest: Application._delete_manifests,
+    SetTag: Application._set_tags,
+    RemoveTag: Application._remove_tags,
+    EndUpload: Application._end_uploads,
+    DeleteRepository: Application._delete_repositories,
+}
+
+_C = TypeVar("_C")
+
+
+def _split(run: Sequence[_C], name: Callable[[_C], str], needs: Callable[[_C], Iterable[str]]) -> Iterator[list[_C]]:
+    """Cut a run wherever a change needs, by name, one that stands before it in the same piece."""
+    batch: list[_C] = []
+    names: set[str] = set()
+    for change in run:
+        if not names.isdisjoint(needs(change)):
+            yield batch
+            batch, names = [], set()
+        batch.append(change)
+        names.add(name(change))
+    yield batch
+
+
+def _levels(run: Sequence[PutManifest]) -> Iterator[list[PutManifest]]:
+    """Pieces in which no manifest is the child of another one, or occurs twice."""
+    return _split(
+        run,
+        lambda change: change.manifest.descriptor.digest,
+        lambda change: [
+            change.manifest.descriptor.digest,
+            *(edge.descriptor.digest for edge in change.manifest.edges() if edge.role != "subject"),
+        ],
+    )
+
+
+def _check_children(edges: Iterable[Edge], known: Mapping[str, manifests.Child], *, repository: str) -> None:
+    """Whether everything that must be there is, and everything that is there has the size the manifest says."""
+    missing: dict[str, None] = {}
+    for edge in edges:
+        child = known.get(edge.descriptor.digest)
+        held = (
+            child is not None and child.live and (child.manifest_here if edge.role == "manifest" else child.blob_here)
+        )
+        if edge.required and not held:
+            missing[edge.descriptor.digest] = None
+        # Only of what the repository holds: whether others hold something is not this one's business.
+        if held and child.size != edge.descriptor.size:
+            raise ManifestInvalidError(
+                f"{edge.role} {edge.descriptor.digest} has {child.size} bytes, not {edge.descriptor.size}"
+            )
+    if missing:
+        raise ManifestBlobUnknownError(list(missing), repository=repository)

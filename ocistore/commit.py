@@ -1,0 +1,127 @@
+"""Committing a list of changes: bytes first, durably and outside every lock, then one write transaction (see blobs/pool.py)."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Final
+
+from ocistore.catalog import blobs
+from ocistore.changes import Application, Change, PutBlob, PutManifest
+from ocistore.errors import CorruptError, StoreBusyError
+from ocistore.oci import mediatypes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.catalog.engine import Catalog
+
+ATTEMPTS: Final = 100
+"""How often a commit publishes its bytes. A second time is needed when a collection condemned the same content before and
+takes it away just then; each further time needs another such collection in the same milliseconds."""
+
+_MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
+"""Bytes. A larger config is not looked into for the image's platform; real ones have a few kilobytes."""
+
+_CONFIG_TYPES: Final = frozenset({mediatypes.OCI_CONFIG, mediatypes.DOCKER_CONFIG})
+
+
+def milliseconds() -> int:
+    """Now, as the catalog counts it: since the Unix epoch, UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def commit(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str) -> None:
+    """Apply all changes in one transaction, or none of them. When it returns, they survive a power cut.
+
+    What is staged stays staged, whatever happens: it belongs to the caller.
+
+    Raises:
+        OCIStoreError: a change was refused, or the store could not be written. Nothing of the list is visible.
+    """
+    staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
+    unpublished = _not_in_pool(catalog, pool, staged)
+    published: set[str] = set()
+    for _ in range(ATTEMPTS):
+        pool.publish([change.blob for change in unpublished])
+        published.update(change.blob.digest for change in unpublished)
+        platforms = _platforms(pool, changes)
+        with catalog.write() as connection:
+            unpublished = _gone(connection, pool, staged, published)
+            if not unpublished:
+                Application(connection, pool, milliseconds(), actor, platforms).apply(changes)
+                return
+    raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
+
+
+_Staged = PutBlob | PutManifest
+
+
+def _not_in_pool(catalog: Catalog, pool: FilesystemPool, staged: Mapping[str, _Staged]) -> list[_Staged]:
+    """What has to be published: everything but live blobs whose files are as they should be."""
+    if not staged:
+        return []
+    with catalog.read() as connection:
+        live = blobs.live_sizes(connection, staged)
+    return [
+        change
+        for digest, change in staged.items()
+        if digest not in live or not _looks_right(pool, change, live[digest])
+    ]
+
+
+def _looks_right(pool: FilesystemPool, change: _Staged, size: int) -> bool:
+    if isinstance(change, PutBlob):
+        return pool.size(change.blob.digest) == size
+    # Manifests are small, so their bytes are compared: pushing one again heals it even where its size is right.
+    try:
+        return pool.read(change.blob.digest, size) == change.manifest.content
+    except (FileNotFoundError, CorruptError):
+        return False
+
+
+def _gone(
+    connection: Connection, pool: FilesystemPool, staged: Mapping[str, _Staged], published: set[str]
+) -> list[_Staged]:
+    """What does not stand under its name in this transaction, because a collection came in between."""
+    relied_on = [digest for digest in staged if digest not in published]
+    live = blobs.live_sizes(connection, relied_on) if relied_on else {}
+    return [
+        change
+        for digest, change in staged.items()
+        if not (
+            pool.holds(change.blob)
+            if digest in published
+            else digest in live and pool.size(change.blob.digest) == live[digest]
+        )
+    ]
+
+
+def _platforms(pool: FilesystemPool, changes: Sequence[Change]) -> dict[str, dict[str, object]]:
+    """The platform of each image manifest among the changes whose config says one, by digest."""
+    found = {}
+    for change in changes:
+        if isinstance(change, PutManifest):
+            platform = _platform(pool, change)
+            if platform:
+                found[str(change.manifest.descriptor.digest)] = platform
+    return found
+
+
+def _platform(pool: FilesystemPool, change: PutManifest) -> dict[str, object]:
+    """What the config says the image runs on. A config that cannot be read says nothing: it is checked elsewhere."""
+    config = change.manifest.config
+    if config is None or config.media_type not in _CONFIG_TYPES or config.size > _MAXIMUM_CONFIG_SIZE:
+        return {}
+    try:
+        document = json.loads(pool.read(config.digest, config.size))
+    except (FileNotFoundError, CorruptError, ValueError, RecursionError):
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    keys = ("architecture", "os", "os.version", "variant")
+    platform: dict[str, object] = {key: document[key] for key in keys if isinstance(document.get(key), str)}
+    return platform if "architecture" in platform and "os" in platform else {}

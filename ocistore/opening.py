@@ -1,0 +1,199 @@
+"""Opening a store: what may be one, making one, and bringing its schema up to date."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.paths import StorePaths
+from ocistore.catalog.engine import Catalog
+from ocistore.catalog.migrate import revision, upgrade
+from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.commit import milliseconds
+from ocistore.errors import (
+    CorruptError,
+    ReadOnlyStoreError,
+    SchemaTooNewError,
+    SchemaTooOldError,
+    StorageError,
+    StoreNotFoundError,
+    UnsupportedFilesystemError,
+)
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+_NETWORK_FILESYSTEMS: Final = {
+    0x6969: "NFS",
+    0x517B: "SMB",
+    0xFE534D42: "SMB2",
+    0xFF534D42: "CIFS",
+    0x01021997: "9P",
+    0x5346414F: "AFS",
+    0x00C36400: "Ceph",
+    0x0BD00BD0: "Lustre",
+    0x47504653: "GPFS",
+}
+"""The magic numbers of statfs(2), for filesystems on which neither SQLite's WAL nor flock works between machines."""
+
+_HALF_MADE: Final = frozenset(
+    {"write.lock", "catalog.db", "catalog.db-wal", "catalog.db-shm", "blobs", "uploads", "trash", "quarantine"}
+)
+"""What may lie in a directory whose creation as a store was interrupted."""
+
+
+def open_store(
+    root: str | os.PathLike[str], *, create: bool, read_only: bool
+) -> tuple[StorePaths, Catalog, FilesystemPool]:
+    """See :meth:`Store.open`. A crash while a store is made leaves a directory that opening makes a store of."""
+    # Absolute, so that the process may change its directory; symbolic links above the root are the user's.
+    paths = StorePaths(Path(os.path.abspath(root)))
+    if read_only:
+        return _open_read_only(paths)
+    existed = _exists(paths)
+    if not existed:
+        if not create:
+            raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
+        _make_root(paths)
+    _refuse_network_filesystem(paths.root)
+    catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
+    pool = FilesystemPool(paths)
+    try:
+        if not existed:
+            _make_store(paths, catalog, pool)
+        found = revision(catalog)
+        if found is None and not create:
+            raise StoreNotFoundError(paths.root, reason="its catalog.db is empty")
+        if found is not None and found > SCHEMA_REVISION:
+            raise SchemaTooNewError(paths.root, found=found, known=SCHEMA_REVISION)
+        if found != SCHEMA_REVISION:
+            pool.create()
+            upgrade(catalog, now=milliseconds())
+    except BaseException:
+        pool.close()
+        catalog.close()
+        raise
+    return paths, catalog, pool
+
+
+def _exists(paths: StorePaths) -> bool:
+    """Whether there is a catalog, be it an empty one.
+
+    Raises:
+        StoreNotFoundError: something else lies there.
+    """
+    try:
+        status = os.stat(paths.root)
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError as error:
+        raise StoreNotFoundError(paths.root, reason="its parent is a file") from error
+    except OSError as error:
+        raise StorageError(str(paths.root), errno=error.errno, reason=error.strerror or str(error)) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise StoreNotFoundError(paths.root, reason="it is a file, not a directory")
+    with Translating(str(paths.root), root=paths.root):
+        try:
+            status = os.lstat(paths.catalog)
+        except FileNotFoundError:
+            _refuse_foreign_directory(paths)
+            return False
+    if not stat.S_ISREG(status.st_mode):
+        raise CorruptError(str(paths.catalog), reason="it is not a plain file")
+    return True
+
+
+def _refuse_foreign_directory(paths: StorePaths) -> None:
+    present = set(os.listdir(paths.root))
+    if not present or (paths.write_lock.name in present and present <= _HALF_MADE):
+        return
+    if {"oci-layout", "index.json"} <= present:
+        reason = "it is an OCI layout; make a store elsewhere and import it there"
+    else:
+        reason = "there is no catalog.db, and the directory is not empty"
+    raise StoreNotFoundError(paths.root, reason=reason)
+
+
+def _make_root(paths: StorePaths) -> None:
+    with Translating(str(paths.root), root=paths.root):
+        missing = []
+        directory = paths.root
+        while not directory.exists():
+            missing.append(directory)
+            directory = directory.parent
+        for directory in reversed(missing):
+            os.makedirs(directory, exist_ok=True)
+            _sync_directory(directory.parent)
+
+
+def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> None:
+    """Everything but the schema. The catalog's file comes last: where it is, the rest is."""
+    with catalog.locked():
+        pool.create()
+        with Translating(str(paths.catalog), root=paths.root):
+            # Never opened where it exists: closing it would drop the locks that SQLite holds on it in this process.
+            if not paths.catalog.exists():
+                os.close(os.open(paths.catalog, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            _sync_directory(paths.root)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_network_filesystem(root: Path) -> None:
+    import ctypes  # noqa: PLC0415  (only opening needs it)
+
+    buffer = (ctypes.c_long * 32)()  # struct statfs begins with f_type, a long, and is shorter than this
+    if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(root), buffer) != 0:
+        return  # the next call on the directory says why
+    name = _NETWORK_FILESYSTEMS.get(buffer[0] & 0xFFFFFFFF)
+    if name is not None:
+        raise UnsupportedFilesystemError(
+            root, filesystem=name, reason="a store needs a local filesystem, where locks and shared memory work"
+        )
+
+
+def _open_read_only(paths: StorePaths) -> tuple[StorePaths, Catalog, FilesystemPool]:
+    if not _exists(paths):
+        raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
+    _refuse_network_filesystem(paths.root)
+    catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
+    try:
+        try:
+            found = revision(catalog)
+        except (ReadOnlyStoreError, StorageError):
+            # A WAL database wants to write beside itself even to be read. On read-only media nobody can change it.
+            catalog.close()
+            if not _immutable(paths):
+                raise
+            catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True, immutable=True)
+            found = revision(catalog)
+        if found is None:
+            raise StoreNotFoundError(paths.root, reason="its catalog.db is empty")
+        if found != SCHEMA_REVISION:
+            _refuse_revision(paths.root, found)
+    except BaseException:
+        catalog.close()
+        raise
+    return paths, catalog, FilesystemPool(paths, read_only=True)
+
+
+def _immutable(paths: StorePaths) -> bool:
+    """Whether the catalog lies on a filesystem mounted read-only, with nothing left in a WAL that would be missed."""
+    wal = Path(f"{paths.catalog}-wal")
+    return bool(os.statvfs(paths.root).f_flag & os.ST_RDONLY) and (not wal.exists() or wal.stat().st_size == 0)
+
+
+def _refuse_revision(root: Path, found: str) -> NoReturn:
+    if found > SCHEMA_REVISION:
+        raise SchemaTooNewError(root, found=found, known=SCHEMA_REVISION)
+    raise SchemaTooOldError(root, found=found, needed=SCHEMA_REVISION)

@@ -1,0 +1,45 @@
+"""Listings by key: each page is one short statement, so that no transaction is open while the caller works."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+PAGE: Final = 1000
+"""How many rows a listing fetches at once: about a millisecond of reading."""
+
+
+def pages(fetch: Callable[[_K, int], list[tuple[_K, _V]]], start: _K, limit: int | None) -> Iterator[_V]:
+    """The values behind the key ``start``, at most ``limit`` of them; the first page is fetched before this returns.
+
+    Args:
+        fetch: given a key and a number, up to that many pairs of key and value behind that key.
+        start: the key to begin behind.
+        limit: None for all.
+
+    Raises:
+        ValueError: the limit is negative.
+    """
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit must not be negative: {limit}")
+    wanted = PAGE if limit is None else min(limit, PAGE)
+    return _rest(fetch, fetch(start, wanted) if wanted else [], wanted, limit)
+
+
+def _rest(
+    fetch: Callable[[_K, int], list[tuple[_K, _V]]], page: list[tuple[_K, _V]], wanted: int, limit: int | None
+) -> Iterator[_V]:
+    given = 0
+    while page:
+        for _, value in page:
+            yield value
+        given += len(page)
+        if len(page) < wanted or given == limit:
+            return
+        wanted = PAGE if limit is None else min(limit - given, PAGE)
+        page = fetch(page[-1][0], wanted)

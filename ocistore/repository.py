@@ -1,0 +1,468 @@
+"""Repository: the blobs, manifests and tags of one name."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from ocistore.catalog import blobs, manifests, repositories, tags
+from ocistore.changes import (
+    ANY,
+    AnyValue,
+    DeleteBlob,
+    DeleteManifest,
+    MountBlob,
+    PutBlob,
+    PutManifest,
+    RemoveTag,
+    SetTag,
+)
+from ocistore.commit import milliseconds
+from ocistore.errors import (
+    BlobNotFoundError,
+    CorruptError,
+    ManifestNotFoundError,
+    RepositoryNotFoundError,
+    SizeMismatchError,
+)
+from ocistore.oci.descriptor import Descriptor
+from ocistore.oci.digest import Digest
+from ocistore.oci.manifest import Manifest, check_manifest
+from ocistore.oci.reference import is_digest, repository_name, tag_name
+from ocistore.pages import pages
+from ocistore.upload import Upload, sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ocistore.blobs.pool import Source, StagedBlob
+    from ocistore.blobs.reader import BlobReader
+    from ocistore.changes import Change
+    from ocistore.store import Store
+    from ocistore.upload import UploadInfo
+
+OCTET_STREAM: Final = "application/octet-stream"
+"""The media type of a blob on its own: only the manifests that refer to it know a better one."""
+
+_RENEW_AFTER: Final = 30 * 60 * 1000
+"""Milliseconds. Asking for a blob that nothing refers to yet starts its grace again, at most this often: half of the hour
+that a collection leaves it by default, so that who asks before pushing a manifest finds it there."""
+
+_LOOKUPS: Final = 3
+"""How often a read looks a manifest up again whose file a collection took after the first look."""
+
+
+@dataclass(frozen=True)
+class TagEvent:
+    """One change of a tag. ``id`` grows with every event of the store and is their order; the clock is not."""
+
+    id: int
+    tag: str
+    old: Digest | None
+    """What it pointed at before; None when it did not exist."""
+    new: Digest | None
+    """What it points at since; None when it was removed."""
+    at: datetime
+    actor: str
+
+
+class RepositoryChanges(abc.ABC):
+    """What can be changed in a repository: at once on a :class:`Repository`, together with more in a transaction."""
+
+    name: str
+
+    def __init__(self, store: Store, name: str) -> None:
+        """Others go through :meth:`Store.repository` and :meth:`Transaction.repository`."""
+        self._store = store
+        self.name = repository_name(name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} of {self._store.root}>"
+
+    @abc.abstractmethod
+    def _submit(self, changes: Sequence[Change], staged: Sequence[StagedBlob] = ()) -> None:
+        """Commit the changes, now or later. Takes over what is staged, also where it raises."""
+
+    def put_blob(
+        self,
+        source: Source,
+        *,
+        digest: str | None = None,
+        size: int | None = None,
+        algorithm: str = "sha256",
+    ) -> Descriptor:
+        """Store a blob and let this repository serve it. Idempotent: the content may have been there before.
+
+        Memory use is constant. The source is always read, to its end: nobody gets a blob by naming its digest.
+
+        Args:
+            source: bytes, a path, a binary file object (read from where it stands) or an iterable of bytes.
+            digest: what the bytes must hash to. Without it they are hashed with ``algorithm``.
+            size: how many bytes there must be.
+            algorithm: ``sha256``, ``sha512``, or ``blake3`` where its package is installed.
+
+        Returns:
+            Its descriptor, with the media type ``application/octet-stream``.
+
+        Raises:
+            DigestMismatchError, SizeMismatchError: the bytes are not those; nothing was stored.
+            InvalidDigestError: no such digest or algorithm.
+            StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: nothing was stored.
+
+        When it returns outside a transaction, the blob survives a power cut. Until a manifest of this repository refers to
+        it, a collection may take it once its grace is over.
+        """
+        expected = None if digest is None else Digest.parse(digest)
+        self._store.require_writable()
+        staged = self._store.pool.stage(source, digest=expected, size=_size(size), algorithm=algorithm)
+        self._submit([PutBlob(self.name, staged)], [staged])
+        return Descriptor(OCTET_STREAM, staged.digest, staged.size)
+
+    def mount_blob(self, digest: str, from_repository: str) -> Descriptor:
+        """Let this repository serve a blob that another one serves; no bytes move. Idempotent.
+
+        Returns:
+            Its descriptor; in a transaction the size is the one it has now.
+
+        Raises:
+            RepositoryNotFoundError, BlobNotFoundError: the other repository is not there, or does not serve the blob:
+                what a third one serves does not count.
+        """
+        wanted = Digest.parse(digest)
+        source = repository_name(from_repository)
+        descriptor = Repository(self._store, source).stat_blob(wanted)
+        self._submit([MountBlob(self.name, wanted, source)])
+        return descriptor
+
+    def delete_blob(self, digest: str) -> None:
+        """Take a blob from this repository. Its bytes go with a later collection, if nothing else needs them.
+
+        Raises:
+            BlobNotFoundError: this repository does not serve it.
+            ReferencedError: a manifest of this repository refers to it.
+        """
+        self._submit([DeleteBlob(self.name, Digest.parse(digest))])
+
+    def put_manifest(
+        self,
+        content: bytes,
+        *,
+        media_type: str | None = None,
+        digest: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> Descriptor:
+        """Store a manifest or index, exactly these bytes, and point tags at it, all in one commit. Idempotent.
+
+        What it refers to must be in this repository: config, layers and children; not its subject, and not foreign layers.
+
+        Args:
+            content: the manifest.
+            media_type: its media type; otherwise the one it states itself.
+            digest: what the bytes must hash to, with any supported algorithm.
+            tags: the tags to point at it, whatever they point at now.
+
+        Returns:
+            Its descriptor.
+
+        Raises:
+            ManifestInvalidError: it is not a manifest this store accepts; ``path`` says where.
+            ManifestBlobUnknownError: content it refers to is not here; ``missing`` lists all of it.
+            DigestMismatchError: the bytes are not those of ``digest``.
+            InvalidNameError: one of the tags is no tag.
+
+        When it returns outside a transaction, the manifest and its tags survive a power cut.
+        """
+        names = list(dict.fromkeys(tag_name(tag) for tag in tags))
+        expected = None if digest is None else Digest.parse(digest)
+        manifest = check_manifest(content, media_type=media_type, digest=expected)
+        self._store.require_writable()
+        staged = self._store.pool.stage(
+            manifest.content, digest=manifest.descriptor.digest, size=manifest.descriptor.size
+        )
+        found = manifest.descriptor.digest
+        self._submit(
+            [PutManifest(self.name, manifest, staged), *(SetTag(self.name, tag, found) for tag in names)], [staged]
+        )
+        return manifest.descriptor
+
+    def delete_manifest(self, digest: str) -> None:
+        """Take a manifest from this repository, with the tags that point at it.
+
+        Raises:
+            ManifestNotFoundError: this repository does not hold it.
+            ReferencedError: an index of this repository refers to it.
+        """
+        self._submit([DeleteManifest(self.name, Digest.parse(digest))])
+
+    def tag(self, name: str, digest: str, *, expected: str | AnyValue | None = ANY) -> None:
+        """Point a tag at a manifest of this repository. What it pointed at before stays, under its digest.
+
+        Args:
+            name: the tag.
+            digest: of a manifest or index.
+            expected: compare and swap: the digest that the tag must point at, or None where it must not exist.
+
+        Raises:
+            ManifestNotFoundError: this repository does not hold that manifest.
+            TagConflictError: the tag is not as expected.
+        """
+        wanted: Digest | AnyValue | None
+        if isinstance(expected, AnyValue) or expected is None:
+            wanted = expected
+        else:
+            wanted = Digest.parse(expected)
+        self._submit([SetTag(self.name, tag_name(name), Digest.parse(digest), wanted)])
+
+    def untag(self, name: str) -> None:
+        """Remove a tag. The manifest stays, under its digest and its other tags, until a collection may take it.
+
+        Raises:
+            ManifestNotFoundError: there is no such tag.
+        """
+        self._submit([RemoveTag(self.name, tag_name(name))])
+
+
+class Repository(RepositoryChanges):
+    """A repository of a store. Cheap to make, safe to share between threads; it need not exist yet."""
+
+    def _submit(self, changes: Sequence[Change], staged: Sequence[StagedBlob] = ()) -> None:
+        try:
+            self._store.commit(changes)
+        finally:
+            self._store.pool.discard(staged)
+
+    # Blobs.
+
+    def stat_blob(self, digest: str) -> Descriptor:
+        """The size of a blob of this repository, as a descriptor of media type ``application/octet-stream``.
+
+        Where no manifest refers to the blob yet, its grace starts again, so that it is still there when one does.
+
+        Raises:
+            BlobNotFoundError: this repository does not serve it, or its file is damaged, and pushing it again heals it.
+        """
+        wanted = Digest.parse(digest)
+        held = self._membership(wanted)
+        if self._store.pool.size(wanted) != held.size:
+            raise BlobNotFoundError(wanted, repository=self.name)
+        now = milliseconds()
+        if held.collect_after is not None and held.collect_after + _RENEW_AFTER < now and not self._store.read_only:
+            with self._store.catalog.write() as connection:
+                repository_id = repositories.find(connection, self.name)
+                if repository_id is not None:
+                    blobs.touch(connection, repository_id, wanted, now=now)
+        return Descriptor(OCTET_STREAM, wanted, held.size)
+
+    def open_blob(self, digest: str) -> BlobReader:
+        """A seekable binary file with the bytes of a blob of this repository; to be closed, or used with ``with``.
+
+        Raises:
+            BlobNotFoundError: this repository does not serve it.
+            CorruptError: its file is gone or has another size.
+        """
+        wanted = Digest.parse(digest)
+        for _ in range(_LOOKUPS):
+            held = self._membership(wanted)
+            try:
+                reader = self._store.pool.open(wanted)
+            except FileNotFoundError:
+                continue
+            if reader.size != held.size:
+                reader.close()
+                raise CorruptError(f"blob {wanted}", reason=f"its file has {reader.size} bytes, not {held.size}")
+            return reader
+        raise CorruptError(f"blob {wanted}", reason="its file is gone")
+
+    def _membership(self, digest: Digest) -> blobs.Membership:
+        with self._store.catalog.read() as connection:
+            held = blobs.membership(connection, self.name, digest)
+        if held is None:
+            self._id()
+            raise BlobNotFoundError(digest, repository=self.name)
+        return held
+
+    # Upload sessions.
+
+    def start_upload(self, *, algorithm: str = "sha256") -> Upload:
+        """Begin an upload session: a blob that arrives in pieces, perhaps over several processes' lives. Durable.
+
+        Args:
+            algorithm: what the bytes are hashed with as they come. Any digest may be committed; one of this algorithm
+                costs no second reading.
+        """
+        return Upload.start(self._store, self.name, algorithm=algorithm)
+
+    def upload(self, id: str) -> Upload:  # noqa: A002  (the name is part of the public contract)
+        """Resume an upload session of this repository, in any process. One writer at a time.
+
+        Raises:
+            UploadNotFoundError: there is none of that id here.
+            StoreBusyError: another writer has it open.
+        """
+        return Upload.resume(self._store, self.name, id)
+
+    def uploads(self) -> Iterator[UploadInfo]:
+        """The open upload sessions of this repository, by id.
+
+        Raises:
+            RepositoryNotFoundError: there is no such repository.
+        """
+        return sessions(self._store, self._id())
+
+    # Manifests.
+
+    def resolve(self, reference: str) -> Descriptor:
+        """The descriptor of the manifest that a tag or digest of this repository stands for.
+
+        Raises:
+            RepositoryNotFoundError, ManifestNotFoundError: there is none.
+        """
+        return _descriptor(self._lookup(reference))
+
+    def get_manifest(self, reference: str) -> Manifest:
+        """The manifest that a tag or digest stands for: the exact bytes that were put, verified against their digest.
+
+        Raises:
+            RepositoryNotFoundError, ManifestNotFoundError: there is none.
+            CorruptError: its file is gone or damaged. Putting the same manifest again heals it.
+        """
+        for _ in range(_LOOKUPS):
+            stored = self._lookup(reference)
+            digest = Digest.parse(stored.digest)
+            try:
+                content = self._store.pool.read(digest, stored.size)
+            except FileNotFoundError:
+                continue
+            if Digest.of(content, digest.algorithm) != digest:
+                raise CorruptError(f"manifest {digest}", reason="its bytes are not those of its digest")
+            return Manifest(_descriptor(stored), content)
+        raise CorruptError(f"manifest {stored.digest}", reason="its file is gone")
+
+    def _lookup(self, reference: str) -> manifests.Stored:
+        find = manifests.by_digest if is_digest(reference) else manifests.by_tag
+        checked = Digest.parse(reference) if is_digest(reference) else tag_name(reference)
+        with self._store.catalog.read() as connection:
+            stored = find(connection, self.name, checked)
+        if stored is None:
+            self._id()
+            raise ManifestNotFoundError(reference, repository=self.name)
+        return stored
+
+    def manifests(self, *, after: str = "", limit: int | None = None) -> Iterator[Descriptor]:
+        """The manifests and indexes of this repository, tagged or not, in the order in which the store first saw them.
+
+        Args:
+            after: begin behind this digest, the last one of the page before.
+            limit: how many at most; None for all.
+
+        Raises:
+            RepositoryNotFoundError: there is no such repository.
+            ManifestNotFoundError: the store does not know the digest ``after`` (any more).
+        """
+        repository_id = self._id()
+        start = 0
+        if after:
+            with self._store.catalog.read() as connection:
+                known = manifests.key(connection, Digest.parse(after))
+            if known is None:
+                raise ManifestNotFoundError(after, repository=self.name)
+            start = known
+
+        def page(last: int, count: int) -> list[tuple[int, Descriptor]]:
+            with self._store.catalog.read() as connection:
+                listed = manifests.page(connection, repository_id, after=last, limit=count)
+            return [(entry.key, _descriptor(entry.stored)) for entry in listed]
+
+        return pages(page, start, limit)
+
+    def referrers(self, digest: str, *, artifact_type: str | None = None) -> list[Descriptor]:
+        """The manifests of this repository whose subject is ``digest``, in byte order (distribution spec, "Listing
+        Referrers"): with their artifact types and annotations. Empty where there are none, or no such manifest.
+
+        Args:
+            digest: of the subject, which need not be here.
+            artifact_type: only those of this type.
+
+        Raises:
+            RepositoryNotFoundError: there is no such repository.
+        """
+        wanted = Digest.parse(digest)
+        repository_id = self._id()
+        with self._store.catalog.read() as connection:
+            found = manifests.referrers(connection, repository_id, wanted, artifact_type=artifact_type)
+        return [
+            Descriptor(
+                stored.media_type,
+                Digest.parse(stored.digest),
+                stored.size,
+                annotations=annotations,
+                artifact_type=stored.artifact_type,
+            )
+            for stored, annotations in found
+        ]
+
+    # Tags.
+
+    def tags(self, *, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
+        """The tags of this repository in byte order.
+
+        Args:
+            prefix: only those that start with it.
+            after: begin behind this tag, which need not exist.
+            limit: how many at most; None for all.
+
+        Raises:
+            RepositoryNotFoundError: there is no such repository.
+        """
+        repository_id = self._id()
+
+        def page(last: str, count: int) -> list[tuple[str, str]]:
+            with self._store.catalog.read() as connection:
+                names = tags.page(connection, repository_id, prefix=prefix, after=last, limit=count)
+            return [(name, name) for name in names]
+
+        return pages(page, after, limit)
+
+    def history(self, tag: str | None = None, *, limit: int | None = None) -> Iterator[TagEvent]:
+        """What happened to the tags of this repository, or to one of them, newest first.
+
+        Raises:
+            RepositoryNotFoundError: there is no such repository.
+        """
+        wanted = None if tag is None else tag_name(tag)
+        self._id()
+
+        def page(last: int, count: int) -> list[tuple[int, TagEvent]]:
+            with self._store.catalog.read() as connection:
+                rows = tags.history(connection, self.name, tag=wanted, before=last, limit=count)
+            return [(row.id, _event(row)) for row in rows]
+
+        return pages(page, 2**63 - 1, limit)
+
+    def _id(self) -> int:
+        with self._store.catalog.read() as connection:
+            found = repositories.find(connection, self.name)
+        if found is None:
+            raise RepositoryNotFoundError(self.name)
+        return found
+
+
+def _descriptor(stored: manifests.Stored) -> Descriptor:
+    return Descriptor(stored.media_type, Digest.parse(stored.digest), stored.size, artifact_type=stored.artifact_type)
+
+
+def _event(row: tags.Event) -> TagEvent:
+    old = None if row.old_digest is None else Digest.parse(row.old_digest)
+    new = None if row.new_digest is None else Digest.parse(row.new_digest)
+    return TagEvent(row.id, row.tag, old, new, datetime.fromtimestamp(row.at / 1000, UTC), row.actor)
+
+
+def _size(size: int | None) -> int | None:
+    """A size as the caller declared it, if it can be one."""
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+        raise TypeError(f"size must be an int, not {type(size).__name__}")
+    if size is not None and size < 0:
+        raise SizeMismatchError(expected=size, actual=0)
+    return size

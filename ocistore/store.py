@@ -1,0 +1,267 @@
+"""Store: the front door. It wires catalog and pool; each public call that changes something is one write transaction."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import threading
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ocistore.catalog import repositories, uploads
+from ocistore.catalog.usage import counts
+from ocistore.changes import DeleteRepository
+from ocistore.commit import commit
+from ocistore.errors import ReadOnlyStoreError, RepositoryNotFoundError, StoreClosedError
+from ocistore.oci.reference import repository_name
+from ocistore.opening import open_store
+from ocistore.pages import pages
+from ocistore.repository import Repository
+from ocistore.transaction import Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.paths import StorePaths
+    from ocistore.blobs.session import HashState
+    from ocistore.catalog.engine import Catalog
+    from ocistore.changes import Change
+    from ocistore.layouts.exporting import ExportMode, ExportReport
+    from ocistore.layouts.importing import ImportReport
+
+_REMEMBERED_UPLOADS: Final = 256
+"""For how many closed upload sessions the state of hashing is kept, so that resuming does not read their bytes again."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a store holds. Bytes are those of blobs, each counted once however many repositories serve it."""
+
+    repositories: int
+    tags: int
+    manifests: int
+    blobs: int
+    """Manifests included: they are blobs too."""
+    blob_bytes: int
+    uploads: int
+    """Open upload sessions."""
+
+
+class HashStates:
+    """How far the bytes of closed upload sessions were hashed, for the sessions closed last. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._states: OrderedDict[str, HashState] = OrderedDict()
+
+    def put(self, upload: str, state: HashState) -> None:
+        """Remember it, and forget the oldest where there are too many."""
+        with self._mutex:
+            self._states[upload] = state
+            while len(self._states) > _REMEMBERED_UPLOADS:
+                self._states.popitem(last=False)
+
+    def pop(self, upload: str) -> HashState | None:
+        """What is remembered of a session, which is forgotten: it has one owner at a time."""
+        with self._mutex:
+            return self._states.pop(upload, None)
+
+
+class Store:
+    """An open store. Thread-safe; any number of processes may have the same directory open at once.
+
+    Use it as a context manager, or :meth:`close` it; a store that is neither is closed when the interpreter ends.
+    It may be carried over a ``fork``: the child then has connections of its own.
+
+    Attributes:
+        root: the store's directory, absolute.
+        read_only: whether changes are refused.
+        actor: whom the history of tags names for changes made through this object; the user's login name, if not set.
+    """
+
+    root: Path
+
+    def __init__(self, paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> None:
+        """Others go through :meth:`open`."""
+        self.root = paths.root
+        self.paths = paths
+        self.actor = _login_name()
+        self.hash_states = HashStates()
+        self._catalog = catalog
+        self._pool = pool
+        self._close = weakref.finalize(self, _close, catalog, pool)
+
+    @classmethod
+    def open(cls, root: str | os.PathLike[str], *, create: bool = True, read_only: bool = False) -> Store:
+        """Open a store, making it or bringing its schema up to date where need be.
+
+        Safe when many processes do it at once with a directory that does not exist yet. Takes the same time however much the
+        store holds.
+
+        Args:
+            root: the store's directory. It may exist if it is empty.
+            create: make a store where there is none.
+            read_only: change nothing, not even the schema. Works on read-only media, and while others write.
+
+        Raises:
+            StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a directory
+                with something else in it.
+            ReadOnlyStoreError: it may not be written; open it with ``read_only=True``.
+            SchemaTooNewError: a newer ocistore wrote it.
+            SchemaTooOldError: it needs an upgrade, and ``read_only`` is true.
+            CorruptError: its catalog is no database, or its schema is not one of ours.
+            UnsupportedFilesystemError: a network filesystem, or one without hard links.
+            StorageError, StoreFullError, StoreBusyError: the operating system refused, or another process is stuck.
+        """
+        return cls(*open_store(root, create=create, read_only=read_only))
+
+    def close(self) -> None:
+        """Close the store. Closing again does nothing; every other call then raises StoreClosedError."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store {str(self.root)!r}{'' if self._close.alive else ' (closed)'}>"
+
+    # What the parts of the store use of each other.
+
+    @property
+    def catalog(self) -> Catalog:
+        """The rows. Not part of the public contract."""
+        if not self._close.alive:
+            raise StoreClosedError(f"the store {self.root}")
+        return self._catalog
+
+    @property
+    def pool(self) -> FilesystemPool:
+        """The bytes. Not part of the public contract."""
+        if not self._close.alive:
+            raise StoreClosedError(f"the store {self.root}")
+        return self._pool
+
+    @property
+    def read_only(self) -> bool:
+        """Whether changes are refused."""
+        return self._catalog.read_only
+
+    def require_writable(self) -> None:
+        """Refuse a change before any work is done for it.
+
+        Raises:
+            ReadOnlyStoreError: the store was opened read-only.
+        """
+        if self.read_only:
+            raise ReadOnlyStoreError(self.root)
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Apply changes in one transaction; see :func:`ocistore.commit.commit`. Not part of the public contract."""
+        self.require_writable()
+        commit(self.catalog, self.pool, changes, actor=self.actor)
+
+    # Repositories.
+
+    def repository(self, name: str) -> Repository:
+        """The repository of that name. Touches nothing: it need not exist, and exists from its first content.
+
+        Raises:
+            InvalidNameError: no repository can have that name.
+        """
+        return Repository(self, name)
+
+    def repositories(self, *, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
+        """The names of the repositories in byte order.
+
+        Args:
+            prefix: only those that start with it.
+            after: begin behind this name, which need not exist.
+            limit: how many at most; None for all.
+        """
+
+        def page(last: str, count: int) -> list[tuple[str, str]]:
+            with self.catalog.read() as connection:
+                names = repositories.page(connection, prefix=prefix, after=last, limit=count)
+            return [(name, name) for name in names]
+
+        return pages(page, after, limit)
+
+    def delete_repository(self, name: str) -> None:
+        """Delete a repository with its tags, manifests, blobs and uploads, in one commit, whatever refers to what in it.
+
+        Its history stays and can be read again when a repository of that name exists again. Blobs that others serve stay;
+        the rest is left to collection.
+
+        Raises:
+            RepositoryNotFoundError: there is none of that name.
+        """
+        checked = repository_name(name)
+        with self.catalog.snapshot() as connection:
+            found = repositories.find(connection, checked)
+            if found is None:
+                raise RepositoryNotFoundError(checked)
+            sessions = uploads.ids(connection, found)
+        self.commit([DeleteRepository(checked)])
+        for session in sessions:
+            self.pool.remove_upload(session)
+
+    def transaction(self) -> Transaction:
+        """A context manager: everything changed through it, in any repositories, appears in one commit or not at all."""
+        self.require_writable()
+        return Transaction(self)
+
+    # In and out. The layouts stand above the store and are reached for only when they are used.
+
+    def export(
+        self,
+        destination: str | os.PathLike[str],
+        references: Iterable[str] | None = None,
+        *,
+        mode: ExportMode = "auto",
+        referrers: bool = False,
+    ) -> ExportReport:
+        """Write references as a plain OCI layout; see :func:`ocistore.layouts.exporting.export_directory`."""
+        from ocistore.layouts.exporting import export_directory  # noqa: PLC0415
+
+        return export_directory(self, destination, references, mode=mode, referrers=referrers)
+
+    def export_in_place(self) -> ExportReport:
+        """Make the store's own root a plain OCI layout; see :func:`ocistore.layouts.exporting.export_in_place`."""
+        from ocistore.layouts.exporting import export_in_place  # noqa: PLC0415
+
+        return export_in_place(self)
+
+    def import_(self, source: str | os.PathLike[str], repository: str | None = None) -> ImportReport:
+        """Take in an OCI layout, whole or not at all; see :func:`ocistore.layouts.importing.import_directory`."""
+        from ocistore.layouts.importing import import_directory  # noqa: PLC0415
+
+        return import_directory(self, source, repository)
+
+    def usage(self) -> Usage:
+        """Count what the store holds. Reads every row it counts."""
+        with self.catalog.read() as connection:
+            return Usage(*counts(connection))
+
+
+def _close(catalog: Catalog, pool: FilesystemPool) -> None:
+    pool.close()
+    catalog.close()
+
+
+def _login_name() -> str:
+    uid = os.geteuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # as in many containers
+        return f"uid {uid}"

@@ -1,0 +1,83 @@
+"""Transactions: changes in any number of repositories that appear in one commit, or not at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ocistore.errors import StoreClosedError
+from ocistore.repository import RepositoryChanges
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from ocistore.blobs.pool import StagedBlob
+    from ocistore.changes import Change
+    from ocistore.store import Store
+
+
+class Transaction:
+    """What happens inside ``with store.transaction()``. Used by one thread at a time.
+
+    Bytes are staged as they come, without any lock, and may take as long as they take. Operations are checked as far as that
+    needs no store, kept, and run in their order in one write transaction when the block ends. What no longer holds by then,
+    such as the expectation of a tag, is an error of the block's end; then, and when the block raises, nothing is changed.
+    Reads go through :meth:`Store.repository` and see what is committed, not what is still pending.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Others go through :meth:`Store.transaction`."""
+        self._store = store
+        self._changes: list[Change] = []
+        self._staged: list[StagedBlob] = []
+        self._ended = False
+
+    def __enter__(self) -> Self:
+        self._require_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._require_open()
+        self._ended = True
+        try:
+            if kind is None and self._changes:
+                self._store.commit(self._changes)
+        finally:
+            self._store.pool.discard(self._staged)
+
+    def repository(self, name: str) -> RepositoryTransaction:
+        """A repository whose changes become part of this transaction.
+
+        Raises:
+            InvalidNameError: no repository can have that name.
+        """
+        self._require_open()
+        return RepositoryTransaction(self._store, name, self)
+
+    def _require_open(self) -> None:
+        if self._ended:
+            raise StoreClosedError("the transaction")
+
+    def _add(self, changes: Sequence[Change], staged: Sequence[StagedBlob]) -> None:
+        self._require_open()
+        self._staged.extend(staged)
+        self._changes.extend(changes)
+
+
+class RepositoryTransaction(RepositoryChanges):
+    """The changes of one repository inside a transaction."""
+
+    def __init__(self, store: Store, name: str, transaction: Transaction) -> None:
+        """Others go through :meth:`Transaction.repository`."""
+        super().__init__(store, name)
+        self._transaction = transaction
+
+    def _submit(self, changes: Sequence[Change], staged: Sequence[StagedBlob] = ()) -> None:
+        try:
+            self._transaction._add(changes, staged)
+        except StoreClosedError:
+            self._store.pool.discard(staged)
+            raise

@@ -1,0 +1,219 @@
+"""Upload sessions: a blob that arrives in pieces."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from ocistore.blobs.paths import checked_upload_name
+from ocistore.catalog import repositories, uploads
+from ocistore.changes import EndUpload, PutBlob
+from ocistore.commit import milliseconds
+from ocistore.errors import (
+    InvalidNameError,
+    OCIStoreError,
+    StoreClosedError,
+    UploadNotFoundError,
+    UploadRangeError,
+)
+from ocistore.oci.descriptor import Descriptor
+from ocistore.oci.digest import Digest, hasher
+from ocistore.pages import pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from ocistore.blobs.session import UploadFile
+    from ocistore.store import Store
+
+UPLOAD_LIFETIME: Final = timedelta(days=7)
+"""How long a session lives after it was last touched: what docker's registry leaves an upload before it purges it."""
+
+_LIFETIME: Final = UPLOAD_LIFETIME // timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True)
+class UploadInfo:
+    """An open upload session, as a listing shows it."""
+
+    id: str
+    algorithm: str
+    offset: int
+    """Bytes that have arrived."""
+    started: datetime
+    touched: datetime
+    """When it was last opened or closed."""
+    expires: datetime
+
+
+class Upload:
+    """An open upload session, held by one writer at a time over all processes. Used by one thread at a time.
+
+    Leaving the context closes the session's file and does not cancel the session. Written bytes survive the death of the
+    process at once, and a power cut from :meth:`close` on.
+    """
+
+    id: str
+
+    def __init__(self, store: Store, repository: str, file: UploadFile) -> None:
+        """Others go through :meth:`Repository.start_upload` and :meth:`Repository.upload`."""
+        self._store = store
+        self._repository = repository
+        self._file: UploadFile | None = file
+        self.id = file.name
+
+    @classmethod
+    def start(cls, store: Store, repository: str, *, algorithm: str) -> Upload:
+        """See :meth:`Repository.start_upload`."""
+        hasher(algorithm)  # an unknown algorithm is refused before anything is made
+        store.require_writable()
+        name = store.pool.create_upload()
+        try:
+            now = milliseconds()
+            with store.catalog.write() as connection:
+                repository_id = repositories.ensure(connection, repository, now=now)
+                session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME)
+                uploads.start(connection, repository_id, session)
+        except BaseException:
+            store.pool.remove_upload(name)
+            raise
+        return cls(store, repository, store.pool.open_upload(name, algorithm))
+
+    @classmethod
+    def resume(cls, store: Store, repository: str, name: str) -> Upload:
+        """See :meth:`Repository.upload`."""
+        store.require_writable()
+        session = _find(store, repository, name)
+        try:
+            file = store.pool.open_upload(name, session.algorithm, state=store.hash_states.pop(name))
+        except FileNotFoundError as error:
+            raise UploadNotFoundError(name, repository=repository) from error
+        try:
+            _find(store, repository, name)  # whoever held it before may have ended the session
+        except BaseException:
+            file.close()
+            raise
+        return cls(store, repository, file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Upload {self.id} of {self._repository!r}>"
+
+    def _open_file(self) -> UploadFile:
+        if self._file is None:
+            raise StoreClosedError(f"upload {self.id}")
+        return self._file
+
+    @property
+    def offset(self) -> int:
+        """How many bytes have arrived: where the next chunk starts."""
+        return self._open_file().offset
+
+    def write(self, chunk: bytes, *, offset: int | None = None) -> int:
+        """Append a chunk.
+
+        Args:
+            chunk: bytes of any length; large ones are cheaper.
+            offset: where the chunk starts, to be checked.
+
+        Returns:
+            The new offset.
+
+        Raises:
+            UploadRangeError: the upload does not stand at ``offset``; its ``offset`` says where it stands.
+            StoreFullError, StorageError: nothing of the chunk was kept.
+        """
+        file = self._open_file()
+        if offset is not None and offset != file.offset:
+            raise UploadRangeError(offset=file.offset, given=offset)
+        return file.append(chunk)
+
+    def commit(self, digest: str) -> Descriptor:
+        """Make the bytes a blob of the repository and end the session. Durable, and visible at once or not at all.
+
+        The bytes are not read again, unless the session was resumed in another process or ``digest`` is of another
+        algorithm than the session's.
+
+        Raises:
+            DigestMismatchError: the bytes are not those of ``digest``. The session and its bytes stay.
+            UploadNotFoundError: the session was cancelled meanwhile.
+            StoreFullError, StorageError, StoreBusyError: the session and its bytes stay.
+        """
+        wanted = Digest.parse(digest)
+        file = self._open_file()
+        staged = file.stage(wanted)
+        self._store.commit([EndUpload(self._repository, self.id), PutBlob(self._repository, staged)])
+        self._file = None
+        self._store.pool.discard([staged])
+        file.close()
+        return Descriptor("application/octet-stream", wanted, staged.size)
+
+    def cancel(self) -> None:
+        """End the session and give up its bytes. Cancelling a session that has ended does nothing."""
+        if self._file is None:
+            return
+        with contextlib.suppress(UploadNotFoundError):
+            self._store.commit([EndUpload(self._repository, self.id)])
+        file, self._file = self._file, None
+        self._store.pool.remove_upload(self.id)
+        file.close()
+
+    def close(self) -> None:
+        """Make what was written durable and let others have the session, which goes on. Closing again does nothing."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        try:
+            file.sync()
+            now = milliseconds()
+            with self._store.catalog.write() as connection:
+                uploads.touch(connection, self.id, offset=file.offset, now=now, expires=now + _LIFETIME)
+            self._store.hash_states.put(self.id, file.state)
+        finally:
+            file.close()
+
+
+def _find(store: Store, repository: str, name: str) -> uploads.Session:
+    try:
+        checked_upload_name(name)
+    except InvalidNameError as error:
+        raise UploadNotFoundError(str(name), repository=repository) from error
+    with store.catalog.read() as connection:
+        session = uploads.find(connection, repository, name)
+    if session is None:
+        raise UploadNotFoundError(name, repository=repository)
+    return session
+
+
+def sessions(store: Store, repository_id: int) -> Iterator[UploadInfo]:
+    """See :meth:`Repository.uploads`."""
+
+    def page(last: str, count: int) -> list[tuple[str, UploadInfo]]:
+        with store.catalog.read() as connection:
+            rows = uploads.page(connection, repository_id, after=last, limit=count)
+        return [(row.id, _info(store, row)) for row in rows]
+
+    return pages(page, "", None)
+
+
+def _info(store: Store, row: uploads.Session) -> UploadInfo:
+    try:
+        offset = store.pool.upload_size(row.id)
+    except (FileNotFoundError, OCIStoreError):
+        offset = 0
+    return UploadInfo(row.id, row.algorithm, offset, _when(row.started), _when(row.touched), _when(row.expires))
+
+
+def _when(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1000, UTC)
