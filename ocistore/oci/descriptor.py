@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 MAXIMUM_SIZE: Final = 2**63 - 1
 """Bytes. The image specification declares ``size`` an int64."""
 
-_DESCRIPTOR_KEYS: Final = frozenset(
-    {"mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"}
-)
+_OPTIONAL: Final = ("annotations", "platform", "artifactType", "urls", "data")
+_DESCRIPTOR_KEYS: Final = frozenset({"mediaType", "digest", "size", *_OPTIONAL})
 _PLATFORM_KEYS: Final = frozenset({"architecture", "os", "os.version", "os.features", "variant"})
 
 
@@ -46,12 +45,13 @@ class Platform:
         members = json_object(value, _PLATFORM_KEYS, path=path)
         if "architecture" not in members or "os" not in members:
             raise ManifestInvalidError("a platform needs architecture and os", path=path)
+        version, features, variant = (members.get(key) for key in ("os.version", "os.features", "variant"))
         return cls(
             architecture=_text(members["architecture"], path=f"{path}.architecture"),
             os=_text(members["os"], path=f"{path}.os"),
-            os_version=_text(_or(members.get("os.version"), ""), path=f"{path}.os.version"),
-            os_features=_texts(members.get("os.features"), path=f"{path}.os.features"),
-            variant=_text(_or(members.get("variant"), ""), path=f"{path}.variant"),
+            os_version="" if version is None else _text(version, path=f"{path}.os.version"),
+            os_features=() if features is None else _texts(features, path=f"{path}.os.features"),
+            variant="" if variant is None else _text(variant, path=f"{path}.variant"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -105,20 +105,15 @@ class Descriptor:
             digest = Digest.parse(text)
         except InvalidDigestError as error:
             raise ManifestInvalidError(str(error), path=f"{path}.digest") from error
-        kind = media_type(kind, path=f"{path}.mediaType")
-        if len(members) == 3:  # as most are, and reading the rest costs as much again
-            return cls(kind, digest, size)
-        data = members.get("data")
-        artifact_type = members.get("artifactType")
-        platform = members.get("platform")
+        annotations, platform, artifact_type, urls, data = map(members.get, _OPTIONAL)
         return cls(
-            kind,
+            media_type(kind, path=f"{path}.mediaType"),
             digest,
             size,
-            json_annotations(members.get("annotations"), path=f"{path}.annotations"),
+            {} if annotations is None else json_annotations(annotations, path=f"{path}.annotations"),
             None if platform is None else Platform.from_json(platform, path=f"{path}.platform"),
             None if artifact_type is None else media_type(artifact_type, path=f"{path}.artifactType"),
-            _texts(members.get("urls"), path=f"{path}.urls"),
+            () if urls is None else _texts(urls, path=f"{path}.urls"),
             None if data is None else _embedded(data, digest, size, path=f"{path}.data"),
         )
 
@@ -158,13 +153,11 @@ def json_object(value: object, known: frozenset[str], *, path: str) -> dict[str,
 
 
 def json_annotations(value: object, *, path: str) -> dict[str, str]:
-    """``value`` where it is a map of text to text; empty where it is None (image specification, "Annotations").
+    """``value`` where it is a map of text to text (image specification, "Annotations").
 
     Raises:
         ManifestInvalidError: it is not.
     """
-    if value is None:
-        return {}
     if not isinstance(value, dict):
         raise ManifestInvalidError(f"{value!r:.100} is not an object", path=path)
     for key, text in value.items():
@@ -180,15 +173,9 @@ def _text(value: object, *, path: str) -> str:
 
 
 def _texts(value: object, *, path: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
     if not isinstance(value, list):
         raise ManifestInvalidError(f"{value!r:.100} is not a list", path=path)
     return tuple(_text(item, path=f"{path}[{position}]") for position, item in enumerate(value))
-
-
-def _or(value: object, default: str) -> object:
-    return default if value is None else value
 
 
 def _embedded(value: object, digest: Digest, size: int, *, path: str) -> bytes:

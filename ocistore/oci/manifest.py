@@ -1,0 +1,242 @@
+"""Manifests: the exact bytes, everything that is checked of them before they are stored, and what they refer to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+
+from ocistore.errors import DigestMismatchError, ManifestInvalidError
+from ocistore.oci import mediatypes, strictjson
+from ocistore.oci.descriptor import Descriptor, json_annotations, json_object
+from ocistore.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAXIMUM_MANIFEST_SIZE: Final = 4 * 1024 * 1024
+"""Bytes. The distribution specification, "Pushing Manifests", asks registries to take at least that much."""
+MAXIMUM_DESCRIPTORS: Final = 10_000
+"""Each becomes a row in the one transaction that stores the manifest, and nobody else writes meanwhile."""
+
+Role: TypeAlias = Literal["config", "layer", "manifest", "subject"]
+
+_KEYS: Final = frozenset({
+    "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations",
+})
+_SCHEMA1: Final = frozenset({mediatypes.DOCKER_SCHEMA1, mediatypes.DOCKER_SCHEMA1_SIGNED})
+
+
+class Edge(NamedTuple):
+    """One thing a manifest refers to. ``required``: the manifest is only stored where its repository holds that."""
+
+    role: Role
+    descriptor: Descriptor
+    required: bool
+
+
+class _Parts(NamedTuple):
+    media_type: str
+    artifact_type: str | None
+    config: Descriptor | None
+    layers: tuple[Descriptor, ...]
+    manifests: tuple[Descriptor, ...]
+    subject: Descriptor | None
+    annotations: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest as it was given, byte for byte. Its content is parsed when one of its parts is first asked for.
+
+    The descriptor says what ``resolve`` says, and so has no annotations; ``as_referrer`` has.
+
+    Raises:
+        ManifestInvalidError: from any of the parts, where the content is not what ``check_manifest`` let pass.
+    """
+
+    descriptor: Descriptor
+    content: bytes = field(repr=False)
+
+    @property
+    def media_type(self) -> str:
+        """Its own type, also where the content leaves it out."""
+        return self.descriptor.media_type
+
+    @property
+    def artifact_type(self) -> str | None:
+        """``artifactType``; for an image manifest without one, the type of its config.
+
+        That is the rule of the distribution specification, "Listing Referrers".
+        """
+        return self._parts.artifact_type
+
+    @property
+    def config(self) -> Descriptor | None:
+        """What an image manifest configures its layers with; None in an index."""
+        return self._parts.config
+
+    @property
+    def layers(self) -> tuple[Descriptor, ...]:
+        """The layers, or files, of an image manifest; empty in an index."""
+        return self._parts.layers
+
+    @property
+    def manifests(self) -> tuple[Descriptor, ...]:
+        """The manifests in an index; empty in an image manifest."""
+        return self._parts.manifests
+
+    @property
+    def subject(self) -> Descriptor | None:
+        """The manifest this one says something about, which need not exist."""
+        return self._parts.subject
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """The annotations of the manifest itself; nobody may change them."""
+        return self._parts.annotations
+
+    def edges(self) -> tuple[Edge, ...]:
+        """Everything it refers to: config, layers, manifests, subject, each in the order of the document.
+
+        Required are all but the subject, and layers of a non-distributable type that say in ``urls`` where they are.
+        """
+        parts = self._parts
+        edges = [] if parts.config is None else [Edge("config", parts.config, required=True)]
+        edges += [
+            Edge("layer", layer, required=not (layer.urls and mediatypes.is_nondistributable(layer.media_type)))
+            for layer in parts.layers
+        ]
+        edges += [Edge("manifest", child, required=True) for child in parts.manifests]
+        if parts.subject is not None:
+            edges.append(Edge("subject", parts.subject, required=False))
+        return tuple(edges)
+
+    def as_referrer(self) -> Descriptor:
+        """Its descriptor as a list of referrers shows it: with its artifact type and all its annotations.
+
+        Distribution specification, "Listing Referrers".
+        """
+        own = self.descriptor
+        return Descriptor(own.media_type, own.digest, own.size, self.annotations, artifact_type=self.artifact_type)
+
+    @cached_property
+    def _parts(self) -> _Parts:
+        # The limit on bytes was for strangers; what is stored may have been let in under a higher one.
+        document = strictjson.loads(self.content, maximum=len(self.content))
+        return _parts(document, given=self.descriptor.media_type)
+
+
+def check_manifest(
+    content: bytes,
+    *,
+    media_type: str | None = None,
+    digest: Digest | None = None,
+    maximum: int = MAXIMUM_MANIFEST_SIZE,
+) -> Manifest:
+    """Everything that can be known about a manifest without a store: what is returned may be stored as it is.
+
+    Args:
+        content: the manifest, which is kept exactly as given.
+        media_type: what it was said to be; the content must say the same, or leave it open and be an OCI manifest.
+        digest: what it must hash to. Without one, its digest is sha256.
+        maximum: how many bytes it may have.
+
+    Raises:
+        DigestMismatchError: these are not the bytes of ``digest``.
+        InvalidDigestError: ``digest`` is not a digest.
+        ManifestInvalidError: anything else; its ``path`` says where in the document.
+    """
+    if not isinstance(content, bytes):
+        raise ManifestInvalidError(f"{type(content).__name__} is not bytes")
+    if len(content) > maximum:  # before hashing all of them
+        raise ManifestInvalidError(f"it has {len(content)} bytes, at most {maximum} are allowed")
+    expected = None if digest is None else Digest.parse(digest)
+    actual = Digest.of(content, "sha256" if expected is None else expected.algorithm)
+    if expected is not None and actual != expected:
+        raise DigestMismatchError(expected=expected, actual=actual, subject="the manifest")
+    parts = _parts(strictjson.loads(content, maximum=maximum), given=media_type)
+    own = Descriptor(parts.media_type, actual, len(content), artifact_type=parts.artifact_type)
+    manifest = Manifest(own, content)
+    manifest.__dict__["_parts"] = parts  # where cached_property looks: what was parsed is not parsed again
+    return manifest
+
+
+def _parts(document: object, *, given: str | None) -> _Parts:
+    members = json_object(document, _KEYS, path="")
+    version = members.get("schemaVersion")
+    if type(version) is not int or version != 2:  # True and 2.0 compare like numbers, but are not the number 2
+        raise ManifestInvalidError(f"{version!r:.100} is not 2, the only version there is now", path="schemaVersion")
+    media_type = _media_type(members, given=given)
+    artifact_type = members.get("artifactType")
+    if artifact_type is not None:
+        artifact_type = mediatypes.media_type(artifact_type, path="artifactType")
+    config: Descriptor | None = None
+    layers: tuple[Descriptor, ...] = ()
+    manifests: tuple[Descriptor, ...] = ()
+    if mediatypes.is_index_type(media_type):
+        _refuse(members, ("config", "layers"), media_type=media_type)
+        manifests = _descriptors(members, "manifests")
+    else:
+        _refuse(members, ("manifests",), media_type=media_type)
+        if "config" not in members:
+            raise ManifestInvalidError("an image manifest needs config")
+        config = Descriptor.from_json(members["config"], path="config")
+        layers = _descriptors(members, "layers")
+        artifact_type = artifact_type or config.media_type
+    subject, annotations = members.get("subject"), members.get("annotations")
+    return _Parts(
+        media_type,
+        artifact_type,
+        config,
+        layers,
+        manifests,
+        None if subject is None else Descriptor.from_json(subject, path="subject"),
+        {} if annotations is None else json_annotations(annotations, path="annotations"),
+    )
+
+
+def _media_type(members: dict[str, Any], *, given: str | None) -> str:
+    """The type of the manifest: what it says itself, or was said to be, or, where neither says, what it looks like."""
+    said = members.get("mediaType")
+    if said is not None:
+        said = mediatypes.media_type(said)
+    if given is not None:
+        given = mediatypes.media_type(given, path="")
+    if said is not None and given is not None and said != given:
+        raise ManifestInvalidError(f"it says {said}, but came as {given}", path="mediaType")
+    found = said or given or _inferred(members)
+    if found in _SCHEMA1:
+        raise ManifestInvalidError(f"{found} is the first version of Docker's manifests, which is no longer in use",
+                                   path="mediaType")
+    if not (mediatypes.is_manifest_type(found) or mediatypes.is_index_type(found)):
+        raise ManifestInvalidError(f"{found} is not a type of manifest", path="mediaType")
+    if said is None and found not in (mediatypes.OCI_MANIFEST, mediatypes.OCI_INDEX):
+        raise ManifestInvalidError(f"a manifest of type {found} must say so itself", path="mediaType")
+    return found
+
+
+def _inferred(members: dict[str, Any]) -> str:
+    if "manifests" in members:
+        return mediatypes.OCI_INDEX
+    if "config" in members or "layers" in members:
+        return mediatypes.OCI_MANIFEST
+    raise ManifestInvalidError("it has neither mediaType nor config, layers or manifests")
+
+
+def _refuse(members: dict[str, Any], keys: tuple[str, ...], *, media_type: str) -> None:
+    """Refuse keys of the other kind of manifest: clients disagree on which kind such a document is (CVE-2021-41190)."""
+    for key in keys:
+        if key in members:
+            raise ManifestInvalidError(f"a manifest of type {media_type} has no {key}", path=key)
+
+
+def _descriptors(members: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
+    items = members.get(key)
+    if not isinstance(items, list):
+        raise ManifestInvalidError("it is missing" if items is None else f"{items!r:.100} is not a list", path=key)
+    count = len(items) + ("config" in members) + ("subject" in members)
+    if count > MAXIMUM_DESCRIPTORS:
+        raise ManifestInvalidError(f"the manifest refers to {count} things, at most {MAXIMUM_DESCRIPTORS} are allowed",
+                                   path=key)
+    return tuple(Descriptor.from_json(item, path=f"{key}[{position}]") for position, item in enumerate(items))
