@@ -1,7 +1,7 @@
 """The directories of the pool: made durably, once, and then held open.
 
-Work inside them goes through held descriptors: the kernel walks one name instead of a path, and nobody can slip a symbolic
-link into the middle of that path.
+Work inside them goes through held descriptors: the kernel walks one name instead of a path, and nobody can slip a
+symbolic link into the middle of that path.
 """
 
 from __future__ import annotations

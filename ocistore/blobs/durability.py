@@ -1,8 +1,8 @@
 """Making bytes durable: which way of syncing serves how many files, and what a failed sync means.
 
-A failed sync is final. The kernel marks the pages it could not write as clean and says so once; a second sync of the same
-file succeeds and means nothing (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020). Whoever
-calls these functions gives up the files of a sync that raised.
+A failed sync is final. The kernel marks the pages it could not write as clean and says so once; a second sync of the
+same file succeeds and means nothing (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+Whoever calls these functions gives up the files of a sync that raised.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.ingest import start_writeback
+from ocistore.blobs.output import start_writeback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,8 +25,8 @@ _SYNCFS_REPORTS_ERRORS: Final = (5, 8)
 def sync_files(descriptors: Sequence[int]) -> None:
     """Make the data of these open files durable, one sync for each.
 
-    Writing is started for all of them first: it gives every file its place on the disk, so that the journal commit of the
-    first sync covers all of them and the later ones find nothing to commit.
+    Writing is started for all of them first: it gives every file its place on the disk, so that the journal commit of
+    the first sync covers all of them and the later ones find nothing to commit.
 
     Raises:
         OSError: the data of some of them is lost.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import InvalidNameError
 from ocistore.oci.digest import ALGORITHMS, Digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _UPLOAD_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 

@@ -7,12 +7,13 @@ A pool knows bytes and nothing else: no repositories, no rows. The life of a blo
     holds     P2  asked inside the write transaction that makes the row live: does the name still stand for the bytes?
     discard       after that transaction: what was staged aside is given up
 
-Publishing and holding are two steps because a collection may take the name away in between: its row was condemned before
-ours became live. Then ``holds`` answers False, the transaction is rolled back and ``publish`` is called again, which costs a
-link and not a copy, because the staged bytes stay aside until ``discard``.
+Publishing and holding are two steps because a collection may take the name away in between: its row was condemned
+before ours became live. Then ``holds`` answers False, the transaction is rolled back and ``publish`` is called again,
+which costs a link and not a copy, because the staged bytes stay aside until ``discard``.
 
-A crash at any moment leaves either bytes aside, which are swept by age, or a published file without a row, which the next
-push of the same content replaces and which a collection otherwise sweeps. It never leaves a name whose bytes are not durable.
+A crash at any moment leaves either bytes aside, which are swept by age, or a published file without a row, which the
+next push of the same content replaces and which a collection otherwise sweeps. It never leaves a name whose bytes are
+not durable.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from ocistore.oci.digest import Digest
 
 Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO | Iterable[bytes]
-"""What a blob can be read from: the bytes themselves, a path (``str`` or ``os.PathLike``), a binary file object, read from
-where it stands to its end, or an iterable of bytes."""
+"""What a blob can be read from: the bytes themselves, a path (``str`` or ``os.PathLike``), a binary file object, read
+from where it stands to its end, or an iterable of bytes."""
 
 
 class StagedBlob(Protocol):
@@ -73,13 +74,14 @@ class Pool(Protocol):
     def publish(self, staged: Sequence[StagedBlob]) -> None:
         """Make the data of all of them durable, give each its name, and make the names durable (P1).
 
-        Replaces whatever lay under a name: what is staged was verified, what lay there was not. Calling it again with the
-        same blobs is safe. When it returns, every one survives a power cut under its digest until a collection removes it.
+        Replaces whatever lay under a name: what is staged was verified, what lay there was not. Calling it again with
+        the same blobs is safe. When it returns, every one survives a power cut under its digest until a collection
+        removes it.
         """
         ...
 
     def holds(self, blob: StagedBlob) -> bool:
-        """Whether the name of ``blob`` stands, durably, for bytes of its size (P2). Cheap: a stat, where nothing raced."""
+        """Whether the name of ``blob`` stands, durably, for bytes of its size (P2). A stat, where nothing raced."""
         ...
 
     def discard(self, staged: Iterable[StagedBlob]) -> None:
@@ -87,7 +89,7 @@ class Pool(Protocol):
         ...
 
     def size(self, digest: Digest) -> int | None:
-        """The number of bytes under that digest, or None where there is none (or something that is not a plain file)."""
+        """The number of bytes under that digest; None where there are none, or no plain file."""
         ...
 
     def open(self, digest: Digest) -> BinaryIO:

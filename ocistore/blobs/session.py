@@ -1,8 +1,8 @@
 """The file of a resumable upload: one writer at a time, and bytes that outlive a failed commit.
 
-The file lies at ``uploads/<name>``. To commit it is to stage it where it lies and publish it by a link, so the bytes never
-move. Should the transaction fail after the link was made, the file of the session and the file of a blob are one: then it is
-copied before anything more is written.
+The file lies at ``uploads/<name>``. To commit it is to stage it where it lies and publish it by a link, so the bytes
+never move. Should the transaction fail after the link was made, the file of the session and the file of a blob are one:
+then it is copied before anything more is written.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.oserrors import Translating, translated
+from ocistore.blobs.output import Output
 from ocistore.blobs.staged import StagedFile
 from ocistore.errors import CorruptError, DigestMismatchError, StorageError, StoreBusyError
 from ocistore.oci.digest import Digest, Hasher, hasher
@@ -48,8 +49,8 @@ class HashState:
 class UploadFile:
     """The bytes of one upload session, held by this caller alone until it is closed, or its process dies.
 
-    Used by one thread at a time. Keep it open until what it staged was discarded or the commit failed: the lock it holds is
-    what keeps others from writing to bytes that are being published.
+    Used by one thread at a time. Keep it open until what it staged was discarded or the commit failed: the lock it
+    holds is what keeps others from writing to bytes that are being published.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class UploadFile:
         status = os.fstat(descriptor)
         self._inode = status.st_ino
         self._offset = status.st_size
+        self._output = Output(descriptor, path=self._path, root=self._root)
         self._hasher = hasher(algorithm)
         self._hashed = 0
         if (
@@ -92,13 +94,7 @@ class UploadFile:
         while True:
             descriptor = _opened(name, uploads, path=path, paths=paths)
             try:
-                _lock(descriptor, name)
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode):
-                    raise CorruptError(path, reason="it is not a plain file")
-                # Whoever held the lock before may have committed the session, or copied its file and left this one behind.
-                named = os.stat(name, dir_fd=uploads, follow_symlinks=False)
-                if (named.st_ino, named.st_dev) == (status.st_ino, status.st_dev):
+                if _lock(descriptor, name, uploads, path=path):
                     return cls(paths, uploads, name, algorithm, descriptor=descriptor, state=state)
             except BaseException:
                 os.close(descriptor)
@@ -120,7 +116,7 @@ class UploadFile:
 
     @property
     def state(self) -> HashState:
-        """What :meth:`FilesystemPool.open_upload` takes to go on without reading the bytes again. Valid after closing too."""
+        """What lets :meth:`FilesystemPool.open_upload` go on without reading the bytes again; valid after closing too."""
         return HashState(self._inode, self._hashed, self._algorithm, self._hasher)
 
     def append(self, chunk: bytes | bytearray | memoryview) -> int:
@@ -131,15 +127,13 @@ class UploadFile:
         """
         self._own_the_bytes()
         view = memoryview(chunk).cast("B")
+        position = self._offset + len(view)
         try:
-            position = self._offset
-            while position < self._offset + len(view):
-                position += os.pwrite(self._descriptor, view[position - self._offset :], position)
-        except BaseException as error:
-            with contextlib.suppress(OSError):  # what stays behind the offset is overwritten, or cut off when it is staged
+            self._output.write(view, self._offset)
+        except BaseException:
+            # What cannot be cut off now is overwritten by the next chunk, or cut off when the file is staged.
+            with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._offset)
-            if isinstance(error, OSError):
-                raise translated(error, path=self._path, root=self._root) from error
             raise
         if self._hashed == self._offset:
             self._hashed = -1  # not known, should a signal break in between these two lines
@@ -213,7 +207,8 @@ class UploadFile:
 
         Raises:
             DigestMismatchError: they are not; the session keeps its bytes and can go on.
-            StoreFullError, ReadOnlyStoreError, StorageError: they could not be read, or made durable (see :meth:`sync`).
+            StoreFullError, ReadOnlyStoreError, StorageError: they could not be read, or made durable (see
+            :meth:`sync`).
         """
         found = self.digest(digest.algorithm)
         if found != digest:
@@ -261,6 +256,7 @@ class UploadFile:
                 raise
             os.close(self._descriptor)
             self._descriptor = copy
+            self._output = Output(copy, path=self._path, root=self._root)
             self._inode = os.fstat(copy).st_ino
 
 
@@ -278,8 +274,18 @@ def _opened(name: str, uploads: int, *, path: str, paths: StorePaths) -> int:
         raise translated(error, path=path, root=paths.root) from error
 
 
-def _lock(descriptor: int, name: str) -> None:
+def _lock(descriptor: int, name: str, uploads: int, *, path: str) -> bool:
+    """Lock the file and say whether it is still the session's.
+
+    Whoever held the lock before may have committed the session, which raises, or copied its file and left this one
+    behind.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise StoreBusyError(f"upload {name}", waited=0.0) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise CorruptError(path, reason="it is not a plain file")
+    named = os.stat(name, dir_fd=uploads, follow_symlinks=False)
+    return (named.st_ino, named.st_dev) == (status.st_ino, status.st_dev)
