@@ -53,6 +53,15 @@ class PutBlob:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkBlob:
+    """Let a repository serve a blob of the pool, whose bytes the caller has read and verified elsewhere."""
+
+    repository: str
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class MountBlob:
     """Let a repository serve a blob that another one serves."""
 
@@ -155,6 +164,13 @@ class Application:
     def _put_blobs(self, repository: str, run: Sequence[PutBlob]) -> None:
         digests = [change.blob.digest for change in run]
         blobs.link(self.connection, self._ensure(repository), digests, now=self.now)
+
+    def _link_blobs(self, repository: str, run: Sequence[LinkBlob]) -> None:
+        live = blobs.live_sizes(self.connection, [change.digest for change in run])
+        for change in run:
+            if live.get(change.digest) != change.size or self.pool.size(change.digest) != change.size:
+                raise BlobNotFoundError(change.digest, repository=repository)
+        blobs.link(self.connection, self._ensure(repository), list(live), now=self.now)
 
     def _mount_blobs(self, repository: str, run: Sequence[MountBlob]) -> None:
         for change in run:
@@ -281,6 +297,7 @@ class Application:
 # Each function takes a run of the kind of its key, which no type can say of a mapping.
 _APPLIERS: Final[dict[type[Change], Callable[[Application, str, Any], None]]] = {
     PutBlob: Application._put_blobs,
+    LinkBlob: Application._link_blobs,
     MountBlob: Application._mount_blobs,
     DeleteBlob: Application._delete_blobs,
     PutManifest: Application._put_manifests,
@@ -325,7 +342,9 @@ def _check_children(edges: Iterable[Edge], known: Mapping[str, manifests.Child],
     for edge in edges:
         child = known.get(edge.descriptor.digest)
         held = (
-            child is not None and child.live and (child.manifest_here if edge.role == "manifest" else child.blob_here)
+            child is not None
+            and child.live
+            and (child.manifest_here if edge.role in {"manifest", "subject"} else child.blob_here)
         )
         if edge.required and not held:
             missing[edge.descriptor.digest] = None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Final, TypeVar
+
+from ocistore.errors import InvalidNameError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -12,6 +15,21 @@ _V = TypeVar("_V")
 
 PAGE: Final = 1000
 """How many rows a listing fetches at once: about a millisecond of reading."""
+
+
+def text(given: str, *, kind: str) -> str:
+    """``given``, by which a listing is narrowed, where it is text. It need not be the name of anything.
+
+    Raises:
+        InvalidNameError: it is not text, or holds half of a surrogate pair, which no name does and no query can carry.
+    """
+    if not isinstance(given, str):
+        raise InvalidNameError(given, kind=kind, reason="it is not text")
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidNameError(given, kind=kind, reason="it cannot be written as UTF-8") from error
+    return given
 
 
 def pages(fetch: Callable[[_K, int], list[tuple[_K, _V]]], start: _K, limit: int | None) -> Iterator[_V]:
@@ -24,7 +42,10 @@ def pages(fetch: Callable[[_K, int], list[tuple[_K, _V]]], start: _K, limit: int
 
     Raises:
         ValueError: the limit is negative.
+        TypeError: the limit is not a whole number.
     """
+    if limit is not None:
+        limit = operator.index(limit)
     if limit is not None and limit < 0:
         raise ValueError(f"limit must not be negative: {limit}")
     wanted = PAGE if limit is None else min(limit, PAGE)

@@ -31,7 +31,7 @@ from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest
 from ocistore.oci.reference import is_digest, repository_name, tag_name
-from ocistore.pages import pages
+from ocistore.pages import pages, text
 from ocistore.upload import Upload, sessions
 
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ class RepositoryChanges(abc.ABC):
 
         When it returns outside a transaction, the manifest and its tags survive a power cut.
         """
+        if isinstance(tags, str):  # which is an iterable of tags too, one for each letter
+            raise TypeError("tags must be a list of tags, not one text")
         names = list(dict.fromkeys(tag_name(tag) for tag in tags))
         expected = None if digest is None else Digest.parse(digest)
         manifest = check_manifest(content, media_type=media_type, digest=expected)
@@ -389,6 +391,8 @@ class Repository(RepositoryChanges):
             RepositoryNotFoundError: there is no such repository.
         """
         wanted = Digest.parse(digest)
+        if artifact_type is not None:
+            text(artifact_type, kind="artifact type")
         repository_id = self._id()
         with self._store.catalog.read() as connection:
             found = manifests.referrers(connection, repository_id, wanted, artifact_type=artifact_type)
@@ -416,6 +420,8 @@ class Repository(RepositoryChanges):
         Raises:
             RepositoryNotFoundError: there is no such repository.
         """
+        text(prefix, kind="prefix")
+        text(after, kind="tag")
         repository_id = self._id()
 
         def page(last: str, count: int) -> list[tuple[str, str]]:

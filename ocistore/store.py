@@ -17,7 +17,7 @@ from ocistore.commit import commit
 from ocistore.errors import ReadOnlyStoreError, RepositoryNotFoundError, StoreClosedError
 from ocistore.oci.reference import repository_name
 from ocistore.opening import open_store
-from ocistore.pages import pages
+from ocistore.pages import pages, text
 from ocistore.repository import Repository
 from ocistore.transaction import Transaction
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ocistore.catalog.engine import Catalog
     from ocistore.changes import Change
     from ocistore.layouts.exporting import ExportMode, ExportReport
-    from ocistore.layouts.importing import ImportReport
+    from ocistore.layouts.importing import ImportReport, Progress
 
 _REMEMBERED_UPLOADS: Final = 256
 """For how many closed upload sessions the state of hashing is kept, so that resuming does not read their bytes again."""
@@ -189,6 +189,8 @@ class Store:
             after: begin behind this name, which need not exist.
             limit: how many at most; None for all.
         """
+        text(prefix, kind="prefix")
+        text(after, kind="repository")
 
         def page(last: str, count: int) -> list[tuple[str, str]]:
             with self.catalog.read() as connection:
@@ -230,11 +232,12 @@ class Store:
         *,
         mode: ExportMode = "auto",
         referrers: bool = False,
+        progress: Progress | None = None,
     ) -> ExportReport:
         """Write references as a plain OCI layout; see :func:`ocistore.layouts.exporting.export_directory`."""
         from ocistore.layouts.exporting import export_directory  # noqa: PLC0415
 
-        return export_directory(self, destination, references, mode=mode, referrers=referrers)
+        return export_directory(self, destination, references, mode=mode, referrers=referrers, progress=progress)
 
     def export_in_place(self) -> ExportReport:
         """Make the store's own root a plain OCI layout; see :func:`ocistore.layouts.exporting.export_in_place`."""
@@ -242,11 +245,13 @@ class Store:
 
         return export_in_place(self)
 
-    def import_(self, source: str | os.PathLike[str], repository: str | None = None) -> ImportReport:
+    def import_(
+        self, source: str | os.PathLike[str], repository: str | None = None, *, progress: Progress | None = None
+    ) -> ImportReport:
         """Take in an OCI layout, whole or not at all; see :func:`ocistore.layouts.importing.import_directory`."""
         from ocistore.layouts.importing import import_directory  # noqa: PLC0415
 
-        return import_directory(self, source, repository)
+        return import_directory(self, source, repository, progress=progress)
 
     def usage(self) -> Usage:
         """Count what the store holds. Reads every row it counts."""

@@ -14,6 +14,7 @@ from ocistore.commit import milliseconds
 from ocistore.errors import (
     InvalidNameError,
     OCIStoreError,
+    StorageError,
     StoreClosedError,
     UploadNotFoundError,
     UploadRangeError,
@@ -115,6 +116,15 @@ class Upload:
             raise StoreClosedError(f"upload {self.id}")
         return self._file
 
+    @contextlib.contextmanager
+    def _unless_ended(self) -> Iterator[None]:
+        """Answer a file that is gone with the reason, where that is the end of the session."""
+        try:
+            yield
+        except StorageError:
+            _find(self._store, self._repository, self.id)
+            raise
+
     @property
     def offset(self) -> int:
         """How many bytes have arrived: where the next chunk starts."""
@@ -132,12 +142,14 @@ class Upload:
 
         Raises:
             UploadRangeError: the upload does not stand at ``offset``; its ``offset`` says where it stands.
+            UploadNotFoundError: the session was ended meanwhile, with its repository.
             StoreFullError, StorageError: nothing of the chunk was kept.
         """
         file = self._open_file()
         if offset is not None and offset != file.offset:
             raise UploadRangeError(offset=file.offset, given=offset)
-        return file.append(chunk)
+        with self._unless_ended():
+            return file.append(chunk)
 
     def commit(self, digest: str) -> Descriptor:
         """Make the bytes a blob of the repository and end the session. Durable, and visible at once or not at all.
@@ -147,13 +159,14 @@ class Upload:
 
         Raises:
             DigestMismatchError: the bytes are not those of ``digest``. The session and its bytes stay.
-            UploadNotFoundError: the session was cancelled meanwhile.
+            UploadNotFoundError: the session was ended meanwhile.
             StoreFullError, StorageError, StoreBusyError: the session and its bytes stay.
         """
         wanted = Digest.parse(digest)
         file = self._open_file()
-        staged = file.stage(wanted)
-        self._store.commit([EndUpload(self._repository, self.id), PutBlob(self._repository, staged)])
+        with self._unless_ended():
+            staged = file.stage(wanted)
+            self._store.commit([EndUpload(self._repository, self.id), PutBlob(self._repository, staged)])
         self._file = None
         self._store.pool.discard([staged])
         file.close()

@@ -194,6 +194,25 @@ class FilesystemPool:
                 return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
+    def link(self, digest: Digest, size: int, directory: int, name: str) -> None:
+        """Give the file of a blob another name, ``name`` in the open ``directory``; durable once that was synced.
+
+        Raises:
+            FileExistsError: the name is taken.
+            CorruptError: there is no plain file of ``size`` bytes under the digest.
+            OSError: it cannot be linked there, as on another filesystem.
+        """
+        found = self.size(digest)
+        if found != size:
+            raise CorruptError(f"blob {digest}", reason=f"its file has {found} bytes, not {size}")
+        os.link(
+            digest.encoded,
+            name,
+            src_dir_fd=self._directories.algorithm(digest.algorithm),
+            dst_dir_fd=directory,
+            follow_symlinks=False,
+        )
+
     def open(self, digest: Digest) -> BlobReader:
         """The bytes under that digest, for reading. They are not hashed again.
 

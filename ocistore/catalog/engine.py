@@ -230,7 +230,8 @@ class Catalog:
         If another writer is stuck in the lock, the connections stay open until the process ends.
         """
         with contextlib.ExitStack() as stack:
-            if not self.read_only:
+            # Without a lock file this is no store of ours, and nothing may be left in it.
+            if not self.read_only and os.path.exists(self._lock.path):
                 try:
                     stack.enter_context(self.locked())
                 except OCIStoreError:

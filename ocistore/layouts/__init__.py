@@ -1,0 +1,1 @@
+"""OCI layouts, in and out (image specification, "OCI Image Layout")."""

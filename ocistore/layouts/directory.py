@@ -1,0 +1,164 @@
+"""The files of an OCI layout directory, opened so that nothing in it leads elsewhere.
+
+Whatever lies in a layout came from outside: every name is opened relative to a directory that is already open, symbolic links
+are refused everywhere below the directory that the caller named, and only plain files are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from typing import TYPE_CHECKING, Final
+
+from ocistore.blobs.reader import READ_FLAGS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Self
+
+    from ocistore.oci.digest import Digest
+
+OCI_LAYOUT: Final = "oci-layout"
+INDEX_JSON: Final = "index.json"
+BLOBS: Final = "blobs"
+TEMPORARY: Final = ".ocistore-"
+"""How the names of files begin that are still being written."""
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class NotPlainError(Exception):
+    """Something in a layout is not the plain file or directory it should be; the text says what it is."""
+
+
+class LayoutDirectory:
+    """An open layout directory. A context manager; keeps a descriptor of each directory it has seen."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it; ``path`` itself may be a symbolic link, as everywhere on a command line.
+
+        Raises:
+            OSError: there is no directory.
+        """
+        self.path = path
+        self.descriptor = os.open(path, _DIRECTORY)
+        self._algorithms: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in (*self._algorithms.values(), self.descriptor):
+            os.close(descriptor)
+
+    def read(self, name: str, *, maximum: int) -> bytes:
+        """A small file of the top level.
+
+        Raises:
+            FileNotFoundError: there is none.
+            NotPlainError: it is something else, or larger than ``maximum`` bytes.
+        """
+        descriptor = _open_plain(name, self.descriptor)
+        try:
+            content = bytearray()
+            while chunk := os.read(descriptor, 1024 * 1024):
+                content += chunk
+                if len(content) > maximum:
+                    raise NotPlainError(f"it is larger than {maximum} bytes")
+        finally:
+            os.close(descriptor)
+        return bytes(content)
+
+    def open_blob(self, digest: Digest) -> int:
+        """A descriptor of the file of a blob, which the caller closes.
+
+        Raises:
+            FileNotFoundError: there is none.
+            NotPlainError: it, or a directory on the way to it, is something else.
+        """
+        return _open_plain(digest.encoded, self.algorithm(digest.algorithm))
+
+    def algorithm(self, algorithm: str) -> int:
+        """A descriptor of ``blobs/<algorithm>``, closed with the layout.
+
+        Raises:
+            FileNotFoundError: there is none.
+            NotPlainError: it, or ``blobs``, is no directory, or a symbolic link.
+        """
+        found = self._algorithms.get(algorithm)
+        if found is None:
+            blobs = _open_directory(BLOBS, self.descriptor)
+            try:
+                found = self._algorithms[algorithm] = _open_directory(algorithm, blobs)
+            finally:
+                os.close(blobs)
+        return found
+
+    def make_algorithm(self, algorithm: str) -> int:
+        """The same, made durably if need be."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(BLOBS, dir_fd=self.descriptor)
+            os.fsync(self.descriptor)
+        blobs = _open_directory(BLOBS, self.descriptor)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(algorithm, dir_fd=blobs)
+                os.fsync(blobs)
+        finally:
+            os.close(blobs)
+        return self.algorithm(algorithm)
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Write a file of the top level so that a crash leaves the old one or the new one; durable when this returns."""
+        temporary, descriptor = new_file(self.descriptor)
+        try:
+            try:
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(temporary, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=self.descriptor)
+            raise
+        os.fsync(self.descriptor)
+
+
+def temporary_name() -> str:
+    """A name that nobody uses, and by which leftovers of a crash are known."""
+    return f"{TEMPORARY}{secrets.token_hex(8)}"
+
+
+def new_file(directory: int) -> tuple[str, int]:
+    """A new file of a temporary name, open for writing."""
+    name = temporary_name()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return name, os.open(name, flags, 0o644, dir_fd=directory)
+
+
+def _open_directory(name: str, parent: int) -> int:
+    try:
+        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+            raise NotPlainError(f"{name} is a symbolic link or no directory") from error
+        raise
+
+
+def _open_plain(name: str, parent: int) -> int:
+    try:
+        descriptor = os.open(name, READ_FLAGS, dir_fd=parent)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:
+            raise NotPlainError("it is a symbolic link or a socket") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotPlainError("it is not a plain file")
+    return descriptor

@@ -1,0 +1,456 @@
+"""Writing references as a plain OCI layout: into a directory, or in place, where the store's own root becomes one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
+from ocistore.blobs.oserrors import Translating
+from ocistore.catalog import graph, manifests, repositories, tags
+from ocistore.errors import (
+    CorruptError,
+    LayoutInvalidError,
+    ManifestInvalidError,
+    ManifestNotFoundError,
+    RepositoryNotFoundError,
+    StorageError,
+    TagConflictError,
+)
+from ocistore.layouts.directory import (
+    BLOBS,
+    INDEX_JSON,
+    OCI_LAYOUT,
+    TEMPORARY,
+    LayoutDirectory,
+    NotPlainError,
+    new_file,
+    temporary_name,
+)
+from ocistore.layouts.index import (
+    LAYOUT_FILE,
+    MAXIMUM_INDEX_SIZE,
+    MAXIMUM_LAYOUT_FILE_SIZE,
+    Entry,
+    check_layout_file,
+    index_bytes,
+    merged,
+    read_index,
+)
+from ocistore.oci.descriptor import Descriptor
+from ocistore.oci.digest import Digest
+from ocistore.oci.reference import Reference
+from ocistore.pages import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Self
+
+    from sqlalchemy import Connection
+
+    from ocistore.layouts.importing import Progress
+    from ocistore.store import Store
+
+ExportMode: TypeAlias = Literal["auto", "copy", "link"]
+"""How bytes get into a layout: ``auto`` shares them by reflink where the filesystem can and copies otherwise; ``copy`` always
+copies; ``link`` makes hard links, which costs nothing, needs the same filesystem, and gives the layout files that are 0444 and
+must never be written to, because they are the store's own."""
+
+_FICLONE: Final = 0x40049409
+"""ioctl_ficlone(2): share the bytes of another file, copied when either is written to."""
+
+_COPY_BLOCK: Final = 64 * 1024 * 1024
+"""Bytes given to one copy_file_range(2), after which progress is told."""
+
+_SYNCED_ONE_BY_ONE: Final = 16
+"""How many copied files are synced each; more of them, with one sync of the filesystem."""
+
+_SYNCED_ALONE: Final = 4 * 1024 * 1024
+"""Bytes. A copy of this size is synced while it is open, so that the data to be written does not pile up."""
+
+_NAMED_TOGETHER: Final = 10_000
+"""How many copies get their names at once."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote, or found there already."""
+
+    destination: Path
+    names: tuple[str, ...]
+    """The exported tags as REPO:TAG, and untagged manifests as REPO@DIGEST; in byte order."""
+    manifests: int
+    blobs: int
+    """Manifests not included."""
+    bytes: int
+    """Of blobs and manifests, each counted once."""
+    absent: tuple[str, ...]
+    """Digests that exported manifests refer to and the store does not hold: foreign layers."""
+
+
+@dataclass(frozen=True)
+class _Selection:
+    entries: list[Entry]
+    nodes: dict[str, graph.Node]
+    """By digest."""
+
+
+def export_directory(
+    store: Store,
+    destination: str | os.PathLike[str],
+    references: Iterable[str] | None = None,
+    *,
+    mode: ExportMode = "auto",
+    referrers: bool = False,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Write references, each with its whole graph, as an OCI layout; exporting into a layout adds to it and replaces names.
+
+    The same content gives the same bytes. Sizes are checked; the bytes themselves are verified when content comes into the
+    store and when it is scrubbed, and what is in the layout already is taken to be right where its size is.
+
+    Args:
+        store: where from; all of it as it is at one moment.
+        destination: a directory that does not exist, is empty, or is an OCI layout.
+        references: each REPO (all its tags), REPO:TAG, REPO@DIGEST or REPO:TAG@DIGEST; None for all tags of all repositories.
+        mode: see :data:`ExportMode`.
+        referrers: also whatever has an exported manifest as its subject, to any depth.
+        progress: told of the bytes written.
+
+    Raises:
+        RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference stands for nothing.
+        TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
+        LayoutInvalidError: the destination is something else than said above.
+        CorruptError: a blob of the store is missing or has the wrong size.
+        StoreFullError, StorageError: it could not be written.
+
+    A crash, or any error, leaves a layout there was as it was, with perhaps some blobs more.
+    """
+    if mode not in ("auto", "copy", "link"):
+        raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
+    path = Path(os.path.abspath(destination))
+    if path == store.root or (path / store.paths.catalog.name).exists():
+        raise LayoutInvalidError(path, problems=["it is a store; export it in place to make it a layout"])
+    with store.catalog.snapshot() as connection:
+        selection = _select(connection, references, referrers=referrers)
+    with _writable_layout(path) as layout:
+        existing = _existing_entries(layout)
+        _write_blobs(store, layout, selection.nodes, mode, progress)
+        with Translating(str(path), root=path):
+            layout.replace(OCI_LAYOUT, LAYOUT_FILE)
+            layout.replace(INDEX_JSON, index_bytes(merged(existing, selection.entries)))
+    return _report(path, selection)
+
+
+def export_in_place(store: Store) -> ExportReport:
+    """Make the store's own root a plain OCI layout of all its tags, by writing ``oci-layout`` and ``index.json`` into it.
+
+    Other tools may then read the root, and must not write to it. The files show the store as it was: export again after
+    changes. A crash leaves the old index or the new one.
+
+    Raises:
+        ReadOnlyStoreError, StoreFullError, StorageError: they could not be written.
+    """
+    store.require_writable()
+    with _locked_directory(store.root) as layout:
+        # Under the lock, so that of two exports at once the later state is written last.
+        with store.catalog.snapshot() as connection:
+            selection = _select(connection, None, referrers=False)
+        with Translating(str(store.root), root=store.root):
+            layout.replace(OCI_LAYOUT, LAYOUT_FILE)
+            layout.replace(INDEX_JSON, index_bytes(merged([], selection.entries)))
+    return _report(store.root, selection)
+
+
+def _report(path: Path, selection: _Selection) -> ExportReport:
+    here = [node for node in selection.nodes.values() if node.here]
+    return ExportReport(
+        destination=path,
+        names=tuple(sorted(entry.image_name for entry in selection.entries)),
+        manifests=sum(node.media_type is not None for node in here),
+        blobs=sum(node.media_type is None for node in here),
+        bytes=sum(node.size for node in here),
+        absent=tuple(sorted(node.digest for node in selection.nodes.values() if not node.here)),
+    )
+
+
+# --- what to write ----------------------------------------------------------------------------------------------------
+
+
+def _select(connection: Connection, references: Iterable[str] | None, *, referrers: bool) -> _Selection:
+    """The entries and everything below them, in the one state that the connection sees."""
+    entries: dict[str, dict[str | None, set[str]]] = {}
+    for repository, tag, digest in _named(connection, references):
+        entries.setdefault(repository, {}).setdefault(tag, set()).add(digest)
+    nodes: dict[str, graph.Node] = {}
+    selected: list[Entry] = []
+    for repository, by_tag in entries.items():
+        repository_id = _repository_id(connection, repository)
+        roots = {digest for digests in by_tag.values() for digest in digests}
+        reached = {node.digest: node for node in graph.walk(connection, repository_id, roots, referrers=referrers)}
+        selected += [
+            Entry(repository, tag, _descriptor(reached[digest]))
+            for tag, digests in by_tag.items()
+            for digest in sorted(digests)
+        ]
+        if referrers:
+            # What only refers upwards is reachable from no entry: it needs one of its own.
+            below = {node.digest for node in graph.walk(connection, repository_id, roots, referrers=False)}
+            selected += [
+                Entry(repository, None, _descriptor(node))
+                for node in reached.values()
+                if node.digest not in below and node.media_type is not None
+            ]
+        for digest, node in reached.items():
+            if digest not in nodes or not nodes[digest].here:
+                nodes[digest] = node
+    return _Selection(selected, nodes)
+
+
+def _named(connection: Connection, references: Iterable[str] | None) -> Iterator[tuple[str, str | None, str]]:
+    """Repository, tag and digest of everything the references name."""
+    if references is None:
+        after = ""
+        while names := repositories.page(connection, prefix="", after=after, limit=PAGE):
+            for name in names:
+                for tag, digest in tags.every(connection, _repository_id(connection, name)):
+                    yield name, tag, digest
+            after = names[-1]
+        return
+    for text in references:
+        reference = Reference.parse(text)
+        if reference.tag is None and reference.digest is None:
+            for tag, digest in tags.every(connection, _repository_id(connection, reference.repository)):
+                yield reference.repository, tag, digest
+            continue
+        yield reference.repository, reference.tag, _resolved(connection, reference)
+
+
+def _resolved(connection: Connection, reference: Reference) -> str:
+    _repository_id(connection, reference.repository)
+    if reference.tag is not None:
+        stored = manifests.by_tag(connection, reference.repository, reference.tag)
+        if stored is not None and reference.digest is not None and stored.digest != reference.digest:
+            raise TagConflictError(
+                reference.tag, repository=reference.repository, expected=reference.digest, actual=stored.digest
+            )
+        missing = reference.tag
+    else:
+        missing = str(reference.digest)
+        stored = manifests.by_digest(connection, reference.repository, missing)
+    if stored is None:
+        raise ManifestNotFoundError(missing, repository=reference.repository)
+    return stored.digest
+
+
+def _repository_id(connection: Connection, name: str) -> int:
+    found = repositories.find(connection, name)
+    if found is None:
+        raise RepositoryNotFoundError(name)
+    return found
+
+
+def _descriptor(node: graph.Node) -> Descriptor:
+    if node.media_type is None:
+        raise CorruptError(f"manifest {node.digest}", reason="a tag points at it and its repository does not hold it")
+    return Descriptor(node.media_type, Digest.parse(node.digest), node.size, artifact_type=node.artifact_type)
+
+
+# --- writing it -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _writable_layout(path: Path) -> Iterator[LayoutDirectory]:
+    with Translating(str(path), root=path):
+        created = not path.exists()
+        path.mkdir(parents=True, exist_ok=True)
+        if created:
+            descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    with _locked_directory(path) as layout:
+        yield layout
+
+
+@contextlib.contextmanager
+def _locked_directory(path: Path) -> Iterator[LayoutDirectory]:
+    """The directory, locked against other exports of ours into it: two of them would lose each other's names."""
+    try:
+        layout = LayoutDirectory(path)
+    except NotADirectoryError as error:
+        raise LayoutInvalidError(path, problems=["it is not a directory"]) from error
+    except OSError as error:
+        raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
+    with layout:
+        fcntl.flock(layout.descriptor, fcntl.LOCK_EX)
+        yield layout
+
+
+def _existing_entries(layout: LayoutDirectory) -> list[Descriptor]:
+    """What the layout in the destination lists; nothing where the directory is empty, or an export into it was cut short."""
+    try:
+        check_layout_file(layout.read(OCI_LAYOUT, maximum=MAXIMUM_LAYOUT_FILE_SIZE))
+        return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
+    except FileNotFoundError:
+        with Translating(str(layout.path), root=layout.path):
+            others = {
+                name
+                for name in os.listdir(layout.descriptor)
+                if name not in (OCI_LAYOUT, BLOBS) and not name.startswith(TEMPORARY)
+            }
+        if others:
+            problem = "it is not empty and not an OCI layout"
+            raise LayoutInvalidError(layout.path, problems=[problem]) from None
+        return []
+    except (NotPlainError, ManifestInvalidError) as error:
+        raise LayoutInvalidError(layout.path, problems=[str(error)]) from error
+    except OSError as error:
+        raise StorageError(str(layout.path), errno=error.errno, reason=str(error)) from error
+
+
+def _write_blobs(
+    store: Store, layout: LayoutDirectory, nodes: dict[str, graph.Node], mode: ExportMode, progress: Progress | None
+) -> None:
+    """Every blob that is here under its name in the layout, durably."""
+    here = [node for node in nodes.values() if node.here]
+    total, done = sum(node.size for node in here), 0
+    with _BlobWriter(store, layout, mode) as writer:
+        for node in here:
+            writer.write(Digest.parse(node.digest), node.size)
+            done += node.size
+            if progress is not None:
+                progress(done, total)
+        writer.finish()
+
+
+class _BlobWriter:
+    """Gives blobs of the store names in a layout: by link, reflink or copy; durable after :meth:`finish`.
+
+    Copies lie under temporary names until their bytes are durable: an export after a crash takes what has a blob's name and
+    size to be that blob.
+    """
+
+    def __init__(self, store: Store, layout: LayoutDirectory, mode: ExportMode) -> None:
+        self._store = store
+        self._layout = layout
+        self._mode = mode
+        self._reflink = mode == "auto"
+        self._directories: dict[str, int] = {}
+        self._copied: list[tuple[int, str, str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for directory, temporary, _name in self._copied:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=directory)
+
+    def write(self, digest: Digest, size: int) -> None:
+        """Write one blob, or find it there."""
+        directory = self._directory(digest.algorithm)
+        name = digest.encoded
+        with Translating(f"{self._layout.path}/{BLOBS}/{digest.algorithm}/{name}", root=self._layout.path):
+            if self._mode == "link":
+                self._link(digest, size, directory, name)
+            elif not _is_there(directory, name, size):
+                self._copy(digest, size, directory, name)
+
+    def finish(self) -> None:
+        """Make everything durable."""
+        self._name_copies()
+        with Translating(str(self._layout.path), root=self._layout.path):
+            for directory in self._directories.values():
+                os.fsync(directory)
+
+    def _directory(self, algorithm: str) -> int:
+        found = self._directories.get(algorithm)
+        if found is None:
+            try:
+                with Translating(str(self._layout.path / BLOBS / algorithm), root=self._layout.path):
+                    found = self._directories[algorithm] = self._layout.make_algorithm(algorithm)
+            except NotPlainError as error:
+                raise LayoutInvalidError(self._layout.path, problems=[str(error)]) from error
+        return found
+
+    def _link(self, digest: Digest, size: int, directory: int, name: str) -> None:
+        try:
+            self._store.pool.link(digest, size, directory, name)
+        except FileExistsError:
+            if not _is_there(directory, name, size):
+                temporary = temporary_name()
+                self._store.pool.link(digest, size, directory, temporary)
+                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+    def _copy(self, digest: Digest, size: int, directory: int, name: str) -> None:
+        try:
+            source = self._store.pool.open(digest)
+        except FileNotFoundError as error:
+            raise CorruptError(f"blob {digest}", reason="its file is gone") from error
+        with source:
+            if source.size != size:
+                raise CorruptError(f"blob {digest}", reason=f"its file has {source.size} bytes, not {size}")
+            temporary, target = new_file(directory)
+            self._copied.append((directory, temporary, name))
+            try:
+                if not self._cloned(source.fileno(), target):
+                    _copy_bytes(source.fileno(), target, size)
+                if size >= _SYNCED_ALONE:
+                    os.fsync(target)
+            finally:
+                os.close(target)
+        if len(self._copied) >= _NAMED_TOGETHER:
+            self._name_copies()
+
+    def _cloned(self, source: int, target: int) -> bool:
+        if not self._reflink:
+            return False
+        try:
+            fcntl.ioctl(target, _FICLONE, source)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS}:
+                raise
+            self._reflink = False
+            return False
+        return True
+
+    def _name_copies(self) -> None:
+        with Translating(str(self._layout.path), root=self._layout.path):
+            if len(self._copied) > _SYNCED_ONE_BY_ONE and syncfs_reports_errors():
+                sync_filesystem(self._layout.descriptor)
+            else:
+                for directory, temporary, _ in self._copied:
+                    file = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                    try:
+                        os.fsync(file)
+                    finally:
+                        os.close(file)
+            while self._copied:
+                directory, temporary, name = self._copied[-1]
+                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                self._copied.pop()
+
+
+def _is_there(directory: int, name: str, size: int) -> bool:
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
+
+
+def _copy_bytes(source: int, target: int, size: int) -> None:
+    position = 0
+    while position < size:
+        count = os.copy_file_range(source, target, min(_COPY_BLOCK, size - position), position, position)
+        if count == 0:
+            raise OSError(errno.EIO, "the source ended early")
+        position += count

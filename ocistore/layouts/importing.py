@@ -1,0 +1,367 @@
+"""Taking in an OCI layout directory: everything verified, everything that is wrong named, one commit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from ocistore.catalog import blobs
+from ocistore.changes import LinkBlob, PutBlob, PutManifest, SetTag
+from ocistore.errors import (
+    BlobNotFoundError,
+    DigestMismatchError,
+    InvalidNameError,
+    LayoutInvalidError,
+    ManifestInvalidError,
+    SizeMismatchError,
+    StorageError,
+)
+from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
+from ocistore.layouts.index import (
+    MAXIMUM_INDEX_SIZE,
+    MAXIMUM_LAYOUT_FILE_SIZE,
+    Name,
+    check_layout_file,
+    name_of,
+    read_index,
+)
+from ocistore.oci import mediatypes
+from ocistore.oci.digest import Digest, hasher
+from ocistore.oci.manifest import check_manifest
+from ocistore.oci.reference import repository_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ocistore.blobs.pool import StagedBlob
+    from ocistore.changes import Change
+    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.manifest import Manifest
+    from ocistore.store import Store
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called now and then with the bytes done and the bytes in all."""
+
+_SMALL: Final = 64 * 1024
+"""Bytes. What is not larger is read at once and staged from memory, which saves half of the system calls."""
+
+_BLOCK: Final = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import brought in."""
+
+    source: Path
+    tags: tuple[str, ...]
+    """As REPO:TAG, in byte order."""
+    untagged: tuple[str, ...]
+    """Entries of the layout that got no tag, as REPO@DIGEST, with their name where it cannot be a tag."""
+    manifests: int
+    blobs: int
+    """Manifests not included."""
+    bytes: int
+    """Of blobs and manifests, each counted once."""
+
+
+@dataclass
+class _Contents:
+    """What is in a layout, and what is wrong with it."""
+
+    manifests: dict[str, dict[Digest, Manifest]] = field(default_factory=dict)
+    """By repository, children before parents."""
+    blobs: dict[str, dict[Digest, int]] = field(default_factory=dict)
+    """By repository, with their sizes."""
+    tags: list[SetTag] = field(default_factory=list)
+    untagged: list[str] = field(default_factory=list)
+    problems: dict[str, None] = field(default_factory=dict)
+    """In order, each once."""
+
+    def problem(self, text: str) -> None:
+        self.problems[text] = None
+
+
+def import_directory(
+    store: Store, source: str | os.PathLike[str], repository: str | None = None, *, progress: Progress | None = None
+) -> ImportReport:
+    """Take in every entry of a layout with all it is made of, in one commit.
+
+    Every byte is hashed. Content that the store holds already is verified and not written again. Tags that exist are moved.
+    How names become repositories and tags is said in :mod:`ocistore.layouts.index`.
+
+    Args:
+        store: where to.
+        source: the layout's directory.
+        repository: where everything goes, whatever the layout's names say. Needed where they name no repository.
+        progress: told of the bytes read.
+
+    Raises:
+        LayoutInvalidError: it is no layout, or damaged; ``problems`` names everything that is missing or wrong.
+        InvalidNameError: an entry names no repository and none was given, or ``repository`` is no name of one.
+        StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be stored.
+
+    Whatever is raised, and after a crash, the store is as it was.
+    """
+    given = None if repository is None else repository_name(repository)
+    store.require_writable()
+    path = Path(os.path.abspath(source))
+    with _opened(path) as layout:
+        contents = _survey(layout, given)
+        if not contents.problems:
+            try:
+                _take_in(store, layout, contents, progress, reuse=True)
+            except BlobNotFoundError:
+                # A collection took something that was found in the store a moment ago: bring it along then.
+                _take_in(store, layout, contents, progress, reuse=False)
+        if contents.problems:
+            raise LayoutInvalidError(path, problems=list(contents.problems))
+    sizes = {
+        digest: manifest.descriptor.size for held in contents.manifests.values() for digest, manifest in held.items()
+    }
+    count = len(sizes)
+    for held in contents.blobs.values():
+        sizes.update(held)
+    return ImportReport(
+        source=path,
+        tags=tuple(sorted({f"{tag.repository}:{tag.name}" for tag in contents.tags})),
+        untagged=tuple(contents.untagged),
+        manifests=count,
+        blobs=len(sizes) - count,
+        bytes=sum(sizes.values()),
+    )
+
+
+def _opened(path: Path) -> LayoutDirectory:
+    try:
+        return LayoutDirectory(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise LayoutInvalidError(path, problems=[f"it is not a directory: {error.strerror}"]) from error
+    except OSError as error:
+        raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
+
+
+# --- what is there ----------------------------------------------------------------------------------------------------
+
+
+def _survey(layout: LayoutDirectory, given: str | None) -> _Contents:
+    """Read the index and all manifests, and look whether the blobs are there with their sizes. Reads no blob."""
+    contents = _Contents()
+    entries = _entries(layout, contents)
+    names = [name_of(entry) for entry in entries]
+    repositories = {name.repository for name in names if name.repository is not None}
+    for entry, name in zip(entries, names, strict=True):
+        if not _is_manifest(entry):
+            contents.problem(f"{entry.digest} in index.json is of type {entry.media_type}, which is no manifest")
+            continue
+        repository = given or name.repository or (repositories.copy().pop() if len(repositories) == 1 else None)
+        if repository is None:
+            raise InvalidNameError(
+                name.given,
+                kind="repository",
+                reason=f"{layout.path} names no repository for {entry.digest}; say which one to import into",
+            )
+        held = contents.manifests.setdefault(repository, {})
+        contents.blobs.setdefault(repository, {})
+        _survey_graph(layout, contents, repository, entry, held)
+        _survey_name(contents, repository, entry, name)
+    return contents
+
+
+def _entries(layout: LayoutDirectory, contents: _Contents) -> list[Descriptor]:
+    entries: list[Descriptor] = []
+    for file, maximum in ((OCI_LAYOUT, MAXIMUM_LAYOUT_FILE_SIZE), (INDEX_JSON, MAXIMUM_INDEX_SIZE)):
+        try:
+            content = layout.read(file, maximum=maximum)
+            if file == OCI_LAYOUT:
+                check_layout_file(content)
+            else:
+                entries = read_index(content)
+        except FileNotFoundError:
+            contents.problem(f"there is no {file}")
+        except (NotPlainError, ManifestInvalidError) as error:
+            contents.problem(f"{file}: {error}")
+        except OSError as error:
+            contents.problem(f"{file}: {error.strerror}")
+    return [] if contents.problems else entries
+
+
+def _is_manifest(descriptor: Descriptor) -> bool:
+    return mediatypes.is_manifest_type(descriptor.media_type) or mediatypes.is_index_type(descriptor.media_type)
+
+
+def _survey_name(contents: _Contents, repository: str, entry: Descriptor, name: Name) -> None:
+    if name.tag is not None:
+        contents.tags.append(SetTag(repository, name.tag, entry.digest))
+    else:
+        reason = f" ({name.given!r:.200} is not a tag)" if name.given and "@" not in name.given else ""
+        contents.untagged.append(f"{repository}@{entry.digest}{reason}")
+
+
+def _survey_graph(
+    layout: LayoutDirectory, contents: _Contents, repository: str, root: Descriptor, held: dict[Digest, Manifest]
+) -> None:
+    """Everything below one entry, without recursion: a manifest is added when all its children were."""
+    pending: list[tuple[Descriptor, Manifest | None]] = [(root, None)]
+    visited: set[Digest] = set()
+    while pending:
+        descriptor, manifest = pending.pop()
+        if manifest is not None:
+            held[manifest.descriptor.digest] = manifest
+            continue
+        if descriptor.digest in held or descriptor.digest in visited:
+            continue
+        visited.add(descriptor.digest)
+        manifest = _read_manifest(layout, contents, descriptor)
+        if manifest is None:
+            continue
+        pending.append((descriptor, manifest))
+        for edge in manifest.edges():
+            if edge.role == "manifest":
+                pending.append((edge.descriptor, None))
+            elif edge.role != "subject":
+                _survey_blob(layout, contents, repository, edge.descriptor, required=edge.required)
+
+
+def _read_manifest(layout: LayoutDirectory, contents: _Contents, descriptor: Descriptor) -> Manifest | None:
+    digest = descriptor.digest
+    try:
+        file = layout.open_blob(digest)
+        try:
+            size = os.fstat(file).st_size
+            if size != descriptor.size:
+                contents.problem(f"{digest} has {size} bytes, not {descriptor.size}")
+                return None
+            content = os.read(file, size + 1) if size <= _SMALL else _read_all(file, size)
+        finally:
+            os.close(file)
+        return check_manifest(content, media_type=descriptor.media_type, digest=digest)
+    except FileNotFoundError:
+        contents.problem(f"{digest} is missing")
+    except NotPlainError as error:
+        contents.problem(f"{digest}: {error}")
+    except (ManifestInvalidError, DigestMismatchError) as error:
+        contents.problem(f"{digest}: {error}")
+    except OSError as error:
+        contents.problem(f"{digest}: {error.strerror}")
+    return None
+
+
+def _read_all(file: int, size: int) -> bytes:
+    content = bytearray()
+    while len(content) <= size and (chunk := os.read(file, size + 1 - len(content))):
+        content += chunk
+    return bytes(content)
+
+
+def _survey_blob(
+    layout: LayoutDirectory, contents: _Contents, repository: str, descriptor: Descriptor, *, required: bool
+) -> None:
+    known = contents.blobs[repository].get(descriptor.digest)
+    if known is not None:
+        if known != descriptor.size:
+            contents.problem(f"{descriptor.digest} has {known} bytes, not {descriptor.size}")
+        return
+    try:
+        file = layout.open_blob(descriptor.digest)
+    except FileNotFoundError:
+        if required:
+            contents.problem(f"{descriptor.digest} is missing")
+        return
+    except NotPlainError as error:
+        contents.problem(f"{descriptor.digest}: {error}")
+        return
+    except OSError as error:
+        contents.problem(f"{descriptor.digest}: {error.strerror}")
+        return
+    try:
+        size = os.fstat(file).st_size
+    finally:
+        os.close(file)
+    if size != descriptor.size:
+        contents.problem(f"{descriptor.digest} has {size} bytes, not {descriptor.size}")
+        return
+    contents.blobs[repository][descriptor.digest] = size
+
+
+# --- taking it in -----------------------------------------------------------------------------------------------------
+
+
+def _take_in(
+    store: Store, layout: LayoutDirectory, contents: _Contents, progress: Progress | None, *, reuse: bool
+) -> None:
+    """Stage what the store lacks, verify what it has, and commit. With problems found on the way, nothing is committed."""
+    sizes = {digest: size for held in contents.blobs.values() for digest, size in held.items()}
+    present = _present(store, sizes) if reuse else set()
+    total, done = sum(sizes.values()), 0
+    staged: dict[Digest, StagedBlob] = {}
+    try:
+        for digest, size in sizes.items():
+            try:
+                if digest in present:
+                    _verify(layout, digest, size)
+                else:
+                    staged[digest] = _stage(store, layout, digest, size)
+            except FileNotFoundError:
+                contents.problem(f"{digest} is missing")
+            except (NotPlainError, DigestMismatchError, SizeMismatchError) as error:
+                contents.problem(f"{digest}: {error}")
+            done += size
+            if progress is not None:
+                progress(done, total)
+        if contents.problems:
+            return
+        manifests = {digest: manifest for held in contents.manifests.values() for digest, manifest in held.items()}
+        for digest, manifest in manifests.items():
+            staged[digest] = store.pool.stage(manifest.content, digest=digest, size=manifest.descriptor.size)
+        store.commit(_changes(contents, staged))
+    finally:
+        store.pool.discard(staged.values())
+
+
+def _present(store: Store, sizes: dict[Digest, int]) -> set[Digest]:
+    with store.catalog.read() as connection:
+        live = blobs.live_sizes(connection, sizes)
+    return {digest for digest, size in sizes.items() if live.get(digest) == size and store.pool.size(digest) == size}
+
+
+def _stage(store: Store, layout: LayoutDirectory, digest: Digest, size: int) -> StagedBlob:
+    file = layout.open_blob(digest)
+    try:
+        if size <= _SMALL:
+            return store.pool.stage(_read_all(file, size), digest=digest, size=size)
+        with os.fdopen(file, "rb", buffering=0, closefd=False) as source:
+            return store.pool.stage(source, digest=digest, size=size)
+    finally:
+        os.close(file)
+
+
+def _verify(layout: LayoutDirectory, digest: Digest, size: int) -> None:
+    state = hasher(digest.algorithm)
+    file = layout.open_blob(digest)
+    try:
+        read = 0
+        buffer = memoryview(bytearray(min(_BLOCK, size + 1)))
+        while read <= size and (count := os.readv(file, [buffer])):
+            state.update(buffer[:count])
+            read += count
+    finally:
+        os.close(file)
+    if read != size:
+        raise SizeMismatchError(expected=size, actual=read)
+    found = Digest.of_hasher(state, digest.algorithm)
+    if found != digest:
+        raise DigestMismatchError(expected=digest, actual=found)
+
+
+def _changes(contents: _Contents, staged: dict[Digest, StagedBlob]) -> Iterable[Change]:
+    changes: list[Change] = []
+    for repository, held in contents.blobs.items():
+        for digest, size in held.items():
+            blob = staged.get(digest)
+            changes.append(LinkBlob(repository, digest, size) if blob is None else PutBlob(repository, blob))
+    for repository, manifests in contents.manifests.items():
+        changes.extend(PutManifest(repository, manifest, staged[digest]) for digest, manifest in manifests.items())
+    return changes + contents.tags

@@ -1,0 +1,200 @@
+"""The index.json of a layout: reading it, writing it, and how repositories and tags become names in it.
+
+A layout has names; a store has repositories with tags. Each named entry that ocistore writes has two annotations:
+
+    io.containerd.image.name            REPO:TAG, always: what containerd names the image
+    org.opencontainers.image.ref.name   TAG where everything in the layout belongs to one repository, else REPO:TAG:
+                                        what skopeo and umoci take behind the colon, as in oci:DIR:NAME
+
+An entry without a tag, such as a referrer, has only ``io.containerd.image.name``, with REPO@DIGEST.
+
+Reading an entry, the repository is the one that the caller gives; otherwise the one in ``io.containerd.image.name``, and
+otherwise the one in a ref.name of the form REPO:TAG. The tag is the one in ref.name, be it TAG or REPO:TAG, and otherwise the
+one in ``io.containerd.image.name``. A host with a port cannot be part of a repository's name and is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ocistore.errors import InvalidNameError, ManifestInvalidError
+from ocistore.oci import mediatypes, strictjson
+from ocistore.oci.descriptor import Descriptor
+from ocistore.oci.reference import repository_name, tag_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+IMAGE_NAME: Final = "io.containerd.image.name"
+
+MAXIMUM_INDEX_SIZE: Final = 256 * 1024 * 1024
+"""Bytes of an index.json: about half a million tags. It is read into memory, so there has to be an end."""
+
+MAXIMUM_LAYOUT_FILE_SIZE: Final = 64 * 1024
+"""Bytes of an oci-layout file; real ones have 30."""
+
+LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One manifest that a layout is to name."""
+
+    repository: str
+    tag: str | None
+    descriptor: Descriptor
+
+    @property
+    def image_name(self) -> str:
+        """REPO:TAG, or REPO@DIGEST for an entry without a tag."""
+        return f"{self.repository}@{self.descriptor.digest}" if self.tag is None else f"{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True)
+class Name:
+    """What an entry of a layout is called, as far as it says."""
+
+    repository: str | None
+    tag: str | None
+    given: str
+    """The annotation, for messages; empty where there is none."""
+
+
+def check_layout_file(content: bytes) -> None:
+    """Whether it says that this is a layout of a version we read (image-layout, "oci-layout file").
+
+    Raises:
+        ManifestInvalidError: it does not.
+    """
+    document = strictjson.loads(content, maximum=MAXIMUM_LAYOUT_FILE_SIZE)
+    version = document.get("imageLayoutVersion") if isinstance(document, dict) else None
+    if version != "1.0.0":
+        raise ManifestInvalidError(f"imageLayoutVersion is {version!r:.100}, not '1.0.0'", path="imageLayoutVersion")
+
+
+def read_index(content: bytes) -> list[Descriptor]:
+    """The entries of an index.json.
+
+    Raises:
+        ManifestInvalidError: it is not one; ``path`` says where.
+    """
+    document = strictjson.loads(content, maximum=MAXIMUM_INDEX_SIZE)
+    if not isinstance(document, dict):
+        raise ManifestInvalidError("it is not a JSON object")
+    version = document.get("schemaVersion")
+    if version != 2 or isinstance(version, bool | float):
+        raise ManifestInvalidError(f"schemaVersion is {version!r:.100}, not 2", path="schemaVersion")
+    if document.get("mediaType", mediatypes.OCI_INDEX) != mediatypes.OCI_INDEX:
+        raise ManifestInvalidError(f"it is not {mediatypes.OCI_INDEX}", path="mediaType")
+    for key in ("layers", "config"):
+        if key in document:
+            raise ManifestInvalidError("an index has no such property", path=key)
+    manifests = document.get("manifests")
+    if not isinstance(manifests, list):
+        raise ManifestInvalidError("it must be a list", path="manifests")
+    return [Descriptor.from_json(value, path=f"manifests[{position}]") for position, value in enumerate(manifests)]
+
+
+def name_of(descriptor: Descriptor) -> Name:
+    """What the annotations of an entry call it."""
+    ref_name = descriptor.annotations.get(REF_NAME, "")
+    image_name = descriptor.annotations.get(IMAGE_NAME, "")
+    named = _split(image_name)
+    referred = _split(ref_name)
+    if ref_name and referred == (None, None):
+        referred = (None, _valid_tag(ref_name))
+    return Name(named[0] or referred[0], referred[1] or named[1], ref_name or image_name)
+
+
+def _split(name: str) -> tuple[str | None, str | None]:
+    """REPO:TAG or REPO@DIGEST, perhaps behind a host, as repository and tag; None for what it does not say."""
+    name, at, _ = name.partition("@")
+    host, slash, rest = name.partition("/")
+    if slash and ":" in host:
+        name = rest
+    repository, colon, tag = name.rpartition(":")
+    if not colon:
+        return (_valid_repository(name) if at else None), None
+    return _valid_repository(repository), _valid_tag(tag)
+
+
+def _valid_repository(name: str) -> str | None:
+    try:
+        return repository_name(name)
+    except InvalidNameError:
+        return None
+
+
+def _valid_tag(name: str) -> str | None:
+    try:
+        return tag_name(name)
+    except InvalidNameError:
+        return None
+
+
+def merged(existing: Iterable[Descriptor], entries: Sequence[Entry]) -> list[Descriptor]:
+    """What an index.json lists when ``entries`` are written into one that listed ``existing``.
+
+    An entry replaces what has its name. Names are long or short for all of ours together (see above). The order is that of
+    names, then digests, so that the same content gives the same bytes.
+    """
+    ours = {entry.image_name: entry for entry in entries}
+    foreign: list[Descriptor] = []
+    for descriptor in existing:
+        mine = _written_by_us(descriptor)
+        if mine is None:
+            foreign.append(descriptor)
+        else:
+            ours.setdefault(mine.image_name, mine)
+    short = len({entry.repository for entry in ours.values()}) <= 1
+    written = [_named(entry, short=short) for entry in ours.values()]
+    taken = {descriptor.annotations.get(REF_NAME) for descriptor in written} - {None}
+    kept = [descriptor for descriptor in foreign if descriptor.annotations.get(REF_NAME) not in taken]
+    return sorted(
+        kept + written,
+        key=lambda d: (d.annotations.get(REF_NAME, ""), d.digest, d.annotations.get(IMAGE_NAME, "")),
+    )
+
+
+def _written_by_us(descriptor: Descriptor) -> Entry | None:
+    """The entry that we, or containerd, wrote as this descriptor; None for what only has a ref.name or none."""
+    image_name = descriptor.annotations.get(IMAGE_NAME, "")
+    repository, tag = _split(image_name)
+    if repository is None or (tag is None and "@" not in image_name):
+        return None
+    entry = Entry(repository, tag, descriptor)
+    # Behind a host it is containerd's own: its name stays as it is.
+    return entry if entry.image_name == image_name else None
+
+
+def _named(entry: Entry, *, short: bool) -> Descriptor:
+    annotations = {
+        key: value for key, value in entry.descriptor.annotations.items() if key not in {IMAGE_NAME, REF_NAME}
+    }
+    annotations[IMAGE_NAME] = entry.image_name
+    if entry.tag is not None:
+        annotations[REF_NAME] = entry.tag if short else entry.image_name
+    d = entry.descriptor
+    return Descriptor(
+        d.media_type,
+        d.digest,
+        d.size,
+        annotations=annotations,
+        platform=d.platform,
+        artifact_type=d.artifact_type,
+        urls=d.urls,
+        data=d.data,
+    )
+
+
+def index_bytes(descriptors: Iterable[Descriptor]) -> bytes:
+    """An index.json that lists them, in their order; the same descriptors give the same bytes."""
+    document: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": mediatypes.OCI_INDEX,
+        "manifests": [descriptor.to_json() for descriptor in descriptors],
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
