@@ -116,7 +116,7 @@ class UploadFile:
 
     @property
     def state(self) -> HashState:
-        """What lets :meth:`FilesystemPool.open_upload` go on without reading the bytes again; valid after closing too."""
+        """What lets :meth:`FilesystemPool.open_upload` go on without reading the bytes again. Outlives closing."""
         return HashState(self._inode, self._hashed, self._algorithm, self._hasher)
 
     def append(self, chunk: bytes | bytearray | memoryview) -> int:
@@ -234,6 +234,8 @@ class UploadFile:
             status = os.fstat(self._descriptor)
             if status.st_nlink == 1 and stat.S_IMODE(status.st_mode) == _SESSION_MODE:
                 return
+            if status.st_nlink == 0:  # the session was ended from outside: its name must not come back
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
             name = secrets.token_hex(16)
             copy = os.open(
                 name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, _SESSION_MODE, dir_fd=self._uploads

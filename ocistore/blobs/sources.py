@@ -123,12 +123,15 @@ class _File:
         return filled
 
 
+_NOTHING: Final = memoryview(b"")
+
+
 class _Chunks:
     """An iterator of chunks of any length, tiny ones too; empty ones do not end it."""
 
     def __init__(self, chunks: Iterator[object]) -> None:
         self._chunks = chunks
-        self._rest = memoryview(b"")
+        self._rest = _NOTHING
 
     def fill(self, view: memoryview) -> int:
         filled = 0
@@ -144,10 +147,11 @@ class _Chunks:
             if length:
                 view[filled : filled + length] = rest
                 filled += length
+            # Let go of the last chunk: a source may use its buffer again, and resize it, to make the next one.
+            rest = self._rest = _NOTHING
             try:
                 chunk = next(self._chunks)
             except StopIteration:
-                self._rest = memoryview(b"")
                 return filled
             rest = _as_bytes(chunk, "a blob is made of bytes; the source gave")
 
