@@ -341,15 +341,11 @@ def _check_children(edges: Iterable[Edge], known: Mapping[str, manifests.Child],
     missing: dict[str, None] = {}
     for edge in edges:
         child = known.get(edge.descriptor.digest)
-        held = (
-            child is not None
-            and child.live
-            and (child.manifest_here if edge.role in {"manifest", "subject"} else child.blob_here)
-        )
-        if edge.required and not held:
-            missing[edge.descriptor.digest] = None
-        # Only of what the repository holds: whether others hold something is not this one's business.
-        if held and child.size != edge.descriptor.size:
+        if child is None or not child.live or not (child.manifest_here if edge.role == "manifest" else child.blob_here):
+            # Whether others hold it is not this repository's business.
+            if edge.required:
+                missing[edge.descriptor.digest] = None
+        elif child.size != edge.descriptor.size:
             raise ManifestInvalidError(
                 f"{edge.role} {edge.descriptor.digest} has {child.size} bytes, not {edge.descriptor.size}"
             )
