@@ -54,8 +54,8 @@ class UploadInfo:
 class Upload:
     """An open upload session, held by one writer at a time over all processes. Used by one thread at a time.
 
-    Leaving the context closes the session's file and does not cancel the session. Written bytes survive the death of the
-    process at once, and a power cut from :meth:`close` on.
+    Leaving the context closes the session's file and does not cancel the session. Written bytes survive the death of
+    the process at once, and a power cut from :meth:`close` on.
     """
 
     id: str
