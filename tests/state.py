@@ -1,0 +1,101 @@
+"""What a store's directory holds, read past the code under test: with bare sqlite3 and os."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DATABASE = frozenset({"catalog.db", "catalog.db-wal", "catalog.db-shm"})
+
+
+@dataclass(frozen=True)
+class State:
+    """All rows of all tables, and all files with their modes and bytes, except those of the database itself."""
+
+    rows: dict[str, list[tuple[object, ...]]]
+    files: dict[str, tuple[int, bytes]]
+
+
+def state(root: Path) -> State:
+    return State(rows(root), files(root))
+
+
+@contextlib.contextmanager
+def unchanged(root: Path, *, published: int = 0) -> Iterator[None]:
+    """Check that the block changes no row and no file.
+
+    ``published``: how many new files the block may leave under ``blobs/``. What is refused in the write
+    transaction has been published by then; such a file has no row, nobody can ask for it, and a collection sweeps it.
+    """
+    before = state(root)
+    yield
+    after = state(root)
+    assert after.rows == before.rows
+    new = {name: entry for name, entry in after.files.items() if name not in before.files}
+    kept = {name: entry for name, entry in after.files.items() if name not in new}
+    assert kept == before.files
+    orphans = [name for name in new if name.startswith("blobs/") and name.count("/") == 2]
+    assert sorted(orphans) == sorted(name for name in new if not _is_algorithm_directory(name)), "files came to be"
+    assert len(orphans) == published
+
+
+def _is_algorithm_directory(name: str) -> bool:
+    return name in {"blobs/sha256", "blobs/sha512", "blobs/blake3"}
+
+
+@contextlib.contextmanager
+def catalog(root: Path) -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(f"file:{root}/catalog.db?mode=ro", uri=True)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def rows(root: Path) -> dict[str, list[tuple[object, ...]]]:
+    with catalog(root) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: sorted(connection.execute(f'SELECT * FROM "{name}"'), key=repr) for name in sorted(names)}
+
+
+def files(root: Path) -> dict[str, tuple[int, bytes]]:
+    found = {}
+    for directory, directories, names in os.walk(root):
+        for name in (*directories, *names):
+            path = os.path.join(directory, name)
+            relative = os.path.relpath(path, root)
+            if relative in DATABASE:
+                continue
+            mode = os.lstat(path).st_mode
+            content = b""
+            if stat.S_ISLNK(mode):
+                content = os.readlink(path).encode()
+            elif stat.S_ISREG(mode):
+                with open(path, "rb") as file:
+                    content = file.read()
+            found[relative] = (mode, content)
+    return found
+
+
+def pool(root: Path) -> dict[str, bytes]:
+    """The bytes of every file of the pool, by digest."""
+    return {
+        name.removeprefix("blobs/").replace("/", ":"): content
+        for name, (_, content) in files(root).items()
+        if name.startswith("blobs/") and name.count("/") == 2
+    }
+
+
+def strays(root: Path) -> list[str]:
+    """Files in ``uploads/`` that are not those of open upload sessions: what somebody staged and did not clear away."""
+    with catalog(root) as connection:
+        sessions = {name for (name,) in connection.execute("SELECT id FROM uploads")}
+    return sorted(set(os.listdir(root / "uploads")) - sessions)
