@@ -182,10 +182,11 @@ def _embedded(value: object, digest: Digest, size: int, *, path: str) -> bytes:
     """The bytes that stand in the descriptor itself, checked against it (image specification, "Embedded Content")."""
     text = _text(value, path=path)
     try:
-        content = base64.b64decode(text, validate=True)
+        content = base64.b64decode(text)
     except ValueError as error:
         raise ManifestInvalidError("it is not base64", path=path) from error
-    # Decoders skip stray bits and padding, each in its own way: only the one canonical spelling means the same to all.
+    # Decoders skip stray characters, bits and padding, each in its own way: only the canonical spelling means the same
+    # to all.
     if base64.b64encode(content).decode("ascii") != text:
         raise ManifestInvalidError("it is not base64 in its canonical form", path=path)
     if len(content) != size:

@@ -127,6 +127,20 @@ class Manifest:
         return _parts(document, given=self.descriptor.media_type)
 
 
+def manifest_descriptor(media_type: str, digest: Digest, size: int, *, artifact_type: str | None) -> Descriptor:
+    """The descriptor of a manifest. Only that of an artifact says a type: that it is an image, its media type says.
+
+    Args:
+        media_type: of the manifest.
+        digest: of its bytes.
+        size: their number.
+        artifact_type: by the rule of :attr:`Manifest.artifact_type`, which names the config's type for images too.
+    """
+    return Descriptor(
+        media_type, digest, size, artifact_type=None if mediatypes.is_image_config(artifact_type) else artifact_type
+    )
+
+
 def check_manifest(
     content: bytes,
     *,
@@ -156,7 +170,7 @@ def check_manifest(
     if expected is not None and actual != expected:
         raise DigestMismatchError(expected=expected, actual=actual, subject="the manifest")
     parts = _parts(strictjson.loads(content, maximum=maximum), given=media_type)
-    own = Descriptor(parts.media_type, actual, len(content), artifact_type=parts.artifact_type)
+    own = manifest_descriptor(parts.media_type, actual, len(content), artifact_type=parts.artifact_type)
     manifest = Manifest(own, content)
     manifest.__dict__["_parts"] = parts  # where cached_property looks: what was parsed is not parsed again
     return manifest

@@ -28,6 +28,7 @@ DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 _MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+_IMAGE_CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 _INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 _NONDISTRIBUTABLE: Final = frozenset({
     DOCKER_FOREIGN_LAYER,
@@ -48,6 +49,11 @@ def is_manifest_type(media_type: str) -> bool:
 def is_index_type(media_type: str) -> bool:
     """Whether it is the type of a manifest of manifests: an OCI image index or a Docker manifest list."""
     return media_type in _INDEXES
+
+
+def is_image_config(media_type: str | None) -> bool:
+    """Whether it is the type of an image's config: what describes a file system and how to run it."""
+    return media_type in _IMAGE_CONFIGS
 
 
 def is_nondistributable(media_type: str) -> bool:

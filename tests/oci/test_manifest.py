@@ -170,6 +170,13 @@ def test_a_damaged_stored_manifest_says_so_when_it_is_read():
             read()
 
 
+def test_a_stored_manifest_that_contradicts_its_row_says_so_when_it_is_read():
+    content = encode(IMAGE)
+    wrong = Manifest(Descriptor(OCI_INDEX, Digest.of(content), len(content)), content)
+    with pytest.raises(ManifestInvalidError, match="but came as"):
+        wrong.edges()
+
+
 def test_a_manifest_pickles_and_cannot_be_changed_and_hides_its_bytes_when_printed():
     manifest = check_manifest(encode(INDEX))
     assert pickle.loads(pickle.dumps(manifest)) == manifest
@@ -292,6 +299,13 @@ def test_what_is_wrong_in_the_document_is_refused_and_its_place_named(document, 
     assert refused(encode(document)).path == path
 
 
+@pytest.mark.parametrize("media_type", [DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED])
+def test_the_first_version_of_dockers_manifests_is_refused_by_name(media_type):
+    assert "no longer in use" in refused(encode(IMAGE | {"mediaType": media_type})).reason
+    assert "no longer in use" in refused(encode(without(IMAGE, "mediaType")), media_type=media_type).reason
+    assert refused(encode({"schemaVersion": 1, "name": "a", "tag": "b", "fsLayers": []})).path == "schemaVersion"
+
+
 @pytest.mark.parametrize("value", [[], LAYERS, None])
 @pytest.mark.parametrize("key", ["layers", "config"])
 @pytest.mark.parametrize("media_type", [OCI_INDEX, None, OCI_MANIFEST])
@@ -334,6 +348,8 @@ def test_the_media_type_is_said_given_or_seen_in_the_shape(document, given, foun
         (IMAGE, OCI_MANIFEST + "; charset=utf-8"),
         (IMAGE, OCI_MANIFEST + "\r\nX-Evil: 1"),
         (IMAGE, 5),
+        (IMAGE, [OCI_MANIFEST]),
+        (without(IMAGE, "mediaType"), [OCI_MANIFEST]),
         (without(IMAGE, "mediaType"), OCI_INDEX),
         (without(IMAGE, "mediaType"), "application/json"),
         (without(IMAGE, "mediaType"), DOCKER_SCHEMA1_SIGNED),
