@@ -1,13 +1,12 @@
 """The changes that a commit is made of, and how each is applied inside the write transaction.
 
-Every change of a store, be it one call on a repository, a transaction of many or an import, is a list of these values. Runs
-of the same kind are applied together, with a handful of statements for any number of them.
+Every change of a store, be it one call on a repository, a transaction of many or an import, is a list of these values.
+Runs of the same kind are applied together, with a handful of statements for any number of them.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -25,7 +24,7 @@ from ocistore.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -129,7 +128,7 @@ class DeleteRepository:
 
 
 Change: TypeAlias = (
-    PutBlob | MountBlob | DeleteBlob | PutManifest | DeleteManifest | SetTag | RemoveTag | EndUpload | DeleteRepository
+    PutBlob | LinkBlob | MountBlob | DeleteBlob | PutManifest | DeleteManifest | SetTag | RemoveTag | EndUpload | DeleteRepository
 )
 
 
@@ -295,7 +294,7 @@ class Application:
 
 
 # Each function takes a run of the kind of its key, which no type can say of a mapping.
-_APPLIERS: Final[dict[type[Change], Callable[[Application, str, Any], None]]] = {
+_APPLIERS: Final[dict[type[Any], Callable[[Application, str, Any], None]]] = {
     PutBlob: Application._put_blobs,
     LinkBlob: Application._link_blobs,
     MountBlob: Application._mount_blobs,

@@ -1,4 +1,4 @@
-"""Committing a list of changes: bytes first, durably and outside every lock, then one write transaction (see blobs/pool.py)."""
+"""Committing changes: bytes first, durably and outside every lock, then one write transaction (see blobs/pool.py)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.catalog.engine import Catalog
+    from ocistore.oci.digest import Digest
 
 ATTEMPTS: Final = 100
-"""How often a commit publishes its bytes. A second time is needed when a collection condemned the same content before and
+"""How often a commit publishes its bytes. A second time is needed when a collection condemned the same content and
 takes it away just then; each further time needs another such collection in the same milliseconds."""
 
 _MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
 """Bytes. A larger config is not looked into for the image's platform; real ones have a few kilobytes."""
-
-_CONFIG_TYPES: Final = frozenset({mediatypes.OCI_CONFIG, mediatypes.DOCKER_CONFIG})
 
 
 def milliseconds() -> int:
@@ -44,7 +43,7 @@ def commit(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *,
     """
     staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
     unpublished = _not_in_pool(catalog, pool, staged)
-    published: set[str] = set()
+    published: set[Digest] = set()
     for _ in range(ATTEMPTS):
         pool.publish([change.blob for change in unpublished])
         published.update(change.blob.digest for change in unpublished)
@@ -60,7 +59,7 @@ def commit(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *,
 _Staged = PutBlob | PutManifest
 
 
-def _not_in_pool(catalog: Catalog, pool: FilesystemPool, staged: Mapping[str, _Staged]) -> list[_Staged]:
+def _not_in_pool(catalog: Catalog, pool: FilesystemPool, staged: Mapping[Digest, _Staged]) -> list[_Staged]:
     """What has to be published: everything but live blobs whose files are as they should be."""
     if not staged:
         return []
@@ -84,7 +83,7 @@ def _looks_right(pool: FilesystemPool, change: _Staged, size: int) -> bool:
 
 
 def _gone(
-    connection: Connection, pool: FilesystemPool, staged: Mapping[str, _Staged], published: set[str]
+    connection: Connection, pool: FilesystemPool, staged: Mapping[Digest, _Staged], published: set[Digest]
 ) -> list[_Staged]:
     """What does not stand under its name in this transaction, because a collection came in between."""
     relied_on = [digest for digest in staged if digest not in published]
@@ -114,7 +113,7 @@ def _platforms(pool: FilesystemPool, changes: Sequence[Change]) -> dict[str, dic
 def _platform(pool: FilesystemPool, change: PutManifest) -> dict[str, object]:
     """What the config says the image runs on. A config that cannot be read says nothing: it is checked elsewhere."""
     config = change.manifest.config
-    if config is None or config.media_type not in _CONFIG_TYPES or config.size > _MAXIMUM_CONFIG_SIZE:
+    if config is None or not mediatypes.is_image_config(config.media_type) or config.size > _MAXIMUM_CONFIG_SIZE:
         return {}
     try:
         document = json.loads(pool.read(config.digest, config.size))

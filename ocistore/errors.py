@@ -1,8 +1,8 @@
 """Every error that ocistore raises: one class per thing that can be wrong, with fields that say what was wrong.
 
-Each class has ``code``, the error code of the distribution specification (section "Error Codes") or, where that has none,
-the word registries use, and ``exit_code``, what the command line exits with. Codes are part of the public contract: they
-never change and are never used again.
+Each class has ``code``, the error code of the distribution specification (section "Error Codes") or, where that has
+none, the word registries use, and ``exit_code``, what the command line exits with. Codes are part of the public
+contract: they never change and are never used again.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ class ArtifactInvalidError(OCIStoreError):
 
 
 class StoreBusyError(OCIStoreError):
-    """Somebody else held what this needed for longer than ``waited`` seconds. Nothing was changed; trying again is safe."""
+    """Somebody else held what this needed for ``waited`` seconds. Nothing was changed; trying again is safe."""
 
     code = "UNAVAILABLE"
     exit_code = 30
@@ -337,7 +337,7 @@ class StoreFullError(OCIStoreError):
 
 
 class StorageError(OCIStoreError):
-    """The operating system refused an operation on a file of the store; ``errno`` and ``__cause__`` say which and why."""
+    """The operating system refused an operation on a file; ``errno`` and ``__cause__`` say which and why."""
 
     code = "UNAVAILABLE"
     exit_code = 37

@@ -29,7 +29,7 @@ from ocistore.errors import (
 )
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
-from ocistore.oci.manifest import Manifest, check_manifest
+from ocistore.oci.manifest import Manifest, check_manifest, manifest_descriptor
 from ocistore.oci.reference import is_digest, repository_name, tag_name
 from ocistore.pages import pages, text
 from ocistore.upload import Upload, sessions
@@ -47,7 +47,7 @@ OCTET_STREAM: Final = "application/octet-stream"
 """The media type of a blob on its own: only the manifests that refer to it know a better one."""
 
 _RENEW_AFTER: Final = 30 * 60 * 1000
-"""Milliseconds. Asking for a blob that nothing refers to yet starts its grace again, at most this often: half of the hour
+"""Milliseconds. Asking for a blob that nothing refers to yet starts its grace again, at most this often: half the hour
 that a collection leaves it by default, so that who asks before pushing a manifest finds it there."""
 
 _LOOKUPS: Final = 3
@@ -111,8 +111,8 @@ class RepositoryChanges(abc.ABC):
             InvalidDigestError: no such digest or algorithm.
             StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: nothing was stored.
 
-        When it returns outside a transaction, the blob survives a power cut. Until a manifest of this repository refers to
-        it, a collection may take it once its grace is over.
+        When it returns outside a transaction, the blob survives a power cut. Until a manifest of this repository refers
+        to it, a collection may take it once its grace is over.
         """
         expected = None if digest is None else Digest.parse(digest)
         self._store.require_writable()
@@ -155,7 +155,8 @@ class RepositoryChanges(abc.ABC):
     ) -> Descriptor:
         """Store a manifest or index, exactly these bytes, and point tags at it, all in one commit. Idempotent.
 
-        What it refers to must be in this repository: config, layers and children; not its subject, and not foreign layers.
+        What it refers to must be in this repository: config, layers and children; not its subject, and not foreign
+        layers.
 
         Args:
             content: the manifest.
@@ -210,11 +211,7 @@ class RepositoryChanges(abc.ABC):
             ManifestNotFoundError: this repository does not hold that manifest.
             TagConflictError: the tag is not as expected.
         """
-        wanted: Digest | AnyValue | None
-        if isinstance(expected, AnyValue) or expected is None:
-            wanted = expected
-        else:
-            wanted = Digest.parse(expected)
+        wanted = Digest.parse(expected) if isinstance(expected, str) else expected
         self._submit([SetTag(self.name, tag_name(name), Digest.parse(digest), wanted)])
 
     def untag(self, name: str) -> None:
@@ -380,8 +377,10 @@ class Repository(RepositoryChanges):
         return pages(page, start, limit)
 
     def referrers(self, digest: str, *, artifact_type: str | None = None) -> list[Descriptor]:
-        """The manifests of this repository whose subject is ``digest``, in byte order (distribution spec, "Listing
-        Referrers"): with their artifact types and annotations. Empty where there are none, or no such manifest.
+        """The manifests of this repository whose subject is ``digest``, in byte order of their digests.
+
+        With their artifact types and annotations (distribution specification, "Listing Referrers"). Empty where there
+        are none, or no such manifest.
 
         Args:
             digest: of the subject, which need not be here.
@@ -456,7 +455,9 @@ class Repository(RepositoryChanges):
 
 
 def _descriptor(stored: manifests.Stored) -> Descriptor:
-    return Descriptor(stored.media_type, Digest.parse(stored.digest), stored.size, artifact_type=stored.artifact_type)
+    return manifest_descriptor(
+        stored.media_type, Digest.parse(stored.digest), stored.size, artifact_type=stored.artifact_type
+    )
 
 
 def _event(row: tags.Event) -> TagEvent:

@@ -1,4 +1,4 @@
-"""Store: the front door. It wires catalog and pool; each public call that changes something is one write transaction."""
+"""Store: the front door. It wires catalog and pool; each public call that changes something is one transaction."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.importing import ImportReport, Progress
 
 _REMEMBERED_UPLOADS: Final = 256
-"""For how many closed upload sessions the state of hashing is kept, so that resuming does not read their bytes again."""
+"""For how many closed upload sessions the state of hashing is kept: resuming those does not read their bytes again."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ class Store:
     def open(cls, root: str | os.PathLike[str], *, create: bool = True, read_only: bool = False) -> Store:
         """Open a store, making it or bringing its schema up to date where need be.
 
-        Safe when many processes do it at once with a directory that does not exist yet. Takes the same time however much the
-        store holds.
+        Safe when many processes do it at once with a directory that does not exist yet. Takes the same time however
+        much the store holds.
 
         Args:
             root: the store's directory. It may exist if it is empty.
@@ -110,7 +110,8 @@ class Store:
             read_only: change nothing, not even the schema. Works on read-only media, and while others write.
 
         Raises:
-            StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a directory
+            StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a
+            directory
                 with something else in it.
             ReadOnlyStoreError: it may not be written; open it with ``read_only=True``.
             SchemaTooNewError: a newer ocistore wrote it.
@@ -200,10 +201,10 @@ class Store:
         return pages(page, after, limit)
 
     def delete_repository(self, name: str) -> None:
-        """Delete a repository with its tags, manifests, blobs and uploads, in one commit, whatever refers to what in it.
+        """Delete a repository with its tags, manifests, blobs and uploads, in one commit, whatever refers to it.
 
-        Its history stays and can be read again when a repository of that name exists again. Blobs that others serve stay;
-        the rest is left to collection.
+        Its history stays and can be read again when a repository of that name exists again. Blobs that others serve
+        stay; the rest is left to collection.
 
         Raises:
             RepositoryNotFoundError: there is none of that name.
@@ -219,7 +220,7 @@ class Store:
             self.pool.remove_upload(session)
 
     def transaction(self) -> Transaction:
-        """A context manager: everything changed through it, in any repositories, appears in one commit or not at all."""
+        """A context manager: what is changed through it, in any repositories, appears in one commit or not at all."""
         self.require_writable()
         return Transaction(self)
 

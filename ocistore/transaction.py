@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class Transaction:
     """What happens inside ``with store.transaction()``. Used by one thread at a time.
 
-    Bytes are staged as they come, without any lock, and may take as long as they take. Operations are checked as far as that
-    needs no store, kept, and run in their order in one write transaction when the block ends. What no longer holds by then,
-    such as the expectation of a tag, is an error of the block's end; then, and when the block raises, nothing is changed.
-    Reads go through :meth:`Store.repository` and see what is committed, not what is still pending.
+    Bytes are staged as they come, without any lock, and may take as long as they take. Operations are checked as far as
+    that needs no store, kept, and run in their order in one write transaction when the block ends. What no longer holds
+    by then, such as the expectation of a tag, is an error of the block's end; then, and when the block raises, nothing
+    is changed. Reads go through :meth:`Store.repository` and see what is committed, not what is still pending.
     """
 
     def __init__(self, store: Store) -> None:

@@ -1,1 +1,1 @@
-"""The catalog: rows about repositories, tags, manifests, blobs and uploads, in one SQLite database. It knows no files."""
+"""The catalog: rows about repositories, tags, manifests, blobs and uploads, in one database. It knows no files."""

@@ -1,6 +1,7 @@
 """Any number of values as one bound parameter: a JSON array that SQLite unfolds into rows.
 
-A list of placeholders has a limit (32,766) and compiles anew for every length; this is one prepared statement for any length.
+A list of placeholders has a limit (32,766) and compiles anew for every length; this is one prepared statement for any
+length.
 """
 
 from __future__ import annotations

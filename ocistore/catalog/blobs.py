@@ -118,7 +118,7 @@ def live_sizes(connection: Connection, digests: Iterable[str]) -> dict[str, int]
 
 
 def publish(connection: Connection, rows: Iterable[tuple[str, int]]) -> None:
-    """Make blobs live, given as digest and size. Their files must be published already, and held in this transaction."""
+    """Make blobs live, given as digest and size. Their files must be published, and held in this transaction."""
     connection.execute(_publish, {"rows": bound(rows)})
 
 

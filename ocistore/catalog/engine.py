@@ -1,9 +1,9 @@
 """Connections and transactions: everything that is particular to SQLite.
 
-``read()`` for one statement, ``snapshot()`` for several that must agree, ``write()`` for a write transaction: nothing else
-reaches the database. Durability is WAL with ``synchronous=FULL``: what is committed survives a power cut (with NORMAL, 100
-of 100 acknowledged commits were lost in power cuts). Writers begin with ``BEGIN IMMEDIATE``, because a transaction that
-reads first and writes later fails at once when another writer came in between.
+``read()`` for one statement, ``snapshot()`` for several that must agree, ``write()`` for a write transaction: nothing
+else reaches the database. Durability is WAL with ``synchronous=FULL``: what is committed survives a power cut (with
+NORMAL, 100 of 100 acknowledged commits were lost in power cuts). Writers begin with ``BEGIN IMMEDIATE``, because a
+transaction that reads first and writes later fails at once when another writer came in between.
 
 Connections are held open and reused, last in first out; a read costs 18 µs on such a connection against 65 µs with a
 checkout from SQLAlchemy's pool and a BEGIN, which one statement does not need: it is its own snapshot.
@@ -25,7 +25,6 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.pool import NullPool
 
 from ocistore.catalog.lock import WriteLock
-from ocistore.catalog.schema import APPLICATION_ID
 from ocistore.errors import (
     CorruptError,
     OCIStoreError,
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import ExceptionContext
 
 BUSY_TIMEOUT: Final = 30.0
-"""Seconds a writer waits for other writers. Commits take milliseconds and a batch of collection no longer than a push, so
+"""Seconds a writer waits for other writers. Commits take milliseconds, a batch of collection no longer than a push, so
 this is only reached when a writer is stopped (SIGSTOP, a debugger) or a disk hangs."""
 
 MINIMUM_SQLITE: Final = (3, 37, 0)
@@ -55,11 +54,11 @@ _IDLE_READERS: Final = 16
 
 _catalogs: weakref.WeakSet[Catalog] = weakref.WeakSet()
 _abandoned: list[object] = []
-"""Connections that must not be closed: a forked child's copies of its parent's (SQLite forbids it), or without the lock."""
+"""Connections that must not be closed: a forked child's copies of its parent's, or those closed without the lock."""
 
 
 class Catalog:
-    """The database of one store, for any number of threads. Carries over a fork: the child opens connections of its own."""
+    """The database of one store, for any number of threads. After a fork the child opens connections of its own."""
 
     def __init__(self, root: Path, *, database: Path, lock: Path, read_only: bool, immutable: bool = False) -> None:
         """Prepare, without touching a file.
@@ -91,7 +90,7 @@ class Catalog:
         self._readers: deque[Connection] = deque()
         self._writer: Connection | None = None
         # Connections are held here and not in a pool of SQLAlchemy's, which would close some of them outside the lock.
-        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
+        self._engine: Engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
         event.listen(self._engine, "begin", _begin)
         event.listen(self._engine, "handle_error", self._translate)
 
@@ -125,17 +124,16 @@ class Catalog:
 
     def _open_connection(self) -> Connection:
         """A new connection; the first one is kept until :meth:`close`, so that closing any other never checkpoints."""
-        if self._keeper is None:
-            with self._mutex:
-                if self._keeper is None:
-                    self._keeper = self._engine.connect()
+        with self._mutex:
+            if self._keeper is None:
+                self._keeper = self._engine.connect()
         return self._engine.connect()
 
     # The three handles.
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """A connection for one SELECT, fetched whole inside the block. Two statements may see two states of the store."""
+        """A connection for one SELECT, fetched whole inside the block. Two statements may see two states."""
         try:
             connection = self._readers.pop()
         except IndexError:
@@ -152,7 +150,7 @@ class Catalog:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """A connection on which every statement sees the same state. Short: a long one keeps the WAL from being reset."""
+        """A connection on which every statement sees the same state. Be short: it keeps the WAL from being reset."""
         connection = self._open_connection().execution_options(**{_BEGIN: "BEGIN"})
         try:
             with connection.begin():
@@ -200,7 +198,7 @@ class Catalog:
 
     @contextlib.contextmanager
     def migrating(self) -> Iterator[Connection]:
-        """A write transaction in which foreign keys are not enforced, as changes of schema need. Under :meth:`locked` only.
+        """A write transaction without foreign keys enforced, as changes of schema need. Under :meth:`locked` only.
 
         Whoever uses it checks the foreign keys before it ends: the pragma that turns them off does nothing inside.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, exists, literal, or_, select
 
@@ -12,7 +12,7 @@ from ocistore.catalog.arrays import array, bound
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import BindParameter, Connection, Select
 
 _blobs = tables.blobs
 _edges = tables.edges
@@ -33,15 +33,16 @@ class Node(NamedTuple):
     artifact_type: str | None
 
 
-def _statement(*, referrers: bool) -> Select[tuple[str, int, bool, bool, str, str]]:
+def _statement(*, referrers: bool) -> Select[Any]:
     roots = array("roots")
     reached = (
         select(_blobs.c.id.label("id"))
         .join_from(roots, _blobs, _blobs.c.digest == roots.c.value)
         .cte("reached", recursive=True)
     )
-    repository = bindparam("repository_id")
-    # Only a manifest that the repository holds is walked through: what another one made of it is not this one's business.
+    repository: BindParameter[int] = bindparam("repository_id")
+    # Only a manifest that the repository holds is walked through: what another one made of it is not this one's
+    # business.
     holder = _manifest_members.alias("holder")
     down = (
         select(_edges.c.child_id)
@@ -85,7 +86,8 @@ def walk(connection: Connection, repository_id: int, roots: Iterable[str], *, re
         connection: any.
         repository_id: whose content it must be.
         roots: digests of manifests.
-        referrers: also the manifests that have a reached one as their subject, to any depth. Subjects are never followed.
+        referrers: also the manifests that have a reached one as their subject, to any depth. Subjects are never
+        followed.
     """
     statement = _walk_with_referrers if referrers else _walk
     rows = connection.execute(statement, {"repository_id": repository_id, "roots": bound(roots)})

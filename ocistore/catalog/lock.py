@@ -1,7 +1,7 @@
 """The write lock: one writer of a store at a time, first come first served, over all threads and processes.
 
-SQLite alone would serialise writers, but its busy handler sleeps and polls: of four processes that wrote without pause, one
-got 3,250 commits and another 1 in four seconds. A blocking ``flock`` shares evenly. Checkpoints and the closing of
+SQLite alone would serialise writers, but its busy handler sleeps and polls: of four processes that wrote without pause,
+one got 3,250 commits and another 1 in four seconds. A blocking ``flock`` shares evenly. Checkpoints and the closing of
 connections happen under it too, because every SQLite before 3.51.3 (3.50.7, 3.44.6) can corrupt a WAL database when two
 connections checkpoint and commit at the same instant (https://www.sqlite.org/wal.html#walresetbug).
 
@@ -156,7 +156,7 @@ class WriteLock:
     # Life.
 
     def after_fork_in_child(self) -> None:
-        """Forget the parent's lock, without freeing it: the description is shared, the copy of its descriptor is ours."""
+        """Forget the parent's lock without freeing it: the description is shared, the descriptor is ours."""
         inherited = (self._descriptor, self._wanted)
         self._reset()
         for descriptor in inherited:

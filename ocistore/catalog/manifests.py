@@ -14,8 +14,9 @@ from ocistore.catalog.arrays import array, bound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import Connection, Row
+    from sqlalchemy import BindParameter, Connection
 
+    from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
 
 _blobs = tables.blobs
@@ -134,8 +135,11 @@ def referrers(
     parameters = {"repository_id": repository_id, "digest": digest, "artifact_type": artifact_type}
     if artifact_type is None:
         del parameters["artifact_type"]
-    rows: Iterable[Row[tuple[str, int, str, str | None, str | None]]] = connection.execute(statement, parameters)
-    return [(Stored(*row[:4]), json.loads(row[4]) if row[4] else {}) for row in rows]
+    rows = connection.execute(statement, parameters)
+    return [
+        (Stored(found, size, media_type, type_), json.loads(annotations) if annotations else {})
+        for found, size, media_type, type_, annotations in rows
+    ]
 
 
 # --- putting ----------------------------------------------------------------------------------------------------------
@@ -214,7 +218,7 @@ def put(
     connection.execute(_link, {"repository_id": repository_id, "ids": bound(ids.values()), "now": now})
 
 
-def _row(entry: NewManifest, ids: Mapping[str, int], known: Mapping[str, Child]) -> dict[str, object]:
+def _row(entry: NewManifest, ids: Mapping[Digest, int], known: Mapping[str, Child]) -> dict[str, object]:
     manifest = entry.manifest
     return {
         "blob_id": ids[manifest.descriptor.digest],
@@ -233,8 +237,8 @@ def _json(value: Mapping[str, object] | None) -> str | None:
 
 # --- deleting ---------------------------------------------------------------------------------------------------------
 
-_this = bindparam("manifest_id")
-_here = bindparam("in_repository")
+_this: BindParameter[int] = bindparam("manifest_id")
+_here: BindParameter[int] = bindparam("in_repository")
 _unlink = delete(_members).where(_members.c.repository_id == _here, _members.c.manifest_id == _this)
 _children_of = select(_edges.c.child_id).where(_edges.c.parent_id == _this)
 _queue_blobs = (

@@ -1,7 +1,7 @@
 """Bringing a catalog to the schema this version works with.
 
-Alembic is imported only when something has to be done. It keeps module-wide state and is not thread-safe, so a lock of this
-process is held around it, inside the write lock of the store, which keeps other processes out.
+Alembic is imported only when something has to be done. It keeps module-wide state and is not thread-safe, so a lock of
+this process is held around it, inside the write lock of the store, which keeps other processes out.
 """
 
 from __future__ import annotations

@@ -9,10 +9,7 @@ from sqlalchemy import bindparam, delete, insert, null, or_, select, update
 from ocistore.catalog import tables
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
-PAGE = 1000
-"""How many names a listing fetches at once: a millisecond of reading, and no transaction is open while the caller works."""
+    from sqlalchemy import BindParameter, Connection
 
 _t = tables.repositories
 _blobs, _tags = tables.blobs, tables.tags
@@ -54,7 +51,7 @@ def page(connection: Connection, *, prefix: str, after: str, limit: int) -> list
     return list(connection.execute(_page, parameters).scalars())
 
 
-_this = bindparam("repository_id")
+_this: BindParameter[int] = bindparam("repository_id")
 _blobs_of = select(_repository_blobs.c.blob_id).where(_repository_blobs.c.repository_id == _this)
 _manifests_of = select(_repository_manifests.c.manifest_id).where(_repository_manifests.c.repository_id == _this)
 _old = _blobs.alias("old")

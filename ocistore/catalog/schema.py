@@ -1,11 +1,11 @@
-"""Which schema this version of ocistore works with. Kept apart from Alembic, which is only imported to change a schema."""
+"""Which schema this version of ocistore works with. Apart from Alembic, which is imported only to change one."""
 
 from __future__ import annotations
 
 from typing import Final
 
 SCHEMA_REVISION: Final = "0001"
-"""The newest revision under ``migrations/versions``; a test holds the two equal. Revisions are numbered without gaps."""
+"""The newest revision under ``migrations/versions``; a test holds them equal. Revisions are numbered without gaps."""
 
 LAYOUT_VERSION: Final = 1
 """Of the tree on disk."""

@@ -19,11 +19,11 @@ Digests are stored once, in ``blobs``; everything else refers to them by integer
 
 so a foreign key can hold the promise that nothing referred to is ever deleted: ``edges.child_id`` restricts it.
 
-``collect_after`` is the collector's queue. It is NULL when something refers to the row, and otherwise the instant since when
-perhaps nothing does; a collection looks at the row once its own grace has passed after that instant, so it may be set
-generously. Every transaction that removes a reference sets it on what was referred to. What refers to what: a blob is held
-by its memberships and by edges; the membership of a blob by the manifests of that repository with an edge to it; the
-membership of a manifest by tags, by indexes alive in that repository, by its subject, and by leases.
+``collect_after`` is the collector's queue. It is NULL when something refers to the row, and otherwise the instant since
+when perhaps nothing does; a collection looks at the row once its own grace has passed after that instant, so it may be
+set generously. Every transaction that removes a reference sets it on what was referred to. What refers to what: a blob
+is held by its memberships and by edges; the membership of a blob by the manifests of that repository with an edge to
+it; the membership of a manifest by tags, by indexes alive in that repository, by its subject, and by leases.
 
 All instants are integers: milliseconds since the Unix epoch, UTC. They are never identities and never decide an order.
 Only TEXT and INTEGER occur, because the tables are STRICT.

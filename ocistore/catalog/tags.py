@@ -14,7 +14,7 @@ from ocistore.catalog.repositories import beyond
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import BindParameter, Connection
 
 _t = tables.tags
 _blobs = tables.blobs
@@ -48,7 +48,7 @@ class Event(NamedTuple):
     actor: str
 
 
-_here = bindparam("in_repository")
+_here: BindParameter[int] = bindparam("in_repository")
 _names = array("names")
 _targets = (
     select(_t.c.name, _t.c.manifest_id, _blobs.c.digest)
@@ -139,8 +139,8 @@ def move(
 ) -> None:
     """Point tags at manifests that the repository holds, making those that do not exist.
 
-    Each real change is an event; a tag that points there already is not one. What a tag pointed at before goes before the
-    collector.
+    Each real change is an event; a tag that points there already is not one. What a tag pointed at before goes before
+    the collector.
     """
     old = targets(connection, repository_id, [entry.name for entry in moves])
     changed = {
@@ -180,7 +180,7 @@ def move(
 def remove(
     connection: Connection, repository_id: int, repository: str, names: Sequence[str], *, now: int, actor: str
 ) -> dict[str, Target]:
-    """Remove tags, each as an event, and put what they pointed at before the collector. Returns those that were there."""
+    """Remove tags, each as an event, and queue what they pointed at for collection. Returns those that were there."""
     old = targets(connection, repository_id, names)
     if not old:
         return old

@@ -1,7 +1,7 @@
 """The files of an OCI layout directory, opened so that nothing in it leads elsewhere.
 
-Whatever lies in a layout came from outside: every name is opened relative to a directory that is already open, symbolic links
-are refused everywhere below the directory that the caller named, and only plain files are read.
+Whatever lies in a layout came from outside: every name is opened relative to a directory that is already open, symbolic
+links are refused everywhere below the directory that the caller named, and only plain files are read.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class LayoutDirectory:
         return self.algorithm(algorithm)
 
     def replace(self, name: str, content: bytes) -> None:
-        """Write a file of the top level so that a crash leaves the old one or the new one; durable when this returns."""
+        """Write a file of the top level; a crash leaves the old one or the new one. Durable when this returns."""
         temporary, descriptor = new_file(self.descriptor)
         try:
             try:

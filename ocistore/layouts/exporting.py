@@ -43,8 +43,8 @@ from ocistore.layouts.index import (
     merged,
     read_index,
 )
-from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
+from ocistore.oci.manifest import manifest_descriptor
 from ocistore.oci.reference import Reference
 from ocistore.pages import PAGE
 
@@ -55,12 +55,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from ocistore.layouts.importing import Progress
+    from ocistore.oci.descriptor import Descriptor
     from ocistore.store import Store
 
 ExportMode: TypeAlias = Literal["auto", "copy", "link"]
-"""How bytes get into a layout: ``auto`` shares them by reflink where the filesystem can and copies otherwise; ``copy`` always
-copies; ``link`` makes hard links, which costs nothing, needs the same filesystem, and gives the layout files that are 0444 and
-must never be written to, because they are the store's own."""
+"""How bytes get into a layout: ``auto`` shares them by reflink where the filesystem can, else copies; ``copy`` always
+copies; ``link`` makes hard links, which costs nothing, needs the same filesystem, and gives the layout files that are
+0444 and must never be written to, because they are the store's own."""
 
 _FICLONE: Final = 0x40049409
 """ioctl_ficlone(2): share the bytes of another file, copied when either is written to."""
@@ -110,21 +111,22 @@ def export_directory(
     referrers: bool = False,
     progress: Progress | None = None,
 ) -> ExportReport:
-    """Write references, each with its whole graph, as an OCI layout; exporting into a layout adds to it and replaces names.
+    """Write references, each with its whole graph, as an OCI layout; into an existing one adds, and replaces names.
 
-    The same content gives the same bytes. Sizes are checked; the bytes themselves are verified when content comes into the
-    store and when it is scrubbed, and what is in the layout already is taken to be right where its size is.
+    The same content gives the same bytes. Sizes are checked; the bytes themselves are verified when content comes into
+    the store and when it is scrubbed, and what is in the layout already is taken to be right where its size is.
 
     Args:
         store: where from; all of it as it is at one moment.
         destination: a directory that does not exist, is empty, or is an OCI layout.
-        references: each REPO (all its tags), REPO:TAG, REPO@DIGEST or REPO:TAG@DIGEST; None for all tags of all repositories.
+        references: each REPO (all its tags), REPO:TAG, REPO@DIGEST or REPO:TAG@DIGEST; None for every tag there is.
         mode: see :data:`ExportMode`.
         referrers: also whatever has an exported manifest as its subject, to any depth.
         progress: told of the bytes written.
 
     Raises:
-        RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference stands for nothing.
+        RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference stands for
+            nothing.
         TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
         LayoutInvalidError: the destination is something else than said above.
         CorruptError: a blob of the store is missing or has the wrong size.
@@ -149,7 +151,7 @@ def export_directory(
 
 
 def export_in_place(store: Store) -> ExportReport:
-    """Make the store's own root a plain OCI layout of all its tags, by writing ``oci-layout`` and ``index.json`` into it.
+    """Make the store's own root a plain OCI layout of all its tags: ``oci-layout`` and ``index.json`` are written.
 
     Other tools may then read the root, and must not write to it. The files show the store as it was: export again after
     changes. A crash leaves the old index or the new one.
@@ -259,7 +261,7 @@ def _repository_id(connection: Connection, name: str) -> int:
 def _descriptor(node: graph.Node) -> Descriptor:
     if node.media_type is None:
         raise CorruptError(f"manifest {node.digest}", reason="a tag points at it and its repository does not hold it")
-    return Descriptor(node.media_type, Digest.parse(node.digest), node.size, artifact_type=node.artifact_type)
+    return manifest_descriptor(node.media_type, Digest.parse(node.digest), node.size, artifact_type=node.artifact_type)
 
 
 # --- writing it -------------------------------------------------------------------------------------------------------
@@ -295,7 +297,7 @@ def _locked_directory(path: Path) -> Iterator[LayoutDirectory]:
 
 
 def _existing_entries(layout: LayoutDirectory) -> list[Descriptor]:
-    """What the layout in the destination lists; nothing where the directory is empty, or an export into it was cut short."""
+    """What the layout in the destination lists; nothing where it is empty, or an export into it was cut short."""
     try:
         check_layout_file(layout.read(OCI_LAYOUT, maximum=MAXIMUM_LAYOUT_FILE_SIZE))
         return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
@@ -334,8 +336,8 @@ def _write_blobs(
 class _BlobWriter:
     """Gives blobs of the store names in a layout: by link, reflink or copy; durable after :meth:`finish`.
 
-    Copies lie under temporary names until their bytes are durable: an export after a crash takes what has a blob's name and
-    size to be that blob.
+    Copies lie under temporary names until their bytes are durable: an export after a crash takes what has a blob's name
+    and size to be that blob.
     """
 
     def __init__(self, store: Store, layout: LayoutDirectory, mode: ExportMode) -> None:

@@ -34,8 +34,6 @@ from ocistore.oci.manifest import check_manifest
 from ocistore.oci.reference import repository_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ocistore.blobs.pool import StagedBlob
     from ocistore.changes import Change
     from ocistore.oci.descriptor import Descriptor
@@ -89,8 +87,8 @@ def import_directory(
 ) -> ImportReport:
     """Take in every entry of a layout with all it is made of, in one commit.
 
-    Every byte is hashed. Content that the store holds already is verified and not written again. Tags that exist are moved.
-    How names become repositories and tags is said in :mod:`ocistore.layouts.index`.
+    Every byte is hashed. Content that the store holds already is verified and not written again. Tags that exist are
+    moved. How names become repositories and tags is said in :mod:`ocistore.layouts.index`.
 
     Args:
         store: where to.
@@ -292,7 +290,7 @@ def _survey_blob(
 def _take_in(
     store: Store, layout: LayoutDirectory, contents: _Contents, progress: Progress | None, *, reuse: bool
 ) -> None:
-    """Stage what the store lacks, verify what it has, and commit. With problems found on the way, nothing is committed."""
+    """Stage what the store lacks, verify what it has, and commit; where that finds problems, nothing is committed."""
     sizes = {digest: size for held in contents.blobs.values() for digest, size in held.items()}
     present = _present(store, sizes) if reuse else set()
     total, done = sum(sizes.values()), 0
@@ -356,7 +354,7 @@ def _verify(layout: LayoutDirectory, digest: Digest, size: int) -> None:
         raise DigestMismatchError(expected=digest, actual=found)
 
 
-def _changes(contents: _Contents, staged: dict[Digest, StagedBlob]) -> Iterable[Change]:
+def _changes(contents: _Contents, staged: dict[Digest, StagedBlob]) -> list[Change]:
     changes: list[Change] = []
     for repository, held in contents.blobs.items():
         for digest, size in held.items():
@@ -364,4 +362,4 @@ def _changes(contents: _Contents, staged: dict[Digest, StagedBlob]) -> Iterable[
             changes.append(LinkBlob(repository, digest, size) if blob is None else PutBlob(repository, blob))
     for repository, manifests in contents.manifests.items():
         changes.extend(PutManifest(repository, manifest, staged[digest]) for digest, manifest in manifests.items())
-    return changes + contents.tags
+    return [*changes, *contents.tags]

@@ -8,9 +8,10 @@ A layout has names; a store has repositories with tags. Each named entry that oc
 
 An entry without a tag, such as a referrer, has only ``io.containerd.image.name``, with REPO@DIGEST.
 
-Reading an entry, the repository is the one that the caller gives; otherwise the one in ``io.containerd.image.name``, and
-otherwise the one in a ref.name of the form REPO:TAG. The tag is the one in ref.name, be it TAG or REPO:TAG, and otherwise the
-one in ``io.containerd.image.name``. A host with a port cannot be part of a repository's name and is left out.
+Reading an entry, the repository is the one that the caller gives; otherwise the one in ``io.containerd.image.name``,
+and otherwise the one in a ref.name of the form REPO:TAG. The tag is the one in ref.name, be it TAG or REPO:TAG, and
+otherwise the one in ``io.containerd.image.name``. A host with a port cannot be part of a repository's name and is left
+out.
 """
 
 from __future__ import annotations
@@ -138,8 +139,8 @@ def _valid_tag(name: str) -> str | None:
 def merged(existing: Iterable[Descriptor], entries: Sequence[Entry]) -> list[Descriptor]:
     """What an index.json lists when ``entries`` are written into one that listed ``existing``.
 
-    An entry replaces what has its name. Names are long or short for all of ours together (see above). The order is that of
-    names, then digests, so that the same content gives the same bytes.
+    An entry replaces what has its name. Names are long or short for all of ours together (see above). The order is that
+    of names, then digests, so that the same content gives the same bytes.
     """
     ours = {entry.image_name: entry for entry in entries}
     foreign: list[Descriptor] = []
