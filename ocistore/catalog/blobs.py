@@ -91,7 +91,7 @@ _touch = (
     .values(collect_after=bindparam("now"))
 )
 _unlink = delete(_members).where(*_this_membership)
-_queue = update(_t).where(_t.c.digest == bindparam("digest")).values(collect_after=bindparam("now"))
+_queue = update(_t).where(_t.c.digest == bindparam("this_digest")).values(collect_after=bindparam("now"))
 
 _roles = array("roles")
 _parent = _t.alias("parent")
@@ -147,7 +147,7 @@ def unlink(connection: Connection, repository_id: int, digest: str, *, now: int)
     """Take the blob from the repository and put it before the collector. False where it was not there."""
     gone = connection.execute(_unlink, {"this_repository": repository_id, "digest": digest}).rowcount == 1
     if gone:
-        connection.execute(_queue, {"digest": digest, "now": now})
+        connection.execute(_queue, {"this_digest": digest, "now": now})
     return gone
 
 
