@@ -1,0 +1,452 @@
+import errno
+import io
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.paths import StorePaths
+from ocistore.errors import CorruptError, ReadOnlyStoreError, StorageError, StoreFullError
+from ocistore.oci.digest import Digest
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return StorePaths(tmp_path / "store")
+
+
+@pytest.fixture
+def pool(paths):
+    pool = FilesystemPool(paths)
+    pool.create()
+    yield pool
+    pool.close()
+
+
+def push(pool, content, **options):
+    staged = pool.stage(content, **options)
+    pool.publish([staged])
+    pool.discard([staged])
+    return staged.digest
+
+
+def aside(paths):
+    return os.listdir(paths.uploads)
+
+
+# --- the tree ---------------------------------------------------------------------------------------------------------
+
+
+def test_create_makes_private_directories_and_their_parents(tmp_path):
+    paths = StorePaths(tmp_path / "deep" / "down" / "store")
+    pool = FilesystemPool(paths)
+    pool.create()
+    for directory in (paths.root, paths.blobs, paths.uploads, paths.trash, paths.quarantine):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert aside(paths) == []
+    pool.close()
+
+
+def test_create_keeps_what_is_there(pool):
+    digest = push(pool, b"kept")
+    pool.create()
+    assert pool.size(digest) == 4
+
+
+def test_create_is_safe_at_once(paths):
+    def create(_):
+        pool = FilesystemPool(paths)
+        pool.create()
+        digest = push(pool, b"from everybody")
+        pool.close()
+        return digest
+
+    with ThreadPoolExecutor(12) as executor:
+        digests = set(executor.map(create, range(48)))
+    assert len(digests) == 1
+    assert aside(paths) == []
+
+
+def test_create_refuses_a_file_in_place_of_a_directory(paths):
+    paths.root.mkdir()
+    paths.uploads.write_bytes(b"")
+    with pytest.raises(CorruptError):
+        FilesystemPool(paths).create()
+
+
+def test_the_root_may_be_a_symbolic_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    pool = FilesystemPool(StorePaths(tmp_path / "link"))
+    pool.create()
+    digest = push(pool, b"content")
+    assert (tmp_path / "real/blobs/sha256" / digest.encoded).read_bytes() == b"content"
+    pool.close()
+
+
+def test_the_pool_works_again_after_it_was_closed(pool):
+    digest = push(pool, b"before")
+    pool.close()
+    assert pool.read(digest, 6) == b"before"
+
+
+def test_close_gives_back_every_descriptor(paths):
+    before = os.listdir("/proc/self/fd")
+    pool = FilesystemPool(paths)
+    pool.create()
+    push(pool, b"content")
+    pool.stage(b"never discarded")
+    pool.open_upload(pool.create_upload(), "sha256").close()
+    assert len(os.listdir("/proc/self/fd")) > len(before)
+    pool.close()
+    assert os.listdir("/proc/self/fd") == before
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o777])
+def test_a_blob_is_read_only_whatever_the_umask(pool, paths, umask):
+    previous = os.umask(umask)
+    try:
+        digest = push(pool, b"content")
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE(paths.blob(digest).stat().st_mode) == 0o444
+
+
+def test_a_damaged_file_is_replaced(pool, paths):
+    digest = push(pool, b"good")
+    paths.blob(digest).unlink()
+    paths.blob(digest).write_bytes(b"evil")
+    assert push(pool, b"good") == digest
+    assert paths.blob(digest).read_bytes() == b"good"
+    assert paths.blob(digest).stat().st_nlink == 1
+    assert aside(paths) == []
+
+
+def test_a_symbolic_link_in_place_of_a_blob_is_not_followed_and_is_replaced(pool, paths, tmp_path):
+    digest = push(pool, b"good")
+    paths.blob(digest).unlink()
+    (tmp_path / "outside").write_bytes(b"good")
+    paths.blob(digest).symlink_to(tmp_path / "outside")
+    assert pool.size(digest) is None
+    for read in (pool.open, lambda digest: pool.read(digest, 4)):
+        with pytest.raises(CorruptError):
+            read(digest)
+    push(pool, b"good")
+    assert not paths.blob(digest).is_symlink()
+    assert (tmp_path / "outside").stat().st_nlink == 1
+    assert pool.read(digest, 4) == b"good"
+
+
+def test_a_directory_in_place_of_a_blob_is_named_and_left_alone(pool, paths):
+    digest = push(pool, b"good")
+    paths.blob(digest).unlink()
+    paths.blob(digest).mkdir()
+    assert pool.size(digest) is None
+    for read in (pool.open, lambda digest: pool.read(digest, 4)):
+        with pytest.raises(CorruptError):
+            read(digest)
+    staged = pool.stage(b"good")
+    with pytest.raises(CorruptError) as caught:
+        pool.publish([staged])
+    assert digest.encoded in caught.value.what
+    assert not pool.holds(staged)
+    pool.discard([staged])
+    assert aside(paths) == []
+    assert paths.blob(digest).is_dir()
+
+
+def test_a_fifo_in_place_of_a_blob_blocks_nobody(pool, paths):
+    digest = push(pool, b"good")
+    paths.blob(digest).unlink()
+    os.mkfifo(paths.blob(digest))
+    for read in (pool.open, lambda digest: pool.read(digest, 4)):
+        with pytest.raises(CorruptError):
+            read(digest)
+    push(pool, b"good")
+    assert pool.read(digest, 4) == b"good"
+
+
+def test_an_algorithm_directory_that_is_a_symbolic_link_is_refused(pool, paths, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    paths.algorithm("sha256").symlink_to(tmp_path / "elsewhere")
+    staged = pool.stage(b"content")
+    for use in (
+        lambda: pool.publish([staged]),
+        lambda: pool.holds(staged),
+        lambda: pool.size(staged.digest),
+        lambda: pool.open(staged.digest),
+        lambda: pool.read(staged.digest, 7),
+    ):
+        with pytest.raises(CorruptError):
+            use()
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("size", [0, 6, 8, 1000])
+def test_a_blob_of_another_size_is_not_read(pool, size):
+    digest = push(pool, b"content")
+    with pytest.raises(CorruptError):
+        pool.read(digest, size)
+    assert pool.read(digest, 7) == b"content"
+
+
+def test_a_name_that_stands_for_another_size_is_not_held(pool, paths):
+    staged = pool.stage(b"content")
+    pool.publish([staged])
+    paths.blob(staged.digest).unlink()
+    paths.blob(staged.digest).write_bytes(b"short")
+    assert not pool.holds(staged)
+
+
+def test_a_reader_knows_its_size_and_has_a_file_number(pool):
+    content = os.urandom(100_000)
+    with pool.open(push(pool, content)) as reader:
+        assert reader.size == 100_000
+        assert os.pread(reader.fileno(), 10, 500) == content[500:510]
+        assert not os.get_inheritable(reader.fileno())
+
+
+def test_what_is_absent_is_not_found(pool):
+    digest = Digest.of(b"absent")
+    for read in (pool.open, lambda digest: pool.read(digest, 6)):
+        with pytest.raises(FileNotFoundError):
+            read(digest)
+        push(pool, b"something, so that the directory is there")
+        with pytest.raises(FileNotFoundError):
+            read(digest)
+
+
+def test_a_path_may_be_a_symbolic_link(pool, tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    assert push(pool, tmp_path / "link") == Digest.of(b"content")
+
+
+def test_a_fifo_as_a_path_is_refused_and_not_waited_for(pool, paths, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OSError, match="not a plain file"):
+        pool.stage(tmp_path / "fifo")
+    assert aside(paths) == []
+
+
+def test_a_source_that_changes_while_it_is_read_gives_what_its_digest_says(pool, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(bytes(32 << 20))
+    stop = threading.Event()
+
+    def scribble():
+        with open(source, "r+b", buffering=0) as file:
+            while not stop.is_set():
+                file.seek(int.from_bytes(os.urandom(3), "big"))
+                file.write(os.urandom(100))
+                file.truncate((16 << 20) + int.from_bytes(os.urandom(3), "big"))
+
+    thread = threading.Thread(target=scribble)
+    thread.start()
+    try:
+        digest = push(pool, source)
+    finally:
+        stop.set()
+        thread.join()
+    with pool.open(digest) as reader:
+        assert Digest.of(reader.read()) == digest
+
+
+def test_a_file_that_lies_about_what_it_read_is_caught(pool, paths):
+    class Liar(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            return len(buffer) + 1
+
+    with pytest.raises(ValueError, match="readinto"):
+        pool.stage(Liar())
+    assert aside(paths) == []
+
+
+def test_a_file_in_non_blocking_mode_without_data_is_an_error(pool, paths):
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    with open(read, "rb", buffering=0) as file, pytest.raises(BlockingIOError):
+        pool.stage(file)
+    os.close(write)
+    assert aside(paths) == []
+
+
+def test_another_pools_staged_blob_is_refused(pool):
+    with pytest.raises(TypeError):
+        pool.publish([object()])
+
+
+# --- read-only --------------------------------------------------------------------------------------------------------
+
+
+def test_a_read_only_pool_reads_and_changes_nothing(pool, paths):
+    digest = push(pool, b"content")
+    name = pool.create_upload()
+    reading = FilesystemPool(paths, read_only=True)
+    assert reading.read(digest, 7) == b"content"
+    for change in (
+        reading.create,
+        lambda: reading.stage(b"more"),
+        lambda: reading.publish([]),
+        reading.create_upload,
+        lambda: reading.open_upload(name, "sha256"),
+        lambda: reading.remove_upload(name),
+    ):
+        with pytest.raises(ReadOnlyStoreError):
+            change()
+    assert aside(paths) == [name]
+    reading.close()
+
+
+# --- when the system refuses ------------------------------------------------------------------------------------------
+
+
+def test_no_more_descriptors_is_a_storage_error_and_leaves_nothing(pool, paths):
+    push(pool, b"so that every directory is open")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        with pytest.raises(StorageError) as caught:
+            pool.stage(b"content")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+    assert caught.value.errno == errno.EMFILE
+    assert aside(paths) == []
+
+
+def test_a_thousand_staged_blobs_do_not_need_a_thousand_descriptors(pool, paths):
+    before = len(os.listdir("/proc/self/fd"))
+    staged = [pool.stage(b"%d" % number) for number in range(1000)]
+    assert len(os.listdir("/proc/self/fd")) <= before + 100
+    pool.publish(staged)
+    assert len(os.listdir("/proc/self/fd")) <= before + 10
+    assert all(pool.holds(blob) for blob in staged)
+    pool.discard(staged)
+    assert aside(paths) == []
+
+
+def in_child(script, *arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        **options,
+    )
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 3_000_000])
+def test_a_write_that_is_refused_midway_leaves_nothing(paths, pool, limit):
+    result = in_child(
+        """
+        import os, pathlib, resource, signal, sys
+        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.paths import StorePaths
+        from ocistore.errors import StorageError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+        pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+        for source in (b"x" * 900_000 + b"y" * int(sys.argv[2]), [b"x" * 4_000_000]):
+            try:
+                pool.stage(source)
+            except StorageError as error:
+                print(error.errno)
+        """,
+        paths.root,
+        limit,
+    )
+    assert (result.stdout.split(), result.stderr) == ([str(errno.EFBIG)] * 2, "")
+    assert aside(paths) == []
+
+
+def test_a_full_disk_is_its_own_error_and_leaves_nothing(small_disk):
+    paths = StorePaths(small_disk / "store")
+    pool = FilesystemPool(paths)
+    pool.create()
+    for source in (b"x" * 10_000_000, iter([b"x" * 100_000] * 100)):
+        with pytest.raises(StoreFullError):
+            pool.stage(source)
+    assert aside(paths) == []
+    digest = push(pool, b"a small one still fits")
+    assert pool.size(digest) == 22
+    pool.close()
+
+
+def test_a_chunk_that_finds_the_disk_full_is_not_part_of_the_upload(small_disk):
+    pool = FilesystemPool(StorePaths(small_disk / "store"))
+    pool.create()
+    with pool.open_upload(pool.create_upload(), "sha256") as upload:
+        assert upload.append(b"first") == 5
+        with pytest.raises(StoreFullError):
+            upload.append(b"x" * 10_000_000)
+        assert upload.offset == pool.upload_size(upload.name) == 5
+        assert upload.append(b"second") == 11
+        assert upload.digest("sha256") == Digest.of(b"firstsecond")
+    pool.close()
+
+
+def test_a_filesystem_mounted_read_only_is_a_read_only_store(small_disk):
+    pool = FilesystemPool(StorePaths(small_disk / "store"))
+    pool.create()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(ReadOnlyStoreError):
+        pool.stage(b"content")
+    pool.close()
+
+
+def test_an_interrupt_leaves_no_file_and_no_thread(pool, paths):
+    def endless():
+        while True:
+            yield bytes(1 << 20)
+
+    before = threading.active_count()
+    main = threading.get_ident()
+    threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        pool.stage(endless())
+    assert aside(paths) == []
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_a_big_blob_takes_constant_memory(paths, pool):
+    result = in_child(
+        """
+        import pathlib, resource, sys
+        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.paths import StorePaths
+        pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+        pool.publish([pool.stage(iter([b"warm up"]))])
+        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        before = peak()
+        pool.publish([pool.stage(bytes(300_000) for _ in range(256 * 1024 * 1024 // 300_000))])
+        print(peak() - before)
+        """,
+        paths.root,
+    )
+    assert result.stderr == ""
+    assert int(result.stdout) <= 32

@@ -1,0 +1,204 @@
+"""In which order the pool talks to the disk, as the kernel sees it, and what a failed sync means."""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from ocistore.blobs.durability import syncfs_reports_errors
+from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.paths import StorePaths
+from ocistore.oci.digest import Digest
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("strace") is None and not os.environ.get("OCISTORE_REQUIRE_ALL"), reason="needs strace"
+)
+
+CALLS = "fsync,syncfs,linkat,pwrite64,unlinkat,mkdir"
+
+PUSH = """
+    import pathlib, sys
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.paths import StorePaths
+    from ocistore.errors import OCIStoreError
+    pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+    staged = [pool.stage(b"%d" % number) for number in range(int(sys.argv[2]))]
+    try:
+        pool.publish(staged)
+        print([pool.holds(blob) for blob in staged].count(True))
+    except OCIStoreError as error:
+        print(type(error).__name__, error.errno)
+        try:
+            pool.publish(staged)
+            print("published after a failed sync")
+        except OCIStoreError as again:
+            print(type(again).__name__)
+    pool.discard(staged)
+"""
+
+
+@pytest.fixture
+def paths(tmp_path):
+    paths = StorePaths(tmp_path / "store")
+    pool = FilesystemPool(paths)
+    pool.create()
+    pool.close()
+    return paths
+
+
+def traced(paths, script, *arguments, options=()):
+    """What the script printed, and its system calls, one a line."""
+    log = paths.root.parent / "trace"
+    result = subprocess.run(
+        [
+            *("strace", "-f", "--seccomp-bpf", "-y", "-o", log, "-e", f"trace={CALLS}", *options),
+            *(sys.executable, "-c", textwrap.dedent(script), paths.root, *map(str, arguments)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert result.stderr == ""
+    return result.stdout.split("\n")[:-1], [line for line in log.read_text().split("\n") if str(paths.root) in line]
+
+
+def positions(calls, pattern):
+    return [number for number, line in enumerate(calls) if re.search(pattern, line)]
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_each_file_is_durable_before_it_has_a_name_and_the_name_before_publish_returns(paths, count):
+    printed, calls = traced(paths, PUSH, count)
+    assert printed == [str(count)]
+    data = positions(calls, r"fsync\(.*/uploads/[0-9a-f]{32}>\) *= 0")
+    links = positions(calls, r'linkat\(.*/blobs/sha256>, "[0-9a-f]{64}", 0\) *= 0')
+    names = positions(calls, r"fsync\(.*/blobs/sha256>\) *= 0")
+    discarded = positions(calls, r"unlinkat\(.*/uploads>")
+    assert (len(data), len(links), len(names), len(discarded)) == (count, count, 1, count)
+    assert max(data) < min(links) <= max(links) < names[0] < min(discarded)
+
+
+@pytest.mark.skipif(not syncfs_reports_errors(), reason="an old kernel, on which every file is synced by itself")
+def test_many_files_are_made_durable_at_once_before_any_has_a_name(paths):
+    printed, calls = traced(paths, PUSH, 100)
+    assert printed == ["100"]
+    synced = positions(calls, r"syncfs\(.*\) *= 0")
+    links = positions(calls, r"linkat\(.*/blobs/sha256>.*= 0")
+    names = positions(calls, r"fsync\(.*/blobs/sha256>\) *= 0")
+    writes = positions(calls, r"pwrite64\(")
+    assert (len(synced), len(links), len(names)) == (1, 100, 1)
+    assert max(writes) < synced[0] < min(links) <= max(links) < names[0]
+    assert positions(calls, r"fsync\(.*/uploads/") == []
+
+
+def test_the_directory_of_an_algorithm_is_durable_before_its_first_blob_is_published(paths):
+    _, calls = traced(paths, PUSH, 1)
+    made = positions(calls, r"mkdir\(.*/blobs/sha256")
+    assert len(made) == 1
+    assert made[0] < min(positions(calls, r"fsync\(.*/blobs>\) *= 0"))
+    assert max(positions(calls, r"fsync\(.*/blobs>\) *= 0")) < min(positions(calls, r"linkat\(.*/blobs/sha256>"))
+
+
+@pytest.mark.parametrize(("call", "count"), [("fsync", 1), ("fsync", 3), ("syncfs", 100)])
+def test_a_failed_sync_publishes_nothing_and_is_not_tried_again(paths, call, count):
+    printed, calls = traced(paths, PUSH, count, options=["-e", f"inject={call}:error=EIO:when=1"])
+    assert printed == [f"StorageError {errno.EIO}", "StorageError"]
+    assert positions(calls, r"linkat\(.*/blobs/sha256>.*= 0") == []
+    assert os.listdir(paths.uploads) == []
+    assert not paths.algorithm("sha256").exists() or os.listdir(paths.algorithm("sha256")) == []
+
+
+def test_a_failed_sync_of_a_directory_is_an_error_and_can_be_tried_again(paths):
+    pool = FilesystemPool(paths)
+    pool.publish([pool.stage(b"0")])  # so that the directories are durable, and the syncs are data, blobs, root, names
+    pool.close()
+    printed, _ = traced(paths, PUSH, 1, options=["-e", "inject=fsync:error=EIO:when=4"])
+    assert printed == [f"StorageError {errno.EIO}", "published after a failed sync"]
+
+
+def test_a_full_disk_found_at_the_sync_is_said_to_be_full(paths):
+    script = PUSH.replace("print(type(error).__name__, error.errno)", "print(type(error).__name__)")
+    printed, _ = traced(paths, script, 1, options=["-e", "inject=fsync:error=ENOSPC:when=1"])
+    assert printed[0] == "StoreFullError"
+    assert os.listdir(paths.uploads) == []
+
+
+def test_an_upload_whose_sync_failed_is_given_up(paths):
+    printed, _ = traced(
+        paths,
+        """
+        import pathlib, sys
+        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.paths import StorePaths
+        from ocistore.errors import StorageError
+        pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+        name = pool.create_upload()
+        upload = pool.open_upload(name, "sha256")
+        upload.append(b"content")
+        try:
+            upload.sync()
+        except StorageError:
+            upload.close()
+        try:
+            pool.open_upload(name, "sha256")
+        except FileNotFoundError:
+            print("given up")
+        """,
+        options=["-e", "inject=fsync:error=EIO:when=3"],
+    )
+    assert printed == ["given up"]
+
+
+def test_a_new_upload_is_durable_with_its_name(paths):
+    _, calls = traced(
+        paths,
+        """
+        import pathlib, sys
+        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.paths import StorePaths
+        FilesystemPool(StorePaths(pathlib.Path(sys.argv[1]))).create_upload()
+        """,
+    )
+    data = positions(calls, r"fsync\(.*/uploads/[0-9a-f]{32}>\) *= 0")
+    names = positions(calls, r"fsync\(.*/uploads>\) *= 0")
+    assert (len(data), len(names)) == (1, 1)
+    assert data < names
+
+
+def test_a_name_given_by_somebody_else_is_made_durable_when_it_is_relied_on(paths):
+    _, calls = traced(
+        paths,
+        """
+        import os, pathlib, sys
+        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.paths import StorePaths
+        paths = StorePaths(pathlib.Path(sys.argv[1]))
+        pool = FilesystemPool(paths)
+        ours, theirs = pool.stage(b"same"), pool.stage(b"same")
+        pool.publish([ours])
+        pool.publish([theirs])
+        pool.create_upload()
+        assert pool.holds(theirs)
+        pool.create_upload()
+        assert pool.holds(ours)
+        """,
+    )
+    published, second_published = positions(calls, r"fsync\(.*/blobs/sha256>")[:2]
+    marks = positions(calls, r"fsync\(.*/uploads>")
+    assert second_published < marks[0]
+    relied_on = positions(calls, r"fsync\(.*/blobs/sha256>")[2:]
+    assert len(relied_on) == 1
+    assert marks[1] < relied_on[0]
+    assert published < second_published
+
+
+def test_the_digest_of_what_was_published_survives_in_the_name(paths):
+    traced(paths, PUSH, 1)
+    digest = Digest.of(b"0")
+    assert paths.blob(digest).read_bytes() == b"0"
