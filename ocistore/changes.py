@@ -128,7 +128,16 @@ class DeleteRepository:
 
 
 Change: TypeAlias = (
-    PutBlob | LinkBlob | MountBlob | DeleteBlob | PutManifest | DeleteManifest | SetTag | RemoveTag | EndUpload | DeleteRepository
+    PutBlob
+    | LinkBlob
+    | MountBlob
+    | DeleteBlob
+    | PutManifest
+    | DeleteManifest
+    | SetTag
+    | RemoveTag
+    | EndUpload
+    | DeleteRepository
 )
 
 

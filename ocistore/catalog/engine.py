@@ -101,7 +101,7 @@ class Catalog:
         options: dict[str, Any] = {}
         if sys.version_info >= (3, 12):
             options["autocommit"] = sqlite3.LEGACY_TRANSACTION_CONTROL
-        connection = sqlite3.connect(
+        connection: sqlite3.Connection = sqlite3.connect(
             f"file:{quote(os.fspath(self._database))}?{mode}",
             uri=True,
             timeout=BUSY_TIMEOUT,

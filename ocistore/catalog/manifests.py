@@ -237,7 +237,7 @@ def _json(value: Mapping[str, object] | None) -> str | None:
 
 # --- deleting ---------------------------------------------------------------------------------------------------------
 
-_this: BindParameter[int] = bindparam("manifest_id")
+_this: BindParameter[int] = bindparam("this_manifest")
 _here: BindParameter[int] = bindparam("in_repository")
 _unlink = delete(_members).where(_members.c.repository_id == _here, _members.c.manifest_id == _this)
 _children_of = select(_edges.c.child_id).where(_edges.c.parent_id == _this)
@@ -268,6 +268,6 @@ def unlink(connection: Connection, repository_id: int, manifest_id: int, *, now:
 
     Its row and its edges belong to its bytes and go with those.
     """
-    parameters = {"in_repository": repository_id, "manifest_id": manifest_id, "now": now}
+    parameters = {"in_repository": repository_id, "this_manifest": manifest_id, "now": now}
     for statement in (_drop_leases, _unlink, _queue_blobs, _queue_manifests, _queue_self):
         connection.execute(statement, parameters)
