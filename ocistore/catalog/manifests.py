@@ -14,8 +14,9 @@ from ocistore.catalog.arrays import array, bound
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import BindParameter, Connection
+    from sqlalchemy import BindParameter
 
+    from ocistore.catalog.connection import Connection
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
 
