@@ -26,7 +26,7 @@ def run_on_store(root: str) -> None:
     paths = StorePaths(Path(root))
     catalog = Catalog(paths.root, database=Path(paths.catalog), lock=Path(paths.write_lock), read_only=False)
     try:
-        with catalog.locked(), catalog.migrating() as connection:
+        with catalog.locked(), catalog.migrating() as (_, connection):
             run(connection)
     finally:
         catalog.close()

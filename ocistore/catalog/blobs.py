@@ -13,7 +13,7 @@ from ocistore.catalog.arrays import array, bound, member
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import Connection
+    from ocistore.catalog.connection import Connection
 
 _t = tables.blobs
 _members = tables.repository_blobs
@@ -114,7 +114,7 @@ _referrers = (
 def live_sizes(connection: Connection, digests: Iterable[str]) -> dict[str, int]:
     """Of these digests those that are live, with their sizes."""
     rows = connection.execute(_live, {"digests": bound(digests)})
-    return {row.digest: row.size for row in rows}
+    return dict(rows)
 
 
 def publish(connection: Connection, rows: Iterable[tuple[str, int]]) -> None:
@@ -135,7 +135,7 @@ def link(connection: Connection, repository_id: int, digests: Sequence[str], *, 
 def membership(connection: Connection, repository: str, digest: str) -> Membership | None:
     """The blob as the repository holds it, or None where it does not or the blob is not live."""
     row = connection.execute(_membership, {"repository": repository, "digest": digest}).first()
-    return None if row is None else Membership(row.size, row.collect_after)
+    return None if row is None else Membership(*row)
 
 
 def touch(connection: Connection, repository_id: int, digest: str, *, now: int) -> None:
@@ -154,4 +154,4 @@ def unlink(connection: Connection, repository_id: int, digest: str, *, now: int)
 def referrers(connection: Connection, repository_id: int, digest: str, *, roles: Sequence[str]) -> list[str]:
     """The manifests of the repository that refer to the digest in one of these roles, in byte order."""
     parameters = {"repository_id": repository_id, "digest": digest, "roles": bound(roles)}
-    return list(connection.execute(_referrers, parameters).scalars())
+    return connection.execute(_referrers, parameters).scalars()

@@ -12,7 +12,9 @@ from ocistore.catalog.arrays import array, bound
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import BindParameter, Connection, Select
+    from sqlalchemy import BindParameter, Select
+
+    from ocistore.catalog.connection import Connection
 
 _blobs = tables.blobs
 _edges = tables.edges

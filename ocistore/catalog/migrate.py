@@ -19,8 +19,9 @@ from ocistore.errors import CorruptError, SchemaTooNewError, StoreNotFoundError
 
 if TYPE_CHECKING:
     from alembic.config import Config
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection as AlchemyConnection
 
+    from ocistore.catalog.connection import Connection
     from ocistore.catalog.engine import Catalog
 
 _alembic_lock = threading.Lock()
@@ -48,14 +49,14 @@ def revision(catalog: Catalog) -> str | None:
 
 
 def _revision(connection: Connection, *, root: Path) -> str | None:
-    application = connection.exec_driver_sql("PRAGMA application_id").scalar_one()
+    application = connection.command("PRAGMA application_id").scalar()
     if application == 0 and not connection.execute(_select_schema).first():
         return None
     if application != APPLICATION_ID:
         raise StoreNotFoundError(root, reason="its catalog.db belongs to another application")
     if connection.execute(_select_versioned).first() is None:
         raise CorruptError("the catalog", reason="it has no table alembic_version")
-    found = connection.execute(_select_version).scalars().all()
+    found = connection.execute(_select_version).scalars()
     if len(found) != 1:
         raise CorruptError("the catalog", reason=f"it names {len(found)} revisions")
     return str(found[0])
@@ -77,29 +78,29 @@ def upgrade(catalog: Catalog, *, now: int) -> str | None:
         SchemaTooNewError: a newer ocistore wrote it; nothing was changed.
         CorruptError: rows break a foreign key after the upgrade; nothing was changed.
     """
-    with catalog.locked(), _alembic_lock, catalog.migrating() as connection:
+    with catalog.locked(), _alembic_lock, catalog.migrating() as (connection, alchemy):
         before = _revision(connection, root=catalog.root)
         if before == SCHEMA_REVISION:
             return before
         if before is not None and before > SCHEMA_REVISION:
             raise SchemaTooNewError(catalog.root, found=before, known=SCHEMA_REVISION)
-        _run(connection)
+        _run(alchemy)
         if before is None:
-            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.command(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(_insert_store, {"now": now})
-        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
+        broken = list(connection.command("PRAGMA foreign_key_check"))[:10]
         if broken:
             raise CorruptError("the catalog", reason=f"foreign keys do not hold after the upgrade: {broken}")
         return before
 
 
-def _run(connection: Connection) -> None:
+def _run(connection: AlchemyConnection) -> None:
     from alembic import command  # noqa: PLC0415  (half a second that an up-to-date store never pays)
 
     command.upgrade(alembic_config(connection), SCHEMA_REVISION)
 
 
-def alembic_config(connection: Connection | None = None) -> Config:
+def alembic_config(connection: AlchemyConnection | None = None) -> Config:
     """Alembic's configuration: where the migrations are, and the connection they run on."""
     from alembic.config import Config  # noqa: PLC0415
 
@@ -144,6 +145,6 @@ def differences(connection: Connection) -> list[SchemaDifference]:
     ]
 
 
-def _statements(connection: Connection) -> dict[str, str]:
+def _statements(connection: Connection | AlchemyConnection) -> dict[str, str]:
     rows: list[Any] = list(connection.execute(_select_schema))
-    return {row.name: " ".join((row.sql or "").split()) for row in rows}
+    return {name: " ".join((sql or "").split()) for _, name, sql in rows}

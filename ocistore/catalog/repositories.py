@@ -9,7 +9,9 @@ from sqlalchemy import bindparam, delete, insert, null, or_, select, update
 from ocistore.catalog import tables
 
 if TYPE_CHECKING:
-    from sqlalchemy import BindParameter, Connection
+    from sqlalchemy import BindParameter
+
+    from ocistore.catalog.connection import Connection
 
 _t = tables.repositories
 _blobs, _tags = tables.blobs, tables.tags
@@ -41,14 +43,14 @@ def ensure(connection: Connection, name: str, *, now: int) -> int:
     found = find(connection, name)
     if found is not None:
         return found
-    created: int = connection.execute(_insert, {"name": name, "created": now}).scalar_one()
+    created: int = connection.execute(_insert, {"name": name, "created": now}).scalar()
     return created
 
 
 def page(connection: Connection, *, prefix: str, after: str, limit: int) -> list[str]:
     """Up to ``limit`` names behind ``after``, in byte order."""
     parameters = {"prefix": prefix, "beyond": beyond(prefix), "after": after, "limit": limit}
-    return list(connection.execute(_page, parameters).scalars())
+    return connection.execute(_page, parameters).scalars()
 
 
 _this: BindParameter[int] = bindparam("repository_id")

@@ -14,7 +14,9 @@ from ocistore.catalog.repositories import beyond
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import BindParameter, Connection
+    from sqlalchemy import BindParameter
+
+    from ocistore.catalog.connection import Connection
 
 _t = tables.tags
 _blobs = tables.blobs
@@ -103,12 +105,12 @@ _history_of_tag = _history.where(_events.c.tag == bindparam("tag"))
 def targets(connection: Connection, repository_id: int, names: Iterable[str]) -> dict[str, Target]:
     """What these tags point at. Names that are no tags are left out."""
     rows = connection.execute(_targets, {"in_repository": repository_id, "names": bound(names)})
-    return {row.name: Target(row.manifest_id, row.digest) for row in rows}
+    return {name: Target(manifest_id, digest) for name, manifest_id, digest in rows}
 
 
 def of_manifest(connection: Connection, repository_id: int, manifest_id: int) -> list[str]:
     """The tags that point at a manifest."""
-    return list(connection.execute(_of_manifest, {"in_repository": repository_id, "manifest": manifest_id}).scalars())
+    return connection.execute(_of_manifest, {"in_repository": repository_id, "manifest": manifest_id}).scalars()
 
 
 def page(connection: Connection, repository_id: int, *, prefix: str, after: str, limit: int) -> list[str]:
@@ -120,12 +122,12 @@ def page(connection: Connection, repository_id: int, *, prefix: str, after: str,
         "after": after,
         "limit": limit,
     }
-    return list(connection.execute(_page, parameters).scalars())
+    return connection.execute(_page, parameters).scalars()
 
 
 def every(connection: Connection, repository_id: int) -> list[tuple[str, str]]:
     """All tags of the repository with the digests they point at, in byte order: for an export."""
-    return [(row.name, row.digest) for row in connection.execute(_all, {"in_repository": repository_id})]
+    return list(connection.execute(_all, {"in_repository": repository_id}))
 
 
 def move(

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from ocistore.catalog import tables
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from ocistore.catalog.connection import Connection
 
 _t = tables.uploads
 _repositories = tables.repositories
@@ -67,7 +67,7 @@ def page(connection: Connection, repository_id: int, *, after: str, limit: int) 
 
 def ids(connection: Connection, repository_id: int) -> list[str]:
     """The ids of all sessions of a repository."""
-    return list(connection.execute(_ids, {"in_repository": repository_id}).scalars())
+    return connection.execute(_ids, {"in_repository": repository_id}).scalars()
 
 
 def touch(connection: Connection, upload: str, *, offset: int, now: int, expires: int) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import func, literal, select
 from ocistore.catalog import tables
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from ocistore.catalog.connection import Connection
 
 
 class Counts(NamedTuple):
@@ -36,4 +36,4 @@ _counts = select(
 
 def counts(connection: Connection) -> Counts:
     """Everything counted, in one state of the store."""
-    return Counts(*connection.execute(_counts).one())
+    return Counts(*next(iter(connection.execute(_counts))))
