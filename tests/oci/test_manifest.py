@@ -73,9 +73,7 @@ def test_a_manifest_is_described_by_its_own_bytes(document):
     manifest = check_manifest(content)
     assert manifest.content is content
     assert manifest.media_type == document["mediaType"]
-    assert manifest.descriptor == Descriptor(
-        document["mediaType"], Digest.of(content), len(content), artifact_type=manifest.artifact_type
-    )
+    assert manifest.descriptor == Descriptor(document["mediaType"], Digest.of(content), len(content))
 
 
 def test_an_image_manifest_refers_to_config_layers_and_subject():
@@ -130,6 +128,25 @@ def test_the_artifact_type_is_the_declared_one_or_else_that_of_the_config():
     assert check_manifest(encode(IMAGE | {"artifactType": None})).artifact_type == OCI_CONFIG
     assert check_manifest(encode(INDEX)).artifact_type is None
     assert check_manifest(encode(INDEX | {"artifactType": "application/vnd.x"})).artifact_type == "application/vnd.x"
+
+
+@pytest.mark.parametrize("document", [IMAGE, DOCKER_IMAGE])
+def test_an_image_has_an_artifact_type_only_in_a_list_of_referrers(document):
+    manifest = check_manifest(encode(document))
+    assert manifest.descriptor.artifact_type is None
+    assert manifest.as_referrer().artifact_type == document["config"]["mediaType"]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        IMAGE | {"artifactType": "application/vnd.x"},
+        IMAGE | {"config": descriptor(b"{}", "application/vnd.x")},
+        INDEX | {"artifactType": "application/vnd.x"},
+    ],
+)
+def test_an_artifact_has_its_type_in_its_descriptor(document):
+    assert check_manifest(encode(document)).descriptor.artifact_type == "application/vnd.x"
 
 
 def test_only_a_list_of_referrers_shows_the_annotations():

@@ -29,12 +29,20 @@ def test_every_constant_is_a_media_type_of_at_most_one_kind():
     assert len(values) > 15
     for value in values.values():
         assert mediatypes.media_type(value) == value
-        kinds = (mediatypes.is_manifest_type, mediatypes.is_index_type, mediatypes.is_nondistributable)
+        kinds = (
+            mediatypes.is_manifest_type,
+            mediatypes.is_index_type,
+            mediatypes.is_image_config,
+            mediatypes.is_nondistributable,
+        )
         assert sum(kind(value) for kind in kinds) <= 1
     assert {name for name, value in values.items() if mediatypes.is_manifest_type(value)} == {
         "OCI_MANIFEST", "DOCKER_MANIFEST",
     }
     assert {name for name, value in values.items() if mediatypes.is_index_type(value)} == {"OCI_INDEX", "DOCKER_LIST"}
+    assert {name for name, value in values.items() if mediatypes.is_image_config(value)} == {
+        "OCI_CONFIG", "DOCKER_CONFIG",
+    }
     assert {name for name, value in values.items() if mediatypes.is_nondistributable(value)} == {
         "DOCKER_FOREIGN_LAYER",
         "OCI_NONDISTRIBUTABLE_LAYER", "OCI_NONDISTRIBUTABLE_LAYER_GZIP", "OCI_NONDISTRIBUTABLE_LAYER_ZSTD",
