@@ -1,0 +1,227 @@
+"""What must hold of every store at every moment, checked past the code under test: with sqlite3, os, hashlib and json.
+
+``check(store)`` returns what does not hold, in words; an empty list is a good store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from typing import TYPE_CHECKING
+
+import blake3
+from state import catalog, strays
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ocistore import Store
+
+_ROOT = frozenset(
+    {
+        "blobs",
+        "catalog.db",
+        "catalog.db-shm",
+        "catalog.db-wal",
+        "index.json",
+        "oci-layout",
+        "quarantine",
+        "reserved",
+        "trash",
+        "uploads",
+        "write.lock",
+    }
+)
+_BLOB = re.compile(r"sha256/[0-9a-f]{64}|sha512/[0-9a-f]{128}|blake3/[0-9a-f]{64}")
+_HASHERS = {"sha256": hashlib.sha256, "sha512": hashlib.sha512, "blake3": blake3.blake3}
+
+# What each query finds is wrong; the columns fill the words.
+_QUERIES = {
+    "the tag {}:{} points at {}, which its repository does not hold": """
+        SELECT r.name, t.name, b.digest FROM tags t
+        JOIN repositories r ON r.id = t.repository_id JOIN blobs b ON b.id = t.manifest_id
+        WHERE NOT EXISTS (SELECT 1 FROM repository_manifests m
+                          WHERE m.repository_id = t.repository_id AND m.manifest_id = t.manifest_id)""",
+    "repository {} serves the blob {}, which is {}": """
+        SELECT r.name, b.digest, b.state FROM repository_blobs m
+        JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.blob_id WHERE b.state <> 'live'""",
+    "repository {} serves the manifest {}, which is {}": """
+        SELECT r.name, b.digest, b.state FROM repository_manifests m
+        JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id WHERE b.state <> 'live'""",
+    "repository {} serves {}, whose {} {} it does not serve": """
+        SELECT r.name, p.digest, e.role, c.digest FROM repository_manifests m
+        JOIN repositories r ON r.id = m.repository_id
+        JOIN edges e ON e.parent_id = m.manifest_id
+        JOIN blobs p ON p.id = e.parent_id JOIN blobs c ON c.id = e.child_id
+        WHERE (e.role = 'config' OR e.role = 'layer' AND NOT (e.media_type LIKE '%nondistributable%'
+                                                              OR e.media_type LIKE '%foreign%'))
+          AND NOT EXISTS (SELECT 1 FROM repository_blobs h
+                          WHERE h.repository_id = m.repository_id AND h.blob_id = e.child_id)
+           OR e.role = 'manifest' AND NOT EXISTS (SELECT 1 FROM repository_manifests h
+                          WHERE h.repository_id = m.repository_id AND h.manifest_id = e.child_id)""",
+    "{} says that {} has {} bytes, it has {}": """
+        SELECT p.digest, c.digest, e.size, c.size FROM edges e
+        JOIN blobs p ON p.id = e.parent_id JOIN blobs c ON c.id = e.child_id
+        WHERE c.state = 'live' AND e.role <> 'subject' AND e.size <> c.size
+          AND EXISTS (SELECT 1 FROM repository_manifests m JOIN repository_blobs h USING (repository_id)
+                      WHERE m.manifest_id = e.parent_id AND h.blob_id = e.child_id)""",
+    "the subject of {} is one thing as a column and another as an edge": """
+        SELECT b.digest FROM manifests m JOIN blobs b ON b.id = m.blob_id
+        WHERE m.subject_id IS NOT
+              (SELECT child_id FROM edges e WHERE e.parent_id = m.blob_id AND e.role = 'subject')""",
+    "nothing holds the blob {}, and no collection will look at it": """
+        SELECT b.digest FROM blobs b WHERE b.collect_after IS NULL
+          AND NOT EXISTS (SELECT 1 FROM repository_blobs m WHERE m.blob_id = b.id)
+          AND NOT EXISTS (SELECT 1 FROM repository_manifests m WHERE m.manifest_id = b.id)
+          AND NOT EXISTS (SELECT 1 FROM edges e WHERE e.child_id = b.id)""",
+    "nothing in {} refers to the blob {}, and no collection will look at it": """
+        SELECT r.name, b.digest FROM repository_blobs m
+        JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.blob_id
+        WHERE m.collect_after IS NULL
+          AND NOT EXISTS (SELECT 1 FROM lease_blobs l
+                          WHERE l.repository_id = m.repository_id AND l.blob_id = m.blob_id)
+          AND NOT EXISTS (SELECT 1 FROM edges e JOIN repository_manifests p ON p.manifest_id = e.parent_id
+                          WHERE p.repository_id = m.repository_id AND e.child_id = m.blob_id)""",
+    "nothing in {} refers to the manifest {}, and no collection will look at it": """
+        SELECT r.name, b.digest FROM repository_manifests m
+        JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id
+        WHERE m.collect_after IS NULL
+          AND NOT EXISTS (SELECT 1 FROM tags t
+                          WHERE t.repository_id = m.repository_id AND t.manifest_id = m.manifest_id)
+          AND NOT EXISTS (SELECT 1 FROM lease_blobs l
+                          WHERE l.repository_id = m.repository_id AND l.blob_id = m.manifest_id)
+          AND NOT EXISTS (SELECT 1 FROM edges e JOIN repository_manifests p ON p.manifest_id = e.parent_id
+                          WHERE p.repository_id = m.repository_id AND e.child_id = m.manifest_id
+                            AND e.role = 'manifest')
+          AND NOT EXISTS (SELECT 1 FROM manifests s JOIN repository_manifests p ON p.manifest_id = s.subject_id
+                          WHERE p.repository_id = m.repository_id AND s.blob_id = m.manifest_id)""",
+    "a row of {} breaks a foreign key to {}": "SELECT \"table\", parent FROM pragma_foreign_key_check",
+    "SQLite says: {}": "SELECT quick_check FROM pragma_quick_check WHERE quick_check <> 'ok'",
+    "there are {} rows in the table store": "SELECT count(*) FROM store HAVING count(*) <> 1",
+}
+
+
+def check(store: Store, *, hashes: bool = False, idle: bool = True) -> list[str]:
+    """What does not hold of the store.
+
+    Args:
+        store: open or closed.
+        hashes: also hash every file, and compare every manifest with the rows that were made of it.
+        idle: nobody is writing, so that whatever was staged must have been cleared away.
+    """
+    return list(_violations(store.root, hashes=hashes, idle=idle))
+
+
+def _violations(root: Path, *, hashes: bool, idle: bool) -> Iterator[str]:
+    for name in sorted(set(os.listdir(root)) - _ROOT):
+        yield f"{name} has no business in the store's directory"
+    with catalog(root) as connection:
+        connection.execute("BEGIN")  # one state for all queries
+        for words, query in _QUERIES.items():
+            yield from (words.format(*row) for row in connection.execute(query))
+        yield from _history(connection)
+        yield from _rows_without_files(connection, root, hashes=hashes)
+        if hashes:
+            yield from _manifests_unlike_their_rows(connection, root)
+        sessions = [name for (name,) in connection.execute("SELECT id FROM uploads")]
+    yield from _files(root)
+    if idle:
+        yield from (f"uploads/{name} belongs to no open session" for name in strays(root))
+        yield from (f"the session {name} has no file" for name in sessions if not (root / "uploads" / name).is_file())
+
+
+def _history(connection: sqlite3.Connection) -> Iterator[str]:
+    """The events of each tag lead from one to the next, and the last one to what the tag points at now."""
+    now: dict[tuple[str, str], str | None] = {}
+    for repository, tag, old, new in connection.execute(
+        "SELECT repository, tag, old_digest, new_digest FROM tag_events ORDER BY id"
+    ):
+        if now.get((repository, tag)) != old:
+            yield f"the history of {repository}:{tag} goes from {now.get((repository, tag))} on from {old}"
+        now[repository, tag] = new
+    told = {key: digest for key, digest in now.items() if digest is not None}
+    actual = {
+        (repository, tag): digest
+        for repository, tag, digest in connection.execute(
+            """SELECT r.name, t.name, b.digest FROM tags t
+               JOIN repositories r ON r.id = t.repository_id JOIN blobs b ON b.id = t.manifest_id"""
+        )
+    }
+    for repository, tag in sorted(told.items() ^ actual.items()):
+        yield f"the history and the tag disagree: {repository} {tag}"
+
+
+def _rows_without_files(connection: sqlite3.Connection, root: Path, *, hashes: bool) -> Iterator[str]:
+    for digest, size in connection.execute("SELECT digest, size FROM blobs WHERE state = 'live'"):
+        path = _path(root, digest)
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            yield f"{digest} is live and has no file"
+            continue
+        if status.st_size != size:
+            yield f"{digest} has {status.st_size} bytes, not {size}"
+        elif hashes and not _has_digest(path, digest):
+            yield f"{digest} has other bytes"
+
+
+def _manifests_unlike_their_rows(connection: sqlite3.Connection, root: Path) -> Iterator[str]:
+    described = connection.execute(
+        """SELECT b.id, b.digest, m.media_type, m.annotations FROM manifests m JOIN blobs b ON b.id = m.blob_id
+           WHERE b.state = 'live'"""
+    )
+    for key, digest, media_type, noted in described.fetchall():
+        path = _path(root, digest)
+        if not path.is_file() or not _has_digest(path, digest):
+            continue  # said already
+        document = json.loads(path.read_bytes())
+        wanted = [
+            (role, entry["digest"], entry["size"], entry["mediaType"])
+            for role, entries in (
+                ("config", [document["config"]] if "config" in document else []),
+                ("layer", document.get("layers", [])),
+                ("manifest", document.get("manifests", [])),
+                ("subject", [document["subject"]] if "subject" in document else []),
+            )
+            for entry in entries
+        ]
+        found = connection.execute(
+            """SELECT e.role, b.digest, e.size, e.media_type FROM edges e JOIN blobs b ON b.id = e.child_id
+               WHERE e.parent_id = ? ORDER BY e.position""",
+            (key,),
+        ).fetchall()
+        if found != wanted:
+            yield f"the edges of {digest} are {found}, the manifest says {wanted}"
+        if document.get("mediaType", media_type) != media_type:
+            yield f"{digest} is noted as {media_type}"
+        if (json.loads(noted) if noted else {}) != document.get("annotations", {}):
+            yield f"the annotations of {digest} are noted as {noted}"
+
+
+def _files(root: Path) -> Iterator[str]:
+    """Every file of the pool, whether it has a row or not: a push that was refused may leave one without."""
+    for directory, directories, names in os.walk(root / "blobs"):
+        for name in names:
+            path = os.path.join(directory, name)
+            relative = os.path.relpath(path, root / "blobs")
+            mode = os.lstat(path).st_mode
+            if _BLOB.fullmatch(relative) is None or not stat.S_ISREG(mode):
+                yield f"blobs/{relative} has no business in the pool"
+            elif stat.S_IMODE(mode) != 0o444:
+                yield f"blobs/{relative} has mode {stat.S_IMODE(mode):o}"
+        yield from (f"blobs/{name} is a symbolic link" for name in directories if os.path.islink(f"{directory}/{name}"))
+
+
+def _path(root: Path, digest: str) -> Path:
+    algorithm, _, encoded = digest.partition(":")
+    return root / "blobs" / algorithm / encoded
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    algorithm, _, encoded = digest.partition(":")
+    return _HASHERS[algorithm](path.read_bytes()).hexdigest() == encoded
