@@ -10,6 +10,7 @@ import json
 import os
 import re
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import blake3
@@ -18,7 +19,6 @@ from state import catalog, strays
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ocistore import Store
 
@@ -106,15 +106,16 @@ _QUERIES = {
 }
 
 
-def check(store: Store, *, hashes: bool = False, idle: bool = True) -> list[str]:
+def check(store: Store | Path, *, hashes: bool = False, idle: bool = True) -> list[str]:
     """What does not hold of the store.
 
     Args:
-        store: open or closed.
+        store: open or closed, or its directory.
         hashes: also hash every file, and compare every manifest with the rows that were made of it.
         idle: nobody is writing, so that whatever was staged must have been cleared away.
     """
-    return list(_violations(store.root, hashes=hashes, idle=idle))
+    root = store if isinstance(store, Path) else store.root
+    return list(_violations(root, hashes=hashes, idle=idle))
 
 
 def _violations(root: Path, *, hashes: bool, idle: bool) -> Iterator[str]:
