@@ -26,9 +26,8 @@ from ocistore.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Connection
-
     from ocistore.blobs.pool import Pool, StagedBlob
+    from ocistore.catalog.connection import Connection
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Edge, Manifest
 

@@ -14,9 +14,8 @@ from ocistore.oci import mediatypes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection
-
     from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.catalog.connection import Connection
     from ocistore.catalog.engine import Catalog
     from ocistore.oci.digest import Digest
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Self
 
-    from sqlalchemy import Connection
+    from ocistore.catalog.connection import Connection
 
     from ocistore.layouts.importing import Progress
     from ocistore.oci.descriptor import Descriptor
