@@ -1,0 +1,193 @@
+"""Putting one big blob: what it costs beside hashing it, and how much memory it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from benchmarks import peers
+from benchmarks.floor import hash_chunks, hash_file
+from benchmarks.harness import Row, Spread, compared, interleave, settle, timed, versus
+from benchmarks.images import Blob, Image, write_layout
+from ocistore import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from disk_objectstore import Container
+
+    from benchmarks.harness import Setup
+    from ocistore.blobs.pool import Source
+
+_CHUNK: Final = 1024 * 1024
+_DIRECT_CHUNK: Final = 8 * 1024 * 1024
+"""Bytes written at once around the page cache; from 4 MiB on it makes no difference."""
+
+_TIME_BOUND: Final = 1.1
+_MEMORY_BOUND: Final = 32.0
+"""MiB."""
+
+_CHECKOUT: Final = Path(__file__).resolve().parent.parent
+FORMS: Final = ("path", "file", "iterator")
+
+
+def chunks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file as an iterator."""
+    with open(path, "rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def put(store: Store, path: Path, form: str) -> None:
+    """Put the bytes of a file, given in one of :data:`FORMS`."""
+    if form == "file":
+        with open(path, "rb") as file:
+            store.repository("library/big").put_blob(file)
+        return
+    source: Source = path if form == "path" else chunks(path)
+    store.repository("library/big").put_blob(source)
+
+
+def big_blob(setup: Setup) -> list[Row]:
+    """Time from each form of source, and the growth of memory in a process of its own."""
+    source = setup.scratch / "source"
+    with open(source, "wb", buffering=0) as file:
+        file.writelines(os.urandom(_CHUNK) for _ in range(setup.sizes.big_blob // _CHUNK))
+    contenders: dict[str, Callable[[int], float]] = {
+        "hash": lambda _: timed(lambda: hash_file(source)),
+        "hash of an iterator": lambda _: timed(lambda: hash_chunks(chunks(source))),
+        **{form: partial(_put, setup, source, form) for form in FORMS},
+        "write and fsync": lambda _: _write(setup.scratch / "written", setup.sizes.big_blob, direct=False),
+    }
+    if _can_write_direct(setup.scratch / "written"):
+        contenders["write around the page cache and fsync"] = lambda _: _write(
+            setup.scratch / "written", setup.sizes.big_blob, direct=True
+        )
+    seconds = interleave(setup.sizes.big_rounds, contenders)
+    size = f"{setup.sizes.big_blob / 2**20:.0f} MiB"
+    others = _peers(setup, source)
+    rows = []
+    for form in FORMS:
+        floor = "hash of an iterator" if form == "iterator" else "hash"
+        beside = {name: versus(seconds[form], seconds[name]) for name in contenders if name.startswith("write")}
+        rows.append(
+            compared(
+                f"put-{form}",
+                f"put one blob of {size} durably, from {'an' if form == 'iterator' else 'a'} {form}",
+                ours=seconds[form],
+                floor=seconds[floor],
+                floor_is="hashing the same source in blocks of 1 MiB",
+                bound=_TIME_BOUND,
+                beside=beside,
+                peers=others,
+            )
+        )
+    grown = {form: _growth(setup, source, form) for form in FORMS}
+    rows.append(
+        Row(
+            name="put-memory",
+            what=f"memory that a process grows by while it does so: the most over {', '.join(FORMS)}",
+            floor_is="",
+            unit="MiB",
+            ours=Spread(max(grown.values()), min(grown.values()), max(grown.values())),
+            floor=None,
+            ratio=None,
+            bound=_MEMORY_BOUND,
+            beside={form: f"{mebibytes:.1f} MiB" for form, mebibytes in grown.items()},
+        )
+    )
+    return rows
+
+
+def _put(setup: Setup, source: Path, form: str, _round: int) -> float:
+    root = setup.scratch / "store"
+    with Store.open(root) as store:
+        settle()
+        seconds = timed(lambda: put(store, source, form))
+    shutil.rmtree(root)
+    return seconds
+
+
+def _write(path: Path, size: int, *, direct: bool) -> float:
+    """Writing that many bytes to a new file and syncing it; without reading or hashing anything."""
+    block = mmap.mmap(-1, _DIRECT_CHUNK if direct else _CHUNK)
+    block.write(os.urandom(len(block)))
+    settle()
+
+    def write() -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | (os.O_DIRECT if direct else 0)
+        descriptor = os.open(path, flags)
+        for _ in range(size // len(block)):
+            os.write(descriptor, block)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+    seconds = timed(write)
+    path.unlink()
+    block.close()
+    return seconds
+
+
+def _can_write_direct(path: Path) -> bool:
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT))
+    except OSError:
+        return False
+    finally:
+        path.unlink(missing_ok=True)
+    return True
+
+
+def _growth(setup: Setup, source: Path, form: str) -> float:
+    """MiB by which the resident memory of a new process peaks above what it was before the put."""
+    root = setup.scratch / "store"
+    arguments = [sys.executable, "-m", "benchmarks.memory", os.fspath(root), os.fspath(source), form]
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True, cwd=_CHECKOUT)
+    shutil.rmtree(root)
+    return int(done.stdout) / 1024
+
+
+def _peers(setup: Setup, source: Path) -> dict[str, str]:
+    if not setup.peers:
+        return {}
+    layout = _layout_around(setup.scratch / "layout", source)
+    copied = setup.scratch / "copied"
+
+    def ready(_round: int) -> list[str]:
+        shutil.rmtree(copied, ignore_errors=True)
+        settle()
+        return peers.skopeo_copy(f"oci:{layout}:big", f"oci:{copied}:big")
+
+    found = {
+        "skopeo copy": peers.command("skopeo", setup.sizes.peer_rounds, ready=ready, note="from a layout, not synced")
+    }
+    shutil.rmtree(copied, ignore_errors=True)
+    shutil.rmtree(layout)
+
+    def add(container: Container) -> None:
+        with open(source, "rb") as file:
+            container.add_streamed_object(file)
+
+    settle()
+    found["disk-objectstore"] = peers.disk_objectstore(
+        setup.scratch / "container", setup.sizes.peer_rounds, add, note="a loose object from a file"
+    )
+    return found
+
+
+def _layout_around(root: Path, source: Path) -> Path:
+    """A layout with an image whose layer is that file."""
+    layer = Blob(b"", f"sha256:{hash_file(source)}")
+    image = Image.of([layer])
+    content = image.manifest.content.replace(b'"size":0}]', b'"size":%d}]' % source.stat().st_size)
+    manifest = Blob(content, f"sha256:{hashlib.sha256(content).hexdigest()}")
+    write_layout(root, [Image(image.config, [], manifest)], names=["big"])
+    os.link(source, root / "blobs" / "sha256" / layer.digest[7:])
+    return root

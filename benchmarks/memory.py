@@ -1,0 +1,34 @@
+"""By how much the memory of this process grows while it puts a blob: ``python -m benchmarks.memory STORE FILE FORM``.
+
+The peak is asked of /proc and not of getrusage, whose figure a child inherits from a larger parent.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from benchmarks.big_blob import put
+from ocistore import Store
+
+
+def main(root: str, source: str, form: str) -> None:
+    """Print kibibytes."""
+    with Store.open(root) as store:
+        store.repository("library/warm").put_blob(b"once, so that what is imported late is there")
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here (proc(5))
+        before = _kibibytes("VmRSS")
+        put(store, Path(source), form)
+        print(_kibibytes("VmHWM") - before)
+
+
+def _kibibytes(name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if found is None:
+        raise OSError(f"/proc/self/status has no {name}")
+    return int(found[1])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,81 @@
+"""How much of everything a run measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Counts, bytes where it says so."""
+
+    big_blob: int
+    """Bytes."""
+    big_rounds: int
+    few_images: int
+    many_images: int
+    pushes: int
+    """Of small images in each round."""
+    push_rounds: int
+    few_tags: int
+    many_tags: int
+    lookups: int
+    """Of random tags in each round."""
+    lookup_rounds: int
+    page_rounds: int
+    open_rounds: int
+    import_rounds: int
+    """Of importing the module."""
+    layout_blobs: int
+    layout_rounds: int
+    writers: int
+    writer_pushes: int
+    """Of each of the processes that write at once."""
+    writer_rounds: int
+    peer_rounds: int
+
+
+FULL: Final = Sizes(
+    big_blob=1 << 30,
+    big_rounds=5,
+    few_images=1_000,
+    many_images=100_000,
+    pushes=20,
+    push_rounds=40,
+    few_tags=1_000,
+    many_tags=1_000_000,
+    lookups=500,
+    lookup_rounds=40,
+    page_rounds=200,
+    open_rounds=60,
+    import_rounds=25,
+    layout_blobs=10_000,
+    layout_rounds=9,
+    writers=8,
+    writer_pushes=100,
+    writer_rounds=5,
+    peer_rounds=3,
+)
+QUICK: Final = Sizes(
+    big_blob=16 << 20,
+    big_rounds=2,
+    few_images=50,
+    many_images=500,
+    pushes=3,
+    push_rounds=3,
+    few_tags=50,
+    many_tags=2_000,
+    lookups=20,
+    lookup_rounds=3,
+    page_rounds=5,
+    open_rounds=3,
+    import_rounds=2,
+    layout_blobs=60,
+    layout_rounds=2,
+    writers=3,
+    writer_pushes=5,
+    writer_rounds=1,
+    peer_rounds=1,
+)
+"""Only to see that everything runs: what it measures says nothing about what the full sizes take."""
