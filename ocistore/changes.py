@@ -348,7 +348,8 @@ def _check_children(edges: Iterable[Edge], known: Mapping[str, manifests.Child],
     missing: dict[str, None] = {}
     for edge in edges:
         child = known.get(edge.descriptor.digest)
-        if child is None or not child.live or not (child.manifest_here if edge.role == "manifest" else child.blob_here):
+        as_manifest = edge.role in {"manifest", "subject"}
+        if child is None or not child.live or not (child.manifest_here if as_manifest else child.blob_here):
             # Whether others hold it is not this repository's business.
             if edge.required:
                 missing[edge.descriptor.digest] = None
