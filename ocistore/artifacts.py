@@ -1,0 +1,350 @@
+"""Artifacts: packing plain files as one, and writing its files back under their titles.
+
+An artifact is an image manifest with the empty config and one layer for each file, which carries the file's name in the
+annotation ``org.opencontainers.image.title`` (image specification, image manifest, "Guidelines for Artifact Usage").
+That is also what ``oras`` writes and reads.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from ocistore.blobs.oserrors import Translating
+from ocistore.destination import Destination, kind_of_file
+from ocistore.errors import ArtifactInvalidError, CorruptError, InvalidNameError
+from ocistore.oci import mediatypes
+from ocistore.oci.descriptor import Descriptor
+from ocistore.oci.digest import Digest, hasher
+from ocistore.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ocistore.oci.manifest import Manifest
+    from ocistore.store import Store
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called now and then with the bytes done and the bytes in all."""
+
+TITLE: Final = "org.opencontainers.image.title"
+"""The annotation of a layer that names its file (image specification, "Pre-Defined Annotation Keys")."""
+
+UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
+"""The artifact type of what was pushed without one. With the empty config there must be one; ``oras`` says the same."""
+
+OCTET_STREAM: Final = "application/octet-stream"
+"""The type of a file nobody gave one. Where ``oras`` takes that of a tar archive, which a container runtime would try
+to unpack, this says what is known: nothing. Readers find the files by their titles, whatever the types."""
+
+_EMPTY: Final = b"{}"
+_PACKED_DIRECTORY: Final = "io.deis.oras.content.unpack"
+"""The annotation by which ``oras`` marks a layer that is a whole directory, as an archive."""
+
+_MAXIMUM_COMPONENT: Final = 255
+"""Bytes. What Linux filesystems take as one name."""
+_MAXIMUM_TITLE: Final = 4095
+"""Bytes. The longest path that can be spelled in one call; no file of a longer title could be opened by it."""
+
+_BLOCK: Final = 1024 * 1024
+"""Bytes read, hashed and written at a time."""
+
+# A path may be a symbolic link: it is the caller's own. Not blocking, so that a FIFO is refused and not waited for.
+_SOURCE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+@dataclass(frozen=True)
+class PullReport:
+    """What was written."""
+
+    digest: Digest
+    """Of the manifest."""
+    files: tuple[Path, ...]
+    """In the order of the layers."""
+    skipped: tuple[Descriptor, ...]
+    """Layers without a title: nothing says what their files are called."""
+
+
+def push_files(
+    store: Store,
+    reference: str,
+    files: Sequence[str | os.PathLike[str]],
+    *,
+    artifact_type: str | None = None,
+    annotations: Mapping[str, str] | None = None,
+    subject: str | None = None,
+    media_types: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> Descriptor:
+    """Pack files as an artifact, in one commit.
+
+    The same files in the same order give the same digest: no times, owners or modes are kept.
+
+    Args:
+        store: where to.
+        reference: REPO:TAG, or REPO for an artifact that is known by its digest only.
+        files: plain files, or symbolic links to such; each is titled with its base name. Memory use is constant.
+        artifact_type: what kind of artifact it is, as a media type.
+        annotations: of the manifest.
+        subject: a reference into the same repository: what the artifact says something about.
+        media_types: types of files by their titles; ``application/octet-stream`` for all others.
+        progress: told of the bytes read.
+
+    Returns:
+        The descriptor of the manifest.
+
+    Raises:
+        ArtifactInvalidError: there are no files, two have the same base name, one is no plain file or has a name that
+            no title can be, or the subject is not of the same repository.
+        InvalidNameError, InvalidDigestError: one of the references is none, or ``reference`` has a digest in it.
+        RepositoryNotFoundError, ManifestNotFoundError: there is no such subject.
+        ManifestInvalidError: one of the types is no media type, or there are too many files for one manifest.
+        OSError: a file cannot be read.
+        StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be stored.
+
+    When it returns, the artifact survives a power cut; whatever is raised, the store is as it was.
+    """
+    target = Reference.parse(reference)
+    if target.digest is not None:
+        reason = "the digest of what is pushed follows from its content"
+        raise InvalidNameError(reference, kind="reference", reason=reason)
+    kinds = dict(media_types or {})
+    titled = _titled(files)
+    for title in kinds:
+        if title not in titled:
+            raise ArtifactInvalidError(title, reason="a media type was given for it, but there is no such file")
+    document: dict[str, object] = {
+        "schemaVersion": 2,
+        "mediaType": mediatypes.OCI_MANIFEST,
+        "artifactType": mediatypes.media_type(artifact_type or UNKNOWN_ARTIFACT, path="artifactType"),
+        "config": Descriptor(mediatypes.OCI_EMPTY, Digest.of(_EMPTY), len(_EMPTY), data=_EMPTY).to_json(),
+    }
+    for title, kind in kinds.items():
+        mediatypes.media_type(kind, path=f"the media type of {title!r:.100}")
+    about = None if subject is None else _subject(store, target.repository, subject)
+    total = sum(size for _, size in titled.values())
+    with store.transaction() as transaction:
+        repository = transaction.repository(target.repository)
+        repository.put_blob(_EMPTY)
+        layers = []
+        done = 0
+        for title, (path, _) in titled.items():
+            with _PlainFile(path, before=done, total=total, progress=progress) as file:
+                blob = repository.put_blob(file)
+            done += blob.size
+            kind = kinds.get(title, OCTET_STREAM)
+            layers.append(Descriptor(kind, blob.digest, blob.size, {TITLE: title}).to_json())
+        document["layers"] = layers
+        if about is not None:
+            document["subject"] = about.to_json()
+        if annotations:
+            document["annotations"] = dict(sorted(annotations.items()))
+        return repository.put_manifest(
+            json.dumps(document, separators=(",", ":")).encode("ascii"),
+            tags=() if target.tag is None else (target.tag,),
+        )
+
+
+def pull_files(
+    store: Store, reference: str, directory: str | os.PathLike[str], *, progress: Progress | None = None
+) -> PullReport:
+    """Write the files of an artifact under their titles, which may name subdirectories.
+
+    Everything is checked before anything is written, and every byte verified before the first file takes its name.
+    Files that exist are replaced, each at once. Titles come from strangers: none leads out of the directory, and none
+    through a symbolic link inside it.
+
+    Args:
+        store: where from.
+        reference: REPO:TAG or REPO@DIGEST; with both, the digest decides.
+        directory: made if need be. It may be a symbolic link: it is the caller's own.
+        progress: told of the bytes written.
+
+    Raises:
+        ArtifactInvalidError: it is an index, nothing in it has a title, a title cannot be a file's name here, or
+            something that is not a plain file is in its way.
+        InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.
+        RepositoryNotFoundError, ManifestNotFoundError, BlobNotFoundError: there is no such artifact, or a file of it is
+            not in the store.
+        CorruptError: a blob is damaged. No file has taken its name.
+        StorageError: the system refused to read a blob.
+        OSError: the directory, or a file in it, cannot be written; the error names which.
+
+    When it returns, the files survive a power cut. A crash, or an error, leaves each file as it was or as it should be;
+    a crash also some that begin with ``.ocistore-``.
+    """
+    wanted = Reference.parse(reference)
+    chosen = wanted.digest or wanted.tag
+    if chosen is None:
+        raise InvalidNameError(reference, kind="reference", reason="it has neither a tag nor a digest")
+    repository = store.repository(wanted.repository)
+    manifest = repository.get_manifest(chosen)
+    titled = _titles(reference, manifest)
+    for layer in titled.values():
+        repository.stat_blob(layer.digest)  # before anything is written
+    root = Path(os.path.abspath(directory))
+    done = 0
+    total = sum(layer.size for layer in titled.values())
+    with Destination(root) as destination:
+        for title in titled:
+            destination.refuse_obstacle(title)
+        for title, layer in titled.items():
+            with repository.open_blob(layer.digest) as blob, destination.create(title) as write:
+                for chunk in _verified(blob, layer, store=store):
+                    write(chunk)
+                    done += len(chunk)
+                    if progress is not None:
+                        progress(done, total)
+        destination.publish()
+    return PullReport(
+        manifest.descriptor.digest,
+        tuple(root / title for title in titled),
+        tuple(layer for layer in manifest.layers if TITLE not in layer.annotations),
+    )
+
+
+# --- packing ----------------------------------------------------------------------------------------------------------
+
+
+def _titled(files: Sequence[str | os.PathLike[str]]) -> dict[str, tuple[str, int]]:
+    """Path and present size of each file by its title, in order, after all that can be wrong with them was seen."""
+    titled: dict[str, tuple[str, int]] = {}
+    for file in files:
+        path = os.fspath(file)
+        status = os.stat(path)
+        _refuse_kind(path, status.st_mode)
+        title = os.path.basename(path)
+        _components(title)
+        if title in titled:
+            raise ArtifactInvalidError(path, reason=f"{titled[title][0]!r:.300} has the same base name")
+        titled[title] = (path, status.st_size)
+    if not titled:
+        raise ArtifactInvalidError("artifact", reason="it needs at least one file")
+    return titled
+
+
+def _refuse_kind(path: str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        reason = "it is a directory, and this version packs only files: make an archive of it first"
+        raise ArtifactInvalidError(path, reason=reason)
+    if not stat.S_ISREG(mode):
+        raise ArtifactInvalidError(path, reason=f"it is {kind_of_file(mode)}, not a plain file")
+
+
+def _subject(store: Store, repository: str, subject: str) -> Descriptor:
+    reference = Reference.parse(subject)
+    chosen = reference.digest or reference.tag
+    if chosen is None:
+        raise InvalidNameError(subject, kind="reference", reason="it has neither a tag nor a digest")
+    if reference.repository != repository:
+        raise ArtifactInvalidError(subject, reason=f"a subject must be in the same repository, {repository}")
+    found = store.repository(repository).resolve(chosen)
+    return Descriptor(found.media_type, found.digest, found.size)
+
+
+class _PlainFile(io.FileIO):
+    """A plain file that says how much of it was read."""
+
+    def __init__(self, path: str, *, before: int, total: int, progress: Progress | None) -> None:
+        super().__init__(path, opener=lambda name, _: os.open(name, _SOURCE))
+        try:
+            _refuse_kind(path, os.fstat(self.fileno()).st_mode)  # it may have become something else meanwhile
+        except BaseException:
+            self.close()
+            raise
+        self._done = before
+        self._total = total
+        self._progress = progress
+
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override] # what our own pool reads into
+        count = super().readinto(buffer)
+        if count and self._progress is not None:
+            self._done += count
+            # A file that grew since it was looked at makes more of the whole, never more than the whole.
+            self._progress(self._done, max(self._done, self._total))
+        return count
+
+
+# --- titles -----------------------------------------------------------------------------------------------------------
+
+
+def _titles(reference: str, manifest: Manifest) -> dict[str, Descriptor]:
+    """The layers that are files, by title, after everything that can be wrong with the titles was seen."""
+    if mediatypes.is_index_type(manifest.media_type):
+        raise ArtifactInvalidError(
+            reference, reason="it is an index, which has no files: pull one of its manifests by its digest"
+        )
+    titled: dict[str, Descriptor] = {}
+    directories: dict[str, str] = {}
+    for layer in manifest.layers:
+        title = layer.annotations.get(TITLE)
+        if title is None:
+            continue
+        components = _components(title)
+        if layer.annotations.get(_PACKED_DIRECTORY) == "true":
+            raise ArtifactInvalidError(
+                title, reason=f"it is a directory, packed as an archive, which this version does not unpack; "
+                f"the archive is blob {layer.digest}"
+            )
+        if title in titled:
+            raise ArtifactInvalidError(title, reason="two files have this title")
+        titled[title] = layer
+        for depth in range(1, len(components)):
+            directories.setdefault("/".join(components[:depth]), title)
+    for title in titled:
+        if title in directories:
+            reason = f"it would be a file, and a directory in {directories[title]!r:.300}"
+            raise ArtifactInvalidError(title, reason=reason)
+    if not titled:
+        raise ArtifactInvalidError(reference, reason=f"none of its layers has a title ({TITLE}), so there are no files")
+    return titled
+
+
+def _components(title: str) -> list[str]:
+    """The names on the way to a file, the last of them its own.
+
+    Refused is whatever is no relative path in its one plain spelling. A backslash is an ordinary character here.
+    """
+    if not title:
+        raise ArtifactInvalidError(title, reason="a title must not be empty")
+    try:
+        encoded = title.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ArtifactInvalidError(title, reason="a title must be UTF-8") from error
+    if len(encoded) > _MAXIMUM_TITLE:
+        raise ArtifactInvalidError(title, reason=f"a title has at most {_MAXIMUM_TITLE} bytes, this has {len(encoded)}")
+    if any(byte < 0x20 or byte == 0x7F for byte in encoded):
+        raise ArtifactInvalidError(title, reason="a title must not hold control characters")
+    if title.startswith("/"):
+        raise ArtifactInvalidError(title, reason="a title must be a relative path")
+    components = title.split("/")
+    for component in components:
+        if component in ("", ".", ".."):
+            raise ArtifactInvalidError(title, reason=f"{component!r} in a title is no name of a file or directory")
+        if len(component.encode("utf-8")) > _MAXIMUM_COMPONENT:
+            raise ArtifactInvalidError(title, reason=f"a file's name has at most {_MAXIMUM_COMPONENT} bytes")
+    return components
+
+
+# --- unpacking --------------------------------------------------------------------------------------------------------
+
+
+def _verified(blob: io.BufferedReader, layer: Descriptor, *, store: Store) -> Iterator[bytes]:
+    """The bytes of a blob, which come to an end only where they were the right ones."""
+    state = hasher(layer.digest.algorithm)
+    total = 0
+    while True:
+        with Translating(f"blob {layer.digest}", root=store.root):
+            chunk = blob.read(_BLOCK)
+        if not chunk:
+            break
+        state.update(chunk)
+        total += len(chunk)
+        yield chunk
+    if total != layer.size or Digest.of_hasher(state, layer.digest.algorithm) != layer.digest:
+        raise CorruptError(f"blob {layer.digest}", reason="its bytes are not those of its digest")

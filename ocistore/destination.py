@@ -1,0 +1,167 @@
+"""A directory that files are written into under titles that come from strangers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from ocistore.errors import ArtifactInvalidError
+from ocistore.layouts.directory import new_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import Self
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_INSIDE: Final = _DIRECTORY | os.O_NOFOLLOW
+"""Below the directory that the caller named, no symbolic link is followed: another user may have put it there."""
+
+_KINDS: Final = {
+    stat.S_IFREG: "a plain file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a symbolic link",
+}
+
+
+def kind_of_file(mode: int) -> str:
+    """What a file of that mode is, for messages: ``a FIFO``."""
+    return _KINDS.get(stat.S_IFMT(mode), "something unknown")
+
+
+class Destination:
+    """A directory, and files that are written beside their places in it and take their names together at the end.
+
+    A context manager. Where it is left before everything was published, the rest leaves no traces. Titles are relative
+    paths without ``.`` and ``..``, as :mod:`ocistore.artifacts` checks them.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Open the directory, which is made, durably, if need be, and may itself be a symbolic link.
+
+        Raises:
+            OSError: there is none, and none can be made.
+        """
+        self._root = root
+        self._pending: dict[str, str] = {}
+        """By title, the temporary name in the same directory."""
+        self._made: list[str] = []
+        """Directories, outer before inner."""
+        self._complete = False
+        missing = [directory for directory in (root, *root.parents) if not directory.exists()]
+        root.mkdir(parents=True, exist_ok=True)
+        for made in missing:
+            parent = os.open(made.parent, _DIRECTORY)
+            try:
+                os.fsync(parent)
+            finally:
+                os.close(parent)
+        self._descriptor = os.open(root, _DIRECTORY)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._complete:
+            self._clean()
+        os.close(self._descriptor)
+
+    def _clean(self) -> None:
+        for title, temporary in self._pending.items():
+            with contextlib.suppress(OSError), self._directory(title) as directory:
+                os.unlink(temporary, dir_fd=directory)
+        for path in reversed(self._made):
+            with contextlib.suppress(OSError), self._directory(path) as directory:
+                os.rmdir(os.path.basename(path), dir_fd=directory)
+
+    def refuse_obstacle(self, title: str) -> None:
+        """Check that on the way to a file there are directories or nothing, and in its place a plain file or nothing.
+
+        Raises:
+            ArtifactInvalidError: there is something else.
+            OSError: one of the directories cannot be looked into.
+        """
+        *above, name = title.split("/")
+        with self._naming(title), contextlib.ExitStack() as held:
+            directory = self._descriptor
+            for component in above:
+                mode = _mode(component, directory)
+                if mode is None:
+                    return
+                if not stat.S_ISDIR(mode):
+                    reason = f"{component!r:.300} is {kind_of_file(mode)} in the destination, not a directory"
+                    raise ArtifactInvalidError(title, reason=reason)
+                directory = os.open(component, _INSIDE, dir_fd=directory)
+                held.callback(os.close, directory)
+            mode = _mode(name, directory)
+            if mode is not None and not stat.S_ISREG(mode):
+                raise ArtifactInvalidError(title, reason=f"it would replace {kind_of_file(mode)} in the destination")
+
+    @contextlib.contextmanager
+    def create(self, title: str) -> Iterator[Callable[[bytes], None]]:
+        """A function to write the file of that title with; its bytes are durable when the block ends."""
+        with self._naming(title), self._directory(title, make=True) as directory:
+            self._pending[title], descriptor = new_file(directory)
+
+        def write(chunk: bytes) -> None:
+            with self._naming(title):
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+
+        try:
+            yield write
+            with self._naming(title):
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def publish(self) -> None:
+        """Give every file its name, durably."""
+        changed = {os.path.dirname(title): title for title in self._pending}
+        for title, temporary in list(self._pending.items()):
+            with self._naming(title), self._directory(title) as directory:
+                os.rename(temporary, os.path.basename(title), src_dir_fd=directory, dst_dir_fd=directory)
+            del self._pending[title]
+        self._complete = True
+        for title in changed.values():
+            with self._naming(title), self._directory(title) as directory:
+                os.fsync(directory)
+
+    @contextlib.contextmanager
+    def _directory(self, path: str, *, make: bool = False) -> Iterator[int]:
+        """A descriptor of the directory that ``path`` lies in, reached without following a link."""
+        with contextlib.ExitStack() as held:
+            directory = self._descriptor
+            components = path.split("/")[:-1]
+            for depth, component in enumerate(components, start=1):
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(component, dir_fd=directory)
+                        self._made.append("/".join(components[:depth]))
+                        os.fsync(directory)
+                directory = os.open(component, _INSIDE, dir_fd=directory)
+                held.callback(os.close, directory)
+            yield directory
+
+    @contextlib.contextmanager
+    def _naming(self, title: str) -> Iterator[None]:
+        """Let an error of the system name the file that it is about, and not a part of its path."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._root / title)) from error
+
+
+def _mode(name: str, directory: int) -> int | None:
+    """The mode of what has that name, be it a symbolic link; None where nothing has."""
+    try:
+        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return None
