@@ -73,7 +73,10 @@ class _Contents:
     """By repository, children before parents."""
     blobs: dict[str, dict[Digest, int]] = field(default_factory=dict)
     """By repository, with their sizes."""
-    tags: list[SetTag] = field(default_factory=list)
+    tags: dict[tuple[str, str], SetTag] = field(default_factory=dict)
+    """By repository and name."""
+    visited: dict[str, set[Digest]] = field(default_factory=dict)
+    """By repository, the manifests that were read, be it in vain."""
     untagged: list[str] = field(default_factory=list)
     problems: dict[str, None] = field(default_factory=dict)
     """In order, each once."""
@@ -124,7 +127,7 @@ def import_directory(
         sizes.update(held)
     return ImportReport(
         source=path,
-        tags=tuple(sorted({f"{tag.repository}:{tag.name}" for tag in contents.tags})),
+        tags=tuple(sorted({f"{tag.repository}:{tag.name}" for tag in contents.tags.values()})),
         untagged=tuple(contents.untagged),
         manifests=count,
         blobs=len(sizes) - count,
@@ -163,6 +166,7 @@ def _survey(layout: LayoutDirectory, given: str | None) -> _Contents:
             )
         held = contents.manifests.setdefault(repository, {})
         contents.blobs.setdefault(repository, {})
+        contents.visited.setdefault(repository, set())
         _survey_graph(layout, contents, repository, entry, held)
         _survey_name(contents, repository, entry, name)
     return contents
@@ -192,7 +196,9 @@ def _is_manifest(descriptor: Descriptor) -> bool:
 
 def _survey_name(contents: _Contents, repository: str, entry: Descriptor, name: Name) -> None:
     if name.tag is not None:
-        contents.tags.append(SetTag(repository, name.tag, entry.digest))
+        tag = contents.tags.setdefault((repository, name.tag), SetTag(repository, name.tag, entry.digest))
+        if tag.digest != entry.digest:
+            contents.problem(f"{repository}:{name.tag} is the name of two entries: {tag.digest} and {entry.digest}")
     else:
         reason = f" ({name.given!r:.200} is not a tag)" if name.given and "@" not in name.given else ""
         contents.untagged.append(f"{repository}@{entry.digest}{reason}")
@@ -203,13 +209,14 @@ def _survey_graph(
 ) -> None:
     """Everything below one entry, without recursion: a manifest is added when all its children were."""
     pending: list[tuple[Descriptor, Manifest | None]] = [(root, None)]
-    visited: set[Digest] = set()
+    visited = contents.visited[repository]
     while pending:
         descriptor, manifest = pending.pop()
         if manifest is not None:
             held[manifest.descriptor.digest] = manifest
             continue
-        if descriptor.digest in held or descriptor.digest in visited:
+        if descriptor.digest in visited:
+            _compare(contents, descriptor, held.get(descriptor.digest))
             continue
         visited.add(descriptor.digest)
         manifest = _read_manifest(layout, contents, descriptor)
@@ -221,6 +228,17 @@ def _survey_graph(
                 pending.append((edge.descriptor, None))
             elif edge.role != "subject":
                 _survey_blob(layout, contents, repository, edge.descriptor, required=edge.required)
+
+
+def _compare(contents: _Contents, descriptor: Descriptor, manifest: Manifest | None) -> None:
+    """Whether a manifest that was read before is what this descriptor says too."""
+    if manifest is None:  # what is wrong with it was said
+        return
+    known = manifest.descriptor
+    if descriptor.size != known.size:
+        contents.problem(f"{known.digest} has {known.size} bytes, not {descriptor.size}")
+    if descriptor.media_type != known.media_type:
+        contents.problem(f"{known.digest} is of type {known.media_type}, not {descriptor.media_type}")
 
 
 def _read_manifest(layout: LayoutDirectory, contents: _Contents, descriptor: Descriptor) -> Manifest | None:
@@ -306,6 +324,8 @@ def _take_in(
                 contents.problem(f"{digest} is missing")
             except (NotPlainError, DigestMismatchError, SizeMismatchError) as error:
                 contents.problem(f"{digest}: {error}")
+            except OSError as error:  # from the layout: those of the store are translated
+                contents.problem(f"{digest}: {error.strerror}")
             done += size
             if progress is not None:
                 progress(done, total)
@@ -313,6 +333,8 @@ def _take_in(
             return
         manifests = {digest: manifest for held in contents.manifests.values() for digest, manifest in held.items()}
         for digest, manifest in manifests.items():
+            if digest in staged:  # its bytes are a layer, too
+                continue
             staged[digest] = store.pool.stage(manifest.content, digest=digest, size=manifest.descriptor.size)
         store.commit(_changes(contents, staged))
     finally:
@@ -362,4 +384,4 @@ def _changes(contents: _Contents, staged: dict[Digest, StagedBlob]) -> list[Chan
             changes.append(LinkBlob(repository, digest, size) if blob is None else PutBlob(repository, blob))
     for repository, manifests in contents.manifests.items():
         changes.extend(PutManifest(repository, manifest, staged[digest]) for digest, manifest in manifests.items())
-    return [*changes, *contents.tags]
+    return [*changes, *contents.tags.values()]
