@@ -224,7 +224,7 @@ class LayoutInvalidError(OCIStoreError):
         self.layout = layout
         self.problems = tuple(problems)
         super().__init__(
-            f"{layout} cannot be imported: "
+            f"{layout} is not an OCI layout that can be used: "
             + "; ".join(self.problems[:20])
             + (f"; and {len(self.problems) - 20} more" if len(self.problems) > 20 else "")
         )

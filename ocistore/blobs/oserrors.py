@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def translated(error: OSError, *, path: str, root: Path) -> OCIStoreError:
-    """What ``error``, which came from an operation on ``path`` in the tree ``root``, means to a caller of ocistore."""
+def translated(error: OSError, *, path: str, root: Path | None = None) -> OCIStoreError:
+    """What ``error``, from an operation on ``path`` in the store at ``root`` or in no store, means to our callers."""
     if error.errno in _FULL:
         return StoreFullError(path)
-    if error.errno == errno.EROFS:
+    if error.errno == errno.EROFS and root is not None:
         return ReadOnlyStoreError(root, reason="its filesystem is read-only")
     return StorageError(path, errno=error.errno, reason=error.strerror or str(error))
 
 
 class Translating:
-    """A block in which every ``OSError`` is one of the tree at ``root`` and leaves as an error of ocistore.
+    """A block in which every ``OSError`` is about ``path``, in the store at ``root`` or in none, and leaves as ours.
 
     A class and not a generator: it stands around each file that is staged, and costs a third of one.
     """
 
     __slots__ = ("_path", "_root")
 
-    def __init__(self, path: str, *, root: Path) -> None:
+    def __init__(self, path: str, *, root: Path | None = None) -> None:
         self._path = path
         self._root = root
 

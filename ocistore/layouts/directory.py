@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,8 @@ INDEX_JSON: Final = "index.json"
 BLOBS: Final = "blobs"
 TEMPORARY: Final = ".ocistore-"
 """How the names of files begin that are still being written."""
+
+_LEFTOVER: Final = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{16}", re.ASCII)
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -111,6 +114,12 @@ class LayoutDirectory:
             os.close(blobs)
         return self.algorithm(algorithm)
 
+    def clear_leftovers(self) -> None:
+        """Remove what writers that crashed left behind. Only for who holds the layout alone: others may be writing."""
+        for name in os.listdir(self.descriptor):
+            if _LEFTOVER.fullmatch(name) is not None:
+                os.unlink(name, dir_fd=self.descriptor)
+
     def replace(self, name: str, content: bytes) -> None:
         """Write a file of the top level; a crash leaves the old one or the new one. Durable when this returns."""
         temporary, descriptor = new_file(self.descriptor)
@@ -136,7 +145,7 @@ def temporary_name() -> str:
 
 
 def new_file(directory: int) -> tuple[str, int]:
-    """A new file of a temporary name, open for writing."""
+    """A new file of a temporary name, open for writing; at the top of a layout, where leftovers are looked for."""
     name = temporary_name()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return name, os.open(name, flags, 0o644, dir_fd=directory)

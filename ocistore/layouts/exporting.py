@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ocistore.catalog.connection import Connection
-
     from ocistore.layouts.importing import Progress
     from ocistore.oci.descriptor import Descriptor
     from ocistore.store import Store
@@ -139,12 +138,16 @@ def export_directory(
     path = Path(os.path.abspath(destination))
     if path == store.root or (path / store.paths.catalog.name).exists():
         raise LayoutInvalidError(path, problems=["it is a store; export it in place to make it a layout"])
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(store.root)):
+        raise LayoutInvalidError(path, problems=["it lies in the store, whose directories are its own"])
     with store.catalog.snapshot() as connection:
         selection = _select(connection, references, referrers=referrers)
     with _writable_layout(path) as layout:
         existing = _existing_entries(layout)
+        with Translating(str(path)):
+            layout.clear_leftovers()
         _write_blobs(store, layout, selection.nodes, mode, progress)
-        with Translating(str(path), root=path):
+        with Translating(str(path)):
             layout.replace(OCI_LAYOUT, LAYOUT_FILE)
             layout.replace(INDEX_JSON, index_bytes(merged(existing, selection.entries)))
     return _report(path, selection)
@@ -165,6 +168,7 @@ def export_in_place(store: Store) -> ExportReport:
         with store.catalog.snapshot() as connection:
             selection = _select(connection, None, referrers=False)
         with Translating(str(store.root), root=store.root):
+            layout.clear_leftovers()
             layout.replace(OCI_LAYOUT, LAYOUT_FILE)
             layout.replace(INDEX_JSON, index_bytes(merged([], selection.entries)))
     return _report(store.root, selection)
@@ -269,7 +273,7 @@ def _descriptor(node: graph.Node) -> Descriptor:
 
 @contextlib.contextmanager
 def _writable_layout(path: Path) -> Iterator[LayoutDirectory]:
-    with Translating(str(path), root=path):
+    with Translating(str(path)):
         created = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         if created:
@@ -302,7 +306,7 @@ def _existing_entries(layout: LayoutDirectory) -> list[Descriptor]:
         check_layout_file(layout.read(OCI_LAYOUT, maximum=MAXIMUM_LAYOUT_FILE_SIZE))
         return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
     except FileNotFoundError:
-        with Translating(str(layout.path), root=layout.path):
+        with Translating(str(layout.path)):
             others = {
                 name
                 for name in os.listdir(layout.descriptor)
@@ -346,21 +350,22 @@ class _BlobWriter:
         self._mode = mode
         self._reflink = mode == "auto"
         self._directories: dict[str, int] = {}
-        self._copied: list[tuple[int, str, str]] = []
+        self._copied: list[tuple[str, int, str]] = []
+        """Temporary name; directory and name that it is to have."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for directory, temporary, _name in self._copied:
+        for temporary, _directory, _name in self._copied:
             with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=directory)
+                os.unlink(temporary, dir_fd=self._layout.descriptor)
 
     def write(self, digest: Digest, size: int) -> None:
         """Write one blob, or find it there."""
         directory = self._directory(digest.algorithm)
         name = digest.encoded
-        with Translating(f"{self._layout.path}/{BLOBS}/{digest.algorithm}/{name}", root=self._layout.path):
+        with Translating(f"{self._layout.path}/{BLOBS}/{digest.algorithm}/{name}"):
             if self._mode == "link":
                 self._link(digest, size, directory, name)
             elif not _is_there(directory, name, size):
@@ -369,7 +374,7 @@ class _BlobWriter:
     def finish(self) -> None:
         """Make everything durable."""
         self._name_copies()
-        with Translating(str(self._layout.path), root=self._layout.path):
+        with Translating(str(self._layout.path)):
             for directory in self._directories.values():
                 os.fsync(directory)
 
@@ -377,7 +382,7 @@ class _BlobWriter:
         found = self._directories.get(algorithm)
         if found is None:
             try:
-                with Translating(str(self._layout.path / BLOBS / algorithm), root=self._layout.path):
+                with Translating(str(self._layout.path / BLOBS / algorithm)):
                     found = self._directories[algorithm] = self._layout.make_algorithm(algorithm)
             except NotPlainError as error:
                 raise LayoutInvalidError(self._layout.path, problems=[str(error)]) from error
@@ -389,8 +394,13 @@ class _BlobWriter:
         except FileExistsError:
             if not _is_there(directory, name, size):
                 temporary = temporary_name()
-                self._store.pool.link(digest, size, directory, temporary)
-                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                self._store.pool.link(digest, size, self._layout.descriptor, temporary)
+                os.rename(temporary, name, src_dir_fd=self._layout.descriptor, dst_dir_fd=directory)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            reason = "it lies on another filesystem than the store, where hard links do not reach; copy instead"
+            raise StorageError(str(self._layout.path), errno=error.errno, reason=reason) from error
 
     def _copy(self, digest: Digest, size: int, directory: int, name: str) -> None:
         try:
@@ -400,8 +410,8 @@ class _BlobWriter:
         with source:
             if source.size != size:
                 raise CorruptError(f"blob {digest}", reason=f"its file has {source.size} bytes, not {size}")
-            temporary, target = new_file(directory)
-            self._copied.append((directory, temporary, name))
+            temporary, target = new_file(self._layout.descriptor)
+            self._copied.append((temporary, directory, name))
             try:
                 if not self._cloned(source.fileno(), target):
                     _copy_bytes(source.fileno(), target, size)
@@ -425,19 +435,20 @@ class _BlobWriter:
         return True
 
     def _name_copies(self) -> None:
-        with Translating(str(self._layout.path), root=self._layout.path):
+        with Translating(str(self._layout.path)):
             if len(self._copied) > _SYNCED_ONE_BY_ONE and syncfs_reports_errors():
                 sync_filesystem(self._layout.descriptor)
             else:
-                for directory, temporary, _ in self._copied:
-                    file = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                for temporary, _, _ in self._copied:
+                    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                    file = os.open(temporary, flags, dir_fd=self._layout.descriptor)
                     try:
                         os.fsync(file)
                     finally:
                         os.close(file)
             while self._copied:
-                directory, temporary, name = self._copied[-1]
-                os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                temporary, directory, name = self._copied[-1]
+                os.rename(temporary, name, src_dir_fd=self._layout.descriptor, dst_dir_fd=directory)
                 self._copied.pop()
 
 
