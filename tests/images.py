@@ -146,3 +146,7 @@ def _extend(
         body["subject"] = described(subject.manifest, subject.media_type)
     if annotations is not None:
         body["annotations"] = dict(annotations)
+
+
+APP = image()
+"""For tests that need an image and do not care which."""
