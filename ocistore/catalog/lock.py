@@ -109,7 +109,7 @@ class WriteLock:
     def _wait_for_file(self, started: float) -> int:
         """Wait in the kernel's queue, which has no timeout: so a thread waits there, and this one waits for the thread.
 
-        The thread has a description of its own. If it is given up and gets the lock later, closing that frees it.
+        The thread has a description of its own. If it is given up and gets the lock later, it frees it at once.
         """
         wanted = self._wanted = self._open()
         settled = threading.Event()
@@ -126,7 +126,7 @@ class WriteLock:
             with mutex:
                 settled.set()
                 if given_up:
-                    os.close(wanted)
+                    _free(wanted)
 
         thread = threading.Thread(target=wait, name="ocistore-write-lock", daemon=True)
         try:
@@ -136,7 +136,7 @@ class WriteLock:
             with mutex:
                 given_up = True
                 if settled.is_set() or thread.ident is None:
-                    os.close(wanted)
+                    _free(wanted)
             raise
         finally:
             self._wanted = None
@@ -144,7 +144,7 @@ class WriteLock:
             got = settled.is_set() and failure is None
             given_up = not got
             if settled.is_set() and not got:
-                os.close(wanted)
+                _free(wanted)
         if failure is not None:
             raise failure
         if not got:
@@ -169,3 +169,9 @@ class WriteLock:
             descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _free(descriptor: int) -> None:
+    # Closing alone is not enough: a child that was forked meanwhile may share the description.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
