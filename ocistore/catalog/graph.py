@@ -33,6 +33,8 @@ class Node(NamedTuple):
     media_type: str | None
     """Of a manifest that the repository holds; None for everything else."""
     artifact_type: str | None
+    refers: bool
+    """It is a manifest with a subject, be that here or not."""
 
 
 def _statement(*, referrers: bool) -> Select[Any]:
@@ -70,6 +72,7 @@ def _statement(*, referrers: bool) -> Select[Any]:
             as_manifest,
             _manifests.c.media_type,
             _manifests.c.artifact_type,
+            _manifests.c.subject_id,
         )
         .join_from(closure, _blobs, _blobs.c.id == closure.c.id)
         .outerjoin(_manifests, _manifests.c.blob_id == _blobs.c.id)
@@ -94,6 +97,8 @@ def walk(connection: Connection, repository_id: int, roots: Iterable[str], *, re
     statement = _walk_with_referrers if referrers else _walk
     rows = connection.execute(statement, {"repository_id": repository_id, "roots": bound(roots)})
     return [
-        Node(digest, size, bool(here), media_type if manifest else None, artifact_type if manifest else None)
-        for digest, size, here, manifest, media_type, artifact_type in rows
+        Node(digest, size, bool(here), media_type, artifact_type, refers=subject is not None)
+        if manifest
+        else Node(digest, size, bool(here), None, None, refers=False)
+        for digest, size, here, manifest, media_type, artifact_type, subject in rows
     ]

@@ -206,12 +206,12 @@ def _select(connection: Connection, references: Iterable[str] | None, *, referre
             for digest in sorted(digests)
         ]
         if referrers:
-            # What only refers upwards is reachable from no entry: it needs one of its own.
+            # What refers upwards is reachable from no entry: it needs one of its own. Its own children do not.
             below = {node.digest for node in graph.walk(connection, repository_id, roots, referrers=False)}
             selected += [
                 Entry(repository, None, _descriptor(node))
                 for node in reached.values()
-                if node.digest not in below and node.media_type is not None
+                if node.refers and node.digest not in below
             ]
         for digest, node in reached.items():
             if digest not in nodes or not nodes[digest].here:
