@@ -37,9 +37,28 @@ def repository(store):
     return store.repository("library/app")
 
 
+class SmallDisk:
+    """A filesystem that is quickly full."""
+
+    def __init__(self, root):
+        self.root = root
+
+    @contextlib.contextmanager
+    def full(self):
+        """Not a byte is free inside the block."""
+        filler = self.root / "filler"
+        with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        try:
+            yield
+        finally:
+            filler.unlink()
+
+
 @pytest.fixture
 def small_disk(tmp_path):
-    """A filesystem of 8 MiB; yields its directory."""
+    """A filesystem of 8 MiB."""
     directory = tmp_path / "disk"
     directory.mkdir()
     if os.geteuid() != 0:
@@ -49,7 +68,7 @@ def small_disk(tmp_path):
     if mounted.returncode != 0:
         _missing(f"a small filesystem cannot be mounted here: {mounted.stderr.strip()}")
     try:
-        yield directory
+        yield SmallDisk(directory)
     finally:
         with contextlib.suppress(subprocess.CalledProcessError):
             subprocess.run(["umount", "--lazy", directory], check=True)

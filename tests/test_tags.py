@@ -38,7 +38,7 @@ def tag_all(store, names, *, repository="library/app"):
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 # In byte order: digits, upper case, underscore, lower case; a name before those it is a prefix of.
-ORDERED = "0 1 10 2 A B V1 Z _ _a a a-b a.b aB a_b ab v1 v1.0 v10".split()
+ORDERED = ["0", "1", "10", "2", "A", "B", "V1", "Z", "_", "_a", "a", "a-b", "a.b", "aB", "a_b", "ab", "v1", "v1.0"]
 PREFIXES = ["", "a", "A", "v1", "v10", "_", "a.", "1", "zz", "v1.0.0", "%", "a%", "*", "\x7f", "é"]
 
 

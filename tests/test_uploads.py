@@ -1,0 +1,462 @@
+"""Upload sessions: chunks, offsets, resuming in other processes, one writer, commits that fail, cancelling."""
+
+import os
+import stat
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from images import described, document
+from processes import python, run_python
+from state import files, pool, rows, strays, unchanged
+
+from ocistore import (
+    BlobNotFoundError,
+    Descriptor,
+    Digest,
+    DigestMismatchError,
+    InvalidDigestError,
+    RepositoryNotFoundError,
+    Store,
+    StoreBusyError,
+    StoreClosedError,
+    StoreFullError,
+    UploadNotFoundError,
+    UploadRangeError,
+)
+
+HELLO = b"hello world"
+MEBIBYTE = 1 << 20
+
+SETUP = """
+import sys
+from ocistore import Store, Digest
+store = Store.open(sys.argv[1])
+repository = store.repository("library/app")
+"""
+
+
+@pytest.fixture
+def upload(repository):
+    with repository.start_upload() as started:
+        yield started
+
+
+def read(repository, digest):
+    with repository.open_blob(digest) as reader:
+        return reader.read()
+
+
+def session_file(store, id_):
+    return store.root / "uploads" / id_
+
+
+# --- chunks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512", "blake3"])
+def test_a_blob_uploaded_in_chunks_is_served_whole(repository, algorithm):
+    content = bytes(range(251)) * 9_000
+    with repository.start_upload(algorithm=algorithm) as upload:
+        offset = 0
+        for length in (0, 1, 70_000, 3, MEBIBYTE, len(content)):
+            chunk = content[offset : offset + length]
+            assert upload.write(chunk, offset=offset) == offset + len(chunk)
+            offset = upload.offset
+        assert offset == len(content)
+        digest = Digest.of(content, algorithm)
+        assert upload.commit(digest) == Descriptor("application/octet-stream", digest, len(content))
+    assert read(repository, digest) == content
+
+
+def test_an_upload_of_nothing_is_the_empty_blob(repository, upload):
+    assert upload.commit(Digest.of(b"")).size == 0
+    assert read(repository, Digest.of(b"")) == b""
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_chunk_is_any_kind_of_bytes(repository, upload, kind):
+    upload.write(kind(HELLO))
+    upload.commit(Digest.of(HELLO))
+    assert read(repository, Digest.of(HELLO)) == HELLO
+
+
+def test_a_chunk_of_text_is_a_type_error_and_changes_nothing(store, upload):
+    upload.write(HELLO)
+    with unchanged(store.root), pytest.raises(TypeError):
+        upload.write("text")
+    assert upload.offset == len(HELLO)
+
+
+@pytest.mark.parametrize("given", [0, 10, 12, -1, 2**63])
+def test_a_chunk_out_of_order_is_refused_and_told_where_the_upload_stands(store, repository, upload, given):
+    upload.write(HELLO)
+    with unchanged(store.root), pytest.raises(UploadRangeError) as caught:
+        upload.write(b"more", offset=given)
+    assert (caught.value.offset, caught.value.given) == (len(HELLO), given)
+    upload.write(b"!", offset=caught.value.offset)
+    upload.commit(Digest.of(HELLO + b"!"))
+
+
+def test_a_session_makes_one_blob_file_and_leaves_nothing_else(store, repository, upload):
+    upload.write(HELLO)
+    digest = upload.commit(Digest.of(HELLO)).digest
+    assert pool(store.root) == {digest: HELLO}
+    status = (store.root / "blobs" / digest.algorithm / digest.encoded).stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_nlink) == (0o444, 1)
+    assert os.listdir(store.root / "uploads") == []
+    assert rows(store.root)["uploads"] == []
+
+
+def test_an_upload_of_what_the_store_has_already_changes_no_file(store, repository, upload):
+    store.repository("other").put_blob(HELLO)
+    before = pool(store.root)
+    upload.write(HELLO)
+    upload.commit(Digest.of(HELLO))
+    assert pool(store.root) == before
+    assert read(repository, Digest.of(HELLO)) == HELLO
+    assert strays(store.root) == []
+
+
+def test_nobody_sees_the_bytes_before_the_commit(store, repository, upload):
+    upload.write(HELLO)
+    with pytest.raises(BlobNotFoundError):
+        repository.stat_blob(Digest.of(HELLO))
+    assert pool(store.root) == {}
+
+
+def test_an_uploaded_blob_can_be_part_of_a_manifest(repository, upload):
+    upload.write(b"{}")
+    upload.commit(Digest.of(b"{}"))
+    manifest = document({"schemaVersion": 2, "config": described(b"{}"), "layers": []})
+    assert repository.put_manifest(manifest).size == len(manifest)
+
+
+def test_a_repository_exists_from_its_first_upload(store, repository, upload):
+    assert list(store.repositories()) == ["library/app"]
+    assert list(repository.tags()) == []
+
+
+# --- the session ------------------------------------------------------------------------------------------------------
+
+
+def test_open_sessions_are_listed_with_what_has_arrived(repository):
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    with repository.start_upload() as first, repository.start_upload(algorithm="sha512") as second:
+        second.write(HELLO)
+        listed = {entry.id: entry for entry in repository.uploads()}
+        assert listed.keys() == {first.id, second.id}
+        assert (listed[first.id].algorithm, listed[first.id].offset) == ("sha256", 0)
+        assert (listed[second.id].algorithm, listed[second.id].offset) == ("sha512", len(HELLO))
+        assert before <= listed[first.id].started <= datetime.now(UTC)
+        assert listed[first.id].expires == listed[first.id].touched + timedelta(days=7)
+
+
+def test_a_session_that_has_ended_is_not_listed(repository):
+    with repository.start_upload() as committed, repository.start_upload() as cancelled:
+        committed.commit(Digest.of(b""))
+        cancelled.cancel()
+        assert list(repository.uploads()) == []
+
+
+def test_sessions_of_another_repository_are_not_listed(store, repository, upload):
+    with store.repository("other").start_upload() as other:
+        assert [entry.id for entry in repository.uploads()] == [upload.id]
+        other.cancel()
+
+
+def test_leaving_the_context_keeps_the_session_and_its_bytes(repository):
+    class UnrelatedError(Exception):
+        pass
+
+    with pytest.raises(UnrelatedError), repository.start_upload() as upload:
+        upload.write(HELLO)
+        raise UnrelatedError
+    with repository.upload(upload.id) as resumed:
+        assert resumed.offset == len(HELLO)
+        resumed.commit(Digest.of(HELLO))
+    assert read(repository, Digest.of(HELLO)) == HELLO
+
+
+def test_closing_starts_the_time_to_expiry_again(repository, upload):
+    (before,) = repository.uploads()
+    upload.write(HELLO)
+    upload.close()
+    (after,) = repository.uploads()
+    assert after.started == before.started
+    assert after.touched >= before.touched
+    assert after.expires >= before.expires
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda upload: upload.write(b"x"),
+        lambda upload: upload.commit(Digest.of(HELLO)),
+        lambda upload: upload.offset,
+    ],
+    ids=["write", "commit", "offset"],
+)
+@pytest.mark.parametrize(
+    "end",
+    [lambda upload: upload.close(), lambda upload: upload.cancel(), lambda upload: upload.commit(Digest.of(HELLO))],
+    ids=["closed", "cancelled", "committed"],
+)
+def test_a_session_object_cannot_be_used_after_its_end(store, upload, use, end):
+    upload.write(HELLO)
+    end(upload)
+    with unchanged(store.root), pytest.raises(StoreClosedError, match=upload.id):
+        use(upload)
+
+
+def test_closing_and_cancelling_again_do_nothing(store, upload):
+    upload.write(HELLO)
+    upload.cancel()
+    with unchanged(store.root):
+        upload.cancel()
+        upload.close()
+        upload.close()
+
+
+# --- finding it -------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_of_another_repository_is_not_found(store, upload):
+    other = store.repository("other")
+    other.put_blob(b"")
+    upload.close()
+    with unchanged(store.root), pytest.raises(UploadNotFoundError) as caught:
+        other.upload(upload.id)
+    assert (caught.value.upload, caught.value.repository) == (upload.id, "other")
+
+
+HOSTILE = [
+    "", "../x", "A" * 32, "0" * 31, "0" * 33, "0" * 32, "0" * 31 + "\n", "../" * 10 + "00", "g" * 32, "é" * 32,
+    "\x00" * 32, "0" * 10_000, "../catalog.db", "\ud800" * 32, None, 7, b"0" * 32,
+]
+
+
+@pytest.mark.parametrize("id_", HOSTILE, ids=lambda id_: repr(id_)[:40])
+def test_an_id_of_no_session_is_not_found_whatever_it_looks_like(store, repository, upload, id_):
+    with unchanged(store.root), pytest.raises(UploadNotFoundError) as caught:
+        repository.upload(id_)
+    assert caught.value.repository == "library/app"
+
+
+def test_the_name_of_staged_bytes_is_not_a_session(store, repository):
+    repository.put_blob(HELLO)
+    staged = store.pool.stage(HELLO)
+    with pytest.raises(UploadNotFoundError):
+        repository.upload(staged.name)
+    store.pool.discard([staged])
+
+
+def test_a_session_whose_file_is_gone_is_not_found(store, repository, upload):
+    upload.close()
+    session_file(store, upload.id).unlink()
+    with pytest.raises(UploadNotFoundError):
+        repository.upload(upload.id)
+
+
+def test_asking_a_repository_that_does_not_exist_for_its_sessions_says_so(store, repository):
+    with unchanged(store.root), pytest.raises(RepositoryNotFoundError) as caught:
+        repository.uploads()
+    assert caught.value.name == "library/app"
+
+
+@pytest.mark.parametrize("use", ["write", "commit", "write and commit"])
+def test_a_session_ends_with_its_repository_and_leaves_nothing(store, upload, use):
+    upload.write(HELLO)
+    store.delete_repository("library/app")
+    with unchanged(store.root), pytest.raises(UploadNotFoundError) as caught:
+        if use.startswith("write"):
+            upload.write(HELLO)
+        upload.commit(Digest.of(HELLO))
+    assert (caught.value.upload, caught.value.repository) == (upload.id, "library/app")
+    with unchanged(store.root):
+        upload.close()
+    assert os.listdir(store.root / "uploads") == []
+
+
+# --- one writer -------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_that_is_open_in_this_process_is_busy(store, repository, upload):
+    with unchanged(store.root), pytest.raises(StoreBusyError, match=upload.id) as caught:
+        repository.upload(upload.id)
+    assert caught.value.waited < 1
+    upload.close()
+    with repository.upload(upload.id) as resumed:
+        assert resumed.offset == 0
+
+
+def test_a_session_that_is_open_in_another_process_is_busy_until_that_closes_it(store, repository, upload):
+    upload.close()
+    code = SETUP + "upload = repository.upload(sys.argv[2]); print('open'); input(); upload.close(); "
+    code += "print('closed'); input()"
+    with python(code, store.root, upload.id) as child:
+        assert child.says() == "open"
+        with pytest.raises(StoreBusyError):
+            repository.upload(upload.id)
+        child.tell()
+        assert child.says() == "closed"
+        with repository.upload(upload.id) as resumed:
+            resumed.write(HELLO)
+
+
+def test_a_session_resumes_in_another_process_and_back(store, repository, upload):
+    upload.write(b"one ")
+    upload.close()
+    code = SETUP + "u = repository.upload(sys.argv[2]); print(u.offset); u.write(b'two ', offset=4); u.close()"
+    assert run_python(code, store.root, upload.id) == "4\n"
+    with repository.upload(upload.id) as resumed:
+        assert resumed.write(b"three", offset=8) == 13
+        resumed.commit(Digest.of(b"one two three"))
+    assert read(repository, Digest.of(b"one two three")) == b"one two three"
+
+
+def test_kill_9_of_the_writer_loses_nothing_that_was_written(store, repository):
+    code = SETUP + """
+upload = repository.start_upload()
+print(upload.id)
+for number in range(50):
+    upload.write(bytes([number]) * 10_000)
+print(upload.offset)
+input()
+"""
+    with python(code, store.root) as child:
+        id_, offset = child.says(), int(child.says())
+        child.kill()
+    content = b"".join(bytes([number]) * 10_000 for number in range(50))
+    assert offset == len(content)
+    with repository.upload(id_) as resumed:
+        assert resumed.offset == offset
+        resumed.commit(Digest.of(content))
+    assert read(repository, Digest.of(content)) == content
+
+
+# --- committing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_digest_keeps_the_session_and_its_bytes(store, repository, upload):
+    upload.write(HELLO)
+    announced = Digest.of(b"something else")
+    with unchanged(store.root), pytest.raises(DigestMismatchError) as caught:
+        upload.commit(announced)
+    assert (caught.value.expected, caught.value.actual) == (announced, Digest.of(HELLO))
+    upload.write(b"!", offset=len(HELLO))
+    upload.commit(Digest.of(HELLO + b"!"))
+    assert read(repository, Digest.of(HELLO + b"!")) == HELLO + b"!"
+
+
+def test_after_a_wrong_digest_the_session_can_be_committed_in_another_process(store, repository, upload):
+    upload.write(HELLO)
+    with pytest.raises(DigestMismatchError):
+        upload.commit(Digest.of(b"something else"))
+    upload.close()
+    code = SETUP + "repository.upload(sys.argv[2]).commit(sys.argv[3])"
+    run_python(code, store.root, upload.id, Digest.of(HELLO))
+    assert read(repository, Digest.of(HELLO)) == HELLO
+
+
+@pytest.mark.parametrize("session", ["sha256", "sha512", "blake3"])
+@pytest.mark.parametrize("committed", ["sha256", "sha512", "blake3"])
+def test_any_algorithm_can_be_committed_whatever_the_session_hashed_with(repository, session, committed):
+    digest = Digest.of(HELLO, committed)
+    with repository.start_upload(algorithm=session) as upload:
+        upload.write(HELLO[:3])
+        upload.write(HELLO[3:])
+        with pytest.raises(DigestMismatchError):
+            upload.commit(Digest.of(b"x", committed))
+        assert upload.commit(digest).digest == digest
+    assert read(repository, digest) == HELLO
+
+
+def test_an_unknown_algorithm_starts_no_session(store, repository):
+    with unchanged(store.root), pytest.raises(InvalidDigestError) as caught:
+        repository.start_upload(algorithm="md5")
+    assert caught.value.digest == "md5"
+
+
+def test_a_commit_that_fails_after_the_bytes_were_published_keeps_the_session(small_disk):
+    with Store.open(small_disk.root / "store") as store:
+        repository = store.repository("library/app")
+        repository.put_blob(b"so that blobs/sha256 is there")
+        with repository.start_upload() as upload:
+            upload.write(HELLO)
+            with small_disk.full(), pytest.raises(StoreFullError):
+                upload.commit(Digest.of(HELLO))
+            assert upload.offset == len(HELLO)
+        assert Digest.of(HELLO) in pool(store.root)  # the link was made: from here on two names stand for these bytes
+        with pytest.raises(BlobNotFoundError):
+            repository.stat_blob(Digest.of(HELLO))
+        with repository.upload(upload.id) as resumed:
+            resumed.write(b"!", offset=len(HELLO))
+            resumed.commit(Digest.of(HELLO + b"!"))
+        assert read(repository, Digest.of(HELLO + b"!")) == HELLO + b"!"
+        assert pool(store.root)[Digest.of(HELLO)] == HELLO
+
+
+# How many bytes a process has read with any kind of read call: proc(5), /proc/pid/io, "rchar".
+BYTES_READ = """
+def bytes_read():
+    with open("/proc/self/io") as file:
+        return int(file.readline().split()[1])
+"""
+
+
+def bytes_read():
+    with open("/proc/self/io") as file:
+        return int(file.readline().split()[1])
+
+
+def test_a_commit_does_not_read_the_bytes_again(repository, upload):
+    chunk = bytes(range(256)) * 4096
+    for _ in range(8):
+        upload.write(chunk)
+    digest = Digest.of(chunk * 8)
+    before = bytes_read()
+    upload.commit(digest)
+    assert bytes_read() - before < MEBIBYTE
+
+
+def test_a_commit_after_closing_and_resuming_in_the_same_process_reads_nothing_again(repository):
+    chunk = bytes(range(256)) * 4096
+    with repository.start_upload() as upload:
+        upload.write(chunk * 4)
+    digest = Digest.of(chunk * 8)
+    before = bytes_read()
+    with repository.upload(upload.id) as resumed:
+        resumed.write(chunk * 4)
+        resumed.commit(digest)
+    assert bytes_read() - before < MEBIBYTE
+
+
+def test_a_commit_in_a_process_that_did_not_write_reads_the_bytes_once(store, repository, upload):
+    chunk = bytes(range(256)) * 4096
+    upload.write(chunk * 8)
+    upload.close()
+    code = SETUP + BYTES_READ + "before = bytes_read(); repository.upload(sys.argv[2]).commit(sys.argv[3]); "
+    code += "print(bytes_read() - before)"
+    count = int(run_python(code, store.root, upload.id, Digest.of(chunk * 8)))
+    assert 8 * MEBIBYTE <= count < 9 * MEBIBYTE
+
+
+# --- cancelling -------------------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_session_is_gone_with_its_bytes(store, repository, upload):
+    before = files(store.root)
+    with repository.start_upload() as cancelled:
+        cancelled.write(HELLO)
+        cancelled.cancel()
+    assert files(store.root) == before
+    with pytest.raises(UploadNotFoundError):
+        repository.upload(cancelled.id)
+
+
+def test_cancelling_one_session_leaves_the_others(repository, upload):
+    upload.write(HELLO)
+    with repository.start_upload() as other:
+        other.cancel()
+    upload.commit(Digest.of(HELLO))
+    assert read(repository, Digest.of(HELLO)) == HELLO
