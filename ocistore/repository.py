@@ -179,7 +179,9 @@ class RepositoryChanges(abc.ABC):
             raise TypeError("tags must be a list of tags, not one text")
         names = list(dict.fromkeys(tag_name(tag) for tag in tags))
         expected = None if digest is None else Digest.parse(digest)
-        manifest = check_manifest(content, media_type=media_type, digest=expected)
+        manifest = check_manifest(
+            content, media_type=media_type, digest=expected, maximum=self._store.maximum_manifest_size
+        )
         self._store.require_writable()
         staged = self._store.pool.stage(
             manifest.content, digest=manifest.descriptor.digest, size=manifest.descriptor.size

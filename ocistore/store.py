@@ -15,6 +15,7 @@ from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
 from ocistore.commit import commit
 from ocistore.errors import ReadOnlyStoreError, RepositoryNotFoundError, StoreClosedError
+from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE
 from ocistore.oci.reference import repository_name
 from ocistore.opening import open_store
 from ocistore.pages import pages, text
@@ -83,6 +84,7 @@ class Store:
         root: the store's directory, absolute.
         read_only: whether changes are refused.
         actor: whom the history of tags names for changes made through this object; the user's login name, if not set.
+        maximum_manifest_size: bytes that a manifest pushed or imported through this object may have; 4 MiB, if not set.
     """
 
     root: Path
@@ -92,6 +94,7 @@ class Store:
         self.root = paths.root
         self.paths = paths
         self.actor = _login_name()
+        self.maximum_manifest_size = MAXIMUM_MANIFEST_SIZE
         self.hash_states = HashStates()
         self._catalog = catalog
         self._pool = pool

@@ -69,6 +69,8 @@ class ImportReport:
 class _Contents:
     """What is in a layout, and what is wrong with it."""
 
+    maximum_manifest_size: int
+    """Bytes."""
     manifests: dict[str, dict[Digest, Manifest]] = field(default_factory=dict)
     """By repository, children before parents."""
     blobs: dict[str, dict[Digest, int]] = field(default_factory=dict)
@@ -110,7 +112,7 @@ def import_directory(
     store.require_writable()
     path = Path(os.path.abspath(source))
     with _opened(path) as layout:
-        contents = _survey(layout, given)
+        contents = _survey(layout, given, _Contents(store.maximum_manifest_size))
         if not contents.problems:
             try:
                 _take_in(store, layout, contents, progress, reuse=True)
@@ -147,9 +149,8 @@ def _opened(path: Path) -> LayoutDirectory:
 # --- what is there ----------------------------------------------------------------------------------------------------
 
 
-def _survey(layout: LayoutDirectory, given: str | None) -> _Contents:
+def _survey(layout: LayoutDirectory, given: str | None, contents: _Contents) -> _Contents:
     """Read the index and all manifests, and look whether the blobs are there with their sizes. Reads no blob."""
-    contents = _Contents()
     entries = _entries(layout, contents)
     names = [name_of(entry) for entry in entries]
     repositories = {name.repository for name in names if name.repository is not None}
@@ -250,10 +251,13 @@ def _read_manifest(layout: LayoutDirectory, contents: _Contents, descriptor: Des
             if size != descriptor.size:
                 contents.problem(f"{digest} has {size} bytes, not {descriptor.size}")
                 return None
-            content = os.read(file, size + 1) if size <= _SMALL else _read_all(file, size)
+            # One byte more than is allowed is enough to be refused, and a liar's gigabytes are not read.
+            content = _read_all(file, min(size, contents.maximum_manifest_size))
         finally:
             os.close(file)
-        return check_manifest(content, media_type=descriptor.media_type, digest=digest)
+        return check_manifest(
+            content, media_type=descriptor.media_type, digest=digest, maximum=contents.maximum_manifest_size
+        )
     except FileNotFoundError:
         contents.problem(f"{digest} is missing")
     except NotPlainError as error:
