@@ -179,11 +179,8 @@ def pull_files(
     a crash also some that begin with ``.ocistore-``.
     """
     wanted = Reference.parse(reference)
-    chosen = wanted.digest or wanted.tag
-    if chosen is None:
-        raise InvalidNameError(reference, kind="reference", reason="it has neither a tag nor a digest")
     repository = store.repository(wanted.repository)
-    manifest = repository.get_manifest(chosen)
+    manifest = repository.get_manifest(wanted.target)
     titled = _titles(reference, manifest)
     for layer in titled.values():
         repository.stat_blob(layer.digest)  # before anything is written
@@ -238,12 +235,9 @@ def _refuse_kind(path: str, mode: int) -> None:
 
 def _subject(store: Store, repository: str, subject: str) -> Descriptor:
     reference = Reference.parse(subject)
-    chosen = reference.digest or reference.tag
-    if chosen is None:
-        raise InvalidNameError(subject, kind="reference", reason="it has neither a tag nor a digest")
     if reference.repository != repository:
         raise ArtifactInvalidError(subject, reason=f"a subject must be in the same repository, {repository}")
-    found = store.repository(repository).resolve(chosen)
+    found = store.repository(repository).resolve(reference.target)
     return Descriptor(found.media_type, found.digest, found.size)
 
 

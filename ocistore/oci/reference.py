@@ -94,6 +94,18 @@ class Reference:
         repository, colon, tag = name.partition(":")
         return cls(repository, tag if colon else None, Digest.parse(digest) if at else None)
 
+    @property
+    def target(self) -> str:
+        """What of it names a manifest: the digest where there is one, as container tools read it, and else the tag.
+
+        Raises:
+            InvalidNameError: it names a repository and no more.
+        """
+        target = self.digest or self.tag
+        if target is None:
+            raise InvalidNameError(self.repository, kind="reference", reason="it has neither a tag nor a digest")
+        return target
+
     def __str__(self) -> str:
         tag = "" if self.tag is None else f":{self.tag}"
         return f"{self.repository}{tag}" + ("" if self.digest is None else f"@{self.digest}")

@@ -1,0 +1,21 @@
+"""Looking for damage in the database itself. Reads all of it: seconds for millions of rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+from ocistore.errors import CorruptError
+
+if TYPE_CHECKING:
+    from ocistore.catalog.connection import Connection
+
+
+def problems(connection: Connection) -> list[str]:
+    """What SQLite finds wrong, in its own words, and the rows that break a foreign key; empty where all is well."""
+    try:
+        found = [str(text) for (text,) in connection.command("PRAGMA integrity_check") if text != "ok"]
+        rows = list(connection.command("PRAGMA foreign_key_check"))
+    except (CorruptError, sqlite3.DatabaseError) as error:  # damage so bad that the check itself stumbles over it
+        return [str(error)]
+    return found + [f"row {row} of {table} refers to a row of {parent} that is gone" for table, row, parent, _ in rows]

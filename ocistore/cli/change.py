@@ -1,0 +1,151 @@
+"""init, tag, untag and rm: changing what is there."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ocistore.changes import ANY
+from ocistore.cli.completion import complete_reference
+from ocistore.cli.location import Location, pass_location
+from ocistore.cli.printing import example, json_option, print_json, print_line
+from ocistore.cli.tagged import tags_of
+from ocistore.errors import InvalidNameError, ManifestNotFoundError
+from ocistore.oci.digest import Digest
+from ocistore.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from ocistore.store import Store
+
+
+@click.command(epilog=example("ocistore --store ~/store init"))
+@pass_location
+def init(location: Location) -> None:
+    """Make an empty store.
+
+    A store that is there already is left as it is; an older one is brought up to date.
+    """
+    location.creating().close()
+
+
+@click.command(
+    epilog=example(
+        "ocistore tag library/alpine:3.20 latest",
+        "ocistore tag library/alpine:3.20 stable --expected none",
+    )
+)
+@click.argument("ref", shell_complete=complete_reference)
+@click.argument("newtag")
+@click.option(
+    "--expected",
+    metavar="DIGEST|none",
+    help="Only if NEWTAG points there now; with none, only if it does not exist.",
+)
+@pass_location
+def tag(location: Location, ref: str, newtag: str, *, expected: str | None) -> None:
+    """Point a tag at what a reference stands for.
+
+    NEWTAG is a tag of the same repository, and is moved where it exists.
+    """
+    reference = Reference.parse(ref)
+    condition = ANY if expected is None else None if expected == "none" else Digest.parse(expected)
+    with location.changing() as store:
+        repository = store.repository(reference.repository)
+        repository.tag(newtag, repository.resolve(reference.target).digest, expected=condition)
+
+
+@click.command(epilog=example("ocistore untag library/alpine:latest"))
+@click.argument("ref", shell_complete=complete_reference)
+@pass_location
+def untag(location: Location, ref: str) -> None:
+    """Remove a tag.
+
+    The manifest stays, under its digest and its other tags.
+    """
+    reference = Reference.parse(ref)
+    if reference.tag is None or reference.digest is not None:
+        raise InvalidNameError(ref, kind="reference", reason="give REPO:TAG, the tag to remove")
+    with location.changing() as store:
+        store.repository(reference.repository).untag(reference.tag)
+
+
+@click.command(
+    epilog=example(
+        "ocistore rm library/alpine:3.18",
+        "ocistore rm library/alpine@sha256:beefdbd8a1da...",
+        "ocistore rm library/alpine --yes",
+    )
+)
+@click.argument("ref", shell_complete=complete_reference)
+@click.option("--yes", is_flag=True, help="Delete a whole repository without asking.")
+@json_option
+@pass_location
+def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
+    r"""Delete a manifest, a blob or a repository.
+
+    \b
+    REPO:TAG     the manifest the tag points at, with all of its tags
+                 (to remove no more than the tag, use untag)
+    REPO@DIGEST  the manifest, with all of its tags; or the blob
+    REPO         the repository with all that is in it
+
+    What manifests of the same repository refer to is not deleted. Prints what was.
+    """
+    reference = Reference.parse(ref)
+    if reference.tag is not None and reference.digest is not None:
+        raise InvalidNameError(ref, kind="reference", reason="give a tag or a digest, so that it is clear what goes")
+    whole = reference.tag is None and reference.digest is None
+    with location.changing() as store:
+        if whole and not yes:
+            _confirm(store, reference.repository)
+        deleted = _delete(store, reference)
+    if as_json:
+        print_json(asdict(deleted))
+        return
+    digest = "" if deleted.digest is None else f"@{deleted.digest}"
+    print_line(f"deleted {deleted.kind} {deleted.repository}{digest}")
+    for name in deleted.tags:
+        print_line(f"removed tag {reference.repository}:{name}")
+
+
+@dataclass(frozen=True)
+class _Deleted:
+    kind: str
+    """``manifest``, ``blob`` or ``repository``."""
+    repository: str
+    digest: Digest | None
+    tags: list[str]
+    """That pointed at a manifest, and went with it."""
+
+
+def _confirm(store: Store, repository: str) -> None:
+    tags = sum(1 for _ in store.repository(repository).tags())
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{repository} is a whole repository, with {tags} tags: say --yes to delete it")
+    click.confirm(f"Delete the repository {repository} with its {tags} tags?", abort=True, err=True)
+
+
+def _delete(store: Store, reference: Reference) -> _Deleted:
+    repository = store.repository(reference.repository)
+    kind = "manifest"
+    digest = reference.digest
+    tags: list[str] = []
+    if reference.tag is not None:
+        digest = repository.resolve(reference.tag).digest
+    if digest is None:
+        kind = "repository"
+        store.delete_repository(reference.repository)
+    else:
+        tags = tags_of(store, reference.repository, digest)
+        try:
+            repository.delete_manifest(digest)
+        except ManifestNotFoundError:
+            kind = "blob"
+            repository.delete_blob(digest)
+    return _Deleted(kind, reference.repository, digest, tags)
+
+
+COMMANDS: Final = (init, tag, untag, rm)

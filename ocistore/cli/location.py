@@ -1,0 +1,49 @@
+"""Which store a command works on, and how it is opened."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ocistore.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STORE_VARIABLE: Final = "OCISTORE_STORE"
+
+
+@dataclass(frozen=True)
+class Location:
+    """The directory that ``--store`` or the environment names, if one of them does."""
+
+    given: Path | None
+
+    @property
+    def root(self) -> Path:
+        """The directory.
+
+        Raises:
+            click.UsageError: none was given.
+        """
+        if self.given is None or not os.fspath(self.given):
+            raise click.UsageError(f"no store: say which with --store DIR, or set {STORE_VARIABLE}")
+        return self.given
+
+    def reading(self) -> Store:
+        """The store, for looking only: works on read-only media, and never changes anything."""
+        return Store.open(self.root, create=False, read_only=True)
+
+    def changing(self) -> Store:
+        """The store, which must exist."""
+        return Store.open(self.root, create=False)
+
+    def creating(self) -> Store:
+        """The store, which is made where there is none."""
+        return Store.open(self.root)
+
+
+pass_location = click.make_pass_decorator(Location)

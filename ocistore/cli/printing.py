@@ -1,0 +1,98 @@
+"""What commands print: text for people, JSON for programs, progress for those who wait."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+_UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_STEPS: Final = 500
+"""How often a bar is drawn from beginning to end at most: drawing costs more than a small blob."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def example(*lines: str) -> str:
+    """The end of a command's help: what one types."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def printable(text: str) -> str:
+    r"""``text`` with whatever could move the cursor, break the line or hide as something else written as ``\x1b``.
+
+    Annotations, titles and file names come from strangers, and a terminal obeys what is printed on it.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def readable_size(size: int) -> str:
+    """A number of bytes as people read it: ``1.5 MiB``."""
+    if size < 1024:
+        return f"{size} B"
+    power = 1
+    # What would be rounded to 1024.0 belongs to the next unit.
+    while size >= 1023.95 * 1024**power and power < len(_UNITS):
+        power += 1
+    return f"{size / 1024**power:.1f} {_UNITS[power - 1]}"
+
+
+def print_line(text: str) -> None:
+    """One line, whatever is in it."""
+    click.echo(printable(text))
+
+
+def print_json(document: object) -> None:
+    """One JSON document."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def print_json_lines(items: Iterable[object]) -> None:
+    """An array of any length, one item a line, in constant memory."""
+    opening = "["
+    for item in items:
+        click.echo(f"{opening}\n{json.dumps(item)}", nl=False)
+        opening = ","
+    click.echo("[]" if opening == "[" else "\n]")
+
+
+def print_fields(fields: Mapping[str, str | None], *, indent: str = "") -> None:
+    """Names and values in two columns; those that are None are left out."""
+    shown = {printable(name): value for name, value in fields.items() if value is not None}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        print_line(f"{indent}{name.ljust(width)}  {value}")
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[Progress | None]:
+    """What tells of progress on standard error where that is a terminal; None where it is not."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with contextlib.ExitStack() as shown:
+        bar: click._termui_impl.ProgressBar[int] | None = None
+
+        def progress(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = shown.enter_context(click.progressbar(length=total, label=label, file=sys.stderr))
+            bar.length = total
+            if done >= total or (done - bar.pos) * _STEPS >= total:
+                bar.update(done - bar.pos)
+
+        yield progress

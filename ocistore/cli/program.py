@@ -1,0 +1,60 @@
+"""The one place where an error becomes a line on standard error and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from ocistore.cli.printing import printable
+from ocistore.errors import OCIStoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FAILED: Final = 1
+_MISUSED: Final = 2
+_INTERRUPTED: Final = 130
+"""What a shell makes of a command that ended by SIGINT: 128 and the number of the signal."""
+
+
+class Program(click.Group):
+    """A group of commands whose errors take one line each.
+
+    The exit codes: 0; 1 where the operating system refused something of the user's own files; 2 where the command was
+    not understood; the ``exit_code`` of the error's class (see :mod:`ocistore.errors`); 130 where it was interrupted.
+    """
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002  (click's own signature)
+        **extra: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Run a command; in standalone mode, report what it raises and exit."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except OCIStoreError as error:
+            _fail(str(error), error.exit_code)
+        except click.UsageError as error:
+            hint = "" if error.ctx is None else f" (see: {error.ctx.command_path} --help)"
+            _fail(f"{error.format_message()}{hint}", _MISUSED)
+        except click.ClickException as error:
+            _fail(error.format_message(), error.exit_code)
+        except click.Abort:
+            sys.exit(_INTERRUPTED)
+        except OSError as error:
+            # A broken pipe does not come so far: click ends quietly then.
+            place = "" if error.filename is None else f"{error.filename}: "
+            _fail(f"{place}{error.strerror or error}", _FAILED)
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    click.echo(f"Error: {printable(message)}", err=True)
+    sys.exit(exit_code)

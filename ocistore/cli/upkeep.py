@@ -1,0 +1,112 @@
+"""usage and uploads: what there is and what is going on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ocistore.cli.completion import complete_repository
+from ocistore.cli.location import Location, pass_location
+from ocistore.cli.printing import (
+    example,
+    json_option,
+    print_fields,
+    print_json,
+    print_json_lines,
+    print_line,
+    readable_size,
+)
+from ocistore.errors import RepositoryNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocistore.store import Store
+    from ocistore.upload import UploadInfo
+
+
+@click.command(epilog=example("ocistore usage --json"))
+@json_option
+@pass_location
+def usage(location: Location, *, as_json: bool) -> None:
+    """Count what the store holds.
+
+    Each blob counts once, however many repositories serve it. Manifests are blobs too.
+    """
+    with location.reading() as store:
+        found = store.usage()
+    if as_json:
+        print_json(asdict(found))
+    else:
+        print_fields(
+            {
+                "repositories": str(found.repositories),
+                "tags": str(found.tags),
+                "manifests": str(found.manifests),
+                "blobs": f"{found.blobs}, {readable_size(found.blob_bytes)}",
+                "uploads": str(found.uploads),
+            }
+        )
+
+
+class _ListsByDefault(click.Group):
+    """A group that lists where no command of its own is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ListsByDefault, epilog=example("ocistore uploads", "ocistore uploads library/alpine"))
+def uploads() -> None:
+    """Look at upload sessions.
+
+    Without a command: list.
+    """
+
+
+@uploads.command("list", epilog=example("ocistore uploads list library/alpine"))
+@click.argument("repo", required=False, shell_complete=complete_repository)
+@json_option
+@pass_location
+def list_uploads(location: Location, repo: str | None, *, as_json: bool) -> None:
+    """List the open upload sessions, of one repository or of all."""
+    with location.reading() as store:
+        if as_json:
+            print_json_lines(_document(name, session) for name, session in _sessions(store, repo))
+            return
+        for name, session in _sessions(store, repo):
+            touched = session.touched.isoformat(timespec="seconds")
+            print_line(f"{name}  {session.id}  {readable_size(session.offset)}  touched {touched}")
+
+
+def _sessions(store: Store, repository: str | None) -> Iterator[tuple[str, UploadInfo]]:
+    if repository is not None:
+        for session in store.repository(repository).uploads():
+            yield repository, session
+        return
+    for name in store.repositories():
+        try:
+            found = store.repository(name).uploads()
+        except RepositoryNotFoundError:  # deleted since it was listed
+            continue
+        for session in found:
+            yield name, session
+
+
+def _document(repository: str, session: UploadInfo) -> dict[str, object]:
+    return {
+        "repository": repository,
+        "id": session.id,
+        "algorithm": session.algorithm,
+        "offset": session.offset,
+        "started": session.started.isoformat(),
+        "touched": session.touched.isoformat(),
+        "expires": session.expires.isoformat(),
+    }
+
+
+COMMANDS: Final = (usage, uploads)
