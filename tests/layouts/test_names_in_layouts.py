@@ -1,0 +1,222 @@
+"""How names in a layout become repositories and tags, and how these become names in a layout."""
+
+import pytest
+from handmade import IMAGE_NAME, REF_NAME, Layout, listed, named, names, verified
+from images import image, push
+from state import unchanged
+
+from ocistore import InvalidNameError, LayoutInvalidError
+
+ONE, TWO, THREE = image("one"), image("two"), image("three")
+
+
+@pytest.fixture
+def layout(tmp_path):
+    return Layout(tmp_path / "layout")
+
+
+@pytest.fixture
+def destination(tmp_path):
+    return tmp_path / "out"
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+NOTHING = object()
+# ref.name, containerd's name, given repository -> REPO:TAG, REPO for an entry without a tag, or NOTHING for an error.
+READ = [
+    # What skopeo and umoci write.
+    ("v1", None, "app", "app:v1"),
+    ("v1", None, None, NOTHING),
+    (None, None, "app", "app"),
+    (None, None, None, NOTHING),
+    # What podman and buildah write.
+    ("docker.io/library/app:v1", None, None, "docker.io/library/app:v1"),
+    ("docker.io/library/app:v1", None, "mine", "mine:v1"),
+    ("app:v1", None, None, "app:v1"),
+    ("app:v1", None, "mine", "mine:v1"),
+    # What containerd and buildkit write.
+    ("v1", "docker.io/library/app:v1", None, "docker.io/library/app:v1"),
+    ("v1", "docker.io/library/app:v1", "mine", "mine:v1"),
+    (None, "docker.io/library/app:v1", None, "docker.io/library/app:v1"),
+    # What ocistore writes.
+    ("v1", "app:v1", None, "app:v1"),
+    ("app:v1", "app:v1", None, "app:v1"),
+    (None, f"app@{ONE.digest}", None, "app"),
+    (None, f"app@{ONE.digest}", "mine", "mine"),
+    # A host with a port is no part of a repository's name.
+    ("localhost:5000/app:v1", None, None, "app:v1"),
+    ("localhost:5000/deep/app:v1", None, None, "deep/app:v1"),
+    ("v1", "localhost:5000/app:v1", None, "app:v1"),
+    ("localhost:5000/app", None, "mine", "mine"),
+    # The two names disagree: the repository is containerd's, the tag is ref.name's.
+    ("v1", "app:v2", None, "app:v1"),
+    ("other:v1", "app:v2", None, "app:v1"),
+    (f"app:v1@{ONE.digest}", None, None, "app:v1"),
+    # Names that are no tags.
+    ("app/one", None, "mine", "mine"),
+    ("..", None, "mine", "mine"),
+    ("v 1", None, "mine", "mine"),
+    ("app:", None, "mine", "mine"),
+    (":v1", None, "mine", "mine:v1"),
+    ("", None, "mine", "mine"),
+    ("a" * 129, None, "mine", "mine"),
+    ("../../etc/passwd:v1", None, None, NOTHING),
+    ("../../etc/passwd:v1", None, "mine", "mine:v1"),
+    ("App:v1", None, None, NOTHING),
+    ("App:v1", None, "mine", "mine:v1"),
+    ("app:v1\n", None, "mine", "mine"),
+    ("v1\n", "app:v2", None, "app:v2"),
+    ("a" * 256 + ":v1", None, None, NOTHING),
+    ("@" + ONE.digest, None, None, NOTHING),
+]
+
+
+@pytest.mark.parametrize(("ref_name", "image_name", "given", "expected"), READ)
+def test_names_are_read_by_the_table(store, layout, ref_name, image_name, given, expected):
+    source = layout.add(ONE, ref_name, image_name).write()
+    if expected is NOTHING:
+        with pytest.raises(InvalidNameError) as caught, unchanged(store.root):
+            store.import_(source, given)
+        assert caught.value.kind == "repository"
+        assert "say which one to import into" in str(caught.value)
+        assert ONE.digest in str(caught.value)
+        return
+    report = store.import_(source, given)
+    repository, _, tag = expected.partition(":")
+    assert list(store.repositories()) == [repository]
+    assert list(store.repository(repository).tags()) == ([tag] if tag else [])
+    assert report.tags == ((expected,) if tag else ())
+    assert len(report.untagged) == (0 if tag else 1)
+    assert store.repository(repository).get_manifest(ONE.digest).content == ONE.manifest
+
+
+def test_an_entry_that_gets_no_tag_is_reported_with_the_name_that_is_none(store, layout):
+    layout.add(ONE, "not a tag").add(TWO)
+    report = store.import_(layout.write(), "app")
+    assert report.untagged == (f"app@{ONE.digest} ('not a tag' is not a tag)", f"app@{TWO.digest}")
+
+
+def test_an_entry_without_a_repository_goes_where_all_others_go(store, layout):
+    layout.add(ONE, "app:v1").add(TWO, "v2").add(THREE)
+    report = store.import_(layout.write())
+    assert report.tags == ("app:v1", "app:v2")
+    assert report.untagged == (f"app@{THREE.digest}",)
+
+
+def test_an_entry_without_a_repository_beside_two_is_refused(store, layout):
+    layout.add(ONE, "app:v1").add(TWO, "tools:v1").add(THREE, "v3")
+    with pytest.raises(InvalidNameError, match="say which one to import into"), unchanged(store.root):
+        store.import_(layout.write())
+
+
+@pytest.mark.parametrize("repository", ["App", "..", "app/", "", "app:v1", "a" * 256, "app\n"])
+def test_a_given_repository_must_be_the_name_of_one(store, layout, repository):
+    with pytest.raises(InvalidNameError) as caught, unchanged(store.root):
+        store.import_(layout.add(ONE, "v1").write(), repository)
+    assert (caught.value.kind, caught.value.name) == ("repository", repository)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "given"),
+    [("v1", "v1", "app"), ("one:v1", "two:v1", "app"), ("app:v1", "localhost:5000/app:v1", None)],
+)
+def test_two_manifests_under_one_name_are_refused(store, layout, first, second, given):
+    source = layout.add(ONE, first).add(TWO, second).write()
+    with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
+        store.import_(source, given)
+    assert caught.value.problems == (f"app:v1 is the name of two entries: {ONE.digest} and {TWO.digest}",)
+
+
+def test_one_manifest_twice_under_one_name_is_one_tag(store, layout):
+    layout.add(ONE, "v1").add(ONE, "v1")
+    assert store.import_(layout.write(), "app").tags == ("app:v1",)
+    assert len(list(store.repository("app").history())) == 1
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def full_names(path):
+    return sorted(entry["annotations"][IMAGE_NAME] for entry in listed(path))
+
+
+def test_names_are_short_where_all_is_one_repositorys(store, repository, destination):
+    push(repository, ONE, "v1", "v2")
+    store.export(destination)
+    assert names(destination) == {"v1": ONE.digest, "v2": ONE.digest}
+    assert full_names(destination) == ["library/app:v1", "library/app:v2"]
+
+
+def test_names_are_whole_where_there_are_several_repositories(store, destination):
+    push(store.repository("one"), ONE, "v1")
+    push(store.repository("two"), TWO, "v1")
+    store.export(destination)
+    assert names(destination) == {"one:v1": ONE.digest, "two:v1": TWO.digest}
+    assert full_names(destination) == ["one:v1", "two:v1"]
+
+
+def test_a_second_repository_makes_all_names_whole_and_loses_none(store, destination):
+    push(store.repository("one"), ONE, "v1")
+    push(store.repository("two"), TWO, "v1")
+    store.export(destination, ["one"])
+    assert names(destination) == {"v1": ONE.digest}
+    store.export(destination, ["two"])
+    assert names(destination) == {"one:v1": ONE.digest, "two:v1": TWO.digest}
+    verified(destination)
+
+
+def test_exporting_again_adds_names_and_replaces_those_that_moved(store, repository, destination):
+    push(repository, ONE, "v1", "latest")
+    store.export(destination)
+    push(repository, TWO, "v2", "latest")
+    store.export(destination, ["library/app:v2", "library/app:latest"])
+    assert names(destination) == {"v1": ONE.digest, "v2": TWO.digest, "latest": TWO.digest}
+    verified(destination)
+
+
+def test_a_tag_removed_from_the_store_stays_in_a_layout_that_has_it(store, repository, destination):
+    push(repository, ONE, "v1", "v2")
+    store.export(destination)
+    repository.untag("v2")
+    store.export(destination)
+    assert names(destination) == {"v1": ONE.digest, "v2": ONE.digest}
+
+
+def test_entries_of_other_tools_stay_as_they_are(store, repository, layout):
+    push(repository, ONE, "v1")
+    platform = {"architecture": "arm64", "os": "linux", "variant": "v8"}
+    layout.add(TWO, "other", platform=platform, artifactType="application/vnd.example").add(THREE)
+    layout.entry(TWO, {**named("theirs", "localhost:5000/app:v1"), "org.example.note": "kept"})
+    before = layout.entries
+    store.export(layout.write())
+    after = listed(layout.path)
+    assert [entry for entry in after if entry["digest"] != ONE.digest] == sorted(
+        before, key=lambda entry: entry.get("annotations", {}).get(REF_NAME, "")
+    )
+    assert len(after) == 4
+    verified(layout.path)
+
+
+def test_an_entry_of_another_tool_under_a_name_we_write_is_replaced(store, repository, layout):
+    push(repository, ONE, "v1")
+    layout.add(TWO, "v1").add(TWO, "v2")
+    store.export(layout.write())
+    assert names(layout.path) == {"v1": ONE.digest, "v2": TWO.digest}
+
+
+def test_an_entry_of_another_tool_whose_short_name_means_something_else_stays(store, layout):
+    push(store.repository("one"), ONE, "v1")
+    push(store.repository("two"), ONE, "v1")
+    layout.add(TWO, "v1")
+    store.export(layout.write())
+    assert names(layout.path) == {"v1": TWO.digest, "one:v1": ONE.digest, "two:v1": ONE.digest}
+
+
+def test_an_annotated_entry_of_ours_keeps_its_annotations_where_its_name_becomes_whole(store, layout):
+    push(store.repository("two"), TWO, "v1")
+    layout.put(ONE)
+    layout.entry(ONE, {**named("v1", "one:v1"), "org.example.note": "kept"})
+    store.export(layout.write())
+    (entry,) = [entry for entry in listed(layout.path) if entry["digest"] == ONE.digest]
+    assert entry["annotations"] == {IMAGE_NAME: "one:v1", REF_NAME: "one:v1", "org.example.note": "kept"}
