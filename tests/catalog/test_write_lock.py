@@ -306,6 +306,30 @@ def test_a_child_forked_while_it_is_held_neither_holds_nor_frees_it(path):
             status_of(child)
 
 
+def test_a_child_forked_while_it_is_held_does_not_keep_it_when_its_parent_is_killed(path):
+    reading, writing = os.pipe()
+
+    def hold_and_fork():
+        with ours.held():
+            if os.fork() == 0:
+                ours.after_fork_in_child()
+                os.write(writing, b"%d" % os.getpid())
+            signal.pause()
+
+    with lock(path) as ours, lock(path) as other:
+        holder = in_child(hold_and_fork)
+        child = int(os.read(reading, 100))
+        try:
+            os.kill(holder, signal.SIGKILL)
+            status_of(holder)
+            with other.held():
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.close(reading)
+            os.close(writing)
+
+
 def test_it_can_be_taken_again_after_it_was_closed(path):
     with lock(path) as ours:
         with ours.held():
