@@ -65,7 +65,7 @@ def open_store(
     try:
         if not existed:
             _make_store(paths, catalog, pool)
-        found = revision(catalog)
+        found = _revision_for_writing(paths, catalog)
         if found is None and not create:
             raise StoreNotFoundError(paths.root, reason="its catalog.db is empty")
         if found is not None and found > SCHEMA_REVISION:
@@ -78,6 +78,16 @@ def open_store(
         catalog.close()
         raise
     return paths, catalog, pool
+
+
+def _revision_for_writing(paths: StorePaths, catalog: Catalog) -> str | None:
+    try:
+        return revision(catalog)
+    except StorageError as error:
+        if os.access(paths.root, os.W_OK):
+            raise
+        # SQLite cannot even read where it may not make its files beside the database, and says only that.
+        raise ReadOnlyStoreError(paths.root, reason="its directory may not be written; open it read-only") from error
 
 
 def _exists(paths: StorePaths) -> bool:

@@ -213,7 +213,7 @@ class RepositoryChanges(abc.ABC):
             ManifestNotFoundError: this repository does not hold that manifest.
             TagConflictError: the tag is not as expected.
         """
-        wanted = Digest.parse(expected) if isinstance(expected, str) else expected
+        wanted = expected if expected is None or isinstance(expected, AnyValue) else Digest.parse(expected)
         self._submit([SetTag(self.name, tag_name(name), Digest.parse(digest), wanted)])
 
     def untag(self, name: str) -> None:

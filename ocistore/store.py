@@ -166,8 +166,9 @@ class Store:
 
         Raises:
             ReadOnlyStoreError: the store was opened read-only.
+            StoreClosedError: it is closed.
         """
-        if self.read_only:
+        if self.catalog.read_only:
             raise ReadOnlyStoreError(self.root)
 
     def commit(self, changes: Sequence[Change]) -> None:
