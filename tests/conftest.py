@@ -55,6 +55,9 @@ class SmallDisk:
         finally:
             filler.unlink()
 
+    def remount_read_only(self):
+        subprocess.run(["mount", "-o", "remount,ro", self.root], check=True)
+
 
 @pytest.fixture
 def small_disk(tmp_path):
