@@ -72,8 +72,9 @@ READ = [
 ]
 
 
-@pytest.mark.parametrize(("ref_name", "image_name", "given", "expected"), READ)
-def test_names_are_read_by_the_table(store, layout, ref_name, image_name, given, expected):
+@pytest.mark.parametrize("line", READ)
+def test_names_are_read_by_the_table(store, layout, line):
+    ref_name, image_name, given, expected = line
     source = layout.add(ONE, ref_name, image_name).write()
     if expected is NOTHING:
         with pytest.raises(InvalidNameError) as caught, unchanged(store.root):
