@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.directories import Directories
@@ -107,7 +108,7 @@ class FilesystemPool:
         state = hasher(algorithm)
         with opened(source) as readable:
             name, descriptor = self._new_file(_PUBLISHED_MODE)
-            path = str(self._paths.uploads / name)
+            path = partial(self._paths.upload, name)
             try:
                 total = ingest(readable, Output(descriptor, path=path, root=self._paths.root), state, size=size)
                 found = Digest.of_hasher(state, algorithm)
@@ -142,23 +143,22 @@ class FilesystemPool:
         touched: dict[str, int] = {}
         for file in files.values():
             directory = touched.get(file.digest.algorithm)
-            with Translating(str(self._paths.blob(file.digest)), root=self._paths.root):
+            with Translating(partial(self._paths.blob, file.digest), root=self._paths.root):
                 if directory is None:
                     directory = self._directories.algorithm_for_writing(file.digest.algorithm)
                     touched[file.digest.algorithm] = directory
                 self._link(file, directory)
         for algorithm, directory in touched.items():
-            with Translating(str(self._paths.algorithm(algorithm)), root=self._paths.root):
+            with Translating(partial(self._paths.algorithm, algorithm), root=self._paths.root):
                 os.fsync(directory)
 
     def holds(self, blob: StagedBlob) -> bool:
         """Whether a plain file of its size stands, durably, under the name of ``blob`` (P2)."""
         file = _own(blob)
-        path = self._paths.blob(file.digest)
-        with Translating(str(path), root=self._paths.root):
+        with Translating(partial(self._paths.blob, file.digest), root=self._paths.root):
             try:
                 directory = self._directories.algorithm(file.digest.algorithm)
-                status = os.stat(path.name, dir_fd=directory, follow_symlinks=False)
+                status = os.stat(file.digest.encoded, dir_fd=directory, follow_symlinks=False)
             except FileNotFoundError:
                 return False
             if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
@@ -186,7 +186,7 @@ class FilesystemPool:
             CorruptError: ``blobs/<alg>`` is not a directory.
             StorageError: the file system refused to say.
         """
-        with Translating(str(self._paths.blob(digest)), root=self._paths.root):
+        with Translating(partial(self._paths.blob, digest), root=self._paths.root):
             try:
                 directory = self._directories.algorithm(digest.algorithm)
                 status = os.stat(digest.encoded, dir_fd=directory, follow_symlinks=False)
@@ -268,7 +268,7 @@ class FilesystemPool:
         self._refuse_if_read_only()
         name, descriptor = self._new_file(_UPLOAD_MODE)
         try:
-            with Translating(str(self._paths.uploads / name), root=self._paths.root):
+            with Translating(partial(self._paths.upload, name), root=self._paths.root):
                 os.fsync(descriptor)
                 os.fsync(self._directories.uploads())
         except BaseException:
@@ -303,7 +303,7 @@ class FilesystemPool:
             ReadOnlyStoreError, StorageError: it could not be removed.
         """
         self._refuse_if_read_only()
-        with Translating(str(self._paths.upload(name)), root=self._paths.root), contextlib.suppress(FileNotFoundError):
+        with Translating(partial(self._paths.upload, checked_upload_name(name)), root=self._paths.root), contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._directories.uploads())
 
     def upload_size(self, name: str) -> int:
@@ -323,7 +323,7 @@ class FilesystemPool:
 
     def _new_file(self, mode: int) -> tuple[str, int]:
         name = secrets.token_hex(16)
-        with Translating(str(self._paths.uploads / name), root=self._paths.root):
+        with Translating(partial(self._paths.upload, name), root=self._paths.root):
             return name, os.open(name, _NEW_FILE, mode, dir_fd=self._directories.uploads())
 
     def _unlink_quietly(self, name: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.errors import OCIStoreError, ReadOnlyStoreError, StorageError, StoreFullError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
@@ -26,12 +27,13 @@ def translated(error: OSError, *, path: str, root: Path | None = None) -> OCISto
 class Translating:
     """A block in which every ``OSError`` is about ``path``, in the store at ``root`` or in none, and leaves as ours.
 
-    A class and not a generator: it stands around each file that is staged, and costs a third of one.
+    A class and not a generator: it stands around each file that is staged, and costs a third of one. Likewise ``path`` may
+    be a function that gives the path, which costs more to make than the system call it is for.
     """
 
     __slots__ = ("_path", "_root")
 
-    def __init__(self, path: str, *, root: Path | None = None) -> None:
+    def __init__(self, path: str | Callable[[], Path], *, root: Path | None = None) -> None:
         self._path = path
         self._root = root
 
@@ -42,4 +44,5 @@ class Translating:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, OSError):
-            raise translated(error, path=self._path, root=self._root) from error
+            path = str(self._path() if callable(self._path) else self._path)
+            raise translated(error, path=path, root=self._root) from error

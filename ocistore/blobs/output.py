@@ -8,7 +8,7 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.oserrors import translated
+from ocistore.blobs.oserrors import Translating
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ _SYNC_FILE_RANGE_WRITE: Final = 2
 class Output:
     """Writes to an open file, which others open and close."""
 
-    def __init__(self, descriptor: int, *, path: str, root: Path) -> None:
+    def __init__(self, descriptor: int, *, path: Callable[[], Path], root: Path) -> None:
         self._descriptor = descriptor
         self._path = path
         self._root = root
@@ -47,12 +47,10 @@ class Output:
         Raises:
             StoreFullError, ReadOnlyStoreError, StorageError: not all of it could be written; some of it may have been.
         """
-        try:
+        with Translating(self._path, root=self._root):
             while (written := self._write_some(data, position)) < len(data):
                 data = data[written:]
                 position += written
-        except OSError as error:
-            raise translated(error, path=self._path, root=self._root) from error
 
     def _write_some(self, data: memoryview, position: int) -> int:
         if len(data) < BLOCK:
