@@ -55,11 +55,11 @@ def open_store(
     if read_only:
         return _open_read_only(paths)
     existed = _exists(paths)
-    if not existed:
-        if not create:
-            raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
-        _make_root(paths)
+    if not existed and not create:
+        raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
     _refuse_network_filesystem(paths.root)
+    if not existed:
+        _make_root(paths)
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
     pool = FilesystemPool(paths)
     try:
@@ -162,8 +162,11 @@ def _sync_directory(directory: Path) -> None:
 def _refuse_network_filesystem(root: Path) -> None:
     import ctypes  # noqa: PLC0415  (only opening needs it)
 
+    directory = root
+    while not directory.exists():  # what is made there will lie where its parent does
+        directory = directory.parent
     buffer = (ctypes.c_long * 32)()  # struct statfs begins with f_type, a long, and is shorter than this
-    if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(root), buffer) != 0:
+    if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(directory), buffer) != 0:
         return  # the next call on the directory says why
     name = _NETWORK_FILESYSTEMS.get(buffer[0] & 0xFFFFFFFF)
     if name is not None:
