@@ -24,6 +24,8 @@ from ocistore import (
     StoreClosedError,
     StoreFullError,
     StoreNotFoundError,
+    UnsupportedFilesystemError,
+    opening,
 )
 from ocistore.catalog import engine
 
@@ -465,6 +467,19 @@ def test_a_store_of_an_older_version_is_not_read_without_the_upgrade(tmp_path, e
     with unchanged(root), pytest.raises(SchemaTooOldError) as caught:
         Store.open(root, read_only=True)
     assert (caught.value.root, caught.value.found, caught.value.needed) == (root, "0000", needed)
+
+
+@pytest.mark.parametrize("make", [nothing, an_empty_directory])
+def test_a_network_filesystem_is_refused_and_nothing_is_made_on_it(small_disk, monkeypatch, make):
+    tmpfs = 0x01021994  # statfs(2); what this test has at hand stands for what it has not
+    monkeypatch.setitem(opening._NETWORK_FILESYSTEMS, tmpfs, "NFS")
+    root = small_disk.root / "store"
+    make(root)
+    before = files(small_disk.root)
+    with pytest.raises(UnsupportedFilesystemError) as caught:
+        Store.open(root)
+    assert (caught.value.root, caught.value.filesystem) == (root, "NFS")
+    assert files(small_disk.root) == before
 
 
 # --- disks ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,79 @@
+"""Errors: one class, one exit code and a code of the specification for each thing that can be wrong."""
+
+import ast
+import pickle
+from pathlib import Path
+
+import pytest
+
+import ocistore
+from ocistore import errors
+
+TESTS = Path(__file__).parent
+CLASSES = [thing for thing in vars(errors).values() if isinstance(thing, type) and issubclass(thing, Exception)]
+CONCRETE = [error for error in CLASSES if error is not errors.OCIStoreError]
+
+# The distribution specification, "Error Codes"; SIZE_INVALID is of that list too. UNAVAILABLE is what registries add.
+CODES = {
+    "BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN",
+    "MANIFEST_INVALID", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "SIZE_INVALID", "DENIED", "UNSUPPORTED",
+    "UNAVAILABLE",
+}  # fmt: skip
+
+EXAMPLES = [
+    errors.InvalidNameError("..", kind="tag", reason="dots"),
+    errors.DigestMismatchError(expected="sha256:a", actual="sha256:b"),
+    errors.ManifestBlobUnknownError(["sha256:a", "sha256:b"], repository="a"),
+    errors.TagConflictError("v1", repository="a", expected=None, actual="sha256:a"),
+    errors.StorageError("/x", errno=5, reason="input/output error"),
+    errors.StoreClosedError("the store"),
+]
+
+
+@pytest.mark.parametrize("error", CONCRETE)
+def test_every_error_is_one_of_ours_with_a_code_of_the_specification(error):
+    assert issubclass(error, errors.OCIStoreError)
+    assert error.code in CODES
+
+
+def test_no_two_errors_share_an_exit_code_and_none_has_that_of_a_shell_or_of_click():
+    codes = [error.exit_code for error in CONCRETE]
+    assert len(set(codes)) == len(codes)
+    assert not {0, 1, 2} & set(codes)
+    assert max(codes) < 126
+
+
+@pytest.mark.parametrize("error", CLASSES)
+def test_every_error_is_a_public_name(error):
+    assert getattr(ocistore, error.__name__) is error
+    assert error.__name__ in ocistore.__all__
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_an_error_keeps_its_fields_on_its_way_to_another_process(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+def test_a_long_list_of_missing_blobs_is_cut_in_the_text_and_whole_in_the_field():
+    missing = [f"sha256:{number:064}" for number in range(10_000)]
+    error = errors.ManifestBlobUnknownError(missing, repository="a")
+    assert len(str(error)) < 3_000
+    assert error.missing == tuple(missing)
+
+
+def expected_somewhere():
+    """The names in all ``pytest.raises`` of the tests, and in the tables that feed one."""
+    names = set()
+    for path in TESTS.rglob("test_*.py"):
+        if path.name != Path(__file__).name:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return names
+
+
+def test_every_error_is_raised_by_a_test():
+    missing = {error.__name__ for error in CONCRETE} - expected_somewhere()
+    assert missing == set()
