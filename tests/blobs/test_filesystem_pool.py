@@ -15,7 +15,7 @@ import pytest
 
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.paths import StorePaths
-from ocistore.errors import CorruptError, ReadOnlyStoreError, StorageError, StoreFullError
+from ocistore.errors import CorruptError, ReadOnlyStoreError, SizeMismatchError, StorageError, StoreFullError
 from ocistore.oci.digest import Digest
 
 
@@ -264,6 +264,14 @@ def test_a_source_that_changes_while_it_is_read_gives_what_its_digest_says(pool,
         assert Digest.of(reader.read()) == digest
 
 
+@pytest.mark.parametrize("size", [10, 65535, 65536, 100_000, 3_000_000])
+def test_no_more_than_one_byte_too_many_is_taken_from_a_file(pool, size):
+    file = io.BytesIO(bytes(9_000_000))
+    with pytest.raises(SizeMismatchError):
+        pool.stage(file, size=size)
+    assert file.tell() == size + 1
+
+
 def test_a_file_that_lies_about_what_it_read_is_caught(pool, paths):
     class Liar(io.RawIOBase):
         def readable(self):
@@ -382,7 +390,7 @@ def test_a_write_that_is_refused_midway_leaves_nothing(paths, pool, limit):
 
 
 def test_a_full_disk_is_its_own_error_and_leaves_nothing(small_disk):
-    paths = StorePaths(small_disk / "store")
+    paths = StorePaths(small_disk.root / "store")
     pool = FilesystemPool(paths)
     pool.create()
     for source in (b"x" * 10_000_000, iter([b"x" * 100_000] * 100)):
@@ -395,7 +403,7 @@ def test_a_full_disk_is_its_own_error_and_leaves_nothing(small_disk):
 
 
 def test_a_chunk_that_finds_the_disk_full_is_not_part_of_the_upload(small_disk):
-    pool = FilesystemPool(StorePaths(small_disk / "store"))
+    pool = FilesystemPool(StorePaths(small_disk.root / "store"))
     pool.create()
     with pool.open_upload(pool.create_upload(), "sha256") as upload:
         assert upload.append(b"first") == 5
@@ -408,9 +416,9 @@ def test_a_chunk_that_finds_the_disk_full_is_not_part_of_the_upload(small_disk):
 
 
 def test_a_filesystem_mounted_read_only_is_a_read_only_store(small_disk):
-    pool = FilesystemPool(StorePaths(small_disk / "store"))
+    pool = FilesystemPool(StorePaths(small_disk.root / "store"))
     pool.create()
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    small_disk.remount_read_only()
     with pytest.raises(ReadOnlyStoreError):
         pool.stage(b"content")
     pool.close()
@@ -443,7 +451,9 @@ def test_a_big_blob_takes_constant_memory(paths, pool):
         pool.publish([pool.stage(iter([b"warm up"]))])
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         before = peak()
-        pool.publish([pool.stage(bytes(300_000) for _ in range(256 * 1024 * 1024 // 300_000))])
+        chunk = bytes(300_000)
+        # The slower algorithm, so that the hash falls behind and has to be waited for.
+        pool.publish([pool.stage((chunk for _ in range(256 * 1024 * 1024 // len(chunk))), algorithm="sha512")])
         print(peak() - before)
         """,
         paths.root,

@@ -122,6 +122,56 @@ def test_a_failed_sync_of_a_directory_is_an_error_and_can_be_tried_again(paths):
     assert printed == [f"StorageError {errno.EIO}", "published after a failed sync"]
 
 
+def test_publishing_again_makes_no_second_link_and_syncs_no_data_again(paths):
+    script = PUSH.replace("pool.publish(staged)", "pool.publish(staged); pool.publish(staged)", 1)
+    _, calls = traced(paths, script, 3)
+    assert len(positions(calls, r"\blinkat\(.*= 0")) == 3
+    assert len(positions(calls, r"fsync\(.*/uploads/")) == 3
+
+
+@pytest.mark.skipif(not syncfs_reports_errors(), reason="an old kernel, on which every file is synced by itself")
+def test_a_failed_sync_of_the_filesystem_fails_everybody_who_staged_before_it(paths):
+    printed, _ = traced(
+        paths,
+        """
+        import pathlib, sys
+        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.paths import StorePaths
+        from ocistore.errors import StorageError
+        pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+        before = [[pool.stage(b"%d %d" % (batch, number)) for number in range(20)] for batch in range(2)]
+        for batch in before:
+            try:
+                pool.publish(batch)
+            except StorageError:
+                print("refused")
+        after = [pool.stage(b"later %d" % number) for number in range(20)]
+        pool.publish(after)
+        print([pool.holds(blob) for blob in after].count(True))
+        """,
+        options=["-e", "inject=syncfs:error=EIO:when=1"],
+    )
+    assert printed == ["refused", "refused", "20"]
+
+
+def test_a_filesystem_without_hard_links_is_refused_each_time(tmp_path):
+    paths = StorePaths(tmp_path / "other")
+    script = """
+        import pathlib, sys
+        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.paths import StorePaths
+        from ocistore.errors import UnsupportedFilesystemError
+        for _ in range(2):
+            try:
+                FilesystemPool(StorePaths(pathlib.Path(sys.argv[1]))).create()
+            except UnsupportedFilesystemError as error:
+                print(error.root)
+    """
+    printed, _ = traced(paths, script, options=["-e", "inject=linkat:error=EPERM"])
+    assert printed == [str(paths.root)] * 2
+    assert os.listdir(paths.uploads) == []
+
+
 def test_a_full_disk_found_at_the_sync_is_said_to_be_full(paths):
     script = PUSH.replace("print(type(error).__name__, error.errno)", "print(type(error).__name__)")
     printed, _ = traced(paths, script, 1, options=["-e", "inject=fsync:error=ENOSPC:when=1"])

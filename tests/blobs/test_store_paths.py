@@ -16,7 +16,8 @@ def test_a_blob_lies_under_its_algorithm():
 
 
 def test_every_path_lies_in_the_root():
-    names = "catalog blobs uploads trash quarantine write_lock reserved oci_layout index_json".split()
+    directories = ("blobs", "uploads", "trash", "quarantine")
+    names = (*directories, "catalog", "write_lock", "reserved", "oci_layout", "index_json")
     named = {name: getattr(PATHS, name) for name in names}
     assert all(path.parent == PATHS.root for path in named.values())
     assert len(set(named.values())) == len(named)
@@ -37,7 +38,7 @@ def test_only_a_registered_algorithm_becomes_a_path(algorithm):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "..", "a" * 31, "a" * 33, "A" * 32, "g" * 32, "a" * 32 + "\n", "../" + "a" * 29, "\u0663" * 32, None, b"a" * 32],
+    ["", "..", "a" * 31, "a" * 33, "A" * 32, "g" * 32, "a" * 32 + "\n", "../" + "a" * 29, "\u0663" * 32, None, b"a"],
 )
 def test_only_the_name_of_an_upload_becomes_a_path(name):
     with pytest.raises(InvalidNameError) as caught:
