@@ -54,10 +54,12 @@ def _statement(*, referrers: bool) -> Select[Any]:
         .join(_edges, _edges.c.parent_id == reached.c.id)
         .where(_edges.c.role != literal("subject"))
     )
+    # The holder as a condition and not as a join: given a join, SQLite begins with all manifests of the repository, and
+    # ends with all blobs of the store.
     up = (
         select(_manifests.c.blob_id)
         .join_from(reached, _manifests, _manifests.c.subject_id == reached.c.id)
-        .join(holder, and_(holder.c.manifest_id == _manifests.c.blob_id, holder.c.repository_id == repository))
+        .where(exists().where(holder.c.manifest_id == _manifests.c.blob_id, holder.c.repository_id == repository))
     )
     closure = reached.union(down, up) if referrers else reached.union(down)
     as_blob = exists().where(_blob_members.c.repository_id == repository, _blob_members.c.blob_id == _blobs.c.id)

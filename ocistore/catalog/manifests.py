@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, insert, or_, select, true, update
+from sqlalchemy import bindparam, delete, exists, insert, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
@@ -251,9 +251,9 @@ _queue_manifests = (
     update(_members)
     .where(
         _members.c.repository_id == _here,
-        or_(
-            _members.c.manifest_id.in_(_children_of),
-            _members.c.manifest_id.in_(select(_manifests.c.blob_id).where(_manifests.c.subject_id == _this)),
+        # One set and not two with OR between them, for which SQLite reads all manifests of the repository.
+        _members.c.manifest_id.in_(
+            _children_of.union(select(_manifests.c.blob_id).where(_manifests.c.subject_id == _this))
         ),
     )
     .values(collect_after=bindparam("now"))
