@@ -303,7 +303,8 @@ class FilesystemPool:
             ReadOnlyStoreError, StorageError: it could not be removed.
         """
         self._refuse_if_read_only()
-        with Translating(partial(self._paths.upload, checked_upload_name(name)), root=self._paths.root), contextlib.suppress(FileNotFoundError):
+        path = str(self._paths.upload(name))
+        with Translating(path, root=self._paths.root), contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._directories.uploads())
 
     def upload_size(self, name: str) -> int:

@@ -27,8 +27,8 @@ def translated(error: OSError, *, path: str, root: Path | None = None) -> OCISto
 class Translating:
     """A block in which every ``OSError`` is about ``path``, in the store at ``root`` or in none, and leaves as ours.
 
-    A class and not a generator: it stands around each file that is staged, and costs a third of one. Likewise ``path`` may
-    be a function that gives the path, which costs more to make than the system call it is for.
+    A class and not a generator: it stands around each file that is staged, and costs a third of one. Likewise ``path``
+    may be a function that gives the path, which costs more to make than the system call it is for.
     """
 
     __slots__ = ("_path", "_root")

@@ -34,7 +34,7 @@ _SYNC_FILE_RANGE_WRITE: Final = 2
 class Output:
     """Writes to an open file, which others open and close."""
 
-    def __init__(self, descriptor: int, *, path: Callable[[], Path], root: Path) -> None:
+    def __init__(self, descriptor: int, *, path: str | Callable[[], Path], root: Path) -> None:
         self._descriptor = descriptor
         self._path = path
         self._root = root
