@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from ocistore.catalog.connection import Connection
@@ -207,11 +208,16 @@ class Catalog:
         try:
             ours.command("PRAGMA journal_mode = WAL")
             ours.command("PRAGMA foreign_keys = OFF")
-            ours.command("BEGIN IMMEDIATE")
-            with engine.connect() as connection:
+            # Both know of the transaction: what SQLAlchemy does not think begun, Alembic commits after each revision.
+            with engine.connect() as connection, connection.begin():
+                # Only now: SQLAlchemy's first connect, which looks at what database it is, ends with a rollback.
+                ours.command("BEGIN IMMEDIATE")
                 yield ours, connection
-                # The driver begins nothing by itself (isolation_level None), so this ends what was begun above.
-                connection.commit()
+                ours.command("COMMIT")
+        except DBAPIError as error:
+            if isinstance(error.orig, sqlite3.Error):
+                raise self._translated(error.orig) from error
+            raise
         finally:
             engine.dispose()
 
