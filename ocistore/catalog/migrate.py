@@ -76,7 +76,7 @@ def upgrade(catalog: Catalog, *, now: int) -> str | None:
 
     Raises:
         SchemaTooNewError: a newer ocistore wrote it; nothing was changed.
-        CorruptError: rows break a foreign key after the upgrade; nothing was changed.
+        CorruptError: its revision is none of ours, or rows break a foreign key after the upgrade; nothing was changed.
     """
     with catalog.locked(), _alembic_lock, catalog.migrating() as (connection, alchemy):
         before = _revision(connection, root=catalog.root)
@@ -84,7 +84,7 @@ def upgrade(catalog: Catalog, *, now: int) -> str | None:
             return before
         if before is not None and before > SCHEMA_REVISION:
             raise SchemaTooNewError(catalog.root, found=before, known=SCHEMA_REVISION)
-        _run(alchemy)
+        _run(alchemy, found=before)
         if before is None:
             connection.command(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(_insert_store, {"now": now})
@@ -94,10 +94,14 @@ def upgrade(catalog: Catalog, *, now: int) -> str | None:
         return before
 
 
-def _run(connection: AlchemyConnection) -> None:
+def _run(connection: AlchemyConnection, *, found: str | None) -> None:
     from alembic import command  # noqa: PLC0415  (half a second that an up-to-date store never pays)
+    from alembic.util import CommandError  # noqa: PLC0415
 
-    command.upgrade(alembic_config(connection), SCHEMA_REVISION)
+    try:
+        command.upgrade(alembic_config(connection), SCHEMA_REVISION)
+    except CommandError as error:
+        raise CorruptError("the catalog", reason=f"no way leads from its revision {found}: {error}") from error
 
 
 def alembic_config(connection: AlchemyConnection | None = None) -> Config:
