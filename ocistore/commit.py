@@ -60,18 +60,17 @@ _Staged = PutBlob | PutManifest
 
 def _not_in_pool(catalog: Catalog, pool: FilesystemPool, staged: Mapping[Digest, _Staged]) -> list[_Staged]:
     """What has to be published: everything but live blobs whose files are as they should be."""
-    if not staged:
-        return []
-    with catalog.read() as connection:
-        live = blobs.live_sizes(connection, staged)
-    return [
-        change
-        for digest, change in staged.items()
-        if digest not in live or not _looks_right(pool, change, live[digest])
-    ]
+    # Files first: most content is new, and then there is nothing to ask the catalog.
+    good = [digest for digest, change in staged.items() if _looks_right(pool, change)]
+    live: Mapping[str, int] = {}
+    if good:
+        with catalog.read() as connection:
+            live = blobs.live_sizes(connection, good)
+    return [change for digest, change in staged.items() if digest not in live]
 
 
-def _looks_right(pool: FilesystemPool, change: _Staged, size: int) -> bool:
+def _looks_right(pool: FilesystemPool, change: _Staged) -> bool:
+    size = change.blob.size
     if isinstance(change, PutBlob):
         return pool.size(change.blob.digest) == size
     # Manifests are small, so their bytes are compared: pushing one again heals it even where its size is right.
