@@ -113,12 +113,11 @@ def import_directory(
     path = Path(os.path.abspath(source))
     with _opened(path) as layout:
         contents = _survey(layout, given, _Contents(store.maximum_manifest_size))
-        if not contents.problems:
-            try:
-                _take_in(store, layout, contents, progress, reuse=True)
-            except BlobNotFoundError:
-                # A collection took something that was found in the store a moment ago: bring it along then.
-                _take_in(store, layout, contents, progress, reuse=False)
+        try:
+            _take_in(store, layout, contents, progress, reuse=True)
+        except BlobNotFoundError:
+            # A collection took something that was found in the store a moment ago: bring it along then.
+            _take_in(store, layout, contents, progress, reuse=False)
         if contents.problems:
             raise LayoutInvalidError(path, problems=list(contents.problems))
     sizes = {
@@ -320,7 +319,8 @@ def _take_in(
     try:
         for digest, size in sizes.items():
             try:
-                if digest in present:
+                # Where something is wrong nothing is taken in, but whatever else is wrong is still looked for.
+                if digest in present or contents.problems:
                     _verify(layout, digest, size)
                 else:
                     staged[digest] = _stage(store, layout, digest, size)
