@@ -451,10 +451,39 @@ def test_a_big_blob_takes_constant_memory(paths, pool):
         pool.publish([pool.stage(iter([b"warm up"]))])
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         before = peak()
-        chunk = bytes(300_000)
-        # The slower algorithm, so that the hash falls behind and has to be waited for.
-        pool.publish([pool.stage((chunk for _ in range(256 * 1024 * 1024 // len(chunk))), algorithm="sha512")])
+        pool.publish([pool.stage(bytes(300_000) for _ in range(256 * 1024 * 1024 // 300_000))])
         print(peak() - before)
+        """,
+        paths.root,
+    )
+    assert result.stderr == ""
+    assert int(result.stdout) <= 32
+
+
+def test_a_hash_that_falls_behind_is_waited_for(paths, pool):
+    result = in_child(
+        """
+        import os, pathlib, resource, sys, time
+        from ocistore.blobs.ingest import ingest
+        from ocistore.blobs.output import Output
+        from ocistore.blobs.sources import opened
+
+        class Slow:
+            total = 0
+            def update(self, data):
+                time.sleep(0.005)
+                self.total += len(data)
+            def hexdigest(self):
+                return ""
+
+        root = pathlib.Path(sys.argv[1])
+        path = root / "uploads" / "file"
+        output = Output(os.open(path, os.O_WRONLY | os.O_CREAT), path=lambda: path, root=root)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        slow = Slow()
+        with opened(bytes(1 << 20) for _ in range(100)) as source:
+            assert ingest(source, output, slow, size=None) == slow.total == 100 << 20
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
         """,
         paths.root,
     )

@@ -205,6 +205,27 @@ def test_an_upload_whose_sync_failed_is_given_up(paths):
     assert printed == ["given up"]
 
 
+def test_an_upload_is_durable_before_it_has_the_name_of_a_blob(paths):
+    _, calls = traced(
+        paths,
+        """
+        import pathlib, sys
+        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.paths import StorePaths
+        from ocistore.oci.digest import Digest
+        pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+        with pool.open_upload(pool.create_upload(), "sha256") as upload:
+            upload.append(b"content")
+            pool.publish([upload.stage(Digest.of(b"content"))])
+        """,
+    )
+    written = positions(calls, r"pwrite64\(")
+    data = positions(calls, r"fsync\(.*/uploads/[0-9a-f]{32}>\) *= 0")
+    links = positions(calls, r"linkat\(.*/blobs/sha256>.*= 0")
+    assert (len(written), len(links)) == (1, 1)
+    assert any(written[0] < synced < links[0] for synced in data)
+
+
 def test_a_new_upload_is_durable_with_its_name(paths):
     _, calls = traced(
         paths,
