@@ -232,8 +232,9 @@ class Catalog:
         If another writer is stuck in the lock, the connections stay open until the process ends.
         """
         with contextlib.ExitStack() as stack:
-            # Without a lock file this is no store of ours, and nothing may be left in it.
-            if not self.read_only and os.path.exists(self._lock.path):
+            # Where there is nothing to close, as in a child that only inherited, nobody is waited for. Without a lock
+            # file this is no store of ours, and nothing may be left in it.
+            if not self.read_only and self._keeper is not None and os.path.exists(self._lock.path):
                 try:
                     stack.enter_context(self.locked())
                 except OCIStoreError:
