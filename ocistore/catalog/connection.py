@@ -25,35 +25,29 @@ _compiled: dict[Executable, tuple[str, dict[str, Any]]] = {}
 
 
 class Result:
-    """What a statement gave: rows as tuples, to be fetched before the next statement."""
+    """What a statement gave: all its rows, as tuples. Nothing stays open that would hold on to a state of the store."""
 
-    __slots__ = ("_cursor",)
+    __slots__ = ("_rows", "rowcount")
 
     def __init__(self, cursor: sqlite3.Cursor) -> None:
-        self._cursor = cursor
+        self._rows: list[tuple[Any, ...]] = cursor.fetchall()
+        self.rowcount = cursor.rowcount
+        """How many rows were inserted, updated or deleted."""
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return iter(self._cursor)
-
-    @property
-    def rowcount(self) -> int:
-        """How many rows were inserted, updated or deleted."""
-        return self._cursor.rowcount
+        return iter(self._rows)
 
     def first(self) -> tuple[Any, ...] | None:
         """The first row, or None."""
-        row: tuple[Any, ...] | None = self._cursor.fetchone()
-        self._cursor.close()
-        return row
+        return self._rows[0] if self._rows else None
 
     def scalar(self) -> Any:  # noqa: ANN401 - what a column holds is for the statement's module to say
         """The first column of the first row, or None where there is no row."""
-        row = self.first()
-        return None if row is None else row[0]
+        return self._rows[0][0] if self._rows else None
 
     def scalars(self) -> list[Any]:
         """The first column of every row."""
-        return [row[0] for row in self._cursor]
+        return [row[0] for row in self._rows]
 
 
 class Connection:

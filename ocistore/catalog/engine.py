@@ -153,12 +153,10 @@ class Catalog:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """A connection on which every statement sees the same state. Be short: it keeps the WAL from being reset."""
-        connection = self._open_connection()
-        try:
+        with self.read() as connection:
             connection.command("BEGIN")
             yield connection
-        finally:
-            connection.close()
+            connection.command("COMMIT")
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
@@ -188,13 +186,14 @@ class Catalog:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the write lock without a transaction: for creation, migration and closing."""
-        try:
-            with self._lock.held():
-                yield
-        except PermissionError as error:
-            raise ReadOnlyStoreError(self.root, reason=f"no permission: {error}") from error
-        except OSError as error:
-            raise StorageError(self._lock.path, errno=error.errno, reason=str(error)) from error
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._lock.held())
+            except PermissionError as error:
+                raise ReadOnlyStoreError(self.root, reason=f"no permission: {error}") from error
+            except OSError as error:
+                raise StorageError(self._lock.path, errno=error.errno, reason=str(error)) from error
+            yield
 
     @contextlib.contextmanager
     def migrating(self) -> Iterator[tuple[Connection, AlchemyConnection]]:

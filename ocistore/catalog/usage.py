@@ -36,4 +36,5 @@ _counts = select(
 
 def counts(connection: Connection) -> Counts:
     """Everything counted, in one state of the store."""
-    return Counts(*next(iter(connection.execute(_counts))))
+    row = connection.execute(_counts).first()
+    return Counts(*(row or (0,) * len(Counts._fields)))
