@@ -360,6 +360,14 @@ def test_a_mount_whose_source_is_deleted_before_the_end_is_refused(store, reposi
     assert list(store.repositories()) == ["library/app"]
 
 
+def test_a_mount_whose_file_is_gone_before_the_end_is_refused(store, repository):
+    repository.put_blob(HELLO)
+    with pytest.raises(BlobNotFoundError), store.transaction() as transaction:
+        transaction.repository("b").mount_blob(Digest.of(HELLO), "library/app")
+        (store.root / "blobs" / "sha256" / Digest.of(HELLO).encoded).unlink()
+    assert list(store.repositories()) == ["library/app"]
+
+
 # --- while it is open -------------------------------------------------------------------------------------------------
 
 
