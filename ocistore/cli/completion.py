@@ -77,7 +77,7 @@ class _Bash(BashComplete):
         case $kind in
             dir) compopt -o dirnames ;;
             file) compopt -o default ;;
-            *) COMPREPLY+=("$value") ;;
+            plain) COMPREPLY+=("$value") ;;
         esac
     done < <(COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_WORDBREAKS="$COMP_WORDBREAKS" \\
         %(complete_var)s=bash_complete "$1" 2>/dev/null)

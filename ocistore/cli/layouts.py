@@ -109,7 +109,7 @@ def _print_export(report: ExportReport, *, as_json: bool) -> None:
 
 
 def _summary(manifests: int, blobs: int, size: int) -> str:
-    return f"{manifests} manifests, {blobs} blobs, {readable_size(size)}"
+    return f"manifests: {manifests}, blobs: {blobs}, {readable_size(size)}"
 
 
 COMMANDS: Final = (import_, export)

@@ -1,0 +1,47 @@
+"""Progress: a bar on a terminal, nothing on a pipe."""
+
+import os
+import pty
+import sys
+
+import pytest
+
+from ocistore.cli.commands import ocistore
+
+
+@pytest.fixture
+def commands(tmp_path):
+    """The long commands, as arguments, in an order in which each can succeed."""
+    (tmp_path / "file").write_bytes(bytes(3_000_000))
+    return [
+        ["push", "notes:v1", f"{tmp_path}/file"],
+        ["pull", "notes:v1", "-o", f"{tmp_path}/out"],
+        ["export", "notes:v1", f"{tmp_path}/layout"],
+        ["import", f"{tmp_path}/layout", "copy"],
+    ]
+
+
+@pytest.fixture
+def terminal(monkeypatch, capsys):
+    """A terminal in the place of standard error; a function reads what it shows."""
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    with open(theirs, "w") as screen:
+        monkeypatch.setattr(sys, "stderr", screen)
+        yield lambda: os.read(ours, 100_000).decode()
+    os.close(ours)
+
+
+def test_a_pipe_gets_no_bar(run, commands):
+    for command in commands:
+        result = run.try_(*command)
+        assert result.exit_code == 0
+        assert "%" not in result.stderr
+        assert "\r" not in result.stderr
+
+
+def test_a_terminal_gets_a_bar_that_ends_at_all_of_it(store, commands, terminal, capsys):
+    for command in commands:
+        ocistore.main(["--store", str(store.root), *command], prog_name="ocistore", standalone_mode=False)
+        assert "100%" in terminal()
+        assert "%" not in capsys.readouterr().out
