@@ -58,7 +58,10 @@ def test_db_check_finds_damaged_pages(tmp_path, run):
     run("--store", root, "init")
     path = root / "catalog.db"
     content = bytearray(path.read_bytes())
-    content[-4096:] = bytes(range(256)) * 16
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'tag_events'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    content[(page - 1) * size : page * size] = bytes(range(256)) * (size // 256)
     path.write_bytes(content)
 
     result = run.try_("--store", root, "db", "check")

@@ -21,17 +21,6 @@ def commands(tmp_path):
     ]
 
 
-@pytest.fixture
-def terminal(monkeypatch, capsys):
-    """A terminal in the place of standard error; a function reads what it shows."""
-    ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)
-    with open(theirs, "w") as screen:
-        monkeypatch.setattr(sys, "stderr", screen)
-        yield lambda: os.read(ours, 100_000).decode()
-    os.close(ours)
-
-
 def test_a_pipe_gets_no_bar(run, commands):
     for command in commands:
         result = run.try_(*command)
@@ -40,8 +29,13 @@ def test_a_pipe_gets_no_bar(run, commands):
         assert "\r" not in result.stderr
 
 
-def test_a_terminal_gets_a_bar_that_ends_at_all_of_it(store, commands, terminal, capsys):
-    for command in commands:
-        ocistore.main(["--store", str(store.root), *command], prog_name="ocistore", standalone_mode=False)
-        assert "100%" in terminal()
-        assert "%" not in capsys.readouterr().out
+def test_a_terminal_gets_a_bar_that_ends_at_all_of_it(store, commands, capsys, monkeypatch):
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    with open(ours, "rb", buffering=0) as shown, open(theirs, "w") as screen:
+        for command in commands:
+            with monkeypatch.context() as patched:
+                patched.setattr(sys, "stderr", screen)
+                ocistore.main(["--store", str(store.root), *command], prog_name="ocistore", standalone_mode=False)
+            assert b"100%" in (shown.read(100_000) or b"")
+            assert "%" not in capsys.readouterr().out
