@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import blobs
 from ocistore.changes import Application, Change, PutBlob, PutManifest
-from ocistore.errors import CorruptError, StoreBusyError
+from ocistore.errors import CorruptError, OCIStoreError, StoreBusyError
 from ocistore.oci import mediatypes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import StagedBlob
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.engine import Catalog
     from ocistore.oci.digest import Digest
@@ -43,16 +45,34 @@ def commit(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *,
     staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
     unpublished = _not_in_pool(catalog, pool, staged)
     published: set[Digest] = set()
-    for _ in range(ATTEMPTS):
-        pool.publish([change.blob for change in unpublished])
-        published.update(change.blob.digest for change in unpublished)
-        platforms = _platforms(pool, changes)
+    try:
+        for _ in range(ATTEMPTS):
+            published.update(change.blob.digest for change in unpublished)
+            pool.publish([change.blob for change in unpublished])
+            platforms = _platforms(pool, changes)
+            with catalog.write() as connection:
+                unpublished = _gone(connection, pool, staged, published)
+                if not unpublished:
+                    Application(connection, pool, milliseconds(), actor, platforms).apply(changes)
+                    return
+        raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
+    except StoreBusyError:
+        raise  # whoever is stuck in the lock would be waited for once more
+    except BaseException:
+        # What cannot be withdrawn, as on a broken disk, is what a crash would have left: a file that nobody is served.
+        with contextlib.suppress(OCIStoreError):
+            _withdraw(catalog, pool, [staged[digest].blob for digest in published])
+        raise
+
+
+def _withdraw(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob]) -> None:
+    """Take away the names of what was published for nothing. Under the lock, so that no row can come to rely on one."""
+    if published:
         with catalog.write() as connection:
-            unpublished = _gone(connection, pool, staged, published)
-            if not unpublished:
-                Application(connection, pool, milliseconds(), actor, platforms).apply(changes)
-                return
-    raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
+            live = blobs.live_sizes(connection, [blob.digest for blob in published])
+            for blob in published:
+                if blob.digest not in live:
+                    pool.withdraw(blob)
 
 
 _Staged = PutBlob | PutManifest

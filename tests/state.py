@@ -29,12 +29,8 @@ def state(root: Path) -> State:
 
 
 @contextlib.contextmanager
-def unchanged(root: Path, *, published: int = 0) -> Iterator[None]:
-    """Check that the block changes no row and no file.
-
-    ``published``: how many new files the block may leave under ``blobs/``. What is refused in the write
-    transaction has been published by then; such a file has no row, nobody can ask for it, and a collection sweeps it.
-    """
+def unchanged(root: Path) -> Iterator[None]:
+    """Check that the block changes no row and no file."""
     before = state(root)
     yield
     after = state(root)
@@ -42,9 +38,7 @@ def unchanged(root: Path, *, published: int = 0) -> Iterator[None]:
     new = {name: entry for name, entry in after.files.items() if name not in before.files}
     kept = {name: entry for name, entry in after.files.items() if name not in new}
     assert kept == before.files
-    orphans = [name for name in new if name.startswith("blobs/") and name.count("/") == 2]
-    assert sorted(orphans) == sorted(name for name in new if not _is_algorithm_directory(name)), "files came to be"
-    assert len(orphans) == published
+    assert [name for name in new if not _is_algorithm_directory(name)] == [], "files came to be"
 
 
 def _is_algorithm_directory(name: str) -> bool:

@@ -167,6 +167,22 @@ class FilesystemPool:
                 os.fsync(directory)  # another publisher's file, whose name may not be durable yet
             return True
 
+    def withdraw(self, blob: StagedBlob) -> None:
+        """Take the name of ``blob`` away, if it stands for the staged file; see :meth:`Pool.withdraw`.
+
+        Raises:
+            StorageError: it could not be taken away.
+        """
+        file = _own(blob)
+        with (
+            Translating(partial(self._paths.blob, file.digest), root=self._paths.root),
+            contextlib.suppress(FileNotFoundError),
+        ):
+            directory = self._directories.algorithm(file.digest.algorithm)
+            status = os.stat(file.digest.encoded, dir_fd=directory, follow_symlinks=False)
+            if (status.st_ino, status.st_dev) == (file.inode, file.device):
+                os.unlink(file.digest.encoded, dir_fd=directory)
+
     def discard(self, staged: Iterable[StagedBlob]) -> None:
         """Take away the anchors of what was staged. Published bytes stay. Calling it again does nothing.
 
@@ -381,13 +397,17 @@ class FilesystemPool:
     def _link(self, file: StagedFile, directory: int) -> None:
         uploads = self._directories.uploads()
         encoded = file.digest.encoded
-        try:
-            os.link(file.name, encoded, src_dir_fd=uploads, dst_dir_fd=directory, follow_symlinks=False)
-        except FileExistsError:
-            status = os.stat(encoded, dir_fd=directory, follow_symlinks=False)
-            if status.st_ino == file.inode and status.st_dev == file.device:
-                return
-            self._replace(file, directory)
+        while True:
+            try:
+                os.link(file.name, encoded, src_dir_fd=uploads, dst_dir_fd=directory, follow_symlinks=False)
+            except FileExistsError:
+                try:
+                    status = os.stat(encoded, dir_fd=directory, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # it was withdrawn or collected in between
+                if (status.st_ino, status.st_dev) != (file.inode, file.device):
+                    self._replace(file, directory)
+            return
 
     def _replace(self, file: StagedFile, directory: int) -> None:
         uploads = self._directories.uploads()

@@ -5,7 +5,8 @@ A pool knows bytes and nothing else: no repositories, no rows. The life of a blo
     stage     P0  the bytes are written aside and hashed as they stream; nobody else sees them
     publish   P1  their data becomes durable, then they take their name, then the name becomes durable
     holds     P2  asked inside the write transaction that makes the row live: does the name still stand for the bytes?
-    discard       after that transaction: what was staged aside is given up
+    withdraw      where that transaction is refused: the name is taken away again
+    discard       after all that: what was staged aside is given up
 
 Publishing and holding are two steps because a collection may take the name away in between: its row was condemned
 before ours became live. Then ``holds`` answers False, the transaction is rolled back and ``publish`` is called again,
@@ -82,6 +83,14 @@ class Pool(Protocol):
 
     def holds(self, blob: StagedBlob) -> bool:
         """Whether the name of ``blob`` stands, durably, for bytes of its size (P2). A stat, where nothing raced."""
+        ...
+
+    def withdraw(self, blob: StagedBlob) -> None:
+        """Take the name of ``blob`` away again, if it still stands for the staged bytes and not for another publisher's.
+
+        For a transaction that was refused after :meth:`publish`. Only where nothing can come to rely on the name meanwhile:
+        inside a write transaction that sees no live row of the digest. Need not survive a power cut.
+        """
         ...
 
     def discard(self, staged: Iterable[StagedBlob]) -> None:

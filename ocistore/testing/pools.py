@@ -331,6 +331,26 @@ class PoolTests:
         assert pool.size(first.digest) == 6
         self._nothing_is_left(pool)
 
+    def test_what_is_withdrawn_is_not_there_and_can_be_published_again(self, pool: Pool) -> None:
+        staged = pool.stage(b"for nothing")
+        pool.publish([staged])
+        pool.withdraw(staged)
+        pool.withdraw(staged)
+        assert pool.size(staged.digest) is None
+        assert not pool.holds(staged)
+        pool.publish([staged])
+        assert pool.holds(staged)
+        pool.discard([staged])
+
+    def test_withdrawing_leaves_the_bytes_of_another_publisher(self, pool: Pool) -> None:
+        first, second = pool.stage(b"of two"), pool.stage(b"of two")
+        pool.publish([first])
+        pool.publish([second])
+        pool.withdraw(first)
+        assert pool.size(second.digest) == 6
+        assert pool.holds(second)
+        pool.discard([first, second])
+
     def test_a_name_that_was_taken_away_is_not_held_and_comes_back(self, pool: Pool) -> None:
         staged = pool.stage(b"raced")
         pool.publish([staged])
