@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING
 
 from ocistore.errors import CorruptError
@@ -12,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def problems(connection: Connection) -> list[str]:
-    """What SQLite finds wrong, in its own words, and the rows that break a foreign key; empty where all is well."""
+    """What SQLite finds wrong, in its own words, or else the rows that break a foreign key; empty where all is well."""
     try:
-        found = [str(text) for (text,) in connection.command("PRAGMA integrity_check") if text != "ok"]
-        rows = list(connection.command("PRAGMA foreign_key_check"))
-    except (CorruptError, sqlite3.DatabaseError) as error:  # damage so bad that the check itself stumbles over it
+        found = [str(text) for text in connection.command("PRAGMA integrity_check").scalars() if text != "ok"]
+        rows = [] if found else list(connection.command("PRAGMA foreign_key_check"))
+    except CorruptError as error:  # damage so bad that the check itself stumbles over it
         return [str(error)]
     return found + [f"row {row} of {table} refers to a row of {parent} that is gone" for table, row, parent, _ in rows]

@@ -60,9 +60,12 @@ def check(context: click.Context, *, as_json: bool) -> None:
     database, but no blobs.
     """
     location = context.ensure_object(Location)
-    with location.reading() as store, store.catalog.snapshot() as connection:
-        different = differences(connection)
-        damage = problems(connection)
+    with location.reading() as store:
+        # Not in one transaction: where pages are damaged, its end would raise what is to be reported.
+        with store.catalog.read() as connection:
+            different = differences(connection)
+        with store.catalog.read() as connection:
+            damage = problems(connection)
     if as_json:
         print_json({"differences": [asdict(difference) for difference in different], "problems": damage})
     else:
