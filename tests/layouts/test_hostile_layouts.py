@@ -396,8 +396,8 @@ def test_a_graph_with_more_paths_than_atoms_is_walked_node_by_node(store, layout
 def test_many_entries_of_one_damaged_manifest_read_it_once(stocked, layout):
     damaged = Image(b"[" * (4 << 20))
     layout.put(damaged)
-    for number in range(3000):
-        layout.entry(damaged, {REF_NAME: f"v{number}"})
+    (entry,) = layout.entry(damaged).entries
+    layout.entries = [{**entry, "annotations": {REF_NAME: f"v{number}"}} for number in range(3000)]
     layout.write()
     began = time.process_time()
     assert len(refused(stocked, layout)) == 1

@@ -1,0 +1,293 @@
+"""Kill an export, an import and an export in place between any two system calls: the old layout or the new one."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections import Counter
+
+import pytest
+from handmade import Layout, contents, names, tree, verified
+from images import artifact, image, index, push
+from processes import PATIENCE
+from state import catalog, pool
+
+from ocistore import Store
+
+CHANGING = (
+    "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,openat,write,pwrite64,sendfile,"
+    "fsync,fdatasync,syncfs"
+)
+"""What changes a filesystem or makes changes durable; of ``openat``, the calls that create."""
+
+POINTS = 10
+"""At how many system calls each command is killed in a plain run; the slow tests do it at every single one."""
+
+OLD, NEW = [image("one"), artifact("note")], [image("two", layers=2), index([image("arm"), image("amd")])]
+
+_PR_SET_PTRACER = 0x59616D61
+"""prctl(2): lets a process that is no ancestor trace this one, which some systems forbid otherwise."""
+
+
+def export(root, destination, mode):
+    with Store.open(root) as store:
+        store.export(destination, mode=mode)
+
+
+def export_in_place(root):
+    with Store.open(root) as store:
+        store.export_in_place()
+
+
+def import_app(root, source):
+    with Store.open(root) as store:
+        store.import_(source, "app")
+
+
+@pytest.fixture(autouse=True)
+def _strace():
+    if shutil.which("strace") is None:
+        _missing("needs strace")
+
+
+def _missing(reason):
+    if os.environ.get("OCISTORE_REQUIRE_ALL"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _traced(command, *arguments, options):
+    """Run the command in a forked process under strace, which sees nothing but the command; how it ended."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            _await_tracer()
+            command(*arguments)
+            status = 0
+        finally:
+            if status:
+                traceback.print_exc()
+            os._exit(status)
+    # Without --seccomp-bpf, under which no signal is injected.
+    arguments = ["strace", "-f", "-qq", "-e", f"trace={CHANGING}", *options, "-p", str(child)]
+    strace = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE)
+    if "attach" in strace.stderr:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        _missing(strace.stderr.strip())
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in {0, -signal.SIGKILL}, strace.stderr
+    return status
+
+
+def _await_tracer():
+    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
+    with open("/proc/self/status", "rb", buffering=0) as status:
+        while b"TracerPid:\t0\n" in os.pread(status.fileno(), 4096, 0):  # no call that is counted
+            time.sleep(0.001)
+
+
+def calls(command, *arguments, log):
+    """The system calls of the command that change something: of each its name, and the how many-th of that name."""
+    assert _traced(command, *arguments, options=("-o", log)) == 0
+    changing, counts = [], Counter()
+    for line in log.read_text().split("\n"):
+        name = line.split("(")[0].split()[-1] if "(" in line else "resumed"
+        if "resumed" in name:
+            continue
+        counts[name] += 1
+        if name != "openat" or "O_CREAT" in line:
+            changing.append((name, counts[name]))
+    return changing
+
+
+def killed(command, *arguments, at):
+    """Run the command and kill it at that system call; whether it came to that."""
+    name, number = at
+    return _traced(command, *arguments, options=(f"--inject={name}:signal=KILL:when={number}",)) != 0
+
+
+def sample(points, all_of_them):
+    """All of them, or some, the last one among them."""
+    assert len(points) > POINTS
+    return points if all_of_them else [points[(len(points) - 1) * number // (POINTS - 1)] for number in range(POINTS)]
+
+
+EACH = pytest.mark.parametrize(
+    "all_of_them",
+    [pytest.param(False, id="at some calls"), pytest.param(True, id="at every call", marks=pytest.mark.slow)],
+)
+
+
+@pytest.fixture
+def filled(tmp_path, empty_store):
+    """A store, closed, with a layout of its first state and content that came since."""
+    root = tmp_path / "store"
+    shutil.copytree(empty_store, root)
+    with Store.open(root) as store:
+        for number, pushed in enumerate(OLD):
+            push(store.repository("app"), pushed, f"v{number}")
+        store.export(tmp_path / "old")
+        for number, pushed in enumerate(NEW, len(OLD)):
+            push(store.repository("app"), pushed, f"v{number}")
+        push(store.repository("app"), NEW[0], "v0")
+        store.export(tmp_path / "new")
+    return root
+
+
+def fresh(source, path):
+    """A copy of a directory, made of links where nothing is ever written to."""
+    shutil.rmtree(path, ignore_errors=True)
+    return shutil.copytree(source, path)
+
+
+@EACH
+@pytest.mark.parametrize("mode", ["auto", "link"])
+def test_a_killed_export_leaves_the_old_layout_or_the_new_one(filled, tmp_path, mode, all_of_them):
+    old, new = names(tmp_path / "old"), names(tmp_path / "new")
+    destination = fresh(tmp_path / "old", tmp_path / "out")
+    points = calls(export, filled, destination, mode, log=tmp_path / "log")
+    seen = set()
+    for call in sample(points, all_of_them):
+        fresh(tmp_path / "old", destination)
+        assert killed(export, filled, destination, mode, at=call)
+        seen.add("old" if names(destination) == old else "new")
+        assert names(destination) in (old, new)
+        verified(destination)
+        with Store.open(filled) as store:
+            store.export(destination, mode=mode)
+        # Blobs of the old layout stay, as in every export into a layout.
+        assert names(destination) == new, call
+        assert verified(destination) == verified(tmp_path / "new"), call
+        assert not [name for name in os.listdir(destination) if name.startswith(".")]
+    assert seen == {"old", "new"} or not all_of_them
+
+
+@EACH
+def test_a_killed_first_export_leaves_nothing_that_the_next_one_refuses(filled, tmp_path, all_of_them):
+    destination = tmp_path / "out"
+    points = calls(export, filled, destination, "auto", log=tmp_path / "log")
+    for call in sample(points, all_of_them):
+        shutil.rmtree(destination, ignore_errors=True)
+        assert killed(export, filled, destination, "auto", at=call)
+        if (destination / "index.json").exists():
+            verified(destination)
+        with Store.open(filled) as store:
+            store.export(destination)
+        assert contents(destination) == contents(tmp_path / "new"), call
+
+
+@EACH
+def test_a_killed_export_in_place_leaves_the_old_index_or_the_new_one_and_a_store(filled, tmp_path, all_of_them):
+    old, new = names(tmp_path / "old"), names(tmp_path / "new")
+    root = fresh(filled, tmp_path / "root")
+    for name in ("oci-layout", "index.json"):
+        shutil.copyfile(tmp_path / "old" / name, filled / name)
+    points = calls(export_in_place, root, log=tmp_path / "log")
+    for call in sample(points, all_of_them):
+        fresh(filled, root)
+        assert killed(export_in_place, root, at=call)
+        assert names(root) in (old, new)
+        verified(root)
+        with Store.open(root) as store:
+            store.export_in_place()
+            assert store.repository("app").resolve("v0").digest == NEW[0].digest
+        assert names(root) == new
+        assert not [name for name in os.listdir(root) if name.startswith(".")]
+
+
+@EACH
+def test_a_killed_import_brings_all_or_nothing(empty_store, tmp_path, all_of_them):
+    layout = Layout(tmp_path / "layout")
+    for number, pushed in enumerate(NEW):
+        layout.add(pushed, f"v{number}")
+    source = layout.write()
+    before, expected = tree(source), {f"v{number}": pushed.digest for number, pushed in enumerate(NEW)}
+    root = fresh(empty_store, tmp_path / "store")
+    points = calls(import_app, root, source, log=tmp_path / "log")
+    seen = set()
+    for call in sample(points, all_of_them):
+        fresh(empty_store, root)
+        assert killed(import_app, root, source, at=call)
+        with Store.open(root) as store:
+            there = list(store.repositories())
+            seen.add(len(there))
+            assert there in ([], ["app"])
+            if there:
+                assert {tag: store.repository(there[0]).resolve(tag).digest for tag in expected} == expected
+                store.export_in_place()
+                verified(root)
+            store.import_(source, "app")
+            assert {tag: store.repository("app").resolve(tag).digest for tag in expected} == expected
+        assert pool(root) == verified(source)
+        with catalog(root) as connection:
+            assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert tree(source) == before
+    assert seen == {0, 1} or not all_of_them
+
+
+# --- several at once --------------------------------------------------------------------------------------------------
+
+EXPORT_ONE = """
+import sys
+from ocistore import Store
+with Store.open(sys.argv[1]) as store:
+    for number in range(int(sys.argv[4])):
+        store.export(sys.argv[2], [f"{sys.argv[3]}:v{number}"])
+"""
+
+IMPORT_ONE = """
+import sys
+from ocistore import Store
+with Store.open(sys.argv[1]) as store:
+    store.import_(sys.argv[2], sys.argv[3])
+    store.import_(sys.argv[2], "shared/" + sys.argv[3])
+"""
+
+
+def at_once(code, *arguments_of_each):
+    """Run the code in one process for each list of arguments, all at the same time."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    processes = [
+        subprocess.Popen([sys.executable, "-W", "error", "-c", code, *map(str, arguments)], env=environment)
+        for arguments in arguments_of_each
+    ]
+    assert [process.wait(PATIENCE) for process in processes] == [0] * len(processes)
+
+
+def test_processes_that_export_into_one_directory_lose_no_name(tmp_path, empty_store):
+    root, repositories, count = fresh(empty_store, tmp_path / "store"), ["one", "two", "three"], 6
+    with Store.open(root) as store, store.transaction() as transaction:
+        for name in repositories:
+            for number in range(count):
+                push(transaction.repository(name), image(number), f"v{number}")
+    at_once(EXPORT_ONE, *([root, tmp_path / "out", name, count] for name in repositories))
+    assert names(tmp_path / "out") == {
+        f"{name}:v{number}": image(number).digest for name in repositories for number in range(count)
+    }
+    assert verified(tmp_path / "out") == pool(root)
+
+
+def test_four_imports_at_once_lose_no_tag(tmp_path, empty_store):
+    root, count = fresh(empty_store, tmp_path / "store"), 5
+    layouts = []
+    for name in ("a", "b", "c", "d"):
+        layouts.append(Layout(tmp_path / name))
+        for number in range(count):
+            layouts[-1].add(image(f"{name if number else 'shared'} {number}"), f"v{number}")
+        layouts[-1].write()
+    at_once(IMPORT_ONE, *([root, layout.path, layout.path.name] for layout in layouts))
+    with Store.open(root) as store:
+        assert list(store.repositories()) == sorted(
+            name for layout in layouts for name in (layout.path.name, f"shared/{layout.path.name}")
+        )
+        for layout in layouts:
+            for name in (layout.path.name, f"shared/{layout.path.name}"):
+                tags = {tag: store.repository(name).resolve(tag).digest for tag in store.repository(name).tags()}
+                assert tags == names(layout.path)
