@@ -1,11 +1,11 @@
 """Kill an export, an import and an export in place between any two system calls: the old layout or the new one."""
 
+import contextlib
 import ctypes
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import traceback
 from collections import Counter
@@ -13,7 +13,7 @@ from collections import Counter
 import pytest
 from handmade import Layout, contents, names, tree, verified
 from images import artifact, image, index, push
-from processes import PATIENCE
+from processes import PATIENCE, python
 from state import catalog, pool
 
 from ocistore import Store
@@ -234,18 +234,22 @@ def test_a_killed_import_brings_all_or_nothing(empty_store, tmp_path, all_of_the
 
 # --- several at once --------------------------------------------------------------------------------------------------
 
-EXPORT_ONE = """
+EXPORT_ONE_BY_ONE = """
 import sys
 from ocistore import Store
 with Store.open(sys.argv[1]) as store:
+    print("ready")
+    input()
     for number in range(int(sys.argv[4])):
         store.export(sys.argv[2], [f"{sys.argv[3]}:v{number}"])
 """
 
-IMPORT_ONE = """
+IMPORT_TWICE = """
 import sys
 from ocistore import Store
 with Store.open(sys.argv[1]) as store:
+    print("ready")
+    input()
     store.import_(sys.argv[2], sys.argv[3])
     store.import_(sys.argv[2], "shared/" + sys.argv[3])
 """
@@ -253,21 +257,23 @@ with Store.open(sys.argv[1]) as store:
 
 def at_once(code, *arguments_of_each):
     """Run the code in one process for each list of arguments, all at the same time."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    processes = [
-        subprocess.Popen([sys.executable, "-W", "error", "-c", code, *map(str, arguments)], env=environment)
-        for arguments in arguments_of_each
-    ]
-    assert [process.wait(PATIENCE) for process in processes] == [0] * len(processes)
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(python(code, *arguments)) for arguments in arguments_of_each]
+        for child in children:
+            assert child.says() == "ready"
+        for child in children:
+            child.tell()
+        for child in children:
+            child.finish()
 
 
 def test_processes_that_export_into_one_directory_lose_no_name(tmp_path, empty_store):
-    root, repositories, count = fresh(empty_store, tmp_path / "store"), ["one", "two", "three"], 6
+    root, repositories, count = fresh(empty_store, tmp_path / "store"), ["one", "two", "three"], 20
     with Store.open(root) as store, store.transaction() as transaction:
         for name in repositories:
             for number in range(count):
                 push(transaction.repository(name), image(number), f"v{number}")
-    at_once(EXPORT_ONE, *([root, tmp_path / "out", name, count] for name in repositories))
+    at_once(EXPORT_ONE_BY_ONE, *([root, tmp_path / "out", name, count] for name in repositories))
     assert names(tmp_path / "out") == {
         f"{name}:v{number}": image(number).digest for name in repositories for number in range(count)
     }
@@ -282,7 +288,7 @@ def test_four_imports_at_once_lose_no_tag(tmp_path, empty_store):
         for number in range(count):
             layouts[-1].add(image(f"{name if number else 'shared'} {number}"), f"v{number}")
         layouts[-1].write()
-    at_once(IMPORT_ONE, *([root, layout.path, layout.path.name] for layout in layouts))
+    at_once(IMPORT_TWICE, *([root, layout.path, layout.path.name] for layout in layouts))
     with Store.open(root) as store:
         assert list(store.repositories()) == sorted(
             name for layout in layouts for name in (layout.path.name, f"shared/{layout.path.name}")
