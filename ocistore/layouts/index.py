@@ -8,8 +8,8 @@ A layout has names; a store has repositories with tags. Each named entry that oc
 
 An entry without a tag, such as a referrer, has only ``io.containerd.image.name``, with REPO@DIGEST.
 
-Reading an entry, the repository is the one that the caller gives; otherwise the one in ``io.containerd.image.name``,
-and otherwise the one in a ref.name of the form REPO:TAG. The tag is the one in ref.name, be it TAG or REPO:TAG, and
+Reading an entry, the repository is the one that the caller gives; otherwise the one in ``io.containerd.image.name``;
+otherwise the one in a ref.name of the form REPO:TAG; and otherwise the one that all other entries name. The tag is the one in ref.name, be it TAG or REPO:TAG, and
 otherwise the one in ``io.containerd.image.name``. A host with a port cannot be part of a repository's name and is left
 out.
 """
@@ -167,8 +167,11 @@ def _written_by_us(descriptor: Descriptor) -> Entry | None:
     if repository is None or (tag is None and "@" not in image_name):
         return None
     entry = Entry(repository, tag, descriptor)
-    # Behind a host it is containerd's own: its name stays as it is.
-    return entry if entry.image_name == image_name else None
+    ref_name = descriptor.annotations.get(REF_NAME)
+    # Behind a host it is containerd's own: its name stays as it is. So does the name that somebody gave it since:
+    # umoci's tag copies an entry with all its annotations and changes nothing but the ref.name.
+    as_written = entry.image_name == image_name and (ref_name is None or ref_name in {tag, image_name})
+    return entry if as_written else None
 
 
 def _named(entry: Entry, *, short: bool) -> Descriptor:

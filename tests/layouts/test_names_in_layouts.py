@@ -221,3 +221,11 @@ def test_an_annotated_entry_of_ours_keeps_its_annotations_where_its_name_becomes
     store.export(layout.write())
     (entry,) = [entry for entry in listed(layout.path) if entry["digest"] == ONE.digest]
     assert entry["annotations"] == {IMAGE_NAME: "one:v1", REF_NAME: "one:v1", "org.example.note": "kept"}
+
+
+def test_a_second_name_that_somebody_gave_an_entry_of_ours_stays(store, layout):
+    push(store.repository("app"), ONE, "v1")
+    layout.add(ONE, "v1", "app:v1").add(ONE, "renamed", "app:v1").add(TWO, "named", f"app@{TWO.digest}")
+    store.export(layout.write())
+    assert names(layout.path) == {"v1": ONE.digest, "renamed": ONE.digest, "named": TWO.digest}
+    assert store.import_(layout.path).tags == ("app:named", "app:renamed", "app:v1")
