@@ -58,14 +58,16 @@ def open_store(
     if not existed and not create:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
     _refuse_network_filesystem(paths.root)
-    if not existed:
+    if existed:
+        _refuse_read_only(paths)
+    else:
         _make_root(paths)
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
     pool = FilesystemPool(paths)
     try:
         if not existed:
             _make_store(paths, catalog, pool)
-        found = _revision_for_writing(paths, catalog)
+        found = revision(catalog)
         if found is None and not create:
             raise StoreNotFoundError(paths.root, reason="its catalog.db is empty")
         if found is not None and found > SCHEMA_REVISION:
@@ -80,14 +82,11 @@ def open_store(
     return paths, catalog, pool
 
 
-def _revision_for_writing(paths: StorePaths, catalog: Catalog) -> str | None:
-    try:
-        return revision(catalog)
-    except StorageError as error:
-        if os.access(paths.root, os.W_OK):
-            raise
-        # SQLite cannot even read where it may not make its files beside the database, and says only that.
-        raise ReadOnlyStoreError(paths.root, reason="its directory may not be written; open it read-only") from error
+def _refuse_read_only(paths: StorePaths) -> None:
+    # SQLite opens what it may not write all the same, and says nothing of it until something is to be written.
+    for path in (paths.root, paths.catalog):
+        if not os.access(path, os.W_OK, effective_ids=True):
+            raise ReadOnlyStoreError(paths.root, reason=f"{path} may not be written; open it read-only")
 
 
 def _exists(paths: StorePaths) -> bool:
@@ -120,6 +119,8 @@ def _exists(paths: StorePaths) -> bool:
 def _refuse_foreign_directory(paths: StorePaths) -> None:
     present = set(os.listdir(paths.root))
     if not present or (paths.write_lock.name in present and present <= _HALF_MADE):
+        return
+    if paths.catalog.name in present:  # somebody made it since this looked
         return
     if {"oci-layout", "index.json"} <= present:
         reason = "it is an OCI layout; make a store elsewhere and import it there"
