@@ -98,7 +98,7 @@ class Catalog:
         if sys.version_info >= (3, 12):
             options["autocommit"] = sqlite3.LEGACY_TRANSACTION_CONTROL
         connection: sqlite3.Connection = sqlite3.connect(
-            f"file:{quote(os.fspath(self._database))}?{mode}",
+            f"file:{quote(os.fsencode(self._database))}?{mode}",
             uri=True,
             timeout=BUSY_TIMEOUT,
             isolation_level=None,
