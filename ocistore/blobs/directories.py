@@ -103,9 +103,10 @@ class Directories:
             CorruptError: it is a symbolic link, or no directory.
         """
         if algorithm not in self._durable:
+            blobs = self._open(self._paths.blobs)  # refuses a link before anything is made behind it
             _make(self._paths.algorithm(algorithm))
             # Whoever made these names may have died, or may not have come so far yet, before they were durable.
-            os.fsync(self._open(self._paths.blobs))
+            os.fsync(blobs)
             os.fsync(self._open(self._paths.root))
             self._durable.add(algorithm)
         return self.algorithm(algorithm)
