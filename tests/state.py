@@ -8,6 +8,7 @@ import sqlite3
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +48,7 @@ def _is_algorithm_directory(name: str) -> bool:
 
 @contextlib.contextmanager
 def catalog(root: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(f"file:{root}/catalog.db?mode=ro", uri=True)
+    connection = sqlite3.connect(f"file:{quote(os.fsencode(root))}/catalog.db?mode=ro", uri=True)
     try:
         yield connection
     finally:
