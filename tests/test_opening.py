@@ -1,0 +1,574 @@
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from images import image, push
+from invariants import check
+from processes import python, run_python
+from state import files, rows
+
+import ocistore
+from ocistore import (
+    BlobNotFoundError,
+    CorruptError,
+    ReadOnlyStoreError,
+    StorageError,
+    Store,
+    StoreClosedError,
+    StoreNotFoundError,
+    UnsupportedFilesystemError,
+    opening,
+)
+
+TREE = {"blobs", "catalog.db", "quarantine", "trash", "uploads", "write.lock"}
+HELLO = b"hello"
+
+
+@pytest.fixture
+def root(tmp_path, empty_store):
+    """The directory of a closed store with one image and one loose blob in it."""
+    root = shutil.copytree(empty_store, tmp_path / "store")
+    with Store.open(root) as store:
+        push(store.repository("app"), image(), "v1")
+        store.repository("app").put_blob(HELLO)
+    return root
+
+
+def reads(store):
+    """Whether what the fixture put in can be read."""
+    repository = store.repository("app")
+    assert repository.get_manifest("v1").content == image().manifest
+    with repository.open_blob(ocistore.Digest.of(HELLO)) as reader:
+        assert reader.read() == HELLO
+    return True
+
+
+def privileged(*command):
+    """Run a command that only root can, or skip the test where there is no root."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        reason = f"{command[0]} does not work here: {done.stderr.strip()}"
+        if os.environ.get("OCISTORE_REQUIRE_ALL"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+# --- where there is nothing yet ---------------------------------------------------------------------------------------
+
+
+def test_a_store_is_made_with_everything_it_needs_and_nothing_else(tmp_path):
+    with Store.open(tmp_path / "store") as store:
+        assert store.root == tmp_path / "store"
+        assert list(store.repositories()) == []
+    assert set(os.listdir(tmp_path / "store")) == TREE
+    assert check(store) == []
+
+
+def test_missing_parents_are_made(tmp_path):
+    with Store.open(tmp_path / "a" / "b" / "c") as store:
+        store.repository("app").put_blob(HELLO)
+    assert check(tmp_path / "a" / "b" / "c") == []
+
+
+def test_an_empty_directory_becomes_a_store(tmp_path):
+    Store.open(tmp_path).close()
+    assert set(os.listdir(tmp_path)) == TREE
+
+
+def test_only_the_owner_can_look_into_a_new_store(tmp_path):
+    previous = os.umask(0)
+    try:
+        with Store.open(tmp_path / "store") as store:
+            start = store.repository("app").start_upload()
+            start.close()
+    finally:
+        os.umask(previous)
+    for name, (mode, _) in files(tmp_path / "store").items():
+        assert mode & 0o077 == 0, name
+    assert (tmp_path / "store" / "catalog.db").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("present", [None, [], ["write.lock", "uploads"], ["catalog.db"]])
+@pytest.mark.parametrize("options", [{"create": False}, {"read_only": True}, {"create": False, "read_only": True}])
+def test_nothing_is_made_where_nothing_may_be_made(tmp_path, present, options):
+    root = tmp_path / "store"
+    if present is not None:
+        root.mkdir()
+        for name in present:
+            (root / name).touch()
+    before = files(tmp_path)
+    with pytest.raises(StoreNotFoundError) as caught:
+        Store.open(root, **options)
+    assert caught.value.root == root
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("present", [["write.lock"], ["write.lock", "uploads", "trash"], ["catalog.db", "write.lock"]])
+def test_what_an_interrupted_creation_left_becomes_a_store(tmp_path, present):
+    for name in present:
+        if name in {"uploads", "trash"}:
+            (tmp_path / name).mkdir()
+        else:
+            (tmp_path / name).touch()
+    with Store.open(tmp_path) as store:
+        push(store.repository("app"), image(), "v1")
+    assert check(tmp_path) == []
+
+
+# --- where there is something else ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda root: root.write_bytes(b"mine"), "it is a file"),
+        (os.mkfifo, "it is a file"),
+        (lambda root: root.symlink_to("/dev/null"), "it is a file"),
+        (lambda root: (root.mkdir(), (root / "letter.txt").touch()), "not empty"),
+        (lambda root: (root.mkdir(), (root / "write.lock").touch(), (root / "x").touch()), "not empty"),
+        (lambda root: (root.mkdir(), (root / "oci-layout").touch(), (root / "index.json").touch()), "an OCI layout"),
+    ],
+)
+def test_what_is_no_store_is_left_alone(tmp_path, make, reason, read_only):
+    root = tmp_path / "store"
+    make(root)
+    before = files(tmp_path)
+    with pytest.raises(StoreNotFoundError, match=reason) as caught:
+        Store.open(root, read_only=read_only)
+    assert caught.value.root == root
+    assert files(tmp_path) == before
+
+
+def test_a_root_below_a_file_is_no_store(tmp_path):
+    (tmp_path / "file").touch()
+    for read_only in (False, True):
+        with pytest.raises(StoreNotFoundError, match="its parent is a file"):
+            Store.open(tmp_path / "file" / "store", read_only=read_only)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_catalog_that_is_no_plain_file_is_not_followed(tmp_path, root, read_only):
+    os.rename(root / "catalog.db", tmp_path / "elsewhere")
+    (root / "catalog.db").symlink_to(tmp_path / "elsewhere")
+    before = (tmp_path / "elsewhere").read_bytes()
+    with pytest.raises(CorruptError, match="not a plain file"):
+        Store.open(root, read_only=read_only)
+    assert (tmp_path / "elsewhere").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["blobs", "uploads"])
+def test_a_directory_of_the_store_that_is_a_link_is_not_followed(tmp_path, name):
+    (tmp_path / "elsewhere").mkdir()
+    root = tmp_path / "store"
+    root.mkdir()
+    (root / "write.lock").touch()
+    (root / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CorruptError, match=name), Store.open(root) as store:
+        store.repository("app").put_blob(HELLO)
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+def test_a_name_too_long_for_the_filesystem_is_the_systems_error(tmp_path):
+    with pytest.raises(StorageError) as caught:
+        Store.open(tmp_path / ("x" * 300))
+    assert caught.value.errno == 36
+
+
+@pytest.mark.parametrize("below", ["", "not/there/yet"])
+def test_a_network_filesystem_is_refused_before_anything_is_made(small_disk, monkeypatch, below):
+    monkeypatch.setitem(opening._NETWORK_FILESYSTEMS, 0x01021994, "a test's idea of one")  # tmpfs, which is at hand
+    with pytest.raises(UnsupportedFilesystemError, match="a test's idea of one") as caught:
+        Store.open(small_disk.root / below)
+    assert (caught.value.root, caught.value.filesystem) == (small_disk.root / below, "a test's idea of one")
+    assert os.listdir(small_disk.root) == []
+
+
+# --- names of the directory -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["with space", "a?mode=memory", "100%", "a%20b", "#1", "a;b&c", "naïve-Größe-店", "quote'\"", ":memory:", "~"],
+)
+def test_any_directory_can_hold_a_store(tmp_path, name):
+    with Store.open(tmp_path / name) as store:
+        push(store.repository("app"), image(), "v1")
+    with Store.open(tmp_path / name, read_only=True) as store:
+        assert store.repository("app").get_manifest("v1").content == image().manifest
+    assert os.listdir(tmp_path) == [name]
+    assert check(tmp_path / name) == []
+
+
+def test_a_directory_whose_name_is_no_text_can_hold_a_store(tmp_path):
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe"))
+    with Store.open(root) as store:
+        store.repository("app").put_blob(HELLO)
+    assert check(root) == []
+
+
+def test_a_relative_root_is_where_it_was_when_the_store_was_opened(tmp_path, root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    with Store.open(root.name) as store:
+        monkeypatch.chdir("/")
+        assert reads(store)
+        threads = [threading.Thread(target=store.repository("app").put_blob, args=(b"%d" % n,)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        push(store.repository("new"), image(), "v1")
+    assert store.root == root
+    assert list(tmp_path.iterdir()) == [root]
+    assert check(root) == []
+
+
+def test_a_link_to_the_directory_is_as_good_as_the_directory(tmp_path, root):
+    (tmp_path / "link").symlink_to(root)
+    with Store.open(tmp_path / "link") as store, Store.open(root) as same:
+        store.repository("app").tag("v2", same.repository("app").resolve("v1").digest)
+        assert same.repository("app").resolve("v2") == store.repository("app").resolve("v1")
+
+
+# --- many at once -----------------------------------------------------------------------------------------------------
+
+OPENERS = """
+import os, sys, time, traceback
+from ocistore import Store
+rounds, count = int(sys.argv[2]), int(sys.argv[3])
+for turn in range(rounds):
+    start = time.monotonic() + 0.1
+    children = []
+    for number in range(count):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                while time.monotonic() < start:
+                    pass
+                with Store.open(f"{sys.argv[1]}/{turn}") as store:
+                    store.repository(f"app{number}").put_blob(b"%d" % number)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        children.append(child)
+    codes = [os.waitpid(child, 0)[1] for child in children]
+    assert codes == [0] * count, codes
+"""
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(60, marks=pytest.mark.slow)])
+def test_processes_that_open_one_new_directory_at_once_all_succeed(tmp_path, rounds):
+    run_python(OPENERS, tmp_path, rounds, 16)
+    for turn in range(rounds):
+        with Store.open(tmp_path / str(turn), create=False) as store:
+            assert list(store.repositories()) == sorted(f"app{number}" for number in range(16))
+        assert check(store) == []
+
+
+@pytest.mark.parametrize("below", ["", "not/there/yet"])
+def test_threads_that_open_one_new_directory_at_once_all_succeed(tmp_path, below):
+    barrier = threading.Barrier(16)
+    errors = []
+
+    def work(number):
+        barrier.wait()
+        try:
+            with Store.open(tmp_path / below) as store:
+                store.repository(f"app{number}").put_blob(b"%d" % number)
+        except Exception as error:  # noqa: BLE001  (shown below)
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(rows(tmp_path / below)["repositories"]) == 16
+    assert check(tmp_path / below) == []
+
+
+# --- read-only --------------------------------------------------------------------------------------------------------
+
+
+def test_read_only_nothing_can_be_changed(root):
+    before = rows(root), files(root)
+    digest = image().digest
+    with Store.open(root, read_only=True) as store:
+        assert store.read_only
+        assert reads(store)
+        repository = store.repository("app")
+        calls = [
+            lambda: repository.put_blob(b"new"),
+            lambda: repository.mount_blob(ocistore.Digest.of(HELLO), "app"),
+            lambda: repository.delete_blob(ocistore.Digest.of(HELLO)),
+            lambda: repository.put_manifest(image().manifest, tags=["v2"]),
+            lambda: repository.delete_manifest(digest),
+            lambda: repository.tag("v2", digest),
+            lambda: repository.untag("v1"),
+            repository.start_upload,
+            lambda: repository.upload("0" * 32),
+            lambda: store.delete_repository("app"),
+            store.transaction,
+            store.export_in_place,
+        ]
+        for call in calls:
+            with pytest.raises(ReadOnlyStoreError) as caught:
+                call()
+            assert caught.value.root == root
+    assert (rows(root), files(root)) == before
+
+
+def test_read_only_beside_a_writer_sees_what_is_committed(root):
+    with Store.open(root) as writer, Store.open(root, read_only=True) as reader:
+        assert reads(reader)
+        push(writer.repository("app"), image("second"), "v2")
+        assert reader.repository("app").get_manifest("v2").content == image("second").manifest
+        with writer.transaction() as transaction:
+            push(transaction.repository("more"), image("third"), "v3")
+            assert list(reader.repositories()) == ["app"]
+        assert list(reader.repositories()) == ["app", "more"]
+        writer.close()
+        assert reads(reader)
+
+
+def test_a_writer_can_come_after_a_reader(root):
+    with Store.open(root, read_only=True) as reader:
+        assert reads(reader)
+        with Store.open(root) as writer:
+            push(writer.repository("app"), image("second"), "v2")
+        assert list(reader.repository("app").tags()) == ["v1", "v2"]
+
+
+def test_read_only_media_can_be_read_and_nothing_else(small_disk, root):
+    copy = shutil.copytree(root, small_disk.root / "store")
+    small_disk.remount_read_only()
+    with Store.open(copy, read_only=True) as store:
+        assert reads(store)
+        assert store.usage().tags == 1
+        assert store.repository("app").stat_blob(ocistore.Digest.of(HELLO)).size == len(HELLO)
+    with pytest.raises(ReadOnlyStoreError, match="may not be written; open it read-only") as caught:
+        Store.open(copy)
+    assert caught.value.root == copy
+    with pytest.raises(ReadOnlyStoreError):
+        Store.open(small_disk.root / "new")
+    assert set(os.listdir(copy)) == TREE
+
+
+def test_read_only_media_made_while_a_store_was_open_lose_nothing(small_disk, root):
+    """What was committed last is in the WAL, which was never moved into the database."""
+    code = """
+import sys
+from ocistore import Store
+store = Store.open(sys.argv[1])
+store.repository("app").tag("v2", store.repository("app").resolve("v1").digest)
+print("tagged")
+sys.stdin.readline()
+"""
+    copy = shutil.copytree(root, small_disk.root / "store")
+    with python(code, copy) as child:
+        assert child.says() == "tagged"
+        child.kill()
+    small_disk.remount_read_only()
+    with Store.open(copy, read_only=True) as store:
+        assert list(store.repository("app").tags()) == ["v1", "v2"]
+
+
+def test_read_only_media_whose_wal_cannot_be_read_are_refused_and_not_read_without_it(small_disk, root):
+    copy = shutil.copytree(root, small_disk.root / "store")
+    with Store.open(copy) as store:
+        store.repository("app").untag("v1")
+        wal = (copy / "catalog.db-wal").read_bytes()
+    shutil.copyfile(root / "catalog.db", copy / "catalog.db")
+    (copy / "catalog.db-wal").write_bytes(wal)
+    small_disk.remount_read_only()
+    with contextlib.suppress(ReadOnlyStoreError, StorageError), Store.open(copy, read_only=True) as store:
+        assert list(store.repository("app").tags()) == []
+
+
+AS_NOBODY = """
+import os, sys
+import ocistore
+from ocistore import OCIStoreError, Store
+os.setgid(65534)
+os.setuid(65534)
+try:
+    with Store.open(sys.argv[1], read_only=sys.argv[2] == "read") as store:
+        print(list(store.repository("app").tags()), flush=True)
+        store.repository("app").put_blob(b"new")
+except OCIStoreError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_who_may_not_write_may_read_while_another_has_it_open(root):
+    privileged("setpriv", "--reuid", "65534", "true")
+    with Store.open(root) as store:
+        push(store.repository("app"), image("second"), "v2")
+        subprocess.run(["chmod", "-R", "a+rX", root], check=True)
+        for directory in root.parents[:-2]:  # what pytest made, for its owner only
+            directory.chmod(0o755)
+        assert run_python(AS_NOBODY, root, "read").splitlines() == ["['v1', 'v2']", "ReadOnlyStoreError"]
+        assert run_python(AS_NOBODY, root, "write").splitlines() == ["ReadOnlyStoreError"]
+    assert run_python(AS_NOBODY, root, "write").splitlines() == ["ReadOnlyStoreError"]
+    assert check(root, hashes=True) == []
+
+
+# --- closing ----------------------------------------------------------------------------------------------------------
+
+
+def test_closing_twice_is_closing_once(root):
+    store = Store.open(root)
+    store.close()
+    store.close()
+    with Store.open(root) as store:
+        store.close()
+    assert "(closed)" in repr(store)
+
+
+def test_a_closed_store_can_do_nothing(root):
+    store = Store.open(root)
+    repository = store.repository("app")
+    upload = repository.start_upload()
+    transaction = store.transaction()
+    digest = image().digest
+    store.close()
+    calls = [
+        lambda: list(store.repositories()),
+        lambda: store.delete_repository("app"),
+        store.usage,
+        store.transaction,
+        lambda: store.export(root.parent / "layout"),
+        store.export_in_place,
+        lambda: transaction.repository("app").put_blob(b"x"),
+        lambda: repository.put_blob(b"x"),
+        lambda: repository.open_blob(ocistore.Digest.of(HELLO)),
+        lambda: repository.stat_blob(ocistore.Digest.of(HELLO)),
+        lambda: repository.mount_blob(ocistore.Digest.of(HELLO), "app"),
+        lambda: repository.delete_blob(ocistore.Digest.of(HELLO)),
+        repository.start_upload,
+        lambda: repository.upload(upload.id),
+        lambda: list(repository.uploads()),
+        lambda: upload.commit(ocistore.Digest.of(b"")),
+        lambda: repository.put_manifest(image().manifest),
+        lambda: repository.get_manifest("v1"),
+        lambda: repository.resolve("v1"),
+        lambda: repository.delete_manifest(digest),
+        lambda: list(repository.manifests()),
+        lambda: repository.referrers(digest),
+        lambda: repository.tag("v1", digest),
+        lambda: repository.untag("v1"),
+        lambda: list(repository.tags()),
+        lambda: list(repository.history()),
+    ]
+    for number, call in enumerate(calls):
+        with pytest.raises(StoreClosedError):
+            call()
+            pytest.fail(f"call {number} was answered")
+    assert not (root / "catalog.db-wal").exists()
+
+
+def test_a_store_of_one_directory_can_be_opened_many_times_in_one_process(root):
+    with contextlib.ExitStack() as stack:
+        stores = [stack.enter_context(Store.open(root)) for _ in range(10)]
+        for number, store in enumerate(stores):
+            store.repository("app").tag(f"t{number}", image().digest)
+        for store in stores:
+            assert len(list(store.repository("app").tags())) == 11
+            store.close()
+    assert not (root / "catalog.db-wal").exists()
+
+
+def test_opening_and_closing_leaks_no_descriptors(root):
+    Store.open(root).close()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with Store.open(root) as store:
+            assert reads(store)
+            store.repository("app").put_blob(b"more")
+            with pytest.raises(BlobNotFoundError):
+                store.repository("app").stat_blob(ocistore.Digest.of(b"none"))
+        with Store.open(root, read_only=True) as store:
+            assert reads(store)
+    for name in ("nowhere", "file"):
+        (root.parent / "file").touch()
+        with pytest.raises(StoreNotFoundError):
+            Store.open(root.parent / name, create=False)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+UNCLOSED = """
+import sys
+from ocistore import Store
+store = Store.open(sys.argv[1])
+store.repository("app").put_blob(b"new")
+store.repository("app").untag("v1")
+reader = Store.open(sys.argv[1], read_only=True)
+assert list(reader.repository("app").tags()) == []
+"""
+
+
+@pytest.mark.parametrize("end", ["", "del store", "sys.exit()", "raise SystemExit"])
+def test_a_store_that_was_not_closed_is_closed_at_exit(root, end):
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", UNCLOSED + end, root],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    if end != "del store":  # then a reader was last, which cannot move the WAL into the database
+        assert not (root / "catalog.db-wal").exists()
+    with Store.open(root) as store:
+        assert list(store.repository("app").tags()) == []
+    assert check(root, hashes=True) == []
+
+
+def test_a_store_killed_while_open_is_whole_when_it_is_opened_again(root):
+    with python(UNCLOSED + "print('ready'); sys.stdin.readline()", root) as child:
+        assert child.says() == "ready"
+        child.kill()
+    assert (root / "catalog.db-wal").stat().st_size > 0
+    with Store.open(root) as store:
+        assert list(store.repository("app").tags()) == []
+        assert store.repository("app").stat_blob(ocistore.Digest.of(b"new")).size == 3
+    assert check(root, hashes=True) == []
+
+
+def test_opening_costs_the_same_however_much_the_store_holds(root):
+    """Counted in steps of SQLite's virtual machine, which no other work on the machine disturbs."""
+
+    def steps():
+        counted = 0
+
+        def count():
+            nonlocal counted
+            counted += 1
+
+        connect = sqlite3.connect
+
+        def counting(*args, **options):
+            connection = connect(*args, **options)
+            connection.set_progress_handler(count, 1)
+            return connection
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sqlite3, "connect", counting)
+            Store.open(root).close()
+        return counted
+
+    few = steps()
+    with Store.open(root) as store, store.transaction() as transaction:
+        for number in range(500):
+            push(transaction.repository(f"r{number % 50}"), image(number, layers=0), f"t{number}")
+    assert 0 < steps() <= few
