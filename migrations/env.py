@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations, on the connection that ocistore hands over, or on the store named by ``-x store=DIR``."""
+"""What Alembic runs: the migrations, on the connection ocistore hands over, or on the store of ``-x store=DIR``."""
 
 from __future__ import annotations
 

@@ -86,10 +86,10 @@ class Pool(Protocol):
         ...
 
     def withdraw(self, blob: StagedBlob) -> None:
-        """Take the name of ``blob`` away again, if it still stands for the staged bytes and not for another publisher's.
+        """Take the name of ``blob`` away again, if it still stands for the staged bytes, not for another publisher's.
 
-        For a transaction that was refused after :meth:`publish`. Only where nothing can come to rely on the name meanwhile:
-        inside a write transaction that sees no live row of the digest. Need not survive a power cut.
+        For a transaction that was refused after :meth:`publish`. Only where nothing can come to rely on the name
+        meanwhile: inside a write transaction that sees no live row of the digest. Need not survive a power cut.
         """
         ...
 
