@@ -51,6 +51,8 @@ _MAXIMUM_COMPONENT: Final = 255
 """Bytes. What Linux filesystems take as one name."""
 _MAXIMUM_TITLE: Final = 4095
 """Bytes. The longest path that can be spelled in one call; no file of a longer title could be opened by it."""
+_MAXIMUM_DEPTH: Final = 64
+"""Directories above a file. Some hundreds of them make a tree that tools which recurse cannot remove any more."""
 
 _BLOCK: Final = 1024 * 1024
 """Bytes read, hashed and written at a time."""
@@ -317,6 +319,8 @@ def _components(title: str) -> list[str]:
     if title.startswith("/"):
         raise ArtifactInvalidError(title, reason="a title must be a relative path")
     components = title.split("/")
+    if len(components) > _MAXIMUM_DEPTH + 1:
+        raise ArtifactInvalidError(title, reason=f"a title leads through at most {_MAXIMUM_DEPTH} directories")
     for component in components:
         if component in ("", ".", ".."):
             raise ArtifactInvalidError(title, reason=f"{component!r} in a title is no name of a file or directory")

@@ -278,6 +278,21 @@ def test_pull_replaces_files_and_keeps_what_is_not_its_own(store, titled, tmp_pa
     assert (tmp_path / "old").read_bytes() == b"old", "the file was written into, not replaced"
 
 
+def test_a_title_may_be_as_deep_as_it_says(store, titled, tmp_path):
+    title = "x/" * 64 + "x"
+
+    pull_files(store, titled(title), tmp_path / "out")
+
+    assert (tmp_path / "out" / title).read_bytes() == b"content 0"
+
+
+def test_an_absolute_title_is_called_so(store, titled, tmp_path):
+    with pytest.raises(ArtifactInvalidError, match="must be a relative path"):
+        pull_files(store, titled(f"{tmp_path}/escaped"), tmp_path / "out")
+
+    assert not (tmp_path / "escaped").exists()
+
+
 def test_pull_reports_layers_without_a_title(store, titled, tmp_path):
     report = pull_files(store, titled("a", None), tmp_path / "out")
 
@@ -303,7 +318,8 @@ def test_pull_reports_layers_without_a_title(store, titled, tmp_path):
         ["\x1b[2J"],
         ["x" * 256],
         ["\N{LATIN SMALL LETTER E WITH ACUTE}" * 128],
-        ["/".join(["x"] * 3000)],
+        ["x/" * 65 + "x"],
+        [("x" * 250 + "/") * 17 + "x"],
         ["a", "a"],
         ["a", "a/b"],
         ["a/b/c", "a/b"],
