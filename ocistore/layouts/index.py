@@ -9,9 +9,9 @@ A layout has names; a store has repositories with tags. Each named entry that oc
 An entry without a tag, such as a referrer, has only ``io.containerd.image.name``, with REPO@DIGEST.
 
 Reading an entry, the repository is the one that the caller gives; otherwise the one in ``io.containerd.image.name``;
-otherwise the one in a ref.name of the form REPO:TAG; and otherwise the one that all other entries name. The tag is the one in ref.name, be it TAG or REPO:TAG, and
-otherwise the one in ``io.containerd.image.name``. A host with a port cannot be part of a repository's name and is left
-out.
+otherwise the one in a ref.name of the form REPO:TAG; and otherwise the one that all other entries name. The tag is the
+one in ref.name, be it TAG or REPO:TAG, and otherwise the one in ``io.containerd.image.name``. A host with a port cannot
+be part of a repository's name and is left out.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 """How names in a layout become repositories and tags, and how these become names in a layout."""
 
+import itertools
+import re
+from pathlib import Path
+
 import pytest
 from handmade import IMAGE_NAME, REF_NAME, Layout, listed, named, names, verified
 from images import image, push
@@ -90,6 +94,41 @@ def test_names_are_read_by_the_table(store, layout, line):
     assert report.tags == ((expected,) if tag else ())
     assert len(report.untagged) == (0 if tag else 1)
     assert store.repository(repository).get_manifest(ONE.digest).content == ONE.manifest
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "layouts.md"
+CODE = re.compile(r"`([^`]+)`")
+
+
+def documented():
+    """The table of names in the document: ref.name, containerd's name, where it goes, where it goes in ``mine``."""
+    lines = DOCUMENT.read_text().split("\n")
+    begin = lines.index(next(line for line in lines if line.startswith("| ref.name | containerd's name |")))
+    table = itertools.takewhile(lambda line: line.startswith("|"), lines[begin + 2 :])
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+
+
+@pytest.mark.parametrize("row", documented(), ids=lambda row: " and ".join(row[:2]))
+@pytest.mark.parametrize("given", [None, "mine"])
+def test_names_are_read_as_the_document_says(store, layout, row, given):
+    ref_name, image_name = (match and match[1].replace("sha256:…", ONE.digest) for match in map(CODE.match, row[:2]))
+    outcome = row[2 if given is None else 3]
+    layout.add(ONE, ref_name, image_name)
+    if "beside" in row[0]:
+        layout.add(TWO, "app:other")
+    if outcome.startswith("error"):
+        with pytest.raises(InvalidNameError), unchanged(store.root):
+            store.import_(layout.write(), given)
+        return
+    report = store.import_(layout.write(), given)
+    where = CODE.search(outcome)[1]
+    if "without a tag" in outcome:
+        assert report.tags == ()
+        assert report.untagged[0].startswith(f"{where}@{ONE.digest}")
+    else:
+        assert where in report.tags
+        repository, _, tag = where.partition(":")
+        assert store.repository(repository).resolve(tag).digest == ONE.digest
 
 
 def test_an_entry_that_gets_no_tag_is_reported_with_the_name_that_is_none(store, layout):

@@ -1,0 +1,70 @@
+"""The examples in README.md and docs/ run as they stand there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+HERE = Path(__file__).parents[1]
+DOCUMENTS = [HERE / "README.md", *sorted((HERE / "docs").glob("*.md"))]
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SETS_UP = "python3 -m venv "
+"""How commands begin that install the project and run these tests: the project's CI runs those."""
+
+
+class Example(NamedTuple):
+    """A fenced block that is meant to be run."""
+
+    language: str
+    line: int
+    code: str
+
+
+def examples(document):
+    """The blocks of a document that are Python or commands of a shell, in their order."""
+    text = document.read_text()
+    blocks = (Example(match[1], text[: match.start(2)].count("\n"), match[2]) for match in FENCED.finditer(text))
+    return [block for block in blocks if block.language in {"python", "sh"} and not block.code.startswith(SETS_UP)]
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A directory with ``ocistore`` in it, as installing puts it there."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    script = directory / "ocistore"
+    script.write_text(f"#!{sys.executable} -Werror\nfrom ocistore.cli import main\n\nmain()\n")
+    script.chmod(0o755)
+    return directory
+
+
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if examples(path)], ids=lambda path: path.name)
+def test_the_examples_of_a_document_run_one_after_the_other(document, tmp_path, program, monkeypatch):
+    directory = tmp_path / "here"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    environment = {key: value for key, value in os.environ.items() if key != "OCISTORE_STORE"}
+    environment["PATH"] = f"{program}{os.pathsep}{environment['PATH']}"
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    namespace = {"__name__": "__main__"}
+    for language, line, code in examples(document):
+        if language == "python":
+            exec(compile("\n" * line + code, document, "exec"), namespace)
+            continue
+        done = subprocess.run(["sh", "-eu", "-c", code], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, f"{document.name}, line {line}: {done.stderr}"
+
+
+def test_the_documents_that_show_how_it_is_used_have_examples():
+    with_examples = {path.name for path in DOCUMENTS if examples(path)}
+    assert {"README.md", "layouts.md"} <= with_examples
+
+
+def test_every_document_that_a_document_links_to_is_there():
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
