@@ -135,6 +135,8 @@ def export_directory(
     """
     if mode not in ("auto", "copy", "link"):
         raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
+    if isinstance(references, str):  # which is an iterable of references too, one for each letter
+        raise TypeError("references must be a list of references, not one text")
     path = Path(os.path.abspath(destination))
     if path == store.root or (path / store.paths.catalog.name).exists():
         raise LayoutInvalidError(path, problems=["it is a store; export it in place to make it a layout"])

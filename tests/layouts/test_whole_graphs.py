@@ -306,6 +306,13 @@ def test_a_reference_that_stands_for_nothing_writes_nothing(filled, destination,
     assert not destination.exists()
 
 
+def test_one_text_in_the_place_of_a_list_of_references_is_not_taken_for_its_letters(filled, destination):
+    push(filled.repository("a"), note("of a repository named like a letter"), "v1")
+    with pytest.raises(TypeError, match="a list of references"):
+        filled.export(destination, "a")
+    assert not destination.exists()
+
+
 # --- referrers --------------------------------------------------------------------------------------------------------
 
 SUBJECT = image("subject")
