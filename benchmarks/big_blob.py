@@ -177,7 +177,7 @@ def _peers(setup: Setup, source: Path) -> dict[str, str]:
 
     settle()
     found["disk-objectstore"] = peers.disk_objectstore(
-        setup.scratch / "container", setup.sizes.peer_rounds, add, note="a loose object from a file"
+        lambda: setup.fresh("container"), setup.sizes.peer_rounds, add, note="a loose object from a file"
     )
     return found
 

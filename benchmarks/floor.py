@@ -1,7 +1,7 @@
 """The floor: the same files, the same rows and the same durability, with os, hashlib and sqlite3 and nothing else.
 
 It works on the directory of a store, so what it writes can be opened as one; a test holds that its rows are those that
-the store writes. It leaves out what makes a library: checking, deduplication, queueing of writers, healing, clear errors.
+the store writes. It leaves out what makes a library: checking, deduplication, a queue of writers, healing, errors.
 """
 
 from __future__ import annotations

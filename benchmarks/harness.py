@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from benchmarks.images import fresh_salt
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
@@ -24,8 +26,11 @@ WARM_UP: Final = 1
 class Setup:
     """What every topic is given.
 
+    What a topic makes of many files stays until the run is over: ext4 does not give out the inodes of files that were
+    deleted in the last half minute, and making a file among many of those takes ten times as long.
+
     Attributes:
-        scratch: an empty directory, removed after the run.
+        scratch: an empty directory, removed when all topics are done.
         prepared: where big stores are kept between runs.
         sizes: how much of everything.
         peers: whether to measure other tools too.
@@ -35,6 +40,10 @@ class Setup:
     prepared: Path
     sizes: Sizes
     peers: bool
+
+    def fresh(self, name: str) -> Path:
+        """A path in the scratch directory where nothing is yet."""
+        return self.scratch / f"{name}-{fresh_salt()}"
 
 
 @dataclass(frozen=True)

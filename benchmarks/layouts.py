@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import peers
@@ -35,7 +34,6 @@ def importing_layouts(setup: Setup) -> list[Row]:
         {"ours": lambda _: _import(setup, source), "floor": lambda _: _import_bare(setup, source)},
     )
     found = _import_peers(setup, source, images)
-    shutil.rmtree(source)
     return [
         compared(
             "import",
@@ -52,30 +50,25 @@ def importing_layouts(setup: Setup) -> list[Row]:
 def exporting_layouts(setup: Setup) -> list[Row]:
     """Export by hard link against the same links made one after the other."""
     source, images = _source(setup)
-    root = setup.scratch / "store"
-    destination = setup.scratch / "export"
+    root = setup.fresh("store")
     with Store.open(root) as store:
         store.import_(source, _REPOSITORY)
         index = (source / "index.json").read_bytes()
-        shutil.rmtree(source)
 
         def ours(_round: int) -> float:
+            destination = setup.fresh("export")
             settle()
-            seconds = timed(lambda: store.export(destination, mode="link"))
-            shutil.rmtree(destination)
-            return seconds
+            return timed(lambda: store.export(destination, mode="link"))
 
         def floor(*, durable: bool) -> float:
+            destination = setup.fresh("links")
             settle()
-            seconds = timed(lambda: _link_all(root, destination, index, durable=durable))
-            shutil.rmtree(destination)
-            return seconds
+            return timed(lambda: _link_all(root, destination, index, durable=durable))
 
         seconds = interleave(
             setup.sizes.layout_rounds,
             {"ours": ours, "floor": lambda _: floor(durable=True), "unsynced": lambda _: floor(durable=False)},
         )
-    shutil.rmtree(root)
     return [
         compared(
             "export",
@@ -93,28 +86,23 @@ def _source(setup: Setup) -> tuple[Path, list[Image]]:
     salt = fresh_salt()
     count = setup.sizes.layout_blobs
     images = [image_of(salt, first, min(_LAYERS, count - first)) for first in range(0, count, _LAYERS)]
-    source = setup.scratch / "source"
+    source = setup.fresh("source")
     write_layout(source, images, names=[f"batch-{number}" for number in range(len(images))])
     return source, images
 
 
 def _import(setup: Setup, source: Path) -> float:
-    root = setup.scratch / "ours"
-    with Store.open(root) as store:
+    with Store.open(setup.fresh("ours")) as store:
         settle()
-        seconds = timed(lambda: store.import_(source, _REPOSITORY))
-    shutil.rmtree(root)
-    return seconds
+        return timed(lambda: store.import_(source, _REPOSITORY))
 
 
 def _import_bare(setup: Setup, source: Path) -> float:
-    root = setup.scratch / "floor"
+    root = setup.fresh("floor")
     Store.open(root).close()
     with Floor(root) as floor:
         settle()
-        seconds = timed(lambda: floor.import_layout(source, _REPOSITORY))
-    shutil.rmtree(root)
-    return seconds
+        return timed(lambda: floor.import_layout(source, _REPOSITORY))
 
 
 def _link_all(root: Path, destination: Path, index: bytes, *, durable: bool) -> None:
@@ -145,21 +133,18 @@ def _link_all(root: Path, destination: Path, index: bytes, *, durable: bool) -> 
 def _import_peers(setup: Setup, source: Path, images: list[Image]) -> dict[str, str]:
     if not setup.peers:
         return {}
-    copied = setup.scratch / "copied"
 
     def ready(_round: int) -> list[str]:
-        shutil.rmtree(copied, ignore_errors=True)
         settle()
-        return peers.skopeo_copy(f"oci:{source}:batch-0", f"oci:{copied}:batch-0")
+        return peers.skopeo_copy(f"oci:{source}:batch-0", f"oci:{setup.fresh('copied')}:batch-0")
 
     skopeo = peers.command(
         "skopeo", setup.sizes.peer_rounds, ready=ready, note=f"one image of {len(images[0].layers)} layers, not synced"
     )
-    shutil.rmtree(copied, ignore_errors=True)
     contents = [layer.content for image in images for layer in image.layers]
     settle()
     packed = peers.disk_objectstore(
-        setup.scratch / "container",
+        lambda: setup.fresh("container"),
         setup.sizes.peer_rounds,
         lambda container: container.add_objects_to_pack(contents),
         note="all of them, from memory into one pack file",
@@ -171,7 +156,7 @@ def _import_peers(setup: Setup, source: Path, images: list[Image]) -> dict[str, 
             container.add_object(content)
 
     loose = peers.disk_objectstore(
-        setup.scratch / "container",
+        lambda: setup.fresh("container"),
         setup.sizes.peer_rounds,
         add_loose,
         note=f"{len(few)} of them, from memory, each a file",

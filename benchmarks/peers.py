@@ -45,19 +45,18 @@ def skopeo_copy(source: str, destination: str) -> list[str]:
 
 
 def disk_objectstore(
-    directory: Path, rounds: int, work: Callable[[Container], object], *, each: int = 1, note: str = ""
+    fresh: Callable[[], Path], rounds: int, work: Callable[[Container], object], *, each: int = 1, note: str = ""
 ) -> str:
-    """How long work on a new container of disk-objectstore takes, as text."""
+    """How long work on a container of disk-objectstore takes, a new one each time, as text."""
     if importlib.util.find_spec("disk_objectstore") is None:
         return NOT_INSTALLED
     from disk_objectstore import Container
 
     seconds = []
     for _ in range(rounds):
-        with Container(directory) as container:
-            container.init_container(clear=True)
+        with Container(fresh()) as container:
+            container.init_container()
             seconds.append(timed(partial(work, container)))
-        shutil.rmtree(directory)
     return _text(statistics.median(seconds) / each, note)
 
 

@@ -1,8 +1,8 @@
 """Big stores, made in a minute instead of an hour.
 
-The rows are written straight into the catalog, in bulk, and are those of pushes that a collection has looked at since.
-The pool has a name for every blob, because the size of a directory is part of what is measured; but only what a benchmark
-reads has its own bytes, and all other names are hard links to a few files. Such a store is good for nothing else.
+The rows are written straight into the catalog, in bulk, and are those of pushes that a collection has since looked at.
+The pool has a name for every blob, because the size of a directory is part of what is measured; but only what is read
+has its own bytes, and all other names are hard links to a few files. Such a store is good for nothing else.
 """
 
 from __future__ import annotations

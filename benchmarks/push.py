@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import peers
 from benchmarks.floor import Floor
-from benchmarks.harness import Row, compared, interleave, settle, timed, versus
+from benchmarks.harness import Row, compared, interleave, settle, timed
 from benchmarks.images import fresh_salt, small_image, write_index, write_layout
 from benchmarks.prepared import REPOSITORY, store_of_images
 from ocistore import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from benchmarks.harness import Setup
     from benchmarks.images import Image
@@ -41,9 +39,7 @@ def pushes(setup: Setup) -> list[Row]:
         few = stack.enter_context(store_of_images(setup.scratch / "ours", sizes.few_images))
         many = stack.enter_context(store_of_images(setup.prepared, sizes.many_images))
         bare = stack.enter_context(store_of_images(setup.scratch / "floor", sizes.few_images))
-        bare_many = stack.enter_context(store_of_images(setup.scratch / "floor", sizes.many_images))
         floor = stack.enter_context(Floor(bare))
-        floor_many = stack.enter_context(Floor(bare_many))
         store_few = stack.enter_context(Store.open(few))
         store_many = stack.enter_context(Store.open(many))
         settle()
@@ -53,7 +49,6 @@ def pushes(setup: Setup) -> list[Row]:
                 "few": _pusher(sizes.pushes, lambda tag, image: push(store_few, REPOSITORY, tag, image)),
                 "floor": _pusher(sizes.pushes, lambda tag, image: floor.push(REPOSITORY, tag, image)),
                 "many": _pusher(sizes.pushes, lambda tag, image: push(store_many, REPOSITORY, tag, image)),
-                "floor, many": _pusher(sizes.pushes, lambda tag, image: floor_many.push(REPOSITORY, tag, image)),
             },
         )
     return [
@@ -74,9 +69,6 @@ def pushes(setup: Setup) -> list[Row]:
             floor=seconds["few"],
             floor_is=f"the same with {sizes.few_images:,}",
             bound=_SCALE_BOUND,
-            beside={
-                f"the bare floor with {sizes.many_images:,}": versus(seconds["many"], seconds["floor, many"]),
-            },
             peers=_peers(setup, sizes.many_images),
         ),
     ]
@@ -104,14 +96,14 @@ def _peers(setup: Setup, count: int) -> dict[str, str]:
         return {}
     salt = fresh_salt()
     images = [small_image(salt, number) for number in range(setup.sizes.peer_rounds)]
-    source, layout = setup.scratch / "source", setup.scratch / "layout"
+    source, layout = setup.fresh("source"), setup.fresh("layout")
     names = [f"new-{number}" for number in range(len(images))]
     write_layout(source, images, names=names)
     known = small_image(salt, len(images))
     write_layout(layout, [known], names=["known"])
     write_index(layout, [(f"known-{number}", known.manifest) for number in range(count)])
     settle()
-    found = {
+    return {
         "skopeo copy": peers.command(
             "skopeo",
             len(images),
@@ -125,10 +117,3 @@ def _peers(setup: Setup, count: int) -> dict[str, str]:
             note="only a tag",
         ),
     }
-    _remove(source, layout)
-    return found
-
-
-def _remove(*directories: Path) -> None:
-    for directory in directories:
-        shutil.rmtree(directory)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -89,7 +88,7 @@ def writers(setup: Setup) -> list[Row]:
 
 def _run(setup: Setup, processes: int, count: int, outcome: _Outcome) -> float:
     """Let that many processes push ``count`` images each into a new store; seconds for one image."""
-    root = setup.scratch / "store"
+    root = setup.fresh("store")
     Store.open(root).close()
     salts = [fresh_salt() for _ in range(processes)]
     settle()
@@ -119,7 +118,6 @@ def _run(setup: Setup, processes: int, count: int, outcome: _Outcome) -> float:
     with Store.open(root) as store:
         there = set(store.repository(_REPOSITORY).tags())
     outcome.lost += sum(f"{salt}-{number}" not in there for salt in salts for number in range(count))
-    shutil.rmtree(root)
     # The clock is the system's, one for all processes.
     wall: float = max(report["ended"] for report in reports) - min(report["started"] for report in reports)
     return wall / (processes * count)
