@@ -152,6 +152,15 @@ def test_push_refuses_what_is_no_plain_file_and_says_what_it_is(store, files, tm
         assert caught.value.name == str(path)
 
 
+def test_a_file_that_becomes_a_fifo_while_others_are_read_is_refused_and_not_waited_for(store, files):
+    def swap(done, total):
+        files[1].unlink()
+        os.mkfifo(files[1])
+
+    with unchanged(store.root), pytest.raises(ArtifactInvalidError, match="FIFO"):
+        push_files(store, "notes:v1", files, progress=swap)
+
+
 def test_push_refuses_two_files_of_one_name(store, files, tmp_path):
     other = tmp_path / "note.txt"
     other.write_bytes(b"another")
