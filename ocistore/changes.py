@@ -344,7 +344,7 @@ def _levels(run: Sequence[PutManifest]) -> Iterator[list[PutManifest]]:
 
 
 def _check_children(edges: Iterable[Edge], known: Mapping[str, manifests.Child], *, repository: str) -> None:
-    """Whether everything that must be there is, and everything that is there has the size the manifest says."""
+    """Whether everything that must be there is, and what is there has the size and type that the manifest says."""
     missing: dict[str, None] = {}
     for edge in edges:
         child = known.get(edge.descriptor.digest)
@@ -356,6 +356,10 @@ def _check_children(edges: Iterable[Edge], known: Mapping[str, manifests.Child],
         elif child.size != edge.descriptor.size:
             raise ManifestInvalidError(
                 f"{edge.role} {edge.descriptor.digest} has {child.size} bytes, not {edge.descriptor.size}"
+            )
+        elif as_manifest and child.media_type != edge.descriptor.media_type:
+            raise ManifestInvalidError(
+                f"{edge.role} {edge.descriptor.digest} is of type {child.media_type}, not {edge.descriptor.media_type}"
             )
     if missing:
         raise ManifestBlobUnknownError(list(missing), repository=repository)

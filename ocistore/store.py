@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from ocistore.blobs.session import HashState
     from ocistore.catalog.engine import Catalog
     from ocistore.changes import Change
-    from ocistore.layouts.exporting import ExportMode, ExportReport
+    from ocistore.layouts.exporting import ExportReport
     from ocistore.layouts.importing import ImportReport, Progress
+    from ocistore.layouts.writing import ExportMode
 
 _REMEMBERED_UPLOADS: Final = 256
 """For how many closed upload sessions the state of hashing is kept: resuming those does not read their bytes again."""

@@ -55,8 +55,8 @@ class Child(NamedTuple):
     """The repository may serve it as a blob."""
     manifest_here: bool
     """The repository may serve it as a manifest."""
-    described: bool
-    """It was put as a manifest before, in this repository or another: its row and its edges are there."""
+    media_type: str | None
+    """Of a manifest, put in this repository or another: its row and its edges are there. None for other blobs."""
 
 
 class NewManifest(NamedTuple):
@@ -146,19 +146,21 @@ def referrers(
 # --- putting ----------------------------------------------------------------------------------------------------------
 
 _digests = array("digests")
-_children = select(
-    _blobs.c.digest,
-    _blobs.c.id,
-    _blobs.c.size,
-    _blobs.c.state,
-    exists()
-    .where(_blob_members.c.repository_id == bindparam("repository_id"), _blob_members.c.blob_id == _blobs.c.id)
-    .label("blob_here"),
-    exists()
-    .where(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id == _blobs.c.id)
-    .label("manifest_here"),
-    exists().where(_manifests.c.blob_id == _blobs.c.id).label("described"),
-).join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
+_children = (
+    select(
+        _blobs.c.digest,
+        _blobs.c.id,
+        _blobs.c.size,
+        _blobs.c.state,
+        exists().where(
+            _blob_members.c.repository_id == bindparam("repository_id"), _blob_members.c.blob_id == _blobs.c.id
+        ),
+        exists().where(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id == _blobs.c.id),
+        _manifests.c.media_type,
+    )
+    .join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
+    .outerjoin(_manifests, _manifests.c.blob_id == _blobs.c.id)
+)
 _put = insert(_manifests)
 _put_edges = insert(_edges)
 _ids = array("ids")
@@ -176,8 +178,8 @@ def children(connection: Connection, repository_id: int, digests: Iterable[str])
     """What the catalog knows of these digests, seen from one repository. Digests without a row are left out."""
     rows = connection.execute(_children, {"repository_id": repository_id, "digests": bound(digests)})
     return {
-        digest: Child(id_, size, state == "live", bool(blob_here), bool(manifest_here), bool(described))
-        for digest, id_, size, state, blob_here, manifest_here, described in rows
+        digest: Child(id_, size, state == "live", bool(blob_here), bool(manifest_here), media_type)
+        for digest, id_, size, state, blob_here, manifest_here, media_type in rows
     }
 
 
@@ -199,7 +201,7 @@ def put(
         now: milliseconds since the epoch; their grace starts then.
     """
     ids = {entry.manifest.descriptor.digest: known[entry.manifest.descriptor.digest].id for entry in new}
-    fresh = [entry for entry in new if not known[entry.manifest.descriptor.digest].described]
+    fresh = [entry for entry in new if known[entry.manifest.descriptor.digest].media_type is None]
     if fresh:
         connection.execute(_put, [_row(entry, ids, known) for entry in fresh])
         rows = [

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
-from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
 from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import graph, manifests, repositories, tags
 from ocistore.errors import (
@@ -23,16 +20,7 @@ from ocistore.errors import (
     StorageError,
     TagConflictError,
 )
-from ocistore.layouts.directory import (
-    BLOBS,
-    INDEX_JSON,
-    OCI_LAYOUT,
-    TEMPORARY,
-    LayoutDirectory,
-    NotPlainError,
-    new_file,
-    temporary_name,
-)
+from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT, TEMPORARY, LayoutDirectory, NotPlainError
 from ocistore.layouts.index import (
     LAYOUT_FILE,
     MAXIMUM_INDEX_SIZE,
@@ -43,6 +31,7 @@ from ocistore.layouts.index import (
     merged,
     read_index,
 )
+from ocistore.layouts.writing import BlobWriter, ExportMode
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import manifest_descriptor
 from ocistore.oci.reference import Reference
@@ -50,32 +39,11 @@ from ocistore.pages import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Self
 
     from ocistore.catalog.connection import Connection
     from ocistore.layouts.importing import Progress
     from ocistore.oci.descriptor import Descriptor
     from ocistore.store import Store
-
-ExportMode: TypeAlias = Literal["auto", "copy", "link"]
-"""How bytes get into a layout: ``auto`` shares them by reflink where the filesystem can, else copies; ``copy`` always
-copies; ``link`` makes hard links, which costs nothing, needs the same filesystem, and gives the layout files that are
-0444 and must never be written to, because they are the store's own."""
-
-_FICLONE: Final = 0x40049409
-"""ioctl_ficlone(2): share the bytes of another file, copied when either is written to."""
-
-_COPY_BLOCK: Final = 64 * 1024 * 1024
-"""Bytes given to one sendfile(2)."""
-
-_SYNCED_ONE_BY_ONE: Final = 16
-"""How many copied files are synced each; more of them, with one sync of the filesystem."""
-
-_SYNCED_ALONE: Final = 4 * 1024 * 1024
-"""Bytes. A copy of this size is synced while it is open, so that the data to be written does not pile up."""
-
-_NAMED_TOGETHER: Final = 10_000
-"""How many copies get their names at once."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +140,8 @@ def export_in_place(store: Store) -> ExportReport:
         with Translating(str(store.root), root=store.root):
             layout.clear_leftovers()
             layout.replace(OCI_LAYOUT, LAYOUT_FILE)
-            layout.replace(INDEX_JSON, index_bytes(merged([], selection.entries)))
+            names = merged(_entries_in_place(layout), selection.entries, keep=False)
+            layout.replace(INDEX_JSON, index_bytes(names))
     return _report(store.root, selection)
 
 
@@ -324,149 +293,24 @@ def _existing_entries(layout: LayoutDirectory) -> list[Descriptor]:
         raise StorageError(str(layout.path), errno=error.errno, reason=str(error)) from error
 
 
+def _entries_in_place(layout: LayoutDirectory) -> list[Descriptor]:
+    """What an earlier export in place listed, for its names; nothing where that cannot be read: it is replaced."""
+    try:
+        return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
+    except (FileNotFoundError, NotPlainError, ManifestInvalidError):
+        return []
+
+
 def _write_blobs(
     store: Store, layout: LayoutDirectory, nodes: dict[str, graph.Node], mode: ExportMode, progress: Progress | None
 ) -> None:
     """Every blob that is here under its name in the layout, durably."""
     here = [node for node in nodes.values() if node.here]
     total, done = sum(node.size for node in here), 0
-    with _BlobWriter(store, layout, mode) as writer:
+    with BlobWriter(store, layout, mode) as writer:
         for node in here:
             writer.write(Digest.parse(node.digest), node.size)
             done += node.size
             if progress is not None:
                 progress(done, total)
         writer.finish()
-
-
-class _BlobWriter:
-    """Gives blobs of the store names in a layout: by link, reflink or copy; durable after :meth:`finish`.
-
-    Copies lie under temporary names until their bytes are durable: an export after a crash takes what has a blob's name
-    and size to be that blob.
-    """
-
-    def __init__(self, store: Store, layout: LayoutDirectory, mode: ExportMode) -> None:
-        self._store = store
-        self._layout = layout
-        self._mode = mode
-        self._reflink = mode == "auto"
-        self._directories: dict[str, int] = {}
-        self._copied: list[tuple[str, int, str]] = []
-        """Temporary name; directory and name that it is to have."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for temporary, _directory, _name in self._copied:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=self._layout.descriptor)
-
-    def write(self, digest: Digest, size: int) -> None:
-        """Write one blob, or find it there."""
-        directory = self._directory(digest.algorithm)
-        name = digest.encoded
-        with Translating(f"{self._layout.path}/{BLOBS}/{digest.algorithm}/{name}"):
-            if self._mode == "link":
-                self._link(digest, size, directory, name)
-            elif not _is_there(directory, name, size):
-                self._copy(digest, size, directory, name)
-
-    def finish(self) -> None:
-        """Make everything durable."""
-        self._name_copies()
-        with Translating(str(self._layout.path)):
-            for directory in self._directories.values():
-                os.fsync(directory)
-
-    def _directory(self, algorithm: str) -> int:
-        found = self._directories.get(algorithm)
-        if found is None:
-            try:
-                with Translating(str(self._layout.path / BLOBS / algorithm)):
-                    found = self._directories[algorithm] = self._layout.make_algorithm(algorithm)
-            except NotPlainError as error:
-                raise LayoutInvalidError(self._layout.path, problems=[str(error)]) from error
-        return found
-
-    def _link(self, digest: Digest, size: int, directory: int, name: str) -> None:
-        try:
-            self._store.pool.link(digest, size, directory, name)
-        except FileExistsError:
-            if not _is_there(directory, name, size):
-                temporary = temporary_name()
-                self._store.pool.link(digest, size, self._layout.descriptor, temporary)
-                os.rename(temporary, name, src_dir_fd=self._layout.descriptor, dst_dir_fd=directory)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            reason = "it lies on another filesystem than the store, where hard links do not reach; copy instead"
-            raise StorageError(str(self._layout.path), errno=error.errno, reason=reason) from error
-
-    def _copy(self, digest: Digest, size: int, directory: int, name: str) -> None:
-        try:
-            source = self._store.pool.open(digest)
-        except FileNotFoundError as error:
-            raise CorruptError(f"blob {digest}", reason="its file is gone") from error
-        with source:
-            if source.size != size:
-                raise CorruptError(f"blob {digest}", reason=f"its file has {source.size} bytes, not {size}")
-            temporary, target = new_file(self._layout.descriptor)
-            self._copied.append((temporary, directory, name))
-            try:
-                if not self._cloned(source.fileno(), target):
-                    _copy_bytes(source.fileno(), target, size)
-                if size >= _SYNCED_ALONE:
-                    os.fsync(target)
-            finally:
-                os.close(target)
-        if len(self._copied) >= _NAMED_TOGETHER:
-            self._name_copies()
-
-    def _cloned(self, source: int, target: int) -> bool:
-        if not self._reflink:
-            return False
-        try:
-            fcntl.ioctl(target, _FICLONE, source)
-        except OSError as error:
-            if error.errno not in {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS}:
-                raise
-            self._reflink = False
-            return False
-        return True
-
-    def _name_copies(self) -> None:
-        with Translating(str(self._layout.path)):
-            if len(self._copied) > _SYNCED_ONE_BY_ONE and syncfs_reports_errors():
-                sync_filesystem(self._layout.descriptor)
-            else:
-                for temporary, _, _ in self._copied:
-                    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-                    file = os.open(temporary, flags, dir_fd=self._layout.descriptor)
-                    try:
-                        os.fsync(file)
-                    finally:
-                        os.close(file)
-            while self._copied:
-                temporary, directory, name = self._copied[-1]
-                os.rename(temporary, name, src_dir_fd=self._layout.descriptor, dst_dir_fd=directory)
-                self._copied.pop()
-
-
-def _is_there(directory: int, name: str, size: int) -> bool:
-    try:
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(status.st_mode) and status.st_size == size
-
-
-def _copy_bytes(source: int, target: int, size: int) -> None:
-    position = 0
-    while position < size:
-        # Not copy_file_range(2): it refuses two filesystems, and on one that can it shares what is to be a copy.
-        count = os.sendfile(target, source, position, min(_COPY_BLOCK, size - position))
-        if count == 0:
-            raise OSError(errno.EIO, "the source ended early")
-        position += count

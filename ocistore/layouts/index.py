@@ -3,8 +3,10 @@
 A layout has names; a store has repositories with tags. Each named entry that ocistore writes has two annotations:
 
     io.containerd.image.name            REPO:TAG, always: what containerd names the image
-    org.opencontainers.image.ref.name   TAG where everything in the layout belongs to one repository, else REPO:TAG:
+    org.opencontainers.image.ref.name   TAG for the repository that had a new layout to itself, else REPO:TAG:
                                         what skopeo and umoci take behind the colon, as in oci:DIR:NAME
+
+A name that was written once stays: what a second repository adds to a layout is named REPO:TAG, the first keeps TAG.
 
 An entry without a tag, such as a referrer, has only ``io.containerd.image.name``, with REPO@DIGEST.
 
@@ -136,22 +138,28 @@ def _valid_tag(name: str) -> str | None:
         return None
 
 
-def merged(existing: Iterable[Descriptor], entries: Sequence[Entry]) -> list[Descriptor]:
+def merged(existing: Iterable[Descriptor], entries: Sequence[Entry], *, keep: bool = True) -> list[Descriptor]:
     """What an index.json lists when ``entries`` are written into one that listed ``existing``.
 
-    An entry replaces what has its name. Names are long or short for all of ours together (see above). The order is that
-    of names, then digests, so that the same content gives the same bytes.
+    An entry replaces what has its name; what else there was stays, unless ``keep`` is false. Which names are short is
+    said above. The order is that of names, then digests, so that the same content gives the same bytes.
     """
-    ours = {entry.image_name: entry for entry in entries}
+    before: list[Entry] = []
     foreign: list[Descriptor] = []
     for descriptor in existing:
         mine = _written_by_us(descriptor)
         if mine is None:
             foreign.append(descriptor)
         else:
-            ours.setdefault(mine.image_name, mine)
-    short = len({entry.repository for entry in ours.values()}) <= 1
-    written = [_named(entry, short=short) for entry in ours.values()]
+            before.append(mine)
+    named = [entry for entry in before if entry.tag is not None]
+    short = {entry.repository for entry in named if entry.descriptor.annotations.get(REF_NAME) == entry.tag}
+    if not named and len({entry.repository for entry in entries}) == 1:
+        short = {entry.repository for entry in entries}
+    if not keep:
+        before, foreign = [], []
+    ours = {entry.image_name: entry for entry in (*before, *entries)}
+    written = [_named(entry, short=entry.repository in short) for entry in ours.values()]
     taken = {descriptor.annotations.get(REF_NAME) for descriptor in written} - {None}
     kept = [descriptor for descriptor in foreign if descriptor.annotations.get(REF_NAME) not in taken]
     return sorted(
