@@ -11,7 +11,7 @@ import traceback
 from collections import Counter
 
 import pytest
-from handmade import Layout, contents, names, tree, verified
+from handmade import IMAGE_NAME, Layout, contents, listed, names, tree, verified
 from images import artifact, image, index, push
 from processes import PATIENCE, python
 from state import catalog, pool
@@ -274,9 +274,11 @@ def test_processes_that_export_into_one_directory_lose_no_name(tmp_path, empty_s
             for number in range(count):
                 push(transaction.repository(name), image(number), f"v{number}")
     at_once(EXPORT_ONE_BY_ONE, *([root, tmp_path / "out", name, count] for name in repositories))
-    assert names(tmp_path / "out") == {
+    exported = {entry["annotations"][IMAGE_NAME]: entry["digest"] for entry in listed(tmp_path / "out")}
+    assert exported == {
         f"{name}:v{number}": image(number).digest for name in repositories for number in range(count)
     }
+    assert len(names(tmp_path / "out")) == len(exported)
     assert verified(tmp_path / "out") == pool(root)
 
 

@@ -196,14 +196,39 @@ def test_names_are_whole_where_there_are_several_repositories(store, destination
     assert full_names(destination) == ["one:v1", "two:v1"]
 
 
-def test_a_second_repository_makes_all_names_whole_and_loses_none(store, destination):
+def test_a_name_stays_valid_when_another_repository_comes_into_the_layout(store, destination):
     push(store.repository("one"), ONE, "v1")
     push(store.repository("two"), TWO, "v1")
     store.export(destination, ["one"])
     assert names(destination) == {"v1": ONE.digest}
     store.export(destination, ["two"])
-    assert names(destination) == {"one:v1": ONE.digest, "two:v1": TWO.digest}
+    assert names(destination) == {"v1": ONE.digest, "two:v1": TWO.digest}
+    assert full_names(destination) == ["one:v1", "two:v1"]
+    push(store.repository("one"), THREE, "v1", "v2")
+    store.export(destination)
+    assert names(destination) == {"v1": THREE.digest, "v2": THREE.digest, "two:v1": TWO.digest}
     verified(destination)
+
+
+def test_whole_names_stay_whole_when_only_one_repository_is_exported_again(store, destination):
+    push(store.repository("one"), ONE, "v1")
+    push(store.repository("two"), TWO, "v1")
+    store.export(destination)
+    push(store.repository("one"), ONE, "v2")
+    store.export(destination, ["one"])
+    assert names(destination) == {"one:v1": ONE.digest, "one:v2": ONE.digest, "two:v1": TWO.digest}
+
+
+def test_a_name_in_place_stays_valid_when_the_store_gets_another_repository(store):
+    push(store.repository("one"), ONE, "v1")
+    store.export_in_place()
+    assert names(store.root) == {"v1": ONE.digest}
+    push(store.repository("two"), TWO, "v1")
+    store.export_in_place()
+    assert names(store.root) == {"v1": ONE.digest, "two:v1": TWO.digest}
+    store.delete_repository("one")
+    store.export_in_place()
+    assert names(store.root) == {"two:v1": TWO.digest}
 
 
 def test_exporting_again_adds_names_and_replaces_those_that_moved(store, repository, destination):
@@ -253,13 +278,13 @@ def test_an_entry_of_another_tool_whose_short_name_means_something_else_stays(st
     assert names(layout.path) == {"v1": TWO.digest, "one:v1": ONE.digest, "two:v1": ONE.digest}
 
 
-def test_an_annotated_entry_of_ours_keeps_its_annotations_where_its_name_becomes_whole(store, layout):
+def test_an_annotated_entry_of_ours_keeps_its_annotations_and_its_name(store, layout):
     push(store.repository("two"), TWO, "v1")
     layout.put(ONE)
     layout.entry(ONE, {**named("v1", "one:v1"), "org.example.note": "kept"})
     store.export(layout.write())
     (entry,) = [entry for entry in listed(layout.path) if entry["digest"] == ONE.digest]
-    assert entry["annotations"] == {IMAGE_NAME: "one:v1", REF_NAME: "one:v1", "org.example.note": "kept"}
+    assert entry["annotations"] == {IMAGE_NAME: "one:v1", REF_NAME: "v1", "org.example.note": "kept"}
 
 
 def test_a_second_name_that_somebody_gave_an_entry_of_ours_stays(store, layout):
