@@ -16,7 +16,8 @@ from ocistore.errors import OCIStoreError
 from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
-    from ocistore.layouts.writing import ExportMode, ExportReport
+    from ocistore.layouts.exporting import ExportReport
+    from ocistore.layouts.writing import ExportMode
 
 
 @click.command("import", epilog=example("ocistore import ./layout", "ocistore import ./layout library/alpine"))
