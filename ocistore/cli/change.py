@@ -84,7 +84,7 @@ def untag(location: Location, ref: str) -> None:
 @json_option
 @pass_location
 def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
-    r"""Delete a manifest, a blob or a repository.
+    """Delete a manifest, a blob or a repository.
 
     \b
     REPO:TAG     the manifest the tag points at, with all of its tags
@@ -93,7 +93,7 @@ def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
     REPO         the repository with all that is in it
 
     What manifests of the same repository refer to is not deleted. Prints what was.
-    """
+    """  # noqa: D301  (click takes a real \b, not its spelling)
     reference = Reference.parse(ref)
     if reference.tag is not None and reference.digest is not None:
         raise InvalidNameError(ref, kind="reference", reason="give a tag or a digest, so that it is clear what goes")

@@ -143,7 +143,7 @@ def _print_descriptors(heading: str, descriptors: Sequence[Descriptor]) -> None:
 @json_option
 @pass_location
 def show(location: Location, ref: str, *, as_json: bool) -> None:
-    r"""Say what a reference stands for.
+    """Say what a reference stands for.
 
     \b
     --json prints one object with these keys:
@@ -152,7 +152,7 @@ def show(location: Location, ref: str, *, as_json: bool) -> None:
       config, layers, manifests, subject   descriptors as in the manifest
       tags                                 that point at it
       referrers                            descriptors of what is about it
-    """
+    """  # noqa: D301  (click takes a real \b, not its spelling)
     reference = Reference.parse(ref)
     with location.reading() as store:
         repository = store.repository(reference.repository)

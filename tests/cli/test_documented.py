@@ -52,6 +52,12 @@ def test_the_document_shows_no_command_that_is_gone():
 
 
 @pytest.mark.parametrize("name", commands())
+def test_no_help_shows_the_mark_that_keeps_its_lines_apart(name):
+    assert "\\b" not in help_of(name)
+    assert "\b" not in help_of(name)
+
+
+@pytest.mark.parametrize("name", commands())
 def test_the_help_of_every_command_shows_an_example_of_it(name):
     _, found, example = help_of(name).partition("Example:\n")
     assert found
