@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import sqlite3
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,6 @@ import blake3
 from state import catalog, strays
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator
 
     from ocistore import Store
@@ -39,6 +40,25 @@ _ROOT = frozenset(
 )
 _BLOB = re.compile(r"sha256/[0-9a-f]{64}|sha512/[0-9a-f]{128}|blake3/[0-9a-f]{64}")
 _HASHERS = {"sha256": hashlib.sha256, "sha512": hashlib.sha512, "blake3": blake3.blake3}
+
+# By table: whether something holds the row ``m``, so that it need not be in the collector's queue.
+_HELD = {
+    "blobs": """
+        EXISTS (SELECT 1 FROM repository_blobs h WHERE h.blob_id = m.id)
+        OR EXISTS (SELECT 1 FROM repository_manifests h WHERE h.manifest_id = m.id)
+        OR EXISTS (SELECT 1 FROM edges e WHERE e.child_id = m.id)""",
+    "repository_blobs": """
+        EXISTS (SELECT 1 FROM lease_blobs l WHERE l.repository_id = m.repository_id AND l.blob_id = m.blob_id)
+        OR EXISTS (SELECT 1 FROM edges e JOIN repository_manifests p ON p.manifest_id = e.parent_id
+                   WHERE p.repository_id = m.repository_id AND e.child_id = m.blob_id)""",
+    "repository_manifests": """
+        EXISTS (SELECT 1 FROM lease_blobs l WHERE l.repository_id = m.repository_id AND l.blob_id = m.manifest_id)
+        OR EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = m.repository_id AND t.manifest_id = m.manifest_id)
+        OR EXISTS (SELECT 1 FROM edges e JOIN repository_manifests p ON p.manifest_id = e.parent_id
+                   WHERE p.repository_id = m.repository_id AND e.child_id = m.manifest_id AND e.role = 'manifest')
+        OR EXISTS (SELECT 1 FROM manifests s JOIN repository_manifests p ON p.manifest_id = s.subject_id
+                   WHERE p.repository_id = m.repository_id AND s.blob_id = m.manifest_id)""",
+}
 
 # What each query finds is wrong; the columns fill the words.
 _QUERIES = {
@@ -74,32 +94,21 @@ _QUERIES = {
         SELECT b.digest FROM manifests m JOIN blobs b ON b.id = m.blob_id
         WHERE m.subject_id IS NOT
               (SELECT child_id FROM edges e WHERE e.parent_id = m.blob_id AND e.role = 'subject')""",
-    "nothing holds the blob {}, and no collection will look at it": """
-        SELECT b.digest FROM blobs b WHERE b.collect_after IS NULL
-          AND NOT EXISTS (SELECT 1 FROM repository_blobs m WHERE m.blob_id = b.id)
-          AND NOT EXISTS (SELECT 1 FROM repository_manifests m WHERE m.manifest_id = b.id)
-          AND NOT EXISTS (SELECT 1 FROM edges e WHERE e.child_id = b.id)""",
-    "nothing in {} refers to the blob {}, and no collection will look at it": """
+    "nothing holds the blob {}, and no collection will look at it": f"""
+        SELECT m.digest FROM blobs m WHERE m.collect_after IS NULL AND NOT ({_HELD["blobs"]})""",
+    "nothing in {} refers to the blob {}, and no collection will look at it": f"""
         SELECT r.name, b.digest FROM repository_blobs m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.blob_id
-        WHERE m.collect_after IS NULL
-          AND NOT EXISTS (SELECT 1 FROM lease_blobs l
-                          WHERE l.repository_id = m.repository_id AND l.blob_id = m.blob_id)
-          AND NOT EXISTS (SELECT 1 FROM edges e JOIN repository_manifests p ON p.manifest_id = e.parent_id
-                          WHERE p.repository_id = m.repository_id AND e.child_id = m.blob_id)""",
-    "nothing in {} refers to the manifest {}, and no collection will look at it": """
+        WHERE m.collect_after IS NULL AND NOT ({_HELD["repository_blobs"]})""",
+    "nothing in {} refers to the manifest {}, and no collection will look at it": f"""
         SELECT r.name, b.digest FROM repository_manifests m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id
-        WHERE m.collect_after IS NULL
-          AND NOT EXISTS (SELECT 1 FROM tags t
-                          WHERE t.repository_id = m.repository_id AND t.manifest_id = m.manifest_id)
-          AND NOT EXISTS (SELECT 1 FROM lease_blobs l
-                          WHERE l.repository_id = m.repository_id AND l.blob_id = m.manifest_id)
-          AND NOT EXISTS (SELECT 1 FROM edges e JOIN repository_manifests p ON p.manifest_id = e.parent_id
-                          WHERE p.repository_id = m.repository_id AND e.child_id = m.manifest_id
-                            AND e.role = 'manifest')
-          AND NOT EXISTS (SELECT 1 FROM manifests s JOIN repository_manifests p ON p.manifest_id = s.subject_id
-                          WHERE p.repository_id = m.repository_id AND s.blob_id = m.manifest_id)""",
+        WHERE m.collect_after IS NULL AND NOT ({_HELD["repository_manifests"]})""",
+    "repository {}, child {}, parent {}, role {}: its own edges and those of its manifests differ": """
+        WITH wanted AS (SELECT m.repository_id, e.child_id, e.parent_id, e.role
+                        FROM repository_manifests m JOIN edges e ON e.parent_id = m.manifest_id)
+        SELECT * FROM (SELECT * FROM wanted EXCEPT SELECT * FROM repository_edges)
+        UNION ALL SELECT * FROM (SELECT * FROM repository_edges EXCEPT SELECT * FROM wanted)""",
     "a row of {} breaks a foreign key to {}": "SELECT \"table\", parent FROM pragma_foreign_key_check",
     "SQLite says: {}": "SELECT quick_check FROM pragma_quick_check WHERE quick_check <> 'ok'",
     "there are {} rows in the table store": "SELECT count(*) FROM store HAVING count(*) <> 1",
@@ -116,6 +125,18 @@ def check(store: Store | Path, *, hashes: bool = False, idle: bool = True) -> li
     """
     root = store if isinstance(store, Path) else store.root
     return list(_violations(root, hashes=hashes, idle=idle))
+
+
+def unqueue(root: Path) -> None:
+    """Take everything that is held out of the collector's queue, as a collection does first.
+
+    Then ``check`` sees whether each change puts back what it lets go of.
+    """
+    with contextlib.closing(sqlite3.connect(root / "catalog.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for table, held in _HELD.items():
+            connection.execute(f"UPDATE {table} AS m SET collect_after = NULL WHERE {held}")
+        connection.execute("COMMIT")
 
 
 def _violations(root: Path, *, hashes: bool, idle: bool) -> Iterator[str]:

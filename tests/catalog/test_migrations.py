@@ -33,6 +33,7 @@ ROWS = {
         INSERT INTO manifests VALUES (1, 'application/vnd.oci.image.manifest.v1+json', 'a/b', 'c/d', NULL, '{}', NULL);
         INSERT INTO edges VALUES (1, 0, 'config', 2, 2, 'c/d');
         INSERT INTO repository_manifests VALUES (1, 1, 100, NULL);
+        INSERT INTO repository_edges VALUES (1, 2, 1, 'config');
         INSERT INTO tags VALUES (1, 'latest', 1, 100);
         INSERT INTO tag_events VALUES (1, 'app', 'latest', NULL, 'sha256:m', 100, 'somebody');
         INSERT INTO uploads VALUES ('00000000000000000000000000000000', 1, 'sha256', 0, 100, 100, 200);
@@ -102,8 +103,12 @@ def test_every_table_is_strict_and_narrow_ones_have_no_rowid(root):
             for _, name, kind, _, narrow, strict in connection.execute("PRAGMA table_list")
             if kind == "table" and name not in {"alembic_version", "sqlite_schema", "sqlite_temp_schema"}
         }
-    narrow = {"repository_blobs", "edges", "repository_manifests", "tags", "lease_blobs"}
-    assert options == {name: (True, name in narrow) for name in tables.metadata.tables}
+    declared = {
+        name: (True, not table.dialect_options["sqlite"]["with_rowid"])
+        for name, table in tables.metadata.tables.items()
+    }
+    assert options == declared
+    assert options["tags"] == (True, True)
 
 
 def test_differences_between_the_schema_and_the_tables_are_named(root):
