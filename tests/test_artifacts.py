@@ -454,7 +454,7 @@ def test_pull_says_that_it_does_not_unpack_directories(store, titled, tmp_path):
 def test_pull_needs_a_tag_or_a_digest(store, files, tmp_path):
     push_files(store, "notes:v1", files)
 
-    with pytest.raises(InvalidNameError, match="neither a tag nor a digest"):
+    with pytest.raises(InvalidNameError, match="give REPO:TAG or REPO@DIGEST"):
         pull_files(store, "notes", tmp_path / "out")
 
 

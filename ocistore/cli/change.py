@@ -20,15 +20,19 @@ from ocistore.oci.reference import Reference
 if TYPE_CHECKING:
     from ocistore.store import Store
 
+_NAMED: Final = 20
+"""How many tags a question names: as many as an error does (see :class:`ocistore.errors.ReferencedError`)."""
+
 
 @click.command(epilog=example("ocistore --store ~/store init"))
 @pass_location
 def init(location: Location) -> None:
-    """Make an empty store.
+    """Make an empty store, and print its path.
 
     A store that is there already is left as it is; an older one is brought up to date.
     """
-    location.creating().close()
+    with location.creating() as store:
+        print_line(str(store.root))
 
 
 @click.command(
@@ -80,14 +84,15 @@ def untag(location: Location, ref: str) -> None:
     )
 )
 @click.argument("ref", shell_complete=complete_reference)
-@click.option("--yes", is_flag=True, help="Delete a whole repository without asking.")
+@click.option("--yes", is_flag=True, help="Delete a whole repository, or all tags of a manifest, without asking.")
 @json_option
 @pass_location
 def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
     """Delete a manifest, a blob or a repository.
 
     \b
-    REPO:TAG     the manifest the tag points at, with all of its tags
+    REPO:TAG     the manifest the tag points at, with the tag; where it has
+                 other tags too, only with --yes, and they go with it
                  (to remove no more than the tag, use untag)
     REPO@DIGEST  the manifest, with all of its tags; or the blob
     REPO         the repository with all that is in it
@@ -97,10 +102,9 @@ def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
     reference = Reference.parse(ref)
     if reference.tag is not None and reference.digest is not None:
         raise InvalidNameError(ref, kind="reference", reason="give a tag or a digest, so that it is clear what goes")
-    whole = reference.tag is None and reference.digest is None
     with location.changing() as store:
-        if whole and not yes:
-            _confirm(store, reference.repository)
+        if not yes:
+            _confirm(store, reference)
         deleted = _delete(store, reference)
     if as_json:
         print_json(asdict(deleted))
@@ -121,11 +125,30 @@ class _Deleted:
     """That pointed at a manifest, and went with it."""
 
 
-def _confirm(store: Store, repository: str) -> None:
-    tags = sum(1 for _ in store.repository(repository).tags())
+def _confirm(store: Store, reference: Reference) -> None:
+    """Ask, or where there is nobody to ask refuse, before more goes than was named."""
+    if reference.digest is not None:
+        return
+    repository = store.repository(reference.repository)
+    if reference.tag is None:
+        count = sum(1 for _ in repository.tags())
+        tags = "1 tag" if count == 1 else f"{count} tags"
+        problem = f"{reference} is a whole repository, with {tags}: say --yes to delete it"
+        question = f"Delete the repository {reference} with its {tags}?"
+    else:
+        digest = repository.resolve(reference.tag).digest
+        others = [name for name in tags_of(store, repository.name, digest) if name != reference.tag]
+        if not others:
+            return
+        names = ", ".join(others[:_NAMED]) + (" ..." if len(others) > _NAMED else "")
+        problem = (
+            f"the manifest of {reference} has other tags, which would go with it: {names}; "
+            "say --yes to delete it, or untag to remove no more than the tag"
+        )
+        question = f"Delete the manifest of {reference} with its other tags, {names}?"
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{repository} is a whole repository, with {tags} tags: say --yes to delete it")
-    click.confirm(f"Delete the repository {repository} with its {tags} tags?", abort=True, err=True)
+        raise click.UsageError(problem)
+    click.confirm(question, abort=True, err=True)
 
 
 def _delete(store: Store, reference: Reference) -> _Deleted:

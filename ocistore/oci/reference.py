@@ -103,7 +103,7 @@ class Reference:
         """
         target = self.digest or self.tag
         if target is None:
-            raise InvalidNameError(self.repository, kind="reference", reason="it has neither a tag nor a digest")
+            raise InvalidNameError(self.repository, kind="reference", reason="give REPO:TAG or REPO@DIGEST")
         return target
 
     def __str__(self) -> str:

@@ -31,10 +31,10 @@ def file(tmp_path):
 
 def test_init_makes_a_store_and_leaves_an_existing_one_alone(run, tmp_path, repository):
     push(repository, note(1), "v1")
-    assert run("init") == ""
+    assert run("init") == f"{run.root}\n"
     assert run("repos") == "library/app\n"
 
-    run("--store", tmp_path / "new", "init")
+    assert run("--store", tmp_path / "new", "init") == f"{tmp_path}/new\n"
     with Store.open(tmp_path / "new", create=False) as made:
         assert list(made.repositories()) == []
 
@@ -270,6 +270,11 @@ def test_cat_of_a_damaged_blob_fails_at_the_end(run, repository, store):
     assert run.try_("cat", f"library/app@{Digest.of(b'good bytes')}").exit_code == 35
 
 
+@pytest.mark.parametrize("command", ["show", "cat", "pull"])
+def test_a_repository_alone_is_answered_with_what_to_give(run, repository, pushed, command):
+    assert "give REPO:TAG or REPO@DIGEST" in run.try_(command, "library/app").stderr
+
+
 def test_with_tag_and_digest_the_digest_decides(run, repository, pushed):
     assert run("cat", f"library/app:many@{pushed.digest}").encode() == pushed.manifest
 
@@ -305,16 +310,36 @@ def test_untag_wants_a_tag(run, reference):
     assert run.try_("untag", reference).exit_code == 10
 
 
-def test_rm_of_a_tag_deletes_the_manifest_with_all_its_tags_and_says_so(run, repository):
+def test_rm_of_a_tag_deletes_the_manifest_and_says_so(run, repository):
     pushed = note(1)
-    push(repository, pushed, "v1", "latest")
+    push(repository, pushed, "v1")
     push(repository, note(2), "other")
 
     assert run("rm", "library/app:v1") == (
-        f"deleted manifest library/app@{pushed.digest}\nremoved tag library/app:latest\nremoved tag library/app:v1\n"
+        f"deleted manifest library/app@{pushed.digest}\nremoved tag library/app:v1\n"
     )
     assert list(repository.tags()) == ["other"]
     assert run.try_("show", f"library/app@{pushed.digest}").exit_code == 16
+
+
+def test_rm_of_one_of_several_tags_wants_to_be_sure(run, repository):
+    push(repository, note(1), "v1", "latest", "stable")
+    result = run.try_("rm", "library/app:v1")
+    assert result.exit_code == 2
+    assert "has other tags, which would go with it: latest, stable; say --yes" in result.stderr
+    assert list(repository.tags()) == ["latest", "stable", "v1"]
+
+    assert run("rm", "library/app:v1", "--yes").splitlines()[1:] == [
+        f"removed tag library/app:{name}" for name in ("latest", "stable", "v1")
+    ]
+    assert list(repository.tags()) == []
+
+
+def test_rm_names_no_more_tags_than_one_can_read(run, repository):
+    push(repository, note(1), *(f"v{number:03}" for number in range(200)))
+    assert "v001, v002" in (shown := run.try_("rm", "library/app:v000").stderr)
+    assert "v020 ...;" in shown
+    assert "v021" not in shown
 
 
 def test_rm_of_a_digest_deletes_a_manifest_or_a_blob(run, repository):
@@ -333,7 +358,7 @@ def test_rm_of_a_digest_deletes_a_manifest_or_a_blob(run, repository):
 
 def test_rm_deletes_nothing_that_is_referred_to(run, repository, pushed):
     for reference in ("library/app:v1", f"library/app@{Digest.of(pushed.config)}"):
-        assert run.try_("rm", reference).exit_code == 21
+        assert run.try_("rm", "--yes", reference).exit_code == 21
     assert list(repository.tags()) == ["latest", "many", "v1"]
 
 
@@ -342,6 +367,10 @@ def test_rm_of_a_repository_wants_to_be_sure(run, store, repository, pushed):
     assert result.exit_code == 2
     assert "3 tags: say --yes" in result.stderr
     assert list(store.repositories()) == ["library/app"]
+
+    push(store.repository("small"), note(1), "v1")
+    assert "with 1 tag: say --yes" in run.try_("rm", "small").stderr
+    run("rm", "small", "--yes")
 
     assert run("rm", "library/app", "--yes") == "deleted repository library/app\n"
     assert list(store.repositories()) == []
