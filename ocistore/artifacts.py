@@ -116,7 +116,7 @@ def push_files(
         reason = "the digest of what is pushed follows from its content"
         raise InvalidNameError(reference, kind="reference", reason=reason)
     kinds = dict(media_types or {})
-    titled = _titled(files)
+    titled = files_by_title(files)
     for title in kinds:
         if title not in titled:
             raise ArtifactInvalidError(title, reason="a media type was given for it, but there is no such file")
@@ -210,8 +210,14 @@ def pull_files(
 # --- packing ----------------------------------------------------------------------------------------------------------
 
 
-def _titled(files: Sequence[str | os.PathLike[str]]) -> dict[str, tuple[str, int]]:
-    """Path and present size of each file by its title, in order, after all that can be wrong with them was seen."""
+def files_by_title(files: Sequence[str | os.PathLike[str]]) -> dict[str, tuple[str, int]]:
+    """Path and present size in bytes of each file by its title, in order: what can be seen before a store is opened.
+
+    Raises:
+        ArtifactInvalidError: there are no files, two have the same base name, one is no plain file or has a name that
+            no title can be.
+        OSError: there is no such file, or it cannot be looked at.
+    """
     titled: dict[str, tuple[str, int]] = {}
     for file in files:
         path = os.fspath(file)

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from ocistore.artifacts import pull_files, push_files
+from ocistore.artifacts import files_by_title, pull_files, push_files
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
@@ -76,7 +76,11 @@ def push(
     Each file gets its base name as its title. The same files give the same digest. Without a tag in REF the artifact is
     known by its digest only. Directories are not packed. Makes the store where there is none.
     """
-    with location.creating() as store, progress_bar("push") as progress:
+    # Before a store is made: a slip of the pen is to leave none behind. A subject can only be in one that is there.
+    Reference.parse(ref)
+    files_by_title(files)
+    opened = location.creating if subject is None else location.changing
+    with opened() as store, progress_bar("push") as progress:
         descriptor = push_files(
             store,
             ref,

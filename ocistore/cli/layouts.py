@@ -13,6 +13,7 @@ from ocistore.cli.completion import complete_reference, complete_repository
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
 from ocistore.errors import OCIStoreError
+from ocistore.layouts.importing import check_layout
 from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def import_(location: Location, source: Path, repo: str | None, *, as_json: bool
     SOURCE is the layout's directory. Everything goes into REPO; without one, into the repositories that the layout's
     own names say. Makes the store where there is none.
     """
+    check_layout(source, repo)  # before a store is made: a slip of the pen is to leave none behind
     with location.creating() as store, progress_bar("import") as progress:
         report = store.import_(source, repo, progress=progress)
     if as_json:

@@ -136,11 +136,30 @@ def import_directory(
     )
 
 
+def check_layout(source: str | os.PathLike[str], repository: str | None = None) -> None:
+    """Look whether there is a layout, for who has no store yet: its two files at the top are read, and no blob.
+
+    Raises:
+        LayoutInvalidError: there is none.
+        InvalidNameError: ``repository`` is no name of one.
+        StorageError: the directory cannot be opened.
+    """
+    if repository is not None:
+        repository_name(repository)
+    path = Path(os.path.abspath(source))
+    with _opened(path) as layout:
+        _, problems = _entries(layout)
+    if problems:
+        raise LayoutInvalidError(path, problems=problems)
+
+
 def _opened(path: Path) -> LayoutDirectory:
     try:
         return LayoutDirectory(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise LayoutInvalidError(path, problems=[f"it is not a directory: {error.strerror}"]) from error
+    except FileNotFoundError as error:
+        raise LayoutInvalidError(path, problems=["there is no such directory"]) from error
+    except NotADirectoryError as error:
+        raise LayoutInvalidError(path, problems=["it is not a directory"]) from error
     except OSError as error:
         raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
 
@@ -150,7 +169,8 @@ def _opened(path: Path) -> LayoutDirectory:
 
 def _survey(layout: LayoutDirectory, given: str | None, contents: _Contents) -> _Contents:
     """Read the index and all manifests, and look whether the blobs are there with their sizes. Reads no blob."""
-    entries = _entries(layout, contents)
+    entries, problems = _entries(layout)
+    contents.problems.update(dict.fromkeys(problems))
     names = [name_of(entry) for entry in entries]
     repositories = {name.repository for name in names if name.repository is not None}
     for entry, name in zip(entries, names, strict=True):
@@ -172,8 +192,10 @@ def _survey(layout: LayoutDirectory, given: str | None, contents: _Contents) -> 
     return contents
 
 
-def _entries(layout: LayoutDirectory, contents: _Contents) -> list[Descriptor]:
+def _entries(layout: LayoutDirectory) -> tuple[list[Descriptor], list[str]]:
+    """What index.json lists, and what is wrong with the two files at the top; never both."""
     entries: list[Descriptor] = []
+    problems: list[str] = []
     for file, maximum in ((OCI_LAYOUT, MAXIMUM_LAYOUT_FILE_SIZE), (INDEX_JSON, MAXIMUM_INDEX_SIZE)):
         try:
             content = layout.read(file, maximum=maximum)
@@ -182,12 +204,12 @@ def _entries(layout: LayoutDirectory, contents: _Contents) -> list[Descriptor]:
             else:
                 entries = read_index(content)
         except FileNotFoundError:
-            contents.problem(f"there is no {file}")
+            problems.append(f"there is no {file}")
         except (NotPlainError, ManifestInvalidError) as error:
-            contents.problem(f"{file}: {error}")
+            problems.append(f"{file}: {error}")
         except OSError as error:
-            contents.problem(f"{file}: {error.strerror}")
-    return [] if contents.problems else entries
+            problems.append(f"{file}: {error.strerror}")
+    return ([], problems) if problems else (entries, [])
 
 
 def _is_manifest(descriptor: Descriptor) -> bool:

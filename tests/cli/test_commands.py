@@ -55,6 +55,33 @@ def test_push_and_import_make_a_store(run, repository, pushed, file, tmp_path):
     assert run("--store", tmp_path / "second", "repos") == "library/app\n"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        (["push", "notes:v1", "nowhere"], 1),
+        (["push", "notes:v1", "note.txt", "nowhere"], 1),
+        (["push", "notes:v1", "."], 24),
+        (["push", "NOTES:v1", "note.txt"], 10),
+        (["push", "notes:v1", "note.txt", "--subject", "notes:v0"], 32),
+        (["import", "nowhere"], 23),
+        (["import", "."], 23),
+        (["import", "note.txt"], 23),
+        (["import", "layout", "NOTES"], 10),
+    ],
+)
+def test_push_and_import_make_no_store_where_they_have_nothing_to_put_in(run, file, tmp_path, monkeypatch, line):
+    arguments, code = line
+    run("export", tmp_path / "layout")
+    monkeypatch.chdir(tmp_path)
+    assert run.try_("--store", "new", *arguments).exit_code == code
+    assert not (tmp_path / "new").exists()
+
+
+def test_import_says_no_more_than_that_there_is_no_directory(run, tmp_path):
+    shown = run.try_("import", tmp_path / "nope").stderr
+    assert shown == f"Error: {tmp_path}/nope is not an OCI layout that can be used: there is no such directory\n"
+
+
 # --- push and pull ----------------------------------------------------------------------------------------------------
 
 
