@@ -69,8 +69,8 @@ def export(
 ) -> None:
     """Write references as an OCI layout.
 
-    A REF without a tag or digest stands for all tags of its repository; no REF at all, for every tag in the store. DEST
-    is made, or added to where it is a layout.
+    A REF without a tag or digest stands for all tags of its repository; no REF at all, for every tag in the store. What
+    no tag leads to is exported by its digest, REPO@DIGEST. DEST is made, or added to where it is a layout.
     """
     if in_place:
         if names or referrers or mode != "auto":

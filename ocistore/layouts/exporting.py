@@ -13,6 +13,7 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import graph, manifests, repositories, tags
 from ocistore.errors import (
     CorruptError,
+    InvalidNameError,
     LayoutInvalidError,
     ManifestInvalidError,
     ManifestNotFoundError,
@@ -93,7 +94,7 @@ def export_directory(
 
     Raises:
         RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference stands for
-            nothing.
+            nothing; so does the name of a repository without tags.
         TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
         LayoutInvalidError: the destination is something else than said above.
         CorruptError: a blob of the store is missing or has the wrong size.
@@ -203,7 +204,11 @@ def _named(connection: Connection, references: Iterable[str] | None) -> Iterator
     for text in references:
         reference = Reference.parse(text)
         if reference.tag is None and reference.digest is None:
-            for tag, digest in tags.every(connection, _repository_id(connection, reference.repository)):
+            tagged = list(tags.every(connection, _repository_id(connection, reference.repository)))
+            if not tagged:
+                reason = "the repository has no tags; give REPO@DIGEST for each manifest to export"
+                raise InvalidNameError(text, kind="reference", reason=reason)
+            for tag, digest in tagged:
                 yield reference.repository, tag, digest
             continue
         yield reference.repository, reference.tag, _resolved(connection, reference)
@@ -268,7 +273,10 @@ def _locked_directory(path: Path) -> Iterator[LayoutDirectory]:
         raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
     with layout:
         fcntl.flock(layout.descriptor, fcntl.LOCK_EX)
-        yield layout
+        try:
+            yield layout
+        finally:
+            fcntl.flock(layout.descriptor, fcntl.LOCK_UN)  # a child forked meanwhile shares the description
 
 
 def _existing_entries(layout: LayoutDirectory) -> list[Descriptor]:

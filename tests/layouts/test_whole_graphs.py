@@ -306,6 +306,15 @@ def test_a_reference_that_stands_for_nothing_writes_nothing(filled, destination,
     assert not destination.exists()
 
 
+def test_a_repository_without_tags_is_exported_by_digest_only(store, destination):
+    push(store.repository("untagged"), image("one"))
+    digest = image("one").digest
+    with pytest.raises(InvalidNameError, match="has no tags; give REPO@DIGEST"):
+        store.export(destination, ["untagged"])
+    assert not destination.exists()
+    assert store.export(destination, [f"untagged@{digest}"]).names == (f"untagged@{digest}",)
+
+
 def test_one_text_in_the_place_of_a_list_of_references_is_not_taken_for_its_letters(filled, destination):
     push(filled.repository("a"), note("of a repository named like a letter"), "v1")
     with pytest.raises(TypeError, match="a list of references"):
