@@ -11,7 +11,7 @@ import click
 
 from ocistore.cli.completion import complete_reference, complete_repository
 from ocistore.cli.location import Location, pass_location
-from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
+from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
 from ocistore.errors import OCIStoreError
 from ocistore.layouts.importing import check_layout
 from ocistore.oci.reference import Reference
@@ -42,6 +42,8 @@ def import_(location: Location, source: Path, repo: str | None, *, as_json: bool
         print_line(name)
     for name in report.untagged:
         print_line(f"{name} (no tag)")
+    for entry in report.skipped:
+        click.echo(printable(f"skipped an entry that is no manifest: {entry}"), err=True)
     click.echo(_summary(report.manifests, report.blobs, report.bytes), err=True)
 
 

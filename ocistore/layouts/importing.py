@@ -48,6 +48,10 @@ _SMALL: Final = 64 * 1024
 
 _BLOCK: Final = 1024 * 1024
 
+MAXIMUM_MANIFESTS_SIZE: Final = 256 * 1024 * 1024
+"""Bytes of all manifests of one layout together. They are in memory until the commit, so there has to be an end; a
+manifest of an image has some 2 KiB, so this is about a hundred thousand images."""
+
 
 @dataclass(frozen=True)
 class ImportReport:
@@ -58,6 +62,8 @@ class ImportReport:
     """As REPO:TAG, in byte order."""
     untagged: tuple[str, ...]
     """Entries of the layout that got no tag, as REPO@DIGEST, with their name where it cannot be a tag."""
+    skipped: tuple[str, ...]
+    """Entries that were left out because their media type is no manifest's that we know, as "DIGEST (MEDIA TYPE)"."""
     manifests: int
     blobs: int
     """Manifests not included."""
@@ -71,6 +77,10 @@ class _Contents:
 
     maximum_manifest_size: int
     """Bytes."""
+    maximum_manifests_size: int
+    """Bytes, of all manifests together."""
+    manifests_size: int = 0
+    """Bytes of the manifests that were read."""
     manifests: dict[str, dict[Digest, Manifest]] = field(default_factory=dict)
     """By repository, children before parents."""
     blobs: dict[str, dict[Digest, int]] = field(default_factory=dict)
@@ -80,6 +90,7 @@ class _Contents:
     visited: dict[str, set[Digest]] = field(default_factory=dict)
     """By repository, the manifests that were read, be it in vain."""
     untagged: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
     problems: dict[str, None] = field(default_factory=dict)
     """In order, each once."""
 
@@ -88,21 +99,29 @@ class _Contents:
 
 
 def import_directory(
-    store: Store, source: str | os.PathLike[str], repository: str | None = None, *, progress: Progress | None = None
+    store: Store,
+    source: str | os.PathLike[str],
+    repository: str | None = None,
+    *,
+    progress: Progress | None = None,
+    maximum_manifests_size: int = MAXIMUM_MANIFESTS_SIZE,
 ) -> ImportReport:
     """Take in every entry of a layout with all it is made of, in one commit.
 
     Every byte is hashed. Content that the store holds already is verified and not written again. Tags that exist are
-    moved. How names become repositories and tags is said in :mod:`ocistore.layouts.index`.
+    moved. Entries of media types that are no manifest's are left out, and reported. How names become repositories and
+    tags is said in :mod:`ocistore.layouts.index`.
 
     Args:
         store: where to.
         source: the layout's directory.
         repository: where everything goes, whatever the layout's names say. Needed where they name no repository.
         progress: told of the bytes read.
+        maximum_manifests_size: bytes that all manifests may have together; a manifest of two repositories counts twice.
 
     Raises:
-        LayoutInvalidError: it is no layout, or damaged; ``problems`` names everything that is missing or wrong.
+        LayoutInvalidError: it is no layout, damaged, or has too many manifests; ``problems`` names everything that is
+            missing or wrong.
         InvalidNameError: an entry names no repository and none was given, or ``repository`` is no name of one.
         StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be stored.
 
@@ -112,7 +131,7 @@ def import_directory(
     store.require_writable()
     path = Path(os.path.abspath(source))
     with _opened(path) as layout:
-        contents = _survey(layout, given, _Contents(store.maximum_manifest_size))
+        contents = _survey(layout, given, _Contents(store.maximum_manifest_size, maximum_manifests_size))
         try:
             _take_in(store, layout, contents, progress, reuse=True)
         except BlobNotFoundError:
@@ -130,6 +149,7 @@ def import_directory(
         source=path,
         tags=tuple(sorted({f"{tag.repository}:{tag.name}" for tag in contents.tags.values()})),
         untagged=tuple(contents.untagged),
+        skipped=tuple(contents.skipped),
         manifests=count,
         blobs=len(sizes) - count,
         bytes=sum(sizes.values()),
@@ -171,16 +191,16 @@ def _survey(layout: LayoutDirectory, given: str | None, contents: _Contents) -> 
     """Read the index and all manifests, and look whether the blobs are there with their sizes. Reads no blob."""
     entries, problems = _entries(layout)
     contents.problems.update(dict.fromkeys(problems))
+    # An unknown media type must be no error (image specification, image-layout, "index.json").
+    contents.skipped += [f"{entry.digest} ({entry.media_type})" for entry in entries if not _is_manifest(entry)]
+    entries = [entry for entry in entries if _is_manifest(entry)]
     names = [name_of(entry) for entry in entries]
     repositories = {name.repository for name in names if name.repository is not None}
     for entry, name in zip(entries, names, strict=True):
-        if not _is_manifest(entry):
-            contents.problem(f"{entry.digest} in index.json is of type {entry.media_type}, which is no manifest")
-            continue
         repository = given or name.repository or (repositories.copy().pop() if len(repositories) == 1 else None)
         if repository is None:
             raise InvalidNameError(
-                name.given,
+                name.given or entry.digest,
                 kind="repository",
                 reason=f"{layout.path} names no repository for {entry.digest}; say which one to import into",
             )
@@ -273,7 +293,12 @@ def _read_manifest(layout: LayoutDirectory, contents: _Contents, descriptor: Des
                 contents.problem(f"{digest} has {size} bytes, not {descriptor.size}")
                 return None
             # One byte more than is allowed is enough to be refused, and a liar's gigabytes are not read.
-            content = _read_all(file, min(size, contents.maximum_manifest_size))
+            size = min(size, contents.maximum_manifest_size)
+            if contents.manifests_size + size > contents.maximum_manifests_size:
+                contents.problem(f"the layout's manifests have more than {contents.maximum_manifests_size} bytes")
+                return None
+            contents.manifests_size += size
+            content = _read_all(file, size)
         finally:
             os.close(file)
         return check_manifest(

@@ -201,6 +201,20 @@ def test_import_prints_its_report(run, repository, pushed, tmp_path):
     assert (printed["manifests"], printed["blobs"]) == (1, 3)
 
 
+def test_import_says_what_it_skipped(run, repository, pushed, tmp_path):
+    run("export", "library/app:v1", tmp_path / "layout")
+    index_json = tmp_path / "layout" / "index.json"
+    document = json.loads(index_json.read_bytes())
+    document["manifests"].append({**document["manifests"][0], "mediaType": "application/vnd.example"})
+    index_json.write_text(json.dumps(document))
+
+    result = run.try_("import", tmp_path / "layout", "copy")
+    assert result.stdout == "copy:v1\n"
+    skipped = f"{pushed.digest} (application/vnd.example)"
+    assert f"skipped an entry that is no manifest: {skipped}\n" in result.stderr
+    assert json.loads(run("import", tmp_path / "layout", "copy", "--json"))["skipped"] == [skipped]
+
+
 # --- repos and tags ---------------------------------------------------------------------------------------------------
 
 

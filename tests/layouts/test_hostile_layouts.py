@@ -19,6 +19,7 @@ from ocistore import (
     Store,
     StoreFullError,
 )
+from ocistore.layouts.importing import import_directory
 from ocistore.oci import mediatypes
 
 APP = image("app", layers=2)
@@ -323,7 +324,6 @@ def test_a_manifest_that_lies_is_refused(stocked, layout, graph, problem):
 ENTRY_LIES = {
     "size": ({"size": 5}, f"{APP.digest} has {CHILD_SIZE} bytes, not 5"),
     "type": ({"mediaType": mediatypes.DOCKER_MANIFEST}, mediatypes.DOCKER_MANIFEST),
-    "a type that is no manifest's": ({"mediaType": mediatypes.OCI_LAYER}, "which is no manifest"),
 }
 
 
@@ -343,6 +343,23 @@ def test_an_entry_that_lies_is_refused_also_beside_one_that_does_not(stocked, la
 def test_two_manifests_that_disagree_on_a_layer_are_refused(stocked, layout):
     layout.add(APP, "v1").add(with_layer(size=SIZE + 1), "v2").write()
     assert refused(stocked, layout) == (f"{LAYER_2} has {SIZE} bytes, not {SIZE + 1}",)
+
+
+@pytest.mark.parametrize("kind", [mediatypes.OCI_LAYER, "application/vnd.example.unknown+json"])
+def test_entries_of_types_that_are_no_manifests_are_left_out_and_reported(store, layout, kind):
+    layout.entry(image("absent"), {REF_NAME: "other:v2"}, mediaType=kind)
+    layout.add(APP, "app:v1").add(image("second"), "v2").write()
+    report = store.import_(layout.path)
+    assert report.skipped == (f"{image('absent').digest} ({kind})",)
+    assert (report.tags, report.untagged) == (("app:v1", "app:v2"), ())
+    assert report.manifests == 2
+
+
+def test_a_layout_without_any_manifest_that_is_known_brings_in_nothing(store, layout):
+    layout.add(APP, "v1", mediaType="application/vnd.example.unknown").write()
+    report = store.import_(layout.path, "app")
+    assert (len(report.skipped), report.tags, report.manifests) == (1, (), 0)
+    assert list(store.repositories()) == []
 
 
 # --- shapes that cost -------------------------------------------------------------------------------------------------
@@ -403,6 +420,18 @@ def test_many_entries_of_one_damaged_manifest_read_it_once(stocked, layout):
     began = time.process_time()
     assert len(refused(stocked, layout)) == 1
     assert time.process_time() - began < 3  # seconds; to hash it 3000 times takes 8
+
+
+def test_no_more_manifests_are_read_than_memory_is_meant_to_hold(store, layout):
+    for number in range(5):
+        layout.add(image(number), f"v{number}")
+    layout.add(image(0), "again")  # is there already, and counts once
+    layout.write()
+    size = sum(len(image(number).manifest) for number in range(5))
+    with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
+        import_directory(store, layout.path, "app", maximum_manifests_size=size - 1)
+    assert caught.value.problems == (f"the layout's manifests have more than {size - 1} bytes",)
+    assert import_directory(store, layout.path, "app", maximum_manifests_size=size).manifests == 5
 
 
 # --- layouts that change meanwhile, stores that cannot take it --------------------------------------------------------

@@ -86,6 +86,7 @@ def test_names_are_read_by_the_table(store, layout, line):
         assert caught.value.kind == "repository"
         assert "say which one to import into" in str(caught.value)
         assert ONE.digest in str(caught.value)
+        assert caught.value.name == (ref_name or image_name or ONE.digest)
         return
     report = store.import_(source, given)
     repository, _, tag = expected.partition(":")
