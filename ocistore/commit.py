@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import blobs
 from ocistore.changes import Application, Change, PutBlob, PutManifest
-from ocistore.errors import CorruptError, OCIStoreError, StoreBusyError
-from ocistore.oci import mediatypes
+from ocistore.errors import CorruptError, ManifestInvalidError, OCIStoreError, StoreBusyError, UncertainCommitError
+from ocistore.oci import mediatypes, strictjson
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,9 +55,11 @@ def commit(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *,
                     Application(connection, pool, milliseconds(), actor, platforms).apply(changes)
                     return
         raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
-    except StoreBusyError:
-        raise  # whoever is stuck in the lock would be waited for once more
-    except BaseException:
+    except (StoreBusyError, UncertainCommitError):
+        # Whoever is stuck in the lock would be waited for once more; and a commit that failed may yet have happened,
+        # when recovery finds it whole in the WAL: then its rows need their files.
+        raise
+    except Exception:
         # What cannot be withdrawn, as on a broken disk, is what a crash would have left: a file that nobody is served.
         with contextlib.suppress(OCIStoreError):
             _withdraw(catalog, pool, [staged[digest].blob for digest in published])
@@ -74,6 +75,9 @@ def _withdraw(catalog: Catalog, pool: FilesystemPool, published: Sequence[Staged
                 if blob.digest not in live:
                     pool.withdraw(blob)
 
+
+_MAXIMUM_PLATFORM_LENGTH: Final = 128
+"""Characters of each part of a platform; real ones have ten. A longer one is nobody's platform, and no use in a row."""
 
 _Staged = PutBlob | PutManifest
 
@@ -134,11 +138,15 @@ def _platform(pool: FilesystemPool, change: PutManifest) -> dict[str, object]:
     if config is None or not mediatypes.is_image_config(config.media_type) or config.size > _MAXIMUM_CONFIG_SIZE:
         return {}
     try:
-        document = json.loads(pool.read(config.digest, config.size))
-    except (FileNotFoundError, CorruptError, ValueError, RecursionError):
+        document = strictjson.loads(pool.read(config.digest, config.size), maximum=_MAXIMUM_CONFIG_SIZE)
+    except (FileNotFoundError, CorruptError, ManifestInvalidError):
         return {}
     if not isinstance(document, dict):
         return {}
     keys = ("architecture", "os", "os.version", "variant")
-    platform: dict[str, object] = {key: document[key] for key in keys if isinstance(document.get(key), str)}
+    platform: dict[str, object] = {
+        key: document[key]
+        for key in keys
+        if isinstance(document.get(key), str) and len(document[key]) <= _MAXIMUM_PLATFORM_LENGTH
+    }
     return platform if "architecture" in platform and "os" in platform else {}

@@ -336,6 +336,20 @@ class StoreFullError(OCIStoreError):
         super().__init__(f"no space left on the device that holds {path}")
 
 
+class UncertainCommitError(OCIStoreError):
+    """The disk failed in the middle of a commit: whether it happened is not known. Look, or do the same again.
+
+    ``__cause__`` says what failed. Everything but a compare and swap may be repeated: it then changes nothing twice.
+    """
+
+    code = "UNAVAILABLE"
+    exit_code = 40
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        super().__init__(f"the store {root} could not finish a commit: look whether it happened, or repeat it")
+
+
 class StorageError(OCIStoreError):
     """The operating system refused an operation on a file; ``errno`` and ``__cause__`` say which and why."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -74,7 +75,7 @@ def open_store(
             raise SchemaTooNewError(paths.root, found=found, known=SCHEMA_REVISION)
         if found != SCHEMA_REVISION:
             pool.create()
-            upgrade(catalog, now=milliseconds())
+            upgrade(catalog, now=milliseconds(), before_creation=partial(_refuse_lost_catalog, paths))
     except BaseException:
         pool.close()
         catalog.close()
@@ -118,6 +119,8 @@ def _exists(paths: StorePaths) -> bool:
 
 def _refuse_foreign_directory(paths: StorePaths) -> None:
     present = set(os.listdir(paths.root))
+    if paths.write_lock.name in present:
+        _refuse_lost_catalog(paths)
     if not present or (paths.write_lock.name in present and present <= _HALF_MADE):
         return
     if paths.catalog.name in present:  # somebody made it since this looked
@@ -127,6 +130,21 @@ def _refuse_foreign_directory(paths: StorePaths) -> None:
     else:
         reason = "there is no catalog.db, and the directory is not empty"
     raise StoreNotFoundError(paths.root, reason=reason)
+
+
+def _refuse_lost_catalog(paths: StorePaths) -> None:
+    """A store that is half made has no blobs: where there are some, a catalog was lost, and a new one would lose all.
+
+    Raises:
+        CorruptError: there are blobs, and no catalog.
+    """
+    try:
+        with os.scandir(paths.blobs) as entries:
+            some = next(entries, None) is not None
+    except FileNotFoundError:
+        return
+    if some and not (paths.catalog.exists() and paths.catalog.stat().st_size):
+        raise CorruptError(str(paths.catalog), reason="it is gone or empty, and there are blobs; put a copy of it back")
 
 
 def _make_root(paths: StorePaths) -> None:

@@ -124,7 +124,7 @@ class RepositoryChanges(abc.ABC):
         """Let this repository serve a blob that another one serves; no bytes move. Idempotent.
 
         Returns:
-            Its descriptor; in a transaction the size is the one it has now.
+            Its descriptor.
 
         Raises:
             RepositoryNotFoundError, BlobNotFoundError: the other repository is not there, or does not serve the blob:
@@ -132,9 +132,13 @@ class RepositoryChanges(abc.ABC):
         """
         wanted = Digest.parse(digest)
         source = repository_name(from_repository)
-        descriptor = Repository(self._store, source).stat_blob(wanted)
+        size = self._size_in(source, wanted)
         self._submit([MountBlob(self.name, wanted, source)])
-        return descriptor
+        return Descriptor(OCTET_STREAM, wanted, size)
+
+    def _size_in(self, repository: str, digest: Digest) -> int:
+        """The size of a blob as a repository serves it now, before these changes are committed."""
+        return Repository(self._store, repository).membership(digest).size
 
     def delete_blob(self, digest: str) -> None:
         """Take a blob from this repository. Its bytes go with a later collection, if nothing else needs them.
@@ -229,27 +233,28 @@ class Repository(RepositoryChanges):
     """A repository of a store. Cheap to make, safe to share between threads; it need not exist yet."""
 
     def _submit(self, changes: Sequence[Change], staged: Sequence[StagedBlob] = ()) -> None:
+        pool = self._store.pool
         try:
             self._store.commit(changes)
         finally:
-            self._store.pool.discard(staged)
+            pool.discard(staged)
 
     # Blobs.
 
     def stat_blob(self, digest: str) -> Descriptor:
         """The size of a blob of this repository, as a descriptor of media type ``application/octet-stream``.
 
-        Where no manifest refers to the blob yet, its grace starts again, so that it is still there when one does.
+        Where no manifest refers to the blob yet, its grace starts again, so that it is still there when one does; that
+        is a write, at most once in half an hour.
 
         Raises:
             BlobNotFoundError: this repository does not serve it, or its file is damaged, and pushing it again heals it.
+            StoreBusyError, StoreFullError, StorageError: its grace could not be started again.
         """
         wanted = Digest.parse(digest)
-        held = self._membership(wanted)
-        if self._store.pool.size(wanted) != held.size:
-            raise BlobNotFoundError(wanted, repository=self.name)
+        held = self.membership(wanted)
         now = milliseconds()
-        if held.collect_after is not None and held.collect_after + _RENEW_AFTER < now and not self._store.read_only:
+        if held.idle_since is not None and held.idle_since + _RENEW_AFTER < now and not self._store.read_only:
             with self._store.catalog.write() as connection:
                 repository_id = repositories.find(connection, self.name)
                 if repository_id is not None:
@@ -265,7 +270,7 @@ class Repository(RepositoryChanges):
         """
         wanted = Digest.parse(digest)
         for _ in range(_LOOKUPS):
-            held = self._membership(wanted)
+            held = self._row(wanted)
             try:
                 reader = self._store.pool.open(wanted)
             except FileNotFoundError:
@@ -276,7 +281,18 @@ class Repository(RepositoryChanges):
             return reader
         raise CorruptError(f"blob {wanted}", reason="its file is gone")
 
-    def _membership(self, digest: Digest) -> blobs.Membership:
+    def membership(self, digest: Digest) -> blobs.Membership:
+        """The blob as this repository serves it, with its file looked at. Not part of the public contract.
+
+        Raises:
+            BlobNotFoundError: it does not serve it, or the file is gone or has another size.
+        """
+        held = self._row(digest)
+        if self._store.pool.size(digest) != held.size:
+            raise BlobNotFoundError(digest, repository=self.name)
+        return held
+
+    def _row(self, digest: Digest) -> blobs.Membership:
         with self._store.catalog.read() as connection:
             held = blobs.membership(connection, self.name, digest)
         if held is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import threading
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
 from ocistore.commit import commit
 from ocistore.errors import ReadOnlyStoreError, RepositoryNotFoundError, StoreClosedError
+from ocistore.forks import ThreadLock
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE
 from ocistore.oci.reference import repository_name
 from ocistore.opening import open_store
@@ -59,7 +59,7 @@ class HashStates:
     """How far the bytes of closed upload sessions were hashed, for the sessions closed last. Thread-safe."""
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
+        self._mutex = ThreadLock()
         self._states: OrderedDict[str, HashState] = OrderedDict()
 
     def put(self, upload: str, state: HashState) -> None:

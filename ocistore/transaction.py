@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from ocistore.changes import MountBlob, PutBlob
 from ocistore.errors import StoreClosedError
-from ocistore.repository import RepositoryChanges
+from ocistore.repository import Repository, RepositoryChanges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.changes import Change
+    from ocistore.oci.digest import Digest
     from ocistore.store import Store
 
 
@@ -29,8 +32,12 @@ class Transaction:
     def __init__(self, store: Store) -> None:
         """Others go through :meth:`Store.transaction`."""
         self._store = store
+        self._pool = store.pool
+        self._process = os.getpid()
         self._changes: list[Change] = []
         self._staged: list[StagedBlob] = []
+        self._sizes: dict[tuple[str, Digest], int] = {}
+        """Of the blobs that repositories will serve, by repository and digest."""
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -40,13 +47,15 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._process != os.getpid():
+            return  # a forked child leaves the block too: the transaction is its parent's
         self._require_open()
         self._ended = True
         try:
             if kind is None and self._changes:
                 self._store.commit(self._changes)
         finally:
-            self._store.pool.discard(self._staged)
+            self._pool.discard(self._staged)
 
     def repository(self, name: str) -> RepositoryTransaction:
         """A repository whose changes become part of this transaction.
@@ -58,13 +67,22 @@ class Transaction:
         return RepositoryTransaction(self._store, name, self)
 
     def _require_open(self) -> None:
-        if self._ended:
+        if self._ended or self._process != os.getpid():
             raise StoreClosedError("the transaction")
 
     def _add(self, changes: Sequence[Change], staged: Sequence[StagedBlob]) -> None:
         self._require_open()
+        for change in changes:
+            if isinstance(change, PutBlob):
+                self._sizes[change.repository, change.blob.digest] = change.blob.size
+            elif isinstance(change, MountBlob):
+                self._sizes[change.repository, change.digest] = self._size(change.source, change.digest)
         self._staged.extend(staged)
         self._changes.extend(changes)
+
+    def _size(self, repository: str, digest: Digest) -> int:
+        pending = self._sizes.get((repository, digest))
+        return pending if pending is not None else Repository(self._store, repository).membership(digest).size
 
 
 class RepositoryTransaction(RepositoryChanges):
@@ -78,6 +96,9 @@ class RepositoryTransaction(RepositoryChanges):
     def _submit(self, changes: Sequence[Change], staged: Sequence[StagedBlob] = ()) -> None:
         try:
             self._transaction._add(changes, staged)
-        except StoreClosedError:
-            self._store.pool.discard(staged)
+        except BaseException:
+            self._transaction._pool.discard(staged)
             raise
+
+    def _size_in(self, repository: str, digest: Digest) -> int:
+        return self._transaction._size(repository, digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,7 @@ from ocistore.errors import (
     OCIStoreError,
     StorageError,
     StoreClosedError,
+    UncertainCommitError,
     UploadNotFoundError,
     UploadRangeError,
 )
@@ -65,6 +67,7 @@ class Upload:
         self._store = store
         self._repository = repository
         self._file: UploadFile | None = file
+        self._process = os.getpid()
         self.id = file.name
 
     @classmethod
@@ -79,6 +82,8 @@ class Upload:
                 repository_id = repositories.ensure(connection, repository, now=now)
                 session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME)
                 uploads.start(connection, repository_id, session)
+        except UncertainCommitError:
+            raise  # its row may be there, and needs its file
         except BaseException:
             store.pool.remove_upload(name)
             raise
@@ -112,7 +117,7 @@ class Upload:
         return f"<Upload {self.id} of {self._repository!r}>"
 
     def _open_file(self) -> UploadFile:
-        if self._file is None:
+        if self._file is None or self._process != os.getpid():
             raise StoreClosedError(f"upload {self.id}")
         return self._file
 
@@ -174,8 +179,8 @@ class Upload:
 
     def cancel(self) -> None:
         """End the session and give up its bytes. Cancelling a session that has ended does nothing."""
-        if self._file is None:
-            return
+        if self._file is None or self._process != os.getpid():
+            return  # in a forked child it is its parent's
         with contextlib.suppress(UploadNotFoundError):
             self._store.commit([EndUpload(self._repository, self.id)])
         file, self._file = self._file, None
@@ -184,8 +189,8 @@ class Upload:
 
     def close(self) -> None:
         """Make what was written durable and let others have the session, which goes on. Closing again does nothing."""
-        if self._file is None:
-            return
+        if self._file is None or self._process != os.getpid():
+            return  # in a forked child it is its parent's
         file, self._file = self._file, None
         try:
             file.sync()

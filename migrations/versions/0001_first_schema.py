@@ -116,6 +116,16 @@ def upgrade() -> None:
         sqlite_where=sa.text("collect_after IS NOT NULL"),
     )
     op.create_table(
+        "repository_edges",
+        sa.Column("repository_id", sa.Integer, sa.ForeignKey("repositories.id"), nullable=False),
+        sa.Column("child_id", sa.Integer, nullable=False),
+        sa.Column("parent_id", sa.Integer, nullable=False),
+        sa.Column("role", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("repository_id", "child_id", "parent_id", "role"),
+        sqlite_strict=True,
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "tags",
         sa.Column("repository_id", sa.Integer, nullable=False),
         sa.Column("name", sa.Text, nullable=False),
@@ -141,6 +151,7 @@ def upgrade() -> None:
         sa.Column("actor", sa.Text, nullable=False),
         sqlite_strict=True,
     )
+    op.create_index("ix_tag_events_repository", "tag_events", ["repository"])
     op.create_index("ix_tag_events_repository_tag", "tag_events", ["repository", "tag"])
     op.create_table(
         "uploads",
@@ -153,7 +164,7 @@ def upgrade() -> None:
         sa.Column("expires", sa.Integer, nullable=False),
         sqlite_strict=True,
     )
-    op.create_index("ix_uploads_repository_id", "uploads", ["repository_id"])
+    op.create_index("ix_uploads_repository_id_id", "uploads", ["repository_id", "id"])
     op.create_index("ix_uploads_expires", "uploads", ["expires"])
     op.create_table(
         "leases",
@@ -184,6 +195,7 @@ def downgrade() -> None:
         "uploads",
         "tag_events",
         "tags",
+        "repository_edges",
         "repository_manifests",
         "edges",
         "manifests",

@@ -10,11 +10,11 @@ import contextlib
 import errno
 import os
 import secrets
-import threading
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.oserrors import Translating
 from ocistore.errors import CorruptError, UnsupportedFilesystemError
+from ocistore.forks import ThreadLock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ class Directories:
 
     def __init__(self, paths: StorePaths) -> None:
         self._paths = paths
-        self._opening = threading.Lock()
+        self._opening = ThreadLock()
         self._held: dict[Path, int] = {}
         # One object, for the dictionary above: a path made anew costs 6 µs each time, and every blob asks four times.
         self._uploads = paths.uploads

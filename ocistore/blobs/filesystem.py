@@ -12,7 +12,6 @@ import errno
 import os
 import secrets
 import stat
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +26,7 @@ from ocistore.blobs.session import UploadFile
 from ocistore.blobs.sources import opened
 from ocistore.blobs.staged import StagedFile
 from ocistore.errors import CorruptError, DigestMismatchError, ReadOnlyStoreError
+from ocistore.forks import ThreadLock
 from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class FilesystemPool:
         self._read_only = read_only
         self._directories = Directories(paths)
         self._kept: set[int] = set()
-        self._syncing = threading.Lock()
+        self._syncing = ThreadLock()
         self._syncs_failed = 0
 
     def create(self) -> None:

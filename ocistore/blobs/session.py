@@ -226,13 +226,18 @@ class UploadFile:
         """Let others have the session. Closing again does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
+            # Closing alone is not enough: a child that was forked meanwhile may share the description.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
     def _own_the_bytes(self) -> None:
         """Make sure that no blob shares this file: what was staged once may have been published."""
         with Translating(self._path, root=self._root):
             status = os.fstat(self._descriptor)
-            if status.st_nlink == 1 and stat.S_IMODE(status.st_mode) == _SESSION_MODE:
+            writable = fcntl.fcntl(self._descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+            if status.st_nlink == 1 and writable:
+                if stat.S_IMODE(status.st_mode) != _SESSION_MODE:  # staged, and never published or withdrawn again
+                    os.fchmod(self._descriptor, _SESSION_MODE)
                 return
             if status.st_nlink == 0:  # the session was ended from outside: its name must not come back
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)

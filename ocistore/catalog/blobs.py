@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, literal, null, select, true, update
+from sqlalchemy import bindparam, case, delete, exists, literal, literal_column, null, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 _t = tables.blobs
 _members = tables.repository_blobs
 _repositories = tables.repositories
-_edges = tables.edges
+_own_edges = tables.repository_edges
 
 
 class Membership(NamedTuple):
     """A blob as a repository holds it."""
 
     size: int
-    collect_after: int | None
+    idle_since: int | None
+    """Since when no manifest of the repository refers to it, as far as it is known; None where one does."""
 
 
 _digests = array("digests")
@@ -70,8 +71,13 @@ _link = _linked.on_conflict_do_update(
     where=_members.c.collect_after.is_not(None),
 )
 
+_referred_to = exists().where(
+    _own_edges.c.repository_id == _members.c.repository_id,
+    _own_edges.c.child_id == _members.c.blob_id,
+    _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")]),
+)
 _membership = (
-    select(_t.c.size, _members.c.collect_after)
+    select(_t.c.size, case((~_referred_to, _members.c.collect_after)))
     .join_from(_repositories, _members, _members.c.repository_id == _repositories.c.id)
     .join(_t, _t.c.id == _members.c.blob_id)
     .where(
@@ -95,16 +101,14 @@ _queue = update(_t).where(_t.c.digest == bindparam("this_digest")).values(collec
 
 _roles = array("roles")
 _parent = _t.alias("parent")
-_in_repository = tables.repository_manifests
 _referrers = (
     select(_parent.c.digest)
-    .join_from(_t, _edges, _edges.c.child_id == _t.c.id)
-    .join(_in_repository, _in_repository.c.manifest_id == _edges.c.parent_id)
-    .join(_parent, _parent.c.id == _edges.c.parent_id)
+    .join_from(_t, _own_edges, _own_edges.c.child_id == _t.c.id)
+    .join(_parent, _parent.c.id == _own_edges.c.parent_id)
     .where(
         _t.c.digest == bindparam("digest"),
-        _in_repository.c.repository_id == bindparam("repository_id"),
-        _edges.c.role.in_(select(_roles.c.value)),
+        _own_edges.c.repository_id == bindparam("repository_id"),
+        _own_edges.c.role.in_(select(_roles.c.value)),
     )
     .distinct()
     .order_by(_parent.c.digest)
@@ -139,7 +143,7 @@ def membership(connection: Connection, repository: str, digest: str) -> Membersh
 
 
 def touch(connection: Connection, repository_id: int, digest: str, *, now: int) -> None:
-    """Start the grace of a membership again, if nothing refers to it yet."""
+    """Start the grace of a membership again."""
     connection.execute(_touch, {"this_repository": repository_id, "digest": digest, "now": now})
 
 

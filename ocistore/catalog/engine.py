@@ -16,6 +16,7 @@ import os
 import sqlite3
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from ocistore.catalog.connection import Connection
-from ocistore.catalog.lock import WriteLock
+from ocistore.catalog.lock import Turn, WriteLock
 from ocistore.errors import (
     CorruptError,
     OCIStoreError,
@@ -34,6 +35,7 @@ from ocistore.errors import (
     StorageError,
     StoreBusyError,
     StoreFullError,
+    UncertainCommitError,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +55,9 @@ _IDLE_READERS: Final = 16
 """How many idle reading connections are kept; each costs a file descriptor and about 100 KiB."""
 
 _catalogs: weakref.WeakSet[Catalog] = weakref.WeakSet()
+_POLL: Final = 0.001
+"""Seconds between two looks whether a fork may happen. Reads take microseconds, so there is rarely a second one."""
+
 _abandoned: list[object] = []
 """Connections that must not be closed: a forked child's copies of its parent's, or those closed without the lock."""
 
@@ -82,10 +87,15 @@ class Catalog:
         self._immutable = immutable
         self._lock = WriteLock(os.fspath(lock), timeout=BUSY_TIMEOUT)
         self._start()
+        self._carried = True
+        self._held_over_fork = contextlib.ExitStack()
         _catalogs.add(self)
 
     def _start(self) -> None:
-        self._mutex = threading.Lock()
+        self._opening = threading.Lock()
+        self._users: set[object] = set()
+        self._no_fork = threading.Event()
+        self._no_fork.set()
         self._keeper: Connection | None = None
         self._readers: deque[Connection] = deque()
         self._writer: Connection | None = None
@@ -126,29 +136,29 @@ class Catalog:
 
     def _open_connection(self) -> Connection:
         """A new connection; the first one is kept until :meth:`close`, so that closing any other never checkpoints."""
-        with self._mutex:
+        if not self._carried:
+            raise StoreBusyError("the store, which was in use when this process was forked,", waited=BUSY_TIMEOUT)
+        with self._opening:
             if self._keeper is None:
                 self._keeper = self._connect()
         return self._connect()
 
+    def _begin_use(self, user: object) -> None:
+        """``user`` has a connection until :meth:`_end_use`: no fork happens meanwhile, see :meth:`before_fork`."""
+        self._users.add(user)
+        while not self._no_fork.is_set():
+            self._users.discard(user)
+            self._no_fork.wait()
+            self._users.add(user)
+
+    def _end_use(self, user: object) -> None:
+        self._users.discard(user)
+
     # The three handles.
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> _Read:
         """A connection for one SELECT, fetched whole inside the block. Two statements may see two states."""
-        try:
-            connection = self._readers.pop()
-        except IndexError:
-            connection = self._open_connection()
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-        if len(self._readers) < _IDLE_READERS:
-            self._readers.append(connection)
-        else:
-            connection.close()
+        return _Read(self)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -158,8 +168,7 @@ class Catalog:
             yield connection
             connection.command("COMMIT")
 
-    @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self) -> _Write:
         """A write transaction: committed, durably, when the block ends, and rolled back when it raises.
 
         No user code, no hashing and no fsync of data belongs inside: every other writer of the store waits meanwhile.
@@ -167,33 +176,30 @@ class Catalog:
         Raises:
             ReadOnlyStoreError: the store was opened read-only.
             StoreBusyError: other writers held the lock for longer than :data:`BUSY_TIMEOUT`.
-            StoreFullError, StorageError: the commit failed. Nothing of it is visible.
+            StoreFullError: there was no room for the commit. Nothing of it is visible.
+            UncertainCommitError: the commit itself failed. Whether it happened is not known before the next write.
         """
         if self.read_only:
             raise ReadOnlyStoreError(self.root)
-        with self.locked():
-            connection, self._writer = self._writer or self._open_connection(), None
-            try:
-                connection.command("BEGIN IMMEDIATE")
-                yield connection
-                connection.command("COMMIT")
-            except BaseException:
-                # After a failed commit the state of a connection is not to be relied on; closing it rolls back.
-                connection.close()
-                raise
-            self._writer = connection
+        return _Write(self)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the write lock without a transaction: for creation, migration and closing."""
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(self._lock.held())
-            except PermissionError as error:
-                raise ReadOnlyStoreError(self.root, reason=f"no permission: {error}") from error
-            except OSError as error:
-                raise StorageError(self._lock.path, errno=error.errno, reason=str(error)) from error
+        turn = self._lock.held()
+        try:
+            self._enter(turn)
             yield
+        finally:
+            turn.__exit__()
+
+    def _enter(self, turn: Turn) -> None:
+        try:
+            turn.__enter__()
+        except PermissionError as error:
+            raise ReadOnlyStoreError(self.root, reason=f"no permission: {error}") from error
+        except OSError as error:
+            raise StorageError(self._lock.path, errno=error.errno, reason=str(error)) from error
 
     @contextlib.contextmanager
     def migrating(self) -> Iterator[tuple[Connection, AlchemyConnection]]:
@@ -202,7 +208,7 @@ class Catalog:
         Foreign keys are not enforced in it: whoever uses it checks them before it ends. The pragma that turns them off
         does nothing inside a transaction.
         """
-        ours = self._open_connection()
+        ours = self._open_connection()  # no fork happens meanwhile: the lock is held
         engine = create_engine("sqlite://", creator=lambda: ours.driver, poolclass=StaticPool)
         try:
             ours.command("PRAGMA journal_mode = WAL")
@@ -238,22 +244,147 @@ class Catalog:
                     stack.enter_context(self.locked())
                 except OCIStoreError:
                     self._abandon_connections()
-            while self._readers:
-                self._readers.pop().close()
-            for connection in (self._writer, self._keeper):
-                if connection is not None:
-                    connection.close()
-            self._writer = self._keeper = None
+            self._close_idle()
         self._lock.close()
 
     def _abandon_connections(self) -> None:
         _abandoned.append((self._keeper, self._readers, self._writer))
         self._start()
 
+    def _close_idle(self) -> None:
+        while self._readers:
+            self._readers.pop().close()
+        for connection in (self._writer, self._keeper):
+            if connection is not None:
+                connection.close()
+        self._writer = self._keeper = None
+
+    # Forks. SQLite remembers in the process's memory which locks it holds on a file; a child gets that memory and not
+    # the locks. A child's own connections would trust it, and commit into a WAL that the parent's close deletes. So no
+    # connection is open at the instant of a fork, and both sides open new ones when they need them.
+
+    def before_fork(self) -> None:
+        """Wait for what is under way, and close every connection, under the write lock, which is kept over the fork.
+
+        Where that takes longer than :data:`BUSY_TIMEOUT`, the child must not use the store, and is told so.
+        """
+        if self._keeper is None:
+            return
+        stack = contextlib.ExitStack()
+        try:
+            if not self.read_only:
+                stack.enter_context(self.locked())
+            self._no_fork.clear()
+            deadline = time.monotonic() + BUSY_TIMEOUT
+            while self._users and time.monotonic() < deadline:
+                time.sleep(_POLL)
+            self._carried = not self._users
+            if self._carried:
+                self._close_idle()
+        except OCIStoreError:
+            self._carried = False
+        self._held_over_fork = stack
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._no_fork.set()
+        self._held_over_fork.close()
+
     def after_fork_in_child(self) -> None:
-        """Let go of the parent's connections without closing them, and start afresh."""
+        """Start afresh; connections that could not be closed before are neither used nor closed."""
         self._lock.after_fork_in_child()
+        carried = self._carried
         self._abandon_connections()
+        self._carried = carried
+
+
+# Classes and not generators: an interrupt between the steps of a generator leaves it suspended with what it holds, for
+# as long as somebody keeps the traceback, as an interactive session does. Here whatever was taken is given back where
+# it is raised.
+
+
+class _Read:
+    """A block with a connection for reading."""
+
+    __slots__ = ("_catalog", "_connection")
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> Connection:
+        catalog = self._catalog
+        try:
+            catalog._begin_use(self)
+            try:
+                self._connection = catalog._readers.pop()
+            except IndexError:
+                self._connection = catalog._open_connection()
+        except BaseException:
+            self.__exit__(BaseException)
+            raise
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        catalog, connection = self._catalog, self._connection
+        try:
+            if connection is not None:
+                if kind is None and len(catalog._readers) < _IDLE_READERS:
+                    catalog._readers.append(connection)
+                else:
+                    connection.close()
+        finally:
+            catalog._end_use(self)
+
+
+class _Write:
+    """A block that is a write transaction."""
+
+    __slots__ = ("_catalog", "_connection", "_turn")
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._connection: Connection | None = None
+        self._turn = catalog._lock.held()
+
+    def __enter__(self) -> Connection:
+        catalog = self._catalog
+        try:
+            catalog._enter(self._turn)
+            catalog._begin_use(self)
+            self._connection, catalog._writer = catalog._writer, None
+            if self._connection is None:
+                self._connection = catalog._open_connection()
+            self._connection.command("BEGIN IMMEDIATE")
+        except BaseException:
+            self._give_up()
+            raise
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        connection = self._connection
+        try:
+            if connection is not None:
+                if kind is not None:
+                    connection.command("ROLLBACK")
+                else:
+                    try:
+                        connection.command("COMMIT")
+                    except StorageError as error:
+                        raise UncertainCommitError(self._catalog.root) from error
+                self._catalog._writer, self._connection = connection, None
+        finally:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Give back what is still held. A connection whose state is not to be relied on is closed, which rolls back."""
+        connection, self._connection = self._connection, None
+        try:
+            if connection is not None:
+                connection.close()
+        finally:
+            self._catalog._end_use(self)
+            self._turn.__exit__()
 
 
 def translated(error: sqlite3.Error, *, database: Path, root: Path) -> OCIStoreError | None:
@@ -272,9 +403,26 @@ def translated(error: sqlite3.Error, *, database: Path, root: Path) -> OCIStoreE
     return None
 
 
+def _all_catalogs() -> list[Catalog]:
+    # In one order everywhere: each takes its store's lock.
+    return sorted(_catalogs, key=lambda catalog: catalog.root)
+
+
+def _before_fork() -> None:
+    for catalog in _all_catalogs():
+        catalog.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for catalog in _all_catalogs():
+        catalog.after_fork_in_parent()
+
+
 def _after_fork_in_child() -> None:
-    for catalog in list(_catalogs):
+    for catalog in _all_catalogs():
         catalog.after_fork_in_child()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)

@@ -10,18 +10,13 @@ The kernel frees the lock when its holder dies, however it dies.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
 from ocistore.errors import StoreBusyError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class WriteLock:
@@ -35,81 +30,63 @@ class WriteLock:
 
     def _reset(self) -> None:
         self._mutex = threading.Lock()
-        self._taken = False
-        self._turns: deque[threading.Event] = deque()
+        self._holder: Turn | None = None
+        self._turns: deque[Turn] = deque()
         self._descriptor: int | None = None
         self._wanted: int | None = None
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock for the length of the block.
+    def held(self) -> Turn:
+        """A context manager that holds the lock for the length of its block.
 
-        Raises:
+        Entering it raises:
             StoreBusyError: another writer held it for longer than the timeout.
             OSError: the lock file cannot be opened.
         """
-        started = time.monotonic()
-        self._take_turn(started)
-        try:
-            descriptor = self._lock_file(started)
-            try:
-                yield
-            finally:
-                # Unlock before anything else: a child forked meanwhile may share the description for an instant.
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-        finally:
-            self._pass_turn()
-
-    def _busy(self, started: float) -> StoreBusyError:
-        return StoreBusyError("the store's write lock", waited=time.monotonic() - started)
+        return Turn(self, self._timeout)
 
     # Threads of this process queue here first, so that at most one of them waits for the file.
 
-    def _take_turn(self, started: float) -> None:
+    def take_turn(self, turn: Turn) -> None:
+        """Wait until all who asked before, in this process, are done."""
         with self._mutex:
-            if not self._taken:
-                self._taken = True
+            if self._holder is None:
+                self._holder = turn
                 return
-            turn = threading.Event()
             self._turns.append(turn)
-        try:
-            if turn.wait(started + self._timeout - time.monotonic()):
-                return
-            raise self._busy(started)
-        except BaseException:
-            with self._mutex:
-                given = turn.is_set()
-                if not given:
-                    self._turns.remove(turn)
-            if given:
-                self._pass_turn()
-            raise
+        if not turn.given.wait(turn.left()):
+            raise turn.busy()
 
-    def _pass_turn(self) -> None:
+    def release(self, turn: Turn) -> None:
+        """Give up the lock, or the place in the queue, or nothing, whatever this turn has."""
         with self._mutex:
-            if self._turns:
-                self._turns.popleft().set()
-            else:
-                self._taken = False
+            if self._holder is turn:
+                if self._descriptor is not None:
+                    # Not by closing: a child forked meanwhile may share the description for an instant.
+                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                self._holder = self._turns.popleft() if self._turns else None
+                if self._holder is not None:
+                    self._holder.given.set()
+            elif turn in self._turns:
+                self._turns.remove(turn)
 
     # The file.
 
     def _open(self) -> int:
         return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
-    def _lock_file(self, started: float) -> int:
+    def lock_file(self, turn: Turn) -> None:
+        """Wait until no other process has the file."""
         if self._descriptor is None:
             self._descriptor = self._open()
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._descriptor = self._wait_for_file(started)
-        return self._descriptor
+            self._wait_for_file(turn)
 
-    def _wait_for_file(self, started: float) -> int:
+    def _wait_for_file(self, turn: Turn) -> None:
         """Wait in the kernel's queue, which has no timeout: so a thread waits there, and this one waits for the thread.
 
-        The thread has a description of its own. If it is given up and gets the lock later, it frees it at once.
+        The thread has a description of its own. If it is given up, it alone frees that, whenever it comes so far.
         """
         wanted = self._wanted = self._open()
         settled = threading.Event()
@@ -129,29 +106,30 @@ class WriteLock:
                     _free(wanted)
 
         thread = threading.Thread(target=wait, name="ocistore-write-lock", daemon=True)
+        got = False
         try:
-            thread.start()
-            settled.wait(max(0.0, started + self._timeout - time.monotonic()))
-        except BaseException:
-            with mutex:
-                given_up = True
-                if settled.is_set() or thread.ident is None:
-                    _free(wanted)
-            raise
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads: then none will free it
+                os.close(wanted)
+                raise
+            settled.wait(turn.left())
         finally:
-            self._wanted = None
-        with mutex:
-            got = settled.is_set() and failure is None
-            given_up = not got
-            if settled.is_set() and not got:
-                _free(wanted)
+            with mutex:
+                self._wanted = None
+                if settled.is_set() and failure is None:
+                    previous, self._descriptor = self._descriptor, wanted
+                    got = True
+                elif settled.is_set():
+                    _free(wanted)
+                else:
+                    given_up = True
+            if got and previous is not None:
+                os.close(previous)
         if failure is not None:
             raise failure
         if not got:
-            raise self._busy(started)
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        return wanted
+            raise turn.busy()
 
     # Life.
 
@@ -166,9 +144,47 @@ class WriteLock:
     def close(self) -> None:
         """Close the file. The lock can be taken again, which opens it again."""
         with self._mutex:
+            if self._holder is not None:
+                return  # somebody still works: the file is closed with the process
             descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+class Turn:
+    """One wish to hold the lock. What it has is known by its identity, so that giving up gives up the right thing."""
+
+    __slots__ = ("_lock", "_started", "_timeout", "given")
+
+    def __init__(self, lock: WriteLock, timeout: float) -> None:
+        self._lock = lock
+        self._timeout = timeout
+        self._started = time.monotonic()
+        self.given = threading.Event()
+
+    def left(self) -> float:
+        """Seconds until it has waited too long."""
+        return max(0.0, self._started + self._timeout - time.monotonic())
+
+    def busy(self) -> StoreBusyError:
+        """The error of having waited too long."""
+        return StoreBusyError("the store's write lock", waited=time.monotonic() - self._started)
+
+    def __enter__(self) -> None:
+        self._started = time.monotonic()
+        try:
+            self._lock.take_turn(self)
+            self._lock.lock_file(self)
+        except BaseException:  # also an interrupt, wherever it came
+            self._lock.release(self)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._lock.release(self)
+        except BaseException:  # an interrupt in the middle of it
+            self._lock.release(self)
+            raise
 
 
 def _free(descriptor: int) -> None:

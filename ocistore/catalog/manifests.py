@@ -24,6 +24,7 @@ _blobs = tables.blobs
 _manifests = tables.manifests
 _edges = tables.edges
 _members = tables.repository_manifests
+_own_edges = tables.repository_edges
 _blob_members = tables.repository_blobs
 _repositories = tables.repositories
 _tags = tables.tags
@@ -173,6 +174,14 @@ _link = _linked.on_conflict_do_update(
     set_={"collect_after": _linked.excluded.collect_after, "pushed_at": _linked.excluded.pushed_at},
 )
 
+_own = upsert(_own_edges).from_select(
+    ["repository_id", "child_id", "parent_id", "role"],
+    select(bindparam("repository_id"), _edges.c.child_id, _edges.c.parent_id, _edges.c.role)
+    .join_from(_ids, _edges, _edges.c.parent_id == _ids.c.value)
+    .where(true()),
+)
+_own = _own.on_conflict_do_nothing()
+
 
 def children(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, Child]:
     """What the catalog knows of these digests, seen from one repository. Digests without a row are left out."""
@@ -218,7 +227,9 @@ def put(
         ]
         if rows:
             connection.execute(_put_edges, rows)
-    connection.execute(_link, {"repository_id": repository_id, "ids": bound(ids.values()), "now": now})
+    parameters = {"repository_id": repository_id, "ids": bound(ids.values()), "now": now}
+    connection.execute(_link, parameters)
+    connection.execute(_own, parameters)
 
 
 def _row(entry: NewManifest, ids: Mapping[Digest, int], known: Mapping[str, Child]) -> dict[str, object]:
@@ -261,6 +272,9 @@ _queue_manifests = (
     .values(collect_after=bindparam("now"))
 )
 _queue_self = update(_blobs).where(_blobs.c.id == _this).values(collect_after=bindparam("now"))
+_disown = delete(_own_edges).where(
+    _own_edges.c.repository_id == _here, _own_edges.c.child_id.in_(_children_of), _own_edges.c.parent_id == _this
+)
 _drop_leases = delete(tables.lease_blobs).where(
     tables.lease_blobs.c.repository_id == _here, tables.lease_blobs.c.blob_id == _this
 )
@@ -272,5 +286,5 @@ def unlink(connection: Connection, repository_id: int, manifest_id: int, *, now:
     Its row and its edges belong to its bytes and go with those.
     """
     parameters = {"in_repository": repository_id, "this_manifest": manifest_id, "now": now}
-    for statement in (_drop_leases, _unlink, _queue_blobs, _queue_manifests, _queue_self):
+    for statement in (_drop_leases, _disown, _unlink, _queue_blobs, _queue_manifests, _queue_self):
         connection.execute(statement, parameters)

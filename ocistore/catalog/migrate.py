@@ -6,7 +6,6 @@ this process is held around it, inside the write lock of the store, which keeps 
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +15,18 @@ from sqlalchemy import bindparam, column, select, table
 from ocistore.catalog import tables
 from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
 from ocistore.errors import CorruptError, SchemaTooNewError, StoreNotFoundError
+from ocistore.forks import ThreadLock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from alembic.config import Config
     from sqlalchemy import Connection as AlchemyConnection
 
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.engine import Catalog
 
-_alembic_lock = threading.Lock()
+_alembic_lock = ThreadLock()
 _version = table("alembic_version", column("version_num"))
 _select_version = select(_version.c.version_num)
 _master = table("sqlite_master", column("type"), column("name"), column("sql"))
@@ -62,7 +64,9 @@ def _revision(connection: Connection, *, root: Path) -> str | None:
     return str(found[0])
 
 
-def upgrade(catalog: Catalog, *, now: int) -> str | None:
+def upgrade(
+    catalog: Catalog, *, now: int, before_creation: Callable[[], None] = lambda: None
+) -> str | None:
     """Bring the schema to :data:`SCHEMA_REVISION`, in one transaction; all of it or, after a crash, nothing.
 
     Safe when any number of processes and threads do it at once: whoever comes second finds it done.
@@ -70,6 +74,7 @@ def upgrade(catalog: Catalog, *, now: int) -> str | None:
     Args:
         catalog: whose database exists, if only as an empty file.
         now: milliseconds since the epoch, written as the time of creation.
+        before_creation: called where the database is empty, under the lock; what it raises prevents the creation.
 
     Returns:
         The revision it had before.
@@ -84,6 +89,8 @@ def upgrade(catalog: Catalog, *, now: int) -> str | None:
             return before
         if before is not None and before > SCHEMA_REVISION:
             raise SchemaTooNewError(catalog.root, found=before, known=SCHEMA_REVISION)
+        if before is None:
+            before_creation()
         _run(alchemy, found=before)
         if before is None:
             connection.command(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -71,7 +71,14 @@ _queue_blobs = (
 )
 _delete_members = tuple(
     delete(table).where(table.c.repository_id == _this)
-    for table in (_tags, tables.lease_blobs, tables.uploads, _repository_blobs, _repository_manifests)
+    for table in (
+        _tags,
+        tables.lease_blobs,
+        tables.uploads,
+        tables.repository_edges,
+        _repository_blobs,
+        _repository_manifests,
+    )
 )
 _delete = delete(_t).where(_t.c.id == _this)
 

@@ -4,6 +4,7 @@
     repositories
      ├─ repository_blobs ──────▶ blobs          membership: this repository may serve that blob
      ├─ repository_manifests ──▶ manifests      membership: this repository may serve that manifest
+     ├─ repository_edges                        the edges of those manifests, to be found by child
      ├─ tags ──────────────────▶ repository_manifests
      ├─ uploads                                 open sessions; their bytes lie in uploads/<id>
      └─ (tag_events)                            append-only; by name, so that it outlives the repository
@@ -19,11 +20,16 @@ Digests are stored once, in ``blobs``; everything else refers to them by integer
 
 so a foreign key can hold the promise that nothing referred to is ever deleted: ``edges.child_id`` restricts it.
 
-``collect_after`` is the collector's queue. It is NULL when something refers to the row, and otherwise the instant since
-when perhaps nothing does; a collection looks at the row once its own grace has passed after that instant, so it may be
-set generously. Every transaction that removes a reference sets it on what was referred to. What refers to what: a blob
-is held by its memberships and by edges; the membership of a blob by the manifests of that repository with an edge to
-it; the membership of a manifest by tags, by indexes alive in that repository, by its subject, and by leases.
+"Does a manifest of this repository refer to that?" is asked by every delete and every collection, about content such as
+the empty config, to which the manifests of all repositories together may refer a million times. So each repository has
+its own copy of its manifests' edges, ordered by child.
+
+``collect_after`` is the collector's queue. It is NULL when something is known to refer to the row, and otherwise the
+instant since when perhaps nothing does; a collection looks at the row once its own grace has passed after that instant,
+and takes it out of the queue where something refers to it after all: so it may be set generously. Every transaction
+that removes a reference sets it on what was referred to. What refers to what: a blob is held by its memberships and by
+edges; the membership of a blob by the manifests of that repository with an edge to it; the membership of a manifest by
+tags, by indexes alive in that repository, by its subject, and by leases.
 
 All instants are integers: milliseconds since the Unix epoch, UTC. They are never identities and never decide an order.
 Only TEXT and INTEGER occur, because the tables are STRICT.
@@ -158,6 +164,18 @@ Index(
     sqlite_where=text("collect_after IS NOT NULL"),
 )
 
+repository_edges = Table(
+    "repository_edges",
+    metadata,
+    Column("repository_id", Integer, ForeignKey("repositories.id"), nullable=False),
+    Column("child_id", Integer, nullable=False),
+    Column("parent_id", Integer, nullable=False),
+    Column("role", Text, nullable=False),  # as in edges, of which this is a part in another order
+    PrimaryKeyConstraint("repository_id", "child_id", "parent_id", "role"),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
 tags = Table(
     "tags",
     metadata,
@@ -187,6 +205,7 @@ tag_events = Table(
     Column("actor", Text, nullable=False),
     sqlite_strict=True,
 )
+Index("ix_tag_events_repository", tag_events.c.repository)
 Index("ix_tag_events_repository_tag", tag_events.c.repository, tag_events.c.tag)
 
 uploads = Table(
@@ -203,7 +222,7 @@ uploads = Table(
     Column("expires", Integer, nullable=False),
     sqlite_strict=True,
 )
-Index("ix_uploads_repository_id", uploads.c.repository_id)
+Index("ix_uploads_repository_id_id", uploads.c.repository_id, uploads.c.id)
 Index("ix_uploads_expires", uploads.c.expires)
 
 leases = Table(

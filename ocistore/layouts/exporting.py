@@ -32,6 +32,7 @@ from ocistore.layouts.index import (
     merged,
     read_index,
 )
+from ocistore.layouts.progress import Tally
 from ocistore.layouts.writing import BlobWriter, ExportMode
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import manifest_descriptor
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ocistore.catalog.connection import Connection
-    from ocistore.layouts.importing import Progress
+    from ocistore.layouts.progress import Progress
     from ocistore.oci.descriptor import Descriptor
     from ocistore.store import Store
 
@@ -314,11 +315,10 @@ def _write_blobs(
 ) -> None:
     """Every blob that is here under its name in the layout, durably."""
     here = [node for node in nodes.values() if node.here]
-    total, done = sum(node.size for node in here), 0
-    with BlobWriter(store, layout, mode) as writer:
+    done, tally = 0, Tally(sum(node.size for node in here), progress)
+    with BlobWriter(store, layout, mode, tally) as writer:
         for node in here:
             writer.write(Digest.parse(node.digest), node.size)
             done += node.size
-            if progress is not None:
-                progress(done, total)
+            tally.reach(done)
         writer.finish()
