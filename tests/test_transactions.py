@@ -342,14 +342,32 @@ def test_bytes_put_as_a_blob_and_as_a_manifest_are_both(store):
     assert store.repository("a").stat_blob(ONE).size == store.repository("a").resolve("v1").size
 
 
-def test_a_mount_takes_only_what_is_committed(store, repository):
+def test_a_mount_takes_what_is_committed_and_what_the_transaction_put_before(store, repository):
+    digest = Digest.of(HELLO)
     with pytest.raises(RepositoryNotFoundError), store.transaction() as transaction:
-        transaction.repository("a").put_blob(HELLO)
-        transaction.repository("b").mount_blob(Digest.of(HELLO), "a")
-    repository.put_blob(HELLO)
+        transaction.repository("b").mount_blob(digest, "a")
     with store.transaction() as transaction:
-        transaction.repository("b").mount_blob(Digest.of(HELLO), "library/app")
-    assert store.repository("b").stat_blob(Digest.of(HELLO)).size == 5
+        transaction.repository("a").put_blob(HELLO)
+        assert transaction.repository("b").mount_blob(digest, "a").size == len(HELLO)
+        transaction.repository("c").mount_blob(digest, "b")
+    assert {name: store.repository(name).stat_blob(digest).size for name in "abc"} == dict.fromkeys("abc", len(HELLO))
+
+
+def test_a_forked_child_that_leaves_the_block_ends_no_transaction(store, repository):
+    with store.transaction() as transaction:
+        transaction.repository("b").put_blob(HELLO)
+        child = os.fork()
+        if child == 0:
+            try:
+                transaction.__exit__(None, None, None)
+                with pytest.raises(StoreClosedError):
+                    transaction.repository("c")
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert list(store.repositories()) == []
+    assert store.repository("b").stat_blob(Digest.of(HELLO)).size == len(HELLO)
 
 
 def test_a_mount_whose_source_is_deleted_before_the_end_is_refused(store, repository):

@@ -287,6 +287,7 @@ class Catalog:
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
+        self._carried = True
         self._no_fork.set()
         self._held_over_fork.close()
 

@@ -3,6 +3,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 
 import pytest
 from images import image, push
@@ -14,6 +15,7 @@ from state import rows
 from ocistore import CorruptError, ReadOnlyStoreError, StorageError, Store, StoreBusyError, StoreFullError
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog.engine import MINIMUM_SQLITE, Catalog, translated
+from ocistore.oci.digest import Digest
 
 COUNTER = table("counter", column("value"))
 VALUE = select(COUNTER.c.value)
@@ -244,18 +246,33 @@ def test_a_forked_child_has_connections_of_its_own(catalog):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_child_forked_inside_a_write_transaction_does_not_end_it(catalog):
-    with catalog.write() as connection:
-        connection.execute(ADD)
-        child = os.fork()
-        if child == 0:
-            # As a child would that runs to the end of the program: everything it inherited is let go.
+def test_a_fork_in_the_middle_of_another_threads_transaction_hurts_neither(catalog):
+    writing = threading.Event()
+
+    def work():
+        with catalog.write() as connection:
+            connection.execute(ADD)
+            writing.set()
+            time.sleep(0.2)
+            connection.execute(ADD)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    writing.wait()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            with catalog.write() as connection:
+                connection.execute(ADD)
+            assert value(catalog) in {1, 3}
             catalog.close()
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        connection.execute(ADD)
-        assert value(catalog) == 0
-    assert value(catalog) == 2
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    thread.join()
+    assert value(catalog) == 3
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

@@ -405,9 +405,9 @@ def traced(tmp_path, code, *arguments, kill_at=None):
 
 
 def moments(calls, *, every):
-    """Every call as ``traced`` wants to be told of it, or three of them."""
+    """Every call as ``traced`` wants to be told of it, or two of them."""
     found = [(name, calls[: position + 1].count(name)) for position, name in enumerate(calls)]
-    return found if every else found[len(found) // 6 :: max(1, len(found) // 3)]
+    return found if every else found[len(found) // 4 :: max(1, len(found) // 2)]
 
 
 CREATE = """
