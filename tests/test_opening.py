@@ -284,7 +284,7 @@ def test_threads_that_open_one_new_directory_at_once_all_succeed(tmp_path, below
         try:
             with Store.open(tmp_path / below) as store:
                 store.repository(f"app{number}").put_blob(b"%d" % number)
-        except Exception as error:  # noqa: BLE001  (shown below)
+        except Exception as error:
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]

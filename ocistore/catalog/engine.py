@@ -375,17 +375,26 @@ class _Write:
                         raise UncertainCommitError(self._catalog.root) from error
                 self._catalog._writer, self._connection = connection, None
         finally:
-            self._give_up()
+            try:
+                self._give_up()
+            except BaseException:  # an interrupt on the way into it
+                self._give_up()
+                raise
 
     def _give_up(self) -> None:
         """Give back what is still held. A connection whose state is not to be relied on is closed, which rolls back."""
-        connection, self._connection = self._connection, None
         try:
+            connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
         finally:
-            self._catalog._end_use(self)
-            self._turn.__exit__()
+            try:
+                self._turn.__exit__()
+            except BaseException:  # likewise
+                self._turn.__exit__()
+                raise
+            finally:
+                self._catalog._users.discard(self)
 
 
 def translated(error: sqlite3.Error, *, database: Path, root: Path) -> OCIStoreError | None:

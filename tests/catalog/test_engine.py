@@ -15,7 +15,6 @@ from state import rows
 from ocistore import CorruptError, ReadOnlyStoreError, StorageError, Store, StoreBusyError, StoreFullError
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog.engine import MINIMUM_SQLITE, Catalog, translated
-from ocistore.oci.digest import Digest
 
 COUNTER = table("counter", column("value"))
 VALUE = select(COUNTER.c.value)
@@ -165,7 +164,7 @@ def test_no_update_of_threads_that_write_at_once_is_lost(catalog):
                 with catalog.write() as connection:
                     [[found]] = connection.execute(VALUE)
                     connection.command(f"UPDATE counter SET value = {found + 1}")
-        except Exception as error:  # noqa: BLE001  (shown below)
+        except Exception as error:
             errors.append(error)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
