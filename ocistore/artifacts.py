@@ -7,31 +7,30 @@ That is also what ``oras`` writes and reads.
 
 from __future__ import annotations
 
-import io
+import contextlib
 import json
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.oserrors import Translating
 from ocistore.destination import Destination, kind_of_file
 from ocistore.errors import ArtifactInvalidError, CorruptError, InvalidNameError
+from ocistore.layouts.progress import CountedFile, Tally
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest, hasher
 from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ocistore.layouts.progress import Progress
     from ocistore.oci.manifest import Manifest
     from ocistore.store import Store
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called now and then with the bytes done and the bytes in all."""
 
 TITLE: Final = "org.opencontainers.image.title"
 """The annotation of a layer that names its file (image specification, "Pre-Defined Annotation Keys")."""
@@ -129,16 +128,14 @@ def push_files(
     for title, kind in kinds.items():
         mediatypes.media_type(kind, path=f"the media type of {title!r:.100}")
     about = None if subject is None else _subject(store, target.repository, subject)
-    total = sum(size for _, size in titled.values())
+    tally = Tally(sum(size for _, size in titled.values()), progress)
     with store.transaction() as transaction:
         repository = transaction.repository(target.repository)
         repository.put_blob(_EMPTY)
         layers = []
-        done = 0
         for title, (path, _) in titled.items():
-            with _PlainFile(path, before=done, total=total, progress=progress) as file:
+            with _plain_file(path, tally) as file:
                 blob = repository.put_blob(file)
-            done += blob.size
             kind = kinds.get(title, OCTET_STREAM)
             layers.append(Descriptor(kind, blob.digest, blob.size, {TITLE: title}).to_json())
         document["layers"] = layers
@@ -187,8 +184,7 @@ def pull_files(
     for layer in titled.values():
         repository.stat_blob(layer.digest)  # before anything is written
     root = Path(os.path.abspath(directory))
-    done = 0
-    total = sum(layer.size for layer in titled.values())
+    tally = Tally(sum(layer.size for layer in titled.values()), progress)
     with Destination(root) as destination:
         for title in titled:
             destination.refuse_obstacle(title)
@@ -196,9 +192,7 @@ def pull_files(
             with repository.open_blob(layer.digest) as blob, destination.create(title) as write:
                 for chunk in _verified(blob, layer, store=store):
                     write(chunk)
-                    done += len(chunk)
-                    if progress is not None:
-                        progress(done, total)
+                    tally.add(len(chunk))
         destination.publish()
     return PullReport(
         manifest.descriptor.digest,
@@ -249,27 +243,15 @@ def _subject(store: Store, repository: str, subject: str) -> Descriptor:
     return Descriptor(found.media_type, found.digest, found.size)
 
 
-class _PlainFile(io.FileIO):
-    """A plain file that says how much of it was read."""
-
-    def __init__(self, path: str, *, before: int, total: int, progress: Progress | None) -> None:
-        super().__init__(path, opener=lambda name, _: os.open(name, _SOURCE))
-        try:
-            _refuse_kind(path, os.fstat(self.fileno()).st_mode)  # it may have become something else meanwhile
-        except BaseException:
-            self.close()
-            raise
-        self._done = before
-        self._total = total
-        self._progress = progress
-
-    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override] # what our own pool reads into
-        count = super().readinto(buffer)
-        if count and self._progress is not None:
-            self._done += count
-            # A file that grew since it was looked at makes more of the whole, never more than the whole.
-            self._progress(self._done, max(self._done, self._total))
-        return count
+@contextlib.contextmanager
+def _plain_file(path: str, tally: Tally) -> Iterator[CountedFile]:
+    descriptor = os.open(path, _SOURCE)
+    try:
+        _refuse_kind(path, os.fstat(descriptor).st_mode)  # it may have become something else meanwhile
+        with CountedFile(descriptor, tally) as file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 # --- titles -----------------------------------------------------------------------------------------------------------

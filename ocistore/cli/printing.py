@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-Progress: TypeAlias = Callable[[int, int], None]
+    from ocistore.layouts.progress import Progress
 
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _STEPS: Final = 500

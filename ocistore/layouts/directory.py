@@ -151,6 +151,14 @@ def new_file(directory: int) -> tuple[str, int]:
     return name, os.open(name, flags, 0o644, dir_fd=directory)
 
 
+def read_at_once(file: int, size: int) -> bytes:
+    """All bytes of a file that is said to have ``size``; one more where it has more, which is enough to be refused."""
+    content = bytearray()
+    while len(content) <= size and (chunk := os.read(file, size + 1 - len(content))):
+        content += chunk
+    return bytes(content)
+
+
 def _open_directory(name: str, parent: int) -> int:
     try:
         return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)

@@ -453,8 +453,11 @@ def test_a_blob_that_changes_while_others_are_read_is_noticed(store, layout, con
     layout.add(Image(document(body), tuple(blobs)), "v1").write()
     file = blob_file(layout, names[1])
 
+    changes = []
+
     def changed(done, total):
-        if done == total:  # the second blob was read, and found wrong
+        changes.append(done)
+        if len(changes) > 1:
             return
         if change == "other bytes":
             file.write_bytes(bytes(len(blobs[1])))
@@ -482,6 +485,26 @@ def test_what_the_progress_raises_ends_the_import_without_a_trace(store, layout)
 
     with pytest.raises(KeyboardInterrupt), unchanged(store.root):
         store.import_(layout.path, "app", progress=interrupted)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["staged", "verified"])
+def test_an_error_of_the_progress_is_not_taken_for_one_of_the_layout(store, layout, held):
+    large = b"x" * 100_000
+    body = {
+        "schemaVersion": 2,
+        "mediaType": mediatypes.OCI_MANIFEST,
+        "config": described(large),
+        "layers": [],
+    }
+    layout.add(Image(document(body), (large,)), "v1").write()
+    if held:
+        store.import_(layout.path, "app")
+
+    def broken(done, total):
+        raise FileNotFoundError("of the caller's own")
+
+    with pytest.raises(FileNotFoundError, match="of the caller's own"), unchanged(store.root):
+        store.import_(layout.path, "app", progress=broken)
 
 
 def test_what_the_store_has_is_read_in_the_layout_all_the_same(store, layout):

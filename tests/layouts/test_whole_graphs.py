@@ -1,5 +1,6 @@
 """Layouts in and out: everything an entry consists of comes along, and comes back the same."""
 
+import itertools
 import json
 import shutil
 
@@ -232,6 +233,32 @@ def test_progress_ends_with_all_bytes_both_ways(store, layout, destination):
     report = store.export(destination, progress=lambda *step: told.append(step))
     assert told[-1] == (report.bytes, report.bytes)
     assert told == sorted(told)
+
+
+def test_progress_moves_within_a_large_blob_both_ways(store, layout, destination):
+    size = 64 << 20
+    large = bytes(size)
+    body = {
+        "schemaVersion": 2,
+        "mediaType": mediatypes.OCI_MANIFEST,
+        "config": described(b"{}"),
+        "layers": [described(large)],
+    }
+    source = layout.add(Image(document(body), (b"{}", large)), "v1").write()
+    del large
+
+    def told_by(call, *arguments, **options):
+        told = []
+        call(*arguments, progress=lambda *step: told.append(step), **options)
+        assert all(before < after for (before, _), (after, _) in itertools.pairwise(told))
+        assert {total for _, total in told} == {told[-1][0]}
+        steps = [after - before for (before, _), (after, _) in itertools.pairwise([(0, 0), *told])]
+        assert max(steps) <= size // 4
+        return told[-1][1]
+
+    assert told_by(store.import_, source, "app") == size + 2  # staged
+    assert told_by(store.import_, source, "copy") == size + 2  # verified: the store holds it
+    assert told_by(store.export, destination, ["app"], mode="copy") == size + 2 + len(document(body))
 
 
 # --- chosen references ------------------------------------------------------------------------------------------------

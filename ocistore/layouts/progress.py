@@ -1,0 +1,55 @@
+"""Telling who waits how many bytes are done, also within one large blob."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TypeAlias
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called now and then with the bytes done and the bytes in all; the former grow from call to call."""
+
+
+class Tally:
+    """Counts bytes, and tells of them."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        """``total`` is the bytes in all, as far as is known before."""
+        self._total = total
+        self._progress = progress
+        self._done = 0
+        self.raised: BaseException | None = None
+        """What the progress raised, for who must tell it from an error of the files that are read."""
+
+    def add(self, count: int) -> None:
+        """So many bytes more are done."""
+        self.reach(self._done + count)
+
+    def reach(self, done: int) -> None:
+        """So many bytes are done, if there were not that many before."""
+        if done <= self._done:
+            return
+        self._done = done
+        if self._progress is None:
+            return
+        try:
+            # A file that grew since it was looked at makes more of the whole, never more than the whole.
+            self._progress(done, max(done, self._total))
+        except BaseException as error:
+            self.raised = error
+            raise
+
+
+class CountedFile(io.FileIO):
+    """A file that tells how much of it was read. The descriptor stays the caller's, who closes it."""
+
+    def __init__(self, descriptor: int, tally: Tally) -> None:
+        super().__init__(descriptor, closefd=False)
+        self._tally = tally
+
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override] # what our own pool reads into
+        """Fill the buffer as far as one read does, and tell how many bytes that were."""
+        count = super().readinto(buffer)
+        if count:
+            self._tally.add(count)
+        return count
