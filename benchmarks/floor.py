@@ -40,6 +40,7 @@ _EDGE: Final = "INSERT INTO edges (parent_id, position, role, child_id, size, me
 _MANIFEST_MEMBER: Final = (
     "INSERT INTO repository_manifests (repository_id, manifest_id, pushed_at, collect_after) VALUES (?, ?, ?, ?)"
 )
+_OWN_EDGE: Final = "INSERT INTO repository_edges (repository_id, child_id, parent_id, role) VALUES (?, ?, ?, ?)"
 _TAG: Final = "INSERT INTO tags (repository_id, name, manifest_id, updated) VALUES (?, ?, ?, ?)"
 _EVENT: Final = "INSERT INTO tag_events (repository, tag, new_digest, at, actor) VALUES (?, ?, ?, ?, ?)"
 _RESOLVE: Final = (
@@ -169,6 +170,13 @@ class Floor:
                 ],
             )
             execute(_MANIFEST_MEMBER, (here, manifest, now, now))
+            executemany(
+                _OWN_EDGE,
+                [
+                    (here, ids[child], manifest, "layer" if place else "config")
+                    for place, (child, _) in enumerate(children)
+                ],
+            )
             execute(_TAG, (here, tag, manifest, now))
             execute(_EVENT, (repository, tag, digest, now, _ACTOR))
         execute("COMMIT")

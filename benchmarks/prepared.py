@@ -8,6 +8,7 @@ has its own bytes, and all other names are hard links to a few files. Such a sto
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -17,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Table, insert
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateTable
 
 from benchmarks.images import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, PLATFORM, Blob, Image, small_image
 from ocistore import Store
 from ocistore.catalog import tables
-from ocistore.catalog.schema import SCHEMA_REVISION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def store_of_images(directory: Path, count: int) -> Iterator[Path]:
 
     Kept in ``directory`` for the next run, as it was before.
     """
-    root = directory / f"images-{count}-{SCHEMA_REVISION}"
+    root = directory / f"images-{count}-{_schema()}"
     saved = root / "catalog.db.saved"
     if not saved.exists():
         with _building(root) as builder:
@@ -74,7 +75,7 @@ def store_of_tags(directory: Path, count: int, *, readable: int) -> Path:
 
     The manifests of ``sample(count, readable)`` can be read. Not to be changed; kept in ``directory`` for the next run.
     """
-    root = directory / f"tags-{count}-{readable}-{SCHEMA_REVISION}"
+    root = directory / f"tags-{count}-{readable}-{_schema()}"
     finished = root / "finished"
     if not finished.exists():
         base = small_image("shared", 0)
@@ -89,6 +90,12 @@ def store_of_tags(directory: Path, count: int, *, readable: int) -> Path:
                         builder.write(image.manifest)
         finished.touch()
     return root
+
+
+def _schema() -> str:
+    """A mark of the tables as they are now, so that a store kept from before a change of them is not used."""
+    statements = (str(CreateTable(table).compile(dialect=sqlite.dialect())) for table in tables.metadata.sorted_tables)
+    return hashlib.sha256("".join(statements).encode()).hexdigest()[:8]
 
 
 def _variant(image: Image, number: int) -> Image:
@@ -168,11 +175,15 @@ class _Builder:
                 }
             )
             for place, (child, size) in enumerate(children):
+                role = "layer" if place else "config"
+                rows[tables.repository_edges].append(
+                    {"repository_id": 1, "child_id": child, "parent_id": manifest, "role": role}
+                )
                 rows[tables.edges].append(
                     {
                         "parent_id": manifest,
                         "position": place,
-                        "role": "layer" if place else "config",
+                        "role": role,
                         "child_id": child,
                         "size": size,
                         "media_type": LAYER_TYPE if place else CONFIG_TYPE,
@@ -240,6 +251,7 @@ _FILLED: Final = (
     tables.manifests,
     tables.edges,
     tables.repository_manifests,
+    tables.repository_edges,
     tables.tags,
     tables.tag_events,
 )

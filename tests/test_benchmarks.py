@@ -141,6 +141,7 @@ def test_a_prepared_store_of_images_has_the_rows_that_pushes_leave(tmp_path: Pat
         prepared, pushed = rows_of(root), rows_of(tmp_path / "pushed")
     for table in ("blobs", "repositories", "manifests", "edges", "tag_events"):
         assert prepared[table] == pushed[table]
+    assert prepared["repository_edges"] == pushed["repository_edges"]
     for table in ("repository_blobs", "repository_manifests", "tags"):  # but for the collector's queue
         assert [row[:2] for row in prepared[table]] == [row[:2] for row in pushed[table]]
 
