@@ -263,17 +263,19 @@ class Catalog:
     # the locks. A child's own connections would trust it, and commit into a WAL that the parent's close deletes. So no
     # connection is open at the instant of a fork, and both sides open new ones when they need them.
 
-    def before_fork(self) -> None:
+    def before_fork(self, locked: set[str]) -> None:
         """Wait for what is under way, and close every connection, under the write lock, which is kept over the fork.
 
         Where that takes longer than :data:`BUSY_TIMEOUT`, the child must not use the store, and is told so.
+
+        Args:
+            locked: the locks that this process took for this fork already; the same store may be open several times.
         """
-        if self._keeper is None:
-            return
         stack = contextlib.ExitStack()
         try:
-            if not self.read_only:
+            if not self.read_only and self._keeper is not None and self._lock.path not in locked:
                 stack.enter_context(self.locked())
+                locked.add(self._lock.path)
             self._no_fork.clear()
             deadline = time.monotonic() + BUSY_TIMEOUT
             while self._users and time.monotonic() < deadline:
@@ -419,8 +421,9 @@ def _all_catalogs() -> list[Catalog]:
 
 
 def _before_fork() -> None:
+    locked: set[str] = set()
     for catalog in _all_catalogs():
-        catalog.before_fork()
+        catalog.before_fork(locked)
 
 
 def _after_fork_in_parent() -> None:
