@@ -149,6 +149,14 @@ def push_files(
         )
 
 
+def _refuse_store(store: Store, directory: Path) -> None:
+    """A title such as ``catalog.db`` must not replace a file of a store."""
+    real = Path(os.path.realpath(directory))
+    catalog = store.paths.catalog.name
+    if Path(os.path.realpath(store.root)) in (real, *real.parents) or (real / catalog).exists():
+        raise ArtifactInvalidError(str(directory), reason="it is a store or lies in one; write the files elsewhere")
+
+
 def pull_files(
     store: Store, reference: str, directory: str | os.PathLike[str], *, progress: Progress | None = None
 ) -> PullReport:
@@ -165,8 +173,8 @@ def pull_files(
         progress: told of the bytes written.
 
     Raises:
-        ArtifactInvalidError: it is an index, nothing in it has a title, a title cannot be a file's name here, or
-            something that is not a plain file is in its way.
+        ArtifactInvalidError: it is an index, nothing in it has a title, a title cannot be a file's name here,
+            something that is not a plain file is in its way, or the directory is a store or lies in one.
         InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.
         RepositoryNotFoundError, ManifestNotFoundError, BlobNotFoundError: there is no such artifact, or a file of it is
             not in the store.
@@ -184,6 +192,7 @@ def pull_files(
     for layer in titled.values():
         repository.stat_blob(layer.digest)  # before anything is written
     root = Path(os.path.abspath(directory))
+    _refuse_store(store, root)
     tally = Tally(sum(layer.size for layer in titled.values()), progress)
     with Destination(root) as destination:
         for title in titled:

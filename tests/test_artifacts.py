@@ -529,3 +529,12 @@ def test_a_full_disk_leaves_no_trace_and_names_the_file(store, titled, small_dis
         pull_files(store, reference, out)
 
     assert entries(out) == {}
+
+
+@pytest.mark.parametrize("where", ["", "blobs", "uploads", "new"])
+def test_files_are_not_written_into_a_store(store, tmp_path, where):
+    file = tmp_path / "catalog.db"
+    file.write_bytes(b"not a catalog")
+    push_files(store, "app:v1", [file])
+    with unchanged(store.root), pytest.raises(ArtifactInvalidError):
+        pull_files(store, "app:v1", store.root / where)

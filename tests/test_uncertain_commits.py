@@ -41,7 +41,8 @@ def test_a_commit_that_failed_is_uncertain_and_loses_no_file(tmp_path, empty_sto
         root = shutil.copytree(empty_store, tmp_path / str(number))
         fault = f"inject=fdatasync:error=EIO:when={number}"
         done = subprocess.run(
-            [strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", fault, sys.executable, "-c", PUT, root],
+            [strace, "-f", "-qq", "-o", os.devnull, "-e", "trace=fdatasync", "-e", fault]
+            + [sys.executable, "-c", PUT, root],
             capture_output=True,
             text=True,
             check=True,
