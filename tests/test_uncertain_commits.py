@@ -40,9 +40,9 @@ def test_a_commit_that_failed_is_uncertain_and_loses_no_file(tmp_path, empty_sto
     for number in range(1, 6):
         root = shutil.copytree(empty_store, tmp_path / str(number))
         fault = f"inject=fdatasync:error=EIO:when={number}"
+        tracer = [strace, "-f", "-qq", "-o", os.devnull, "-e", "trace=fdatasync", "-e", fault]
         done = subprocess.run(
-            [strace, "-f", "-qq", "-o", os.devnull, "-e", "trace=fdatasync", "-e", fault]
-            + [sys.executable, "-c", PUT, root],
+            [*tracer, sys.executable, "-c", PUT, root],
             capture_output=True,
             text=True,
             check=True,
