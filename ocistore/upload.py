@@ -196,8 +196,11 @@ class Upload:
             file.sync()
             now = milliseconds()
             with self._store.catalog.write() as connection:
-                uploads.touch(connection, self.id, offset=file.offset, now=now, expires=now + _LIFETIME)
-            self._store.hash_states.put(self.id, file.state)
+                open_ = uploads.touch(connection, self.id, offset=file.offset, now=now, expires=now + _LIFETIME)
+            if open_:
+                self._store.hash_states.put(self.id, file.state)
+            else:  # its repository was deleted while it began, by somebody who did not know of its file
+                self._store.pool.remove_upload(self.id)
         finally:
             file.close()
 

@@ -70,9 +70,9 @@ def ids(connection: Connection, repository_id: int) -> list[str]:
     return connection.execute(_ids, {"in_repository": repository_id}).scalars()
 
 
-def touch(connection: Connection, upload: str, *, offset: int, now: int, expires: int) -> None:
-    """Note how many bytes are durable, and start the time to its expiry again."""
-    connection.execute(_touch, {"upload": upload, "now_at": offset, "now": now, "until": expires})
+def touch(connection: Connection, upload: str, *, offset: int, now: int, expires: int) -> bool:
+    """Note how many bytes are durable, and start the time to its expiry again. False where the session has ended."""
+    return connection.execute(_touch, {"upload": upload, "now_at": offset, "now": now, "until": expires}).rowcount == 1
 
 
 def remove(connection: Connection, upload: str) -> bool:
