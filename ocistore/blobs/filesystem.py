@@ -218,16 +218,15 @@ class FilesystemPool:
             CorruptError: there is no plain file of ``size`` bytes under the digest.
             OSError: it cannot be linked there, as on another filesystem.
         """
-        found = self.size(digest)
-        if found != size:
-            raise CorruptError(f"blob {digest}", reason=f"its file has {found} bytes, not {size}")
-        os.link(
-            digest.encoded,
-            name,
-            src_dir_fd=self._directories.algorithm(digest.algorithm),
-            dst_dir_fd=directory,
-            follow_symlinks=False,
-        )
+        encoded = digest.encoded
+        try:
+            source = self._directories.algorithm(digest.algorithm)
+            status = os.stat(encoded, dir_fd=source, follow_symlinks=False)
+        except FileNotFoundError as error:
+            raise CorruptError(f"blob {digest}", reason="its file is gone") from error
+        if status.st_size != size or not stat.S_ISREG(status.st_mode):
+            raise CorruptError(f"blob {digest}", reason=f"its file has {status.st_size} bytes, not {size}")
+        os.link(encoded, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
     def open(self, digest: Digest) -> BlobReader:
         """The bytes under that digest, for reading. They are not hashed again.

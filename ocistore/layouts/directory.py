@@ -57,6 +57,10 @@ class LayoutDirectory:
         for descriptor in (*self._algorithms.values(), self.descriptor):
             os.close(descriptor)
 
+    def blob_path(self, digest: Digest) -> Path:
+        """Where the file of a blob is, for messages."""
+        return self.path / BLOBS / digest.algorithm / digest.encoded
+
     def read(self, name: str, *, maximum: int) -> bytes:
         """A small file of the top level.
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import stat
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
@@ -72,7 +73,7 @@ class BlobWriter:
         """Write one blob, or find it there."""
         directory = self._directory(digest.algorithm)
         name = digest.encoded
-        with Translating(f"{self._layout.path}/{BLOBS}/{digest.algorithm}/{name}"):
+        with Translating(partial(self._layout.blob_path, digest)):
             if self._mode == "link":
                 self._link(digest, size, directory, name)
             elif not _is_there(directory, name, size):
