@@ -234,9 +234,9 @@ class Model:
 def transact(model: Model, operations: Iterable[Operation]) -> set[type[OCIStoreError]]:
     """Apply all operations or none. Returns the kinds of errors that the transaction may answer with.
 
-    A mount looks at what is committed as soon as it is asked for, and bytes are checked as they come; everything else is
-    found out at the end. Of several operations that fail there, any may be the one that is named: those of one kind are
-    applied together.
+    A mount looks at what is committed as soon as it is asked for, and bytes are checked as they come; everything else
+    is found out at the end. Of several operations that fail there, any may be the one that is named: those of one kind
+    are applied together.
     """
     changed, errors = copy.deepcopy(model), set()
     for operation in operations:

@@ -366,4 +366,4 @@ def test_it_leaks_no_descriptors(path):
                     pytest.fail("two writers at once")
         with second.held():
             pass
-    eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)  # fewer, where an earlier test's waiter ended
