@@ -39,6 +39,7 @@ def commit(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *,
     What is staged stays staged, whatever happens: it belongs to the caller.
 
     Raises:
+        UncertainCommitError: the disk failed in the commit itself: all of the list happened, or none of it.
         OCIStoreError: a change was refused, or the store could not be written. Nothing of the list is visible.
     """
     staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}

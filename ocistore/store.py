@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from ocistore.catalog.engine import Catalog
     from ocistore.changes import Change
     from ocistore.layouts.exporting import ExportReport
-    from ocistore.layouts.importing import ImportReport, Progress
+    from ocistore.layouts.importing import ImportReport
+    from ocistore.layouts.progress import Progress
     from ocistore.layouts.writing import ExportMode
 
 _REMEMBERED_UPLOADS: Final = 256

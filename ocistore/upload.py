@@ -165,7 +165,9 @@ class Upload:
         Raises:
             DigestMismatchError: the bytes are not those of ``digest``. The session and its bytes stay.
             UploadNotFoundError: the session was ended meanwhile.
-            StoreFullError, StorageError, StoreBusyError: the session and its bytes stay.
+            StoreFullError, StoreBusyError: the session and its bytes stay.
+            StorageError: they stay too, unless it was the sync of the bytes that failed: then those cannot be trusted,
+                and the upload has to start again.
         """
         wanted = Digest.parse(digest)
         file = self._open_file()

@@ -25,7 +25,7 @@ from ocistore.oci.reference import repository_name
 if TYPE_CHECKING:
     from ocistore.blobs.pool import StagedBlob
     from ocistore.changes import Change
-    from ocistore.layouts.progress import Progress as Progress  # noqa: PLC0414  (store.py takes it from here)
+    from ocistore.layouts.progress import Progress
     from ocistore.store import Store
 
 _SMALL: Final = 64 * 1024
