@@ -4,6 +4,7 @@ from ocistore.changes import ANY
 from ocistore.errors import (
     ArtifactInvalidError,
     BlobNotFoundError,
+    CollectionRefusedError,
     CorruptError,
     DigestMismatchError,
     InvalidDigestError,
@@ -44,6 +45,7 @@ __all__ = [
     "ANY",
     "ArtifactInvalidError",
     "BlobNotFoundError",
+    "CollectionRefusedError",
     "CorruptError",
     "Descriptor",
     "Digest",

@@ -350,6 +350,19 @@ class UncertainCommitError(OCIStoreError):
         super().__init__(f"the store {root} could not finish a commit: look whether it happened, or repeat it")
 
 
+class CollectionRefusedError(OCIStoreError):
+    """A collection would not be safe, or would take more than anybody is likely to want. Nothing was changed."""
+
+    code = "DENIED"
+    exit_code = 41
+
+    def __init__(self, root: Path, *, reasons: Sequence[str], remedy: str) -> None:
+        self.root = root
+        self.reasons = tuple(reasons)
+        self.remedy = remedy
+        super().__init__(f"no collection in the store {root}: {'; '.join(self.reasons)} ({remedy})")
+
+
 class StorageError(OCIStoreError):
     """The operating system refused an operation on a file; ``errno`` and ``__cause__`` say which and why."""
 

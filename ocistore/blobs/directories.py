@@ -86,6 +86,14 @@ class Directories:
         """A descriptor of ``uploads/``."""
         return self._open(self._uploads)
 
+    def trash(self) -> int:
+        """A descriptor of ``trash/``."""
+        return self._open(self._paths.trash)
+
+    def quarantine(self) -> int:
+        """A descriptor of ``quarantine/``."""
+        return self._open(self._paths.quarantine)
+
     def algorithm(self, algorithm: str) -> int:
         """A descriptor of ``blobs/<alg>``, for reading.
 

@@ -22,6 +22,7 @@ from ocistore.blobs.oserrors import Translating, translated
 from ocistore.blobs.output import Output
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.blobs.reader import READ_FLAGS, BlobReader
+from ocistore.blobs.removal import Removal
 from ocistore.blobs.session import UploadFile
 from ocistore.blobs.sources import opened
 from ocistore.blobs.staged import StagedFile
@@ -61,6 +62,8 @@ class FilesystemPool:
         self._paths = paths
         self._read_only = read_only
         self._directories = Directories(paths)
+        self.removal = Removal(paths, self._directories, refuse_if_read_only=self._refuse_if_read_only)
+        """What takes files out of the pool, and lists what is in it."""
         self._kept: set[int] = set()
         self._syncing = ThreadLock()
         self._syncs_failed = 0

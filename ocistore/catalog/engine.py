@@ -26,6 +26,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
+from ocistore.catalog import epoch
 from ocistore.catalog.connection import Connection
 from ocistore.catalog.lock import Turn, WriteLock
 from ocistore.errors import (
@@ -99,6 +100,7 @@ class Catalog:
         self._keeper: Connection | None = None
         self._readers: deque[Connection] = deque()
         self._writer: Connection | None = None
+        self._epoch_noted = False
 
     # Connections.
 
@@ -182,6 +184,16 @@ class Catalog:
         if self.read_only:
             raise ReadOnlyStoreError(self.root)
         return _Write(self)
+
+    def note_epoch(self) -> None:
+        """Make sure that a write of this process has come, and with it the question whether the catalog is an old one.
+
+        Raises:
+            OCIStoreError: as :meth:`write`.
+        """
+        if not self._epoch_noted:
+            with self.write():
+                pass
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -343,11 +355,12 @@ class _Read:
 class _Write:
     """A block that is a write transaction."""
 
-    __slots__ = ("_catalog", "_connection", "_turn")
+    __slots__ = ("_catalog", "_connection", "_epoch", "_turn")
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._connection: Connection | None = None
+        self._epoch: int | None = None
         self._turn = catalog._lock.held()
 
     def __enter__(self) -> Connection:
@@ -359,6 +372,8 @@ class _Write:
             if self._connection is None:
                 self._connection = catalog._open_connection()
             self._connection.command("BEGIN IMMEDIATE")
+            if not catalog._epoch_noted:
+                self._epoch = epoch.advance(self._connection, catalog._lock.descriptor)
         except BaseException:
             self._give_up()
             raise
@@ -375,6 +390,9 @@ class _Write:
                         connection.command("COMMIT")
                     except StorageError as error:
                         raise UncertainCommitError(self._catalog.root) from error
+                    if self._epoch is not None:
+                        epoch.note(self._catalog._lock.descriptor, self._epoch)
+                        self._catalog._epoch_noted = True
                 self._catalog._writer, self._connection = connection, None
         finally:
             try:

@@ -131,6 +131,13 @@ class WriteLock:
         if not got:
             raise turn.busy()
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, for whoever holds the lock."""
+        if self._descriptor is None:
+            raise RuntimeError("the lock is not held")
+        return self._descriptor
+
     # Life.
 
     def after_fork_in_child(self) -> None:

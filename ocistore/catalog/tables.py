@@ -11,6 +11,7 @@
     manifests ─▶ blobs                          what a manifest says, parsed once, when it was put
      └─ edges ─▶ blobs                          what it refers to: config, layers, manifests, subject
     leases ─ lease_blobs ─▶ blobs               what must not be collected until when, and why
+    collection_holds                            why no collection may run at all, and until when
 
 Digests are stored once, in ``blobs``; everything else refers to them by integer. A blob is in one of three states:
 
@@ -67,7 +68,7 @@ store = Table(
     metadata,
     Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True),
     Column("layout_version", Integer, nullable=False),  # of the tree on disk; grows when files move
-    Column("epoch", Integer, nullable=False),  # grows whenever the catalog is restored or rebuilt
+    Column("epoch", Integer, nullable=False),  # see epoch.py: by it an older copy that was put back is recognised
     Column("created", Integer, nullable=False),
     sqlite_strict=True,
 )
@@ -95,6 +96,7 @@ blobs = Table(
     UniqueConstraint("digest"),
     sqlite_strict=True,
 )
+Index("ix_blobs_verified_at", blobs.c.verified_at)
 Index("ix_blobs_collect_after", blobs.c.collect_after, sqlite_where=text("collect_after IS NOT NULL"))
 
 repository_blobs = Table(
@@ -248,3 +250,13 @@ lease_blobs = Table(
 )
 Index("ix_lease_blobs_blob_id", lease_blobs.c.blob_id)
 Index("ix_lease_blobs_repository_id", lease_blobs.c.repository_id)
+
+collection_holds = Table(
+    "collection_holds",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since", Integer, nullable=False),
+    Column("expires", Integer),  # NULL: until a person says that the store is as it should be
+    sqlite_strict=True,
+)

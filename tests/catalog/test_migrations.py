@@ -24,8 +24,7 @@ from ocistore.catalog.migrate import SchemaDifference, alembic_config, differenc
 from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
 
 # For each revision, one row in every table as that revision made them: what an upgrade from there has to keep.
-ROWS = {
-    "0001": """
+_FIRST = """
         INSERT INTO store VALUES (1, 1, 1, 100);
         INSERT INTO repositories VALUES (1, 'app', 100);
         INSERT INTO blobs VALUES (1, 'sha256:m', 10, 'live', 1, NULL, NULL), (2, 'sha256:c', 2, 'live', 1, NULL, 5);
@@ -39,7 +38,10 @@ ROWS = {
         INSERT INTO uploads VALUES ('00000000000000000000000000000000', 1, 'sha256', 0, 100, 100, 200);
         INSERT INTO leases VALUES ('lease', 'why not', 100, 200);
         INSERT INTO lease_blobs VALUES ('lease', 1, 1);
-    """,
+"""
+ROWS = {
+    "0001": _FIRST,
+    "0002": _FIRST + "INSERT INTO collection_holds VALUES (1, 'restored', 100, NULL);",
 }
 
 

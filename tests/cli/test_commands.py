@@ -450,9 +450,9 @@ def test_uploads_lists_sessions_of_one_repository_or_all(run, store):
 
 
 def test_db_says_which_revision_there_is_and_upgrades(run):
-    assert json.loads(run("db", "current", "--json")) == {"current": "0001", "known": "0001"}
-    assert run("db", "current").split() == ["current", "0001", "known", "0001"]
-    assert run("db", "upgrade") == "0001, nothing to do\n"
-    assert json.loads(run("db", "upgrade", "--json")) == {"from": "0001", "to": "0001"}
+    assert json.loads(run("db", "current", "--json")) == {"current": "0002", "known": "0002"}
+    assert run("db", "current").split() == ["current", "0002", "known", "0002"]
+    assert run("db", "upgrade") == "0002, nothing to do\n"
+    assert json.loads(run("db", "upgrade", "--json")) == {"from": "0002", "to": "0002"}
     assert run("db", "check") == "ok\n"
     assert json.loads(run("db", "check", "--json")) == {"differences": [], "problems": []}

@@ -1,0 +1,198 @@
+"""Bytes on their way out of the pool: to ``trash/``, to ``quarantine/``, and gone; and the listings this starts from.
+
+Every move is one rename, so a file is always in exactly one place. None of them is synced, unless it says so: a power
+cut may put a file back into ``blobs/``, where it has no row, and a later collection finds it there.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ocistore.blobs.oserrors import Translating
+from ocistore.errors import InvalidDigestError
+from ocistore.oci.digest import ALGORITHMS, Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ocistore.blobs.directories import Directories
+    from ocistore.blobs.paths import StorePaths
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFile:
+    """Something that lies in ``blobs/<alg>/``, blob or not."""
+
+    algorithm: str
+    name: str
+    digest: Digest | None
+    """What it claims to be; None where its name is no digest, or it is no plain file."""
+    size: int
+    inode: int
+    changed: int
+    """Its ctime, in milliseconds: when it last got or lost a name, or was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsideFile:
+    """A plain file in ``uploads/``, ``trash/`` or ``quarantine/``."""
+
+    name: str
+    size: int
+    changed: int
+    """Its ctime, in milliseconds."""
+
+
+class Removal:
+    """Takes files out of the pool of one store. Safe for any number of threads and processes."""
+
+    def __init__(
+        self, paths: StorePaths, directories: Directories, *, refuse_if_read_only: Callable[[], None]
+    ) -> None:
+        self._paths = paths
+        self._directories = directories
+        self._refuse_if_read_only = refuse_if_read_only
+
+    # --- what there is ------------------------------------------------------------------------------------------------
+
+    def files(self) -> Iterator[PoolFile]:
+        """Everything that lies in the directories of the pool, in no order, in constant memory.
+
+        What comes or goes meanwhile may be given or not.
+
+        Raises:
+            CorruptError: ``blobs/<alg>`` is not a directory.
+            StorageError: a directory could not be read.
+        """
+        for algorithm in ALGORITHMS:
+            with Translating(partial(self._paths.algorithm, algorithm), root=self._paths.root):
+                try:
+                    directory = self._directories.algorithm(algorithm)
+                except FileNotFoundError:
+                    continue
+                for name, status in _entries(directory):
+                    digest = _digest(algorithm, name) if stat.S_ISREG(status.st_mode) else None
+                    yield PoolFile(
+                        algorithm, name, digest, status.st_size, status.st_ino, status.st_ctime_ns // 1_000_000
+                    )
+
+    def aside(self) -> Iterator[AsideFile]:
+        """The plain files in ``uploads/``: upload sessions, and what was staged."""
+        return self._aside(self._directories.uploads, str(self._paths.uploads))
+
+    def trashed(self) -> Iterator[AsideFile]:
+        """The plain files in ``trash/``."""
+        return self._aside(self._directories.trash, str(self._paths.trash))
+
+    def quarantined(self) -> Iterator[AsideFile]:
+        """The plain files in ``quarantine/``."""
+        return self._aside(self._directories.quarantine, str(self._paths.quarantine))
+
+    def _aside(self, directory: Callable[[], int], path: str) -> Iterator[AsideFile]:
+        with Translating(path, root=self._paths.root):
+            for name, status in _entries(directory()):
+                if stat.S_ISREG(status.st_mode):
+                    yield AsideFile(name, status.st_size, status.st_ctime_ns // 1_000_000)
+
+    # --- out of the pool ----------------------------------------------------------------------------------------------
+
+    def to_trash(self, digest: Digest) -> int | None:
+        """Move the file of a blob to ``trash/``. Returns its bytes; None where there is none.
+
+        Only where nothing can come to rely on the name meanwhile: inside a write transaction that sees no live row.
+
+        Raises:
+            ReadOnlyStoreError, StoreFullError, StorageError: it could not be moved.
+        """
+        return self._move(digest.algorithm, digest.encoded, self._directories.trash, inode=None)
+
+    def to_quarantine(self, file: PoolFile) -> str | None:
+        """Move what lies in the pool, blob or not, to ``quarantine/``, durably. Returns its name there.
+
+        Nothing is moved, and None returned, where that file stands under its name no more: somebody replaced it.
+
+        Raises:
+            ReadOnlyStoreError, StoreFullError, StorageError: it could not be moved.
+        """
+        name = _aside_name(file.algorithm, file.name)
+        moved = self._move(file.algorithm, file.name, self._directories.quarantine, inode=file.inode, to=name)
+        if moved is None:
+            return None
+        with Translating(str(self._paths.quarantine), root=self._paths.root):
+            os.fsync(self._directories.quarantine())
+            os.fsync(self._directories.algorithm(file.algorithm))
+        return name
+
+    def _move(
+        self, algorithm: str, name: str, directory: Callable[[], int], *, inode: int | None, to: str = ""
+    ) -> int | None:
+        self._refuse_if_read_only()
+        with Translating(str(self._paths.blobs / algorithm / name), root=self._paths.root):
+            try:
+                source = self._directories.algorithm(algorithm)
+                status = os.stat(name, dir_fd=source, follow_symlinks=False)
+                if inode is not None and status.st_ino != inode:
+                    return None
+                os.rename(name, to or _aside_name(algorithm, name), src_dir_fd=source, dst_dir_fd=directory())
+            except FileNotFoundError:
+                return None
+            return status.st_size
+
+    # --- gone ---------------------------------------------------------------------------------------------------------
+
+    def remove_trashed(self, name: str) -> bool:
+        """Remove a file from ``trash/``. False where somebody else did.
+
+        Raises:
+            ReadOnlyStoreError, StorageError: it could not be removed.
+        """
+        return self._remove(name, self._directories.trash, str(self._paths.trash))
+
+    def remove_aside(self, name: str) -> bool:
+        """Remove a file from ``uploads/``. False where somebody else did.
+
+        Raises:
+            ReadOnlyStoreError, StorageError: it could not be removed.
+        """
+        return self._remove(name, self._directories.uploads, str(self._paths.uploads))
+
+    def _remove(self, name: str, directory: Callable[[], int], path: str) -> bool:
+        self._refuse_if_read_only()
+        with Translating(f"{path}/{name}", root=self._paths.root):
+            try:
+                os.unlink(name, dir_fd=directory())
+            except FileNotFoundError:
+                return False
+        return True
+
+
+def _entries(directory: int) -> Iterator[tuple[str, os.stat_result]]:
+    # A description of its own: two listings at once would share the position of one.
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # gone since it was listed
+                    continue
+                yield entry.name, status
+    finally:
+        os.close(descriptor)
+
+
+def _digest(algorithm: str, name: str) -> Digest | None:
+    try:
+        return Digest.parse(f"{algorithm}:{name}")
+    except InvalidDigestError:
+        return None
+
+
+def _aside_name(algorithm: str, name: str) -> str:
+    """Readable by people, and never the name of two files. A name in the pool that is no digest may be any length."""
+    return f"{algorithm}-{name[:128]}.{secrets.token_hex(8)}"

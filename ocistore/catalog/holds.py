@@ -1,0 +1,48 @@
+"""Statements about holds: reasons why no collection may run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import bindparam, delete, insert, or_, select
+
+from ocistore.catalog import tables
+
+if TYPE_CHECKING:
+    from ocistore.catalog.connection import Connection
+
+_t = tables.collection_holds
+
+_place = insert(_t).returning(_t.c.id)
+_in_force = (
+    select(_t.c.reason).where(or_(_t.c.expires.is_(None), _t.c.expires > bindparam("now"))).order_by(_t.c.id)
+)
+_lift = delete(_t).where(_t.c.id == bindparam("hold"))
+_confirm = delete(_t).where(_t.c.expires.is_(None)).returning(_t.c.reason)
+_forget = delete(_t).where(_t.c.expires <= bindparam("now"))
+
+
+def place(connection: Connection, reason: str, *, now: int, expires: int | None = None) -> int:
+    """Hold collections off, for ``reason``, until :func:`lift`, ``expires``, or a person confirms. Returns its id."""
+    hold: int = connection.execute(_place, {"reason": reason, "since": now, "expires": expires}).scalar()
+    return hold
+
+
+def in_force(connection: Connection, *, now: int) -> list[str]:
+    """Why no collection may run now; empty where one may."""
+    return connection.execute(_in_force, {"now": now}).scalars()
+
+
+def lift(connection: Connection, hold: int) -> None:
+    """End a hold. Does nothing where it has ended."""
+    connection.execute(_lift, {"hold": hold})
+
+
+def confirm(connection: Connection) -> list[str]:
+    """End every hold that waits for a person. Returns their reasons."""
+    return connection.execute(_confirm).scalars()
+
+
+def forget_expired(connection: Connection, *, now: int) -> None:
+    """Remove the rows of holds that have run out, left by whoever died holding them."""
+    connection.execute(_forget, {"now": now})
