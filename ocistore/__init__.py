@@ -10,6 +10,7 @@ from ocistore.errors import (
     InvalidDigestError,
     InvalidNameError,
     LayoutInvalidError,
+    LeaseExpiredError,
     ManifestBlobUnknownError,
     ManifestInvalidError,
     ManifestNotFoundError,
@@ -31,6 +32,7 @@ from ocistore.errors import (
     UploadNotFoundError,
     UploadRangeError,
 )
+from ocistore.lease import Lease
 from ocistore.oci.descriptor import Descriptor, Platform
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest
@@ -53,6 +55,8 @@ __all__ = [
     "InvalidDigestError",
     "InvalidNameError",
     "LayoutInvalidError",
+    "Lease",
+    "LeaseExpiredError",
     "Manifest",
     "ManifestBlobUnknownError",
     "ManifestInvalidError",

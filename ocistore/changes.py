@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from ocistore.catalog import blobs, manifests, repositories, tags, uploads
+from ocistore.catalog import blobs, leases, manifests, repositories, tags, uploads
 from ocistore.errors import (
     BlobNotFoundError,
+    LeaseExpiredError,
     ManifestBlobUnknownError,
     ManifestInvalidError,
     ManifestNotFoundError,
@@ -150,6 +151,8 @@ class Application:
     actor: str
     platforms: Mapping[str, Mapping[str, object]]
     """The platforms of image manifests, by digest; read before the transaction began."""
+    leases: Sequence[str] = ()
+    """What keeps all that these changes bring into a repository."""
     _ids: dict[str, int] = field(default_factory=dict)
     _manifest_ids: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -165,6 +168,22 @@ class Application:
             blobs.publish(self.connection, {change.blob.digest: change.blob.size for change in staged}.items())
         for (kind, repository), run in groupby(changes, key=lambda change: (type(change), change.repository)):
             _APPLIERS[kind](self, repository, list(run))
+        if self.leases:
+            self._keep(changes)
+
+    def _keep(self, changes: Iterable[Change]) -> None:
+        kept: dict[str, list[Digest]] = {}
+        for change in changes:
+            if isinstance(change, PutBlob | PutManifest):
+                kept.setdefault(change.repository, []).append(change.blob.digest)
+            elif isinstance(change, LinkBlob | MountBlob):
+                kept.setdefault(change.repository, []).append(change.digest)
+        for lease in self.leases if kept else ():
+            if not leases.in_force(self.connection, lease, now=self.now):
+                raise LeaseExpiredError(lease)
+            for repository, digests in kept.items():
+                if repository in self._ids:  # it may have been deleted again by a later change
+                    leases.keep(self.connection, lease, self._ids[repository], digests)
 
     # One method for a run of each kind of change in one repository.
 

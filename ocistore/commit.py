@@ -33,7 +33,9 @@ def milliseconds() -> int:
     return time.time_ns() // 1_000_000
 
 
-def commit(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str) -> None:
+def commit(
+    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Sequence[str] = ()
+) -> None:
     """Apply all changes in one transaction, or none of them. When it returns, they survive a power cut.
 
     What is staged stays staged, whatever happens: it belongs to the caller.
@@ -53,7 +55,7 @@ def commit(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *,
             with catalog.write() as connection:
                 unpublished = _gone(connection, pool, staged, published)
                 if not unpublished:
-                    Application(connection, pool, milliseconds(), actor, platforms).apply(changes)
+                    Application(connection, pool, milliseconds(), actor, platforms, leases).apply(changes)
                     return
         raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
     except (StoreBusyError, UncertainCommitError):

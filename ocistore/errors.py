@@ -363,6 +363,17 @@ class CollectionRefusedError(OCIStoreError):
         super().__init__(f"no collection in the store {root}: {'; '.join(self.reasons)} ({remedy})")
 
 
+class LeaseExpiredError(OCIStoreError):
+    """A lease has ended or run out, so that it keeps nothing any more. Nothing was changed."""
+
+    code = "DENIED"
+    exit_code = 42
+
+    def __init__(self, lease: str) -> None:
+        self.lease = lease
+        super().__init__(f"the lease {lease} has ended or run out: what is pushed now would not be kept")
+
+
 class StorageError(OCIStoreError):
     """The operating system refused an operation on a file; ``errno`` and ``__cause__`` say which and why."""
 

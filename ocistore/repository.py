@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import blobs, manifests, repositories, tags
+from ocistore.catalog import blobs, leases, manifests, repositories, tags
 from ocistore.changes import (
     ANY,
     AnyValue,
@@ -23,6 +23,7 @@ from ocistore.commit import milliseconds
 from ocistore.errors import (
     BlobNotFoundError,
     CorruptError,
+    LeaseExpiredError,
     ManifestNotFoundError,
     RepositoryNotFoundError,
     SizeMismatchError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.reader import BlobReader
+    from ocistore.catalog.connection import Connection
     from ocistore.changes import Change
     from ocistore.store import Store
     from ocistore.upload import UploadInfo
@@ -250,15 +252,20 @@ class Repository(RepositoryChanges):
         Raises:
             BlobNotFoundError: this repository does not serve it, or its file is damaged, and pushing it again heals it.
             StoreBusyError, StoreFullError, StorageError: its grace could not be started again.
+            LeaseExpiredError: a lease is held that has run out.
         """
         wanted = Digest.parse(digest)
         held = self.membership(wanted)
         now = milliseconds()
-        if held.idle_since is not None and held.idle_since + _RENEW_AFTER < now and not self._store.read_only:
+        kept_by = sorted(self._store.leases)
+        idle = held.idle_since is not None and held.idle_since + _RENEW_AFTER < now and not self._store.read_only
+        if idle or kept_by:
             with self._store.catalog.write() as connection:
                 repository_id = repositories.find(connection, self.name)
                 if repository_id is not None:
                     blobs.touch(connection, repository_id, wanted, now=now)
+                    for lease in kept_by:
+                        _keep(connection, lease, repository_id, wanted, now=now)
         return Descriptor(OCTET_STREAM, wanted, held.size)
 
     def open_blob(self, digest: str) -> BlobReader:
@@ -476,6 +483,12 @@ def _descriptor(stored: manifests.Stored) -> Descriptor:
     return manifest_descriptor(
         stored.media_type, Digest.parse(stored.digest), stored.size, artifact_type=stored.artifact_type
     )
+
+
+def _keep(connection: Connection, lease: str, repository_id: int, digest: Digest, *, now: int) -> None:
+    if not leases.in_force(connection, lease, now=now):
+        raise LeaseExpiredError(lease)
+    leases.keep(connection, lease, repository_id, [digest])
 
 
 def _event(row: tags.Event) -> TagEvent:

@@ -7,6 +7,7 @@ import pwd
 import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import repositories, uploads
@@ -15,6 +16,7 @@ from ocistore.changes import DeleteRepository
 from ocistore.commit import commit
 from ocistore.errors import ReadOnlyStoreError, RepositoryNotFoundError, StoreClosedError
 from ocistore.forks import ThreadLock
+from ocistore.lease import Lease
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE
 from ocistore.oci.reference import repository_name
 from ocistore.opening import open_store
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.progress import Progress
     from ocistore.layouts.writing import ExportMode
+    from ocistore.upkeep.collection import GCReport
 
 _REMEMBERED_UPLOADS: Final = 256
 """For how many closed upload sessions the state of hashing is kept: resuming those does not read their bytes again."""
@@ -98,6 +101,8 @@ class Store:
         self.actor = _login_name()
         self.maximum_manifest_size = MAXIMUM_MANIFEST_SIZE
         self.hash_states = HashStates()
+        self.leases: set[str] = set()
+        """Those that are held through this object. Not part of the public contract."""
         self._catalog = catalog
         self._pool = pool
         self._close = weakref.finalize(self, _close, catalog, pool)
@@ -176,7 +181,7 @@ class Store:
     def commit(self, changes: Sequence[Change]) -> None:
         """Apply changes in one transaction; see :func:`ocistore.commit.commit`. Not part of the public contract."""
         self.require_writable()
-        commit(self.catalog, self.pool, changes, actor=self.actor)
+        commit(self.catalog, self.pool, changes, actor=self.actor, leases=sorted(self.leases))
 
     # Repositories.
 
@@ -230,6 +235,21 @@ class Store:
         self.require_writable()
         return Transaction(self)
 
+    def lease(self, *, ttl: timedelta, reason: str = "") -> Lease:
+        """A context manager: what is pushed or asked for inside, in any thread, is kept from collection until it ends.
+
+        For builds that take hours: what they pushed first is still there when they push what refers to it.
+
+        Args:
+            ttl: when it runs out if the process dies without ending it; :meth:`Lease.renew` begins it again.
+            reason: for whoever asks why something is kept.
+
+        Raises:
+            ValueError: ``ttl`` is not positive.
+        """
+        self.require_writable()
+        return Lease(self, ttl=ttl, reason=reason)
+
     # In and out. The layouts stand above the store and are reached for only when they are used.
 
     def export(
@@ -259,6 +279,31 @@ class Store:
         from ocistore.layouts.importing import import_directory  # noqa: PLC0415
 
         return import_directory(self, source, repository, progress=progress)
+
+    # Upkeep, likewise.
+
+    def gc(
+        self,
+        *,
+        grace: timedelta = timedelta(hours=1),
+        keep_untagged: timedelta = timedelta(days=14),
+        dry_run: bool = False,
+        force: bool = False,
+        maximum_duration: timedelta | None = None,
+        maximum_batches: int | None = None,
+    ) -> GCReport:
+        """Give back what nothing needs any more; see :func:`ocistore.upkeep.collection.collect`."""
+        from ocistore.upkeep.collection import collect  # noqa: PLC0415
+
+        return collect(
+            self,
+            grace=grace,
+            keep_untagged=keep_untagged,
+            dry_run=dry_run,
+            force=force,
+            maximum_duration=maximum_duration,
+            maximum_batches=maximum_batches,
+        )
 
     def usage(self) -> Usage:
         """Count what the store holds. Reads every row it counts."""

@@ -67,7 +67,7 @@ class Model:
     repositories: dict[str, Contents] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     live: dict[str, int] = field(default_factory=dict)
-    """Every digest that was ever committed, with its size: nothing is collected here."""
+    """Every digest that was committed since the last collection, or that one left, with its size."""
 
     # Changes, one method for each method of a repository, and with its name.
 
@@ -162,6 +162,33 @@ class Model:
         for tag in sorted(self.find(name).tags):
             self.untag(name, tag)
         del self.repositories[name]
+
+    def collect(self) -> list[str]:
+        """Keep what tags reach, by marking; returns the digests that go."""
+        for contents in self.repositories.values():
+            children = {}
+            subjects: dict[str, list[str]] = {}
+            parts = {}
+            for digest, content in contents.manifests.items():
+                edges = check_manifest(content).edges()
+                children[digest] = [edge.descriptor.digest for edge in edges if edge.role == "manifest"]
+                parts[digest] = {edge.descriptor.digest for edge in edges if edge.role in {"config", "layer"}}
+                for edge in edges:
+                    if edge.role == "subject":
+                        subjects.setdefault(edge.descriptor.digest, []).append(digest)
+            alive: set[str] = set()
+            wanted = list(contents.tags.values())
+            while wanted:
+                digest = wanted.pop()
+                if digest in contents.manifests and digest not in alive:
+                    alive.add(digest)
+                    wanted += children[digest] + subjects.get(digest, [])
+            contents.manifests = {digest: contents.manifests[digest] for digest in contents.manifests if digest in alive}
+            contents.blobs &= set().union(*(parts[digest] for digest in alive)) if alive else set()
+        kept = {digest for each in self.repositories.values() for digest in (*each.blobs, *each.manifests)}
+        gone = sorted(set(self.live) - kept)
+        self.live = {digest: size for digest, size in self.live.items() if digest in kept}
+        return gone
 
     # Upload sessions.
 

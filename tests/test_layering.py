@@ -22,7 +22,7 @@ FLOORS = (
     {"errors", "forks"},
     {"oci"},
     {"blobs", "catalog"},
-    {"changes", "commit", "opening", "pages", "repository", "store", "transaction", "upload"},
+    {"changes", "commit", "lease", "opening", "pages", "repository", "store", "transaction", "upload"},
     {"layouts", "upkeep"},
     {"destination"},
     {"artifacts"},
@@ -36,6 +36,7 @@ REACHES_UP = {
     ("ocistore.store", "Store.export", "ocistore.layouts.exporting"),
     ("ocistore.store", "Store.export_in_place", "ocistore.layouts.exporting"),
     ("ocistore.store", "Store.import_", "ocistore.layouts.importing"),
+    ("ocistore.store", "Store.gc", "ocistore.upkeep.collection"),
 }
 
 # What each room may use of other packages, beside the standard library; and of that what only some rooms may.

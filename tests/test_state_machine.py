@@ -1,8 +1,10 @@
 """Random operations on a store and on a few dictionaries, which must always agree."""
 
+import os
 import shutil
 import tempfile
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from hypothesis.stateful import (
 from images import artifact, image, index, note
 from invariants import check, unqueue
 from model import Model, Operation, everything_of, transact
+from state import pool
 
 from ocistore import (
     ANY,
@@ -299,6 +302,24 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def look_through_the_queue(self):
         unqueue(self.root)
+
+    @rule(how=st.sampled_from(["at once", "in slices", "with default times"]), which=st.integers(0, 1))
+    def collect(self, how, which):
+        if how == "with default times":
+            assert self.stores[which].gc().blobs == 0
+            return
+        dry = self.stores[which].gc(grace=timedelta(0), keep_untagged=timedelta(0), dry_run=True)
+        bounds = {"maximum_batches": 1} if how == "in slices" else {}
+        gone = 0
+        while True:
+            report = self.stores[which].gc(grace=timedelta(0), keep_untagged=timedelta(0), **bounds)
+            gone += report.blobs
+            if report.complete:
+                break
+        assert sorted(each.digest for each in dry.candidates) == self.model.collect()
+        assert gone == dry.blobs == len(dry.candidates)
+        assert set(pool(self.root)) == set(self.model.live)
+        assert os.listdir(self.root / "trash") == []
 
     # Looking.
 

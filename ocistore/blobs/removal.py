@@ -40,7 +40,7 @@ class PoolFile:
 
 @dataclass(frozen=True, slots=True)
 class AsideFile:
-    """A plain file in ``uploads/``, ``trash/`` or ``quarantine/``."""
+    """What lies in ``uploads/``, ``trash/`` or ``quarantine/`` and is no directory."""
 
     name: str
     size: int
@@ -82,27 +82,29 @@ class Removal:
                     )
 
     def aside(self) -> Iterator[AsideFile]:
-        """The plain files in ``uploads/``: upload sessions, and what was staged."""
+        """What lies in ``uploads/``: upload sessions, and what was staged."""
         return self._aside(self._directories.uploads, str(self._paths.uploads))
 
     def trashed(self) -> Iterator[AsideFile]:
-        """The plain files in ``trash/``."""
+        """What lies in ``trash/``."""
         return self._aside(self._directories.trash, str(self._paths.trash))
 
     def quarantined(self) -> Iterator[AsideFile]:
-        """The plain files in ``quarantine/``."""
+        """What lies in ``quarantine/``."""
         return self._aside(self._directories.quarantine, str(self._paths.quarantine))
 
     def _aside(self, directory: Callable[[], int], path: str) -> Iterator[AsideFile]:
         with Translating(path, root=self._paths.root):
             for name, status in _entries(directory()):
-                if stat.S_ISREG(status.st_mode):
+                if not stat.S_ISDIR(status.st_mode):
                     yield AsideFile(name, status.st_size, status.st_ctime_ns // 1_000_000)
 
     # --- out of the pool ----------------------------------------------------------------------------------------------
 
     def to_trash(self, digest: Digest) -> int | None:
         """Move the file of a blob to ``trash/``. Returns its bytes; None where there is none.
+
+        A directory in its place is none of ours to delete, and goes to ``quarantine/``.
 
         Only where nothing can come to rely on the name meanwhile: inside a write transaction that sees no live row.
 
@@ -138,6 +140,8 @@ class Removal:
                 status = os.stat(name, dir_fd=source, follow_symlinks=False)
                 if inode is not None and status.st_ino != inode:
                     return None
+                if stat.S_ISDIR(status.st_mode):
+                    directory = self._directories.quarantine
                 os.rename(name, to or _aside_name(algorithm, name), src_dir_fd=source, dst_dir_fd=directory())
             except FileNotFoundError:
                 return None

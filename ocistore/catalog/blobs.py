@@ -97,6 +97,9 @@ _touch = (
     .values(collect_after=bindparam("now"))
 )
 _unlink = delete(_members).where(*_this_membership)
+_drop_leases = delete(tables.lease_blobs).where(
+    tables.lease_blobs.c.repository_id == bindparam("this_repository"), tables.lease_blobs.c.blob_id == _this_blob
+)
 _queue = update(_t).where(_t.c.digest == bindparam("this_digest")).values(collect_after=bindparam("now"))
 
 _roles = array("roles")
@@ -151,6 +154,7 @@ def unlink(connection: Connection, repository_id: int, digest: str, *, now: int)
     """Take the blob from the repository and put it before the collector. False where it was not there."""
     gone = connection.execute(_unlink, {"this_repository": repository_id, "digest": digest}).rowcount == 1
     if gone:
+        connection.execute(_drop_leases, {"this_repository": repository_id, "digest": digest})
         connection.execute(_queue, {"this_digest": digest, "now": now})
     return gone
 

@@ -61,7 +61,7 @@ class Connection:
         self._translated = translated
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | list[dict[str, Any]] = _NONE) -> Result:
-        """Run a statement that a module keeps; given a list of parameters, an INSERT once for each.
+        """Run a statement that a module keeps; given a list of parameters, once for each.
 
         A statement must always be given the same names of parameters: it is compiled for the first ones.
 
@@ -75,7 +75,8 @@ class Connection:
         sql, defaults = compiled
         try:
             if isinstance(parameters, list):
-                return Result(self.driver.executemany(sql, parameters))
+                each = [defaults | row for row in parameters] if defaults else parameters
+                return Result(self.driver.executemany(sql, each))
             return Result(self.driver.execute(sql, {**defaults, **parameters}))
         except sqlite3.Error as error:
             raise self._translated(error) from error

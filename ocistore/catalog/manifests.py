@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, insert, select, true, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
@@ -260,6 +260,7 @@ _queue_blobs = (
     .where(_blob_members.c.repository_id == _here, _blob_members.c.blob_id.in_(_children_of))
     .values(collect_after=bindparam("now"))
 )
+# What was queued later, because it was pushed again, keeps its own time.
 _queue_manifests = (
     update(_members)
     .where(
@@ -269,9 +270,13 @@ _queue_manifests = (
             _children_of.union(select(_manifests.c.blob_id).where(_manifests.c.subject_id == _this))
         ),
     )
-    .values(collect_after=bindparam("now"))
+    .values(collect_after=func.max(func.coalesce(_members.c.collect_after, 0), bindparam("since")))
 )
-_queue_self = update(_blobs).where(_blobs.c.id == _this).values(collect_after=bindparam("now"))
+_queue_self = (
+    update(_blobs)
+    .where(_blobs.c.id == _this)
+    .values(collect_after=func.max(func.coalesce(_blobs.c.collect_after, 0), bindparam("since")))
+)
 _disown = delete(_own_edges).where(
     _own_edges.c.repository_id == _here, _own_edges.c.child_id.in_(_children_of), _own_edges.c.parent_id == _this
 )
@@ -280,11 +285,26 @@ _drop_leases = delete(tables.lease_blobs).where(
 )
 
 
-def unlink(connection: Connection, repository_id: int, manifest_id: int, *, now: int) -> None:
+def unlink(
+    connection: Connection, repository_id: int, manifest_id: int, *, now: int, since: int | None = None
+) -> None:
     """Take a manifest, which no tag points at any more, from the repository, and put what it held before the collector.
 
     Its row and its edges belong to its bytes and go with those.
+
+    Args:
+        connection: of a write transaction.
+        repository_id: the repository.
+        manifest_id: the manifest.
+        now: milliseconds since the epoch. Its blobs were in use until then, so their grace begins.
+        since: since when nothing has needed it, if that was not now: its children and referrers have not been needed
+            since then either.
     """
-    parameters = {"in_repository": repository_id, "this_manifest": manifest_id, "now": now}
+    parameters = {
+        "in_repository": repository_id,
+        "this_manifest": manifest_id,
+        "now": now,
+        "since": now if since is None else since,
+    }
     for statement in (_drop_leases, _disown, _unlink, _queue_blobs, _queue_manifests, _queue_self):
         connection.execute(statement, parameters)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, tuple_, update
 
 from ocistore.catalog import tables
+from ocistore.catalog.arrays import array, bound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ocistore.catalog.connection import Connection
 
 _t = tables.uploads
@@ -45,6 +48,18 @@ _touch = (
     .where(_t.c.id == bindparam("upload"))
     .values(offset=bindparam("now_at"), touched=bindparam("now"), expires=bindparam("until"))
 )
+_expired = (
+    select(_t.c.expires, _t.c.id, _t.c.algorithm)
+    .where(
+        _t.c.expires <= bindparam("now"),
+        tuple_(_t.c.expires, _t.c.id) > tuple_(bindparam("after"), bindparam("after_id")),
+    )
+    .order_by(_t.c.expires, _t.c.id)
+    .limit(bindparam("limit"))
+)
+_remove_expired = delete(_t).where(_t.c.id == bindparam("upload"), _t.c.expires <= bindparam("now"))
+_names = array("names")
+_known = select(_t.c.id).where(_t.c.id.in_(select(_names.c.value)))
 _delete = delete(_t).where(_t.c.id == bindparam("upload"))
 
 
@@ -78,3 +93,19 @@ def touch(connection: Connection, upload: str, *, offset: int, now: int, expires
 def remove(connection: Connection, upload: str) -> bool:
     """End the session. False where it had ended already."""
     return connection.execute(_delete, {"upload": upload}).rowcount == 1
+
+
+def expired(connection: Connection, *, now: int, after: tuple[int, str], limit: int) -> list[tuple[int, str, str]]:
+    """Up to ``limit`` sessions behind ``after`` that nobody touched in their lifetime, as (expires, id, algorithm)."""
+    parameters = {"now": now, "after": after[0], "after_id": after[1], "limit": limit}
+    return list(connection.execute(_expired, parameters))
+
+
+def remove_expired(connection: Connection, upload: str, *, now: int) -> bool:
+    """End a session if it is expired. False where it has ended, or was touched meanwhile."""
+    return connection.execute(_remove_expired, {"upload": upload, "now": now}).rowcount == 1
+
+
+def known(connection: Connection, names: Iterable[str]) -> set[str]:
+    """Of these names those that are ids of sessions."""
+    return set(connection.execute(_known, {"names": bound(names)}).scalars())

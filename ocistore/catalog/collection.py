@@ -1,0 +1,479 @@
+"""Statements of collection: what is due, what keeps it, and taking it away.
+
+Each of the three queues (memberships of manifests, memberships of blobs, blobs; see ``tables``) is read in the order of
+``collect_after``, from its beginning, through a partial index: the cost is that of what is due, whatever else the store
+holds. Nothing here decides when something is due: that is the caller's ``before``.
+
+A condemned blob has ``collect_after`` 0, so that it stands before everything else and is due whatever the clock says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sqlalchemy import (
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+
+from ocistore.catalog import tables
+from ocistore.catalog.arrays import array, bound, member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import BindParameter, Column, ColumnElement, Table
+
+    from ocistore.catalog.connection import Connection
+
+CONDEMNED: Final = 0
+"""``collect_after`` of a condemned blob."""
+
+AT_ONCE: Final = 1
+"""``collect_after`` of a row without bytes that nothing names any more: nobody needs time to name it again."""
+
+_COUNTED_AT_ONCE: Final = 20_000
+"""Rows; a few milliseconds."""
+
+_blobs = tables.blobs
+_manifests = tables.manifests
+_edges = tables.edges
+_own_edges = tables.repository_edges
+_tags = tables.tags
+_kept = tables.lease_blobs
+_blob_members = tables.repository_blobs
+_manifest_members = tables.repository_manifests
+
+
+class Membership(NamedTuple):
+    """A row of one of the two tables of memberships."""
+
+    repository_id: int
+    blob_id: int
+    since: int
+    """Its ``collect_after``: since when perhaps nothing refers to it."""
+
+
+class Blob(NamedTuple):
+    """A row of ``blobs`` that is due."""
+
+    id: int
+    digest: str
+    size: int
+    absent: bool
+    """It has no bytes."""
+    served: bool
+    """A repository serves it, as a blob or as a manifest."""
+    named: bool
+    """A manifest of the store names it."""
+    since: int
+
+
+class Place(NamedTuple):
+    """How far a listing of a queue has come; begin with :data:`START`."""
+
+    since: int
+    first: int
+    second: int
+
+
+START: Final = Place(-1, 0, 0)
+
+# --- what is due ------------------------------------------------------------------------------------------------------
+
+
+def _due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # noqa: ANN401 - a Select of what is asked
+    place = tuple_(table.c.collect_after, table.c.repository_id, key)
+    begin = tuple_(bindparam("since"), bindparam("first"), bindparam("second"))
+    return (
+        select(table.c.repository_id, key, table.c.collect_after, *more)
+        .where(table.c.collect_after <= bindparam("before"), place > begin)
+        .order_by(table.c.collect_after, table.c.repository_id, key)
+        .limit(bindparam("limit"))
+    )
+
+
+# Literals, and not parameters, where the name of a role has to be known when the statement is prepared.
+_part = _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")])
+_kept_by_lease = exists().where(
+    _kept.c.repository_id == _blob_members.c.repository_id, _kept.c.blob_id == _blob_members.c.blob_id
+)
+_referred_to = exists().where(
+    _own_edges.c.repository_id == _blob_members.c.repository_id,
+    _own_edges.c.child_id == _blob_members.c.blob_id,
+    _part,
+)
+_due_manifests = _due(_manifest_members, _manifest_members.c.manifest_id)
+_due_parts = _due(_blob_members, _blob_members.c.blob_id, or_(_referred_to, _kept_by_lease))
+_served = or_(
+    exists().where(_blob_members.c.blob_id == _blobs.c.id),
+    exists().where(_manifest_members.c.manifest_id == _blobs.c.id),
+)
+_named = exists().where(_edges.c.child_id == _blobs.c.id)
+_as_blob = (
+    _blobs.c.id,
+    _blobs.c.digest,
+    _blobs.c.size,
+    _blobs.c.state == literal("absent"),
+    _served,
+    _named,
+    _blobs.c.collect_after,
+)
+_due_blobs = (
+    select(*_as_blob)
+    .where(
+        _blobs.c.collect_after > literal(CONDEMNED),
+        _blobs.c.collect_after <= bindparam("before"),
+        tuple_(_blobs.c.collect_after, _blobs.c.id) > tuple_(bindparam("since"), bindparam("first")),
+    )
+    .order_by(_blobs.c.collect_after, _blobs.c.id)
+    .limit(bindparam("limit"))
+)
+_condemned = (
+    select(_blobs.c.id, _blobs.c.digest)
+    .where(_blobs.c.collect_after == literal(CONDEMNED), _blobs.c.state == literal("condemned"))
+    .order_by(_blobs.c.id)
+    .limit(bindparam("limit"))
+)
+
+_due_bytes = select(
+    func.coalesce(
+        select(func.sum(_blobs.c.size))
+        .where(_blobs.c.collect_after <= bindparam("before"), _blobs.c.state == literal("live"))
+        .scalar_subquery(),
+        0,
+    )
+    + func.coalesce(
+        select(func.sum(_blobs.c.size))
+        .join_from(_blob_members, _blobs, _blobs.c.id == _blob_members.c.blob_id)
+        .where(_blob_members.c.collect_after <= bindparam("before"))
+        .scalar_subquery(),
+        0,
+    )
+)
+_next_live = (
+    select(_blobs.c.id, case((_blobs.c.state == literal("live"), _blobs.c.size), else_=0).label("size"))
+    .where(_blobs.c.id > bindparam("after"))
+    .order_by(_blobs.c.id)
+    .limit(bindparam("limit"))
+    .subquery()
+)
+_count_live = select(func.sum(_next_live.c.size), func.max(_next_live.c.id))
+
+
+def due_manifests(connection: Connection, *, before: int, limit: int, after: Place = START) -> list[Membership]:
+    """Up to ``limit`` memberships of manifests that are due, behind ``after``."""
+    rows = connection.execute(_due_manifests, _from(after, before, limit))
+    return [Membership(*row) for row in rows]
+
+
+def due_parts(
+    connection: Connection, *, before: int, limit: int, after: Place = START
+) -> list[tuple[Membership, bool]]:
+    """Up to ``limit`` memberships of blobs that are due, each with whether a manifest there or a lease needs it."""
+    rows = connection.execute(_due_parts, _from(after, before, limit))
+    return [(Membership(*row[:3]), bool(row[3])) for row in rows]
+
+
+def due_blobs(connection: Connection, *, before: int, limit: int, after: Place = START) -> list[Blob]:
+    """Up to ``limit`` blobs that are due and not yet condemned."""
+    parameters = {"before": before, "limit": limit, "since": after.since, "first": after.first}
+    return [Blob(*row) for row in connection.execute(_due_blobs, parameters)]
+
+
+def due_bytes(connection: Connection, *, before: int) -> int:
+    """An upper bound of the bytes that go when everything due goes, where no manifest is due."""
+    found: int = connection.execute(_due_bytes, {"before": before}).scalar()
+    return found
+
+
+def live_bytes(connection: Connection, *, enough: int) -> int:
+    """The bytes of all live blobs, or at least ``enough`` of them: it stops counting there."""
+    total, last = 0, 0
+    while total < enough:
+        row = connection.execute(_count_live, {"after": last, "limit": _COUNTED_AT_ONCE}).first()
+        if row is None or row[1] is None:
+            break
+        total, last = total + row[0], row[1]
+    return total
+
+
+def condemned(connection: Connection, *, limit: int) -> list[tuple[int, str]]:
+    """Up to ``limit`` condemned blobs, as id and digest."""
+    return list(connection.execute(_condemned, {"limit": limit}))
+
+
+def _from(after: Place, before: int, limit: int) -> dict[str, object]:
+    return {**after._asdict(), "before": before, "limit": limit}
+
+
+# --- what keeps a manifest --------------------------------------------------------------------------------------------
+
+
+def _holders() -> Any:  # noqa: ANN401 - a recursive table
+    """A manifest of a repository and all that may keep it there: indexes around it, its subject, and so on upwards.
+
+    A set, so that content that refers to each other in a ring (an index whose subject is its own child) ends it: such
+    content does not keep itself.
+    """
+    up = select(bindparam("manifest").label("id")).cte("up", recursive=True)
+    repository: BindParameter[int] = bindparam("repository")
+    indexes = select(_own_edges.c.parent_id).join_from(
+        up,
+        _own_edges,
+        and_(
+            _own_edges.c.child_id == up.c.id,
+            _own_edges.c.repository_id == repository,
+            _own_edges.c.role == literal_column("'manifest'"),
+        ),
+    )
+    subjects = (
+        select(_manifests.c.subject_id)
+        .join_from(up, _manifests, _manifests.c.blob_id == up.c.id)
+        .where(
+            exists().where(
+                _manifest_members.c.repository_id == repository,
+                _manifest_members.c.manifest_id == _manifests.c.subject_id,
+            )
+        )
+    )
+    return up.union(indexes, subjects)
+
+
+_up = _holders()
+_tagged = exists().where(_tags.c.repository_id == bindparam("repository"), _tags.c.manifest_id == _up.c.id)
+_leased = exists().where(_kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == _up.c.id)
+_young = exists().where(
+    _manifest_members.c.repository_id == bindparam("repository"),
+    _manifest_members.c.manifest_id == _up.c.id,
+    _manifest_members.c.collect_after > bindparam("before"),
+)
+_alive = select(_up.c.id).where(or_(_tagged, _leased, _young)).limit(literal_column("1"))
+_why = (
+    select(
+        _up.c.id,
+        _blobs.c.digest,
+        select(_tags.c.name)
+        .where(_tags.c.repository_id == bindparam("repository"), _tags.c.manifest_id == _up.c.id)
+        .limit(literal_column("1"))
+        .scalar_subquery(),
+        _manifest_members.c.collect_after,
+    )
+    .join_from(_up, _blobs, _blobs.c.id == _up.c.id)
+    .join(
+        _manifest_members,
+        and_(_manifest_members.c.repository_id == bindparam("repository"), _manifest_members.c.manifest_id == _up.c.id),
+    )
+    .limit(bindparam("limit"))
+)
+_relatives = (
+    select(_edges.c.child_id)
+    .where(
+        _edges.c.parent_id == bindparam("manifest"),
+        _edges.c.role == literal_column("'manifest'"),
+        exists().where(
+            _manifest_members.c.repository_id == bindparam("repository"),
+            _manifest_members.c.manifest_id == _edges.c.child_id,
+        ),
+    )
+    .union(
+        select(_manifests.c.blob_id).where(
+            _manifests.c.subject_id == bindparam("manifest"),
+            exists().where(
+                _manifest_members.c.repository_id == bindparam("repository"),
+                _manifest_members.c.manifest_id == _manifests.c.blob_id,
+            ),
+        )
+    )
+)
+_parts = (
+    select(_edges.c.child_id)
+    .where(
+        _edges.c.parent_id == bindparam("manifest"),
+        exists().where(
+            _blob_members.c.repository_id == bindparam("repository"), _blob_members.c.blob_id == _edges.c.child_id
+        ),
+    )
+    .distinct()
+)
+_users = (
+    select(_own_edges.c.parent_id)
+    .where(_own_edges.c.repository_id == bindparam("repository"), _own_edges.c.child_id == bindparam("blob"), _part)
+    .limit(bindparam("limit"))
+)
+_leased_here = select(_kept.c.lease_id).where(
+    _kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == bindparam("blob")
+)
+_servers = (
+    select(_blob_members.c.repository_id, literal_column("0"))
+    .where(_blob_members.c.blob_id == bindparam("blob"))
+    .union_all(
+        select(_manifest_members.c.repository_id, literal_column("1")).where(
+            _manifest_members.c.manifest_id == bindparam("blob")
+        )
+    )
+    .limit(bindparam("limit"))
+)
+_blob = select(*_as_blob).where(_blobs.c.id == bindparam("blob"), _blobs.c.state == literal("live"))
+
+
+def alive(connection: Connection, repository_id: int, manifest_id: int, *, before: int) -> bool:
+    """Whether the repository keeps a manifest.
+
+    A tag, a lease, or being untagged only since later than ``before`` keeps it; or one of these keeps, however far up,
+    an index around it or its subject.
+    """
+    parameters = {"repository": repository_id, "manifest": manifest_id, "before": before}
+    return connection.execute(_alive, parameters).first() is not None
+
+
+class Holder(NamedTuple):
+    """A manifest that keeps another one, or that manifest itself."""
+
+    id: int
+    digest: str
+    tag: str | None
+    """One of its tags."""
+    since: int | None
+    """Its ``collect_after``."""
+
+
+def holders(connection: Connection, repository_id: int, manifest_id: int, *, limit: int) -> list[Holder]:
+    """A manifest of a repository and up to ``limit`` of those that may keep it there, nearest first."""
+    parameters = {"repository": repository_id, "manifest": manifest_id, "limit": limit}
+    return [Holder(*row) for row in connection.execute(_why, parameters)]
+
+
+def relatives(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
+    """The manifests of the repository that a manifest there keeps: the children of an index, and its referrers."""
+    return connection.execute(_relatives, {"repository": repository_id, "manifest": manifest_id}).scalars()
+
+
+def parts(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
+    """The blobs of the repository that a manifest there refers to."""
+    return connection.execute(_parts, {"repository": repository_id, "manifest": manifest_id}).scalars()
+
+
+def users(connection: Connection, repository_id: int, blob_id: int, *, limit: int) -> list[int]:
+    """Up to ``limit`` manifests of the repository that refer to a blob, as config or layer."""
+    return connection.execute(_users, {"repository": repository_id, "blob": blob_id, "limit": limit}).scalars()
+
+
+def leased(connection: Connection, repository_id: int, blob_id: int) -> bool:
+    """Whether a lease keeps a blob or manifest in the repository."""
+    return connection.execute(_leased_here, {"repository": repository_id, "blob": blob_id}).first() is not None
+
+
+def servers(connection: Connection, blob_id: int, *, limit: int) -> list[tuple[int, bool]]:
+    """Up to ``limit`` repositories that serve a blob, each with whether it does so as a manifest."""
+    rows = connection.execute(_servers, {"blob": blob_id, "limit": limit})
+    return [(repository, bool(manifest)) for repository, manifest in rows]
+
+
+def live_blob(connection: Connection, blob_id: int) -> Blob | None:
+    """The row of a blob, if it is live."""
+    row = connection.execute(_blob, {"blob": blob_id}).first()
+    return None if row is None else Blob(*((*row[:6], row[6] or 0)))
+
+
+# --- taking away ------------------------------------------------------------------------------------------------------
+
+_rows = array("rows")
+_pairs = select(member(_rows, 0), member(_rows, 1))
+_keep_manifests = (
+    update(_manifest_members)
+    .where(tuple_(_manifest_members.c.repository_id, _manifest_members.c.manifest_id).in_(_pairs))
+    .values(collect_after=null())
+)
+_these_parts = tuple_(_blob_members.c.repository_id, _blob_members.c.blob_id).in_(_pairs)
+_keep_parts = update(_blob_members).where(_these_parts).values(collect_after=null())
+_drop_parts = delete(_blob_members).where(_these_parts)
+_ids = array("ids")
+_these_blobs = _blobs.c.id.in_(select(_ids.c.value))
+_queue_blobs = (
+    update(_blobs)
+    .where(_blobs.c.id == bindparam("blob"))
+    .values(collect_after=func.max(func.coalesce(_blobs.c.collect_after, 0), bindparam("since")))
+)
+_keep_blobs = update(_blobs).where(_these_blobs).values(collect_after=null())
+_condemn = (
+    update(_blobs)
+    .where(_these_blobs)
+    .values(state=literal("condemned"), generation=_blobs.c.generation + 1, collect_after=literal(CONDEMNED))
+)
+_delete_blobs = delete(_blobs).where(_these_blobs)
+_queue_absent = (
+    update(_blobs)
+    .where(
+        _blobs.c.id.in_(select(_edges.c.child_id).where(_edges.c.parent_id.in_(select(_ids.c.value)))),
+        _blobs.c.state == literal("absent"),
+    )
+    .values(collect_after=literal(AT_ONCE))
+)
+_delete_manifests = delete(_manifests).where(_manifests.c.blob_id.in_(select(_ids.c.value)))
+_empty = (
+    update(_blobs)
+    .where(_these_blobs, _named)
+    .values(
+        state=literal("absent"),
+        generation=_blobs.c.generation + 1,
+        verified_at=null(),
+        collect_after=null(),
+    )
+)
+_delete_empty = delete(_blobs).where(_these_blobs, _blobs.c.state == literal("condemned"))
+
+
+def keep_manifests(connection: Connection, memberships: Iterable[Membership]) -> None:
+    """Take memberships of manifests that something keeps out of the queue."""
+    connection.execute(_keep_manifests, {"rows": bound(row[:2] for row in memberships)})
+
+
+def keep_parts(connection: Connection, memberships: Iterable[Membership]) -> None:
+    """Take memberships of blobs that something needs out of the queue."""
+    connection.execute(_keep_parts, {"rows": bound(row[:2] for row in memberships)})
+
+
+def drop_parts(connection: Connection, memberships: Sequence[Membership]) -> None:
+    """Take blobs from repositories, and put each before the collector: due since its membership was."""
+    if not memberships:
+        return
+    connection.execute(_drop_parts, {"rows": bound(row[:2] for row in memberships)})
+    connection.execute(_queue_blobs, [{"blob": row.blob_id, "since": row.since} for row in memberships])
+
+
+def keep_blobs(connection: Connection, ids: Iterable[int]) -> None:
+    """Take blobs out of the queue."""
+    connection.execute(_keep_blobs, {"ids": bound(ids)})
+
+
+def condemn(connection: Connection, ids: Iterable[int]) -> None:
+    """Let nobody rely on these blobs any more, from the commit of this transaction on."""
+    connection.execute(_condemn, {"ids": bound(ids)})
+
+
+def forget(connection: Connection, ids: Iterable[int]) -> None:
+    """Delete rows without bytes that nothing names."""
+    connection.execute(_delete_blobs, {"ids": bound(ids)})
+
+
+def reap(connection: Connection, ids: Sequence[int]) -> None:
+    """Delete condemned blobs, whose files are gone, with what is known of them as manifests.
+
+    A row that a manifest still names, as a sparse index does, stays, without bytes; rows without bytes that only these
+    manifests named are put before the collector.
+    """
+    parameters = {"ids": bound(ids)}
+    for statement in (_queue_absent, _delete_manifests, _empty, _delete_empty):
+        connection.execute(statement, parameters)

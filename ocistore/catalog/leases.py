@@ -1,0 +1,118 @@
+"""Statements about leases: what must not be collected until when, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from ocistore.catalog import tables
+from ocistore.catalog.arrays import array, bound
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ocistore.catalog.connection import Connection
+
+_t = tables.leases
+_kept = tables.lease_blobs
+_blobs = tables.blobs
+_members = (
+    (tables.repository_blobs, tables.repository_blobs.c.blob_id),
+    (tables.repository_manifests, tables.repository_manifests.c.manifest_id),
+)
+
+
+class Lease(NamedTuple):
+    """A lease, ended or not."""
+
+    id: str
+    reason: str
+    created: int
+    expires: int
+
+
+_insert = insert(_t)
+_renew = (
+    update(_t).where(_t.c.id == bindparam("lease"), _t.c.expires > bindparam("now")).values(expires=bindparam("until"))
+)
+_in_force = select(_t.c.id).where(_t.c.id == bindparam("lease"), _t.c.expires > bindparam("now"))
+_expired = select(_t.c.id).where(_t.c.expires <= bindparam("now")).order_by(_t.c.expires).limit(bindparam("limit"))
+_digests = array("digests")
+_keep = upsert(_kept).from_select(
+    ["lease_id", "repository_id", "blob_id"],
+    select(bindparam("lease"), bindparam("repository_id"), _blobs.c.id)
+    .join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
+    .where(
+        or_(
+            *(
+                exists().where(of.c.repository_id == bindparam("repository_id"), member == _blobs.c.id)
+                for of, member in _members
+            )
+        )
+    ),
+)
+_keep = _keep.on_conflict_do_update(
+    index_elements=["lease_id", "repository_id", "blob_id"], set_={"lease_id": _keep.excluded.lease_id}
+)
+_kept_by = select(_kept.c.repository_id, _kept.c.blob_id).where(_kept.c.lease_id == bindparam("lease"))
+# Whatever it kept is looked at by the next collection; what something else keeps then leaves the queue again.
+_queue = tuple(
+    update(of)
+    .where(
+        of.c.repository_id == bindparam("in_repository"), member == bindparam("this_blob"), of.c.collect_after.is_(None)
+    )
+    .values(collect_after=bindparam("now"))
+    for of, member in _members
+)
+_delete = delete(_t).where(_t.c.id == bindparam("lease"))
+_of = (
+    select(_t.c.id, _t.c.reason, _t.c.created, _t.c.expires)
+    .join_from(_kept, _t, _t.c.id == _kept.c.lease_id)
+    .where(_kept.c.repository_id == bindparam("repository_id"), _kept.c.blob_id == bindparam("blob"))
+    .order_by(_t.c.expires)
+)
+
+
+def start(connection: Connection, lease: Lease) -> None:
+    """Store a new lease, which keeps nothing yet."""
+    connection.execute(_insert, lease._asdict())
+
+
+def renew(connection: Connection, lease: str, *, now: int, expires: int) -> bool:
+    """Let it run until ``expires``. False where it has ended or run out."""
+    return connection.execute(_renew, {"lease": lease, "now": now, "until": expires}).rowcount == 1
+
+
+def in_force(connection: Connection, lease: str, *, now: int) -> bool:
+    """Whether it has neither ended nor run out."""
+    return connection.execute(_in_force, {"lease": lease, "now": now}).first() is not None
+
+
+def keep(connection: Connection, lease: str, repository_id: int, digests: Iterable[str]) -> bool:
+    """Keep what the repository serves of these digests, be it a blob or a manifest. The lease must exist.
+
+    Returns:
+        Whether it serves any of them.
+    """
+    kept = {"lease": lease, "repository_id": repository_id, "digests": bound(digests)}
+    return connection.execute(_keep, kept).rowcount > 0
+
+
+def end(connection: Connection, lease: str, *, now: int) -> None:
+    """End a lease and put what it kept before the collector. Does nothing where it has ended."""
+    for repository_id, blob_id in connection.execute(_kept_by, {"lease": lease}):
+        for statement in _queue:
+            connection.execute(statement, {"in_repository": repository_id, "this_blob": blob_id, "now": now})
+    connection.execute(_delete, {"lease": lease})
+
+
+def expired(connection: Connection, *, now: int, limit: int) -> list[str]:
+    """Up to ``limit`` leases that have run out and were never ended."""
+    return connection.execute(_expired, {"now": now, "limit": limit}).scalars()
+
+
+def of_content(connection: Connection, repository_id: int, blob_id: int) -> list[Lease]:
+    """The leases that keep a blob or manifest in a repository."""
+    return [Lease(*row) for row in connection.execute(_of, {"repository_id": repository_id, "blob": blob_id})]

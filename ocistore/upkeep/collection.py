@@ -1,0 +1,450 @@
+"""Collection: condemn, then reap.
+
+What goes, goes through three queues, one after another, so that no recursion is needed: memberships of manifests,
+memberships of blobs, blobs. Each is read from its beginning in small write transactions, and each transaction asks
+again, in the same state in which it acts, whether something keeps the row; so no push is ever in between.
+
+    manifests   due and alive: leaves the queue. Due and dead: leaves its repository; what it held is put before us
+    parts       a blob's membership that no manifest of the repository refers to: likewise
+    condemn     a blob that no repository serves is ``condemned``, and committed: from now on nobody may rely on it
+    reap        in a later transaction: is it still condemned? Its file is renamed to trash/, its row is deleted
+    trash       outside every lock, what lies in trash/ is unlinked
+
+A push of the same content makes a condemned row live again, with its own verified bytes under the name; a rename that
+came first makes that push look and publish once more (see ``blobs/pool.py``). Two steps, because each simpler order
+lost data when it was tried: unlinking before the row is gone loses it to a crash, deleting the row first to a race.
+
+Killed anywhere, a collection leaves what the next one completes: condemned rows are found first, and trash/ is emptied.
+Time decides only when something goes, never whether it may: a clock that is wrong costs a push its grace, and no blob
+that is referred to.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from ocistore.catalog import collection, holds, leases, manifests, uploads
+from ocistore.commit import milliseconds
+from ocistore.errors import CollectionRefusedError, StoreBusyError
+from ocistore.oci.digest import Digest
+from ocistore.upkeep.forecast import Forecast, forecast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from ocistore.catalog.connection import Connection
+    from ocistore.store import Store
+
+GRACE: Final = timedelta(hours=1)
+"""How long a blob may wait for the manifest that refers to it."""
+
+KEEP_UNTAGGED: Final = timedelta(days=14)
+"""How long a manifest stays that no tag, index or subject keeps."""
+
+_MANIFESTS: Final = 50
+"""Memberships of manifests in one transaction; each takes about 150 µs."""
+
+_ROWS: Final = 250
+"""Other rows in one transaction; each takes 5 to 15 µs."""
+
+_FILES: Final = 100
+"""Files that are renamed in one transaction; each takes 20 µs. All three keep a push waiting for a few milliseconds."""
+
+_REST: Final = 0.5
+"""How long to leave the lock to others after a transaction, as a part of the time it took."""
+
+_STRAY_AGE: Final = timedelta(hours=24)
+"""Since when a file in ``uploads/`` without a session was not touched, so that whoever staged it must have died."""
+
+_GUARDED_BLOBS: Final = 1000
+_GUARDED_BYTES: Final = 1024**3
+"""A collection that takes no more than either is never too much: half of a small store is a normal thing to delete."""
+
+_LISTED: Final = 1000
+"""Of what a dry run names."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A blob that a collection would take."""
+
+    digest: str
+    size: int
+    why: str
+
+
+@dataclass(frozen=True)
+class GCReport:
+    """What a collection took, or what a dry run would have taken."""
+
+    dry_run: bool
+    complete: bool
+    """Nothing that was due is left: it was not cut short by its bounds."""
+    manifests: int
+    """Taken from their repositories: nothing keeps them there."""
+    links: int
+    """Blobs taken from repositories where no manifest refers to them."""
+    blobs: int
+    """Taken out of the pool; manifests are blobs too."""
+    bytes: int
+    """Given back to the filesystem: of those blobs, and of what was abandoned in ``uploads/``."""
+    uploads: int
+    """Upload sessions that had expired."""
+    strays: int
+    """Files in ``uploads/`` that whoever staged them left behind."""
+    leases: int
+    """Leases that had run out."""
+    batches: int
+    """Write transactions."""
+    candidates: tuple[Candidate, ...] = ()
+    """Of a dry run: the first thousand blobs that would go."""
+
+
+class _Cut(Exception):  # noqa: N818 - no error: the bounds of this run are reached
+    pass
+
+
+def collect(
+    store: Store,
+    *,
+    grace: timedelta = GRACE,
+    keep_untagged: timedelta = KEEP_UNTAGGED,
+    dry_run: bool = False,
+    force: bool = False,
+    maximum_duration: timedelta | None = None,
+    maximum_batches: int | None = None,
+) -> GCReport:
+    """Give back what nothing needs any more, while any number of processes push, tag, delete, import and export.
+
+    Alive in a repository are: tagged manifests; the children of an alive index; referrers whose subject is alive;
+    manifests that have been untagged for less than ``keep_untagged``; what a lease names. A blob is alive while an
+    alive manifest of its repository refers to it, while a lease names it, and for ``grace`` after it was pushed or last
+    in use.
+
+    Args:
+        store: open for writing, or for reading only where it is a dry run.
+        grace: how long a blob may wait for the manifest that refers to it.
+        keep_untagged: how long a manifest stays readable under its digest once nothing keeps it.
+        dry_run: change nothing and report what would go now.
+        force: also where more than half of the live bytes would go.
+        maximum_duration: begin no further transaction after this long; what is left is taken by the next collection.
+        maximum_batches: nor after this many.
+
+    Raises:
+        CollectionRefusedError: an older catalog was put back, or it was rebuilt and nobody confirmed it yet, or a
+            backup is under way, or more than half of the live bytes (and more than 1,000 blobs or 1 GiB) would go.
+        ValueError: a bound or a time is negative.
+        OCIStoreError: the store could not be written. What was taken by then is gone, the rest waits.
+    """
+    for name, value in (("grace", grace), ("keep_untagged", keep_untagged)):
+        if value < timedelta(0):
+            raise ValueError(f"{name} must not be negative")
+    bounds = _Bounds(maximum_duration, maximum_batches)
+    now = milliseconds()
+    run = _Collection(store, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), bounds)
+    return run.forecast() if dry_run else run.run(force=force)
+
+
+class _Bounds:
+    """How much one call may do."""
+
+    def __init__(self, duration: timedelta | None, batches: int | None) -> None:
+        if duration is not None and duration < timedelta(0):
+            raise ValueError("maximum_duration must not be negative")
+        if batches is not None and batches < 0:
+            raise ValueError("maximum_batches must not be negative")
+        self._end = None if duration is None else time.monotonic() + duration.total_seconds()
+        self._most = batches
+        self.batches = 0
+
+    def begin(self) -> None:
+        """Count one transaction.
+
+        Raises:
+            _Cut: it would be one too many.
+        """
+        if (self._most is not None and self.batches >= self._most) or (
+            self._end is not None and time.monotonic() >= self._end
+        ):
+            raise _Cut
+        self.batches += 1
+
+
+class _Collection:
+    """One run."""
+
+    def __init__(self, store: Store, now: int, untagged_before: int, before: int, bounds: _Bounds) -> None:
+        self._store = store
+        self._catalog = store.catalog
+        self._removal = store.pool.removal
+        self._now = now
+        self._untagged_before = untagged_before
+        self._before = before
+        self._bounds = bounds
+        self._manifests = self._links = self._blobs = self._bytes = 0
+        self._uploads = self._strays = self._leases = 0
+
+    def forecast(self) -> GCReport:
+        """A dry run."""
+        with self._catalog.snapshot() as connection:
+            expected = self._forecast(connection, at_once=False)
+            listed = tuple(islice(_candidates(expected), _LISTED))
+            ended = uploads.expired(connection, now=self._now, after=(-1, ""), limit=_LISTED)
+        return GCReport(
+            dry_run=True,
+            complete=True,
+            manifests=len(expected.manifests),
+            links=len(expected.parts),
+            blobs=len(expected.blobs),
+            bytes=expected.bytes,
+            uploads=len(ended),
+            strays=sum(1 for _ in self._stray_files()),
+            leases=0,
+            batches=0,
+            candidates=listed,
+        )
+
+    def run(self, *, force: bool) -> GCReport:
+        """The real thing."""
+        self._store.require_writable()
+        self._catalog.note_epoch()
+        with self._catalog.read() as connection:
+            self._refuse_held(connection)
+        if not force:
+            self._refuse_too_much()
+        complete = True
+        try:
+            self._end_leases()
+            self._end_uploads()
+            while self._collect_manifests() or self._collect_parts() or self._condemn() or self._reap():
+                pass
+        except _Cut:
+            complete = False
+        self._sweep_uploads()
+        self._empty_trash()
+        return GCReport(
+            dry_run=False,
+            complete=complete,
+            manifests=self._manifests,
+            links=self._links,
+            blobs=self._blobs,
+            bytes=self._bytes,
+            uploads=self._uploads,
+            strays=self._strays,
+            leases=self._leases,
+            batches=self._bounds.batches,
+        )
+
+    # --- whether it may -----------------------------------------------------------------------------------------------
+
+    def _refuse_held(self, connection: Connection) -> None:
+        reasons = holds.in_force(connection, now=milliseconds())
+        if reasons:
+            raise CollectionRefusedError(
+                self._store.root, reasons=reasons, remedy="look at the store, then: ocistore gc --confirm"
+            )
+
+    def _refuse_too_much(self) -> None:
+        with self._catalog.snapshot() as connection:
+            if collection.due_manifests(connection, before=self._untagged_before, limit=1):
+                expected = self._forecast(connection, at_once=True)
+                blobs, doomed = len(expected.blobs), expected.bytes
+            else:
+                blobs, doomed = _GUARDED_BLOBS + 1, collection.due_bytes(connection, before=self._before)
+                if self._is_too_much(connection, blobs, doomed):  # that was an upper bound
+                    expected = self._forecast(connection, at_once=True)
+                    blobs, doomed = len(expected.blobs), expected.bytes
+            if self._is_too_much(connection, blobs, doomed):
+                live = collection.live_bytes(connection, enough=2 * doomed)
+                reason = f"it would take {blobs} blobs of {doomed} bytes, more than half of the {live} bytes there are"
+                raise CollectionRefusedError(
+                    self._store.root, reasons=[reason], remedy="see what with --dry-run; if it is right, use --force"
+                )
+
+    def _is_too_much(self, connection: Connection, blobs: int, doomed: int) -> bool:
+        if blobs <= _GUARDED_BLOBS and doomed <= _GUARDED_BYTES:
+            return False
+        return doomed > 0 and collection.live_bytes(connection, enough=2 * doomed) < 2 * doomed
+
+    def _forecast(self, connection: Connection, *, at_once: bool) -> Forecast:
+        return forecast(
+            connection,
+            now=self._now,
+            untagged_before=self._untagged_before,
+            before=self._before,
+            at_once=at_once,
+        )
+
+    # --- the queues ---------------------------------------------------------------------------------------------------
+
+    def _batch(self) -> _Batch:
+        self._bounds.begin()
+        return _Batch(self)
+
+    def _collect_manifests(self) -> bool:
+        """Whether there was something to do. Children of what goes are due since it was, and so found by this again."""
+        worked = False
+        while self._is_due(lambda c: collection.due_manifests(c, before=self._untagged_before, limit=1)):
+            worked = True
+            with self._batch() as connection:
+                due = collection.due_manifests(connection, before=self._untagged_before, limit=_MANIFESTS)
+                dead = [row for row in due if not self._alive(connection, row)]
+                collection.keep_manifests(connection, set(due).difference(dead))
+                for row in dead:
+                    manifests.unlink(connection, row.repository_id, row.blob_id, now=self._now, since=row.since)
+            self._manifests += len(dead)
+        return worked
+
+    def _alive(self, connection: Connection, row: collection.Membership) -> bool:
+        return collection.alive(connection, row.repository_id, row.blob_id, before=self._untagged_before)
+
+    def _collect_parts(self) -> bool:
+        worked = False
+        while self._is_due(lambda c: collection.due_parts(c, before=self._before, limit=1)):
+            worked = True
+            with self._batch() as connection:
+                due = collection.due_parts(connection, before=self._before, limit=_ROWS)
+                idle = [row for row, needed in due if not needed]
+                collection.keep_parts(connection, [row for row, needed in due if needed])
+                collection.drop_parts(connection, idle)
+            self._links += len(idle)
+        return worked
+
+    def _condemn(self) -> bool:
+        worked = False
+        while self._is_due(lambda c: collection.due_blobs(c, before=self._before, limit=1)):
+            worked = True
+            with self._batch() as connection:
+                due = collection.due_blobs(connection, before=self._before, limit=_ROWS)
+                doomed = [row.id for row in due if not row.absent and not row.served]
+                nameless = [row.id for row in due if row.absent and not row.named]
+                collection.keep_blobs(connection, {row.id for row in due}.difference(doomed, nameless))
+                collection.condemn(connection, doomed)
+                collection.forget(connection, nameless)
+        return worked
+
+    def _reap(self) -> bool:
+        worked = False
+        while self._is_due(lambda c: collection.condemned(c, limit=1)):
+            worked = True
+            with self._batch() as connection:
+                doomed = collection.condemned(connection, limit=_FILES)
+                for _, digest in doomed:
+                    self._removal.to_trash(Digest.parse(digest))
+                collection.reap(connection, [key for key, _ in doomed])
+            self._blobs += len(doomed)
+            self._empty_trash()
+        return worked
+
+    def _is_due(self, question: Callable[[Connection], object]) -> bool:
+        # Outside the lock first, so that a collection that finds nothing writes nothing.
+        with self._catalog.read() as connection:
+            return bool(question(connection))
+
+    # --- leases, uploads, trash ---------------------------------------------------------------------------------------
+
+    def _end_leases(self) -> None:
+        while self._is_due(lambda c: leases.expired(c, now=self._now, limit=1)):
+            with self._batch() as connection:
+                for lease in leases.expired(connection, now=self._now, limit=1):
+                    leases.end(connection, lease, now=self._now)
+                    self._leases += 1
+
+    def _end_uploads(self) -> None:
+        after = (-1, "")
+        while True:
+            with self._catalog.read() as connection:
+                ended = uploads.expired(connection, now=self._now, after=after, limit=_ROWS)
+            if not ended:
+                return
+            for _, name, algorithm in ended:
+                self._end_upload(name, algorithm)
+            after = ended[-1][:2]
+
+    def _end_upload(self, name: str, algorithm: str) -> None:
+        try:
+            file = self._store.pool.open_upload(name, algorithm)
+        except StoreBusyError:
+            return  # somebody is writing it: nothing of it is abandoned
+        except FileNotFoundError:
+            file = None
+        try:
+            with self._batch() as connection:
+                ended = uploads.remove_expired(connection, name, now=self._now)
+            if ended:
+                self._uploads += 1
+                self._bytes += 0 if file is None else file.offset
+                self._store.pool.remove_upload(name)
+        finally:
+            if file is not None:
+                file.close()
+
+    def _sweep_uploads(self) -> None:
+        for name, size in self._stray_files():
+            if self._removal.remove_aside(name):
+                self._strays += 1
+                self._bytes += size
+
+    def _stray_files(self) -> Iterator[tuple[str, int]]:
+        old = self._now - _milliseconds(_STRAY_AGE)
+        for file in self._removal.aside():
+            if file.changed < old:
+                with self._catalog.read() as connection:
+                    session = uploads.known(connection, [file.name])
+                if not session:
+                    yield file.name, file.size
+
+    def _empty_trash(self) -> None:
+        for file in self._removal.trashed():
+            if self._removal.remove_trashed(file.name):
+                self._bytes += file.size
+
+
+class _Batch:
+    """One write transaction of a collection, after which others have their turn."""
+
+    def __init__(self, run: _Collection) -> None:
+        self._run = run
+        self._transaction: AbstractContextManager[Connection] = run._catalog.write()
+        self._begun = 0.0
+
+    def __enter__(self) -> Connection:
+        connection = self._transaction.__enter__()
+        try:
+            self._begun = time.monotonic()
+            # In each: a backup may have begun since the last one.
+            self._run._refuse_held(connection)
+        except BaseException as error:
+            self._transaction.__exit__(type(error), error, error.__traceback__)
+            raise
+        return connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._transaction.__exit__(kind, error, traceback)
+        # A waiter is woken when the lock is given up, and has lost it again if we take it before it runs.
+        time.sleep((time.monotonic() - self._begun) * _REST)
+
+
+def _candidates(expected: Forecast) -> Iterator[Candidate]:
+    as_manifests = {key for _, key in expected.manifests}
+    as_parts = {key for _, key in expected.parts}
+    for blob in expected.blobs.values():
+        if blob.id in as_manifests:
+            why = "no tag, index, subject or lease keeps this manifest"
+        elif blob.id in as_parts:
+            why = "no manifest refers to it, and no lease keeps it"
+        else:
+            why = "no repository serves it"
+        yield Candidate(blob.digest, blob.size, why)
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)

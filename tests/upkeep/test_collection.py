@@ -1,0 +1,248 @@
+"""Collection: what goes, what stays, and when."""
+
+from datetime import timedelta
+
+import pytest
+from images import APP, artifact, image, index, note, push
+from invariants import check
+from state import pool, rows
+
+from ocistore import CollectionRefusedError, Digest, Store
+
+NOW = timedelta(0)
+DAY = timedelta(days=1)
+
+
+def collect(store, **options):
+    """A collection that waits for nothing."""
+    return store.gc(**{"grace": NOW, "keep_untagged": NOW, **options})
+
+
+def test_what_nothing_refers_to_goes_and_its_bytes_with_it(store, repository):
+    push(repository, image("kept"), "v1")
+    push(repository, image("gone", layers=2), "v2")
+    repository.untag("v2")
+    report = collect(store)
+    gone = image("gone", layers=2)
+    assert (report.manifests, report.links, report.blobs) == (1, 3, 4)
+    assert report.bytes == len(gone.manifest) + sum(map(len, gone.blobs))
+    assert set(pool(store.root)) == {Digest.of(each) for each in (image("kept").manifest, *image("kept").blobs)}
+    assert check(store, hashes=True) == []
+    assert report.complete
+    assert not report.dry_run
+
+
+def test_an_empty_collection_writes_nothing(store, repository):
+    push(repository, APP, "v1")
+    collect(store)
+    before = rows(store.root)
+    report = collect(store)
+    assert rows(store.root) == before
+    assert (report.batches, report.blobs, report.bytes) == (0, 0, 0)
+
+
+def test_the_default_times_keep_what_was_just_pushed_or_untagged(store, repository):
+    push(repository, APP, "v1")
+    repository.put_blob(b"loose")
+    repository.untag("v1")
+    assert store.gc().blobs == 0
+    assert repository.get_manifest(APP.digest).content == APP.manifest
+
+
+def test_the_old_digest_of_a_moved_tag_stays_readable_until_keep_untagged_has_passed(store, repository):
+    push(repository, image("old"), "latest")
+    push(repository, image("new"), "latest")
+    store.gc(grace=NOW, keep_untagged=DAY)
+    assert repository.get_manifest(image("old").digest).content == image("old").manifest
+    collect(store)
+    assert image("old").digest not in {each.digest for each in repository.manifests()}
+    assert check(store) == []
+
+
+def test_blobs_of_a_manifest_that_goes_have_their_grace_from_then(store, repository):
+    push(repository, APP, "v1")
+    repository.untag("v1")
+    assert store.gc(keep_untagged=NOW).manifests == 1
+    assert repository.stat_blob(Digest.of(APP.config)).size == len(APP.config)
+    assert collect(store).blobs == 3
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_an_index_keeps_its_children_to_any_depth_and_they_go_together(store, repository, depth):
+    pushed = image("leaf")
+    for level in range(depth):
+        pushed = index([pushed, image(level)])
+    push(repository, pushed, "all")
+    assert collect(store).blobs == 0
+    repository.untag("all")
+    assert collect(store).manifests == 2 * depth + 1
+    assert pool(store.root) == {}
+
+
+def test_referrers_stay_with_their_subject_and_go_with_it(store, repository):
+    signature = artifact("signature", subject=APP)
+    push(repository, APP, "v1")
+    push(repository, signature)
+    push(repository, artifact("of the signature", subject=signature))
+    assert collect(store).blobs == 0
+    repository.untag("v1")
+    assert collect(store).manifests == 3
+    assert pool(store.root) == {}
+
+
+def test_a_referrer_without_its_subject_goes_when_it_is_untagged(store, repository):
+    push(repository, artifact(subject=image("never pushed")))
+    assert collect(store).manifests == 1
+    assert rows(store.root)["blobs"] == []
+
+
+def test_content_that_refers_to_each_other_in_a_ring_does_not_keep_itself(store, repository):
+    ring = index([APP], subject=APP)
+    push(repository, ring, "ring")
+    assert collect(store).blobs == 0
+    repository.untag("ring")
+    assert collect(store).manifests == 2
+    assert pool(store.root) == {}
+
+
+def test_a_tag_on_any_part_of_a_ring_keeps_all_of_it(store, repository):
+    ring = index([APP], subject=APP)
+    push(repository, ring, "ring")
+    repository.tag("app", APP.digest)
+    repository.untag("ring")
+    assert collect(store).blobs == 0
+
+
+def test_repositories_collect_for_themselves(store):
+    one, other = store.repository("one"), store.repository("other")
+    push(one, APP, "v1")
+    push(other, APP, "v1")
+    one.untag("v1")
+    report = collect(store)
+    assert (report.manifests, report.links, report.blobs) == (1, 2, 0)
+    assert [each.digest for each in one.manifests()] == []
+    assert other.get_manifest("v1").content == APP.manifest
+    assert check(store, hashes=True) == []
+
+
+def test_a_deleted_repository_leaves_nothing(store, repository):
+    push(repository, index([APP, image("other")]), "v1")
+    push(repository, artifact(subject=APP))
+    store.delete_repository(repository.name)
+    collect(store)
+    assert pool(store.root) == {}
+    assert rows(store.root)["blobs"] == []
+
+
+def test_a_row_that_a_manifest_elsewhere_names_stays_without_bytes_and_goes_with_that(store):
+    here, there = store.repository("here"), store.repository("there")
+    push(here, APP, "v1")
+    push(there, artifact(subject=APP), "note")
+    here.untag("v1")
+    collect(store)
+    assert [row[1:4] for row in rows(store.root)["blobs"] if row[3] == "absent"] == [
+        (APP.digest, len(APP.manifest), "absent")
+    ]
+    push(here, APP, "v1")
+    assert here.get_manifest("v1").content == APP.manifest
+    here.untag("v1")
+    there.untag("note")
+    collect(store)
+    assert rows(store.root)["blobs"] == []
+
+
+def test_pushing_again_after_a_collection_stores_it_again(store, repository):
+    for _ in range(3):
+        push(repository, APP, "v1")
+        assert repository.get_manifest("v1").content == APP.manifest
+        repository.untag("v1")
+        assert collect(store).blobs == 3
+    assert check(store, hashes=True) == []
+
+
+def test_a_dry_run_says_what_would_go_and_why_and_changes_nothing(store, repository):
+    push(repository, APP, "v1")
+    repository.untag("v1")
+    loose = repository.put_blob(b"loose")
+    before = rows(store.root)
+    report = collect(store, dry_run=True)
+    assert rows(store.root) == before
+    assert report.dry_run
+    assert {each.digest for each in report.candidates} == {APP.digest, loose.digest, *map(Digest.of, APP.blobs)}
+    assert report.bytes == sum(each.size for each in report.candidates)
+    assert next(each.why for each in report.candidates if each.digest == loose.digest).startswith("no manifest")
+    found = collect(store)
+    assert (found.blobs, found.bytes, found.manifests, found.links) == (
+        report.blobs, report.bytes, report.manifests, report.links,
+    )  # fmt: skip
+
+
+def test_a_dry_run_works_on_a_store_that_is_open_for_reading(store, repository):
+    push(repository, APP)
+    with Store.open(store.root, read_only=True) as reader:
+        assert collect(reader, dry_run=True).blobs == 3
+
+
+def test_slices_put_together_are_a_whole_collection(store, repository):
+    for number in range(5):
+        push(repository, index([image(number)]))
+    reports = [collect(store, maximum_batches=1)]
+    while not reports[-1].complete:
+        reports.append(collect(store, maximum_batches=1))
+    assert len(reports) > 3
+    assert all(report.batches <= 1 for report in reports)
+    assert pool(store.root) == {}
+    assert check(store) == []
+
+
+def test_a_collection_without_time_does_nothing_and_says_so(store, repository):
+    push(repository, APP)
+    report = collect(store, maximum_duration=timedelta(0))
+    assert (report.complete, report.blobs) == (False, 0)
+
+
+def test_more_than_half_of_a_large_store_is_refused_without_force(store, repository, monkeypatch):
+    monkeypatch.setattr("ocistore.upkeep.collection._GUARDED_BLOBS", 2)
+    push(repository, image("kept"), "v1")
+    for number in range(3):
+        push(repository, image(number))
+    before = rows(store.root)
+    with pytest.raises(CollectionRefusedError, match="more than half") as caught:
+        collect(store)
+    assert "--force" in caught.value.remedy
+    assert {**rows(store.root), "store": before["store"]} == before
+    assert collect(store, force=True).blobs == 9
+    assert repository.get_manifest("v1").content == image("kept").manifest
+
+
+def test_half_of_a_large_store_is_not_too_much(store, repository, monkeypatch):
+    monkeypatch.setattr("ocistore.upkeep.collection._GUARDED_BLOBS", 2)
+    push(repository, image("a"), "v1")
+    push(repository, image("b"))
+    assert collect(store).blobs == 3
+
+
+def test_an_older_catalog_that_was_put_back_is_not_collected_from(store, repository):
+    push(repository, image("old"), "v1")
+    store.close()
+    older = (store.root / "catalog.db").read_bytes()
+    with Store.open(store.root) as newer:
+        push(newer.repository(repository.name), image("new"), "v2")
+    (store.root / "catalog.db").write_bytes(older)
+    with Store.open(store.root) as restored:
+        with pytest.raises(CollectionRefusedError, match="older copy"):
+            collect(restored)
+        with Store.open(store.root) as again, pytest.raises(CollectionRefusedError, match="older copy"):
+            collect(again)
+    assert Digest.of(image("new").manifest) in pool(store.root)
+
+
+@pytest.mark.parametrize("option", ["grace", "keep_untagged", "maximum_duration"])
+def test_negative_times_are_refused(store, option):
+    with pytest.raises(ValueError, match=option):
+        store.gc(**{option: timedelta(seconds=-1)})
+
+
+def test_a_note_of_its_own_is_kept_by_its_tag(store, repository):
+    push(repository, note(1), "v1")
+    assert collect(store).blobs == 0

@@ -1,0 +1,130 @@
+"""Leases: what is pushed or named while one is held stays."""
+
+import contextlib
+import sqlite3
+import time
+from datetime import timedelta
+
+import pytest
+from images import APP, image, index, push
+from invariants import check
+from processes import python
+from state import pool, rows
+
+from ocistore import Digest, LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError, Store
+
+NOW = timedelta(0)
+HOUR = timedelta(hours=1)
+
+
+def collect(store):
+    return store.gc(grace=NOW, keep_untagged=NOW)
+
+
+def test_what_is_pushed_under_a_lease_is_kept_until_it_ends(store, repository):
+    with store.lease(ttl=HOUR, reason="a build"):
+        blob = repository.put_blob(b"first")
+        push(repository, index([image("a")]))
+        assert collect(store).blobs == 0
+        assert check(store) == []
+    assert repository.stat_blob(blob.digest) == blob
+    assert collect(store).blobs == 5
+    assert rows(store.root)["leases"] == []
+    assert check(store) == []
+
+
+def test_a_lease_keeps_what_is_pushed_by_another_thread_or_in_a_transaction(store, repository):
+    with store.lease(ttl=HOUR):
+        with store.transaction() as transaction:
+            transaction.repository("other").put_blob(b"x")
+            push(transaction.repository("other"), APP)
+        store.repository("third").mount_blob(Digest.of(b"x"), "other")
+        assert collect(store).blobs == 0
+        assert [row[1] for row in rows(store.root)["repository_blobs"]] != []
+
+
+def test_asking_for_a_blob_under_a_lease_keeps_it(store, repository):
+    repository.put_blob(b"there already")
+    with store.lease(ttl=HOUR):
+        repository.stat_blob(Digest.of(b"there already"))
+        assert collect(store).blobs == 0
+
+
+def test_what_is_named_is_kept_with_all_it_refers_to(store, repository):
+    pushed = index([APP])
+    push(repository, pushed)
+    with store.lease(ttl=HOUR) as lease:
+        lease.keep(repository.name, pushed.digest)
+        assert collect(store).blobs == 0
+        with pytest.raises(ManifestNotFoundError):
+            lease.keep(repository.name, Digest.of(b"never"))
+        with pytest.raises(RepositoryNotFoundError):
+            lease.keep("nobody", pushed.digest)
+
+
+def test_a_lease_of_a_process_that_died_keeps_until_it_runs_out(store, repository):
+    code = """
+import sys, time
+from datetime import timedelta
+from ocistore import Store
+store = Store.open(sys.argv[1])
+with store.lease(ttl=timedelta(hours=1)):
+    store.repository("a").put_blob(b"first")
+    print("pushed")
+    time.sleep(60)
+"""
+    with python(code, store.root) as child:
+        assert child.says() == "pushed"
+        child.kill()
+    assert collect(store).blobs == 0
+    with contextlib.closing(sqlite3.connect(store.root / "catalog.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE leases SET expires = 1")
+    report = collect(store)
+    assert (report.leases, report.blobs) == (1, 1)
+
+
+def test_a_lease_that_ran_out_takes_no_more_pushes(store, repository):
+    there = repository.put_blob(b"there already")
+    with store.lease(ttl=timedelta(milliseconds=1)) as lease:
+        time.sleep(0.01)
+        before = pool(store.root)
+        for refused in (
+            lambda: repository.put_blob(b"too late"),
+            lambda: repository.stat_blob(there.digest),
+            lambda: lease.keep(repository.name, there.digest),
+            lease.renew,
+        ):
+            with pytest.raises(LeaseExpiredError) as caught:
+                refused()
+            assert caught.value.lease == lease.id
+        assert pool(store.root) == before
+    repository.put_blob(b"afterwards")
+
+
+def test_a_renewed_lease_runs_for_as_long_again(store, repository):
+    with store.lease(ttl=HOUR) as lease:
+        first = lease.expires
+        lease.renew(2 * HOUR)
+        assert lease.expires - first >= HOUR
+
+
+def test_what_is_deleted_under_a_lease_is_deleted(store, repository):
+    with store.lease(ttl=HOUR):
+        blob = repository.put_blob(b"first")
+        repository.delete_blob(blob.digest)
+        pushed = push(repository, APP)
+        repository.delete_manifest(pushed.digest)
+        collect(store)
+    collect(store)
+    assert pool(store.root) == {}
+
+
+def test_a_lease_must_last(store):
+    with pytest.raises(ValueError, match="longer"):
+        store.lease(ttl=NOW)
+
+
+def test_two_stores_have_leases_of_their_own(store, repository):
+    with Store.open(store.root) as other, store.lease(ttl=HOUR):
+        other.repository("b").put_blob(b"not mine")
+        assert collect(store).blobs == 1
