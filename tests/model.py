@@ -183,7 +183,7 @@ class Model:
                 if digest in contents.manifests and digest not in alive:
                     alive.add(digest)
                     wanted += children[digest] + subjects.get(digest, [])
-            contents.manifests = {digest: contents.manifests[digest] for digest in contents.manifests if digest in alive}
+            contents.manifests = {digest: each for digest, each in contents.manifests.items() if digest in alive}
             contents.blobs &= set().union(*(parts[digest] for digest in alive)) if alive else set()
         kept = {digest for each in self.repositories.values() for digest in (*each.blobs, *each.manifests)}
         gone = sorted(set(self.live) - kept)

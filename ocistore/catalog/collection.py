@@ -325,6 +325,12 @@ _servers = (
     )
     .limit(bindparam("limit"))
 )
+_row_of = select(_blobs.c.id, _blobs.c.state, _blobs.c.collect_after).where(_blobs.c.digest == bindparam("digest"))
+_digest_of = select(_blobs.c.digest).where(_blobs.c.id == bindparam("blob"))
+_since = (
+    select(_blob_members.c.collect_after)
+    .where(_blob_members.c.repository_id == bindparam("repository"), _blob_members.c.blob_id == bindparam("blob"))
+)
 _blob = select(*_as_blob).where(_blobs.c.id == bindparam("blob"), _blobs.c.state == literal("live"))
 
 
@@ -379,6 +385,32 @@ def servers(connection: Connection, blob_id: int, *, limit: int) -> list[tuple[i
     """Up to ``limit`` repositories that serve a blob, each with whether it does so as a manifest."""
     rows = connection.execute(_servers, {"blob": blob_id, "limit": limit})
     return [(repository, bool(manifest)) for repository, manifest in rows]
+
+
+class Row(NamedTuple):
+    """A row of ``blobs``, whatever its state."""
+
+    id: int
+    state: str
+    since: int | None
+
+
+def row_of(connection: Connection, digest: str) -> Row | None:
+    """What the catalog knows of a digest, or None."""
+    row = connection.execute(_row_of, {"digest": digest}).first()
+    return None if row is None else Row(*row)
+
+
+def digest_of(connection: Connection, blob_id: int) -> str:
+    """The digest of a row that must exist."""
+    found: str = connection.execute(_digest_of, {"blob": blob_id}).scalar()
+    return found
+
+
+def idle_since(connection: Connection, repository_id: int, blob_id: int) -> int | None:
+    """The ``collect_after`` of a blob's membership."""
+    found: int | None = connection.execute(_since, {"repository": repository_id, "blob": blob_id}).scalar()
+    return found
 
 
 def live_blob(connection: Connection, blob_id: int) -> Blob | None:

@@ -18,6 +18,7 @@ _blobs, _tags = tables.blobs, tables.tags
 _repository_blobs, _repository_manifests = tables.repository_blobs, tables.repository_manifests
 
 _find = select(_t.c.id).where(_t.c.name == bindparam("name"))
+_name_of = select(_t.c.name).where(_t.c.id == bindparam("repository"))
 _insert = insert(_t).returning(_t.c.id)
 _page = (
     select(_t.c.name)
@@ -35,6 +36,12 @@ def beyond(prefix: str) -> str:
 def find(connection: Connection, name: str) -> int | None:
     """The id of the repository, or None."""
     found: int | None = connection.execute(_find, {"name": name}).scalar()
+    return found
+
+
+def name_of(connection: Connection, repository_id: int) -> str:
+    """The name of the repository of that id, which must exist."""
+    found: str = connection.execute(_name_of, {"repository": repository_id}).scalar()
     return found
 
 

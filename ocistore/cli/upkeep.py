@@ -62,7 +62,7 @@ class _ListsByDefault(click.Group):
 
 @click.group(cls=_ListsByDefault, epilog=example("ocistore uploads", "ocistore uploads library/alpine"))
 def uploads() -> None:
-    """Look at upload sessions.
+    """Look at upload sessions, and end them.
 
     Without a command: list.
     """
@@ -81,6 +81,20 @@ def list_uploads(location: Location, repo: str | None, *, as_json: bool) -> None
         for name, session in _sessions(store, repo):
             touched = session.touched.isoformat(timespec="seconds")
             print_line(f"{name}  {session.id}  {readable_size(session.offset)}  touched {touched}")
+
+
+@uploads.command("cancel", epilog=example("ocistore uploads cancel library/alpine 0123456789abcdef0123456789abcdef"))
+@click.argument("repo", shell_complete=complete_repository)
+@click.argument("id", nargs=-1, required=True)
+@pass_location
+def cancel_uploads(location: Location, repo: str, id: tuple[str, ...]) -> None:  # noqa: A002 - as it is typed
+    """End upload sessions and give up their bytes.
+
+    Sessions that nobody touched for seven days are ended by gc.
+    """
+    with location.changing() as store:
+        for each in id:
+            store.repository(repo).upload(each).cancel()
 
 
 def _sessions(store: Store, repository: str | None) -> Iterator[tuple[str, UploadInfo]]:

@@ -1,5 +1,8 @@
 """Collection: what goes, what stays, and when."""
 
+import contextlib
+import os
+import sqlite3
 from datetime import timedelta
 
 import pytest
@@ -7,7 +10,7 @@ from images import APP, artifact, image, index, note, push
 from invariants import check
 from state import pool, rows
 
-from ocistore import CollectionRefusedError, Digest, Store
+from ocistore import CollectionRefusedError, Digest, Store, UploadNotFoundError
 
 NOW = timedelta(0)
 DAY = timedelta(days=1)
@@ -246,3 +249,46 @@ def test_negative_times_are_refused(store, option):
 def test_a_note_of_its_own_is_kept_by_its_tag(store, repository):
     push(repository, note(1), "v1")
     assert collect(store).blobs == 0
+
+
+# --- uploads ----------------------------------------------------------------------------------------------------------
+
+
+def expire_uploads(store):
+    with contextlib.closing(sqlite3.connect(store.root / "catalog.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE uploads SET expires = 1")
+
+
+def test_an_expired_session_goes_with_its_bytes(store, repository):
+    with repository.start_upload() as upload:
+        upload.write(b"abandoned")
+    with repository.start_upload() as kept:
+        pass
+    assert store.gc().uploads == 0
+    expire_uploads(store)
+    with store.repository(repository.name).upload(kept.id):  # touched again
+        pass
+    report = store.gc()
+    assert (report.uploads, report.bytes) == (1, len(b"abandoned"))
+    assert os.listdir(store.root / "uploads") == [kept.id]
+    with pytest.raises(UploadNotFoundError):
+        repository.upload(upload.id)
+
+
+def test_a_session_that_is_being_written_does_not_expire(store, repository):
+    with repository.start_upload() as upload:
+        expire_uploads(store)
+        assert store.gc().uploads == 0
+        upload.write(b"still here")
+        assert repository.stat_blob(upload.commit(Digest.of(b"still here")).digest)
+
+
+def test_files_that_whoever_staged_them_left_behind_go_after_a_day(store, repository, monkeypatch):
+    (store.root / "uploads" / ("0" * 32)).write_bytes(b"left behind")
+    with repository.start_upload() as upload:
+        pass
+    assert store.gc().strays == 0
+    monkeypatch.setattr("ocistore.upkeep.collection._STRAY_AGE", timedelta(seconds=-60))
+    report = store.gc()
+    assert (report.strays, report.bytes) == (1, len(b"left behind"))
+    assert os.listdir(store.root / "uploads") == [upload.id]

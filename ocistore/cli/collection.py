@@ -1,0 +1,121 @@
+"""gc: giving back what nothing needs any more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ocistore.catalog import holds
+from ocistore.cli.completion import complete_reference
+from ocistore.cli.durations import duration_option
+from ocistore.cli.location import Location, pass_location
+from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size
+from ocistore.oci.digest import ALGORITHMS, Digest
+from ocistore.oci.reference import Reference
+from ocistore.upkeep.explanation import explain
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from ocistore.store import Store
+    from ocistore.upkeep.collection import GCReport
+
+@click.command(
+    epilog=example(
+        "ocistore gc --dry-run",
+        "ocistore gc --keep-untagged 2d --max-duration 5m",
+        "ocistore gc --explain library/alpine:3.20",
+    )
+)
+@duration_option("--grace", default="1h", help="How long a blob waits for a manifest.")
+@duration_option("--keep-untagged", default="14d", help="How long a manifest stays that nothing keeps.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; say what would go, and why.")
+@click.option("--explain", "explained", metavar="REF|DIGEST", shell_complete=complete_reference,
+              help="Say what keeps this, or when it goes; collect nothing.")  # fmt: skip
+@duration_option("--max-duration", help="Stop after this long; the next collection goes on.")
+@click.option("--max-batches", type=click.IntRange(min=0), help="Stop after so many transactions, likewise.")
+@click.option("--force", is_flag=True, help="Also where more than half of the bytes would go.")
+@click.option("--confirm", is_flag=True, help="The catalog was put back or rebuilt and is as it should be.")
+@json_option
+@pass_location
+def gc(
+    location: Location,
+    *,
+    grace: timedelta,
+    keep_untagged: timedelta,
+    dry_run: bool,
+    explained: str | None,
+    max_duration: timedelta | None,
+    max_batches: int | None,
+    force: bool,
+    confirm: bool,
+    as_json: bool,
+) -> None:
+    """Give back what nothing needs any more.
+
+    Kept are tagged manifests, the children of an index that is kept, the referrers of what is kept, what a lease names,
+    and all blobs these refer to. Safe while others push; run it as often as you like.
+    """
+    if explained is not None:
+        with location.reading() as store:
+            _explain(store, explained, grace=grace, keep_untagged=keep_untagged, as_json=as_json)
+        return
+    with location.reading() if dry_run else location.changing() as store:
+        if confirm and not dry_run:
+            with store.catalog.write() as connection:
+                holds.confirm(connection)
+        report = store.gc(
+            grace=grace,
+            keep_untagged=keep_untagged,
+            dry_run=dry_run,
+            force=force,
+            maximum_duration=max_duration,
+            maximum_batches=max_batches,
+        )
+    if as_json:
+        print_json(asdict(report))
+    else:
+        _print(report)
+
+
+def _print(report: GCReport) -> None:
+    for candidate in report.candidates:
+        print_line(f"{candidate.digest}  {readable_size(candidate.size)}  {candidate.why}")
+    if report.blobs > len(report.candidates) > 0:
+        print_line(f"and {report.blobs - len(report.candidates)} more")
+    print_fields(
+        {
+            "would go" if report.dry_run else "gone": f"{report.blobs} blobs, {readable_size(report.bytes)}",
+            "manifests": str(report.manifests),
+            "links": str(report.links),
+            "uploads": str(report.uploads) if report.uploads else None,
+            "strays": str(report.strays) if report.strays else None,
+            "leases": str(report.leases) if report.leases else None,
+            "left": None if report.complete else "something: the bounds were reached; run it again",
+        }
+    )
+
+
+def _explain(store: Store, text: str, *, grace: timedelta, keep_untagged: timedelta, as_json: bool) -> None:
+    repository: str | None = None
+    if "@" not in text and text.partition(":")[0] in ALGORITHMS:
+        digest = Digest.parse(text)
+    else:
+        reference = Reference.parse(text)
+        repository = reference.repository
+        digest = reference.digest or store.repository(repository).resolve(reference.target).digest
+    found = explain(store, digest, repository, grace=grace, keep_untagged=keep_untagged)
+    if as_json:
+        print_json([{**asdict(each), "due": None if each.due is None else each.due.isoformat()} for each in found])
+        return
+    for each in found:
+        print_line(f"{each.digest} in {each.repository or 'no repository'}")
+        for reason in each.kept_by:
+            print_line(f"  kept: {reason}")
+        if each.due is not None:
+            print_line(f"  {'until' if each.kept_by else 'may go since'} {each.due:%F %T} UTC")
+
+
+COMMANDS: Final = (gc,)

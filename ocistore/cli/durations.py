@@ -1,0 +1,39 @@
+"""Lengths of time as people write them: ``90s``, ``2h``, ``14d``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_UNITS: Final = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DURATION: Final = re.compile(r"(\d{1,9})(ms|[smhdw])", re.ASCII)
+
+
+def duration_option(name: str, *, default: str | None = None, help: str) -> Callable[[Any], Any]:  # noqa: A002 - click's
+    """An option whose value is a length of time."""
+    return click.option(
+        name, metavar="DURATION", default=default, show_default=default is not None, callback=_duration, help=help
+    )
+
+
+def _duration(context: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
+    """Read it; a number without a unit is refused, except 0."""
+    if value is None:
+        return None
+    if value == "0":
+        return timedelta(0)
+    found = _DURATION.fullmatch(value)
+    if found is None:
+        raise click.BadParameter(
+            f"{value!r} is no length of time: give a number and one of {', '.join(_UNITS)}", context, parameter
+        )
+    try:
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    except OverflowError:
+        raise click.BadParameter(f"{value!r} is longer than can be counted", context, parameter) from None

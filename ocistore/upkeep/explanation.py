@@ -1,0 +1,140 @@
+"""Why something is kept, or when it goes: what a collection would find out about one manifest or blob."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from ocistore.catalog import collection, leases, repositories
+from ocistore.commit import milliseconds
+from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
+from ocistore.oci.digest import Digest
+from ocistore.oci.reference import repository_name
+from ocistore.upkeep.collection import GRACE, KEEP_UNTAGGED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocistore.catalog.connection import Connection
+    from ocistore.store import Store
+
+_HOLDERS: Final = 1000
+"""How many manifests above a manifest are looked at; more than a few are rare."""
+
+_SERVERS: Final = 10_000
+"""How many repositories that serve it are looked through."""
+
+_USERS: Final = 20
+_NAMED: Final = 10
+"""How many reasons are named: one is enough to keep it."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a collection thinks of a digest in one repository or, where none serves it, in the store."""
+
+    digest: str
+    repository: str | None
+    kept_by: tuple[str, ...]
+    """What keeps it, the first ten reasons; empty where nothing does."""
+    due: datetime | None
+    """From when on a collection may take it; None where something keeps it for as long as that is there."""
+
+
+def explain(
+    store: Store,
+    digest: str,
+    repository: str | None = None,
+    *,
+    grace: timedelta = GRACE,
+    keep_untagged: timedelta = KEEP_UNTAGGED,
+) -> list[Explanation]:
+    """Say of a manifest or blob what keeps it: tags, indexes, its subject, leases, or having been needed lately.
+
+    Args:
+        store: open for reading at least.
+        digest: of the manifest or blob.
+        repository: only there; without it, in every repository that serves it, or else in the store.
+        grace: as for the collection that is asked about.
+        keep_untagged: likewise.
+
+    Raises:
+        RepositoryNotFoundError: there is no such repository.
+        BlobNotFoundError: it does not serve that digest, or no repository and no manifest knows it.
+    """
+    wanted = Digest.parse(digest)
+    with store.catalog.snapshot() as connection:
+        return list(_Explainer(connection, wanted, grace, keep_untagged).explain(repository))
+
+
+class _Explainer:
+    """One digest in one state of the store."""
+
+    def __init__(self, connection: Connection, digest: Digest, grace: timedelta, keep_untagged: timedelta) -> None:
+        self._connection = connection
+        self._digest = digest
+        self._grace = grace
+        self._keep_untagged = keep_untagged
+
+    def explain(self, repository: str | None) -> Iterator[Explanation]:
+        only = None if repository is None else repositories.find(self._connection, repository_name(repository))
+        if repository is not None and only is None:
+            raise RepositoryNotFoundError(repository)
+        row = collection.row_of(self._connection, self._digest)
+        servers = [] if row is None else collection.servers(self._connection, row.id, limit=_SERVERS)
+        served = [each for each in servers if only in {None, each[0]}]
+        if row is None or (only is not None and not served):
+            raise BlobNotFoundError(self._digest, repository=repository or "any")
+        for repository_id, as_manifest in served:
+            explain = self._manifest if as_manifest else self._blob
+            name = repositories.name_of(self._connection, repository_id)
+            reasons = tuple(islice(explain(repository_id, row.id), _NAMED))
+            lasting = [text for text, until in reasons if until is None]
+            ends = [until for _, until in reasons if until is not None]
+            yield Explanation(
+                self._digest,
+                name,
+                tuple(text for text, _ in reasons),
+                None if lasting else max(ends, default=_when(milliseconds())),
+            )
+        if not served:
+            yield self._unserved(row)
+
+    def _unserved(self, row: collection.Row) -> Explanation:
+        if row.state == "absent":
+            return Explanation(self._digest, None, ("a manifest names it; its bytes are not here",), None)
+        due = None if row.since is None else _when(row.since) + (self._grace if row.state == "live" else timedelta(0))
+        return Explanation(self._digest, None, (), due)
+
+    # Reasons, each with until when it holds; None where it does not end by itself.
+
+    def _manifest(self, repository_id: int, manifest: int) -> Iterator[tuple[str, datetime | None]]:
+        for holder in collection.holders(self._connection, repository_id, manifest, limit=_HOLDERS):
+            through = "" if holder.id == manifest else f"{holder.digest}, which keeps it, has "
+            if holder.tag is not None:
+                yield f"{through}the tag {holder.tag}", None
+            yield from self._leases(repository_id, holder.id, through)
+            if holder.tag is None and holder.since is not None:
+                until = _when(holder.since) + self._keep_untagged
+                if until > _when(milliseconds()):
+                    yield f"{through}lost what kept it, or was pushed, at {_when(holder.since):%F %T} UTC", until
+
+    def _blob(self, repository_id: int, blob: int) -> Iterator[tuple[str, datetime | None]]:
+        users = collection.users(self._connection, repository_id, blob, limit=_USERS)
+        for user in users:
+            yield f"the manifest {collection.digest_of(self._connection, user)} refers to it", None
+        yield from self._leases(repository_id, blob, "")
+        since = collection.idle_since(self._connection, repository_id, blob)
+        if not users and since is not None and _when(since) + self._grace > _when(milliseconds()):
+            yield f"it was pushed, or last in use, at {_when(since):%F %T} UTC", _when(since) + self._grace
+
+    def _leases(self, repository_id: int, blob: int, through: str) -> Iterator[tuple[str, datetime | None]]:
+        for lease in leases.of_content(self._connection, repository_id, blob):
+            reason = f" ({lease.reason})" if lease.reason else ""
+            yield f"{through}the lease {lease.id}{reason}", _when(lease.expires)
+
+
+def _when(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1000, UTC)

@@ -1,0 +1,98 @@
+"""ocistore gc and ocistore uploads cancel."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from images import APP, artifact, image, index, push
+from state import pool, rows
+
+from ocistore.cli.commands import ocistore
+
+
+@pytest.fixture
+def run(store):
+    def run(*arguments, exit_code=0):
+        result = CliRunner().invoke(ocistore, ["--store", str(store.root), *arguments], prog_name="ocistore")
+        assert result.exit_code == exit_code, result.output
+        return result.stdout if exit_code == 0 else result.stderr
+
+    return run
+
+
+AT_ONCE = ("--grace", "0", "--keep-untagged", "0")
+
+
+def test_gc_says_what_it_took(run, store, repository):
+    push(repository, APP)
+    assert run("gc", *AT_ONCE).splitlines()[0].split()[:3] == ["gone", "3", "blobs,"]
+    assert pool(store.root) == {}
+    assert json.loads(run("gc", *AT_ONCE, "--json"))["blobs"] == 0
+
+
+def test_a_dry_run_names_each_blob_and_changes_nothing(run, store, repository):
+    push(repository, APP)
+    before = rows(store.root)
+    lines = run("gc", *AT_ONCE, "--dry-run").splitlines()
+    assert any(line.startswith(APP.digest) and "keeps this manifest" in line for line in lines)
+    assert rows(store.root) == before
+
+
+def test_slices_say_that_something_is_left(run, repository):
+    push(repository, APP)
+    assert "run it again" in run("gc", *AT_ONCE, "--max-batches", "1")
+
+
+@pytest.mark.parametrize("wrong", ["5", "1y", "-1s", "1.5h", "", "999999999w", "1h\n"])
+def test_a_length_of_time_needs_a_unit(run, wrong):
+    assert "--grace" in run("gc", "--grace", wrong, exit_code=2)
+
+
+def test_explain_names_what_keeps_a_manifest(run, repository):
+    pushed = index([APP])
+    push(repository, pushed, "all")
+    push(repository, artifact(subject=APP))
+    name = repository.name
+    assert "kept: the tag all" in run("gc", "--explain", f"{name}:all")
+    child = run("gc", "--explain", APP.digest)
+    assert f"{pushed.digest}, which keeps it, has the tag all" in child
+    layer = run("gc", "--explain", str(repository.get_manifest(APP.digest).layers[0].digest))
+    assert f"the manifest {APP.digest} refers to it" in layer
+
+
+def test_explain_says_when_something_goes(run, repository, store):
+    push(repository, image("old"))
+    text = run("gc", "--explain", image("old").digest)
+    assert "or was pushed" in text
+    assert "until" in text
+    text = run("gc", "--explain", image("old").digest, "--keep-untagged", "0")
+    assert "may go since" in text
+    blob = repository.put_blob(b"loose")
+    assert "it was pushed" in run("gc", "--explain", blob.digest)
+    [found] = json.loads(run("gc", "--explain", f"{repository.name}@{blob.digest}", "--grace", "0", "--json"))
+    assert (found["kept_by"], found["repository"]) == ([], repository.name)
+
+
+def test_explain_of_what_is_not_there_is_an_error(run, repository):
+    push(repository, APP, "v1")
+    assert "holds no blob" in run("gc", "--explain", "sha256:" + "0" * 64, exit_code=15)
+    assert "no repository" in run("gc", "--explain", "nobody:v1", exit_code=11)
+    assert "no manifest" in run("gc", "--explain", f"{repository.name}:v2", exit_code=16)
+
+
+def test_a_person_confirms_a_catalog_that_was_put_back(run, store, repository):
+    from ocistore.catalog import holds
+
+    with store.catalog.write() as connection:
+        holds.place(connection, "for a reason", now=0)
+    assert "for a reason" in run("gc", exit_code=41)
+    run("gc", "--confirm")
+    run("gc")
+
+
+def test_an_upload_is_cancelled_by_its_id(run, store, repository):
+    with repository.start_upload() as upload:
+        upload.write(b"x")
+    run("uploads", "cancel", repository.name, upload.id)
+    assert rows(store.root)["uploads"] == []
+    assert "no open upload" in run("uploads", "cancel", repository.name, upload.id, exit_code=17)
