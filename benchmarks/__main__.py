@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks import machine, report
 from benchmarks.big_blob import big_blob
+from benchmarks.collection import collecting, pushing_while_collecting, recovering
 from benchmarks.harness import Setup
 from benchmarks.importing import importing
 from benchmarks.layouts import exporting_layouts, importing_layouts
@@ -39,6 +40,9 @@ TOPICS: Final[dict[str, Callable[[Setup], list[Row]]]] = {
     "import": importing_layouts,
     "export": exporting_layouts,
     "writers": writers,
+    "collect": collecting,
+    "collect-beside": pushing_while_collecting,
+    "recover": recovering,
 }
 
 _REMOVERS: Final = 16

@@ -33,6 +33,12 @@ class Sizes:
     writer_pushes: int
     """Of each of the processes that write at once."""
     writer_rounds: int
+    dead_blobs: int
+    collected_among: int
+    collect_rounds: int
+    dead_blobs_beside: int
+    pushes_beside: int
+    recovery_rounds: int
     peer_rounds: int
 
 
@@ -55,6 +61,12 @@ FULL: Final = Sizes(
     writers=8,
     writer_pushes=100,
     writer_rounds=3,
+    dead_blobs=10_000,
+    collected_among=20_000,
+    collect_rounds=3,
+    dead_blobs_beside=100_000,
+    pushes_beside=1_000,
+    recovery_rounds=20,
     peer_rounds=2,
 )
 QUICK: Final = Sizes(
@@ -76,6 +88,12 @@ QUICK: Final = Sizes(
     writers=3,
     writer_pushes=5,
     writer_rounds=1,
+    dead_blobs=100,
+    collected_among=200,
+    collect_rounds=2,
+    dead_blobs_beside=300,
+    pushes_beside=20,
+    recovery_rounds=2,
     peer_rounds=1,
 )
 """Only to see that everything runs: what it measures says nothing about what the full sizes take."""

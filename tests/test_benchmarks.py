@@ -36,8 +36,12 @@ ROWS = [
     "writers",
     "writers-wait",
     "writers-lost",
+    "collect-at-scale",
+    "collect-nothing",
+    "push-beside-collection",
+    "recover",
 ]
-CLOCK_AND_ACTOR = {"created", "linked_at", "collect_after", "pushed_at", "updated", "at", "actor"}
+CLOCK_AND_ACTOR = {"created", "linked_at", "collect_after", "pushed_at", "updated", "at", "actor", "epoch"}
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ class Directories:
         self._held: dict[Path, int] = {}
         # One object, for the dictionary above: a path made anew costs 6 µs each time, and every blob asks four times.
         self._uploads = paths.uploads
+        self._trash = paths.trash
         self.algorithms: dict[str, int] = {}
         """Descriptors of ``blobs/<alg>`` that are open already, for the paths that must be quick."""
         self._durable: set[str] = set()
@@ -88,7 +89,7 @@ class Directories:
 
     def trash(self) -> int:
         """A descriptor of ``trash/``."""
-        return self._open(self._paths.trash)
+        return self._open(self._trash)
 
     def quarantine(self) -> int:
         """A descriptor of ``quarantine/``."""

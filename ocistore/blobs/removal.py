@@ -19,6 +19,7 @@ from ocistore.oci.digest import ALGORITHMS, Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from ocistore.blobs.directories import Directories
     from ocistore.blobs.paths import StorePaths
@@ -83,17 +84,17 @@ class Removal:
 
     def aside(self) -> Iterator[AsideFile]:
         """What lies in ``uploads/``: upload sessions, and what was staged."""
-        return self._aside(self._directories.uploads, str(self._paths.uploads))
+        return self._aside(self._directories.uploads, lambda: self._paths.uploads)
 
     def trashed(self) -> Iterator[AsideFile]:
         """What lies in ``trash/``."""
-        return self._aside(self._directories.trash, str(self._paths.trash))
+        return self._aside(self._directories.trash, lambda: self._paths.trash)
 
     def quarantined(self) -> Iterator[AsideFile]:
         """What lies in ``quarantine/``."""
-        return self._aside(self._directories.quarantine, str(self._paths.quarantine))
+        return self._aside(self._directories.quarantine, lambda: self._paths.quarantine)
 
-    def _aside(self, directory: Callable[[], int], path: str) -> Iterator[AsideFile]:
+    def _aside(self, directory: Callable[[], int], path: Callable[[], Path]) -> Iterator[AsideFile]:
         with Translating(path, root=self._paths.root):
             for name, status in _entries(directory()):
                 if not stat.S_ISDIR(status.st_mode):

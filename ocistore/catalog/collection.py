@@ -172,6 +172,36 @@ _next_live = (
 _count_live = select(func.sum(_next_live.c.size), func.max(_next_live.c.id))
 
 
+_held = exists().where(
+    or_(tables.collection_holds.c.expires.is_(None), tables.collection_holds.c.expires > bindparam("now"))
+)
+_work = or_(
+    exists().where(_manifest_members.c.collect_after <= bindparam("untagged_before")),
+    exists().where(_blob_members.c.collect_after <= bindparam("before")),
+    exists().where(_blobs.c.collect_after <= bindparam("before")),
+    exists().where(_blobs.c.collect_after == literal(CONDEMNED), _blobs.c.state == literal("condemned")),
+    exists().where(tables.leases.c.expires <= bindparam("now")),
+    exists().where(tables.uploads.c.expires <= bindparam("now")),
+)
+_outlook = select(_held, _work)
+
+
+class Outlook(NamedTuple):
+    """What a collection has before it."""
+
+    held: bool
+    """It may not run."""
+    work: bool
+    """Something is due."""
+
+
+def outlook(connection: Connection, *, now: int, untagged_before: int, before: int) -> Outlook:
+    """Whether a collection may run, and has anything to do; all in one question, because mostly it has not."""
+    parameters = {"now": now, "untagged_before": untagged_before, "before": before}
+    held, work = connection.execute(_outlook, parameters).first() or (0, 0)
+    return Outlook(bool(held), bool(work))
+
+
 def due_manifests(connection: Connection, *, before: int, limit: int, after: Place = START) -> list[Membership]:
     """Up to ``limit`` memberships of manifests that are due, behind ``after``."""
     rows = connection.execute(_due_manifests, _from(after, before, limit))

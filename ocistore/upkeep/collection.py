@@ -215,17 +215,12 @@ class _Collection:
         self._store.require_writable()
         self._catalog.note_epoch()
         with self._catalog.read() as connection:
-            self._refuse_held(connection)
-        if not force:
-            self._refuse_too_much()
-        complete = True
-        try:
-            self._end_leases()
-            self._end_uploads()
-            while self._collect_manifests() or self._collect_parts() or self._condemn() or self._reap():
-                pass
-        except _Cut:
-            complete = False
+            found = collection.outlook(
+                connection, now=self._now, untagged_before=self._untagged_before, before=self._before
+            )
+        if found.held:
+            self._refuse_held()
+        complete = self._work(force=force) if found.work else True
         self._sweep_uploads()
         self._empty_trash()
         return GCReport(
@@ -241,9 +236,31 @@ class _Collection:
             batches=self._bounds.batches,
         )
 
+    def _work(self, *, force: bool) -> bool:
+        """Whether all was done that was due, and not only what the bounds allow."""
+        if not force:
+            self._refuse_too_much()
+        try:
+            self._end_leases()
+            self._end_uploads()
+            while self._collect_manifests() or self._collect_parts() or self._condemn() or self._reap():
+                pass
+        except _Cut:
+            return False
+        return True
+
     # --- whether it may -----------------------------------------------------------------------------------------------
 
-    def _refuse_held(self, connection: Connection) -> None:
+    def _refuse_held(self) -> None:
+        with self._catalog.read() as connection:
+            self.refuse_held(connection)
+
+    def refuse_held(self, connection: Connection) -> None:
+        """Stop where collections are held off.
+
+        Raises:
+            CollectionRefusedError: they are.
+        """
         reasons = holds.in_force(connection, now=milliseconds())
         if reasons:
             raise CollectionRefusedError(
@@ -392,9 +409,8 @@ class _Collection:
                 self._bytes += size
 
     def _stray_files(self) -> Iterator[tuple[str, int]]:
-        old = self._now - _milliseconds(_STRAY_AGE)
         for file in self._removal.aside():
-            if file.changed < old:
+            if file.changed < self._now - _milliseconds(_STRAY_AGE):
                 with self._catalog.read() as connection:
                     session = uploads.known(connection, [file.name])
                 if not session:
@@ -419,7 +435,7 @@ class _Batch:
         try:
             self._begun = time.monotonic()
             # In each: a backup may have begun since the last one.
-            self._run._refuse_held(connection)
+            self._run.refuse_held(connection)
         except BaseException as error:
             self._transaction.__exit__(type(error), error, error.__traceback__)
             raise

@@ -213,7 +213,7 @@ def test_more_than_half_of_a_large_store_is_refused_without_force(store, reposit
     with pytest.raises(CollectionRefusedError, match="more than half") as caught:
         collect(store)
     assert "--force" in caught.value.remedy
-    assert {**rows(store.root), "store": before["store"]} == before
+    assert rows(store.root) == before
     assert collect(store, force=True).blobs == 9
     assert repository.get_manifest("v1").content == image("kept").manifest
 
