@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import blobs
-from ocistore.changes import Application, Change, PutBlob, PutManifest
-from ocistore.errors import CorruptError, ManifestInvalidError, OCIStoreError, StoreBusyError, UncertainCommitError
+from ocistore.changes import (
+    Application,
+    Change,
+    DeleteBlob,
+    DeleteManifest,
+    DeleteRepository,
+    EndUpload,
+    PutBlob,
+    PutManifest,
+    RemoveTag,
+)
+from ocistore.errors import (
+    CorruptError,
+    ManifestInvalidError,
+    OCIStoreError,
+    StoreBusyError,
+    StoreFullError,
+    UncertainCommitError,
+)
 from ocistore.oci import mediatypes, strictjson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
@@ -26,6 +44,9 @@ takes it away just then; each further time needs another such collection in the 
 
 _MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
 """Bytes. A larger config is not looked into for the image's platform; real ones have a few kilobytes."""
+
+
+_REMOVALS: Final = (DeleteBlob, DeleteManifest, RemoveTag, EndUpload, DeleteRepository)
 
 
 def milliseconds() -> int:
@@ -44,6 +65,9 @@ def commit(
         UncertainCommitError: the disk failed in the commit itself: all of the list happened, or none of it.
         OCIStoreError: a change was refused, or the store could not be written. Nothing of the list is visible.
     """
+    if all(isinstance(change, _REMOVALS) for change in changes):
+        on_a_full_disk(pool, partial(_apply, catalog, pool, changes, actor))
+        return
     staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
     unpublished = _not_in_pool(catalog, pool, staged)
     published: set[Digest] = set()
@@ -67,6 +91,25 @@ def commit(
         with contextlib.suppress(OCIStoreError):
             _withdraw(catalog, pool, [staged[digest].blob for digest in published])
         raise
+
+
+def on_a_full_disk(pool: FilesystemPool, work: Callable[[], None]) -> None:
+    """Do work that frees space, in one transaction; where there is no room even for that, with what was reserved.
+
+    Raises:
+        StoreFullError: there is no room with it either.
+    """
+    try:
+        work()
+    except StoreFullError:
+        if not pool.reserve.give_up():
+            raise
+        work()
+
+
+def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], actor: str) -> None:
+    with catalog.write() as connection:
+        Application(connection, pool, milliseconds(), actor, {}).apply(changes)
 
 
 def _withdraw(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob]) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ocistore.catalog import leases, repositories
-from ocistore.commit import milliseconds
+from ocistore.commit import milliseconds, on_a_full_disk
 from ocistore.errors import LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
@@ -57,6 +57,9 @@ class Lease:
         if self._process != os.getpid():
             return  # a forked child leaves the block too: the lease is its parent's
         self._store.leases.discard(self.id)
+        on_a_full_disk(self._store.pool, self._end)
+
+    def _end(self) -> None:
         with self._store.catalog.write() as connection:
             leases.end(connection, self.id, now=milliseconds())
 

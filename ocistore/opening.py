@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
+from ocistore.blobs.reserve import SIZE as RESERVE
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
@@ -21,6 +22,7 @@ from ocistore.errors import (
     SchemaTooNewError,
     SchemaTooOldError,
     StorageError,
+    StoreFullError,
     StoreNotFoundError,
     UnsupportedFilesystemError,
 )
@@ -68,7 +70,7 @@ def open_store(
     try:
         if not existed:
             _make_store(paths, catalog, pool)
-        found = revision(catalog)
+        found = _revision(catalog, pool)
         if found is None and not create:
             raise StoreNotFoundError(paths.root, reason="its catalog.db is empty")
         if found is not None and found > SCHEMA_REVISION:
@@ -76,11 +78,23 @@ def open_store(
         if found != SCHEMA_REVISION:
             pool.create()
             upgrade(catalog, now=milliseconds(), before_creation=partial(_refuse_lost_catalog, paths))
+        pool.reserve.make()
     except BaseException:
         pool.close()
         catalog.close()
         raise
     return paths, catalog, pool
+
+
+def _revision(catalog: Catalog, pool: FilesystemPool) -> str | None:
+    """The schema's revision: the first question to the database, for which SQLite makes files beside it."""
+    try:
+        return revision(catalog)
+    except (StorageError, StoreFullError):
+        free = os.statvfs(catalog.root)
+        if free.f_bavail * free.f_frsize > RESERVE or not pool.reserve.give_up():
+            raise
+        return revision(catalog)
 
 
 def _refuse_read_only(paths: StorePaths) -> None:

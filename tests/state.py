@@ -60,7 +60,8 @@ def rows(root: Path) -> dict[str, list[tuple[object, ...]]]:
     with catalog(root) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         names.remove("store")
-        return {"store": connection.execute("SELECT id, layout_version, created FROM store").fetchall()} | {name: sorted(connection.execute(f'SELECT * FROM "{name}"'), key=repr) for name in sorted(names)}
+        found = {"store": connection.execute("SELECT id, layout_version, created FROM store").fetchall()}
+        return found | {name: sorted(connection.execute(f'SELECT * FROM "{name}"'), key=repr) for name in sorted(names)}
 
 
 def files(root: Path) -> dict[str, tuple[int, bytes]]:
@@ -73,8 +74,8 @@ def files(root: Path) -> dict[str, tuple[int, bytes]]:
                 continue
             mode = os.lstat(path).st_mode
             content = b""
-            if relative == "write.lock":
-                pass  # the epoch again
+            if relative in {"write.lock", "reserved"}:
+                pass  # the epoch again, and bytes that mean nothing
             elif stat.S_ISLNK(mode):
                 content = os.readlink(path).encode()
             elif stat.S_ISREG(mode):

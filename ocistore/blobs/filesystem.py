@@ -23,6 +23,7 @@ from ocistore.blobs.output import Output
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.blobs.reader import READ_FLAGS, BlobReader
 from ocistore.blobs.removal import Removal
+from ocistore.blobs.reserve import Reserve
 from ocistore.blobs.session import UploadFile
 from ocistore.blobs.sources import opened
 from ocistore.blobs.staged import StagedFile
@@ -64,6 +65,8 @@ class FilesystemPool:
         self._directories = Directories(paths)
         self.removal = Removal(paths, self._directories, refuse_if_read_only=self._refuse_if_read_only)
         """What takes files out of the pool, and lists what is in it."""
+        self.reserve = Reserve(paths)
+        """What is given up when the disk is full."""
         self._kept: set[int] = set()
         self._syncing = ThreadLock()
         self._syncs_failed = 0

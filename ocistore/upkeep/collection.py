@@ -28,7 +28,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import collection, holds, leases, manifests, uploads
-from ocistore.commit import milliseconds
+from ocistore.commit import milliseconds, on_a_full_disk
 from ocistore.errors import CollectionRefusedError, StoreBusyError
 from ocistore.oci.digest import Digest
 from ocistore.upkeep.forecast import Forecast, forecast
@@ -213,16 +213,26 @@ class _Collection:
     def run(self, *, force: bool) -> GCReport:
         """The real thing."""
         self._store.require_writable()
-        self._catalog.note_epoch()
+        on_a_full_disk(self._store.pool, self._catalog.note_epoch)
         with self._catalog.read() as connection:
             found = collection.outlook(
                 connection, now=self._now, untagged_before=self._untagged_before, before=self._before
             )
         if found.held:
             self._refuse_held()
-        complete = self._work(force=force) if found.work else True
+        complete = True
+        if found.work:
+            if not force:
+                self._refuse_too_much()
+            try:
+                # Each transaction is whole, so that it may begin again.
+                on_a_full_disk(self._store.pool, self._work)
+            except _Cut:
+                complete = False
         self._sweep_uploads()
         self._empty_trash()
+        if found.work:
+            self._store.pool.reserve.make()
         return GCReport(
             dry_run=False,
             complete=complete,
@@ -236,18 +246,11 @@ class _Collection:
             batches=self._bounds.batches,
         )
 
-    def _work(self, *, force: bool) -> bool:
-        """Whether all was done that was due, and not only what the bounds allow."""
-        if not force:
-            self._refuse_too_much()
-        try:
-            self._end_leases()
-            self._end_uploads()
-            while self._collect_manifests() or self._collect_parts() or self._condemn() or self._reap():
-                pass
-        except _Cut:
-            return False
-        return True
+    def _work(self) -> None:
+        self._end_leases()
+        self._end_uploads()
+        while self._collect_manifests() or self._collect_parts() or self._condemn() or self._reap():
+            pass
 
     # --- whether it may -----------------------------------------------------------------------------------------------
 

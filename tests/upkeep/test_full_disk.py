@@ -1,0 +1,112 @@
+"""A full disk: what is reserved lets a store be opened, read and emptied; a push says clearly that it does not fit."""
+
+import contextlib
+import shutil
+from datetime import timedelta
+
+import pytest
+from images import APP, image, index, push
+from invariants import check
+from state import files, pool, rows
+
+from ocistore import Store, StoreFullError
+from ocistore.blobs import reserve
+
+NOW = timedelta(0)
+
+
+@pytest.fixture
+def root(small_disk, empty_store):
+    """A closed store on a small disk, with something in it."""
+    root = small_disk.root / "store"
+    shutil.copytree(empty_store, root)
+    with Store.open(root) as store:
+        push(store.repository("a"), index([APP]), "v1")
+        push(store.repository("a"), image("other"), "v2")
+        store.repository("a").start_upload().close()
+    return root
+
+
+def delete_manifest(store):
+    store.repository("a").delete_manifest(image("other").digest)
+
+
+def untag(store):
+    store.repository("a").untag("v1")
+
+
+def delete_repository(store):
+    store.delete_repository("a")
+
+
+def cancel(store):
+    repository = store.repository("a")
+    [session] = repository.uploads()
+    repository.upload(session.id).cancel()
+
+
+def collect(store):
+    store.gc(grace=NOW, keep_untagged=NOW)
+
+
+def test_a_store_has_a_file_that_can_be_given_up(tmp_path):
+    with Store.open(tmp_path / "store") as store:
+        assert (store.root / "reserved").stat().st_blocks * 512 >= reserve.SIZE
+        store.pool.reserve.give_up()
+    Store.open(tmp_path / "store").close()
+    assert (tmp_path / "store" / "reserved").stat().st_size == reserve.SIZE
+
+
+def test_on_a_small_disk_the_reserve_is_small(root, small_disk):
+    assert 0 < (root / "reserved").stat().st_size <= 8 * 1024**2 // 64
+
+
+def test_a_reserve_that_is_something_else_is_left_alone(tmp_path, empty_store):
+    root = shutil.copytree(empty_store, tmp_path / "store")
+    (root / "reserved").symlink_to(tmp_path / "elsewhere")
+    Store.open(root).close()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_store_on_a_full_disk_opens_and_reads(root, small_disk):
+    with small_disk.full(), Store.open(root) as store:
+        repository = store.repository("a")
+        assert repository.get_manifest("v2").content == image("other").manifest
+        with repository.open_blob(repository.get_manifest("v2").layers[0].digest) as blob:
+            assert blob.read() == image("other").layers[0]
+        assert list(repository.tags()) == ["v1", "v2"]
+
+
+@pytest.mark.parametrize("remove", [delete_manifest, untag, delete_repository, cancel, collect])
+@pytest.mark.parametrize("opened", ["before", "afterwards"])
+def test_on_a_full_disk_things_can_be_removed(root, small_disk, remove, opened):
+    with contextlib.ExitStack() as stack:
+        if opened == "before":
+            store = stack.enter_context(Store.open(root))
+        stack.enter_context(small_disk.full())
+        if opened == "afterwards":
+            store = stack.enter_context(Store.open(root))
+        remove(store)
+    assert check(root, hashes=True) == []
+
+
+def test_deleting_and_collecting_makes_room_again(root, small_disk):
+    with Store.open(root) as store:
+        big = store.repository("a").put_blob(bytes(1024**2))
+        with small_disk.full():
+            with pytest.raises(StoreFullError):
+                store.repository("a").put_blob(b"x" * 100_000)
+            store.repository("a").delete_blob(big.digest)
+            assert store.gc(grace=NOW).bytes >= 1024**2
+            store.repository("a").put_blob(b"x" * 100_000)
+    assert check(root, hashes=True) == []
+
+
+def test_a_push_that_runs_out_of_space_leaves_nothing(root, small_disk):
+    with Store.open(root) as store, small_disk.full():
+        before = rows(root), pool(root), set(files(root))
+        for _ in range(2):
+            with pytest.raises(StoreFullError), store.transaction() as transaction:
+                push(transaction.repository("b"), image("large", layers=5), "v1")
+        assert (rows(root), pool(root), set(files(root))) == before
+        assert (root / "reserved").exists()  # it is for removing
