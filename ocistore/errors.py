@@ -363,6 +363,18 @@ class CollectionRefusedError(OCIStoreError):
         super().__init__(f"no collection in the store {root}: {'; '.join(self.reasons)} ({remedy})")
 
 
+class RebuildRefusedError(OCIStoreError):
+    """The catalog is good, or in use: nothing was rebuilt, and nothing changed."""
+
+    code = "DENIED"
+    exit_code = 43
+
+    def __init__(self, root: Path, *, reason: str) -> None:
+        self.root = root
+        self.reason = reason
+        super().__init__(f"the catalog of {root} was not rebuilt: {reason}")
+
+
 class LeaseExpiredError(OCIStoreError):
     """A lease has ended or run out, so that it keeps nothing any more. Nothing was changed."""
 

@@ -77,7 +77,7 @@ def open_store(
             raise SchemaTooNewError(paths.root, found=found, known=SCHEMA_REVISION)
         if found != SCHEMA_REVISION:
             pool.create()
-            upgrade(catalog, now=milliseconds(), before_creation=partial(_refuse_lost_catalog, paths))
+            upgrade(catalog, now=milliseconds(), before_creation=partial(_refuse_blobs, paths))
         pool.reserve.make()
     except BaseException:
         pool.close()
@@ -127,7 +127,7 @@ def _exists(paths: StorePaths) -> bool:
             _refuse_foreign_directory(paths)
             return False
     if not stat.S_ISREG(status.st_mode):
-        raise CorruptError(str(paths.catalog), reason="it is not a plain file")
+        raise CorruptError(str(paths.catalog), reason="it is not a plain file (see: ocistore rebuild)")
     return True
 
 
@@ -147,18 +147,26 @@ def _refuse_foreign_directory(paths: StorePaths) -> None:
 
 
 def _refuse_lost_catalog(paths: StorePaths) -> None:
+    if not (paths.catalog.exists() and paths.catalog.stat().st_size):
+        _refuse_blobs(paths)
+
+
+def _refuse_blobs(paths: StorePaths) -> None:
     """A store that is half made has no blobs: where there are some, a catalog was lost, and a new one would lose all.
 
     Raises:
-        CorruptError: there are blobs, and no catalog.
+        CorruptError: there are blobs.
     """
     try:
         with os.scandir(paths.blobs) as entries:
             some = next(entries, None) is not None
     except FileNotFoundError:
         return
-    if some and not (paths.catalog.exists() and paths.catalog.stat().st_size):
-        raise CorruptError(str(paths.catalog), reason="it is gone or empty, and there are blobs; put a copy of it back")
+    if some:
+        raise CorruptError(
+            str(paths.catalog),
+            reason="it is gone or empty, and there are blobs: put a copy of it back, or make it again (ocistore rebuild)",
+        )
 
 
 def _make_root(paths: StorePaths) -> None:

@@ -29,6 +29,7 @@ _ROOT = frozenset(
         "catalog.db",
         "catalog.db-shm",
         "catalog.db-wal",
+        "catalog.snapshot",
         "index.json",
         "oci-layout",
         "quarantine",
@@ -141,6 +142,8 @@ def unqueue(root: Path) -> None:
 
 def _violations(root: Path, *, hashes: bool, idle: bool) -> Iterator[str]:
     for name in sorted(set(os.listdir(root)) - _ROOT):
+        if name.startswith("catalog.db.damaged-"):
+            continue
         yield f"{name} has no business in the store's directory"
     with catalog(root) as connection:
         connection.execute("BEGIN")  # one state for all queries

@@ -28,6 +28,9 @@ class StorePaths:
           trash/                      bytes on their way out
           quarantine/                 damaged bytes that scrub moved aside
           write.lock                  one writer at a time
+          catalog.snapshot            what is called what, for when the catalog is lost
+          catalog.db.rebuilt          a catalog in the making, when one was lost
+          catalog.db.damaged-<time>   the one that was replaced; also its -wal
           reserved                    given up when the disk is full, so that deleting still works
           oci-layout, index.json      only when exported in place: then ROOT itself is a plain OCI layout
     """
@@ -91,6 +94,20 @@ class StorePaths:
     def write_lock(self) -> Path:
         """The file whose lock makes one writer at a time."""
         return self.root / "write.lock"
+
+    @property
+    def snapshot(self) -> Path:
+        """The file that says which tag points at which manifest, for when the catalog is lost."""
+        return self.root / "catalog.snapshot"
+
+    @property
+    def rebuilt(self) -> Path:
+        """A catalog in the making, which takes the place of a lost one."""
+        return self.root / "catalog.db.rebuilt"
+
+    def damaged(self, at: int) -> Path:
+        """Where a catalog goes that was replaced at that instant, in milliseconds since the epoch."""
+        return self.root / f"catalog.db.damaged-{at:d}"
 
     @property
     def reserved(self) -> Path:

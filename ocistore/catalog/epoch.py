@@ -46,6 +46,13 @@ def advance(connection: Connection, lock: int) -> int:
     return number
 
 
+def succeed(connection: Connection, lock: int) -> int:
+    """Make a new catalog the successor of the one that the lock's file has seen. Returns what to :func:`note`."""
+    number = _noted(lock) + 1
+    connection.execute(_set, {"number": number})
+    return number
+
+
 def note(lock: int, number: int) -> None:
     """Write down, in the lock's file, how far its catalog has come. Need not survive a power cut."""
     os.pwrite(lock, str(number).rjust(_LENGTH).encode(), 0)

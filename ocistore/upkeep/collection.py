@@ -31,6 +31,7 @@ from ocistore.catalog import collection, holds, leases, manifests, uploads
 from ocistore.commit import milliseconds, on_a_full_disk
 from ocistore.errors import CollectionRefusedError, StoreBusyError
 from ocistore.oci.digest import Digest
+from ocistore.upkeep import snapshot
 from ocistore.upkeep.forecast import Forecast, forecast
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ class _Collection:
         self._empty_trash()
         if found.work:
             self._store.pool.reserve.make()
+            snapshot.refresh(self._catalog, self._store.paths)
         return GCReport(
             dry_run=False,
             complete=complete,

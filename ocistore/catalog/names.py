@@ -1,0 +1,73 @@
+"""Statements about what a store calls its manifests, all of it: for what has to outlive the catalog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import bindparam, exists, func, select, tuple_
+
+from ocistore.catalog import tables
+
+if TYPE_CHECKING:
+    from ocistore.catalog.connection import Connection
+
+_repositories = tables.repositories
+_blobs = tables.blobs
+_tags = tables.tags
+_members = tables.repository_manifests
+
+
+class Name(NamedTuple):
+    """A tag, or a manifest that has none, of one repository."""
+
+    repository_id: int
+    repository: str
+    tag: str | None
+    digest: str
+
+
+_newest_event = select(func.coalesce(func.max(tables.tag_events.c.id), 0))
+_page_of_tags = (
+    select(_tags.c.repository_id, _repositories.c.name, _tags.c.name, _blobs.c.digest)
+    .join_from(_tags, _repositories, _repositories.c.id == _tags.c.repository_id)
+    .join(_blobs, _blobs.c.id == _tags.c.manifest_id)
+    .where(tuple_(_tags.c.repository_id, _tags.c.name) > tuple_(bindparam("repository"), bindparam("after")))
+    .order_by(_tags.c.repository_id, _tags.c.name)
+    .limit(bindparam("limit"))
+)
+_page_of_untagged = (
+    select(_members.c.repository_id, _repositories.c.name, _members.c.manifest_id, _blobs.c.digest)
+    .join_from(_members, _repositories, _repositories.c.id == _members.c.repository_id)
+    .join(_blobs, _blobs.c.id == _members.c.manifest_id)
+    .where(
+        tuple_(_members.c.repository_id, _members.c.manifest_id) > tuple_(bindparam("repository"), bindparam("after")),
+        ~exists().where(
+            _tags.c.repository_id == _members.c.repository_id, _tags.c.manifest_id == _members.c.manifest_id
+        ),
+    )
+    .order_by(_members.c.repository_id, _members.c.manifest_id)
+    .limit(bindparam("limit"))
+)
+
+
+def newest_event(connection: Connection) -> int:
+    """The id of the last change of a tag: where it is the same, so are all tags."""
+    found: int = connection.execute(_newest_event).scalar()
+    return found
+
+
+def page_of_tags(connection: Connection, *, after: tuple[int, str], limit: int) -> list[Name]:
+    """Up to ``limit`` tags of all repositories, behind ``after``: (repository id, tag)."""
+    return [
+        Name(*row)
+        for row in connection.execute(_page_of_tags, {"repository": after[0], "after": after[1], "limit": limit})
+    ]
+
+
+def page_of_untagged(
+    connection: Connection, *, after: tuple[int, int], limit: int
+) -> tuple[list[Name], tuple[int, int]]:
+    """Up to ``limit`` manifests without a tag, behind ``after``, and where the next page begins."""
+    rows = list(connection.execute(_page_of_untagged, {"repository": after[0], "after": after[1], "limit": limit}))
+    place = (rows[-1][0], rows[-1][2]) if rows else after
+    return [Name(row[0], row[1], None, row[3]) for row in rows], place

@@ -1,0 +1,142 @@
+"""Statements of a rebuild: filling a new catalog from the bytes of the pool. Nothing else uses it meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import bindparam, delete, exists, func, literal, literal_column, select, true
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from ocistore.catalog import tables
+from ocistore.catalog.arrays import array, bound, member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ocistore.catalog.connection import Connection
+
+_blobs = tables.blobs
+_edges = tables.edges
+_manifests = tables.manifests
+_own_edges = tables.repository_edges
+_blob_members = tables.repository_blobs
+_manifest_members = tables.repository_manifests
+
+
+_rows = array("rows")
+_live = upsert(_blobs).from_select(
+    ["digest", "size", "state", "generation", "verified_at"],
+    select(member(_rows, 0), member(_rows, 1), literal("live"), literal(1), bindparam("now")).where(true()),
+)
+_live = _live.on_conflict_do_update(
+    index_elements=["digest"],
+    set_={"size": _live.excluded.size, "state": literal("live"), "verified_at": _live.excluded.verified_at},
+)
+_serve_parts = (
+    upsert(_blob_members)
+    .from_select(
+        ["repository_id", "blob_id", "linked_at", "collect_after"],
+        select(_own_edges.c.repository_id, _own_edges.c.child_id, bindparam("now"), bindparam("now"))
+        .join_from(_own_edges, _blobs, _blobs.c.id == _own_edges.c.child_id)
+        .where(
+            _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")]),
+            _blobs.c.state == literal("live"),
+        )
+        .distinct(),
+    )
+    .on_conflict_do_nothing()
+)
+_elsewhere = (
+    select(_manifest_members.c.manifest_id)
+    .where(_manifest_members.c.repository_id != bindparam("repository"))
+    .scalar_subquery()
+)
+_leave = delete(_manifest_members).where(
+    _manifest_members.c.repository_id == bindparam("repository"), _manifest_members.c.manifest_id.in_(_elsewhere)
+)
+_leave_edges = delete(_own_edges).where(
+    _own_edges.c.repository_id == bindparam("repository"), _own_edges.c.parent_id.in_(_elsewhere)
+)
+_keep_loose = (
+    upsert(_blob_members)
+    .from_select(
+        ["repository_id", "blob_id", "linked_at", "collect_after"],
+        select(bindparam("repository"), _blobs.c.id, bindparam("now"), bindparam("now")).where(
+            _blobs.c.state == literal("live"),
+            ~exists().where(_blob_members.c.blob_id == _blobs.c.id),
+            ~exists().where(_manifest_members.c.manifest_id == _blobs.c.id),
+        ),
+    )
+    .on_conflict_do_nothing()
+)
+_small = (
+    select(_blobs.c.id, _blobs.c.digest, _blobs.c.size)
+    .where(_blobs.c.id > bindparam("after"), _blobs.c.size <= bindparam("maximum"), _blobs.c.state == literal("live"))
+    .order_by(_blobs.c.id)
+    .limit(bindparam("limit"))
+)
+_count_of = select(
+    select(func.count()).where(_manifest_members.c.repository_id == bindparam("repository")).scalar_subquery(),
+    select(func.count()).where(_blob_members.c.repository_id == bindparam("repository")).scalar_subquery(),
+)
+_serve_manifest = (
+    upsert(_manifest_members)
+    .from_select(
+        ["repository_id", "manifest_id", "pushed_at", "collect_after"],
+        select(bindparam("repository"), _manifests.c.blob_id, bindparam("now"), bindparam("now"))
+        .join_from(_rows, _blobs, _blobs.c.digest == _rows.c.value)
+        .join(_manifests, _manifests.c.blob_id == _blobs.c.id)
+        .where(true()),
+    )
+    .on_conflict_do_nothing()
+)
+_serve_edges = (
+    upsert(_own_edges)
+    .from_select(
+        ["repository_id", "child_id", "parent_id", "role"],
+        select(bindparam("repository"), _edges.c.child_id, _edges.c.parent_id, _edges.c.role)
+        .join_from(_rows, _blobs, _blobs.c.digest == _rows.c.value)
+        .join(_edges, _edges.c.parent_id == _blobs.c.id)
+        .where(true()),
+    )
+    .on_conflict_do_nothing()
+)
+
+
+def live(connection: Connection, rows: Iterable[tuple[str, int]], *, now: int) -> None:
+    """Make rows of files that were hashed and found good, given as digest and size."""
+    connection.execute(_live, {"rows": bound(rows), "now": now})
+
+
+def small_blobs(connection: Connection, *, after: int, maximum: int, limit: int) -> list[tuple[int, str, int]]:
+    """Up to ``limit`` blobs of at most ``maximum`` bytes behind the id ``after``, as id, digest and size."""
+    return list(connection.execute(_small, {"after": after, "maximum": maximum, "limit": limit}))
+
+
+def serve_manifests(connection: Connection, repository_id: int, digests: Sequence[str], *, now: int) -> None:
+    """Let a repository serve those of these digests that are manifests."""
+    parameters = {"rows": bound(digests), "repository": repository_id, "now": now}
+    connection.execute(_serve_manifest, parameters)
+    connection.execute(_serve_edges, parameters)
+
+
+def serve_parts(connection: Connection, *, now: int) -> None:
+    """Let every repository serve the configs and layers of its manifests."""
+    connection.execute(_serve_parts, {"now": now})
+
+
+def leave_to_others(connection: Connection, repository_id: int) -> None:
+    """Take from a repository the manifests that another one has."""
+    connection.execute(_leave_edges, {"repository": repository_id})
+    connection.execute(_leave, {"repository": repository_id})
+
+
+def keep_loose(connection: Connection, repository_id: int, *, now: int) -> None:
+    """Let a repository serve every live blob that none serves."""
+    connection.execute(_keep_loose, {"repository": repository_id, "now": now})
+
+
+def count_of(connection: Connection, repository_id: int) -> tuple[int, int]:
+    """How many manifests and blobs a repository has."""
+    row = connection.execute(_count_of, {"repository": repository_id}).first()
+    return (0, 0) if row is None else (row[0], row[1])

@@ -1,0 +1,393 @@
+"""Making a catalog again, from the bytes of the pool and from what is known outside of it.
+
+The pool has every manifest, and so every edge. Which repository has a manifest, and what its tags are, comes from the
+newer of two files: ``catalog.snapshot``, which collections and backups write, and the ``index.json`` of an export in
+place. What neither names goes to the repository ``lost-and-found``, under its digest, so that nothing is lost.
+
+The new catalog is made beside the old one and takes its place last; the old one is kept. Killed at any moment, the
+store is as damaged as before, and a rebuild begins again. Collections are held off until a person has looked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.hashing import digest_of
+from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.paths import StorePaths
+from ocistore.catalog import blobs, epoch, graph, holds, integrity, manifests, rebuilding, repositories, tags
+from ocistore.catalog.engine import Catalog
+from ocistore.catalog.lock import WriteLock
+from ocistore.catalog.migrate import revision, upgrade
+from ocistore.catalog.names import Name
+from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.commit import milliseconds
+from ocistore.errors import (
+    CorruptError,
+    InvalidDigestError,
+    InvalidNameError,
+    ManifestInvalidError,
+    OCIStoreError,
+    RebuildRefusedError,
+    StoreNotFoundError,
+)
+from ocistore.layouts.directory import INDEX_JSON, LayoutDirectory, NotPlainError
+from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, name_of, read_index
+from ocistore.oci.digest import Digest
+from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
+from ocistore.oci.reference import repository_name, tag_name
+from ocistore.upkeep import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ocistore.catalog.connection import Connection
+    from ocistore.layouts.progress import Progress
+
+LOST_AND_FOUND: Final = "lost-and-found"
+
+REBUILT: Final = "the catalog was rebuilt, and nobody has confirmed that it is complete"
+
+_BATCH: Final = 500
+_LISTED: Final = 1000
+_ACTOR: Final = "rebuild"
+
+_LOCK_TIMEOUT: Final = 30.0
+_SHARED_MEMORY_LOCK: Final = 128
+"""The byte of ``catalog.db-shm`` that every connection in WAL mode holds locked (SQLite, os_unix.c, "UNIX_SHM_DMS")."""
+
+
+@dataclass
+class RebuildReport:
+    """What a rebuild found. Lists end at a thousand; the counts do not."""
+
+    blobs: int = 0
+    manifests: int = 0
+    repositories: int = 0
+    tags: int = 0
+    names_from: str | None = None
+    """The file that said what is called what; None where there was none."""
+    quarantined: list[str] = field(default_factory=list)
+    """Names in quarantine/ of what lay in the pool and is not what its name says."""
+    missing: list[str] = field(default_factory=list)
+    """Digests that a manifest needs and the pool has not: pushing them again heals them."""
+    lost_tags: list[str] = field(default_factory=list)
+    """REPO:TAG of which the manifest is gone."""
+    found_manifests: int = 0
+    """In lost-and-found."""
+    found_blobs: int = 0
+    """In lost-and-found, those of its manifests included."""
+    damaged: str | None = None
+    """What the old catalog is called now; None where there was none."""
+
+
+def rebuild(
+    root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None
+) -> RebuildReport:
+    """Make the catalog of a store again. Reads and hashes every blob.
+
+    Args:
+        root: the store's directory, in which nobody may work meanwhile.
+        force: also where the catalog is good.
+        progress: told of the bytes hashed, and of all there are.
+
+    Raises:
+        StoreNotFoundError: there are no blobs: it is no store.
+        RebuildRefusedError: the catalog is good, or a process has it open.
+        StoreBusyError: somebody writes.
+        OCIStoreError: something could not be read or written; the old catalog is as it was.
+    """
+    paths = StorePaths(Path(os.path.abspath(root)))
+    if not paths.blobs.is_dir():
+        raise StoreNotFoundError(paths.root, reason="there are no blobs")
+    pool = FilesystemPool(paths)
+    lock = WriteLock(os.fspath(paths.write_lock), timeout=_LOCK_TIMEOUT)
+    try:
+        _refuse_in_use(paths)
+        if not force:
+            _refuse_good(paths)
+        with lock.held():
+            pool.create()
+            return _Rebuild(paths, pool, lock, progress).run()
+    finally:
+        lock.close()
+        pool.close()
+
+
+def _refuse_in_use(paths: StorePaths) -> None:
+    """SQLite's locks are asked about, and not taken: whoever works with the catalog would go on in a renamed file."""
+    try:
+        shared = os.open(f"{paths.catalog}-shm", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _SHARED_MEMORY_LOCK, 1, 0)
+        held = struct.unpack("hhqqi4x", fcntl.fcntl(shared, fcntl.F_GETLK, wanted))
+    except OSError:
+        return
+    finally:
+        os.close(shared)
+    if held[0] != fcntl.F_UNLCK:
+        raise RebuildRefusedError(paths.root, reason=f"process {held[4]} has it open; end it first")
+
+
+def _refuse_good(paths: StorePaths) -> None:
+    try:
+        if not paths.catalog.is_file() or paths.catalog.is_symlink() or paths.catalog.stat().st_size == 0:
+            return
+        catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
+        try:
+            with catalog.snapshot() as connection:
+                problems = integrity.problems(connection)
+            known = revision(catalog) == SCHEMA_REVISION
+        finally:
+            catalog.close()
+    except (OCIStoreError, OSError):
+        return
+    if known and not problems:
+        raise RebuildRefusedError(paths.root, reason="it is good; --force rebuilds it all the same")
+
+
+class _Rebuild:
+    """One rebuild, under the write lock."""
+
+    def __init__(self, paths: StorePaths, pool: FilesystemPool, lock: WriteLock, progress: Progress | None) -> None:
+        self._paths = paths
+        self._pool = pool
+        self._lock = lock
+        self._progress = progress
+        self._now = milliseconds()
+        self._report = RebuildReport()
+
+    def run(self) -> RebuildReport:
+        """All of it."""
+        with Translating(str(self._paths.rebuilt), root=self._paths.root):
+            for path in self._files(self._paths.rebuilt):
+                path.unlink(missing_ok=True)  # of a rebuild that was killed
+            os.close(os.open(self._paths.rebuilt, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        private = self._paths.root / f"{self._paths.rebuilt.name}-lock"
+        catalog = Catalog(self._paths.root, database=self._paths.rebuilt, lock=private, read_only=False)
+        try:
+            upgrade(catalog, now=self._now)
+            self._hash_pool(catalog)
+            with catalog.write() as connection:
+                lost = repositories.ensure(connection, LOST_AND_FOUND, now=self._now)
+            self._read_manifests(catalog, lost)
+            self._name(catalog, lost)
+            number = self._finish(catalog, lost)
+        finally:
+            catalog.close()  # which moves the WAL into the file
+        self._put_in_place()
+        epoch.note(self._lock.descriptor, number)
+        return self._report
+
+    @staticmethod
+    def _files(catalog: Path) -> list[Path]:
+        return [Path(f"{catalog}{suffix}") for suffix in ("", "-wal", "-shm", "-lock")]
+
+    # --- bytes --------------------------------------------------------------------------------------------------------
+
+    def _hash_pool(self, catalog: Catalog) -> None:
+        removal = self._pool.removal
+        total = sum(file.size for file in removal.files()) if self._progress is not None else 0
+        done = 0
+
+        def told(count: int) -> None:
+            nonlocal done
+            done += count
+            if self._progress is not None:
+                self._progress(done, max(total, done))
+
+        batch: list[tuple[str, int]] = []
+        for file in removal.files():
+            digest = file.digest
+            size = None if digest is None else self._good_size(digest, told)
+            if digest is None or size is None:
+                name = removal.to_quarantine(file)
+                if name is not None:
+                    self._report.quarantined.append(name)
+                continue
+            batch.append((digest, size))
+            self._report.blobs += 1
+            if len(batch) == _BATCH:
+                self._write_live(catalog, batch)
+                batch = []
+        self._write_live(catalog, batch)
+
+    def _good_size(self, digest: Digest, told: Callable[[int], object]) -> int | None:
+        """The number of bytes, where they are those of the digest."""
+        try:
+            with self._pool.open(digest) as file:
+                found, size = digest_of(file.fileno(), digest.algorithm, told=told)
+        except (FileNotFoundError, CorruptError):
+            return None
+        return size if found == digest else None
+
+    def _write_live(self, catalog: Catalog, batch: list[tuple[str, int]]) -> None:
+        with catalog.write() as connection:
+            rebuilding.live(connection, batch, now=self._now)
+
+    # --- manifests ----------------------------------------------------------------------------------------------------
+
+    def _read_manifests(self, catalog: Catalog, lost: int) -> None:
+        after = 0
+        while True:
+            with catalog.read() as connection:
+                page = rebuilding.small_blobs(connection, after=after, maximum=MAXIMUM_MANIFEST_SIZE, limit=_BATCH)
+            if not page:
+                return
+            after = page[-1][0]
+            found = [manifest for _, digest, size in page if (manifest := self._manifest(digest, size)) is not None]
+            with catalog.write() as connection:
+                for manifest in found:
+                    self._put(connection, lost, manifest)
+            self._report.manifests += len(found)
+
+    def _manifest(self, digest: str, size: int) -> Manifest | None:
+        try:
+            content = self._pool.read(Digest.parse(digest), size)
+        except (FileNotFoundError, CorruptError):
+            return None  # a row that stands for what is missing
+        if not content.lstrip(b" \t\r\n").startswith(b"{"):
+            return None
+        try:
+            return check_manifest(content, digest=Digest.parse(digest))
+        except ManifestInvalidError:
+            return None
+
+    def _put(self, connection: Connection, lost: int, manifest: Manifest) -> None:
+        edges = {edge.descriptor.digest: edge for edge in manifest.edges()}
+        wanted = [manifest.descriptor.digest, *edges]
+        known = manifests.children(connection, lost, wanted)
+        absent = [digest for digest in edges if digest not in known]
+        if absent:
+            blobs.name(connection, [(digest, edges[digest].descriptor.size) for digest in absent])
+        # What is needed and gone has a live row all the same: nobody is served it, and pushing it again heals it.
+        needed = [
+            digest
+            for digest, edge in edges.items()
+            if edge.required and edge.role in {"config", "layer"} and not (digest in known and known[digest].live)
+        ]
+        if needed:
+            blobs.publish(connection, [(digest, edges[digest].descriptor.size) for digest in needed])
+            self._report.missing.extend(needed[: _LISTED - len(self._report.missing)])
+        known = manifests.children(connection, lost, wanted)
+        manifests.put(connection, lost, [manifests.NewManifest(manifest, None)], known, now=self._now)
+
+    # --- names --------------------------------------------------------------------------------------------------------
+
+    def _name(self, catalog: Catalog, lost: int) -> None:
+        for names_from, names in self._sources():
+            try:
+                for repository, group in _grouped(names):
+                    with catalog.write() as connection:
+                        self._place(connection, lost, repository, group)
+            except (CorruptError, FileNotFoundError, ManifestInvalidError, NotPlainError):
+                continue  # nothing was placed: both are verified as a whole before they give anything
+            self._report.names_from = names_from
+            return
+
+    def _sources(self) -> list[tuple[str, Iterator[Name]]]:
+        """What may know the names, the newest first."""
+        header = snapshot.header(self._paths)
+        found = []
+        if header is not None:
+            found.append((header.taken, self._paths.snapshot.name, snapshot.read(self._paths)))
+        with contextlib.suppress(OSError):
+            changed = self._paths.index_json.lstat().st_mtime_ns // 1_000_000
+            found.append((changed, self._paths.index_json.name, self._in_place()))
+        return [(name, names) for _, name, names in sorted(found, key=lambda source: source[0], reverse=True)]
+
+    def _in_place(self) -> Iterator[Name]:
+        with LayoutDirectory(self._paths.root) as layout:
+            entries = read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
+        for entry in entries:
+            called = name_of(entry)
+            if called.repository is not None:
+                yield Name(0, called.repository, called.tag, entry.digest)
+
+    def _place(self, connection: Connection, lost: int, repository: str, names: list[Name]) -> None:
+        here = repositories.ensure(connection, repository, now=self._now)
+        reached = graph.walk(connection, lost, {name.digest for name in names}, referrers=False)
+        there = [node.digest for node in reached if node.media_type is not None]
+        rebuilding.serve_manifests(connection, here, there, now=self._now)
+        known = manifests.children(connection, here, {name.digest for name in names})
+        moves = []
+        for name in names:
+            child = known.get(name.digest)
+            if child is not None and child.manifest_here:
+                if name.tag is not None:
+                    moves.append(tags.Move(name.tag, child.id, name.digest))
+            elif name.tag is not None:
+                self._report.lost_tags.append(f"{repository}:{name.tag}")
+        tags.move(connection, here, repository, moves, now=self._now, actor=_ACTOR)
+        self._report.tags += len(moves)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _finish(self, catalog: Catalog, lost: int) -> int:
+        with catalog.write() as connection:
+            rebuilding.leave_to_others(connection, lost)
+            rebuilding.serve_parts(connection, now=self._now)
+            rebuilding.keep_loose(connection, lost, now=self._now)
+            self._report.found_manifests, self._report.found_blobs = rebuilding.count_of(connection, lost)
+            if not self._report.found_manifests + self._report.found_blobs:
+                repositories.remove(connection, lost, LOST_AND_FOUND, now=self._now, actor=_ACTOR)
+            self._report.repositories = len(repositories.page(connection, prefix="", after="", limit=-1))
+            holds.place(connection, REBUILT, now=self._now)
+            problems = integrity.problems(connection)
+            if problems:
+                raise CorruptError("the rebuilt catalog", reason="; ".join(problems[:10]))
+            return epoch.succeed(connection, self._lock.descriptor)
+
+    def _put_in_place(self) -> None:
+        paths = self._paths
+        aside = paths.damaged(self._now)
+        with Translating(str(paths.catalog), root=paths.root):
+            rebuilt = os.open(paths.rebuilt, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(rebuilt)
+            finally:
+                os.close(rebuilt)
+            # The old WAL first: beside the new catalog it would be taken for the new one's.
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(f"{paths.catalog}{suffix}", f"{aside}{suffix}")
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(paths.catalog, aside)
+                self._report.damaged = aside.name
+            os.rename(paths.rebuilt, paths.catalog)
+            Path(f"{paths.rebuilt}-lock").unlink(missing_ok=True)
+            directory = os.open(paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+
+def _grouped(names: Iterable[Name]) -> Iterator[tuple[str, list[Name]]]:
+    """Names of one repository together, so many at a time; those that no store can have are left out."""
+    repository = ""
+    group: list[Name] = []
+    for name in names:
+        try:
+            Digest.parse(name.digest)
+            repository_name(name.repository)
+            if name.tag is not None:
+                tag_name(name.tag)
+        except (InvalidNameError, InvalidDigestError):
+            continue
+        if group and (name.repository != repository or len(group) == _BATCH):
+            yield repository, group
+            group = []
+        repository = name.repository
+        group.append(name)
+    if group:
+        yield repository, group

@@ -1,0 +1,184 @@
+"""The snapshot beside the catalog: what a store calls its manifests, for when the catalog is lost.
+
+The pool holds every manifest, but not which repository has it nor which tag points at it. So ``catalog.snapshot`` has a
+line of JSON for each tag and each untagged manifest, between a first line that says when it was taken and a last one
+with the hash of all before. A collection that finds work writes it anew, where tags changed and it is older than an
+hour; so does a backup. A push never pays for it, and no lock is held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from ocistore.blobs.oserrors import Translating
+from ocistore.catalog import names
+from ocistore.catalog.names import Name
+from ocistore.commit import milliseconds
+from ocistore.errors import CorruptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from ocistore.blobs.paths import StorePaths
+    from ocistore.catalog.engine import Catalog
+
+MAXIMUM_AGE: Final = timedelta(hours=1)
+"""Of a snapshot that is not taken anew."""
+
+_VERSION: Final = 1
+_PAGE: Final = 1000
+_MAXIMUM_LINE: Final = 4096
+"""Bytes; a repository's name has 255 characters at most, a tag 128, a digest 135."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first line."""
+
+    taken: int
+    """Milliseconds since the epoch."""
+    events: int
+    """The id of the last change of a tag by then."""
+
+
+def refresh(catalog: Catalog, paths: StorePaths, *, older_than: timedelta = MAXIMUM_AGE) -> bool:
+    """Take a snapshot, where tags have changed since the last one and that is older than ``older_than``.
+
+    Durable when it returns; killed at any moment it leaves the old one. Constant memory; seconds for a million tags.
+
+    Returns:
+        Whether it took one.
+
+    Raises:
+        StoreFullError, StorageError, ReadOnlyStoreError: it could not be written; the old one is still there.
+    """
+    now = milliseconds()
+    last = header(paths)
+    if last is not None and 0 <= now - last.taken < older_than // timedelta(milliseconds=1):
+        return False
+    with catalog.read() as connection:
+        events = names.newest_event(connection)
+    if last is not None and last.events == events:
+        return False
+    temporary = paths.root / f"{paths.snapshot.name}.{secrets.token_hex(8)}"
+    with Translating(str(paths.snapshot), root=paths.root):
+        try:
+            with open(temporary, "xb") as file:
+                os.fchmod(file.fileno(), 0o600)
+                _write(file, catalog, Header(now, events))
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temporary, paths.snapshot)
+            _sync(paths.root)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    return True
+
+
+def _write(file: BinaryIO, catalog: Catalog, first: Header) -> None:
+    state = hashlib.sha256()
+
+    def line(document: object) -> None:
+        text = json.dumps(document, separators=(",", ":")).encode() + b"\n"
+        state.update(text)
+        file.write(text)
+
+    line({"version": _VERSION, "taken": first.taken, "events": first.events})
+    for name in _all(catalog):
+        line([name.repository, name.tag, name.digest])
+    file.write(json.dumps({"sha256": state.hexdigest()}).encode() + b"\n")
+
+
+def _all(catalog: Catalog) -> Iterator[Name]:
+    # Page by page, each in a state of its own: one state for all of it would keep the WAL from being reset for seconds.
+    tagged = (-1, "")
+    while True:
+        with catalog.read() as connection:
+            page = names.page_of_tags(connection, after=tagged, limit=_PAGE)
+        if not page:
+            break
+        yield from page
+        tagged = (page[-1].repository_id, page[-1].tag or "")
+    untagged = (-1, -1)
+    while True:
+        with catalog.read() as connection:
+            page, place = names.page_of_untagged(connection, after=untagged, limit=_PAGE)
+        if not page:
+            break
+        yield from page
+        untagged = place
+
+
+def header(paths: StorePaths) -> Header | None:
+    """When the snapshot was taken; None where there is none, or it is damaged at its beginning."""
+    try:
+        with _opened(paths.snapshot) as file:
+            return _header(file.readline(_MAXIMUM_LINE))
+    except (OSError, CorruptError):
+        return None
+
+
+def read(paths: StorePaths) -> Iterator[Name]:
+    """What the snapshot says, verified as a whole before the first line is given.
+
+    Raises:
+        FileNotFoundError: there is none.
+        CorruptError: it is damaged, or no plain file.
+        OSError: it could not be read.
+    """
+    state = hashlib.sha256()
+    with _opened(paths.snapshot) as file:
+        _header(file.readline(_MAXIMUM_LINE))
+        file.seek(0)
+        previous = b""
+        while line := file.readline(_MAXIMUM_LINE):
+            state.update(previous)
+            previous = line
+        if _document(previous) != {"sha256": state.hexdigest()}:
+            raise CorruptError(str(paths.snapshot), reason="it is not as it was written")
+        file.seek(0)
+        file.readline(_MAXIMUM_LINE)
+        while isinstance(entry := _document(file.readline(_MAXIMUM_LINE)), list):
+            repository, tag, digest = entry
+            yield Name(0, repository, tag, digest)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        yield file
+
+
+def _header(line: bytes) -> Header:
+    document = _document(line)
+    if not isinstance(document, dict) or document.get("version") != _VERSION:
+        raise CorruptError("the snapshot of the catalog", reason="its first line is not one that this version writes")
+    return Header(int(document["taken"]), int(document["events"]))
+
+
+def _document(line: bytes) -> object:
+    try:
+        found: object = json.loads(line)
+    except ValueError as error:
+        raise CorruptError("the snapshot of the catalog", reason=f"a line of it cannot be read: {error}") from error
+    return found
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,258 @@
+"""Making a catalog again: from the bytes of the pool, and the names that are kept outside of the catalog."""
+
+import os
+import shutil
+import sqlite3
+from datetime import timedelta
+
+import pytest
+from images import APP, artifact, image, index, push
+from invariants import check
+from processes import python
+from state import pool, rows, unchanged
+
+from ocistore import (
+    CollectionRefusedError,
+    CorruptError,
+    Digest,
+    RebuildRefusedError,
+    Store,
+    StoreNotFoundError,
+)
+from ocistore.upkeep import snapshot
+from ocistore.upkeep.rebuild import LOST_AND_FOUND, rebuild
+
+NOW = timedelta(0)
+ALL = index([APP, image("other")])
+
+
+@pytest.fixture
+def filled(store):
+    """The directory of a closed store with a fresh snapshot, and what it holds."""
+    push(store.repository("library/app"), ALL, "v1", "latest")
+    push(store.repository("library/app"), artifact(subject=APP))
+    push(store.repository("other"), image("other"), "1.0")
+    store.repository("other").put_blob(b"loose")
+    snapshot.refresh(store.catalog, store.paths, older_than=NOW)
+    store.close()
+    return store.root
+
+
+def lose(root):
+    for suffix in ("", "-wal", "-shm"):
+        (root / f"catalog.db{suffix}").unlink(missing_ok=True)
+
+
+def names(root):
+    with Store.open(root, read_only=True) as store:
+        return {
+            f"{name}:{tag}": store.repository(name).resolve(tag).digest
+            for name in store.repositories()
+            for tag in store.repository(name).tags()
+        }
+
+
+def of(root, table):
+    return sorted(rows(root)[table], key=repr)
+
+
+DAMAGES = {
+    "deleted": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "bits flipped": lambda path: path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes())),
+    "a symlink": lambda path: (path.rename(path.with_name("elsewhere")), path.symlink_to("elsewhere")),
+    "a directory": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_lost_catalog_is_said_to_be_lost_and_a_rebuild_brings_everything_back(filled, damage):
+    before, content = names(filled), pool(filled)
+    DAMAGES[damage](filled / "catalog.db")
+    with pytest.raises(CorruptError, match="catalog"):
+        Store.open(filled).repository("library/app").get_manifest("v1")
+    report = rebuild(filled)
+    (filled / "elsewhere").unlink(missing_ok=True)
+    if (filled / "elsewhere").exists():
+        (filled / "elsewhere").unlink()
+    assert names(filled) == before
+    assert pool(filled) == content
+    assert check(filled, hashes=True) == []
+    assert (report.names_from, report.tags, report.missing, report.quarantined) == ("catalog.snapshot", 3, [], [])
+    assert (report.damaged is None) == (damage == "deleted")
+    with Store.open(filled) as store:
+        assert store.repository("library/app").get_manifest("v1").content == ALL.manifest
+        [referrer] = store.repository("library/app").referrers(APP.digest)
+        assert referrer.digest == artifact(subject=APP).digest
+        assert store.repository(LOST_AND_FOUND).stat_blob(Digest.of(b"loose")).size == 5
+
+
+def test_without_any_names_everything_is_found_under_its_digest(filled):
+    lose(filled)
+    (filled / "catalog.snapshot").unlink()
+    report = rebuild(filled)
+    assert (report.names_from, report.tags, report.repositories) == (None, 0, 1)
+    with Store.open(filled) as store:
+        lost = store.repository(LOST_AND_FOUND)
+        assert lost.get_manifest(ALL.digest).content == ALL.manifest
+        assert {each.digest for each in lost.manifests()} == {
+            ALL.digest, APP.digest, image("other").digest, artifact(subject=APP).digest,
+        }  # fmt: skip
+        assert check(store, hashes=True) == []
+
+
+def test_the_newer_of_an_export_in_place_and_the_snapshot_gives_the_names(filled):
+    with Store.open(filled) as store:
+        store.repository("other").tag("2.0", image("other").digest)
+        store.export_in_place()
+    before = names(filled)
+    later = (filled / "catalog.snapshot").stat().st_mtime + 60
+    os.utime(filled / "index.json", (later, later))
+    lose(filled)
+    assert rebuild(filled).names_from == "index.json"
+    assert names(filled) == before
+    lose(filled)
+    os.utime(filled / "index.json", (1, 1))
+    assert rebuild(filled).names_from == "catalog.snapshot"
+    assert "other:2.0" not in names(filled)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "not ours"])
+def test_a_damaged_snapshot_is_not_believed(filled, damage):
+    path = filled / "catalog.snapshot"
+    content = path.read_bytes()
+    path.write_bytes(
+        {"cut": content[:-80], "changed": content.replace(b"latest", b"oldest"), "not ours": b"[]\n"}[damage]
+    )
+    lose(filled)
+    assert rebuild(filled).names_from is None
+    assert check(filled, hashes=True) == []
+
+
+def test_damaged_blobs_are_moved_aside_and_heal_when_they_are_pushed_again(filled):
+    layer = Digest.of(APP.layers[0])
+    path = filled / "blobs" / "sha256" / layer.encoded
+    path.chmod(0o600)
+    path.write_bytes(bytes(path.stat().st_size))
+    (filled / "blobs" / "sha256" / "not a digest").write_bytes(b"x")
+    lose(filled)
+    report = rebuild(filled)
+    assert report.missing == [layer]
+    assert len(report.quarantined) == 2
+    assert sorted(os.listdir(filled / "quarantine")) == sorted(report.quarantined)
+    with Store.open(filled) as store:
+        repository = store.repository("library/app")
+        with pytest.raises(CorruptError):
+            repository.open_blob(layer)
+        push(repository, APP)
+        assert repository.open_blob(layer).read() == APP.layers[0]
+        assert check(store, hashes=True) == []
+
+
+def test_a_tag_whose_manifest_is_gone_is_reported(filled):
+    (filled / "blobs" / "sha256" / image("other").digest.encoded).unlink()
+    lose(filled)
+    assert rebuild(filled).lost_tags == ["other:1.0"]
+
+
+def test_nothing_is_collected_until_a_person_confirms(filled):
+    lose(filled)
+    rebuild(filled)
+    with Store.open(filled) as store, pytest.raises(CollectionRefusedError, match="rebuilt"):
+        store.gc(grace=NOW, keep_untagged=NOW)
+
+
+def test_a_good_catalog_is_not_rebuilt_unless_forced(filled):
+    with unchanged(filled), pytest.raises(RebuildRefusedError, match="good"):
+        rebuild(filled)
+    before = names(filled)
+    assert rebuild(filled, force=True).damaged is not None
+    assert names(filled) == before
+
+
+def test_a_catalog_that_a_process_has_open_is_not_rebuilt(filled):
+    code = """
+import sys
+from ocistore import Store
+store = Store.open(sys.argv[1])
+list(store.repositories())
+print("open")
+sys.stdin.readline()
+"""
+    with python(code, filled) as child:
+        assert child.says() == "open"
+        with pytest.raises(RebuildRefusedError, match="has it open"):
+            rebuild(filled, force=True)
+    rebuild(filled, force=True)
+
+
+def test_what_is_no_store_is_not_rebuilt(tmp_path):
+    with pytest.raises(StoreNotFoundError):
+        rebuild(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_rebuild_that_was_broken_off_changes_nothing_and_is_done_again(filled, monkeypatch):
+    before = names(filled)
+    lose(filled)
+
+    def broken(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ocistore.upkeep.rebuild._Rebuild._put_in_place", broken)
+        with pytest.raises(KeyboardInterrupt):
+            rebuild(filled)
+    with pytest.raises(CorruptError):
+        Store.open(filled)
+    rebuild(filled)
+    assert names(filled) == before
+    assert check(filled, hashes=True) == []
+
+
+def test_an_old_wal_is_not_taken_for_the_new_catalogs(filled):
+    copy = shutil.copytree(filled, filled.with_name("copy"))
+    with Store.open(copy) as store:
+        push(store.repository("third"), image("third"), "v1")
+        wal = (copy / "catalog.db-wal").read_bytes()
+    before = names(filled)
+    (filled / "catalog.db").write_bytes(b"damaged")
+    (filled / "catalog.db-wal").write_bytes(wal)
+    rebuild(filled)
+    assert names(filled) == before
+    connection = sqlite3.connect(filled / "catalog.db")
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+# --- the snapshot -----------------------------------------------------------------------------------------------------
+
+
+def test_a_collection_takes_a_snapshot_where_tags_changed_and_not_otherwise(store, repository, monkeypatch):
+    push(repository, APP, "v1")
+    push(repository, image("gone"))
+    store.gc(grace=NOW, keep_untagged=NOW)
+    assert [(name.tag, name.digest) for name in snapshot.read(store.paths)] == [("v1", APP.digest)]
+    first = (store.root / "catalog.snapshot").stat().st_ino
+    assert not snapshot.refresh(store.catalog, store.paths, older_than=NOW)
+    repository.tag("v2", APP.digest)
+    assert not snapshot.refresh(store.catalog, store.paths)
+    assert snapshot.refresh(store.catalog, store.paths, older_than=NOW)
+    assert (store.root / "catalog.snapshot").stat().st_ino != first
+    assert {name.tag for name in snapshot.read(store.paths)} == {"v1", "v2"}
+
+
+def test_a_snapshot_names_untagged_manifests_too(store, repository, monkeypatch):
+    monkeypatch.setattr(snapshot, "_PAGE", 2)
+    for number in range(5):
+        push(repository, image(number), *([f"v{number}"] if number % 2 else []))
+    push(store.repository("b"), image(1), "x")
+    assert snapshot.refresh(store.catalog, store.paths)
+    found = [(name.repository, name.tag, name.digest) for name in snapshot.read(store.paths)]
+    assert sorted(found, key=repr) == sorted(
+        [(repository.name, f"v{number}" if number % 2 else None, image(number).digest) for number in range(5)]
+        + [("b", "x", image(1).digest)],
+        key=repr,
+    )
