@@ -147,6 +147,8 @@ def _refuse_foreign_directory(paths: StorePaths) -> None:
 
 
 def _refuse_lost_catalog(paths: StorePaths) -> None:
+    if paths.unfinished_backup.exists() and not paths.catalog.exists():
+        raise StoreNotFoundError(paths.root, reason="a backup into it was not finished; run it again")
     if not (paths.catalog.exists() and paths.catalog.stat().st_size):
         _refuse_blobs(paths)
 
@@ -165,7 +167,7 @@ def _refuse_blobs(paths: StorePaths) -> None:
     if some:
         raise CorruptError(
             str(paths.catalog),
-            reason="it is gone or empty, and there are blobs: put a copy of it back, or make it again (ocistore rebuild)",
+            reason="it is gone or empty, and there are blobs; put a copy of it back, or run: ocistore rebuild",
         )
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.progress import Progress
     from ocistore.layouts.writing import ExportMode
+    from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.collection import GCReport
 
 _REMEMBERED_UPLOADS: Final = 256
@@ -304,6 +305,14 @@ class Store:
             maximum_duration=maximum_duration,
             maximum_batches=maximum_batches,
         )
+
+    def backup(
+        self, destination: str | os.PathLike[str], *, mode: ExportMode = "auto", progress: Progress | None = None
+    ) -> BackupReport:
+        """Copy the store while it is in use; see :func:`ocistore.upkeep.backup.backup`."""
+        from ocistore.upkeep.backup import backup  # noqa: PLC0415
+
+        return backup(self, destination, mode=mode, progress=progress)
 
     def usage(self) -> Usage:
         """Count what the store holds. Reads every row it counts."""

@@ -37,6 +37,7 @@ REACHES_UP = {
     ("ocistore.store", "Store.export", "ocistore.layouts.exporting"),
     ("ocistore.store", "Store.export_in_place", "ocistore.layouts.exporting"),
     ("ocistore.store", "Store.import_", "ocistore.layouts.importing"),
+    ("ocistore.store", "Store.backup", "ocistore.upkeep.backup"),
     ("ocistore.store", "Store.gc", "ocistore.upkeep.collection"),
 }
 

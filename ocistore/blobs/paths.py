@@ -30,6 +30,7 @@ class StorePaths:
           write.lock                  one writer at a time
           catalog.snapshot            what is called what, for when the catalog is lost
           catalog.db.rebuilt          a catalog in the making, when one was lost
+          catalog.db.unfinished       the catalog of a backup that is being written
           catalog.db.damaged-<time>   the one that was replaced; also its -wal
           reserved                    given up when the disk is full, so that deleting still works
           oci-layout, index.json      only when exported in place: then ROOT itself is a plain OCI layout
@@ -104,6 +105,11 @@ class StorePaths:
     def rebuilt(self) -> Path:
         """A catalog in the making, which takes the place of a lost one."""
         return self.root / "catalog.db.rebuilt"
+
+    @property
+    def unfinished_backup(self) -> Path:
+        """The catalog of a backup that is being written here."""
+        return self.root / "catalog.db.unfinished"
 
     def damaged(self, at: int) -> Path:
         """Where a catalog goes that was replaced at that instant, in milliseconds since the epoch."""

@@ -150,6 +150,17 @@ class Removal:
 
     # --- gone ---------------------------------------------------------------------------------------------------------
 
+    def remove(self, file: PoolFile) -> bool:
+        """Remove a file from the pool at once: of a backup, where nobody works. False where it is gone, or none.
+
+        Raises:
+            ReadOnlyStoreError, StorageError: it could not be removed.
+        """
+        if file.digest is None:
+            return False
+        path = str(self._paths.algorithm(file.algorithm))
+        return self._remove(file.name, lambda: self._directories.algorithm(file.algorithm), path)
+
     def remove_trashed(self, name: str) -> bool:
         """Remove a file from ``trash/``. False where somebody else did.
 

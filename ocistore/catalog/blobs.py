@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, case, delete, exists, literal, literal_column, null, select, true, update
+from sqlalchemy import bindparam, case, delete, exists, func, literal, literal_column, null, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
@@ -35,6 +35,15 @@ _live = (
     .join_from(_digests, _t, _t.c.digest == _digests.c.value)
     .where(_t.c.state == literal("live"))
 )
+
+_page_of_live = (
+    select(_t.c.id, _t.c.digest, _t.c.size)
+    .where(_t.c.id > bindparam("after"), _t.c.state == literal("live"))
+    .order_by(_t.c.id)
+    .limit(bindparam("limit"))
+)
+
+_bytes_of_live = select(func.coalesce(func.sum(_t.c.size), 0)).where(_t.c.state == literal("live"))
 
 _rows = array("rows")
 _published = upsert(_t).from_select(
@@ -122,6 +131,17 @@ def live_sizes(connection: Connection, digests: Iterable[str]) -> dict[str, int]
     """Of these digests those that are live, with their sizes."""
     rows = connection.execute(_live, {"digests": bound(digests)})
     return dict(rows)
+
+
+def page_of_live(connection: Connection, *, after: int, limit: int) -> list[tuple[int, str, int]]:
+    """Up to ``limit`` live blobs behind the id ``after``, as id, digest and size."""
+    return list(connection.execute(_page_of_live, {"after": after, "limit": limit}))
+
+
+def bytes_of_live(connection: Connection) -> int:
+    """The bytes of all live blobs. Reads every row."""
+    found: int = connection.execute(_bytes_of_live).scalar()
+    return found
 
 
 def publish(connection: Connection, rows: Iterable[tuple[str, int]]) -> None:

@@ -66,7 +66,16 @@ _abandoned: list[object] = []
 class Catalog:
     """The database of one store, for any number of threads. After a fork the child opens connections of its own."""
 
-    def __init__(self, root: Path, *, database: Path, lock: Path, read_only: bool, immutable: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        database: Path,
+        lock: Path,
+        read_only: bool,
+        immutable: bool = False,
+        counts_epochs: bool = True,
+    ) -> None:
         """Prepare, without touching a file.
 
         Args:
@@ -75,6 +84,7 @@ class Catalog:
             lock: the file of the write lock.
             read_only: refuse every write.
             immutable: nothing can change the file, as on read-only media: SQLite then needs neither locks nor a WAL.
+            counts_epochs: count the epoch on with the first write (see ``epoch.py``); not in a copy that is being made.
         """
         if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
             raise StorageError(
@@ -87,6 +97,7 @@ class Catalog:
         self._database = database
         self._immutable = immutable
         self._lock = WriteLock(os.fspath(lock), timeout=BUSY_TIMEOUT)
+        self._counts_epochs = counts_epochs
         self._start()
         self._carried = True
         self._held_over_fork = contextlib.ExitStack()
@@ -100,7 +111,7 @@ class Catalog:
         self._keeper: Connection | None = None
         self._readers: deque[Connection] = deque()
         self._writer: Connection | None = None
-        self._epoch_noted = False
+        self._epoch_noted = not self._counts_epochs
 
     # Connections.
 
@@ -194,6 +205,28 @@ class Catalog:
         if not self._epoch_noted:
             with self.write():
                 pass
+
+    def next_epoch(self) -> None:
+        """Begin a new epoch: an older copy of the catalog that is put back will be known for one.
+
+        Raises:
+            OCIStoreError: as :meth:`write`.
+        """
+        self._epoch_noted = False
+        self.note_epoch()
+
+    def copy_to(self, destination: Path) -> None:
+        """Write the database, as it is at this instant, into a file that is empty. Others read and write meanwhile.
+
+        Raises:
+            OCIStoreError: it could not be read or written.
+        """
+        try:
+            with self.read() as connection, contextlib.closing(sqlite3.connect(destination)) as copy:
+                # In one step: between two, a writer would make it begin again.
+                connection.driver.backup(copy)
+        except sqlite3.Error as error:
+            raise translated(error, database=destination, root=destination.parent) or error from error
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, insert, or_, select
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 
 from ocistore.catalog import tables
 
@@ -17,8 +17,11 @@ _place = insert(_t).returning(_t.c.id)
 _in_force = (
     select(_t.c.reason).where(or_(_t.c.expires.is_(None), _t.c.expires > bindparam("now"))).order_by(_t.c.id)
 )
+_renew = update(_t).where(_t.c.id == bindparam("hold")).values(expires=bindparam("until"))
 _lift = delete(_t).where(_t.c.id == bindparam("hold"))
 _confirm = delete(_t).where(_t.c.expires.is_(None)).returning(_t.c.reason)
+_clear_temporary = delete(_t).where(_t.c.expires.is_not(None))
+_origin = select(tables.store.c.created)
 _forget = delete(_t).where(_t.c.expires <= bindparam("now"))
 
 
@@ -31,6 +34,11 @@ def place(connection: Connection, reason: str, *, now: int, expires: int | None 
 def in_force(connection: Connection, *, now: int) -> list[str]:
     """Why no collection may run now; empty where one may."""
     return connection.execute(_in_force, {"now": now}).scalars()
+
+
+def renew(connection: Connection, hold: int, *, expires: int) -> bool:
+    """Let a hold last until ``expires``. False where it was ended by somebody."""
+    return connection.execute(_renew, {"hold": hold, "until": expires}).rowcount == 1
 
 
 def lift(connection: Connection, hold: int) -> None:
@@ -46,3 +54,14 @@ def confirm(connection: Connection) -> list[str]:
 def forget_expired(connection: Connection, *, now: int) -> None:
     """Remove the rows of holds that have run out, left by whoever died holding them."""
     connection.execute(_forget, {"now": now})
+
+
+def clear_temporary(connection: Connection) -> None:
+    """End every hold that would run out by itself: in a copy, nobody is left who needs it."""
+    connection.execute(_clear_temporary)
+
+
+def origin(connection: Connection) -> int:
+    """When the store was made: what it has in common with its backups and with no other store."""
+    found: int = connection.execute(_origin).scalar()
+    return found

@@ -67,6 +67,7 @@ _queue = tuple(
     for of, member in _members
 )
 _delete = delete(_t).where(_t.c.id == bindparam("lease"))
+_every = select(_t.c.id)
 _of = (
     select(_t.c.id, _t.c.reason, _t.c.created, _t.c.expires)
     .join_from(_kept, _t, _t.c.id == _kept.c.lease_id)
@@ -116,3 +117,9 @@ def expired(connection: Connection, *, now: int, limit: int) -> list[str]:
 def of_content(connection: Connection, repository_id: int, blob_id: int) -> list[Lease]:
     """The leases that keep a blob or manifest in a repository."""
     return [Lease(*row) for row in connection.execute(_of, {"repository_id": repository_id, "blob": blob_id})]
+
+
+def clear(connection: Connection, *, now: int) -> None:
+    """End all leases: in a copy, nobody is left who holds one."""
+    for lease in connection.execute(_every).scalars():
+        end(connection, lease, now=now)

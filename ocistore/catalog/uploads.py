@@ -58,6 +58,7 @@ _expired = (
     .limit(bindparam("limit"))
 )
 _remove_expired = delete(_t).where(_t.c.id == bindparam("upload"), _t.c.expires <= bindparam("now"))
+_clear = delete(_t)
 _names = array("names")
 _known = select(_t.c.id).where(_t.c.id.in_(select(_names.c.value)))
 _delete = delete(_t).where(_t.c.id == bindparam("upload"))
@@ -109,3 +110,8 @@ def remove_expired(connection: Connection, upload: str, *, now: int) -> bool:
 def known(connection: Connection, names: Iterable[str]) -> set[str]:
     """Of these names those that are ids of sessions."""
     return set(connection.execute(_known, {"names": bound(names)}).scalars())
+
+
+def clear(connection: Connection) -> None:
+    """End all sessions: in a copy, their bytes are not there."""
+    connection.execute(_clear)

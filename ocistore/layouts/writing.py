@@ -51,11 +51,21 @@ class BlobWriter:
     and size to be that blob.
     """
 
-    def __init__(self, store: Store, layout: LayoutDirectory, mode: ExportMode, tally: Tally) -> None:
+    def __init__(
+        self,
+        store: Store,
+        layout: LayoutDirectory,
+        mode: ExportMode,
+        tally: Tally,
+        *,
+        permissions: int | None = None,
+    ) -> None:
+        """``permissions`` are those of copies, where the ones of a new file will not do."""
         self._store = store
         self._tally = tally
         self._layout = layout
         self._mode = mode
+        self._permissions = permissions
         self._reflink = mode == "auto"
         self._directories: dict[str, int] = {}
         self._copied: list[tuple[str, int, str]] = []
@@ -123,6 +133,8 @@ class BlobWriter:
             try:
                 if not self._cloned(source.fileno(), target):
                     _copy_bytes(source.fileno(), target, size, self._tally)
+                if self._permissions is not None:
+                    os.fchmod(target, self._permissions)
                 if size >= _SYNCED_ALONE:
                     os.fsync(target)
             finally:

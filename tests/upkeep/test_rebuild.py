@@ -147,7 +147,8 @@ def test_damaged_blobs_are_moved_aside_and_heal_when_they_are_pushed_again(fille
         with pytest.raises(CorruptError):
             repository.open_blob(layer)
         push(repository, APP)
-        assert repository.open_blob(layer).read() == APP.layers[0]
+        with repository.open_blob(layer) as blob:
+            assert blob.read() == APP.layers[0]
         assert check(store, hashes=True) == []
 
 

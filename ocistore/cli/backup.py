@@ -1,0 +1,108 @@
+"""backup and rebuild: a copy of the store, and its catalog made again."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ocistore.cli.location import Location, pass_location
+from ocistore.cli.printing import (
+    example,
+    json_option,
+    print_fields,
+    print_json,
+    print_line,
+    progress_bar,
+    readable_size,
+)
+from ocistore.upkeep.rebuild import LOST_AND_FOUND
+from ocistore.upkeep.rebuild import rebuild as rebuild_catalog
+
+if TYPE_CHECKING:
+    from ocistore.layouts.writing import ExportMode
+
+_INCOMPLETE: Final = 2
+"""The exit code where something is damaged that this cannot repair."""
+
+
+@click.command(epilog=example("ocistore backup /mnt/backup/store", "ocistore backup ~/store-copy --mode link"))
+@click.argument("dest", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "copy", "link"]),
+    default="auto",
+    show_default=True,
+    help="auto: share bytes by reflink where the filesystem can, else copy. link: hard links.",
+)
+@json_option
+@pass_location
+def backup(location: Location, dest: Path, *, mode: ExportMode, as_json: bool) -> None:
+    """Copy the store while it is in use.
+
+    DEST opens as a store. Where it is an earlier backup, only what is new is copied, and what is gone is removed. With
+    hard links a copy costs nothing, and protects against deleting, not against a broken disk. No collection runs
+    meanwhile. The exit code is 2 where blobs of the store are damaged, which are named and not in the copy.
+    """
+    with location.changing() as store, progress_bar("Copying") as progress:
+        report = store.backup(dest, mode=mode, progress=progress)
+    if as_json:
+        print_json({**asdict(report), "destination": str(report.destination)})
+    else:
+        print_fields(
+            {
+                "blobs": f"{report.blobs}, {readable_size(report.bytes)}",
+                "removed": str(report.removed) if report.removed else None,
+            }
+        )
+        for digest in report.missing:
+            print_line(f"damaged: {digest}")
+    if report.missing:
+        sys.exit(_INCOMPLETE)
+
+
+@click.command(epilog=example("ocistore rebuild"))
+@click.option("--force", is_flag=True, help="Also where the catalog is good.")
+@json_option
+@pass_location
+def rebuild(location: Location, *, force: bool, as_json: bool) -> None:
+    """Make the catalog again, when catalog.db is lost or damaged.
+
+    Reads every blob. Manifests and what they refer to come from the bytes; tags from catalog.snapshot or the index.json
+    of an export in place, whichever is newer; what neither names is kept in the repository lost-and-found. The old
+    catalog is kept beside the new one. No collection runs before you say that all is there: gc --confirm.
+
+    End every process that has the store open first. The exit code is 2 where something is missing, which is named.
+    """
+    with progress_bar("Hashing") as progress:
+        report = rebuild_catalog(location.root, force=force, progress=progress)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        found = f"{report.found_manifests} manifests, {report.found_blobs} blobs, in {LOST_AND_FOUND}"
+        print_fields(
+            {
+                "blobs": str(report.blobs),
+                "manifests": str(report.manifests),
+                "repositories": str(report.repositories),
+                "tags": f"{report.tags}, from {report.names_from or 'nowhere'}",
+                "found": found if report.found_manifests + report.found_blobs else None,
+                "old catalog": report.damaged,
+            }
+        )
+        for words, names in (
+            ("missing", report.missing),
+            ("lost tag", report.lost_tags),
+            ("moved to quarantine/", report.quarantined),
+        ):
+            for name in names:
+                print_line(f"{words}: {name}")
+        print_line("Look whether all is there, then: ocistore gc --confirm")
+    if report.missing or report.lost_tags:
+        sys.exit(_INCOMPLETE)
+
+
+COMMANDS: Final = (backup, rebuild)

@@ -1,0 +1,302 @@
+"""Backup: a consistent copy of a store that is in use, which opens as a store itself.
+
+    1  a hold is placed, in a write transaction: no collection acts from its commit on, because each of its transactions
+       looks for holds; it runs out by itself an hour after a backup that died
+    2  the catalog is copied as it is at one instant, to DEST/catalog.db.unfinished
+    3  every live blob of that copy is given to DEST, unless it is there already, and made durable
+    4  the copy takes its name: only now DEST is the new backup. Killed before, it is the one that it was
+    5  files in DEST that the new backup does not name are removed
+
+The bytes of a live blob never change and, held, never go; so the copy of the catalog finds all of them, however long it
+takes and whatever is pushed meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.paths import StorePaths
+from ocistore.catalog import blobs, holds, leases, uploads
+from ocistore.catalog.engine import Catalog
+from ocistore.catalog.migrate import revision
+from ocistore.commit import milliseconds
+from ocistore.errors import CorruptError, OCIStoreError, StoreNotFoundError
+from ocistore.layouts.directory import LayoutDirectory
+from ocistore.layouts.progress import Tally
+from ocistore.layouts.writing import BlobWriter
+from ocistore.oci.digest import Digest
+from ocistore.upkeep import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocistore.layouts.progress import Progress
+    from ocistore.layouts.writing import ExportMode
+    from ocistore.store import Store
+
+HELD: Final = "a backup is being copied"
+
+_HOLD: Final = timedelta(hours=1) // timedelta(milliseconds=1)
+_RENEWED_EVERY: Final = 60.0
+"""Seconds."""
+
+_PAGE: Final = 1000
+_LISTED: Final = 1000
+
+
+@dataclass(frozen=True)
+class BackupReport:
+    """What a backup copied."""
+
+    destination: Path
+    blobs: int
+    """Live blobs of the store, all of which the backup has now, except those that are missing."""
+    bytes: int
+    """Of these blobs; those that an earlier backup had are not copied again."""
+    removed: int
+    """Files of an earlier backup that this one does not need."""
+    missing: tuple[str, ...]
+    """Digests of live blobs whose files are gone or have the wrong size, in the store: the first thousand."""
+
+
+def backup(
+    store: Store,
+    destination: str | os.PathLike[str],
+    *,
+    mode: ExportMode = "auto",
+    progress: Progress | None = None,
+) -> BackupReport:
+    """Copy a store that is in use, or bring an earlier copy up to date. Durable when it returns.
+
+    Open upload sessions and leases are left out; everything else that was committed when it began is in it. A blob that
+    is damaged in the store does not end it: it is reported, and missing in the copy too.
+
+    Args:
+        store: open for writing, because collections have to be held off meanwhile.
+        destination: a directory that does not exist yet, or is empty, or an earlier backup of this store.
+        mode: ``auto`` shares the bytes by reflink where the filesystem can, else copies; ``copy`` always copies;
+            ``link`` makes hard links, which costs nothing and protects against deleting, not against a broken disk.
+        progress: told of the bytes copied, and of all there are.
+
+    Raises:
+        StoreNotFoundError: ``destination`` is something else than a backup of this store, and was left alone.
+        StorageError, StoreFullError: it could not be written; an earlier backup there is as it was.
+        ReadOnlyStoreError, StoreBusyError: collections could not be held off.
+    """
+    store.require_writable()
+    target = StorePaths(Path(os.path.abspath(destination)))
+    _refuse_foreign(store, target)
+    pool = FilesystemPool(target)
+    try:
+        with _collections_held(store) as hold:
+            pool.create()
+            return _Backup(store, target, pool, hold=hold, mode=mode, progress=progress).run()
+    finally:
+        pool.close()
+
+
+def _refuse_foreign(store: Store, target: StorePaths) -> None:
+    """Only what this has made is written into, and none of it lies in the store or around it."""
+    ours, theirs = store.root.resolve(), target.root.resolve()
+    if ours == theirs or ours in theirs.parents or theirs in ours.parents:
+        raise StoreNotFoundError(target.root, reason="a backup cannot lie in its own store, or around it")
+    try:
+        present = set(os.listdir(target.root))
+    except FileNotFoundError:
+        return
+    except NotADirectoryError as error:
+        raise StoreNotFoundError(target.root, reason="it is a file, not a directory") from error
+    if not present or target.unfinished_backup.name in present:
+        return
+    if target.catalog.name not in present:
+        raise StoreNotFoundError(target.root, reason="the directory is not empty, and no backup")
+    earlier = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
+    try:
+        revision(earlier)
+        with earlier.read() as theirs_, store.catalog.read() as ours_:
+            same = holds.origin(theirs_) == holds.origin(ours_)
+    finally:
+        earlier.close()
+    if not same:
+        raise StoreNotFoundError(target.root, reason="it is another store, or a backup of another one")
+
+
+class _Hold:
+    """Keeps collections from acting for as long as it is told, now and then, that somebody is still at work."""
+
+    def __init__(self, store: Store) -> None:
+        self._catalog = store.catalog
+        self._renewed = time.monotonic()
+        now = milliseconds()
+        with self._catalog.write() as connection:
+            holds.forget_expired(connection, now=now)
+            self._id = holds.place(connection, HELD, now=now, expires=now + _HOLD)
+
+    def renew(self) -> None:
+        if time.monotonic() - self._renewed > _RENEWED_EVERY:
+            with self._catalog.write() as connection:
+                holds.renew(connection, self._id, expires=milliseconds() + _HOLD)
+            self._renewed = time.monotonic()
+
+    def lift(self) -> None:
+        with self._catalog.write() as connection:
+            holds.lift(connection, self._id)
+
+
+@contextlib.contextmanager
+def _collections_held(store: Store) -> Iterator[_Hold]:
+    hold = _Hold(store)
+    try:
+        yield hold
+    finally:
+        hold.lift()
+
+
+class _Backup:
+    """One backup, while collections are held."""
+
+    def __init__(
+        self,
+        store: Store,
+        target: StorePaths,
+        pool: FilesystemPool,
+        *,
+        hold: _Hold,
+        mode: ExportMode,
+        progress: Progress | None,
+    ) -> None:
+        self._store = store
+        self._target = target
+        self._pool = pool
+        self._hold = hold
+        self._mode: ExportMode = mode
+        self._progress = progress
+        self._missing: list[str] = []
+        self._blobs = self._bytes = 0
+
+    def run(self) -> BackupReport:
+        """All of it."""
+        copy = self._copied_catalog()
+        try:
+            self._copy_blobs(copy)
+        finally:
+            copy.close()  # which moves its WAL into the file
+        self._put_in_place()
+        return BackupReport(
+            destination=self._target.root,
+            blobs=self._blobs,
+            bytes=self._bytes,
+            removed=self._remove_others(),
+            missing=tuple(self._missing),
+        )
+
+    def _copied_catalog(self) -> Catalog:
+        unfinished = self._target.unfinished_backup
+        with Translating(str(unfinished), root=self._target.root):
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{unfinished}{suffix}").unlink(missing_ok=True)  # of a backup that was killed
+            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._store.catalog.copy_to(unfinished)
+        self._store.catalog.next_epoch()
+        copy = Catalog(
+            self._target.root,
+            database=unfinished,
+            lock=self._target.write_lock,
+            read_only=False,
+            counts_epochs=False,
+        )
+        try:
+            with copy.write() as connection:
+                # What belongs to processes that work with the store, and to nobody in a copy of it.
+                uploads.clear(connection)
+                leases.clear(connection, now=milliseconds())
+                holds.clear_temporary(connection)
+        except BaseException:
+            copy.close()
+            raise
+        return copy
+
+    def _copy_blobs(self, copy: Catalog) -> None:
+        total = 0
+        if self._progress is not None:
+            with copy.read() as connection:
+                total = blobs.bytes_of_live(connection)
+        tally = Tally(total, self._told)
+        with (
+            LayoutDirectory(self._target.root) as directory,
+            BlobWriter(self._store, directory, self._mode, tally, permissions=0o444) as writer,
+        ):
+            directory.clear_leftovers()
+            after = 0
+            while True:
+                with copy.read() as connection:
+                    page = blobs.page_of_live(connection, after=after, limit=_PAGE)
+                if not page:
+                    break
+                for _, digest, size in page:
+                    self._copy(writer, digest, size)
+                    self._bytes += size
+                tally.reach(self._bytes)
+                self._blobs += len(page)
+                after = page[-1][0]
+                self._hold.renew()
+            writer.finish()
+
+    def _copy(self, writer: BlobWriter, digest: str, size: int) -> None:
+        try:
+            writer.write(Digest.parse(digest), size)
+        except CorruptError:
+            if len(self._missing) < _LISTED:
+                self._missing.append(digest)
+
+    def _told(self, done: int, total: int) -> None:
+        self._hold.renew()
+        if self._progress is not None:
+            self._progress(done, total)
+
+    def _put_in_place(self) -> None:
+        target = self._target
+        with Translating(str(target.catalog), root=target.root):
+            _sync(target.unfinished_backup)
+            # Of a backup that was opened as a store and not closed: beside a new catalog it would be taken for its WAL.
+            for suffix in ("-wal", "-shm"):
+                Path(f"{target.catalog}{suffix}").unlink(missing_ok=True)
+            os.rename(target.unfinished_backup, target.catalog)
+            _sync(target.root)
+        with contextlib.suppress(OCIStoreError):
+            finished = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
+            try:
+                snapshot.refresh(finished, target, older_than=timedelta(0))
+            finally:
+                finished.close()
+
+    def _remove_others(self) -> int:
+        removed = 0
+        finished = Catalog(
+            self._target.root, database=self._target.catalog, lock=self._target.write_lock, read_only=True
+        )
+        try:
+            for file in self._pool.removal.files():
+                with finished.read() as connection:
+                    named = file.digest is not None and blobs.live_sizes(connection, [file.digest])
+                if not named and self._pool.removal.remove(file):
+                    removed += 1
+        finally:
+            finished.close()
+        return removed
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

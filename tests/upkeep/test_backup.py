@@ -1,0 +1,220 @@
+"""Backup: a copy of a store that is in use, which opens as a store."""
+
+import os
+import shutil
+import sqlite3
+import threading
+from datetime import timedelta
+
+import pytest
+from images import APP, artifact, image, index, push
+from invariants import check
+from processes import python
+from state import pool, rows
+
+from ocistore import CollectionRefusedError, Digest, Store, StoreFullError, StoreNotFoundError
+from ocistore.catalog import holds
+
+NOW = timedelta(0)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def destination(tmp_path):
+    return tmp_path / "backup"
+
+
+@pytest.fixture
+def filled(store):
+    push(store.repository("library/app"), index([APP, image("other")]), "v1")
+    push(store.repository("library/app"), artifact(subject=APP))
+    store.repository("other").put_blob(b"loose")
+    store.repository("other").put_blob(b"long", algorithm="sha512")
+    return store
+
+
+def without_upkeep(root):
+    found = rows(root)
+    return {name: found[name] for name in found if name not in {"collection_holds", "leases", "lease_blobs", "uploads"}}
+
+
+@pytest.mark.parametrize("mode", ["auto", "copy", "link"])
+def test_a_backup_has_everything_and_opens_as_a_store(filled, destination, mode):
+    report = filled.backup(destination, mode=mode)
+    assert (report.blobs, report.missing, report.removed) == (len(pool(filled.root)), (), 0)
+    assert without_upkeep(destination) == without_upkeep(filled.root)
+    assert pool(destination) == pool(filled.root)
+    assert check(destination, hashes=True) == []
+    with Store.open(destination, create=False) as copy:
+        assert copy.repository("library/app").get_manifest("v1").content == index([APP, image("other")]).manifest
+        push(copy.repository("new"), image("new"), "v1")
+        assert copy.gc(grace=NOW).blobs == 2
+    assert check(destination, hashes=True) == []
+    assert check(filled, hashes=True) == []
+
+
+def test_a_linked_backup_shares_its_files(filled, destination):
+    filled.backup(destination, mode="link")
+    name = Digest.of(APP.manifest).encoded
+    assert (destination / "blobs/sha256" / name).stat().st_ino == (filled.root / "blobs/sha256" / name).stat().st_ino
+
+
+def test_a_second_backup_copies_what_is_new_and_removes_what_is_gone(filled, destination):
+    filled.backup(destination)
+    kept = (destination / "blobs" / "sha256" / APP.digest.encoded).stat().st_ino
+    push(filled.repository("library/app"), image("new"), "v2")
+    filled.repository("other").delete_blob(Digest.of(b"loose"))
+    filled.gc(grace=NOW)
+    report = filled.backup(destination)
+    assert report.removed == 2  # and what was loose, too
+    assert (destination / "blobs" / "sha256" / APP.digest.encoded).stat().st_ino == kept
+    assert pool(destination) == pool(filled.root)
+    assert without_upkeep(destination) == without_upkeep(filled.root)
+    assert check(destination, hashes=True) == []
+
+
+def test_what_belongs_to_processes_is_not_in_a_backup(filled, destination):
+    filled.repository("other").start_upload().close()
+    with filled.lease(ttl=HOUR) as lease:
+        filled.repository("other").put_blob(b"leased")
+        lease.keep("library/app", APP.digest)
+        filled.backup(destination)
+    found = rows(destination)
+    assert (found["uploads"], found["leases"], found["lease_blobs"], found["collection_holds"]) == ([], [], [], [])
+    assert check(destination, hashes=True) == []
+
+
+def test_while_it_is_copied_nothing_is_collected_and_pushes_go_on(filled, destination):
+    seen = []
+
+    def progress(done, total):
+        push(filled.repository("meanwhile"), image(done), f"v{done}")
+        with pytest.raises(CollectionRefusedError, match="backup") as caught:
+            filled.gc(grace=NOW, keep_untagged=NOW)
+        seen.append((done, total, caught.value.reasons))
+
+    filled.backup(destination, mode="copy", progress=progress)
+    assert seen[-1][0] == seen[-1][1]
+    assert check(destination, hashes=True) == []
+    with Store.open(destination) as copy:
+        assert "meanwhile" not in list(copy.repositories())
+    assert filled.gc(grace=NOW).complete
+
+
+def test_writers_and_a_collector_beside_many_backups_lose_nothing(filled, destination):
+    stop = threading.Event()
+    failures = []
+
+    def work(number):
+        step = 0
+        while not stop.is_set():
+            name = f"{number}-{step % 3}"
+            try:
+                push(filled.repository("busy"), image(name), name)
+                if step % 2:
+                    filled.repository("busy").untag(name)
+                filled.gc(grace=HOUR, keep_untagged=NOW)
+            except CollectionRefusedError:
+                pass
+            except Exception as error:
+                failures.append(error)
+                return
+            step += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            assert filled.backup(destination, mode="link").missing == ()
+            assert check(destination, hashes=True) == []
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert check(filled, hashes=True) == []
+
+
+def test_a_hold_of_a_backup_that_died_runs_out(filled, destination):
+    code = """
+import sys, time
+from ocistore import Store
+store = Store.open(sys.argv[1])
+def stuck(done, total):
+    print("copying", flush=True)
+    time.sleep(60)
+store.backup(sys.argv[2], mode="copy", progress=stuck)
+"""
+    with python(code, filled.root, destination) as child:
+        assert child.says() == "copying"
+        child.kill()
+    with pytest.raises(CollectionRefusedError, match="backup"):
+        filled.gc()
+    with filled.catalog.write() as connection:
+        for row in rows(filled.root)["collection_holds"]:
+            holds.renew(connection, row[0], expires=1)
+    filled.gc()
+    for create in (False, True):
+        with pytest.raises(StoreNotFoundError, match="not finished"):
+            Store.open(destination, create=create)
+    filled.backup(destination)  # the same directory: it is completed
+    assert check(destination, hashes=True) == []
+    assert sorted(name for name in os.listdir(destination) if name.startswith(".ocistore-")) == []
+
+
+def test_a_backup_that_fails_leaves_the_earlier_one(filled, destination):
+    filled.backup(destination)
+    before = rows(destination), pool(destination)
+    push(filled.repository("new"), image("new"), "v1")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreFullError):
+        filled.backup(destination, mode="copy", progress=full)
+    after = rows(destination), pool(destination)
+    assert after[0] == before[0]
+    assert set(before[1]) <= set(after[1])
+    assert not rows(filled.root)["collection_holds"]
+
+
+def test_a_blob_that_is_gone_is_reported_and_the_rest_is_copied(filled, destination):
+    lost = Digest.of(APP.layers[0])
+    (filled.root / "blobs" / "sha256" / lost.encoded).unlink()
+    assert filled.backup(destination).missing == (lost,)
+    assert set(pool(destination)) == set(pool(filled.root))
+    push(filled.repository("library/app"), APP)
+
+
+@pytest.mark.parametrize("kind", ["inside", "around", "itself", "a file", "something else", "another store"])
+def test_what_is_no_place_for_a_backup_is_refused_and_left_alone(filled, tmp_path, empty_store, kind):
+    place = {
+        "inside": filled.root / "blobs" / "backup",
+        "around": filled.root.parent,
+        "itself": filled.root,
+    }.get(kind, tmp_path / "place")
+    if kind == "a file":
+        place.write_bytes(b"x")
+    elif kind == "something else":
+        place.mkdir()
+        (place / "mine").write_bytes(b"x")
+    elif kind == "another store":
+        shutil.copytree(empty_store, place)
+        connection = sqlite3.connect(place / "catalog.db", isolation_level=None)
+        connection.execute("UPDATE store SET created = 7")
+        connection.close()
+    with pytest.raises(StoreNotFoundError):
+        filled.backup(place)
+    if kind == "something else":
+        assert os.listdir(place) == ["mine"]
+
+
+def test_a_catalog_from_a_backup_that_is_put_back_is_noticed(filled, destination):
+    filled.backup(destination)
+    push(filled.repository("new"), image("new"), "v1")
+    filled.close()
+    shutil.copyfile(destination / "catalog.db", filled.root / "catalog.db")
+    with Store.open(filled.root) as restored, pytest.raises(CollectionRefusedError, match="older copy"):
+        restored.gc(grace=NOW)
+    assert image("new").digest in pool(filled.root)
