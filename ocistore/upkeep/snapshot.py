@@ -69,7 +69,7 @@ def refresh(catalog: Catalog, paths: StorePaths, *, older_than: timedelta = MAXI
         events = names.newest_event(connection)
     if last is not None and last.events == events:
         return False
-    temporary = paths.root / f"{paths.snapshot.name}.{secrets.token_hex(8)}"
+    temporary = paths.upload(secrets.token_hex(16))  # there collection finds it, where this process is killed
     with Translating(str(paths.snapshot), root=paths.root):
         try:
             with open(temporary, "xb") as file:

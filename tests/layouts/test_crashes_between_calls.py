@@ -1,37 +1,22 @@
 """Kill an export, an import and an export in place between any two system calls: the old layout or the new one."""
 
 import contextlib
-import ctypes
 import os
 import shutil
-import signal
-import subprocess
-import time
-import traceback
-from collections import Counter
 
 import pytest
 from handmade import IMAGE_NAME, Layout, contents, listed, names, tree, verified
 from images import artifact, image, index, push
-from processes import PATIENCE, python
+from processes import python
 from state import catalog, pool
+from tracing import calls, killed, require_strace
 
 from ocistore import Store
-
-CHANGING = (
-    "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,openat,write,pwrite64,sendfile,"
-    "fsync,fdatasync,syncfs"
-)
-"""What changes a filesystem or makes changes durable; of ``openat``, the calls that create."""
 
 POINTS = 10
 """At how many system calls each command is killed in a plain run; the slow tests do it at every single one."""
 
 OLD, NEW = [image("one"), artifact("note")], [image("two", layers=2), index([image("arm"), image("amd")])]
-
-_PR_SET_PTRACER = 0x59616D61
-"""prctl(2): lets a process that is no ancestor trace this one, which some systems forbid otherwise."""
-
 
 def export(root, destination, mode):
     with Store.open(root) as store:
@@ -50,66 +35,7 @@ def import_app(root, source):
 
 @pytest.fixture(autouse=True)
 def _strace():
-    if shutil.which("strace") is None:
-        _missing("needs strace")
-
-
-def _missing(reason):
-    if os.environ.get("OCISTORE_REQUIRE_ALL"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def _traced(command, *arguments, options):
-    """Run the command in a forked process under strace, which sees nothing but the command; how it ended."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            _await_tracer()
-            command(*arguments)
-            status = 0
-        finally:
-            if status:
-                traceback.print_exc()
-            os._exit(status)
-    # Without --seccomp-bpf, under which no signal is injected.
-    arguments = ["strace", "-f", "-qq", "-e", f"trace={CHANGING}", *options, "-p", str(child)]
-    strace = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE)
-    if "attach" in strace.stderr:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        _missing(strace.stderr.strip())
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in {0, -signal.SIGKILL}, strace.stderr
-    return status
-
-
-def _await_tracer():
-    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
-    with open("/proc/self/status", "rb", buffering=0) as status:
-        while b"TracerPid:\t0\n" in os.pread(status.fileno(), 4096, 0):  # no call that is counted
-            time.sleep(0.001)
-
-
-def calls(command, *arguments, log):
-    """The system calls of the command that change something: of each its name, and the how many-th of that name."""
-    assert _traced(command, *arguments, options=("-o", log)) == 0
-    changing, counts = [], Counter()
-    for line in log.read_text().split("\n"):
-        name = line.split("(")[0].split()[-1] if "(" in line else "resumed"
-        if "resumed" in name:
-            continue
-        counts[name] += 1
-        if name != "openat" or "O_CREAT" in line:
-            changing.append((name, counts[name]))
-    return changing
-
-
-def killed(command, *arguments, at):
-    """Run the command and kill it at that system call; whether it came to that."""
-    name, number = at
-    return _traced(command, *arguments, options=(f"--inject={name}:signal=KILL:when={number}",)) != 0
+    require_strace()
 
 
 def sample(points, all_of_them):

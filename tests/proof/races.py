@@ -1,0 +1,251 @@
+"""A crowd of processes at one store: pushers of all kinds, collectors, and a checker that stops all of them to look.
+
+Each worker is forked by a process that has loaded everything, works until it is killed, and may be killed at any
+moment. Content is drawn from few images, so that what one pushes another collects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+import random
+import shutil
+import signal
+import time
+import traceback
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from images import artifact, image, index, push
+from invariants import check
+from state import pool, rows
+
+from ocistore import (
+    BlobNotFoundError,
+    Digest,
+    InvalidNameError,
+    LayoutInvalidError,
+    ManifestBlobUnknownError,
+    ManifestNotFoundError,
+    ReferencedError,
+    RepositoryNotFoundError,
+    Store,
+    TagConflictError,
+    UploadNotFoundError,
+)
+from ocistore.upkeep import collection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+HOT = [image(f"hot {number}", layers=1 + number % 3) for number in range(8)]
+HOT += [index([HOT[0], HOT[1]]), index([HOT[2], HOT[3]]), artifact(subject=HOT[4])]
+REPOSITORIES = ("one", "two", "three")
+MOMENT = timedelta(milliseconds=3)
+PUSHERS, COLLECTORS = 4, 2
+
+LOST_RACES = (
+    BlobNotFoundError,
+    InvalidNameError,  # nothing to export: the repository has no tags
+    LayoutInvalidError,
+    ManifestBlobUnknownError,
+    ManifestNotFoundError,
+    ReferencedError,
+    RepositoryNotFoundError,
+    TagConflictError,
+    UploadNotFoundError,
+)
+"""What may come of a push whose grace is three milliseconds, or of deleting beside others: it is tried again."""
+
+
+def _push(store: Store, rng: random.Random) -> None:
+    push(store.repository(rng.choice(REPOSITORIES)), rng.choice(HOT), f"t{rng.randrange(3)}")
+
+
+def _in_one(store: Store, rng: random.Random) -> None:
+    with store.transaction() as transaction:
+        for name in rng.sample(REPOSITORIES, 2):
+            push(transaction.repository(name), rng.choice(HOT), f"t{rng.randrange(3)}")
+
+
+def _retag(store: Store, rng: random.Random) -> None:
+    repository = store.repository(rng.choice(REPOSITORIES))
+    repository.tag(f"t{rng.randrange(3)}", rng.choice(HOT).digest)
+
+
+def _mount(store: Store, rng: random.Random) -> None:
+    one, other = rng.sample(REPOSITORIES, 2)
+    wanted = rng.choice(HOT[:8])
+    for blob in wanted.blobs:
+        store.repository(one).mount_blob(Digest.of(blob), other)
+    store.repository(one).put_manifest(wanted.manifest, tags=["mounted"])
+
+
+def _delete(store: Store, rng: random.Random) -> None:
+    repository = store.repository(rng.choice(REPOSITORIES))
+    what = rng.randrange(10)
+    if what == 0:
+        store.delete_repository(repository.name)
+    elif what < 4:
+        repository.delete_manifest(rng.choice(HOT).digest)
+    else:
+        for tag in repository.tags(limit=2):
+            repository.untag(tag)
+
+
+def _out_and_in(store: Store, rng: random.Random) -> None:
+    layout = store.root.parent / f"layout-{os.getpid()}"
+    try:
+        store.export(layout, [rng.choice(REPOSITORIES)])
+        store.import_(layout, rng.choice(REPOSITORIES))
+    finally:
+        shutil.rmtree(layout, ignore_errors=True)
+
+
+def _upload(store: Store, rng: random.Random) -> None:
+    with store.repository(rng.choice(REPOSITORIES)).start_upload() as upload:
+        content = rng.choice(HOT).manifest
+        upload.write(content)
+        upload.commit(Digest.of(content))
+
+
+WORK = [_push] * 6 + [_in_one] * 3 + [_retag, _mount, _delete, _delete, _out_and_in, _upload]
+
+
+_stopped = mmap.mmap(-1, 1)
+"""A byte that all workers share: not zero when they are to end by themselves."""
+
+
+def _pusher(store: Store, rng: random.Random, counted: Callable[[], None]) -> None:
+    while not _stopped[0]:
+        with contextlib.suppress(LOST_RACES):
+            rng.choice(WORK)(store, rng)
+            counted()
+
+
+def _collector(store: Store, rng: random.Random, counted: Callable[[], None]) -> None:
+    while not _stopped[0]:
+        store.gc(grace=MOMENT, keep_untagged=MOMENT, force=True)
+        counted()
+        time.sleep(rng.random() * 0.005)
+
+
+@dataclass
+class Outcome:
+    """What a race came to."""
+
+    violations: list[str] = field(default_factory=list)
+    pushes: int = 0
+    collections: int = 0
+    kills: int = 0
+    checks: int = 0
+    failures: list[str] = field(default_factory=list)
+    """What workers died of, other than by being killed."""
+    leaked: list[str] = field(default_factory=list)
+    nameless: int = 0
+    """Files of the pool without a row, which pushes that were killed left to scrub."""
+
+    @property
+    def wrong(self) -> list[str]:
+        return self.violations + self.failures + self.leaked
+
+
+class Race:
+    """One race in a store of its own."""
+
+    def __init__(self, root: Path, *, wrong: Callable[[], None] | None = None) -> None:
+        """``wrong`` is called in each worker, to make it work in a wrong way."""
+        self._root = root
+        self._wrong = wrong
+        self._counts = root.parent / "counts"
+        self._counts.mkdir()
+        Store.open(root).close()
+
+    def run(self, seconds: float, *, kill: bool = False, until_wrong: bool = False, seed: int = 1) -> Outcome:
+        """Let them run for so long; then collect everything that nothing refers to, after which nothing may be left."""
+        outcome, rng, number = Outcome(), random.Random(seed), 0
+        _stopped[0] = 0
+        workers: dict[int, Callable[..., None]] = {}
+        for work in [_pusher] * PUSHERS + [_collector] * COLLECTORS:
+            number += 1
+            workers[self._start(work, number)] = work
+        end = time.monotonic() + seconds
+        try:
+            while time.monotonic() < end and not (until_wrong and (outcome.violations or outcome.failures)):
+                time.sleep(0.1)
+                if kill:
+                    victim = rng.choice(list(workers))
+                    os.kill(victim, signal.SIGKILL)
+                    outcome.kills += 1
+                for worker in list(workers):
+                    ended, status = os.waitpid(worker, os.WNOHANG)
+                    if ended:
+                        if status != signal.SIGKILL:
+                            outcome.failures.append((self._counts / f"error-{worker}").read_text())
+                        number += 1
+                        work = workers.pop(worker)
+                        workers[self._start(work, number)] = work
+                outcome.violations += self._check()
+                outcome.checks += 1
+        finally:
+            _stopped[0] = 1
+            for worker in workers:
+                if kill:
+                    os.kill(worker, signal.SIGKILL)
+                _, status = os.waitpid(worker, 0)
+                if status not in {0, signal.SIGKILL}:
+                    outcome.failures.append((self._counts / f"error-{worker}").read_text())
+        outcome.pushes = sum(path.stat().st_size for path in self._counts.glob("_pusher-*"))
+        outcome.collections = sum(path.stat().st_size for path in self._counts.glob("_collector-*"))
+        outcome.violations += check(self._root, hashes=True, idle=False)
+        if not outcome.wrong:
+            outcome.leaked, outcome.nameless = self._leaked(killed=kill)
+        return outcome
+
+    def _start(self, work: Callable[..., None], number: int) -> int:
+        child = os.fork()
+        if child:
+            return child
+        status = 1
+        try:
+            if self._wrong is not None:
+                self._wrong()
+            count = os.open(self._counts / f"{work.__name__}-{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            with Store.open(self._root) as store:
+                work(store, random.Random(number), lambda: os.write(count, b"."))
+            status = 0
+        except BaseException:
+            (self._counts / f"error-{os.getpid()}").write_text(traceback.format_exc())
+        finally:
+            os._exit(status)
+
+    def _check(self) -> list[str]:
+        with open(self._root / "write.lock", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                return check(self._root, hashes=True, idle=False)
+            except FileNotFoundError as error:
+                return [f"{error.filename} went while nobody else may take anything away"]
+
+    def _leaked(self, *, killed: bool) -> tuple[list[str], int]:
+        """What a last collection leaves that no row names, when everything is old; and how many files scrub is left."""
+        with pytest.MonkeyPatch.context() as patched, Store.open(self._root) as store:
+            patched.setattr(collection, "_STRAY_AGE", timedelta(0))
+            for name in list(store.repositories()):
+                for session in list(store.repository(name).uploads()):
+                    store.repository(name).upload(session.id).cancel()
+            for _ in range(2):  # the first one makes the anchors of what it takes young, as any change of a file does
+                time.sleep(0.05)
+                store.gc(grace=timedelta(0), keep_untagged=timedelta(0), force=True)
+        named = {str(row[1]) for row in rows(self._root)["blobs"] if row[3] == "live"}
+        nameless = sorted(set(pool(self._root)) - named)
+        # Whoever dies between a name and its commit leaves a file that no row names, for scrub to find.
+        found = [] if killed else [f"leaked: {digest}" for digest in nameless]
+        for directory in ("uploads", "trash"):
+            found += [f"left: {directory}/{name}" for name in os.listdir(self._root / directory)]
+        return found + check(self._root, hashes=True), len(nameless)

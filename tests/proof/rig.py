@@ -1,0 +1,102 @@
+"""An operation in a process that dies or is refused on the way, and what must be found afterwards."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import traceback
+from typing import TYPE_CHECKING
+
+from invariants import check
+from operations import fill, kept
+
+from ocistore import OCIStoreError, Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from operations import Operation
+
+CLEAN, REFUSED, RAW, STUCK = 0, 3, 4, 5
+"""How a run with one failing call ends: well; with one error of ours; with another; with a store of no more use."""
+
+
+class Bench:
+    """One operation, and stores to try it on."""
+
+    def __init__(self, operation: Operation, directory: Path, empty_store: Path) -> None:
+        self._operation = operation
+        self._before = directory / "before"
+        self._tried = directory / "tried"
+        self._acknowledged = mmap.mmap(-1, 4096)  # shared with what is forked, without a system call
+        shutil.copytree(empty_store, self._before / "store")
+        fill(self._before / "store")
+        operation.prepare(self._before / "store")
+
+    @property
+    def root(self) -> Path:
+        return self._tried / "store"
+
+    def fresh(self) -> None:
+        """Begin again."""
+        shutil.rmtree(self._tried, ignore_errors=True)
+        shutil.copytree(self._before, self._tried)
+        self._acknowledged[0] = 0
+
+    def run(self) -> None:
+        """All steps."""
+        with self._operation.open(self.root) as store:
+            for number, step in enumerate(self._operation.steps, 1):
+                step.do(store)
+                self._acknowledged[0] = number
+
+    def run_refused(self) -> None:
+        """All steps, twice if the first time failed. Ends the process with what came of it."""
+        status = CLEAN
+        try:
+            self.run()
+        except OCIStoreError:
+            status = REFUSED
+        except BaseException:
+            traceback.print_exc()
+            status = RAW
+        if status != RAW and self._fails_again():
+            status = STUCK
+        os._exit(status)
+
+    def _fails_again(self) -> bool:
+        try:
+            acknowledged = self._acknowledged[0]
+            self.run()
+            self._acknowledged[0] = max(acknowledged, self._acknowledged[0])
+        except BaseException:
+            traceback.print_exc()
+            return True
+        return False
+
+    def wrong(self) -> list[str]:
+        """What is not as it must be now, in words; and whether the operation can be done after all."""
+        try:
+            with self._operation.open(self.root) as store:
+                found = check(self.root, hashes=True, idle=False)
+                if self._operation.keeps and not kept(store):
+                    found.append("what nobody touched is gone")
+                found += [
+                    f"step {number} was acknowledged and is not there"
+                    for number, step in enumerate(self._operation.steps, 1)
+                    if number <= self._acknowledged[0] and not step.seen(store)
+                ]
+            self.run()
+            with Store.open(self.root) as store:
+                found += [
+                    f"step {number} cannot be done again"
+                    for number, step in enumerate(self._operation.steps, 1)
+                    if not step.seen(store)
+                ]
+                if not kept(store):
+                    found.append("what nobody touched is gone in the end")
+            found += check(self.root, hashes=True, idle=False)
+        except Exception as error:  # a finding like any other
+            found = [f"the store cannot be used: {error!r}", traceback.format_exc()]
+        return found

@@ -1,0 +1,50 @@
+"""Killed at any system call that changes something, a store has all that it acknowledged, and goes on."""
+
+import pytest
+from operations import OPERATIONS
+from rig import Bench
+from tracing import calls, killed, require_strace
+
+POINTS = 1
+"""At how many calls each operation is killed in a plain run; the slow test does it at every single one."""
+
+ENOUGH = 2000
+"""Points in the long form."""
+
+
+@pytest.fixture(autouse=True)
+def _strace():
+    require_strace()
+
+
+def _points(bench, log):
+    bench.run()  # so that every module is loaded
+    bench.fresh()
+    return calls(bench.run, log=log)
+
+
+def _killed_at(bench, point):
+    bench.fresh()
+    assert killed(bench.run, at=point), point
+    return [f"killed at {point}: {words}" for words in bench.wrong()]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_killed_somewhere_nothing_acknowledged_is_lost(name, tmp_path, empty_store):
+    bench = Bench(OPERATIONS[name], tmp_path, empty_store)
+    bench.fresh()
+    points = _points(bench, tmp_path / "log")
+    assert len(points) > 10
+    # A different place for each operation, so that all kinds of calls come into it.
+    place = len(points) * (2 * list(OPERATIONS).index(name) + 1) // (2 * len(OPERATIONS))
+    assert _killed_at(bench, points[place]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_killed_anywhere_nothing_acknowledged_is_lost(name, tmp_path, empty_store, record_property):
+    bench = Bench(OPERATIONS[name], tmp_path, empty_store)
+    bench.fresh()
+    points = _points(bench, tmp_path / "log")
+    record_property("points", len(points))
+    assert [words for point in points for words in _killed_at(bench, point)] == []

@@ -1,0 +1,61 @@
+"""Where any one system call fails, the error is one of ours, nothing is lost, and the store still works afterwards."""
+
+import pytest
+from operations import OPERATIONS
+from rig import CLEAN, RAW, REFUSED, STUCK, Bench
+from tracing import all_calls, failing, require_strace
+
+ERRORS = {
+    "openat": ("EIO", "ENOSPC", "EMFILE", "EROFS"),
+    **dict.fromkeys(("write", "pwrite64", "pwritev2", "copy_file_range", "sendfile", "ftruncate"), ("EIO", "ENOSPC")),
+    **dict.fromkeys(("fsync", "fdatasync", "syncfs"), ("EIO", "ENOSPC")),
+    **dict.fromkeys(("rename", "renameat", "renameat2", "link", "linkat"), ("EIO", "ENOSPC", "EROFS")),
+    **dict.fromkeys(("unlink", "unlinkat", "mkdir", "mkdirat", "fchmod"), ("EIO", "EROFS")),
+}
+"""By system call: what it fails with."""
+
+IN_SHORT = ["push", "gc", "import", "export"]
+"""The operations that a plain run tries, with one fault each."""
+
+WORDS = {RAW: "an error that is not ours", STUCK: "the store does not work any more"}
+
+
+@pytest.fixture(autouse=True)
+def _strace():
+    require_strace()
+
+
+def _faults(bench, log):
+    bench.fresh()
+    bench.run()
+    bench.fresh()
+    return [
+        ((name, number), error)
+        for name, number, _ in all_calls(bench.run, log=log)
+        for error in ERRORS.get(name, ())
+    ]
+
+
+def _found(bench, fault):
+    point, error = fault
+    bench.fresh()
+    status = failing(bench.run_refused, at=point, error=error)
+    found = [] if status in {CLEAN, REFUSED} else [WORDS.get(status, f"it ended with {status}")]
+    return [f"{error} from {point}: {words}" for words in (*found, *bench.wrong())]
+
+
+@pytest.mark.parametrize("name", IN_SHORT)
+def test_a_call_that_fails_costs_one_clear_error(name, tmp_path, empty_store):
+    bench = Bench(OPERATIONS[name], tmp_path, empty_store)
+    faults = _faults(bench, tmp_path / "log")
+    place = len(faults) * (2 * IN_SHORT.index(name) + 1) // (2 * len(IN_SHORT))
+    assert _found(bench, faults[place]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_whatever_call_fails_costs_one_clear_error(name, tmp_path, empty_store, record_property):
+    bench = Bench(OPERATIONS[name], tmp_path, empty_store)
+    faults = _faults(bench, tmp_path / "log")
+    record_property("faults", len(faults))
+    assert [words for fault in faults for words in _found(bench, fault)] == []

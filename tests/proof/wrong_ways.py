@@ -1,0 +1,85 @@
+"""Ways to collect and to push that look right and lose data. A harness that does not catch them proves nothing.
+
+Each function makes this process work that way; it is called in a child that is forked for it.
+"""
+
+import os
+import random
+import signal
+import time
+
+from ocistore import commit
+from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.catalog import collection as statements
+from ocistore.oci.digest import Digest
+from ocistore.upkeep.collection import _Collection
+
+
+def _doomed(run, connection):
+    due = statements.due_blobs(connection, before=run._before, limit=100)
+    doomed = [row.id for row in due if not row.absent and not row.served]
+    statements.keep_blobs(connection, {row.id for row in due}.difference(doomed))
+    statements.condemn(connection, doomed)
+    return statements.condemned(connection, limit=100)
+
+
+def the_row_goes_before_the_file():
+    """A push in between finds no row and a file, and makes a row for the file that is about to go."""
+
+    def condemn(run):
+        with run._batch() as connection:
+            doomed = _doomed(run, connection)
+            statements.reap(connection, [key for key, _ in doomed])
+        time.sleep(random.random() * 0.005)
+        for _, digest in doomed:
+            run._removal.to_trash(Digest.parse(digest))
+        return False
+
+    _Collection._condemn = condemn
+
+
+def file_and_row_go_in_one_transaction():
+    """A collector that dies in between rolls the row back to life, without its file."""
+
+    def condemn(run):
+        with run._batch() as connection:
+            doomed = _doomed(run, connection)
+            for _, digest in doomed:
+                run._removal.to_trash(Digest.parse(digest))
+                if random.random() < 0.02:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            statements.reap(connection, [key for key, _ in doomed])
+        return False
+
+    _Collection._condemn = condemn
+
+
+def a_push_believes_its_name_stands():
+    """A collection that took the name away, between publishing and the commit, is not noticed."""
+    _slow_to_commit()
+    FilesystemPool.holds = lambda pool, blob: True
+
+
+def a_commit_does_not_look_again():
+    """Nor is one that took away what the push relied on."""
+    _slow_to_commit()
+    commit._gone = lambda connection, pool, staged, published: []
+
+
+def _slow_to_commit():
+    # Right in itself: only the time between the two steps, which a busy machine makes as long, is longer.
+    publish = FilesystemPool.publish
+
+    def slowly(pool, staged):
+        publish(pool, staged)
+        time.sleep(random.random() * 0.01)
+
+    FilesystemPool.publish = slowly
+
+
+WRONG_WAYS = [
+    the_row_goes_before_the_file,
+    file_and_row_go_in_one_transaction,
+    a_push_believes_its_name_stands,
+    a_commit_does_not_look_again,
+]

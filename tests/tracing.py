@@ -1,0 +1,110 @@
+"""Commands under strace: which system calls they make, killed at any of them, or with any of them failing."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import time
+import traceback
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from processes import PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+CHANGING = (
+    "rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,openat,write,pwrite64,pwritev2,sendfile,"
+    "copy_file_range,ftruncate,fallocate,fchmod,fsync,fdatasync,syncfs"
+)
+"""What changes a filesystem or makes changes durable; of ``openat``, the calls that create."""
+
+_PR_SET_PTRACER = 0x59616D61
+"""prctl(2): lets a process that is no ancestor trace this one, which some systems forbid otherwise."""
+
+
+def missing(reason: str) -> None:
+    """Skip the test, or fail it where nothing may be missing."""
+    if os.environ.get("OCISTORE_REQUIRE_ALL"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def require_strace() -> None:
+    if shutil.which("strace") is None:
+        missing("needs strace")
+
+
+def traced(command: Callable[..., object], *arguments: object, options: Sequence[str | Path]) -> int:
+    """Run the command in a forked process under strace, which sees nothing but the command; how it ended.
+
+    Negative: the signal that killed it.
+    """
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            _await_tracer()
+            command(*arguments)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    # Without --seccomp-bpf, under which no signal is injected.
+    strace = subprocess.run(
+        ["strace", "-f", "-qq", "-e", f"trace={CHANGING}", *options, "-p", str(child)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    if "attach" in strace.stderr:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        missing(strace.stderr.strip())
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _await_tracer() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
+    with open("/proc/self/status", "rb", buffering=0) as status:
+        while b"TracerPid:\t0\n" in os.pread(status.fileno(), 4096, 0):  # no call that is counted
+            time.sleep(0.001)
+
+
+def all_calls(command: Callable[..., object], *arguments: object, log: Path) -> list[tuple[str, int, bool]]:
+    """The traced system calls of the command: the name, the how many-th of that name, whether it changes something."""
+    assert traced(command, *arguments, options=("-o", log)) == 0
+    found, counts = [], Counter[str]()
+    for line in log.read_text().split("\n"):
+        name = line.split("(")[0].split()[-1] if "(" in line else "resumed"
+        if "resumed" in name:
+            continue
+        counts[name] += 1
+        found.append((name, counts[name], name != "openat" or "O_CREAT" in line))
+    return found
+
+
+def calls(command: Callable[..., object], *arguments: object, log: Path) -> list[tuple[str, int]]:
+    """The system calls of the command that change something: of each its name, and the how many-th of that name."""
+    return [(name, number) for name, number, changes in all_calls(command, *arguments, log=log) if changes]
+
+
+def killed(command: Callable[..., object], *arguments: object, at: tuple[str, int]) -> bool:
+    """Run the command and kill it at that system call; whether it came to that."""
+    name, number = at
+    status = traced(command, *arguments, options=(f"--inject={name}:signal=KILL:when={number}",))
+    assert status in {0, -signal.SIGKILL}
+    return status != 0
+
+
+def failing(command: Callable[..., object], *arguments: object, at: tuple[str, int], error: str) -> int:
+    """Run the command, with that one system call failing; its exit status."""
+    name, number = at
+    return traced(command, *arguments, options=(f"--inject={name}:error={error}:when={number}",))
