@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.writing import ExportMode
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.collection import GCReport
+    from ocistore.upkeep.scrub import Level, ScrubReport
 
 _REMEMBERED_UPLOADS: Final = 256
 """For how many closed upload sessions the state of hashing is kept: resuming those does not read their bytes again."""
@@ -304,6 +305,35 @@ class Store:
             force=force,
             maximum_duration=maximum_duration,
             maximum_batches=maximum_batches,
+        )
+
+    def scrub(
+        self,
+        *,
+        level: Level = "default",
+        repair: bool = True,
+        repository: str | None = None,
+        subset: tuple[int, int] = (1, 1),
+        maximum_duration: timedelta | None = None,
+        rate: int | None = None,
+        heal_from: Iterable[str | os.PathLike[str]] = (),
+        adopt: str | None = None,
+        progress: Progress | None = None,
+    ) -> ScrubReport:
+        """Compare every blob with what it should be, and repair it; see :func:`ocistore.upkeep.scrub.scrub`."""
+        from ocistore.upkeep.scrub import scrub  # noqa: PLC0415
+
+        return scrub(
+            self,
+            level=level,
+            repair=repair,
+            repository=repository,
+            subset=subset,
+            maximum_duration=maximum_duration,
+            rate=rate,
+            heal_from=heal_from,
+            adopt=adopt,
+            progress=progress,
         )
 
     def backup(

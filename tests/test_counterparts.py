@@ -230,9 +230,9 @@ TABLE = (
     Row(
         "Scrub",
         ("Store.scrub",),
-        NOT_YET,
+        "upkeep/test_scrub.py::test_a_store_without_damage_is_clean_at_every_level",
         "it was an empty function; its successor only reports",
-        NOT_YET,
+        "upkeep/test_scrub.py::test_damage_is_moved_aside_named_and_heals_when_it_is_pushed_again",
     ),
 )
 

@@ -38,6 +38,7 @@ REACHES_UP = {
     ("ocistore.store", "Store.export_in_place", "ocistore.layouts.exporting"),
     ("ocistore.store", "Store.import_", "ocistore.layouts.importing"),
     ("ocistore.store", "Store.backup", "ocistore.upkeep.backup"),
+    ("ocistore.store", "Store.scrub", "ocistore.upkeep.scrub"),
     ("ocistore.store", "Store.gc", "ocistore.upkeep.collection"),
 }
 

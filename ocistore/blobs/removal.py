@@ -82,6 +82,24 @@ class Removal:
                         algorithm, name, digest, status.st_size, status.st_ino, status.st_ctime_ns // 1_000_000
                     )
 
+    def find(self, digest: Digest) -> PoolFile | None:
+        """What lies under the name of a blob, whatever it is; None where nothing does.
+
+        Raises:
+            CorruptError: ``blobs/<alg>`` is not a directory.
+            StorageError: the file system refused to say.
+        """
+        with Translating(partial(self._paths.blob, digest), root=self._paths.root):
+            try:
+                directory = self._directories.algorithm(digest.algorithm)
+                status = os.stat(digest.encoded, dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+        plain = digest if stat.S_ISREG(status.st_mode) else None
+        return PoolFile(
+            digest.algorithm, digest.encoded, plain, status.st_size, status.st_ino, status.st_ctime_ns // 1_000_000
+        )
+
     def aside(self) -> Iterator[AsideFile]:
         """What lies in ``uploads/``: upload sessions, and what was staged."""
         return self._aside(self._directories.uploads, lambda: self._paths.uploads)

@@ -1,0 +1,142 @@
+"""scrub: looking for damage, and repairing it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, get_args
+
+import click
+
+from ocistore.cli.completion import complete_repository
+from ocistore.cli.durations import duration_option
+from ocistore.cli.location import Location, pass_location
+from ocistore.cli.printing import (
+    example,
+    json_option,
+    print_fields,
+    print_json,
+    print_line,
+    progress_bar,
+    readable_size,
+)
+from ocistore.upkeep.scrub import Level
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from ocistore.upkeep.scrub import ScrubReport
+
+_SUBSET: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
+_RATE: Final = re.compile(r"([0-9]{1,12})([kMG]?)", re.ASCII)
+_FACTORS: Final = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
+
+
+def _subset(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, int]:
+    found = _SUBSET.fullmatch(value)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise click.BadParameter(f"{value!r} is not n/t, such as 1/7", context, parameter)
+    return int(found[1]), int(found[2])
+
+
+def _rate(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    found = _RATE.fullmatch(value)
+    if found is None or int(found[1]) == 0:
+        raise click.BadParameter(f"{value!r} is no number of bytes in a second, such as 50M", context, parameter)
+    return int(found[1]) * _FACTORS[found[2]]
+
+
+@click.command(
+    epilog=example(
+        "ocistore scrub",
+        "ocistore scrub --max-duration 1h --rate 50M",
+        "ocistore scrub --heal-from /mnt/backup/store",
+    )
+)
+@click.option(
+    "--level",
+    type=click.Choice(get_args(Level)),
+    default="default",
+    show_default=True,
+    help="quick: sizes only. deep: also whether the catalog says what the manifests say.",
+)
+@click.option("--check", is_flag=True, help="Only report; change nothing.")
+@click.option("--repo", shell_complete=complete_repository, help="Only what this repository serves.")
+@click.option("--subset", default="1/1", metavar="N/T", callback=_subset, help="Only the N-th of T parts.")
+@duration_option("--max-duration", help="Stop after this long; the next scrub goes on there.")
+@click.option("--rate", metavar="BYTES", callback=_rate, help="Read no more in a second, such as 50M.")
+@click.option(
+    "--heal-from",
+    type=click.Path(exists=True, path_type=Path),
+    multiple=True,
+    help="A layout, an archive of one or a store with good bytes; may be given several times.",
+)
+@click.option("--adopt", metavar="REPO", help="Give good files that no row knows to this repository.")
+@json_option
+@pass_location
+def scrub(
+    location: Location,
+    *,
+    level: Level,
+    check: bool,
+    repo: str | None,
+    subset: tuple[int, int],
+    max_duration: timedelta | None,
+    rate: int | None,
+    heal_from: tuple[Path, ...],
+    adopt: str | None,
+    as_json: bool,
+) -> None:
+    """Look for damage, and repair it.
+
+    Hashes every blob, those first that were verified longest ago. Damaged files are moved to quarantine/ and never
+    deleted; pushing the same content again heals them, as does --heal-from. Files that no row knows are removed once
+    they are an hour old. Runs beside everything else.
+
+    The exit code is 0 where all is well, 1 where all damage is repaired, 2 where some is left; the tags that it
+    concerns are named.
+    """
+    with location.reading() if check else location.changing() as store, progress_bar("Reading") as progress:
+        report = store.scrub(
+            level=level,
+            repair=not check,
+            repository=repo,
+            subset=subset,
+            maximum_duration=max_duration,
+            rate=rate,
+            heal_from=heal_from,
+            adopt=adopt,
+            progress=progress,
+        )
+    if as_json:
+        print_json({**asdict(report), "exit_code": report.exit_code})
+    else:
+        _print(report)
+    sys.exit(report.exit_code)
+
+
+def _print(report: ScrubReport) -> None:
+    for damage in report.damages:
+        place = "" if damage.quarantined is None else f"; moved to quarantine/{damage.quarantined}"
+        print_line(f"{'repaired' if damage.repaired else 'damaged'}: {damage.digest}: {damage.problem}{place}")
+        for concerned in damage.tags or damage.repositories:
+            print_line(f"  concerns {concerned}")
+    for problem in report.rows:
+        print_line(f"catalog: {problem}")
+    print_fields(
+        {
+            "looked at": f"{report.blobs} blobs, {readable_size(report.bytes)} read",
+            "damaged": str(report.damaged),
+            "repaired": str(report.repaired) if report.damaged else None,
+            "removed": f"{report.trashed} files that no row knows" if report.trashed else None,
+            "adopted": str(report.adopted) if report.adopted else None,
+            "left": None if report.complete else "something: the time was over; run it again",
+        }
+    )
+
+
+COMMANDS: Final = (scrub,)

@@ -1,0 +1,373 @@
+"""Scrub: damage is found, moved aside and healed; files that no row knows go."""
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import tarfile
+import time
+from datetime import timedelta
+
+import pytest
+from images import APP, artifact, image, index, push
+from invariants import check
+from processes import python
+from state import pool, rows, unchanged
+
+from ocistore import (
+    CollectionRefusedError,
+    CorruptError,
+    Digest,
+    LayoutInvalidError,
+    ReadOnlyStoreError,
+    RepositoryNotFoundError,
+    Store,
+)
+
+LAYER = Digest.of(APP.layers[0])
+ALL = index([APP, image("other")])
+
+
+@pytest.fixture
+def filled(store):
+    push(store.repository("library/app"), ALL, "v1", "latest")
+    push(store.repository("library/app"), artifact(subject=APP))
+    push(store.repository("mirror"), APP, "x")
+    store.repository("mirror").put_blob(b"loose", algorithm="sha512")
+    return store
+
+
+def path_of(store, digest):
+    return store.root / "blobs" / digest.algorithm / digest.encoded
+
+
+def overwrite(path, content):
+    path.chmod(0o600)
+    path.write_bytes(content)
+    path.chmod(0o444)
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    overwrite(path, bytes(content))
+
+
+DAMAGES = {
+    "gone": os.unlink,
+    "truncated": lambda path: overwrite(path, path.read_bytes()[:-1]),
+    "empty": lambda path: overwrite(path, b""),
+    "longer": lambda path: overwrite(path, path.read_bytes() + b"x"),
+    "zeroed": lambda path: overwrite(path, bytes(path.stat().st_size)),
+    "one bit": flip,
+    "a symlink": lambda path: (path.rename(path.with_name("f" * 64)), path.symlink_to("f" * 64)),
+    "a directory": lambda path: (path.unlink(), path.mkdir()),
+    "a fifo": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+SAME_SIZE = {"zeroed", "one bit"}
+
+
+@pytest.mark.parametrize("level", ["quick", "default", "deep"])
+def test_a_store_without_damage_is_clean_at_every_level(filled, level):
+    report = filled.scrub(level=level)
+    assert (report.exit_code, report.complete, report.damages, report.rows) == (0, True, [], [])
+    assert report.blobs == len(pool(filled.root))
+    assert report.bytes == (0 if level == "quick" else sum(map(len, pool(filled.root).values())))
+    assert check(filled, hashes=True) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_moved_aside_named_and_heals_when_it_is_pushed_again(filled, damage):
+    DAMAGES[damage](path_of(filled, LAYER))
+    report = filled.scrub()
+    [found] = [each for each in report.damages if each.digest == LAYER]
+    assert (report.exit_code, found.repaired) == (2, False)
+    assert found.repositories == ("library/app", "mirror")
+    assert found.tags == ("library/app:latest", "library/app:v1", "mirror:x")
+    assert not path_of(filled, LAYER).exists()
+    assert (found.quarantined is None) == (damage == "gone")
+    assert found.quarantined in {None, *os.listdir(filled.root / "quarantine")}
+    with pytest.raises(CorruptError):
+        filled.repository("mirror").open_blob(LAYER)
+    assert filled.scrub().exit_code == 2  # it is still not here
+    filled.repository("mirror").put_blob(APP.layers[0])
+    assert filled.scrub().exit_code == 0
+    assert check(filled, hashes=True) == []
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_quick_scrub_sees_everything_but_wrong_bytes_of_the_right_size(filled, damage):
+    DAMAGES[damage](path_of(filled, LAYER))
+    found = [each.digest for each in filled.scrub(level="quick").damages]
+    assert found == ([] if damage in SAME_SIZE else [LAYER])
+    filled.scrub()
+    filled.repository("mirror").put_blob(APP.layers[0])
+
+
+def test_without_repair_it_only_reports(filled):
+    flip(path_of(filled, LAYER))
+    with Store.open(filled.root, read_only=True) as reader, unchanged(filled.root):
+        report = reader.scrub(repair=False, level="deep")
+        assert (report.exit_code, report.damaged, report.repaired) == (2, 1, 0)
+        with pytest.raises(ReadOnlyStoreError):
+            reader.scrub()
+    filled.scrub()
+    filled.repository("mirror").put_blob(APP.layers[0])
+
+
+# --- healing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sources(filled, tmp_path, empty_store):
+    """Good bytes in a layout, an archive, a compressed archive and another store; and bad ones."""
+    filled.export(tmp_path / "layout", ["library/app"])
+    for name, mode in (("plain.tar", "w"), ("packed.tar.gz", "w:gz")):
+        with tarfile.open(tmp_path / name, mode) as archive:
+            archive.add(tmp_path / "layout", arcname=".")
+    shutil.copytree(empty_store, tmp_path / "other")
+    with Store.open(tmp_path / "other") as other:
+        push(other.repository("a"), APP, "v1")
+    shutil.copytree(tmp_path / "layout", tmp_path / "lying")
+    overwrite(tmp_path / "lying" / "blobs" / "sha256" / LAYER.encoded, b"x" * len(APP.layers[0]))
+    return tmp_path
+
+
+@pytest.mark.parametrize("source", ["layout", "plain.tar", "packed.tar.gz", "other"])
+def test_damage_is_healed_from_whatever_has_the_bytes(filled, sources, source):
+    flip(path_of(filled, LAYER))
+    report = filled.scrub(heal_from=[sources / "lying", sources / source])
+    assert (report.exit_code, report.damaged, report.repaired) == (1, 1, 1)
+    with filled.repository("mirror").open_blob(LAYER) as blob:
+        assert blob.read() == APP.layers[0]
+    assert filled.scrub().exit_code == 0
+    assert check(filled, hashes=True) == []
+
+
+def test_bytes_that_are_wrong_in_the_source_too_heal_nothing(filled, sources):
+    flip(path_of(filled, LAYER))
+    assert filled.scrub(heal_from=[sources / "lying"]).exit_code == 2
+    assert not path_of(filled, LAYER).exists()
+    filled.repository("mirror").put_blob(APP.layers[0])
+
+
+@pytest.mark.parametrize("source", ["nothing", "text", "empty"])
+def test_what_cannot_heal_is_refused_before_anything_is_done(filled, tmp_path, source):
+    (tmp_path / "text").write_text("no archive")
+    (tmp_path / "empty").mkdir()
+    flip(path_of(filled, LAYER))
+    with unchanged(filled.root), pytest.raises(LayoutInvalidError):
+        filled.scrub(heal_from=[tmp_path / source])
+    filled.scrub()
+    filled.repository("mirror").put_blob(APP.layers[0])
+
+
+# --- going on, parts, bounds ------------------------------------------------------------------------------------------
+
+
+def verified(store):
+    return {row[1]: row[6] for row in rows(store.root)["blobs"]}
+
+
+def test_a_scrub_that_was_cut_short_is_gone_on_with(filled):
+    report = filled.scrub(maximum_duration=timedelta(0))
+    assert (report.complete, report.blobs) == (False, 0)
+    first = next(iter(rows(filled.root)["blobs"]))[1]
+    set_verified(filled, first, 5)
+    seen = []
+    filled.scrub(progress=lambda done, total: seen.append(done))
+    assert all(at is not None and at > 5 for at in verified(filled).values())
+
+
+def set_verified(store, digest, at):
+    with contextlib.closing(sqlite3.connect(store.root / "catalog.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE blobs SET verified_at = ? WHERE digest = ?", (at, digest))
+
+
+def test_the_oldest_verified_is_looked_at_first(filled, monkeypatch):
+    filled.scrub()
+    order = sorted(pool(filled.root))
+    for number, digest in enumerate(order):
+        set_verified(filled, digest, 100 - number)
+    looked = []
+    problem = "ocistore.upkeep.scrub._Scrub._problem"
+    monkeypatch.setattr(problem, lambda _self, digest, _size: looked.append(str(digest)))
+    filled.scrub()
+    assert looked == order[::-1]
+
+
+def test_a_blob_is_looked_at_once_however_many_use_it(filled):
+    report = filled.scrub()
+    assert report.blobs == len(pool(filled.root)) < len(rows(filled.root)["repository_blobs"]) + 6
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 50])
+def test_the_parts_together_are_everything_and_each_once(filled, parts):
+    counts = [filled.scrub(subset=(number, parts)).blobs for number in range(1, parts + 1)]
+    assert sum(counts) == len(pool(filled.root))
+    assert None not in verified(filled).values()
+
+
+def test_one_repository_is_what_it_serves(filled):
+    push(filled.repository("apart"), image("apart"), "v1")
+    assert filled.scrub(repository="apart").blobs == 3
+    with pytest.raises(RepositoryNotFoundError):
+        filled.scrub(repository="nobody")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"subset": (0, 1)}, {"subset": (3, 2)}, {"rate": 0}, {"level": "deeper"}, {"adopt": "../up"}]
+)
+def test_a_wrong_bound_is_refused(filled, wrong):
+    with pytest.raises(Exception, match=r"subset|rate|level|valid repository"):
+        filled.scrub(**wrong)
+
+
+def test_a_rate_is_kept(filled):
+    filled.repository("mirror").put_blob(bytes(20_000))
+    started = time.monotonic()
+    filled.scrub(rate=100_000)
+    assert time.monotonic() - started >= 0.19
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE edges SET size = size + 1 WHERE role = 'layer'",
+        "UPDATE edges SET media_type = 'a/b' WHERE role = 'config'",
+        "DELETE FROM edges WHERE role = 'manifest' AND position = 1",
+        "UPDATE manifests SET artifact_type = 'a/b'",
+        "UPDATE manifests SET annotations = '{\"a\":\"b\"}'",
+        "DELETE FROM repository_edges WHERE role = 'layer'",
+        "INSERT INTO repository_edges VALUES (1, 1, 1, 'layer')",
+    ],
+)
+def test_a_deep_scrub_sees_rows_that_are_not_what_the_bytes_say_and_holds_collections_off(
+    filled, statement, tmp_path
+):
+    copy = shutil.copytree(filled.root, tmp_path / "copy")
+    with contextlib.closing(sqlite3.connect(copy / "catalog.db", isolation_level=None)) as connection:
+        connection.execute(statement)
+    with Store.open(copy) as store:
+        assert store.scrub().exit_code == 0
+        report = store.scrub(level="deep")
+        assert report.rows
+        assert report.exit_code == 2
+        store.scrub(level="deep")
+        with pytest.raises(CollectionRefusedError, match="contradict") as caught:
+            store.gc()
+        assert len(caught.value.reasons) == 1
+
+
+# --- files without rows -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """For a scrub, everything is two hours old."""
+    monkeypatch.setattr("ocistore.upkeep.scrub._ORPHAN_AGE", timedelta(seconds=-60))
+
+
+def plant(store, content, name=None):
+    path = store.root / "blobs" / "sha256" / (name or Digest.of(content).encoded)
+    path.write_bytes(content)
+    path.chmod(0o444)
+    return path
+
+
+def test_a_good_file_without_a_row_is_removed_once_it_is_old(filled, later):
+    path = plant(filled, b"nobody knows me")
+    report = filled.scrub()
+    assert (report.trashed, report.exit_code) == (1, 0)
+    assert not path.exists()
+    assert os.listdir(filled.root / "trash") == []
+    assert check(filled, hashes=True) == []
+
+
+def test_a_young_file_without_a_row_is_left_alone(filled):
+    path = plant(filled, b"somebody is pushing me")
+    assert filled.scrub().trashed == 0
+    assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["odd", "A" * 64, "0" * 64, "x" * 255, "-", "\udcff", "new\nline"])
+def test_what_is_no_blob_is_moved_to_quarantine(filled, later, name):
+    path = plant(filled, b"not mine", name)
+    report = filled.scrub()
+    assert report.exit_code == 1
+    assert not path.exists()
+    assert os.listdir(filled.root / "quarantine") == [report.damages[0].quarantined]
+    json.dumps([damage.digest for damage in report.damages])
+    assert check(filled, hashes=True) == []
+
+
+def test_good_files_without_rows_can_be_adopted(filled, later):
+    for content in (b"layer", *APP.blobs, image("new").manifest, *image("new").blobs, index([image("new")]).manifest):
+        plant(filled, content) if not path_of(filled, Digest.of(content)).exists() else None
+    orphan_index = index([image("never")])
+    plant(filled, orphan_index.manifest)
+    report = filled.scrub(adopt="found")
+    assert (report.adopted, report.trashed, report.exit_code) == (6, 0, 0)
+    found = filled.repository("found")
+    assert {each.digest for each in found.manifests()} == {image("new").digest, index([image("new")]).digest}
+    assert found.stat_blob(orphan_index.digest).size == len(orphan_index.manifest)
+    assert check(filled, hashes=True) == []
+
+
+# --- beside others ----------------------------------------------------------------------------------------------------
+
+BUSY = """
+import sys, threading
+sys.path[:0] = sys.argv[2:]
+from datetime import timedelta
+from images import image, push
+from ocistore import Store
+store = Store.open(sys.argv[1])
+stop = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.readline(), stop.set())).start()
+print("ready", flush=True)
+step = 0
+while not stop.is_set():
+    name = step % 5
+    push(store.repository("busy"), image(name), f"v{name}")
+    if step % 2:
+        store.repository("busy").delete_manifest(image(name).digest)
+    store.gc(grace=timedelta(0), keep_untagged=timedelta(0), force=True) if step % 3 == 0 else None
+    step += 1
+store.close()
+"""
+
+
+@pytest.mark.parametrize("seconds", [1.0, pytest.param(20.0, marks=pytest.mark.slow)])
+def test_beside_pushes_and_collections_a_scrub_finds_no_damage(filled, seconds, later):
+    import images
+
+    with python(BUSY, filled.root, os.path.dirname(images.__file__)) as child:
+        assert child.says() == "ready"
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            report = filled.scrub(level="deep")
+            assert (report.damages, report.rows) == ([], [])
+        child.tell()
+        child.finish()
+    assert check(filled, hashes=True) == []
+
+
+def test_killed_in_the_middle_it_is_gone_on_with(filled):
+    for number in range(20):
+        filled.repository("more").put_blob(bytes([number]) * 1000)
+    code = """
+import sys
+from ocistore import Store
+Store.open(sys.argv[1]).scrub(rate=20_000, progress=lambda done, total: print(done, flush=True))
+"""
+    with python(code, filled.root) as child:
+        while int(child.says()) < 5000:
+            pass
+        child.kill()
+    assert filled.scrub().exit_code == 0
+    assert check(filled, hashes=True) == []
