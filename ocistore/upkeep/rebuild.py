@@ -363,8 +363,8 @@ class _Rebuild:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(paths.catalog, aside)
                 self._report.damaged = aside.name
-            os.rename(paths.rebuilt, paths.catalog)
             Path(f"{paths.rebuilt}-lock").unlink(missing_ok=True)
+            os.rename(paths.rebuilt, paths.catalog)
             directory = os.open(paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(directory)
