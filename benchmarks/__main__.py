@@ -22,6 +22,7 @@ from benchmarks.layouts import exporting_layouts, importing_layouts
 from benchmarks.lookup import opening, paging, resolving
 from benchmarks.push import pushes
 from benchmarks.sizes import FULL, QUICK
+from benchmarks.upkeep import backing_up, scrubbing
 from benchmarks.writers import writers
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ TOPICS: Final[dict[str, Callable[[Setup], list[Row]]]] = {
     "collect": collecting,
     "collect-beside": pushing_while_collecting,
     "recover": recovering,
+    "scrub": scrubbing,
+    "backup": backing_up,
 }
 
 _REMOVERS: Final = 16

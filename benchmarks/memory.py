@@ -8,19 +8,28 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.big_blob import put
 from ocistore import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main(root: str, source: str, form: str) -> None:
     """Print kibibytes."""
     with Store.open(root) as store:
         store.repository("library/warm").put_blob(b"once, so that what is imported late is there")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here (proc(5))
-        before = _kibibytes("VmRSS")
-        put(store, Path(source), form)
-        print(_kibibytes("VmHWM") - before)
+        print(peak_growth(lambda: put(store, Path(source), form)))
+
+
+def peak_growth(work: Callable[[], object]) -> int:
+    """By how many kibibytes the memory of this process is larger than now, at most, while it works."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here (proc(5))
+    before = _kibibytes("VmRSS")
+    work()
+    return _kibibytes("VmHWM") - before
 
 
 def _kibibytes(name: str) -> int:

@@ -234,6 +234,15 @@ class FilesystemPool:
             raise CorruptError(f"blob {digest}", reason=f"its file has {status.st_size} bytes, not {size}")
         os.link(encoded, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
+    def directory(self, algorithm: str) -> int:
+        """A descriptor of ``blobs/<alg>``, for who links many blobs; closed with the pool.
+
+        Raises:
+            FileNotFoundError: nothing of that algorithm was ever stored.
+            CorruptError: it is not a directory.
+        """
+        return self._directories.algorithm(algorithm)
+
     def open(self, digest: Digest) -> BlobReader:
         """The bytes under that digest, for reading. They are not hashed again.
 

@@ -18,6 +18,7 @@ import os
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +30,7 @@ from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision
 from ocistore.commit import milliseconds
 from ocistore.errors import CorruptError, OCIStoreError, StoreNotFoundError
-from ocistore.layouts.directory import LayoutDirectory
+from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.progress import Tally
 from ocistore.layouts.writing import BlobWriter
 from ocistore.oci.digest import Digest
@@ -38,6 +39,7 @@ from ocistore.upkeep import snapshot
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ocistore.blobs.removal import PoolFile
     from ocistore.layouts.progress import Progress
     from ocistore.layouts.writing import ExportMode
     from ocistore.store import Store
@@ -64,7 +66,7 @@ class BackupReport:
     removed: int
     """Files of an earlier backup that this one does not need."""
     missing: tuple[str, ...]
-    """Digests of live blobs whose files are gone or have the wrong size, in the store: the first thousand."""
+    """Digests of live blobs whose files are gone or, unless they are linked, of the wrong size: the first thousand."""
 
 
 def backup(
@@ -97,8 +99,9 @@ def backup(
     pool = FilesystemPool(target)
     try:
         with _collections_held(store) as hold:
+            copying = _Backup(store, target, pool, hold=hold, mode=mode, progress=progress)
             pool.create()
-            return _Backup(store, target, pool, hold=hold, mode=mode, progress=progress).run()
+            return copying.run()
     finally:
         pool.close()
 
@@ -180,6 +183,9 @@ class _Backup:
         self._mode: ExportMode = mode
         self._progress = progress
         self._missing: list[str] = []
+        self._directories: dict[str, tuple[int, int]] = {}
+        """Of each algorithm: where to link from, and where to."""
+        self._fresh = not target.blobs.exists()
         self._blobs = self._bytes = 0
 
     def run(self) -> BackupReport:
@@ -241,14 +247,36 @@ class _Backup:
                     page = blobs.page_of_live(connection, after=after, limit=_PAGE)
                 if not page:
                     break
-                for _, digest, size in page:
+                left = self._link(directory, page) if self._mode == "link" else page
+                for _, digest, size in left:
                     self._copy(writer, digest, size)
-                    self._bytes += size
+                self._bytes += sum(size for _, _, size in page)
                 tally.reach(self._bytes)
                 self._blobs += len(page)
                 after = page[-1][0]
                 self._hold.renew()
             writer.finish()
+
+    def _link(self, directory: LayoutDirectory, page: list[tuple[int, str, int]]) -> list[tuple[int, str, int]]:
+        """Link what is as it should be, at the cost of the link, and return the rest: it is asked about one by one."""
+        left = []
+        for row in page:
+            algorithm, _, encoded = row[1].partition(":")
+            try:
+                source, target = self._directories[algorithm]
+            except KeyError:
+                left.append(row)  # the writer gets to know the directory by it, which it makes durable at the end
+                with contextlib.suppress(OSError, NotPlainError):
+                    self._directories[algorithm] = (
+                        self._store.pool.directory(algorithm),
+                        directory.make_algorithm(algorithm),
+                    )
+                continue
+            try:
+                os.link(encoded, encoded, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+            except OSError:
+                left.append(row)
+        return left
 
     def _copy(self, writer: BlobWriter, digest: str, size: int) -> None:
         try:
@@ -280,18 +308,26 @@ class _Backup:
 
     def _remove_others(self) -> int:
         removed = 0
+        if self._fresh:
+            return removed
         finished = Catalog(
             self._target.root, database=self._target.catalog, lock=self._target.write_lock, read_only=True
         )
         try:
-            for file in self._pool.removal.files():
+            for batch in _batches(self._pool.removal.files()):
                 with finished.read() as connection:
-                    named = file.digest is not None and blobs.live_sizes(connection, [file.digest])
-                if not named and self._pool.removal.remove(file):
-                    removed += 1
+                    named = blobs.live_sizes(connection, [file.digest for file in batch if file.digest is not None])
+                for file in batch:
+                    if file.digest not in named and self._pool.removal.remove(file):
+                        removed += 1
         finally:
             finished.close()
         return removed
+
+
+def _batches(files: Iterator[PoolFile]) -> Iterator[list[PoolFile]]:
+    while batch := list(islice(files, _PAGE)):
+        yield batch
 
 
 def _sync(path: Path) -> None:
