@@ -159,11 +159,12 @@ def _refuse_blobs(paths: StorePaths) -> None:
     Raises:
         CorruptError: there are blobs.
     """
-    try:
-        with os.scandir(paths.blobs) as entries:
-            some = next(entries, None) is not None
-    except FileNotFoundError:
-        return
+    with Translating(str(paths.blobs), root=paths.root):
+        try:
+            with os.scandir(paths.blobs) as entries:
+                some = next(entries, None) is not None
+        except FileNotFoundError:
+            return
     if some:
         raise CorruptError(
             str(paths.catalog),
@@ -206,8 +207,9 @@ def _refuse_network_filesystem(root: Path) -> None:
     import ctypes  # noqa: PLC0415  (only opening needs it)
 
     directory = root
-    while not directory.exists():  # what is made there will lie where its parent does
-        directory = directory.parent
+    with Translating(str(root), root=root):
+        while not directory.exists():  # what is made there will lie where its parent does
+            directory = directory.parent
     buffer = (ctypes.c_long * 32)()  # struct statfs begins with f_type, a long, and is shorter than this
     if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(directory), buffer) != 0:
         return  # the next call on the directory says why

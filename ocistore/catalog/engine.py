@@ -406,7 +406,10 @@ class _Write:
                 self._connection = catalog._open_connection()
             self._connection.command("BEGIN IMMEDIATE")
             if not catalog._epoch_noted:
-                self._epoch = epoch.advance(self._connection, catalog._lock.descriptor)
+                try:
+                    self._epoch = epoch.advance(self._connection, catalog._lock.descriptor)
+                except OSError as error:
+                    raise StorageError(catalog._lock.path, errno=error.errno, reason=str(error)) from error
         except BaseException:
             self._give_up()
             raise
@@ -424,8 +427,11 @@ class _Write:
                     except StorageError as error:
                         raise UncertainCommitError(self._catalog.root) from error
                     if self._epoch is not None:
-                        epoch.note(self._catalog._lock.descriptor, self._epoch)
-                        self._catalog._epoch_noted = True
+                        # It is committed, whatever comes of this: unnoted it is as after a crash, and the next write
+                        # of this process notes it.
+                        with contextlib.suppress(OSError):
+                            epoch.note(self._catalog._lock.descriptor, self._epoch)
+                            self._catalog._epoch_noted = True
                 self._catalog._writer, self._connection = connection, None
         finally:
             try:

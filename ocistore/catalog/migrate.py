@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, column, select, table
 
 from ocistore.catalog import tables
 from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
-from ocistore.errors import CorruptError, SchemaTooNewError, StoreNotFoundError
+from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreNotFoundError
 from ocistore.forks import ThreadLock
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def upgrade(
     Raises:
         SchemaTooNewError: a newer ocistore wrote it; nothing was changed.
         CorruptError: its revision is none of ours, or rows break a foreign key after the upgrade; nothing was changed.
+        StorageError: the migrations, which are files of this package, could not be read.
     """
     with catalog.locked(), _alembic_lock, catalog.migrating() as (connection, alchemy):
         before = _revision(connection, root=catalog.root)
@@ -107,6 +108,8 @@ def _run(connection: AlchemyConnection, *, found: str | None) -> None:
 
     try:
         command.upgrade(alembic_config(connection), SCHEMA_REVISION)
+    except OSError as error:
+        raise StorageError(str(migrations_directory()), errno=error.errno, reason=str(error)) from error
     except CommandError as error:
         raise CorruptError("the catalog", reason=f"no way leads from its revision {found}: {error}") from error
 

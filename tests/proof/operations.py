@@ -205,6 +205,23 @@ def _backed_up(store: Store) -> bool:
         return kept(backup) and not check(backup.root, hashes=True)
 
 
+def _damage(root: Path) -> None:
+    """One file with other bytes, one that is gone, and one that no row names."""
+    with Store.open(root) as store:
+        wrong, gone, nameless = MORE[0].config, MORE[1].config, b"nobody knows me"
+        for content, there in ((wrong, bytes(len(wrong))), (gone, None), (nameless, nameless)):
+            path = store.paths.blob(Digest.of(content))
+            path.unlink(missing_ok=True)
+            if there is not None:
+                path.write_bytes(there)
+                path.chmod(0o444)
+        push(store.repository("app"), MORE[1])  # heals
+
+
+def _scrubbed(store: Store) -> bool:
+    return store.scrub().exit_code in {0, 2} and bool(os.listdir(store.root / "quarantine"))
+
+
 def _lose_catalog(root: Path) -> None:
     with Store.open(root) as store:
         snapshot.refresh(store.catalog, store.paths, older_than=NOW)
@@ -297,6 +314,7 @@ OPERATIONS = {
         )
     ),
     "backup": Operation((Step(lambda store: store.backup(store.root.parent / "backup"), _backed_up),)),
+    "scrub": Operation((Step(lambda store: store.scrub(), _scrubbed),), prepare=_damage),
     "migrate": Operation((_pushed("app", image("one"), "one"),), prepare=_to_first_revision),
     "rebuild": Operation((_pushed("app", image("one"), "one"),), prepare=_lose_catalog, open=_rebuilt),
 }

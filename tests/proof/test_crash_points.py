@@ -9,7 +9,7 @@ POINTS = 1
 """At how many calls each operation is killed in a plain run; the slow test does it at every single one."""
 
 ENOUGH = 2000
-"""Points in the long form."""
+"""Places in the long form, over all operations."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,18 @@ def test_killed_somewhere_nothing_acknowledged_is_lost(name, tmp_path, empty_sto
     # A different place for each operation, so that all kinds of calls come into it.
     place = len(points) * (2 * list(OPERATIONS).index(name) + 1) // (2 * len(OPERATIONS))
     assert _killed_at(bench, points[place]) == []
+
+
+@pytest.mark.slow
+def test_there_are_enough_places_to_be_killed_at(tmp_path, empty_store, record_property):
+    points = {}
+    for name, operation in OPERATIONS.items():
+        (tmp_path / name).mkdir()
+        bench = Bench(operation, tmp_path / name, empty_store)
+        bench.fresh()
+        points[name] = len(_points(bench, tmp_path / "log"))
+    record_property("points", points)
+    assert sum(points.values()) >= ENOUGH, points
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Forks, crowds of threads, a collector that is stopped in its transaction, and clocks that are ten years wrong."""
 
 import contextlib
+import errno
 import os
 import signal
 import threading
@@ -12,8 +13,8 @@ import pytest
 from images import image, push
 from invariants import check
 
-from ocistore import Digest, Store, StoreBusyError
-from ocistore.catalog import engine
+from ocistore import Digest, OCIStoreError, Store, StoreBusyError
+from ocistore.catalog import engine, epoch
 from ocistore.upkeep import collection
 
 NOW = timedelta(0)
@@ -167,3 +168,47 @@ def test_a_clock_ten_years_off_costs_nothing_that_is_referred_to(store, monkeypa
             with store.repository("app").open_blob(Digest.of(blob)) as reader:
                 assert reader.read() == blob
     assert check(store, hashes=True) == []
+
+
+def _with_descriptors(count, root, work):
+    """How it ends where only so many more files may be open."""
+    import resource
+
+    there = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (there + count, there + count))
+    try:
+        work(root)
+    except OCIStoreError:
+        os._exit(1)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(2)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_too_few_descriptors_are_one_clear_error_at_every_number(tmp_path, step):
+    def work(root):
+        with Store.open(root) as opened:
+            push(opened.repository("app"), image(layers=3), "v1")
+
+    ends = []
+    for count in range(2, 40, step):
+        root = tmp_path / str(count)
+        ends += [os.waitstatus_to_exitcode(code) for code in ended(forked(_with_descriptors, count, root, work))]
+        work(root)  # and afterwards it goes on
+        assert check(root, hashes=True) == []
+    assert set(ends) == {0, 1}
+    assert ends == sorted(ends, reverse=True)
+
+
+def test_a_push_whose_epoch_cannot_be_noted_is_a_push(store, monkeypatch):
+    def refused(lock, number):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(epoch, "note", refused)
+        push(store.repository("app"), image("first"), "tfirst")
+    push(store.repository("app"), image("second"), "tsecond")
+    assert pushed(store, "first", "second") == [True, True]
+    store.gc()  # nobody takes it for an older catalog
