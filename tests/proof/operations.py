@@ -58,6 +58,8 @@ class Operation:
     open: Callable[[Path], Store] = Store.open
     keeps: bool = True
     """Whether ``KEPT`` is there from the beginning."""
+    damaged: tuple[str, ...] = ()
+    """The digests of what is damaged until all steps are done."""
 
 
 def fill(root: Path) -> None:
@@ -206,20 +208,23 @@ def _backed_up(store: Store) -> bool:
 
 
 def _damage(root: Path) -> None:
-    """One file with other bytes, one that is gone, and one that no row names."""
+    """One file with other bytes, one that is gone, one that no row names; and a layout that has all that is good."""
     with Store.open(root) as store:
-        wrong, gone, nameless = MORE[0].config, MORE[1].config, b"nobody knows me"
-        for content, there in ((wrong, bytes(len(wrong))), (gone, None), (nameless, nameless)):
+        store.export(root.parent / "good")
+        for content, there in ((MORE[0].config, bytes(len(MORE[0].config))), (MORE[1].config, None), (b"new", b"new")):
             path = store.paths.blob(Digest.of(content))
             path.unlink(missing_ok=True)
             if there is not None:
                 path.write_bytes(there)
                 path.chmod(0o444)
-        push(store.repository("app"), MORE[1])  # heals
+
+
+def _scrub(store: Store) -> None:
+    store.scrub(heal_from=[store.root.parent / "good"])
 
 
 def _scrubbed(store: Store) -> bool:
-    return store.scrub().exit_code in {0, 2} and bool(os.listdir(store.root / "quarantine"))
+    return store.scrub(level="deep").exit_code == 0 and bool(os.listdir(store.root / "quarantine"))
 
 
 def _lose_catalog(root: Path) -> None:
@@ -314,7 +319,11 @@ OPERATIONS = {
         )
     ),
     "backup": Operation((Step(lambda store: store.backup(store.root.parent / "backup"), _backed_up),)),
-    "scrub": Operation((Step(lambda store: store.scrub(), _scrubbed),), prepare=_damage),
+    "scrub": Operation(
+        (Step(_scrub, _scrubbed),),
+        prepare=_damage,
+        damaged=(str(Digest.of(MORE[0].config)), str(Digest.of(MORE[1].config))),
+    ),
     "migrate": Operation((_pushed("app", image("one"), "one"),), prepare=_to_first_revision),
     "rebuild": Operation((_pushed("app", image("one"), "one"),), prepare=_lose_catalog, open=_rebuilt),
 }

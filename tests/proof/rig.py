@@ -79,7 +79,7 @@ class Bench:
         """What is not as it must be now, in words; and whether the operation can be done after all."""
         try:
             with self._operation.open(self.root) as store:
-                found = [words for words in check(self.root, hashes=True, idle=False) if not _is_swept(words)]
+                found = [words for words in check(self.root, hashes=True, idle=False) if not self._is_expected(words)]
                 if self._operation.keeps and not kept(store):
                     found.append("what nobody touched is gone")
                 found += [
@@ -101,7 +101,6 @@ class Bench:
             found = [f"the store cannot be used: {error!r}", traceback.format_exc()]
         return found
 
-
-def _is_swept(words: str) -> bool:
-    """Whether it is about a file that the next export in place removes."""
-    return words.startswith(".ocistore-")
+    def _is_expected(self, words: str) -> bool:
+        """Whether it is about what the operation is there to mend, or a file that the next export in place removes."""
+        return words.startswith((".ocistore-", *self._operation.damaged))
