@@ -54,6 +54,10 @@ _PAGE: Final = 1000
 _LISTED: Final = 1000
 
 
+_HALF_MADE: Final = frozenset({"blobs", "uploads", "trash", "quarantine"})
+"""What may lie in a directory, with nothing in it, where the first backup died or failed while it began."""
+
+
 @dataclass(frozen=True)
 class BackupReport:
     """What a backup copied."""
@@ -95,10 +99,11 @@ def backup(
     """
     store.require_writable()
     target = StorePaths(Path(os.path.abspath(destination)))
-    _refuse_foreign(store, target)
+    with Translating(str(target.root), root=target.root):
+        _refuse_foreign(store, target)
     pool = FilesystemPool(target)
     try:
-        with _collections_held(store) as hold:
+        with Translating(str(target.root), root=target.root), _collections_held(store) as hold:
             copying = _Backup(store, target, pool, hold=hold, mode=mode, progress=progress)
             pool.create()
             return copying.run()
@@ -118,6 +123,8 @@ def _refuse_foreign(store: Store, target: StorePaths) -> None:
     except NotADirectoryError as error:
         raise StoreNotFoundError(target.root, reason="it is a file, not a directory") from error
     if not present or target.unfinished_backup.name in present:
+        return
+    if present <= _HALF_MADE and not any(target.blobs.glob("*")):
         return
     if target.catalog.name not in present:
         raise StoreNotFoundError(target.root, reason="the directory is not empty, and no backup")
@@ -207,9 +214,12 @@ class _Backup:
     def _copied_catalog(self) -> Catalog:
         unfinished = self._target.unfinished_backup
         with Translating(str(unfinished), root=self._target.root):
-            for suffix in ("", "-wal", "-shm"):
+            for suffix in ("-wal", "-shm"):
                 Path(f"{unfinished}{suffix}").unlink(missing_ok=True)  # of a backup that was killed
-            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            # Emptied and not removed: without it what was killed would be no backup, and be refused.
+            os.close(
+                os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            )
         self._store.catalog.copy_to(unfinished)
         self._store.catalog.next_epoch()
         copy = Catalog(

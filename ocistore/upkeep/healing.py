@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from ocistore.blobs.oserrors import Translating
 from ocistore.errors import LayoutInvalidError
 from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError
 
@@ -44,7 +45,8 @@ class Healer:
         if path.is_dir():
             if not (path / BLOBS).is_dir():
                 raise LayoutInvalidError(path, problems=["it has no blobs"])
-            self._directories.append(self._stack.enter_context(LayoutDirectory(path)))
+            with Translating(str(path)):
+                self._directories.append(self._stack.enter_context(LayoutDirectory(path)))
             return
         try:
             archive = self._stack.enter_context(tarfile.open(path))  # noqa: SIM115 - it is entered

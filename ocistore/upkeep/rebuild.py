@@ -113,7 +113,7 @@ def rebuild(
         _refuse_in_use(paths)
         if not force:
             _refuse_good(paths)
-        with lock.held():
+        with Translating(str(paths.root), root=paths.root), lock.held():
             pool.create()
             return _Rebuild(paths, pool, lock, progress).run()
     finally:

@@ -17,7 +17,7 @@ ERRORS = {
 MOST = 120
 """Faults of each operation in the long form, spread over all of its calls."""
 
-IN_SHORT = ["push", "gc", "import", "export"]
+IN_SHORT = ["push", "gc", "import", "export", "backup"]
 """The operations that a plain run tries, with one fault each."""
 
 WORDS = {RAW: "an error that is not ours", STUCK: "the store does not work any more"}

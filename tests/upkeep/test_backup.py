@@ -218,3 +218,12 @@ def test_a_catalog_from_a_backup_that_is_put_back_is_noticed(filled, destination
     with Store.open(filled.root) as restored, pytest.raises(CollectionRefusedError, match="older copy"):
         restored.gc(grace=NOW)
     assert image("new").digest in pool(filled.root)
+
+
+@pytest.mark.parametrize("made", [["uploads"], ["uploads", "trash", "quarantine", "blobs"]])
+def test_a_first_backup_that_died_as_it_began_is_begun_again(store, tmp_path, made):
+    for name in made:
+        (tmp_path / "backup" / name).mkdir(parents=True)
+    store.backup(tmp_path / "backup")
+    with Store.open(tmp_path / "backup", create=False) as backup:
+        assert list(backup.repositories()) == list(store.repositories())
