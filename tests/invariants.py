@@ -42,24 +42,30 @@ _ROOT = frozenset(
 _BLOB = re.compile(r"sha256/[0-9a-f]{64}|sha512/[0-9a-f]{128}|blake3/[0-9a-f]{64}")
 _HASHERS = {"sha256": hashlib.sha256, "sha512": hashlib.sha512, "blake3": blake3.blake3}
 
-# By table: whether something holds the row ``m``, so that it need not be in the collector's queue.
-_HELD = {
-    "blobs": """
-        EXISTS (SELECT 1 FROM repository_blobs h WHERE h.blob_id = m.id)
-        OR EXISTS (SELECT 1 FROM repository_manifests h WHERE h.manifest_id = m.id)
-        OR EXISTS (SELECT 1 FROM edges e WHERE e.child_id = m.id)""",
-    "repository_blobs": """
-        EXISTS (SELECT 1 FROM lease_blobs l WHERE l.repository_id = m.repository_id AND l.blob_id = m.blob_id)
-        OR EXISTS (SELECT 1 FROM edges e JOIN repository_manifests p ON p.manifest_id = e.parent_id
-                   WHERE p.repository_id = m.repository_id AND e.child_id = m.blob_id)""",
-    "repository_manifests": """
-        EXISTS (SELECT 1 FROM lease_blobs l WHERE l.repository_id = m.repository_id AND l.blob_id = m.manifest_id)
-        OR EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = m.repository_id AND t.manifest_id = m.manifest_id)
-        OR EXISTS (SELECT 1 FROM edges e JOIN repository_manifests p ON p.manifest_id = e.parent_id
-                   WHERE p.repository_id = m.repository_id AND e.child_id = m.manifest_id AND e.role = 'manifest')
-        OR EXISTS (SELECT 1 FROM manifests s JOIN repository_manifests p ON p.manifest_id = s.subject_id
-                   WHERE p.repository_id = m.repository_id AND s.blob_id = m.manifest_id)""",
-}
+# Whether something holds the row ``m`` of a table, so that it need not be in the collector's queue.
+_BLOB_IS_HELD = """
+    EXISTS (SELECT 1 FROM repository_blobs h WHERE h.blob_id = m.id)
+    OR EXISTS (SELECT 1 FROM repository_manifests h WHERE h.manifest_id = m.id)
+    OR EXISTS (SELECT 1 FROM edges e WHERE e.child_id = m.id)"""
+_PART_IS_HELD = """
+    EXISTS (SELECT 1 FROM lease_blobs l WHERE l.repository_id = m.repository_id AND l.blob_id = m.blob_id)
+    OR EXISTS (SELECT 1 FROM edges e JOIN repository_manifests p ON p.manifest_id = e.parent_id
+               WHERE p.repository_id = m.repository_id AND e.child_id = m.blob_id)"""
+
+# Manifests by what they keep in their repository (children and referrers), and all that some of them keep in the end.
+_KEPT = """
+    WITH RECURSIVE pairs(repository_id, above, below) AS (
+        SELECT p.repository_id, e.parent_id, e.child_id FROM repository_manifests p
+        JOIN edges e ON e.parent_id = p.manifest_id AND e.role = 'manifest'
+        UNION SELECT p.repository_id, s.subject_id, s.blob_id FROM repository_manifests p
+        JOIN manifests s ON s.subject_id = p.manifest_id),
+    kept(repository_id, manifest_id) AS (
+        SELECT m.repository_id, m.manifest_id FROM repository_manifests m WHERE {}
+        UNION SELECT r.repository_id, r.below FROM kept k
+        JOIN pairs r ON r.repository_id = k.repository_id AND r.above = k.manifest_id)"""
+_NAMED = """
+    EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = m.repository_id AND t.manifest_id = m.manifest_id)
+    OR EXISTS (SELECT 1 FROM lease_blobs l WHERE l.repository_id = m.repository_id AND l.blob_id = m.manifest_id)"""
 
 # What each query finds is wrong; the columns fill the words.
 _QUERIES = {
@@ -96,15 +102,16 @@ _QUERIES = {
         WHERE m.subject_id IS NOT
               (SELECT child_id FROM edges e WHERE e.parent_id = m.blob_id AND e.role = 'subject')""",
     "nothing holds the blob {}, and no collection will look at it": f"""
-        SELECT m.digest FROM blobs m WHERE m.collect_after IS NULL AND NOT ({_HELD["blobs"]})""",
+        SELECT m.digest FROM blobs m WHERE m.collect_after IS NULL AND NOT ({_BLOB_IS_HELD})""",
     "nothing in {} refers to the blob {}, and no collection will look at it": f"""
         SELECT r.name, b.digest FROM repository_blobs m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.blob_id
-        WHERE m.collect_after IS NULL AND NOT ({_HELD["repository_blobs"]})""",
-    "nothing in {} refers to the manifest {}, and no collection will look at it": f"""
+        WHERE m.collect_after IS NULL AND NOT ({_PART_IS_HELD})""",
+    "nothing in {} keeps the manifest {}, and no collection will look at it": f"""
+        {_KEPT.format(f"m.collect_after IS NOT NULL OR {_NAMED}")}
         SELECT r.name, b.digest FROM repository_manifests m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id
-        WHERE m.collect_after IS NULL AND NOT ({_HELD["repository_manifests"]})""",
+        WHERE (m.repository_id, m.manifest_id) NOT IN kept""",
     "repository {}, child {}, parent {}, role {}: its own edges and those of its manifests differ": """
         WITH wanted AS (SELECT m.repository_id, e.child_id, e.parent_id, e.role
                         FROM repository_manifests m JOIN edges e ON e.parent_id = m.manifest_id)
@@ -133,10 +140,19 @@ def unqueue(root: Path) -> None:
 
     Then ``check`` sees whether each change puts back what it lets go of.
     """
+    below = "(m.repository_id, m.manifest_id) IN (SELECT repository_id, below FROM pairs)"
+    statements = (
+        f"UPDATE blobs AS m SET collect_after = NULL WHERE {_BLOB_IS_HELD}",
+        f"UPDATE repository_blobs AS m SET collect_after = NULL WHERE {_PART_IS_HELD}",
+        # What is held by a ring alone stays in the queue: one row of a ring always does.
+        f"""{_KEPT.format(f"{_NAMED} OR NOT {below}")}
+            UPDATE repository_manifests AS m SET collect_after = NULL
+            WHERE (m.repository_id, m.manifest_id) IN kept AND ({_NAMED} OR {below})""",
+    )
     with contextlib.closing(sqlite3.connect(root / "catalog.db", isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        for table, held in _HELD.items():
-            connection.execute(f"UPDATE {table} AS m SET collect_after = NULL WHERE {held}")
+        for statement in statements:
+            connection.execute(statement)
         connection.execute("COMMIT")
 
 

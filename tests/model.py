@@ -261,17 +261,21 @@ class Model:
 def transact(model: Model, operations: Iterable[Operation]) -> set[type[OCIStoreError]]:
     """Apply all operations or none. Returns the kinds of errors that the transaction may answer with.
 
-    A mount looks at what is committed as soon as it is asked for, and bytes are checked as they come; everything else
-    is found out at the end. Of several operations that fail there, any may be the one that is named: those of one kind
-    are applied together.
+    A mount looks at what is committed, and what was put or mounted before it, as soon as it is asked for, and bytes are
+    checked as they come; everything else is found out at the end. Of several operations that fail there, any may be the
+    one that is named: those of one kind are applied together.
     """
     changed, errors = copy.deepcopy(model), set()
+    pending: set[tuple[str, str]] = set()
     for operation in operations:
         try:
             if operation.method == "mount_blob":
-                model.stat_blob(operation.arguments[1], operation.arguments[0])
+                digest, source = operation.arguments
+                if (source, digest) not in pending:
+                    model.stat_blob(source, digest)
+                pending.add((operation.repository, digest))
             elif operation.method == "put_blob":
-                Model().run(operation)
+                pending.add((operation.repository, Model().run(operation)[0]))
         except OCIStoreError as error:
             return {type(error)}
     for operation in operations:

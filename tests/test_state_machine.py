@@ -311,11 +311,15 @@ class Machine(RuleBasedStateMachine):
         dry = self.stores[which].gc(grace=timedelta(0), keep_untagged=timedelta(0), dry_run=True)
         bounds = {"maximum_batches": 1} if how == "in slices" else {}
         gone = 0
-        while True:
-            report = self.stores[which].gc(grace=timedelta(0), keep_untagged=timedelta(0), **bounds)
-            gone += report.blobs
-            if report.complete:
-                break
+        with pytest.MonkeyPatch.context() as patch:
+            for each in ("_MANIFESTS", "_ROWS", "_FILES") if bounds else ():
+                patch.setattr(f"ocistore.upkeep.collection.{each}", 2)
+            while True:
+                report = self.stores[which].gc(grace=timedelta(0), keep_untagged=timedelta(0), **bounds)
+                gone += report.blobs
+                if report.complete:
+                    break
+                assert check(self.root) == []
         assert sorted(each.digest for each in dry.candidates) == self.model.collect()
         assert gone == dry.blobs == len(dry.candidates)
         assert set(pool(self.root)) == set(self.model.live)

@@ -290,6 +290,17 @@ _young = exists().where(
     _manifest_members.c.collect_after > bindparam("before"),
 )
 _alive = select(_up.c.id).where(or_(_tagged, _leased, _young)).limit(literal_column("1"))
+_in_an_index = exists().where(
+    _own_edges.c.repository_id == bindparam("repository"),
+    _own_edges.c.child_id == _up.c.id,
+    _own_edges.c.role == literal_column("'manifest'"),
+)
+_on_a_subject = exists().where(
+    _manifests.c.blob_id == _up.c.id,
+    _manifest_members.c.repository_id == bindparam("repository"),
+    _manifest_members.c.manifest_id == _manifests.c.subject_id,
+)
+_above = select(_up.c.id, or_(_in_an_index, _on_a_subject))
 _why = (
     select(
         _up.c.id,
@@ -372,6 +383,19 @@ def alive(connection: Connection, repository_id: int, manifest_id: int, *, befor
     """
     parameters = {"repository": repository_id, "manifest": manifest_id, "before": before}
     return connection.execute(_alive, parameters).first() is not None
+
+
+def removable(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
+    """What has to leave a repository together with a dead manifest; nothing if others have to leave before it.
+
+    An index never stays without its children, nor a subject without its referrers: somebody may tag it yet. So what is
+    above a manifest leaves first, which puts the manifest before the collector again. Manifests that are above each
+    other in a ring leave together.
+    """
+    above = list(connection.execute(_above, {"repository": repository_id, "manifest": manifest_id}))
+    if len(above) > 1 and not all(held for _, held in above):
+        return []
+    return [key for key, _ in above]
 
 
 class Holder(NamedTuple):

@@ -4,7 +4,8 @@ What goes, goes through three queues, one after another, so that no recursion is
 memberships of blobs, blobs. Each is read from its beginning in small write transactions, and each transaction asks
 again, in the same state in which it acts, whether something keeps the row; so no push is ever in between.
 
-    manifests   due and alive: leaves the queue. Due and dead: leaves its repository; what it held is put before us
+    manifests   due and alive: leaves the queue. Due and dead: leaves its repository, after the indexes around it and
+                its subject, so that nobody ever tags half a graph; what it held is put before us
     parts       a blob's membership that no manifest of the repository refers to: likewise
     condemn     a blob that no repository serves is ``condemned``, and committed: from now on nobody may rely on it
     reap        in a later transaction: is it still condemned? Its file is renamed to trash/, its row is deleted
@@ -317,14 +318,23 @@ class _Collection:
             with self._batch() as connection:
                 due = collection.due_manifests(connection, before=self._untagged_before, limit=_MANIFESTS)
                 dead = [row for row in due if not self._alive(connection, row)]
-                collection.keep_manifests(connection, set(due).difference(dead))
+                # Those that wait for others leave the queue too, and come back into it when those go.
+                collection.keep_manifests(connection, due)
+                gone: set[tuple[int, int]] = set()
                 for row in dead:
-                    manifests.unlink(connection, row.repository_id, row.blob_id, now=self._now, since=row.since)
-            self._manifests += len(dead)
+                    if (row.repository_id, row.blob_id) not in gone:
+                        gone.update((row.repository_id, key) for key in self._unlink(connection, row))
+            self._manifests += len(gone)
         return worked
 
     def _alive(self, connection: Connection, row: collection.Membership) -> bool:
         return collection.alive(connection, row.repository_id, row.blob_id, before=self._untagged_before)
+
+    def _unlink(self, connection: Connection, row: collection.Membership) -> list[int]:
+        removable = collection.removable(connection, row.repository_id, row.blob_id)
+        for key in removable:
+            manifests.unlink(connection, row.repository_id, key, now=self._now, since=row.since)
+        return removable
 
     def _collect_parts(self) -> bool:
         worked = False

@@ -204,7 +204,7 @@ def _exported(store: Store, directory: Path) -> bool:
 
 def _backed_up(store: Store) -> bool:
     with Store.open(store.root.parent / "backup", create=False) as backup:
-        return kept(backup) and not check(backup.root, hashes=True)
+        return kept(backup) and not check(backup.root, hashes=True, idle=False)
 
 
 def _damage(root: Path) -> None:

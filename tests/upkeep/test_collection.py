@@ -10,7 +10,7 @@ from images import APP, artifact, image, index, note, push
 from invariants import check
 from state import pool, rows
 
-from ocistore import CollectionRefusedError, Digest, Store, UploadNotFoundError
+from ocistore import CollectionRefusedError, Digest, ManifestNotFoundError, Store, UploadNotFoundError
 
 NOW = timedelta(0)
 DAY = timedelta(days=1)
@@ -196,6 +196,44 @@ def test_slices_put_together_are_a_whole_collection(store, repository):
     assert all(report.batches <= 1 for report in reports)
     assert pool(store.root) == {}
     assert check(store) == []
+
+
+RING = index([index([image("ring")])], subject=index([image("ring")]))  # its subject is its own child
+
+
+@pytest.mark.parametrize(
+    ("pushed", "then"),
+    [
+        (index([image("a"), index([image("b")])]), None),
+        (APP, artifact("signature", subject=APP)),
+        (RING, None),
+        (RING, artifact("signature", subject=RING)),
+    ],
+    ids=["nested index", "referrer", "ring", "referrer of a ring"],
+)
+def test_what_is_tagged_between_two_slices_is_still_whole(store, repository, monkeypatch, pushed, then):
+    for each in ("_MANIFESTS", "_ROWS", "_FILES"):
+        monkeypatch.setattr(f"ocistore.upkeep.collection.{each}", 1)
+    everything = [*([then] if then else []), pushed]
+    slices = 0
+    while True:
+        for each in everything:
+            push(repository, each)
+        for _ in range(slices):
+            collect(store, maximum_batches=1)
+        assert check(store) == []
+        try:
+            repository.tag("saved", pushed.digest)
+        except ManifestNotFoundError:
+            break
+        collect(store)
+        assert {each.digest for each in repository.manifests()} >= {each.digest for each in everything}
+        assert check(store) == []
+        repository.untag("saved")
+        slices += 1
+    assert slices > 0
+    collect(store)
+    assert pool(store.root) == {}
 
 
 def test_a_collection_without_time_does_nothing_and_says_so(store, repository):
