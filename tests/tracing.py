@@ -46,17 +46,21 @@ def traced(command: Callable[..., object], *arguments: object, options: Sequence
 
     Negative: the signal that killed it.
     """
+    readable, writable = os.pipe()
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            _await_tracer()
+            _await_tracer(writable)
             command(*arguments)
             status = 0
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(status)
+    os.close(writable)
+    os.read(readable, 1)
+    os.close(readable)
     # Without --seccomp-bpf, under which no signal is injected.
     strace = subprocess.run(
         ["strace", "-f", "-qq", "-e", f"trace={CHANGING}", *options, "-p", str(child)],
@@ -71,10 +75,12 @@ def traced(command: Callable[..., object], *arguments: object, options: Sequence
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _await_tracer() -> None:
+def _await_tracer(ready: int) -> None:
+    """Wait to be traced, and from the moment in which that is allowed make no call that is counted."""
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1), 0, 0, 0)
     with open("/proc/self/status", "rb", buffering=0) as status:
-        while b"TracerPid:\t0\n" in os.pread(status.fileno(), 4096, 0):  # no call that is counted
+        os.write(ready, b"!")
+        while b"TracerPid:\t0\n" in os.pread(status.fileno(), 4096, 0):
             time.sleep(0.001)
 
 

@@ -228,6 +228,19 @@ class Catalog:
         except sqlite3.Error as error:
             raise translated(error, database=destination, root=destination.parent) or error from error
 
+    def settle(self) -> None:
+        """Move the WAL into the database file, durably, so that the file can be used without it.
+
+        Closing does so too, but silently not, where it fails.
+
+        Raises:
+            OCIStoreError: it could not be written; or somebody reads, and so needs the WAL.
+        """
+        with self.read() as connection:
+            busy, *_ = connection.command("PRAGMA wal_checkpoint(TRUNCATE)").first() or (1,)
+            if busy:
+                raise StoreBusyError(f"the catalog {self._database}", waited=BUSY_TIMEOUT)
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the write lock without a transaction: for creation, migration and closing."""

@@ -200,8 +200,9 @@ class _Backup:
         copy = self._copied_catalog()
         try:
             self._copy_blobs(copy)
+            copy.settle()
         finally:
-            copy.close()  # which moves its WAL into the file
+            copy.close()
         self._put_in_place()
         return BackupReport(
             destination=self._target.root,

@@ -182,8 +182,9 @@ class _Rebuild:
             self._read_manifests(catalog, lost)
             self._name(catalog, lost)
             number = self._finish(catalog, lost)
+            catalog.settle()
         finally:
-            catalog.close()  # which moves the WAL into the file
+            catalog.close()
         self._put_in_place()
         epoch.note(self._lock.descriptor, number)
         return self._report
@@ -363,7 +364,8 @@ class _Rebuild:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(paths.catalog, aside)
                 self._report.damaged = aside.name
-            Path(f"{paths.rebuilt}-lock").unlink(missing_ok=True)
+            for suffix in ("-wal", "-shm", "-lock"):
+                Path(f"{paths.rebuilt}{suffix}").unlink(missing_ok=True)
             os.rename(paths.rebuilt, paths.catalog)
             directory = os.open(paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
