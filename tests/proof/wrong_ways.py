@@ -54,6 +54,11 @@ def file_and_row_go_in_one_transaction():
     _Collection._condemn = condemn
 
 
+def a_child_goes_before_its_index():
+    """Somebody tags the index in between, and has half of it."""
+    statements.removable = lambda connection, repository, manifest: [manifest]
+
+
 def a_push_believes_its_name_stands():
     """A collection that took the name away, between publishing and the commit, is not noticed."""
     _slow_to_commit()
@@ -80,6 +85,7 @@ def _slow_to_commit():
 WRONG_WAYS = [
     the_row_goes_before_the_file,
     file_and_row_go_in_one_transaction,
+    a_child_goes_before_its_index,
     a_push_believes_its_name_stands,
     a_commit_does_not_look_again,
 ]
