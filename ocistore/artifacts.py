@@ -21,13 +21,13 @@ from ocistore.errors import ArtifactInvalidError, CorruptError, InvalidNameError
 from ocistore.layouts.progress import CountedFile, Tally
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Descriptor
-from ocistore.oci.digest import Digest, hasher
+from ocistore.oci.digest import Digest
 from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ocistore.blobs.reader import BlobReader
     from ocistore.layouts.progress import Progress
     from ocistore.oci.manifest import Manifest
     from ocistore.store import Store
@@ -198,8 +198,8 @@ def pull_files(
         for title in titled:
             destination.refuse_obstacle(title)
         for title, layer in titled.items():
-            with repository.open_blob(layer.digest) as blob, destination.create(title) as write:
-                for chunk in _verified(blob, layer, store=store):
+            with repository.open_blob(layer.digest, verify=True) as blob, destination.create(title) as write:
+                for chunk in _chunks(blob, layer, store=store):
                     write(chunk)
                     tally.add(len(chunk))
         destination.publish()
@@ -329,17 +329,13 @@ def _components(title: str) -> list[str]:
 # --- unpacking --------------------------------------------------------------------------------------------------------
 
 
-def _verified(blob: io.BufferedReader, layer: Descriptor, *, store: Store) -> Iterator[bytes]:
+def _chunks(blob: BlobReader, layer: Descriptor, *, store: Store) -> Iterator[bytes]:
     """The bytes of a blob, which come to an end only where they were the right ones."""
-    state = hasher(layer.digest.algorithm)
-    total = 0
+    if blob.size != layer.size:
+        raise CorruptError(f"blob {layer.digest}", reason=f"it has {blob.size} bytes, not {layer.size}")
     while True:
         with Translating(f"blob {layer.digest}", root=store.root):
             chunk = blob.read(_BLOCK)
         if not chunk:
-            break
-        state.update(chunk)
-        total += len(chunk)
+            return
         yield chunk
-    if total != layer.size or Digest.of_hasher(state, layer.digest.algorithm) != layer.digest:
-        raise CorruptError(f"blob {layer.digest}", reason="its bytes are not those of its digest")

@@ -268,18 +268,24 @@ class Repository(RepositoryChanges):
                         _keep(connection, lease, repository_id, wanted, now=now)
         return Descriptor(OCTET_STREAM, wanted, held.size)
 
-    def open_blob(self, digest: str) -> BlobReader:
+    def open_blob(self, digest: str, *, verify: bool = False) -> BlobReader:
         """A seekable binary file with the bytes of a blob of this repository; to be closed, or used with ``with``.
+
+        Args:
+            digest: of the blob.
+            verify: hash the bytes as they are read. Whoever reads all of them gets an error in place of the last ones,
+                if the disk has lost the right ones; what is read through ``fileno()`` is not seen. Without it only the
+                size is compared, and :meth:`Store.scrub` finds what a disk does to bytes.
 
         Raises:
             BlobNotFoundError: this repository does not serve it.
-            CorruptError: its file is gone or has another size.
+            CorruptError: its file is gone or has another size; and later, with ``verify``, its bytes are others.
         """
         wanted = Digest.parse(digest)
         for _ in range(_LOOKUPS):
             held = self._row(wanted)
             try:
-                reader = self._store.pool.open(wanted)
+                reader = self._store.pool.open(wanted, verify=verify)
             except FileNotFoundError:
                 continue
             if reader.size != held.size:

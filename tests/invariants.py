@@ -46,7 +46,7 @@ _HASHERS = {"sha256": hashlib.sha256, "sha512": hashlib.sha512, "blake3": blake3
 _BLOB_IS_HELD = """
     EXISTS (SELECT 1 FROM repository_blobs h WHERE h.blob_id = m.id)
     OR EXISTS (SELECT 1 FROM repository_manifests h WHERE h.manifest_id = m.id)
-    OR EXISTS (SELECT 1 FROM edges e WHERE e.child_id = m.id)"""
+    OR m.state = 'absent' AND EXISTS (SELECT 1 FROM edges e WHERE e.child_id = m.id)"""
 _PART_IS_HELD = """
     EXISTS (SELECT 1 FROM lease_blobs l WHERE l.repository_id = m.repository_id AND l.blob_id = m.blob_id)
     OR EXISTS (SELECT 1 FROM edges e JOIN repository_manifests p ON p.manifest_id = e.parent_id

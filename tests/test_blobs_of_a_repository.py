@@ -262,6 +262,41 @@ def test_a_reader_is_a_seekable_binary_file_that_knows_its_size(repository):
     assert reader.closed
 
 
+READINGS = {
+    "at once": lambda reader: reader.read(),
+    "piece by piece": lambda reader: b"".join(iter(lambda: reader.read(7001), b"")),
+    "some of it twice": lambda reader: [reader.read(9000), reader.seek(0), reader.read()][-1],
+    "the end first": lambda reader: [reader.seek(reader.size // 2), reader.read(), reader.seek(0), reader.read()][-1],
+    "into a buffer": lambda reader: bytes(buffer) if reader.readinto(buffer := bytearray(reader.size)) else b"",
+}
+
+
+@pytest.mark.parametrize("how", READINGS)
+@pytest.mark.parametrize("size", [0, 1, 300_000])
+def test_bytes_that_are_verified_are_the_right_ones_or_an_error(store, repository, how, size):
+    content = os.urandom(size)
+    digest = repository.put_blob(content).digest
+    for _ in range(2):
+        with repository.open_blob(digest, verify=True) as reader:
+            assert READINGS[how](reader) == content
+            assert reader.read() == b""
+    if size:
+        path = store.paths.blob(digest)
+        path.chmod(0o644)
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        with repository.open_blob(digest, verify=True) as reader, pytest.raises(CorruptError, match=str(digest)):
+            READINGS[how](reader)
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_is_noticed(store, repository):
+    digest = repository.put_blob(os.urandom(300_000)).digest
+    with repository.open_blob(digest, verify=True) as reader:
+        reader.read(10)
+        os.truncate(store.paths.blob(digest), 200_000)
+        with pytest.raises(CorruptError, match=str(digest)):
+            reader.read()
+
+
 def test_a_reader_goes_on_reading_what_was_deleted_meanwhile(store, repository):
     digest = repository.put_blob(HELLO).digest
     with repository.open_blob(digest) as reader:

@@ -243,15 +243,16 @@ class FilesystemPool:
         """
         return self._directories.algorithm(algorithm)
 
-    def open(self, digest: Digest) -> BlobReader:
-        """The bytes under that digest, for reading. They are not hashed again.
+    def open(self, digest: Digest, *, verify: bool = False) -> BlobReader:
+        """The bytes under that digest, for reading. They are hashed again only with ``verify``, as they are read.
 
         Raises:
             FileNotFoundError: there are none.
-            CorruptError: what lies there is not a plain file.
+            CorruptError: what lies there is not a plain file; and later, reading to the end of wrong bytes.
             StorageError: it could not be opened.
         """
-        return BlobReader(self._open_blob(digest), name=str(self._paths.blob(digest)))
+        name = str(self._paths.blob(digest))
+        return BlobReader(self._open_blob(digest), name=name, digest=digest if verify else None)
 
     def read(self, digest: Digest, size: int) -> bytes:
         """All ``size`` bytes under that digest, at once, not hashed again: for what is small, such as a manifest.

@@ -101,11 +101,16 @@ class Pool(Protocol):
         """The number of bytes under that digest; None where there are none, or no plain file."""
         ...
 
-    def open(self, digest: Digest) -> BinaryIO:
+    def open(self, digest: Digest, *, verify: bool = False) -> BinaryIO:
         """The bytes under that digest, for reading.
+
+        Args:
+            digest: whose bytes.
+            verify: hash them as they are read: whoever reads all of them gets an error in place of the last ones, if
+                they are not the right ones.
 
         Raises:
             FileNotFoundError: there are none.
-            CorruptError: what lies there is not a plain file.
+            CorruptError: what lies there is not a plain file; and later, reading to the end of wrong bytes.
         """
         ...

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import os
 import stat
-from typing import Final
+from typing import Any, Final
 
 from ocistore.errors import CorruptError
+from ocistore.oci.digest import Digest, hasher
 
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 """How a file of the pool is opened: a symbolic link is refused, and a FIFO planted in its place cannot block."""
+
+_VERIFIED_AT_ONCE: Final = 128 * 1024
+"""Bytes."""
 
 
 class BlobReader(io.BufferedReader):
@@ -20,8 +24,13 @@ class BlobReader(io.BufferedReader):
     be used by one thread at a time; ``os.pread(reader.fileno(), ...)`` may be used by any number.
     """
 
-    def __init__(self, descriptor: int, *, name: str) -> None:
+    def __init__(self, descriptor: int, *, name: str, digest: Digest | None = None) -> None:
         """Take over ``descriptor``, which is closed with the reader, and also where this raises.
+
+        Args:
+            descriptor: of an open file.
+            name: what an error calls it.
+            digest: what its bytes must hash to, if that is to be verified while they are read.
 
         Raises:
             CorruptError: it is not of a plain file; ``name`` says what should have been one.
@@ -30,6 +39,52 @@ class BlobReader(io.BufferedReader):
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
             raise CorruptError(name, reason="it is not a plain file")
-        super().__init__(io.FileIO(descriptor, "rb"))
+        if digest is None:
+            super().__init__(io.FileIO(descriptor, "rb"))
+        else:
+            super().__init__(_VerifiedFile(descriptor, digest, status.st_size), _VERIFIED_AT_ONCE)
         self.size = status.st_size
         """The number of bytes."""
+
+
+class _VerifiedFile(io.FileIO):
+    """A file that hashes what is read, and refuses to give the last bytes of wrong ones.
+
+    Bytes may be read again; but once some are left out, by seeking over them, the rest is not verified until they are
+    read after all.
+    """
+
+    def __init__(self, descriptor: int, digest: Digest, size: int) -> None:
+        super().__init__(descriptor, "rb")
+        self._digest = digest
+        self._size = size
+        self._state = hasher(digest.algorithm)
+        self._hashed = 0
+        self._good = False
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - Buffer has a name from Python 3.12 on
+        place = self.tell()
+        count = super().readinto(buffer)
+        assert count is not None  # only what does not block gives None
+        self._see(place, memoryview(buffer)[:count])
+        return count
+
+    def readall(self) -> bytes:
+        place = self.tell()
+        content = super().readall()
+        assert content is not None
+        self._see(place, memoryview(content))
+        if content:
+            self._see(place + len(content), memoryview(b""))
+        return content
+
+    def _see(self, place: int, read: memoryview) -> None:
+        if place <= self._hashed < place + len(read):
+            self._state.update(read[self._hashed - place :])
+            self._hashed = place + len(read)
+        whole = self._hashed == self._size
+        if self._good or (not whole and (read or place >= self._size)):
+            return
+        if not whole or Digest.of_hasher(self._state, self._digest.algorithm) != self._digest:
+            raise CorruptError(f"blob {self._digest}", reason="its bytes are not those of its digest")
+        self._good = True

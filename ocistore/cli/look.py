@@ -20,8 +20,7 @@ from ocistore.cli.printing import (
     readable_size,
 )
 from ocistore.cli.tagged import tags_of
-from ocistore.errors import CorruptError, ManifestNotFoundError
-from ocistore.oci.digest import Digest, hasher
+from ocistore.errors import ManifestNotFoundError
 from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
     from ocistore.repository import Repository
 
@@ -192,15 +192,11 @@ def cat(location: Location, ref: str) -> None:
 
 
 def _print_blob(repository: Repository, digest: Digest) -> None:
-    state = hasher(digest.algorithm)
     output = sys.stdout.buffer
-    with repository.open_blob(digest) as blob:
+    with repository.open_blob(digest, verify=True) as blob:
         while chunk := blob.read(_BLOCK):
-            state.update(chunk)
             output.write(chunk)
         output.flush()
-    if Digest.of_hasher(state, digest.algorithm) != digest:
-        raise CorruptError(f"blob {digest}", reason="its bytes are not those of its digest")
 
 
 COMMANDS: Final = (repos, tags, show, cat)
