@@ -50,7 +50,7 @@ _BLOB_IS_HELD = """
 _PART_IS_HELD = """
     EXISTS (SELECT 1 FROM lease_blobs l WHERE l.repository_id = m.repository_id AND l.blob_id = m.blob_id)
     OR EXISTS (SELECT 1 FROM edges e JOIN repository_manifests p ON p.manifest_id = e.parent_id
-               WHERE p.repository_id = m.repository_id AND e.child_id = m.blob_id)"""
+               WHERE p.repository_id = m.repository_id AND e.child_id = m.blob_id AND e.role IN ('config', 'layer'))"""
 
 # Manifests by what they keep in their repository (children and referrers), and all that some of them keep in the end.
 _KEPT = """
