@@ -71,6 +71,9 @@ _GUARDED_BYTES: Final = 1024**3
 _LISTED: Final = 1000
 """Of what a dry run names."""
 
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_ZERO: Final = timedelta(0)
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -144,9 +147,8 @@ def collect(
         ValueError: a bound or a time is negative.
         OCIStoreError: the store could not be written. What was taken by then is gone, the rest waits.
     """
-    for name, value in (("grace", grace), ("keep_untagged", keep_untagged)):
-        if value < timedelta(0):
-            raise ValueError(f"{name} must not be negative")
+    if grace < _ZERO or keep_untagged < _ZERO:
+        raise ValueError(f"{'grace' if grace < _ZERO else 'keep_untagged'} must not be negative")
     bounds = _Bounds(maximum_duration, maximum_batches)
     now = milliseconds()
     run = _Collection(store, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), bounds)
@@ -478,4 +480,4 @@ def _candidates(expected: Forecast) -> Iterator[Candidate]:
 
 
 def _milliseconds(duration: timedelta) -> int:
-    return duration // timedelta(milliseconds=1)
+    return duration // _MILLISECOND
