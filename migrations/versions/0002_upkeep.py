@@ -1,4 +1,4 @@
-"""Upkeep: why no collection may run, and the order in which scrub reads.
+"""Upkeep: why no collection may run, the order in which scrub reads, what a lease keeps.
 
 Revision: 0002
 """
@@ -22,8 +22,12 @@ def upgrade() -> None:
         sqlite_strict=True,
     )
     op.create_index("ix_blobs_verified_at", "blobs", ["verified_at"])
+    op.drop_index("ix_lease_blobs_repository_id")
+    op.create_index("ix_lease_blobs_repository_id_blob_id", "lease_blobs", ["repository_id", "blob_id"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_lease_blobs_repository_id_blob_id")
+    op.create_index("ix_lease_blobs_repository_id", "lease_blobs", ["repository_id"])
     op.drop_index("ix_blobs_verified_at")
     op.drop_table("collection_holds")

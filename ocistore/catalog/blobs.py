@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, case, delete, exists, func, literal, literal_column, null, select, true, update
+from sqlalchemy import bindparam, case, delete, func, literal, literal_column, null, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,7 +81,7 @@ _link = _linked.on_conflict_do_update(
     where=_members.c.collect_after.is_not(None),
 )
 
-_referred_to = exists().where(
+_referred_to = present(
     _own_edges.c.repository_id == _members.c.repository_id,
     _own_edges.c.child_id == _members.c.blob_id,
     _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")]),

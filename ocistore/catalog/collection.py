@@ -16,7 +16,6 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
-    exists,
     func,
     literal,
     literal_column,
@@ -29,6 +28,7 @@ from sqlalchemy import (
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -106,10 +106,10 @@ def _due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # n
 
 # Literals, and not parameters, where the name of a role has to be known when the statement is prepared.
 _part = _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")])
-_kept_by_lease = exists().where(
+_kept_by_lease = present(
     _kept.c.repository_id == _blob_members.c.repository_id, _kept.c.blob_id == _blob_members.c.blob_id
 )
-_referred_to = exists().where(
+_referred_to = present(
     _own_edges.c.repository_id == _blob_members.c.repository_id,
     _own_edges.c.child_id == _blob_members.c.blob_id,
     _part,
@@ -117,10 +117,10 @@ _referred_to = exists().where(
 _due_manifests = _due(_manifest_members, _manifest_members.c.manifest_id)
 _due_parts = _due(_blob_members, _blob_members.c.blob_id, or_(_referred_to, _kept_by_lease))
 _served = or_(
-    exists().where(_blob_members.c.blob_id == _blobs.c.id),
-    exists().where(_manifest_members.c.manifest_id == _blobs.c.id),
+    present(_blob_members.c.blob_id == _blobs.c.id),
+    present(_manifest_members.c.manifest_id == _blobs.c.id),
 )
-_named = exists().where(_edges.c.child_id == _blobs.c.id)
+_named = present(_edges.c.child_id == _blobs.c.id)
 _as_blob = (
     _blobs.c.id,
     _blobs.c.digest,
@@ -172,16 +172,16 @@ _next_live = (
 _count_live = select(func.sum(_next_live.c.size), func.max(_next_live.c.id))
 
 
-_held = exists().where(
+_held = present(
     or_(tables.collection_holds.c.expires.is_(None), tables.collection_holds.c.expires > bindparam("now"))
 )
 _work = or_(
-    exists().where(_manifest_members.c.collect_after <= bindparam("untagged_before")),
-    exists().where(_blob_members.c.collect_after <= bindparam("before")),
-    exists().where(_blobs.c.collect_after <= bindparam("before")),
-    exists().where(_blobs.c.collect_after == literal(CONDEMNED), _blobs.c.state == literal("condemned")),
-    exists().where(tables.leases.c.expires <= bindparam("now")),
-    exists().where(tables.uploads.c.expires <= bindparam("now")),
+    present(_manifest_members.c.collect_after <= bindparam("untagged_before")),
+    present(_blob_members.c.collect_after <= bindparam("before")),
+    present(_blobs.c.collect_after <= bindparam("before")),
+    present(_blobs.c.collect_after == literal(CONDEMNED), _blobs.c.state == literal("condemned")),
+    present(tables.leases.c.expires <= bindparam("now")),
+    present(tables.uploads.c.expires <= bindparam("now")),
 )
 _outlook = select(_held, _work)
 
@@ -272,7 +272,7 @@ def _holders() -> Any:  # noqa: ANN401 - a recursive table
         select(_manifests.c.subject_id)
         .join_from(up, _manifests, _manifests.c.blob_id == up.c.id)
         .where(
-            exists().where(
+            present(
                 _manifest_members.c.repository_id == repository,
                 _manifest_members.c.manifest_id == _manifests.c.subject_id,
             )
@@ -282,20 +282,20 @@ def _holders() -> Any:  # noqa: ANN401 - a recursive table
 
 
 _up = _holders()
-_tagged = exists().where(_tags.c.repository_id == bindparam("repository"), _tags.c.manifest_id == _up.c.id)
-_leased = exists().where(_kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == _up.c.id)
-_young = exists().where(
+_tagged = present(_tags.c.repository_id == bindparam("repository"), _tags.c.manifest_id == _up.c.id)
+_leased = present(_kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == _up.c.id)
+_young = present(
     _manifest_members.c.repository_id == bindparam("repository"),
     _manifest_members.c.manifest_id == _up.c.id,
     _manifest_members.c.collect_after > bindparam("before"),
 )
 _alive = select(_up.c.id).where(or_(_tagged, _leased, _young)).limit(literal_column("1"))
-_in_an_index = exists().where(
+_in_an_index = present(
     _own_edges.c.repository_id == bindparam("repository"),
     _own_edges.c.child_id == _up.c.id,
     _own_edges.c.role == literal_column("'manifest'"),
 )
-_on_a_subject = exists().where(
+_on_a_subject = present(
     _manifests.c.blob_id == _up.c.id,
     _manifest_members.c.repository_id == bindparam("repository"),
     _manifest_members.c.manifest_id == _manifests.c.subject_id,
@@ -323,7 +323,7 @@ _relatives = (
     .where(
         _edges.c.parent_id == bindparam("manifest"),
         _edges.c.role == literal_column("'manifest'"),
-        exists().where(
+        present(
             _manifest_members.c.repository_id == bindparam("repository"),
             _manifest_members.c.manifest_id == _edges.c.child_id,
         ),
@@ -331,7 +331,7 @@ _relatives = (
     .union(
         select(_manifests.c.blob_id).where(
             _manifests.c.subject_id == bindparam("manifest"),
-            exists().where(
+            present(
                 _manifest_members.c.repository_id == bindparam("repository"),
                 _manifest_members.c.manifest_id == _manifests.c.blob_id,
             ),
@@ -342,7 +342,7 @@ _parts = (
     select(_edges.c.child_id)
     .where(
         _edges.c.parent_id == bindparam("manifest"),
-        exists().where(
+        present(
             _blob_members.c.repository_id == bindparam("repository"), _blob_members.c.blob_id == _edges.c.child_id
         ),
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, exists, literal, or_, select
+from sqlalchemy import and_, bindparam, literal, or_, select
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
+from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,11 +60,11 @@ def _statement(*, referrers: bool) -> Select[Any]:
     up = (
         select(_manifests.c.blob_id)
         .join_from(reached, _manifests, _manifests.c.subject_id == reached.c.id)
-        .where(exists().where(holder.c.manifest_id == _manifests.c.blob_id, holder.c.repository_id == repository))
+        .where(present(holder.c.manifest_id == _manifests.c.blob_id, holder.c.repository_id == repository))
     )
     closure = reached.union(down, up) if referrers else reached.union(down)
-    as_blob = exists().where(_blob_members.c.repository_id == repository, _blob_members.c.blob_id == _blobs.c.id)
-    as_manifest = exists().where(
+    as_blob = present(_blob_members.c.repository_id == repository, _blob_members.c.blob_id == _blobs.c.id)
+    as_manifest = present(
         _manifest_members.c.repository_id == repository, _manifest_members.c.manifest_id == _blobs.c.id
     )
     return (

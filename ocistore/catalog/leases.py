@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
+from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,7 +48,7 @@ _keep = upsert(_kept).from_select(
     .where(
         or_(
             *(
-                exists().where(of.c.repository_id == bindparam("repository_id"), member == _blobs.c.id)
+                present(of.c.repository_id == bindparam("repository_id"), member == _blobs.c.id)
                 for of, member in _members
             )
         )

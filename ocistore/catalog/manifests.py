@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, exists, func, insert, select, true, update
+from sqlalchemy import bindparam, delete, func, insert, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
+from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -153,10 +154,10 @@ _children = (
         _blobs.c.id,
         _blobs.c.size,
         _blobs.c.state,
-        exists().where(
+        present(
             _blob_members.c.repository_id == bindparam("repository_id"), _blob_members.c.blob_id == _blobs.c.id
         ),
-        exists().where(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id == _blobs.c.id),
+        present(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id == _blobs.c.id),
         _manifests.c.media_type,
     )
     .join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)

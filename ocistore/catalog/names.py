@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, exists, func, select, tuple_
+from sqlalchemy import bindparam, func, select, tuple_
 
 from ocistore.catalog import tables
+from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
@@ -41,7 +42,7 @@ _page_of_untagged = (
     .join(_blobs, _blobs.c.id == _members.c.manifest_id)
     .where(
         tuple_(_members.c.repository_id, _members.c.manifest_id) > tuple_(bindparam("repository"), bindparam("after")),
-        ~exists().where(
+        ~present(
             _tags.c.repository_id == _members.c.repository_id, _tags.c.manifest_id == _members.c.manifest_id
         ),
     )

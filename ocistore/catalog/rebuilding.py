@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, exists, func, literal, literal_column, select, true
+from sqlalchemy import bindparam, delete, func, literal, literal_column, select, true
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,8 +64,8 @@ _keep_loose = (
         ["repository_id", "blob_id", "linked_at", "collect_after"],
         select(bindparam("repository"), _blobs.c.id, bindparam("now"), bindparam("now")).where(
             _blobs.c.state == literal("live"),
-            ~exists().where(_blob_members.c.blob_id == _blobs.c.id),
-            ~exists().where(_manifest_members.c.manifest_id == _blobs.c.id),
+            ~present(_blob_members.c.blob_id == _blobs.c.id),
+            ~present(_manifest_members.c.manifest_id == _blobs.c.id),
         ),
     )
     .on_conflict_do_nothing()

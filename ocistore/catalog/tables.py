@@ -249,7 +249,7 @@ lease_blobs = Table(
     sqlite_with_rowid=False,
 )
 Index("ix_lease_blobs_blob_id", lease_blobs.c.blob_id)
-Index("ix_lease_blobs_repository_id", lease_blobs.c.repository_id)
+Index("ix_lease_blobs_repository_id_blob_id", lease_blobs.c.repository_id, lease_blobs.c.blob_id)
 
 collection_holds = Table(
     "collection_holds",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, exists, func, literal, literal_column, or_, select, true, tuple_, update
+from sqlalchemy import and_, bindparam, func, literal, literal_column, or_, select, true, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
+from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,8 +59,8 @@ _wanted = (
     _t.c.id % bindparam("parts") == bindparam("number"),
     or_(
         _this.is_(None),
-        exists().where(_blob_members.c.repository_id == _this, _blob_members.c.blob_id == _t.c.id),
-        exists().where(_manifest_members.c.repository_id == _this, _manifest_members.c.manifest_id == _t.c.id),
+        present(_blob_members.c.repository_id == _this, _blob_members.c.blob_id == _t.c.id),
+        present(_manifest_members.c.repository_id == _this, _manifest_members.c.manifest_id == _t.c.id),
     ),
 )
 _never_verified = (

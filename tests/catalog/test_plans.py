@@ -1,0 +1,50 @@
+"""How SQLite finds rows: each statement goes straight to those that it is about, whatever else the tables hold."""
+
+import importlib
+import pkgutil
+import re
+
+import pytest
+from sqlalchemy import Delete, Select, Update
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.selectable import CompoundSelect
+from state import catalog
+
+import ocistore.catalog
+
+LARGE = (
+    "blobs|repository_blobs|manifests|edges|repository_edges|repository_manifests|tags|tag_events|lease_blobs|uploads"
+)
+"""Tables of a row for each blob, manifest or tag."""
+
+ABOUT_ALL = {
+    "blobs._bytes_of_live",  # for the progress of a backup
+    "repositories._blobs_of",
+    "repositories._manifests_of",
+    "repositories._queue_blobs",  # deletes a repository
+    "tags._all",
+    "uploads._ids",
+}
+MODULES_ABOUT_ALL = {"rebuilding", "usage", "verification"}
+
+
+def statements():
+    for module in pkgutil.iter_modules(ocistore.catalog.__path__, "ocistore.catalog."):
+        short = module.name.rpartition(".")[2]
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, Select | CompoundSelect | Update | Delete):
+                yield pytest.param(value, f"{short}.{name}", id=f"{short}.{name}")
+
+
+@pytest.mark.parametrize(("statement", "name"), list(statements()))
+def test_a_statement_reads_no_rows_but_those_it_is_about(store, statement, name):
+    sql = str(statement.compile(dialect=sqlite.dialect()))
+    with catalog(store.root) as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", [1] * sql.count("?"))]
+    wide = [
+        line
+        for line in plan
+        if re.match(rf"SCAN ({LARGE})\b", line) or re.match(rf"SEARCH ({LARGE}) .*\(repository_id=\?\)$", line)
+    ]
+    about_all = name in ABOUT_ALL or name.partition(".")[0] in MODULES_ABOUT_ALL
+    assert wide == [] or about_all, plan
