@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
@@ -57,12 +57,14 @@ _keep = upsert(_kept).from_select(
 _keep = _keep.on_conflict_do_update(
     index_elements=["lease_id", "repository_id", "blob_id"], set_={"lease_id": _keep.excluded.lease_id}
 )
-_kept_by = select(_kept.c.repository_id, _kept.c.blob_id).where(_kept.c.lease_id == bindparam("lease"))
 # Whatever it kept is looked at by the next collection; what something else keeps then leaves the queue again.
 _queue = tuple(
     update(of)
     .where(
-        of.c.repository_id == bindparam("in_repository"), member == bindparam("this_blob"), of.c.collect_after.is_(None)
+        tuple_(of.c.repository_id, member).in_(
+            select(_kept.c.repository_id, _kept.c.blob_id).where(_kept.c.lease_id == bindparam("lease"))
+        ),
+        of.c.collect_after.is_(None),
     )
     .values(collect_after=bindparam("now"))
     for of, member in _members
@@ -104,9 +106,8 @@ def keep(connection: Connection, lease: str, repository_id: int, digests: Iterab
 
 def end(connection: Connection, lease: str, *, now: int) -> None:
     """End a lease and put what it kept before the collector. Does nothing where it has ended."""
-    for repository_id, blob_id in connection.execute(_kept_by, {"lease": lease}):
-        for statement in _queue:
-            connection.execute(statement, {"in_repository": repository_id, "this_blob": blob_id, "now": now})
+    for statement in _queue:
+        connection.execute(statement, {"lease": lease, "now": now})
     connection.execute(_delete, {"lease": lease})
 
 

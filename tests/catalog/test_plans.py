@@ -20,6 +20,7 @@ LARGE = (
 ABOUT_ALL = {
     "blobs._bytes_of_live",  # for the progress of a backup
     "repositories._blobs_of",
+    "repositories._delete_members",
     "repositories._manifests_of",
     "repositories._queue_blobs",  # deletes a repository
     "tags._all",
@@ -32,8 +33,9 @@ def statements():
     for module in pkgutil.iter_modules(ocistore.catalog.__path__, "ocistore.catalog."):
         short = module.name.rpartition(".")[2]
         for name, value in vars(importlib.import_module(module.name)).items():
-            if isinstance(value, Select | CompoundSelect | Update | Delete):
-                yield pytest.param(value, f"{short}.{name}", id=f"{short}.{name}")
+            for each in value if isinstance(value, tuple) else (value,):
+                if isinstance(each, Select | CompoundSelect | Update | Delete):
+                    yield pytest.param(each, f"{short}.{name}", id=f"{short}.{name}")
 
 
 @pytest.mark.parametrize(("statement", "name"), list(statements()))
