@@ -21,7 +21,8 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import names
 from ocistore.catalog.names import Name
 from ocistore.commit import milliseconds
-from ocistore.errors import CorruptError
+from ocistore.errors import CorruptError, ManifestInvalidError
+from ocistore.oci import strictjson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,8 +151,11 @@ def read(paths: StorePaths) -> Iterator[Name]:
         file.seek(0)
         file.readline(_MAXIMUM_LINE)
         while isinstance(entry := _document(file.readline(_MAXIMUM_LINE)), list):
-            repository, tag, digest = entry
-            yield Name(0, repository, tag, digest)
+            match entry:
+                case [str(repository), str() | None as tag, str(digest)]:
+                    yield Name(0, repository, tag, digest)
+                case _:
+                    raise CorruptError(str(paths.snapshot), reason="a line of it is no name")
 
 
 @contextlib.contextmanager
@@ -162,16 +166,16 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _header(line: bytes) -> Header:
-    document = _document(line)
-    if not isinstance(document, dict) or document.get("version") != _VERSION:
-        raise CorruptError("the snapshot of the catalog", reason="its first line is not one that this version writes")
-    return Header(int(document["taken"]), int(document["events"]))
+    match _document(line):
+        case {"version": version, "taken": int(taken), "events": int(events)} if version == _VERSION:
+            return Header(taken, events)
+    raise CorruptError("the snapshot of the catalog", reason="its first line is not one that this version writes")
 
 
 def _document(line: bytes) -> object:
     try:
-        found: object = json.loads(line)
-    except ValueError as error:
+        found: object = strictjson.loads(line, maximum=_MAXIMUM_LINE)
+    except ManifestInvalidError as error:
         raise CorruptError("the snapshot of the catalog", reason=f"a line of it cannot be read: {error}") from error
     return found
 

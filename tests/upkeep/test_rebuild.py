@@ -1,5 +1,6 @@
 """Making a catalog again: from the bytes of the pool, and the names that are kept outside of the catalog."""
 
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -119,13 +120,29 @@ def test_the_newer_of_an_export_in_place_and_the_snapshot_gives_the_names(filled
     assert "other:2.0" not in names(filled)
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "not ours"])
+def sealed(*lines):
+    """A snapshot with the right hash, whatever it says."""
+    content = b"".join(line + b"\n" for line in lines)
+    return content + b'{"sha256": "%s"}\n' % hashlib.sha256(content).hexdigest().encode()
+
+
+FIRST = b'{"version":1,"taken":1,"events":1}'
+DAMAGED = {
+    "cut": lambda content: content[:-80],
+    "changed": lambda content: content.replace(b"latest", b"oldest"),
+    "not ours": lambda content: b"[]\n",
+    "deep": lambda content: b"[" * 4000,
+    "deep behind": lambda content: sealed(FIRST, b"[" * 4000),
+    "no time": lambda content: sealed(b'{"version":1}'),
+    "no name": lambda content: sealed(FIRST, b"[1]"),
+    "no text": lambda content: sealed(FIRST, b'["app",{},"sha256:0"]'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_snapshot_is_not_believed(filled, damage):
     path = filled / "catalog.snapshot"
-    content = path.read_bytes()
-    path.write_bytes(
-        {"cut": content[:-80], "changed": content.replace(b"latest", b"oldest"), "not ours": b"[]\n"}[damage]
-    )
+    path.write_bytes(DAMAGED[damage](path.read_bytes()))
     lose(filled)
     assert rebuild(filled).names_from is None
     assert check(filled, hashes=True) == []
