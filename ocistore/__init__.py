@@ -2,6 +2,7 @@
 
 from ocistore.changes import ANY
 from ocistore.errors import (
+    ArchiveInvalidError,
     ArtifactInvalidError,
     BlobNotFoundError,
     CollectionRefusedError,
@@ -15,6 +16,7 @@ from ocistore.errors import (
     ManifestInvalidError,
     ManifestNotFoundError,
     OCIStoreError,
+    PlatformNotFoundError,
     ReadOnlyStoreError,
     RebuildRefusedError,
     ReferencedError,
@@ -46,6 +48,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ANY",
+    "ArchiveInvalidError",
     "ArtifactInvalidError",
     "BlobNotFoundError",
     "CollectionRefusedError",
@@ -64,6 +67,7 @@ __all__ = [
     "ManifestNotFoundError",
     "OCIStoreError",
     "Platform",
+    "PlatformNotFoundError",
     "ReadOnlyStoreError",
     "RebuildRefusedError",
     "ReferencedError",

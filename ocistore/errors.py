@@ -242,6 +242,33 @@ class ArtifactInvalidError(OCIStoreError):
         super().__init__(f"{name!r:.300}: {reason}")
 
 
+class ArchiveInvalidError(OCIStoreError):
+    """A tar archive, or a compressed stream, that is damaged, hostile, or of a kind this installation cannot read."""
+
+    code = "UNSUPPORTED"
+    exit_code = 44
+
+    def __init__(self, archive: str, *, reason: str, member: str = "") -> None:
+        self.archive = archive
+        self.reason = reason
+        self.member = member
+        super().__init__(f"{archive:.300}: {f'{member!r:.300}: ' if member else ''}{reason}")
+
+
+class PlatformNotFoundError(OCIStoreError):
+    """An image is not there for any of the platforms that were asked for."""
+
+    code = "MANIFEST_UNKNOWN"
+    exit_code = 45
+
+    def __init__(self, reference: str, *, wanted: Sequence[str], available: Sequence[str]) -> None:
+        self.reference = reference
+        self.wanted = tuple(wanted)
+        self.available = tuple(available)
+        there = f"there are {', '.join(self.available[:20])}" if available else "it says none"
+        super().__init__(f"{reference} is not for {' or '.join(self.wanted)}: {there}")
+
+
 # --- the store itself -------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ CHECKOUT = PACKAGE.parent
 FLOORS = (
     {"errors", "forks"},
     {"oci"},
-    {"blobs", "catalog"},
+    {"archives", "blobs", "catalog"},
     {"changes", "commit", "lease", "opening", "pages", "repository", "store", "transaction", "upload"},
     {"layouts"},
     {"upkeep"},

@@ -1,0 +1,1 @@
+"""Archives as streams: tar read and written member by member, gzip and zstd bounded; nothing is ever extracted."""

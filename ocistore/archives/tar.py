@@ -1,0 +1,292 @@
+"""Reading a tar archive as a stream, member by member, in constant memory; strictly, because archives are hostile.
+
+Read are the forms that tools of today write: ustar, GNU and pax (IEEE 1003.1, pax, "pax Interchange Format"). The
+fields of a header are parsed by the standard library; what stands around them is done here, because ``tarfile`` takes
+a damaged header for the end of the archive, and reads extended headers of any size into memory.
+
+Nothing is extracted. Who reads decides what each kind of member means, and whether its name is acceptable.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+
+from ocistore.errors import ArchiveInvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCK: Final = 512
+"""Bytes. Headers have this size, and content is padded to a multiple of it."""
+
+MAXIMUM_EXTENDED_HEADER: Final = 1024 * 1024
+"""Bytes of a pax or GNU header: names and attributes of one member. Linux allows attributes of 64 KiB."""
+_MAXIMUM_SIZE: Final = 1 << 62
+"""Bytes of a member. No disk has as many, and sums of a few of them still fit 64 bits."""
+_SKIPPED_AT_ONCE: Final = 1024 * 1024
+
+Kind: TypeAlias = Literal["file", "directory", "symlink", "hardlink", "character device", "block device", "fifo",
+                          "sparse file"]
+
+_KINDS: Final[dict[bytes, Kind]] = {
+    tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
+    tarfile.CONTTYPE: "file",
+    tarfile.DIRTYPE: "directory",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "hardlink",
+    tarfile.CHRTYPE: "character device",
+    tarfile.BLKTYPE: "block device",
+    tarfile.FIFOTYPE: "fifo",
+    tarfile.GNUTYPE_SPARSE: "sparse file",
+}
+
+
+class Readable(Protocol):
+    """What an archive is read from: a binary file that need not be seekable."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        ...
+
+
+class Seekable(Readable, Protocol):
+    """The same of a file in which what is left out need not be read."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Stand elsewhere."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of an archive, as its header says. Nothing in it was checked but the form."""
+
+    name: str
+    """As it stands there: perhaps absolute, perhaps with ``..`` in it. Bytes that are no UTF-8 are escaped as in
+    ``os.fsdecode``."""
+    kind: Kind
+    size: int
+    """Bytes of content that follow in the archive; of a sparse file, without its holes."""
+    offset: int
+    """Where they begin, counted from the beginning of the archive."""
+    target: str
+    """Of a link: what it leads to. A symlink's is relative to its directory, a hardlink's to the archive."""
+    mode: int
+    mtime: int
+    """Seconds since the Unix epoch."""
+    uid: int
+    gid: int
+
+
+class TarReader:
+    """The members of one archive, in order. Between two of them, the content of the first may be read."""
+
+    def __init__(self, source: Readable, *, name: str, seek: Seekable | None = None) -> None:
+        """Read ``source`` from where it stands.
+
+        Args:
+            source: the archive, not compressed.
+            name: what messages call it.
+            seek: the same object as ``source``, where content that nobody wants may be skipped by seeking.
+        """
+        self._source = source
+        self._name = name
+        self._seek = seek
+        self._position = 0
+        self._left = 0
+        """Bytes of the current member's content that were not read."""
+        self._padding = 0
+
+    def __iter__(self) -> Iterator[Member]:
+        """Every member.
+
+        Raises:
+            ArchiveInvalidError: the archive is damaged, cut short, of an unknown form, or followed by something else.
+            OSError: it could not be read.
+        """
+        while (member := self._next()) is not None:
+            yield member
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes of the content of the member that was given last; none at its end.
+
+        Raises:
+            ArchiveInvalidError: the archive ends within it.
+            OSError: it could not be read.
+        """
+        wanted = min(size, self._left)
+        if wanted <= 0:
+            return b""
+        data = self._source.read(wanted)
+        if not data:
+            raise self._error("it is cut short")
+        self._left -= len(data)
+        self._position += len(data)
+        return data
+
+    # --- headers ------------------------------------------------------------------------------------------------------
+
+    def _next(self) -> Member | None:
+        self._skip(self._left)
+        self._skip(self._padding)
+        self._left = self._padding = 0
+        extended: dict[str, str] = {}
+        while True:
+            block = self._exactly(BLOCK)
+            if block is None or not block.strip(b"\0"):
+                if extended:
+                    raise self._error("it ends with a header that belongs to nothing")
+                if block is None:
+                    # Even an empty archive ends with zeros; some tools leave them out behind the last member.
+                    if self._position == 0:
+                        raise self._error("it is empty")
+                    return None
+                self._check_end()
+                return None
+            header = self._header(block)
+            if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
+                extended |= self._pax(header)
+            elif header.type == tarfile.XGLTYPE:
+                self._refuse_global(self._pax(header))
+            elif header.type == tarfile.GNUTYPE_LONGNAME:
+                extended["path"] = self._long_name(header)
+            elif header.type == tarfile.GNUTYPE_LONGLINK:
+                extended["linkpath"] = self._long_name(header)
+            else:
+                return self._member(block, header, extended)
+
+    def _header(self, block: bytes) -> tarfile.TarInfo:
+        try:
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            raise self._error(f"it is no tar archive, or damaged, at byte {self._position - BLOCK}: {error}") from error
+        self._check_size(header.size)
+        return header
+
+    def _member(self, block: bytes, header: tarfile.TarInfo, extended: dict[str, str]) -> Member:
+        kind = _KINDS.get(header.type)
+        name = extended.get("path", header.name)
+        if kind is None:
+            raise self._error(f"its kind, {header.type!r}, is unknown", member=name)
+        if "\0" in name or not name:
+            raise self._error("a member's name is empty, or has a zero byte in it", member=name)
+        size = self._number(extended["size"]) if "size" in extended else header.size
+        self._check_size(size)
+        if any(key.startswith("GNU.sparse.") for key in extended):
+            kind, name = "sparse file", extended.get("GNU.sparse.name", name)
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            self._skip_sparse_map(more=bool(block[482]))
+        if kind not in ("file", "sparse file"):
+            if size and kind not in ("hardlink", "directory"):  # beside which old tools write a size that means nothing
+                raise self._error(f"a {kind} with {size} bytes of content", member=name)
+            size = 0
+        self._left, self._padding = size, -size % BLOCK
+        return Member(
+            name=name,
+            kind=kind,
+            size=size,
+            offset=self._position,
+            target=extended.get("linkpath", header.linkname),
+            mode=header.mode & 0o7777,
+            mtime=int(header.mtime),
+            uid=header.uid,
+            gid=header.gid,
+        )
+
+    def _skip_sparse_map(self, *, more: bool) -> None:
+        """GNU's old form goes on with blocks of the map, each of which says whether another follows."""
+        while more:
+            block = self._exactly(BLOCK)
+            if block is None:
+                raise self._error("it is cut short")
+            more = bool(block[504])
+
+    def _pax(self, header: tarfile.TarInfo) -> dict[str, str]:
+        """The records of an extended header, each "LENGTH KEY=VALUE" with a line feed behind it."""
+        content = self._extended(header)
+        found: dict[str, str] = {}
+        position = 0
+        while position < len(content):
+            digits, space, _ = content[position : position + 20].partition(b" ")
+            if not space or not digits.isdigit():
+                raise self._error("an extended header is damaged")
+            end = position + int(digits)
+            record = content[position + len(digits) + 1 : end]
+            key, equals, value = record.partition(b"=")
+            if not equals or end > len(content) or not value.endswith(b"\n"):
+                raise self._error("an extended header is damaged")
+            found[key.decode("utf-8", "surrogateescape")] = value[:-1].decode("utf-8", "surrogateescape")
+            position = end
+        return found
+
+    def _refuse_global(self, records: dict[str, str]) -> None:
+        """Records for all members that follow: a comment, as git writes one, does no harm; a name or a size would."""
+        if not records.keys().isdisjoint({"path", "linkpath", "size"}) or any(
+            key.startswith("GNU.sparse.") for key in records
+        ):
+            raise self._error("a global header gives all members one name or size")
+
+    def _long_name(self, header: tarfile.TarInfo) -> str:
+        return self._extended(header).rstrip(b"\0").decode("utf-8", "surrogateescape")
+
+    def _extended(self, header: tarfile.TarInfo) -> bytes:
+        if header.size > MAXIMUM_EXTENDED_HEADER:
+            raise self._error(f"a member's name and attributes have more than {MAXIMUM_EXTENDED_HEADER} bytes")
+        content = self._exactly(header.size + -header.size % BLOCK)
+        if content is None and header.size:
+            raise self._error("it is cut short")
+        return b"" if content is None else content[: header.size]
+
+    def _number(self, text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 20:
+            raise self._error(f"{text!r:.50} is no size")
+        return int(text)
+
+    def _check_size(self, size: int) -> None:
+        if not 0 <= size <= _MAXIMUM_SIZE:
+            raise self._error(f"a member says that it has {size} bytes")
+
+    # --- bytes --------------------------------------------------------------------------------------------------------
+
+    def _exactly(self, size: int) -> bytes | None:
+        """So many bytes; None at the end of the stream."""
+        pieces = []
+        left = size
+        while left and (data := self._source.read(left)):
+            pieces.append(data)
+            left -= len(data)
+        self._position += size - left
+        if left == size:
+            return None
+        if left:
+            raise self._error("it is cut short")
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _skip(self, size: int) -> None:
+        if not size:
+            return
+        if self._seek is not None:
+            # The last byte is read, so that a size that lies beyond the end is noticed.
+            self._seek.seek(size - 1, 1)
+            self._position += size - 1
+            if self._exactly(1) is None:
+                raise self._error("it is cut short")
+            return
+        while size:
+            data = self._source.read(min(size, _SKIPPED_AT_ONCE))
+            if not data:
+                raise self._error("it is cut short")
+            size -= len(data)
+            self._position += len(data)
+
+    def _check_end(self) -> None:
+        """Behind the first block of zeros there is nothing but zeros: what else there is, some tools read, some not."""
+        while data := self._source.read(_SKIPPED_AT_ONCE):
+            if data.count(0) != len(data):
+                raise self._error("something follows the end of the archive")
+
+    def _error(self, reason: str, *, member: str = "") -> ArchiveInvalidError:
+        return ArchiveInvalidError(self._name, reason=reason, member=member)

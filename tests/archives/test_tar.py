@@ -1,0 +1,150 @@
+"""Tar archives: what tar itself writes is read, what we write tar reads, and what is wrong is said."""
+
+import io
+import os
+import subprocess
+import tarfile
+
+import pytest
+
+from ocistore import ArchiveInvalidError
+from ocistore.archives.tar import MAXIMUM_EXTENDED_HEADER, TarReader
+from ocistore.archives.tarwriting import TarWriter
+
+LONG = "long/" * 60 + "name"
+
+
+class Pipe(io.RawIOBase):
+    """Gives bytes in small pieces, and cannot seek."""
+
+    def __init__(self, content):
+        self._content = io.BytesIO(content)
+
+    def read(self, size=-1):
+        return self._content.read(min(size, 700))
+
+
+def written():
+    out = bytearray()
+    writer = TarWriter(out.extend)
+    writer.directory("a")
+    writer.file("a/file", b"hello", mode=0o755)
+    writer.file(LONG, b"z" * 512)
+    writer.file("café", b"")
+    writer.symlink("link", "a/file")
+    writer.finish()
+    return bytes(out)
+
+
+def listed(content, *, seek=False):
+    source = io.BytesIO(content) if seek else Pipe(content)
+    reader = TarReader(source, name="it", seek=source if seek else None)
+    return [(m.name, m.kind, m.size, m.target, reader.read(1 << 20)) for m in reader]
+
+
+@pytest.mark.parametrize("seek", [False, True])
+def test_what_was_written_is_read(seek):
+    assert listed(written(), seek=seek) == [
+        ("a", "directory", 0, "", b""),
+        ("a/file", "file", 5, "", b"hello"),
+        (LONG, "file", 512, "", b"z" * 512),
+        ("café", "file", 0, "", b""),
+        ("link", "symlink", 0, "a/file", b""),
+    ]
+
+
+def test_tar_reads_what_was_written(tmp_path):
+    (tmp_path / "it.tar").write_bytes(written())
+    listing = ["tar", "tvf", tmp_path / "it.tar"]
+    found = subprocess.run(listing, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C.UTF-8"})
+    assert (found.returncode, found.stderr) == (0, "")
+    assert [line.split(None, 5)[5] for line in found.stdout.splitlines()] == [
+        "a/", "a/file", LONG, "café", "link -> a/file"
+    ]
+    assert found.stdout.splitlines()[1].startswith("-rwxr-xr-x 0/0")
+
+
+@pytest.mark.parametrize("form", ["gnu", "oldgnu", "pax", "ustar"])
+@pytest.mark.parametrize("seek", [False, True])
+def test_what_tar_writes_is_read(tmp_path, form, seek):
+    top = tmp_path / "d"
+    top.mkdir()
+    (top / "file").write_bytes(b"f" * 1000)
+    os.link(top / "file", top / "hard")
+    (top / "soft").symlink_to("file")
+    os.mkfifo(top / "fifo")
+    with open(top / "holes", "wb") as sparse:
+        for place in range(0, 1 << 24, 1 << 19):  # more than fit into one header
+            sparse.seek(place)
+            sparse.write(b"x" * 4096)
+    subprocess.run(
+        ["tar", "-C", tmp_path, "--sort=name", "--sparse" if form != "ustar" else "--no-xattrs", f"--format={form}",
+         "-cf", tmp_path / "it.tar", "d"],
+        check=True,
+    )
+    content = (tmp_path / "it.tar").read_bytes()
+    found = {name: (kind, target) for name, kind, _, target, _ in listed(content, seek=seek)}
+    assert found == {
+        "d": ("directory", ""),
+        "d/fifo": ("fifo", ""),
+        "d/file": ("file", ""),
+        "d/hard": ("hardlink", "d/file"),
+        "d/holes": ("file" if form == "ustar" else "sparse file", ""),
+        "d/soft": ("symlink", "file"),
+    }
+
+
+def header(name="x", *, kind=tarfile.REGTYPE, size=0, fill=b"", form=tarfile.USTAR_FORMAT):
+    member = tarfile.TarInfo(name)
+    member.type, member.size = kind, size
+    return member.tobuf(form) + fill + bytes(-len(fill) % 512)
+
+
+def pax(records):
+    content = b"".join(records)
+    return header(kind=tarfile.XHDTYPE, size=len(content), fill=content)
+
+
+END = bytes(1024)
+
+
+@pytest.mark.parametrize("seek", [False, True])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b"no tar archive at all".ljust(1024), "no tar archive"),
+        (header()[:100], "cut short"),
+        (header(size=1000, fill=bytes(500)), "cut short"),
+        (header(size=1 << 40, form=tarfile.GNU_FORMAT) + END, "cut short"),
+        (header(size=(1 << 63), form=tarfile.GNU_FORMAT) + END, "9223372036854775808 bytes"),
+        (header() + b"\xff" * 512 + END, "damaged, at byte 512"),
+        (header() + END + header() + END, "something follows the end"),
+        (header() + bytes(512) + header() + END, "something follows the end"),
+        (header(kind=b"?") + END, "kind, b'\\?', is unknown"),
+        (header(kind=tarfile.SYMTYPE, size=5) + END, "a symlink with 5 bytes"),
+        (pax([b"11 path=ab\n"]) + END, "belongs to nothing"),
+        (pax([b"99 path=ab\n"]) + header() + END, "extended header is damaged"),
+        (pax([b"x path=ab\n"]) + header() + END, "extended header is damaged"),
+        (pax([b"0 path=ab\n"]) + header() + END, "extended header is damaged"),
+        (pax([b"12 path=a\0b\n"]) + header() + END, "zero byte"),
+        (pax([b"8 path=\n"]) + header() + END, "name is empty"),
+        (pax([b"12 size=-99\n"]) + header() + END, "is no size"),
+        (pax([b"29 size=99999999999999999999\n"]) + header() + END, "says that it has"),
+        (header(kind=tarfile.XGLTYPE, size=11, fill=b"11 path=ab\n") + header() + END, "global header"),
+        (header(kind=tarfile.XHDTYPE, size=MAXIMUM_EXTENDED_HEADER + 1) + END, "more than 1048576 bytes"),
+        (header(kind=tarfile.GNUTYPE_LONGNAME, size=1 << 30) + END, "more than 1048576 bytes"),
+    ],
+)
+def test_what_is_wrong_is_said(content, said, seek):
+    with pytest.raises(ArchiveInvalidError, match=said):
+        listed(content, seek=seek)
+
+
+def test_a_comment_for_all_members_does_no_harm():
+    content = header(kind=tarfile.XGLTYPE, size=16, fill=b"16 comment=abcd\n") + header("x") + END
+    assert [name for name, *_ in listed(content)] == ["x"]
+
+
+def test_an_archive_without_its_end_is_read():
+    assert [name for name, *_ in listed(header("x") + header("y"))] == ["x", "y"]
