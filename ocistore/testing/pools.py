@@ -246,7 +246,7 @@ class PoolTests:
     @pytest.mark.parametrize(
         "source",
         [None, 7, object(), ["text"], [None], [1, 2], iter([b"first", "second"]), io.StringIO("text"), {"key": 1}],
-        ids=repr,
+        ids=lambda source: type(source).__name__,
     )
     def test_what_gives_no_bytes_is_a_type_error(self, pool: Pool, source: Source) -> None:
         with pytest.raises(TypeError):
