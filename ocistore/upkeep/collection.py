@@ -22,6 +22,7 @@ that is referred to.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import collection, holds, leases, manifests, uploads
 from ocistore.commit import milliseconds, on_a_full_disk
-from ocistore.errors import CollectionRefusedError, StoreBusyError
+from ocistore.errors import CollectionRefusedError, StoreBusyError, StoreFullError
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.forecast import Forecast, forecast
@@ -237,7 +238,9 @@ class _Collection:
         self._empty_trash()
         if found.work:
             self._store.pool.reserve.make()
-            snapshot.refresh(self._catalog, self._store.paths)
+            # What was collected is gone, whether there is room for that or not; the next collection takes it.
+            with contextlib.suppress(StoreFullError):
+                snapshot.refresh(self._catalog, self._store.paths)
         return GCReport(
             dry_run=False,
             complete=complete,

@@ -137,6 +137,21 @@ def test_deleting_and_collecting_makes_room_again(root, small_disk):
     assert check(root, hashes=True) == []
 
 
+def test_a_collection_without_room_for_a_snapshot_has_collected(root, small_disk):
+    with Store.open(root) as store:
+        with store.transaction() as transaction:
+            for number in range(2000):
+                transaction.repository("a").tag(f"{number:0100}", image("other").digest)
+        store.repository("a").put_blob(b"x")
+        with small_disk.full():
+            assert store.gc(grace=NOW).blobs == 1
+        assert not (root / "catalog.snapshot").exists()
+        store.repository("a").put_blob(b"x")
+        store.gc(grace=NOW)
+        assert (root / "catalog.snapshot").exists()
+    assert check(root) == []
+
+
 def test_a_push_that_runs_out_of_space_leaves_nothing(root, small_disk):
     with Store.open(root) as store, small_disk.full():
         before = rows(root), pool(root), set(files(root))
