@@ -73,6 +73,15 @@ def test_explain_says_when_something_goes(run, repository, store):
     assert (found["kept_by"], found["repository"]) == ([], repository.name)
 
 
+def test_explain_of_what_is_condemned_says_that_it_may_go_now(run, repository):
+    push(repository, APP)
+    for _ in range(3):  # manifests, parts, and condemning them
+        run("gc", *AT_ONCE, "--max-batches", "1")
+    [found] = json.loads(run("gc", "--explain", APP.digest, "--json"))
+    assert (found["repository"], found["kept_by"]) == (None, [])
+    assert not found["due"].startswith("1970")
+
+
 def test_explain_of_what_is_not_there_is_an_error(run, repository):
     push(repository, APP, "v1")
     assert "holds no blob" in run("gc", "--explain", "sha256:" + "0" * 64, exit_code=15)
