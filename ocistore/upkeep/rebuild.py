@@ -270,15 +270,17 @@ class _Rebuild:
         absent = [digest for digest in edges if digest not in known]
         if absent:
             blobs.name(connection, [(digest, edges[digest].descriptor.size) for digest in absent])
-        # What is needed and gone has a live row all the same: nobody is served it, and pushing it again heals it.
         needed = [
             digest
             for digest, edge in edges.items()
-            if edge.required and edge.role in {"config", "layer"} and not (digest in known and known[digest].live)
+            if edge.required and not (digest in known and known[digest].live) and digest not in self._report.missing
         ]
-        if needed:
-            blobs.publish(connection, [(digest, edges[digest].descriptor.size) for digest in needed])
-            self._report.missing.extend(needed[: _LISTED - len(self._report.missing)])
+        self._report.missing.extend(needed[: _LISTED - len(self._report.missing)])
+        # A blob that is needed and gone has a live row all the same: nobody is served it, and pushing it again heals
+        # it. A manifest has none, because nobody knows what it refers to.
+        gone = [digest for digest in needed if edges[digest].role in {"config", "layer"}]
+        if gone:
+            blobs.publish(connection, [(digest, edges[digest].descriptor.size) for digest in gone])
         known = manifests.children(connection, lost, wanted)
         manifests.put(connection, lost, [manifests.NewManifest(manifest, None)], known, now=self._now)
 
