@@ -307,10 +307,18 @@ _on_a_subject = present(
     _manifest_members.c.manifest_id == _manifests.c.subject_id,
 )
 _above = select(_up.c.id, or_(_in_an_index, _on_a_subject))
+_below = _up.alias("below")
+_as_index = present(
+    _own_edges.c.repository_id == bindparam("repository"),
+    _own_edges.c.child_id == _below.c.id,
+    _own_edges.c.parent_id == _up.c.id,
+    _own_edges.c.role == literal_column("'manifest'"),
+)
 _why = (
     select(
         _up.c.id,
         _blobs.c.digest,
+        _as_index,
         select(_tags.c.name)
         .where(_tags.c.repository_id == bindparam("repository"), _tags.c.manifest_id == _up.c.id)
         .limit(literal_column("1"))
@@ -409,6 +417,8 @@ class Holder(NamedTuple):
 
     id: int
     digest: str
+    index: bool
+    """It holds the manifest, or what keeps that, as an index; otherwise it is the subject of one of these."""
     tag: str | None
     """One of its tags."""
     since: int | None
@@ -418,7 +428,10 @@ class Holder(NamedTuple):
 def holders(connection: Connection, repository_id: int, manifest_id: int, *, limit: int) -> list[Holder]:
     """A manifest of a repository and up to ``limit`` of those that may keep it there, nearest first."""
     parameters = {"repository": repository_id, "manifest": manifest_id, "limit": limit}
-    return [Holder(*row) for row in connection.execute(_why, parameters)]
+    return [
+        Holder(key, digest, bool(index), tag, since)
+        for key, digest, index, tag, since in connection.execute(_why, parameters)
+    ]
 
 
 def relatives(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:

@@ -55,7 +55,10 @@ def test_explain_names_what_keeps_a_manifest(run, repository):
     name = repository.name
     assert "kept: the tag all" in run("gc", "--explain", f"{name}:all")
     child = run("gc", "--explain", APP.digest)
-    assert f"{pushed.digest}, which keeps it, has the tag all" in child
+    assert f"the index {pushed.digest} keeps it, and has the tag all" in child
+    referrer = run("gc", "--explain", artifact(subject=APP).digest)
+    assert f"the subject {APP.digest} keeps it, and has lost what kept it" in referrer
+    assert f"the index {pushed.digest} keeps it, and has the tag all" in referrer
     layer = run("gc", "--explain", str(repository.get_manifest(APP.digest).layers[0].digest))
     assert f"the manifest {APP.digest} refers to it" in layer
 
