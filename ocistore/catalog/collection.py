@@ -417,7 +417,7 @@ class Holder(NamedTuple):
 
     id: int
     digest: str
-    index: bool
+    is_index: bool
     """It holds the manifest, or what keeps that, as an index; otherwise it is the subject of one of these."""
     tag: str | None
     """One of its tags."""
@@ -429,8 +429,8 @@ def holders(connection: Connection, repository_id: int, manifest_id: int, *, lim
     """A manifest of a repository and up to ``limit`` of those that may keep it there, nearest first."""
     parameters = {"repository": repository_id, "manifest": manifest_id, "limit": limit}
     return [
-        Holder(key, digest, bool(index), tag, since)
-        for key, digest, index, tag, since in connection.execute(_why, parameters)
+        Holder(key, digest, bool(is_index), tag, since)
+        for key, digest, is_index, tag, since in connection.execute(_why, parameters)
     ]
 
 

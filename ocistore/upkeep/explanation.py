@@ -115,7 +115,7 @@ class _Explainer:
 
     def _manifest(self, repository_id: int, manifest: int) -> Iterator[tuple[str, datetime | None]]:
         for holder in collection.holders(self._connection, repository_id, manifest, limit=_HOLDERS):
-            above = "index" if holder.index else "subject"
+            above = "index" if holder.is_index else "subject"
             through = "" if holder.id == manifest else f"the {above} {holder.digest} keeps it, and has "
             if holder.tag is not None:
                 yield f"{through}the tag {holder.tag}", None

@@ -29,9 +29,9 @@ def the_row_goes_before_the_file():
     def condemn(run):
         with run._batch() as connection:
             doomed = _doomed(run, connection)
-            statements.reap(connection, [key for key, _ in doomed])
+            statements.reap(connection, [key for key, _, _ in doomed])
         time.sleep(random.random() * 0.005)
-        for _, digest in doomed:
+        for _, digest, _ in doomed:
             run._removal.to_trash(Digest.parse(digest))
         return False
 
@@ -44,11 +44,11 @@ def file_and_row_go_in_one_transaction():
     def condemn(run):
         with run._batch() as connection:
             doomed = _doomed(run, connection)
-            for _, digest in doomed:
+            for _, digest, _ in doomed:
                 run._removal.to_trash(Digest.parse(digest))
                 if random.random() < 0.02:
                     os.kill(os.getpid(), signal.SIGKILL)
-            statements.reap(connection, [key for key, _ in doomed])
+            statements.reap(connection, [key for key, _, _ in doomed])
         return False
 
     _Collection._condemn = condemn
