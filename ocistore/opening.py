@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
@@ -184,7 +185,7 @@ def _make_root(paths: StorePaths) -> None:
             directory = directory.parent
         for directory in reversed(missing):
             os.makedirs(directory, exist_ok=True)
-            _sync_directory(directory.parent)
+            sync_path(directory.parent)
 
 
 def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> None:
@@ -195,15 +196,7 @@ def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> No
             # Never opened where it exists: closing it would drop the locks that SQLite holds on it in this process.
             if not paths.catalog.exists():
                 os.close(os.open(paths.catalog, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            _sync_directory(paths.root)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_path(paths.root)
 
 
 def _refuse_network_filesystem(root: Path) -> None:

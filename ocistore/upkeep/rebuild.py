@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.hashing import digest_of
 from ocistore.blobs.oserrors import Translating
@@ -354,11 +355,7 @@ class _Rebuild:
         paths = self._paths
         aside = paths.damaged(self._now)
         with Translating(str(paths.catalog), root=paths.root):
-            rebuilt = os.open(paths.rebuilt, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(rebuilt)
-            finally:
-                os.close(rebuilt)
+            sync_path(paths.rebuilt)
             # The old WAL first: beside the new catalog it would be taken for the new one's.
             for suffix in ("-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
@@ -369,11 +366,7 @@ class _Rebuild:
             for suffix in ("-wal", "-shm", "-lock"):
                 Path(f"{paths.rebuilt}{suffix}").unlink(missing_ok=True)
             os.rename(paths.rebuilt, paths.catalog)
-            directory = os.open(paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync_path(paths.root)
 
 
 def _grouped(names: Iterable[Name]) -> Iterator[tuple[str, list[Name]]]:
