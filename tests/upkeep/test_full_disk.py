@@ -137,6 +137,17 @@ def test_deleting_and_collecting_makes_room_again(root, small_disk):
     assert check(root, hashes=True) == []
 
 
+def test_after_something_was_removed_a_disk_may_fill_up_again(root, small_disk):
+    (root / "reserved").write_bytes(bytes(512 * 1024))
+    with small_disk.full():
+        with Store.open(root) as store:
+            delete_manifest(store)
+        assert (root / "reserved").stat().st_size == 128 * 1024
+        with small_disk.full("again"), Store.open(root) as store:
+            collect(store)
+    assert check(root, hashes=True) == []
+
+
 def test_a_collection_without_room_for_a_snapshot_has_collected(root, small_disk):
     with Store.open(root) as store:
         with store.transaction() as transaction:
