@@ -104,7 +104,10 @@ def on_a_full_disk(pool: FilesystemPool, work: Callable[[], None]) -> None:
     except StoreFullError:
         if not pool.reserve.give_up():
             raise
-        work()
+        try:
+            work()
+        finally:
+            pool.reserve.make()  # of what is left of it, before somebody else fills the disk again
 
 
 def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], actor: str) -> None:

@@ -7,6 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.durability import sync_path
 from ocistore.errors import ArtifactInvalidError
 from ocistore.layouts.directory import new_file
 
@@ -57,11 +58,7 @@ class Destination:
         missing = [directory for directory in (root, *root.parents) if not directory.exists()]
         root.mkdir(parents=True, exist_ok=True)
         for made in missing:
-            parent = os.open(made.parent, _DIRECTORY)
-            try:
-                os.fsync(parent)
-            finally:
-                os.close(parent)
+            sync_path(made.parent)
         self._descriptor = os.open(root, _DIRECTORY)
 
     def __enter__(self) -> Self:

@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.reserve import SIZE as RESERVE
+from ocistore.blobs.reserve import Reserve, available
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
@@ -70,7 +72,7 @@ def open_store(
     try:
         if not existed:
             _make_store(paths, catalog, pool)
-        found = _revision(catalog, pool)
+        found = _revision(catalog, pool.reserve)
         if found is None and not create:
             raise StoreNotFoundError(paths.root, reason="its catalog.db is empty")
         if found is not None and found > SCHEMA_REVISION:
@@ -86,13 +88,15 @@ def open_store(
     return paths, catalog, pool
 
 
-def _revision(catalog: Catalog, pool: FilesystemPool) -> str | None:
-    """The schema's revision: the first question to the database, for which SQLite makes files beside it."""
+def _revision(catalog: Catalog, reserve: Reserve) -> str | None:
+    """The schema's revision: the first question to the database, for which SQLite makes files beside it.
+
+    Even a store that is only read needs room for these, and so may need some of what is reserved.
+    """
     try:
         return revision(catalog)
     except (StorageError, StoreFullError):
-        free = os.statvfs(catalog.root)
-        if free.f_bavail * free.f_frsize > RESERVE or not pool.reserve.give_up():
+        if available(catalog.root) > RESERVE or not reserve.shrink():
             raise
         return revision(catalog)
 
@@ -181,7 +185,7 @@ def _make_root(paths: StorePaths) -> None:
             directory = directory.parent
         for directory in reversed(missing):
             os.makedirs(directory, exist_ok=True)
-            _sync_directory(directory.parent)
+            sync_path(directory.parent)
 
 
 def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> None:
@@ -192,15 +196,7 @@ def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> No
             # Never opened where it exists: closing it would drop the locks that SQLite holds on it in this process.
             if not paths.catalog.exists():
                 os.close(os.open(paths.catalog, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            _sync_directory(paths.root)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_path(paths.root)
 
 
 def _refuse_network_filesystem(root: Path) -> None:
@@ -227,7 +223,7 @@ def _open_read_only(paths: StorePaths) -> tuple[StorePaths, Catalog, FilesystemP
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
     try:
         try:
-            found = revision(catalog)
+            found = _revision(catalog, Reserve(paths))
         except (ReadOnlyStoreError, StorageError):
             # A WAL database wants to write beside itself even to be read. On read-only media nobody can change it.
             catalog.close()

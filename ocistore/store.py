@@ -123,8 +123,7 @@ class Store:
 
         Raises:
             StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a
-            directory
-                with something else in it.
+                directory with something else in it.
             ReadOnlyStoreError: it may not be written; open it with ``read_only=True``.
             SchemaTooNewError: a newer ocistore wrote it.
             SchemaTooOldError: it needs an upgrade, and ``read_only`` is true.

@@ -45,12 +45,13 @@ class SmallDisk:
         self.root = root
 
     @contextlib.contextmanager
-    def full(self):
-        """Not a byte is free inside the block."""
-        filler = self.root / "filler"
+    def full(self, filler="filler", *, leaving=0):
+        """Not a byte is free inside the block as it begins, or only so many."""
+        filler = self.root / filler
         with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(4096))
+        os.truncate(filler, filler.stat().st_size - leaving)
         try:
             yield
         finally:

@@ -12,6 +12,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
 from ocistore.errors import CorruptError, UnsupportedFilesystemError
 from ocistore.forks import ThreadLock
@@ -63,7 +64,7 @@ class Directories:
             # A name is durable when the directory it stands in was synced.
             for directory in (root, root.parent, *(ancestor.parent for ancestor in missing)):
                 with contextlib.suppress(PermissionError):  # a directory that may be written and searched but not read
-                    _sync_directory(directory)
+                    sync_path(directory)
 
     def _try_hard_links(self) -> None:
         uploads = self.uploads()
@@ -153,11 +154,3 @@ def _opened(directory: Path, *, refuse_links: bool) -> int:
         if error.errno in _NOT_A_DIRECTORY:
             raise CorruptError(str(directory), reason="it is not a directory (symbolic links are refused)") from error
         raise
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -38,6 +38,19 @@ def sync_files(descriptors: Sequence[int]) -> None:
         os.fsync(descriptor)
 
 
+def sync_path(path: str | os.PathLike[str]) -> None:
+    """Make a directory's names, or the data of a file that nobody has open, durable.
+
+    Raises:
+        OSError: it could not be opened, or something of it is lost.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_filesystem(descriptor: int) -> None:
     """Make everything durable that was written, by anybody, to the filesystem of this open file.
 

@@ -18,7 +18,19 @@ SIZE: Final = 8 * 1024**2
 _SHARE: Final = 64
 """Never more than this part of what is free: on a small disk the reserve is small too."""
 
+_OPENING: Final = 64 * 1024
+"""Bytes that opening takes: the shared memory of the catalog has 32 KiB, and its WAL begins."""
+
+_LEAST: Final = 2 * _OPENING
+"""Bytes that are reserved on a disk that is nearly full too, where that is no more than half of what is free."""
+
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def available(directory: str | os.PathLike[str]) -> int:
+    """Bytes that may still be written on the filesystem of a directory."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
 
 
 class Reserve:
@@ -36,8 +48,8 @@ class Reserve:
         with contextlib.suppress(OSError):
             if os.path.lexists(self._path):
                 return
-            free = os.statvfs(self._root)
-            size = min(SIZE, free.f_bavail * free.f_frsize // _SHARE)
+            free = available(self._root)
+            size = min(SIZE, max(free // _SHARE, min(_LEAST, free // 2)))
             if size == 0:
                 return
             descriptor = os.open(self._path, _NEW_FILE, 0o600)
@@ -48,6 +60,23 @@ class Reserve:
                 raise
             finally:
                 os.close(descriptor)
+
+    def shrink(self) -> bool:
+        """Give back as much as opening takes, and keep the rest for deleting. False where there is none to give."""
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            size = os.fstat(descriptor).st_size
+            if size <= _OPENING:
+                return self.give_up()
+            os.ftruncate(descriptor, size - _OPENING)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
 
     def give_up(self) -> bool:
         """Give the space back to the filesystem. False where there is none to give."""

@@ -52,6 +52,7 @@ _edges = tables.edges
 _own_edges = tables.repository_edges
 _tags = tables.tags
 _kept = tables.lease_blobs
+_leases = tables.leases
 _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
 
@@ -106,8 +107,9 @@ def _due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # n
 
 # Literals, and not parameters, where the name of a role has to be known when the statement is prepared.
 _part = _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")])
+_in_force = (_leases.c.id == _kept.c.lease_id, _leases.c.expires > bindparam("now"))
 _kept_by_lease = present(
-    _kept.c.repository_id == _blob_members.c.repository_id, _kept.c.blob_id == _blob_members.c.blob_id
+    _kept.c.repository_id == _blob_members.c.repository_id, _kept.c.blob_id == _blob_members.c.blob_id, *_in_force
 )
 _referred_to = present(
     _own_edges.c.repository_id == _blob_members.c.repository_id,
@@ -141,8 +143,12 @@ _due_blobs = (
     .limit(bindparam("limit"))
 )
 _condemned = (
-    select(_blobs.c.id, _blobs.c.digest)
-    .where(_blobs.c.collect_after == literal(CONDEMNED), _blobs.c.state == literal("condemned"))
+    select(_blobs.c.id, _blobs.c.digest, _blobs.c.size)
+    .where(
+        _blobs.c.collect_after == literal(CONDEMNED),
+        _blobs.c.state == literal("condemned"),
+        _blobs.c.id > bindparam("after"),
+    )
     .order_by(_blobs.c.id)
     .limit(bindparam("limit"))
 )
@@ -209,10 +215,10 @@ def due_manifests(connection: Connection, *, before: int, limit: int, after: Pla
 
 
 def due_parts(
-    connection: Connection, *, before: int, limit: int, after: Place = START
+    connection: Connection, *, now: int, before: int, limit: int, after: Place = START
 ) -> list[tuple[Membership, bool]]:
     """Up to ``limit`` memberships of blobs that are due, each with whether a manifest there or a lease needs it."""
-    rows = connection.execute(_due_parts, _from(after, before, limit))
+    rows = connection.execute(_due_parts, {**_from(after, before, limit), "now": now})
     return [(Membership(*row[:3]), bool(row[3])) for row in rows]
 
 
@@ -239,9 +245,9 @@ def live_bytes(connection: Connection, *, enough: int) -> int:
     return total
 
 
-def condemned(connection: Connection, *, limit: int) -> list[tuple[int, str]]:
-    """Up to ``limit`` condemned blobs, as id and digest."""
-    return list(connection.execute(_condemned, {"limit": limit}))
+def condemned(connection: Connection, *, limit: int, after: int = 0) -> list[tuple[int, str, int]]:
+    """Up to ``limit`` condemned blobs behind the id ``after``, as id, digest and size."""
+    return list(connection.execute(_condemned, {"limit": limit, "after": after}))
 
 
 def _from(after: Place, before: int, limit: int) -> dict[str, object]:
@@ -283,7 +289,7 @@ def _holders() -> Any:  # noqa: ANN401 - a recursive table
 
 _up = _holders()
 _tagged = present(_tags.c.repository_id == bindparam("repository"), _tags.c.manifest_id == _up.c.id)
-_leased = present(_kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == _up.c.id)
+_leased = present(_kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == _up.c.id, *_in_force)
 _young = present(
     _manifest_members.c.repository_id == bindparam("repository"),
     _manifest_members.c.manifest_id == _up.c.id,
@@ -301,10 +307,18 @@ _on_a_subject = present(
     _manifest_members.c.manifest_id == _manifests.c.subject_id,
 )
 _above = select(_up.c.id, or_(_in_an_index, _on_a_subject))
+_below = _up.alias("below")
+_as_index = present(
+    _own_edges.c.repository_id == bindparam("repository"),
+    _own_edges.c.child_id == _below.c.id,
+    _own_edges.c.parent_id == _up.c.id,
+    _own_edges.c.role == literal_column("'manifest'"),
+)
 _why = (
     select(
         _up.c.id,
         _blobs.c.digest,
+        _as_index,
         select(_tags.c.name)
         .where(_tags.c.repository_id == bindparam("repository"), _tags.c.manifest_id == _up.c.id)
         .limit(literal_column("1"))
@@ -354,7 +368,7 @@ _users = (
     .limit(bindparam("limit"))
 )
 _leased_here = select(_kept.c.lease_id).where(
-    _kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == bindparam("blob")
+    _kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == bindparam("blob"), *_in_force
 )
 _servers = (
     select(_blob_members.c.repository_id, literal_column("0"))
@@ -375,13 +389,13 @@ _since = (
 _blob = select(*_as_blob).where(_blobs.c.id == bindparam("blob"), _blobs.c.state == literal("live"))
 
 
-def alive(connection: Connection, repository_id: int, manifest_id: int, *, before: int) -> bool:
+def alive(connection: Connection, repository_id: int, manifest_id: int, *, now: int, before: int) -> bool:
     """Whether the repository keeps a manifest.
 
-    A tag, a lease, or being untagged only since later than ``before`` keeps it; or one of these keeps, however far up,
-    an index around it or its subject.
+    A tag, a lease that has not run out by ``now``, or being untagged only since later than ``before`` keeps it; or one
+    of these keeps, however far up, an index around it or its subject.
     """
-    parameters = {"repository": repository_id, "manifest": manifest_id, "before": before}
+    parameters = {"repository": repository_id, "manifest": manifest_id, "now": now, "before": before}
     return connection.execute(_alive, parameters).first() is not None
 
 
@@ -403,6 +417,8 @@ class Holder(NamedTuple):
 
     id: int
     digest: str
+    is_index: bool
+    """It holds the manifest, or what keeps that, as an index; otherwise it is the subject of one of these."""
     tag: str | None
     """One of its tags."""
     since: int | None
@@ -412,7 +428,10 @@ class Holder(NamedTuple):
 def holders(connection: Connection, repository_id: int, manifest_id: int, *, limit: int) -> list[Holder]:
     """A manifest of a repository and up to ``limit`` of those that may keep it there, nearest first."""
     parameters = {"repository": repository_id, "manifest": manifest_id, "limit": limit}
-    return [Holder(*row) for row in connection.execute(_why, parameters)]
+    return [
+        Holder(key, digest, bool(is_index), tag, since)
+        for key, digest, is_index, tag, since in connection.execute(_why, parameters)
+    ]
 
 
 def relatives(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
@@ -430,9 +449,10 @@ def users(connection: Connection, repository_id: int, blob_id: int, *, limit: in
     return connection.execute(_users, {"repository": repository_id, "blob": blob_id, "limit": limit}).scalars()
 
 
-def leased(connection: Connection, repository_id: int, blob_id: int) -> bool:
-    """Whether a lease keeps a blob or manifest in the repository."""
-    return connection.execute(_leased_here, {"repository": repository_id, "blob": blob_id}).first() is not None
+def leased(connection: Connection, repository_id: int, blob_id: int, *, now: int) -> bool:
+    """Whether a lease that has not run out keeps a blob or manifest in the repository."""
+    parameters = {"repository": repository_id, "blob": blob_id, "now": now}
+    return connection.execute(_leased_here, parameters).first() is not None
 
 
 def servers(connection: Connection, blob_id: int, *, limit: int) -> list[tuple[int, bool]]:

@@ -474,7 +474,7 @@ def translated(error: sqlite3.Error, *, database: Path, root: Path) -> OCIStoreE
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusyError(f"the catalog {database}", waited=BUSY_TIMEOUT)
-    if name.startswith("SQLITE_FULL"):
+    if name.startswith("SQLITE_FULL") or name == "SQLITE_IOERR_SHMSIZE":  # that file grew by what the disk has not
         return StoreFullError(str(database))
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return CorruptError(f"the catalog {database}", reason=str(error))

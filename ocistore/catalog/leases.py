@@ -74,7 +74,11 @@ _every = select(_t.c.id)
 _of = (
     select(_t.c.id, _t.c.reason, _t.c.created, _t.c.expires)
     .join_from(_kept, _t, _t.c.id == _kept.c.lease_id)
-    .where(_kept.c.repository_id == bindparam("repository_id"), _kept.c.blob_id == bindparam("blob"))
+    .where(
+        _kept.c.repository_id == bindparam("repository_id"),
+        _kept.c.blob_id == bindparam("blob"),
+        _t.c.expires > bindparam("now"),
+    )
     .order_by(_t.c.expires)
 )
 
@@ -116,9 +120,10 @@ def expired(connection: Connection, *, now: int, limit: int) -> list[str]:
     return connection.execute(_expired, {"now": now, "limit": limit}).scalars()
 
 
-def of_content(connection: Connection, repository_id: int, blob_id: int) -> list[Lease]:
-    """The leases that keep a blob or manifest in a repository."""
-    return [Lease(*row) for row in connection.execute(_of, {"repository_id": repository_id, "blob": blob_id})]
+def of_content(connection: Connection, repository_id: int, blob_id: int, *, now: int) -> list[Lease]:
+    """The leases, of those that have not run out, that keep a blob or manifest in a repository."""
+    parameters = {"repository_id": repository_id, "blob": blob_id, "now": now}
+    return [Lease(*row) for row in connection.execute(_of, parameters)]
 
 
 def clear(connection: Connection, *, now: int) -> None:

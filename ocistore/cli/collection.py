@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ocistore.store import Store
     from ocistore.upkeep.collection import GCReport
 
+
 @click.command(
     epilog=example(
         "ocistore gc --dry-run",

@@ -132,6 +132,7 @@ def _print(report: ScrubReport) -> None:
             "looked at": f"{report.blobs} blobs, {readable_size(report.bytes)} read",
             "damaged": str(report.damaged),
             "repaired": str(report.repaired) if report.damaged else None,
+            "without a row": f"{report.orphans} files" if report.orphans else None,
             "removed": f"{report.trashed} files that no row knows" if report.trashed else None,
             "adopted": str(report.adopted) if report.adopted else None,
             "left": None if report.complete else "something: the time was over; run it again",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import graph, manifests, repositories, tags
 from ocistore.errors import (
@@ -254,11 +255,7 @@ def _writable_layout(path: Path) -> Iterator[LayoutDirectory]:
         created = not path.exists()
         path.mkdir(parents=True, exist_ok=True)
         if created:
-            descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_path(path.parent)
     with _locked_directory(path) as layout:
         yield layout
 

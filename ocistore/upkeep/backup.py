@@ -22,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
@@ -304,12 +305,12 @@ class _Backup:
     def _put_in_place(self) -> None:
         target = self._target
         with Translating(str(target.catalog), root=target.root):
-            _sync(target.unfinished_backup)
+            sync_path(target.unfinished_backup)
             # Of a backup that was opened as a store and not closed: beside a new catalog it would be taken for its WAL.
             for suffix in ("-wal", "-shm"):
                 Path(f"{target.catalog}{suffix}").unlink(missing_ok=True)
             os.rename(target.unfinished_backup, target.catalog)
-            _sync(target.root)
+            sync_path(target.root)
         with contextlib.suppress(OCIStoreError):
             finished = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
             try:
@@ -339,11 +340,3 @@ class _Backup:
 def _batches(files: Iterator[PoolFile]) -> Iterator[list[PoolFile]]:
     while batch := list(islice(files, _PAGE)):
         yield batch
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,7 @@ that is referred to.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,13 +31,13 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import collection, holds, leases, manifests, uploads
 from ocistore.commit import milliseconds, on_a_full_disk
-from ocistore.errors import CollectionRefusedError, StoreBusyError
+from ocistore.errors import CollectionRefusedError, StoreBusyError, StoreFullError
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import snapshot
-from ocistore.upkeep.forecast import Forecast, forecast
+from ocistore.upkeep.forecast import Forecast, condemned, forecast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -198,18 +199,26 @@ class _Collection:
         """A dry run."""
         with self._catalog.snapshot() as connection:
             expected = self._forecast(connection, at_once=False)
-            listed = tuple(islice(_candidates(expected), _LISTED))
-            ended = uploads.expired(connection, now=self._now, after=(-1, ""), limit=_LISTED)
+            decided = {blob.id: blob for blob in condemned(connection)}
+            expected.blobs.update(decided)
+            listed = tuple(islice(_candidates(expected, decided), _LISTED))
+            ended = {
+                name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)
+            }
+            over = len(leases.expired(connection, now=self._now, limit=-1))
+        strays = list(self._stray_files())
+        abandoned = sum(file.size for file in self._removal.aside() if file.name in ended)
+        abandoned += sum(size for _, size in strays) + sum(file.size for file in self._removal.trashed())
         return GCReport(
             dry_run=True,
             complete=True,
             manifests=len(expected.manifests),
             links=len(expected.parts),
             blobs=len(expected.blobs),
-            bytes=expected.bytes,
+            bytes=expected.bytes + abandoned,
             uploads=len(ended),
-            strays=sum(1 for _ in self._stray_files()),
-            leases=0,
+            strays=len(strays),
+            leases=over,
             batches=0,
             candidates=listed,
         )
@@ -237,7 +246,9 @@ class _Collection:
         self._empty_trash()
         if found.work:
             self._store.pool.reserve.make()
-            snapshot.refresh(self._catalog, self._store.paths)
+            # What was collected is gone, whether there is room for that or not; the next collection takes it.
+            with contextlib.suppress(StoreFullError):
+                snapshot.refresh(self._catalog, self._store.paths)
         return GCReport(
             dry_run=False,
             complete=complete,
@@ -330,7 +341,9 @@ class _Collection:
         return worked
 
     def _alive(self, connection: Connection, row: collection.Membership) -> bool:
-        return collection.alive(connection, row.repository_id, row.blob_id, before=self._untagged_before)
+        return collection.alive(
+            connection, row.repository_id, row.blob_id, now=self._now, before=self._untagged_before
+        )
 
     def _unlink(self, connection: Connection, row: collection.Membership) -> list[int]:
         removable = collection.removable(connection, row.repository_id, row.blob_id)
@@ -340,10 +353,10 @@ class _Collection:
 
     def _collect_parts(self) -> bool:
         worked = False
-        while self._is_due(lambda c: collection.due_parts(c, before=self._before, limit=1)):
+        while self._is_due(lambda c: collection.due_parts(c, now=self._now, before=self._before, limit=1)):
             worked = True
             with self._batch() as connection:
-                due = collection.due_parts(connection, before=self._before, limit=_ROWS)
+                due = collection.due_parts(connection, now=self._now, before=self._before, limit=_ROWS)
                 idle = [row for row, needed in due if not needed]
                 collection.keep_parts(connection, [row for row, needed in due if needed])
                 collection.drop_parts(connection, idle)
@@ -369,9 +382,9 @@ class _Collection:
             worked = True
             with self._batch() as connection:
                 doomed = collection.condemned(connection, limit=_FILES)
-                for _, digest in doomed:
+                for _, digest, _ in doomed:
                     self._removal.to_trash(Digest.parse(digest))
-                collection.reap(connection, [key for key, _ in doomed])
+                collection.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
             self._empty_trash()
         return worked
@@ -466,11 +479,13 @@ class _Batch:
         time.sleep((time.monotonic() - self._begun) * _REST)
 
 
-def _candidates(expected: Forecast) -> Iterator[Candidate]:
+def _candidates(expected: Forecast, decided: Container[int]) -> Iterator[Candidate]:
     as_manifests = {key for _, key in expected.manifests}
     as_parts = {key for _, key in expected.parts}
     for blob in expected.blobs.values():
-        if blob.id in as_manifests:
+        if blob.id in decided:
+            why = "an earlier collection condemned it"
+        elif blob.id in as_manifests:
             why = "no tag, index, subject or lease keeps this manifest"
         elif blob.id in as_parts:
             why = "no manifest refers to it, and no lease keeps it"

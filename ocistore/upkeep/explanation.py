@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ from ocistore.upkeep.collection import GRACE, KEEP_UNTAGGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
 
     from ocistore.catalog.connection import Connection
     from ocistore.store import Store
@@ -105,14 +106,17 @@ class _Explainer:
     def _unserved(self, row: collection.Row) -> Explanation:
         if row.state == "absent":
             return Explanation(self._digest, None, ("a manifest names it; its bytes are not here",), None)
-        due = None if row.since is None else _when(row.since) + (self._grace if row.state == "live" else timedelta(0))
+        if row.state == "condemned":
+            return Explanation(self._digest, None, (), _when(milliseconds()))
+        due = None if row.since is None else _when(row.since) + self._grace
         return Explanation(self._digest, None, (), due)
 
     # Reasons, each with until when it holds; None where it does not end by itself.
 
     def _manifest(self, repository_id: int, manifest: int) -> Iterator[tuple[str, datetime | None]]:
         for holder in collection.holders(self._connection, repository_id, manifest, limit=_HOLDERS):
-            through = "" if holder.id == manifest else f"{holder.digest}, which keeps it, has "
+            above = "index" if holder.is_index else "subject"
+            through = "" if holder.id == manifest else f"the {above} {holder.digest} keeps it, and has "
             if holder.tag is not None:
                 yield f"{through}the tag {holder.tag}", None
             yield from self._leases(repository_id, holder.id, through)
@@ -131,7 +135,7 @@ class _Explainer:
             yield f"it was pushed, or last in use, at {_when(since):%F %T} UTC", _when(since) + self._grace
 
     def _leases(self, repository_id: int, blob: int, through: str) -> Iterator[tuple[str, datetime | None]]:
-        for lease in leases.of_content(self._connection, repository_id, blob):
+        for lease in leases.of_content(self._connection, repository_id, blob, now=milliseconds()):
             reason = f" ({lease.reason})" if lease.reason else ""
             yield f"{through}the lease {lease.id}{reason}", _when(lease.expires)
 

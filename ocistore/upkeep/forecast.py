@@ -47,20 +47,22 @@ def forecast(connection: Connection, *, now: int, untagged_before: int, before: 
         at_once: also count the blobs that would go later, as a consequence, once their grace is over.
     """
     found = Forecast()
-    _manifests(connection, found, untagged_before)
-    _parts(connection, found, before, at_once=at_once or now <= before)
+    _manifests(connection, found, now, untagged_before)
+    _parts(connection, found, now, before, at_once=at_once or now <= before)
     _blobs(connection, found, before, at_once=at_once)
     return found
 
 
-def _manifests(connection: Connection, found: Forecast, before: int) -> None:
+def _manifests(connection: Connection, found: Forecast, now: int, before: int) -> None:
     queue: deque[tuple[int, int, int]] = deque()
     seen: set[tuple[int, int]] = set()
     for due in _due_manifests(connection, before):
         queue.append(due)
         while queue:
             repository, manifest, since = queue.popleft()
-            if (repository, manifest) in seen or collection.alive(connection, repository, manifest, before=before):
+            if (repository, manifest) in seen or collection.alive(
+                connection, repository, manifest, now=now, before=before
+            ):
                 continue
             seen.add((repository, manifest))
             found.manifests[repository, manifest] = since
@@ -71,7 +73,7 @@ def _manifests(connection: Connection, found: Forecast, before: int) -> None:
             )
 
 
-def _parts(connection: Connection, found: Forecast, before: int, *, at_once: bool) -> None:
+def _parts(connection: Connection, found: Forecast, now: int, before: int, *, at_once: bool) -> None:
     dead: dict[int, int] = {}
     for repository, _ in found.manifests:
         dead[repository] = dead.get(repository, 0) + 1
@@ -80,11 +82,11 @@ def _parts(connection: Connection, found: Forecast, before: int, *, at_once: boo
         limit = dead.get(repository, 0) + 1
         users = collection.users(connection, repository, blob, limit=limit)
         return all((repository, user) in found.manifests for user in users) and not collection.leased(
-            connection, repository, blob
+            connection, repository, blob, now=now
         )
 
     after = START
-    while page := collection.due_parts(connection, before=before, limit=_PAGE, after=after):
+    while page := collection.due_parts(connection, now=now, before=before, limit=_PAGE, after=after):
         for (repository, blob, since), needed in page:
             if not needed or (at_once and goes(repository, blob)):
                 found.parts[repository, blob] = since
@@ -122,6 +124,17 @@ def _blobs(connection: Connection, found: Forecast, before: int, *, at_once: boo
             live = collection.live_blob(connection, blob)
             if live is not None:
                 found.blobs[blob] = live
+
+
+def condemned(connection: Connection) -> Iterator[collection.Blob]:
+    """What an earlier collection condemned and did not come to take; it goes whatever is asked."""
+    after = 0
+    while page := collection.condemned(connection, limit=_PAGE, after=after):
+        for key, digest, size in page:
+            yield collection.Blob(
+                key, digest, size, absent=False, served=False, named=False, since=collection.CONDEMNED
+            )
+        after = page[-1][0]
 
 
 def _due_manifests(connection: Connection, before: int) -> Iterator[tuple[int, int, int]]:

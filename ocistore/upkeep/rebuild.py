@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.hashing import digest_of
 from ocistore.blobs.oserrors import Translating
@@ -270,15 +271,17 @@ class _Rebuild:
         absent = [digest for digest in edges if digest not in known]
         if absent:
             blobs.name(connection, [(digest, edges[digest].descriptor.size) for digest in absent])
-        # What is needed and gone has a live row all the same: nobody is served it, and pushing it again heals it.
         needed = [
             digest
             for digest, edge in edges.items()
-            if edge.required and edge.role in {"config", "layer"} and not (digest in known and known[digest].live)
+            if edge.required and not (digest in known and known[digest].live) and digest not in self._report.missing
         ]
-        if needed:
-            blobs.publish(connection, [(digest, edges[digest].descriptor.size) for digest in needed])
-            self._report.missing.extend(needed[: _LISTED - len(self._report.missing)])
+        self._report.missing.extend(needed[: _LISTED - len(self._report.missing)])
+        # A blob that is needed and gone has a live row all the same: nobody is served it, and pushing it again heals
+        # it. A manifest has none, because nobody knows what it refers to.
+        gone = [digest for digest in needed if edges[digest].role in {"config", "layer"}]
+        if gone:
+            blobs.publish(connection, [(digest, edges[digest].descriptor.size) for digest in gone])
         known = manifests.children(connection, lost, wanted)
         manifests.put(connection, lost, [manifests.NewManifest(manifest, None)], known, now=self._now)
 
@@ -352,11 +355,7 @@ class _Rebuild:
         paths = self._paths
         aside = paths.damaged(self._now)
         with Translating(str(paths.catalog), root=paths.root):
-            rebuilt = os.open(paths.rebuilt, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(rebuilt)
-            finally:
-                os.close(rebuilt)
+            sync_path(paths.rebuilt)
             # The old WAL first: beside the new catalog it would be taken for the new one's.
             for suffix in ("-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
@@ -367,11 +366,7 @@ class _Rebuild:
             for suffix in ("-wal", "-shm", "-lock"):
                 Path(f"{paths.rebuilt}{suffix}").unlink(missing_ok=True)
             os.rename(paths.rebuilt, paths.catalog)
-            directory = os.open(paths.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync_path(paths.root)
 
 
 def _grouped(names: Iterable[Name]) -> Iterator[tuple[str, list[Name]]]:

@@ -56,6 +56,9 @@ _MARKED_EVERY: Final = 1.0
 _ORPHAN_AGE: Final = timedelta(hours=1)
 """Of a file without a row: a younger one may belong to a push that has not committed yet."""
 
+_ORPHANS_SHARE: Final = 0.5
+"""Of the time there is: how long to look for files without a row, so that some is left for the blobs."""
+
 _LISTED: Final = 1000
 _AFFECTED: Final = 100
 
@@ -90,6 +93,8 @@ class ScrubReport:
     """The first thousand."""
     rows: list[str] = field(default_factory=list)
     """What is wrong with the catalog itself; collections are held off then."""
+    orphans: int = 0
+    """Good files without a row that were left where they are, because nothing was to be repaired."""
     trashed: int = 0
     """Files without a row that were removed."""
     adopted: int = 0
@@ -128,8 +133,10 @@ def scrub(
             the catalog say of each manifest what its bytes say, and do its rows agree with each other?
         repair: move damaged files aside and heal them; remove or adopt files without a row. Otherwise only report.
         repository: only what this one serves; then files without a row are not looked for.
-        subset: ``(n, t)``: only the n-th of t parts; the t parts together are everything.
-        maximum_duration: stop after this long; the next scrub goes on there.
+        subset: ``(n, t)``: only the n-th of t parts; the t parts together are everything. Files without a row are
+            looked for with the first.
+        maximum_duration: stop after this long; the next scrub goes on there. Files without a row are looked for anew
+            in each, in half of the time at most; for a million blobs that takes half a minute.
         rate: bytes to read in a second at most.
         heal_from: layouts, archives of layouts (tar, also compressed) and stores, from which the bytes of damaged blobs
             are taken where they are good.
@@ -165,17 +172,17 @@ class _Pace:
 
     def __init__(self, duration: timedelta | None, rate: int | None) -> None:
         self._began = time.monotonic()
-        self._end = None if duration is None else self._began + duration.total_seconds()
+        self._duration = None if duration is None else duration.total_seconds()
         self._rate = rate
         self._read = 0
 
-    def check(self) -> None:
-        """Whether there is time for another blob.
+    def check(self, *, share: float = 1.0) -> None:
+        """Whether there is time for another blob, in that part of the time there is.
 
         Raises:
             _Cut: there is none.
         """
-        if self._end is not None and time.monotonic() >= self._end:
+        if self._duration is not None and time.monotonic() >= self._began + self._duration * share:
             raise _Cut
 
     def read(self, count: int) -> None:
@@ -214,12 +221,16 @@ class _Scrub:
             with self._catalog.read() as connection:
                 self._total = bytes_of_live(connection)
         try:
+            # First: a scrub that never has the time for every blob would never come to them.
+            if repository is None and number == 0 and self._level != "quick":
+                try:
+                    self._look_for_orphans(adopt)
+                except _Cut:
+                    self._report.complete = False
             try:
                 for candidate in self._candidates(part):
                     self._pace.check()
                     self._look_at(candidate)
-                if repository is None and parts == 1 and self._level != "quick":
-                    self._look_for_orphans(adopt)
             finally:
                 self._mark()
             if self._level == "deep":
@@ -432,28 +443,32 @@ class _Scrub:
             self._adopt_manifests(adopt, unplaced)
 
     def _orphans(self, files: list[PoolFile], adopt: str | None, unplaced: list[tuple[Digest, bytes]]) -> None:
+        self._pace.check(share=_ORPHANS_SHARE)
         with self._catalog.read() as connection:
             known = verification.with_rows(connection, [file.digest for file in files if file.digest is not None])
         for file in files:
             if file.digest is not None and file.digest in known:
                 continue
-            self._pace.check()
-            good = file.digest is not None and self._problem_of_orphan(file.digest, file.size) is None
+            self._pace.check(share=_ORPHANS_SHARE)
+            good = file.digest is not None and self._is_good(file.digest, file.size)
+            if not good and file.digest is not None and self._pool.removal.find(file.digest) is None:
+                continue  # collected since it was listed
             if not self._repair:
-                self._report.damaged += not good
-                continue
-            if not good or file.digest is None:
+                if good:
+                    self._report.orphans += 1
+                else:
+                    self._add_orphan(file, repaired=False, quarantined=None)
+            elif not good or file.digest is None:
                 self._quarantine_orphan(file)
             elif adopt is None:
                 self._trash(file.digest)
             else:
                 self._adopt(adopt, file, file.digest, unplaced)
 
-    def _problem_of_orphan(self, digest: Digest, size: int) -> str | None:
-        with contextlib.suppress(FileNotFoundError, CorruptError, OSError), self._pool.open(digest) as file:
-            if digest_of(file.fileno(), digest.algorithm, told=self._told) == (digest, size):
-                return None
-        return "its bytes are not those of its digest"
+    def _is_good(self, digest: Digest, size: int) -> bool:
+        with contextlib.suppress(CorruptError, OSError), self._pool.open(digest) as file:
+            return digest_of(file.fileno(), digest.algorithm, told=self._told) == (digest, size)
+        return False
 
     def _quarantine_orphan(self, file: PoolFile) -> None:
         with self._catalog.write() as connection:
@@ -461,11 +476,14 @@ class _Scrub:
                 return
             name = self._pool.removal.to_quarantine(file)
         if name is not None:
-            self._report.damaged += 1
-            self._report.repaired += 1
-            if len(self._report.damages) < _LISTED:
-                called = f"{file.algorithm}:{file.name[:128]}"
-                self._report.damages.append(Damage(called, "a file that is no blob", repaired=True, quarantined=name))
+            self._add_orphan(file, repaired=True, quarantined=name)
+
+    def _add_orphan(self, file: PoolFile, *, repaired: bool, quarantined: str | None) -> None:
+        self._report.damaged += 1
+        self._report.repaired += repaired
+        if len(self._report.damages) < _LISTED:
+            called = f"{file.algorithm}:{file.name[:128]}"
+            self._report.damages.append(Damage(called, "a file that is no blob", repaired, quarantined))
 
     def _trash(self, digest: Digest) -> None:
         with self._catalog.write() as connection:

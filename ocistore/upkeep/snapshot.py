@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import names
 from ocistore.catalog.names import Name
@@ -79,7 +80,7 @@ def refresh(catalog: Catalog, paths: StorePaths, *, older_than: timedelta = MAXI
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temporary, paths.snapshot)
-            _sync(paths.root)
+            sync_path(paths.root)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
@@ -178,11 +179,3 @@ def _document(line: bytes) -> object:
     except ManifestInvalidError as error:
         raise CorruptError("the snapshot of the catalog", reason=f"a line of it cannot be read: {error}") from error
     return found
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

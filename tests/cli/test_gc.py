@@ -55,7 +55,10 @@ def test_explain_names_what_keeps_a_manifest(run, repository):
     name = repository.name
     assert "kept: the tag all" in run("gc", "--explain", f"{name}:all")
     child = run("gc", "--explain", APP.digest)
-    assert f"{pushed.digest}, which keeps it, has the tag all" in child
+    assert f"the index {pushed.digest} keeps it, and has the tag all" in child
+    referrer = run("gc", "--explain", artifact(subject=APP).digest)
+    assert f"the subject {APP.digest} keeps it, and has lost what kept it" in referrer
+    assert f"the index {pushed.digest} keeps it, and has the tag all" in referrer
     layer = run("gc", "--explain", str(repository.get_manifest(APP.digest).layers[0].digest))
     assert f"the manifest {APP.digest} refers to it" in layer
 
@@ -71,6 +74,15 @@ def test_explain_says_when_something_goes(run, repository, store):
     assert "it was pushed" in run("gc", "--explain", blob.digest)
     [found] = json.loads(run("gc", "--explain", f"{repository.name}@{blob.digest}", "--grace", "0", "--json"))
     assert (found["kept_by"], found["repository"]) == ([], repository.name)
+
+
+def test_explain_of_what_is_condemned_says_that_it_may_go_now(run, repository):
+    push(repository, APP)
+    for _ in range(3):  # manifests, parts, and condemning them
+        run("gc", *AT_ONCE, "--max-batches", "1")
+    [found] = json.loads(run("gc", "--explain", APP.digest, "--json"))
+    assert (found["repository"], found["kept_by"]) == (None, [])
+    assert not found["due"].startswith("1970")
 
 
 def test_explain_of_what_is_not_there_is_an_error(run, repository):

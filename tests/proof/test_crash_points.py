@@ -4,6 +4,9 @@ import pytest
 from operations import OPERATIONS
 from rig import Bench
 from tracing import calls, killed, require_strace
+from wrong_ways import file_and_row_go_in_one_transaction
+
+from ocistore.upkeep.collection import _Collection
 
 POINTS = 1
 """At how many calls each operation is killed in a plain run; the slow test does it at every single one."""
@@ -38,6 +41,19 @@ def test_killed_somewhere_nothing_acknowledged_is_lost(name, tmp_path, empty_sto
     # A different place for each operation, so that all kinds of calls come into it.
     place = len(points) * (2 * list(OPERATIONS).index(name) + 1) // (2 * len(OPERATIONS))
     assert _killed_at(bench, points[place]) == []
+
+
+def test_a_kill_catches_a_collector_that_does_both_in_one_transaction(tmp_path, empty_store, monkeypatch):
+    bench = Bench(OPERATIONS["gc"], tmp_path, empty_store)
+    bench.fresh()
+    with monkeypatch.context() as patched:
+        patched.setattr(_Collection, "_condemn", _Collection._condemn)
+        file_and_row_go_in_one_transaction(dying=0)
+        points = _points(bench, tmp_path / "log")
+        second_file = [point for point in points if point[0].startswith("rename")][1]
+        bench.fresh()
+        assert killed(bench.run, at=second_file)
+    assert any("file" in words for words in bench.wrong())
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from images import APP, artifact, image, index, push
 from invariants import check
 
 from ocistore import BlobNotFoundError, Digest, ManifestNotFoundError, OCIStoreError, RepositoryNotFoundError, Store
+from ocistore.repository import Repository
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.rebuild import rebuild
 
@@ -154,6 +155,15 @@ def test_a_damaged_file_is_an_error_that_names_it_and_can_be_repaired(root, name
     repair(root, name, path)
     assert errors_of_reading(root) == []
     assert check(root, hashes=True, idle=False) == []
+
+
+def test_a_reader_that_verifies_nothing_is_caught(root, monkeypatch):
+    path = path_of(root, f"blobs/sha256/{Digest.of(APP.blobs[-1]).encoded}")
+    DAMAGES["a bit flipped"](path)
+    opened = Repository.open_blob
+    monkeypatch.setattr(Repository, "open_blob", lambda repository, digest, **_: opened(repository, digest))
+    with pytest.raises(AssertionError):
+        errors_of_reading(root)
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 200))])

@@ -5,6 +5,8 @@ from operations import OPERATIONS
 from rig import CLEAN, RAW, REFUSED, STUCK, Bench
 from tracing import all_calls, failing, require_strace
 
+from ocistore.blobs.oserrors import Translating
+
 ERRORS = {
     "openat": ("EIO", "ENOSPC", "EMFILE", "EROFS"),
     **dict.fromkeys(("write", "pwrite64", "pwritev2", "copy_file_range", "sendfile", "ftruncate"), ("EIO", "ENOSPC")),
@@ -54,6 +56,13 @@ def test_a_call_that_fails_costs_one_clear_error(name, tmp_path, empty_store):
     faults = _faults(bench, tmp_path / "log")
     place = len(faults) * (2 * IN_SHORT.index(name) + 1) // (2 * len(IN_SHORT))
     assert _found(bench, faults[place]) == []
+
+
+def test_a_fault_catches_a_pool_that_lets_raw_errors_through(tmp_path, empty_store, monkeypatch):
+    bench = Bench(OPERATIONS["push"], tmp_path, empty_store)
+    fault = next(fault for fault in _faults(bench, tmp_path / "log") if fault[0][0].startswith("link"))
+    monkeypatch.setattr(Translating, "__exit__", lambda *_: None)
+    assert any(WORDS[RAW] in words for words in _found(bench, fault))
 
 
 @pytest.mark.slow

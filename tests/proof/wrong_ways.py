@@ -29,26 +29,26 @@ def the_row_goes_before_the_file():
     def condemn(run):
         with run._batch() as connection:
             doomed = _doomed(run, connection)
-            statements.reap(connection, [key for key, _ in doomed])
+            statements.reap(connection, [key for key, _, _ in doomed])
         time.sleep(random.random() * 0.005)
-        for _, digest in doomed:
+        for _, digest, _ in doomed:
             run._removal.to_trash(Digest.parse(digest))
         return False
 
     _Collection._condemn = condemn
 
 
-def file_and_row_go_in_one_transaction():
-    """A collector that dies in between rolls the row back to life, without its file."""
+def file_and_row_go_in_one_transaction(dying=0.02):
+    """A collector that dies in between, as this one does so often, rolls the row back to life, without its file."""
 
     def condemn(run):
         with run._batch() as connection:
             doomed = _doomed(run, connection)
-            for _, digest in doomed:
+            for _, digest, _ in doomed:
                 run._removal.to_trash(Digest.parse(digest))
-                if random.random() < 0.02:
+                if random.random() < dying:
                     os.kill(os.getpid(), signal.SIGKILL)
-            statements.reap(connection, [key for key, _ in doomed])
+            statements.reap(connection, [key for key, _, _ in doomed])
         return False
 
     _Collection._condemn = condemn

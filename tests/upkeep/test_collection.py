@@ -186,6 +186,26 @@ def test_a_dry_run_works_on_a_store_that_is_open_for_reading(store, repository):
         assert collect(reader, dry_run=True).blobs == 3
 
 
+def test_a_dry_run_counts_what_an_earlier_collection_condemned(store, repository):
+    push(repository, APP)
+    for _ in range(3):  # manifests, parts, and condemning them
+        collect(store, maximum_batches=1)
+    assert {row[3] for row in rows(store.root)["blobs"]} == {"condemned"}
+    report = collect(store, dry_run=True)
+    assert {each.why for each in report.candidates} == {"an earlier collection condemned it"}
+    assert (report.blobs, report.bytes) == (3, collect(store).bytes)
+
+
+def test_a_dry_run_counts_the_bytes_of_what_was_abandoned(store, repository):
+    with repository.start_upload() as upload:
+        upload.write(b"x" * 1000)
+    expire_uploads(store)
+    (store.root / "trash" / "left").write_bytes(b"y" * 50)
+    report = collect(store, dry_run=True)
+    assert (report.uploads, report.bytes) == (1, 1050)
+    assert collect(store).bytes == report.bytes
+
+
 def test_slices_put_together_are_a_whole_collection(store, repository):
     for number in range(5):
         push(repository, index([image(number)]))

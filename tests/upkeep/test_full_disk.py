@@ -77,6 +77,41 @@ def test_a_store_on_a_full_disk_opens_and_reads(root, small_disk):
         assert list(repository.tags()) == ["v1", "v2"]
 
 
+def test_a_store_on_a_full_disk_is_read_by_a_process_that_only_reads(root, small_disk):
+    with small_disk.full():
+        for _ in range(3):
+            with Store.open(root, read_only=True) as store:
+                assert list(store.repository("a").tags()) == ["v1", "v2"]
+        Store.open(root).close()
+
+
+def test_without_a_reserve_a_store_on_a_full_disk_says_that_it_is_full(root, small_disk):
+    (root / "reserved").unlink()
+    with small_disk.full():
+        for read_only in (False, True):
+            with pytest.raises(StoreFullError):
+                Store.open(root, read_only=read_only)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_opening_takes_no_more_of_the_reserve_than_it_needs(root, small_disk, read_only):
+    before = (root / "reserved").stat().st_size
+    with small_disk.full(), Store.open(root, read_only=read_only):
+        assert (root / "reserved").stat().st_size >= before - 64 * 1024 > 0
+        with small_disk.full("again"):
+            pass
+    with small_disk.full(), Store.open(root, read_only=read_only) as store:
+        assert list(store.repository("a").tags()) == ["v1", "v2"]
+
+
+def test_a_reserve_on_a_disk_that_is_nearly_full_is_enough_for_opening(root, small_disk):
+    (root / "reserved").unlink()
+    with small_disk.full(leaving=512 * 1024):
+        Store.open(root).close()
+        with small_disk.full("again"):
+            Store.open(root).close()
+
+
 @pytest.mark.parametrize("remove", [delete_manifest, untag, delete_repository, cancel, collect])
 @pytest.mark.parametrize("opened", ["before", "afterwards"])
 def test_on_a_full_disk_things_can_be_removed(root, small_disk, remove, opened):
@@ -100,6 +135,32 @@ def test_deleting_and_collecting_makes_room_again(root, small_disk):
             assert store.gc(grace=NOW).bytes >= 1024**2
             store.repository("a").put_blob(b"x" * 100_000)
     assert check(root, hashes=True) == []
+
+
+def test_after_something_was_removed_a_disk_may_fill_up_again(root, small_disk):
+    (root / "reserved").write_bytes(bytes(512 * 1024))
+    with small_disk.full():
+        with Store.open(root) as store:
+            delete_manifest(store)
+        assert (root / "reserved").stat().st_size == 128 * 1024
+        with small_disk.full("again"), Store.open(root) as store:
+            collect(store)
+    assert check(root, hashes=True) == []
+
+
+def test_a_collection_without_room_for_a_snapshot_has_collected(root, small_disk):
+    with Store.open(root) as store:
+        with store.transaction() as transaction:
+            for number in range(2000):
+                transaction.repository("a").tag(f"{number:0100}", image("other").digest)
+        store.repository("a").put_blob(b"x")
+        with small_disk.full():
+            assert store.gc(grace=NOW).blobs == 1
+        assert not (root / "catalog.snapshot").exists()
+        store.repository("a").put_blob(b"x")
+        store.gc(grace=NOW)
+        assert (root / "catalog.snapshot").exists()
+    assert check(root) == []
 
 
 def test_a_push_that_runs_out_of_space_leaves_nothing(root, small_disk):

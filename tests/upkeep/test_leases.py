@@ -11,14 +11,22 @@ from invariants import check
 from processes import python
 from state import pool, rows
 
-from ocistore import Digest, LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError, Store
+from ocistore import (
+    CollectionRefusedError,
+    Digest,
+    LeaseExpiredError,
+    ManifestNotFoundError,
+    RepositoryNotFoundError,
+    Store,
+)
+from ocistore.upkeep.explanation import explain
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
 
 
-def collect(store):
-    return store.gc(grace=NOW, keep_untagged=NOW)
+def collect(store, **options):
+    return store.gc(grace=NOW, keep_untagged=NOW, **options)
 
 
 def test_what_is_pushed_under_a_lease_is_kept_until_it_ends(store, repository):
@@ -81,6 +89,26 @@ with store.lease(ttl=timedelta(hours=1)):
         connection.execute("UPDATE leases SET expires = 1")
     report = collect(store)
     assert (report.leases, report.blobs) == (1, 1)
+
+
+def test_what_a_lease_kept_that_ran_out_is_forecast_to_go(store, repository, monkeypatch):
+    push(repository, image("tagged"), "v1")
+    store.lease(ttl=timedelta(hours=1)).__enter__()  # of somebody who dies
+    push(repository, APP)
+    repository.put_blob(b"loose" * 50)
+    with contextlib.closing(sqlite3.connect(store.root / "catalog.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE leases SET expires = 1")
+    store.leases.clear()
+    report = collect(store, dry_run=True)
+    assert (report.leases, report.manifests, report.blobs) == (1, 1, 4)
+    for digest in (APP.digest, Digest.of(b"loose" * 50)):
+        [found] = explain(store, digest, grace=NOW, keep_untagged=NOW)
+        assert found.kept_by == ()
+    monkeypatch.setattr("ocistore.upkeep.collection._GUARDED_BLOBS", 1)
+    with pytest.raises(CollectionRefusedError, match="more than half"):
+        collect(store)
+    found = collect(store, force=True)
+    assert (found.leases, found.manifests, found.blobs) == (1, 1, 4)
 
 
 def test_a_lease_that_ran_out_takes_no_more_pushes(store, repository):

@@ -175,6 +175,16 @@ def test_a_tag_whose_manifest_is_gone_is_reported(filled):
     assert rebuild(filled).lost_tags == ["other:1.0"]
 
 
+def test_a_manifest_that_an_index_needs_is_reported_when_it_is_gone(filled):
+    (filled / "blobs" / "sha256" / APP.digest.encoded).unlink()
+    lose(filled)
+    report = rebuild(filled)
+    assert (report.missing, report.lost_tags) == ([APP.digest], [])
+    with Store.open(filled) as store:
+        push(store.repository("library/app"), APP)
+        assert check(store, hashes=True) == []
+
+
 def test_nothing_is_collected_until_a_person_confirms(filled):
     lose(filled)
     rebuild(filled)

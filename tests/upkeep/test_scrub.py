@@ -294,6 +294,39 @@ def test_a_young_file_without_a_row_is_left_alone(filled):
     assert path.exists()
 
 
+@pytest.mark.parametrize("bounds", [{"subset": (1, 3)}, {"maximum_duration": timedelta(seconds=1)}])
+def test_a_scrub_that_never_comes_to_the_end_removes_files_without_rows(filled, later, monkeypatch, bounds):
+    path = plant(filled, b"nobody knows me")
+    monkeypatch.setattr("ocistore.upkeep.scrub._Scrub._look_at", lambda *_: time.sleep(1))
+    assert filled.scrub(**bounds).trashed == 1
+    assert not path.exists()
+
+
+def test_however_many_files_there_are_time_is_left_for_blobs(filled, later, monkeypatch):
+    listed = filled.pool.removal.files
+    monkeypatch.setattr(filled.pool.removal, "files", lambda: time.sleep(0.6) or listed())
+    report = filled.scrub(maximum_duration=timedelta(seconds=1))
+    assert report.blobs > 0
+    assert not report.complete
+
+
+def test_without_repair_files_without_rows_are_named_and_left(filled, later):
+    plant(filled, b"nobody knows me")
+    plant(filled, b"not mine", "0" * 64)
+    with unchanged(filled.root):
+        report = filled.scrub(repair=False)
+    assert (report.orphans, report.trashed, report.exit_code) == (1, 0, 2)
+    assert [(each.digest, each.repaired) for each in report.damages] == [("sha256:" + "0" * 64, False)]
+    filled.scrub()
+
+
+def test_a_file_that_was_collected_since_it_was_listed_is_no_damage(filled, later, monkeypatch):
+    path = plant(filled, b"nobody knows me")
+    with_rows = "ocistore.upkeep.scrub.verification.with_rows"
+    monkeypatch.setattr(with_rows, lambda *_: path.unlink() or set(map(Digest, pool(filled.root))))
+    assert filled.scrub(repair=False).exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["odd", "A" * 64, "0" * 64, "x" * 255, "-", "\udcff", "new\nline"])
 def test_what_is_no_blob_is_moved_to_quarantine(filled, later, name):
     path = plant(filled, b"not mine", name)
