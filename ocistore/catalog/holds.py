@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, literal_column, or_, select, update
 
 from ocistore.catalog import tables
 
@@ -17,6 +17,7 @@ _place = insert(_t).returning(_t.c.id)
 _in_force = (
     select(_t.c.reason).where(or_(_t.c.expires.is_(None), _t.c.expires > bindparam("now"))).order_by(_t.c.id)
 )
+_waiting = select(_t.c.reason).where(_t.c.expires.is_(None)).limit(literal_column("1"))
 _renew = update(_t).where(_t.c.id == bindparam("hold")).values(expires=bindparam("until"))
 _lift = delete(_t).where(_t.c.id == bindparam("hold"))
 _confirm = delete(_t).where(_t.c.expires.is_(None)).returning(_t.c.reason)
@@ -34,6 +35,11 @@ def place(connection: Connection, reason: str, *, now: int, expires: int | None 
 def in_force(connection: Connection, *, now: int) -> list[str]:
     """Why no collection may run now; empty where one may."""
     return connection.execute(_in_force, {"now": now}).scalars()
+
+
+def waiting(connection: Connection) -> bool:
+    """Whether a hold waits for a person."""
+    return connection.execute(_waiting).first() is not None
 
 
 def renew(connection: Connection, hold: int, *, expires: int) -> bool:

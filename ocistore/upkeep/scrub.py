@@ -469,7 +469,10 @@ class _Scrub:
 
     def _trash(self, digest: Digest) -> None:
         with self._catalog.write() as connection:
-            if verification.with_rows(connection, [digest]) or self._pool.removal.to_trash(digest) is None:
+            # Where a person has to look first, a file without a row may be one that the catalog has forgotten.
+            if holds.waiting(connection) or verification.with_rows(connection, [digest]):
+                return
+            if self._pool.removal.to_trash(digest) is None:
                 return
         self._report.trashed += 1
         for file in self._pool.removal.trashed():

@@ -24,6 +24,7 @@ from ocistore import (
     RepositoryNotFoundError,
     Store,
 )
+from ocistore.catalog import holds
 
 LAYER = Digest.of(APP.layers[0])
 ALL = index([APP, image("other")])
@@ -286,6 +287,26 @@ def test_a_good_file_without_a_row_is_removed_once_it_is_old(filled, later):
     assert not path.exists()
     assert os.listdir(filled.root / "trash") == []
     assert check(filled, hashes=True) == []
+
+
+def test_what_an_older_catalog_that_was_put_back_does_not_know_is_left_alone(filled, later):
+    filled.close()
+    older = (filled.root / "catalog.db").read_bytes()
+    with Store.open(filled.root) as store:
+        push(store.repository("new"), image("new"), "v1")
+    newer = (filled.root / "catalog.db").read_bytes()
+    (filled.root / "catalog.db").write_bytes(older)
+    with Store.open(filled.root) as restored:
+        assert restored.scrub().trashed == 0
+    (filled.root / "catalog.db").write_bytes(newer)
+    assert check(filled.root, hashes=True) == []
+    (filled.root / "catalog.db").write_bytes(older)
+    with Store.open(filled.root) as restored:
+        with pytest.raises(CollectionRefusedError):
+            restored.gc()
+        with restored.catalog.write() as connection:
+            holds.confirm(connection)
+        assert restored.scrub().trashed == 3
 
 
 def test_a_young_file_without_a_row_is_left_alone(filled):
