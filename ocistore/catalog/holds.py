@@ -18,7 +18,11 @@ _in_force = (
     select(_t.c.reason).where(or_(_t.c.expires.is_(None), _t.c.expires > bindparam("now"))).order_by(_t.c.id)
 )
 _waiting = select(_t.c.reason).where(_t.c.expires.is_(None)).limit(literal_column("1"))
-_renew = update(_t).where(_t.c.id == bindparam("hold")).values(expires=bindparam("until"))
+_renew = (
+    update(_t)
+    .where(_t.c.id == bindparam("hold"), _t.c.expires > bindparam("now"))
+    .values(expires=bindparam("until"))
+)
 _lift = delete(_t).where(_t.c.id == bindparam("hold"))
 _confirm = delete(_t).where(_t.c.expires.is_(None)).returning(_t.c.reason)
 _clear_temporary = delete(_t).where(_t.c.expires.is_not(None))
@@ -42,9 +46,9 @@ def waiting(connection: Connection) -> bool:
     return connection.execute(_waiting).first() is not None
 
 
-def renew(connection: Connection, hold: int, *, expires: int) -> bool:
-    """Let a hold last until ``expires``. False where it was ended by somebody."""
-    return connection.execute(_renew, {"hold": hold, "until": expires}).rowcount == 1
+def renew(connection: Connection, hold: int, *, now: int, expires: int) -> bool:
+    """Let a hold last until ``expires``. False where it was ended by somebody, or has run out."""
+    return connection.execute(_renew, {"hold": hold, "now": now, "until": expires}).rowcount == 1
 
 
 def lift(connection: Connection, hold: int) -> None:
