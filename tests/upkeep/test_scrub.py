@@ -153,6 +153,21 @@ def test_bytes_that_are_wrong_in_the_source_too_heal_nothing(filled, sources):
     filled.repository("mirror").put_blob(APP.layers[0])
 
 
+def test_what_was_healed_while_it_was_looked_at_is_left_where_it_is(store, repository):
+    push(repository, APP, "v1")
+    flip(path_of(store, APP.digest))
+    before = sum(map(len, APP.blobs))
+
+    def as_its_bytes_were_read(done, total):
+        if done > before:
+            repository.put_manifest(APP.manifest)
+
+    report = store.scrub(progress=as_its_bytes_were_read)
+    assert (report.damaged, report.blobs) == (0, 3)
+    assert os.listdir(store.root / "quarantine") == []
+    assert check(store, hashes=True) == []
+
+
 @pytest.mark.parametrize("source", ["nothing", "text", "empty"])
 def test_what_cannot_heal_is_refused_before_anything_is_done(filled, tmp_path, source):
     (tmp_path / "text").write_text("no archive")
