@@ -274,3 +274,43 @@ def test_a_snapshot_names_untagged_manifests_too(store, repository, monkeypatch)
         + [("b", "x", image(1).digest)],
         key=repr,
     )
+
+
+def test_two_rebuilds_at_once_make_one_catalog(filled):
+    lose(filled)
+    code = """
+import sys
+from ocistore import RebuildRefusedError
+from ocistore.upkeep.rebuild import rebuild
+print("ready")
+sys.stdin.readline()
+try:
+    rebuild(sys.argv[1])
+    print("rebuilt")
+except RebuildRefusedError:
+    print("refused")
+"""
+    with python(code, filled) as first, python(code, filled) as second:
+        assert first.says() == second.says() == "ready"
+        first.tell()
+        second.tell()
+        assert sorted([first.says(), second.says()]) == ["rebuilt", "refused"]
+    assert [name for name in os.listdir(filled) if "damaged" in name] == []
+    assert check(filled, hashes=True) == []
+
+
+def test_whoever_had_the_old_catalog_open_is_told_so_and_nothing_is_acknowledged_into_it(filled):
+    # As where it was opened after a rebuild had looked whether anybody has it open.
+    with Store.open(filled) as store:
+        push(store.repository("late"), image("late"), "v1")
+        for suffix in ("", "-wal", "-shm"):
+            os.rename(filled / f"catalog.db{suffix}", filled / f"catalog.db.damaged-1{suffix}")
+        with pytest.raises(CorruptError, match="open the store again"):
+            push(store.repository("late"), image("later"), "v2")
+        rebuild(filled)
+        with pytest.raises(CorruptError, match="open the store again"):
+            store.repository("late").untag("v1")
+    with Store.open(filled) as again:
+        push(again.repository("late"), image("later"), "v2")
+        assert again.repository(LOST_AND_FOUND).get_manifest(image("late").digest).content == image("late").manifest
+    assert check(filled, hashes=True) == []
