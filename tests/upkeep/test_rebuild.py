@@ -1,13 +1,14 @@
 """Making a catalog again: from the bytes of the pool, and the names that are kept outside of the catalog."""
 
 import hashlib
+import json
 import os
 import shutil
 import sqlite3
 from datetime import timedelta
 
 import pytest
-from images import APP, artifact, image, index, push
+from images import APP, artifact, described, document, image, index, push
 from invariants import check
 from processes import python
 from state import pool, rows, unchanged
@@ -314,3 +315,21 @@ def test_whoever_had_the_old_catalog_open_is_told_so_and_nothing_is_acknowledged
         push(again.repository("late"), image("later"), "v2")
         assert again.repository(LOST_AND_FOUND).get_manifest(image("late").digest).content == image("late").manifest
     assert check(filled, hashes=True) == []
+
+
+def test_a_size_that_a_manifest_lied_about_is_put_right_when_the_content_is_pushed(store):
+    content = b"what was missing"
+    lie = {**json.loads(artifact().manifest), "layers": [described(content, size=5)]}
+    store.repository("app").put_blob(b"{}")
+    store.repository("app").put_blob(document(lie))  # as a blob, which is not looked into
+    store.close()
+    lose(store.root)
+    assert rebuild(store.root).missing == [Digest.of(content)]
+    honest = {**lie, "layers": [described(content)]}
+    with Store.open(store.root) as again:
+        for blob in (b"{}", content):
+            again.repository("app").put_blob(blob)
+        again.repository("app").put_manifest(document(honest), tags=["v1"])
+        assert again.repository("app").stat_blob(Digest.of(content)).size == len(content)
+        assert again.scrub().damaged == 0
+    assert [each for each in check(store.root, hashes=True) if "5 bytes" not in each] == []
