@@ -22,6 +22,7 @@ that is referred to.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import collection, holds, leases, manifests, uploads
 from ocistore.commit import milliseconds, on_a_full_disk
-from ocistore.errors import CollectionRefusedError, StoreBusyError
+from ocistore.errors import CollectionRefusedError, CorruptError, InvalidDigestError, StorageError, StoreBusyError
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.forecast import Forecast, forecast
@@ -406,15 +407,16 @@ class _Collection:
             file = self._store.pool.open_upload(name, algorithm)
         except StoreBusyError:
             return  # somebody is writing it: nothing of it is abandoned
-        except FileNotFoundError:
-            file = None
+        except (FileNotFoundError, CorruptError, InvalidDigestError):
+            file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
         try:
             with self._batch() as connection:
                 ended = uploads.remove_expired(connection, name, now=self._now)
             if ended:
                 self._uploads += 1
                 self._bytes += 0 if file is None else file.offset
-                self._store.pool.remove_upload(name)
+                with contextlib.suppress(StorageError):  # a directory in its place is none of ours to delete
+                    self._store.pool.remove_upload(name)
         finally:
             if file is not None:
                 file.close()

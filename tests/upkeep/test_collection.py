@@ -10,7 +10,8 @@ from images import APP, artifact, image, index, note, push
 from invariants import check
 from state import pool, rows
 
-from ocistore import CollectionRefusedError, Digest, ManifestNotFoundError, Store, UploadNotFoundError
+from ocistore import CollectionRefusedError, CorruptError, Digest, ManifestNotFoundError, Store, UploadNotFoundError
+from ocistore.upkeep.rebuild import rebuild
 
 NOW = timedelta(0)
 DAY = timedelta(days=1)
@@ -330,3 +331,55 @@ def test_files_that_whoever_staged_them_left_behind_go_after_a_day(store, reposi
     report = store.gc()
     assert (report.strays, report.bytes) == (1, len(b"left behind"))
     assert os.listdir(store.root / "uploads") == [upload.id]
+
+
+def test_nothing_is_taken_from_behind_a_symbolic_link(store, repository, tmp_path):
+    push(repository, APP, "v1")
+    repository.untag("v1")
+    store.close()
+    outside = tmp_path / "outside"
+    (store.root / "blobs").rename(outside)
+    (store.root / "blobs").symlink_to(outside)
+    before = sorted(os.listdir(outside / "sha256"))
+    with Store.open(store.root) as linked:
+        get = linked.repository("library/app").get_manifest
+        for work in (lambda: get(APP.digest), linked.scrub, lambda: collect(linked)):
+            with pytest.raises(CorruptError, match="symbolic links are refused"):
+                work()
+    with pytest.raises(CorruptError, match="symbolic links are refused"):
+        rebuild(store.root, force=True)
+    assert sorted(os.listdir(outside / "sha256")) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [os.unlink, lambda path: (path.unlink(), path.symlink_to("/")), lambda path: (path.unlink(), os.mkfifo(path))],
+    ids=["gone", "a symlink", "a fifo"],
+)
+def test_an_expired_session_whose_file_is_damaged_stops_no_collection(store, repository, damage):
+    push(repository, APP, "v1")
+    repository.untag("v1")
+    with repository.start_upload() as upload:
+        upload.write(b"some bytes")
+    damage(store.root / "uploads" / upload.id)
+    expire(store)
+    report = collect(store)
+    assert (report.uploads, report.blobs) == (1, 3)
+    assert os.listdir(store.root / "uploads") == []
+
+
+def test_an_expired_session_with_a_directory_for_its_file_ends_and_the_directory_is_left(store, repository):
+    with repository.start_upload() as upload:
+        upload.write(b"some bytes")
+    path = store.root / "uploads" / upload.id
+    path.unlink()
+    path.mkdir()
+    expire(store)
+    assert collect(store).uploads == 1
+    assert list(repository.uploads()) == []
+    path.rmdir()
+
+
+def expire(store):
+    with contextlib.closing(sqlite3.connect(store.root / "catalog.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE uploads SET expires = 1")
