@@ -133,7 +133,8 @@ def _refuse_foreign(store: Store, target: StorePaths) -> None:
         raise StoreNotFoundError(target.root, reason="the directory is not empty, and no backup")
     earlier = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
     try:
-        revision(earlier)
+        if revision(earlier) is None:
+            raise StoreNotFoundError(target.root, reason="its catalog.db is empty")
         with earlier.read() as theirs_, store.catalog.read() as ours_:
             same = holds.origin(theirs_) == holds.origin(ours_)
     finally:

@@ -196,7 +196,9 @@ def test_a_blob_that_is_gone_is_reported_and_the_rest_is_copied(filled, destinat
     push(filled.repository("library/app"), APP)
 
 
-@pytest.mark.parametrize("kind", ["inside", "around", "itself", "a file", "something else", "another store"])
+@pytest.mark.parametrize(
+    "kind", ["inside", "around", "itself", "a file", "something else", "another store", "an empty catalog"]
+)
 def test_what_is_no_place_for_a_backup_is_refused_and_left_alone(filled, tmp_path, empty_store, kind):
     place = {
         "inside": filled.root / "blobs" / "backup",
@@ -208,6 +210,9 @@ def test_what_is_no_place_for_a_backup_is_refused_and_left_alone(filled, tmp_pat
     elif kind == "something else":
         place.mkdir()
         (place / "mine").write_bytes(b"x")
+    elif kind == "an empty catalog":
+        place.mkdir()
+        (place / "catalog.db").touch()
     elif kind == "another store":
         shutil.copytree(empty_store, place)
         connection = sqlite3.connect(place / "catalog.db", isolation_level=None)
