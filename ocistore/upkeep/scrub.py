@@ -510,6 +510,8 @@ class _Scrub:
                     into.put_manifest(content, digest=digest)
                 except ManifestBlobUnknownError:
                     left.append((digest, content))
+                except ManifestInvalidError:  # what it says of something that is here is not so
+                    into.put_blob(content, digest=digest)
             if len(left) == len(waiting):
                 for digest, content in left:
                     into.put_blob(content, digest=digest)
