@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -320,21 +321,23 @@ class _Collection:
             worked = True
             with self._batch() as connection:
                 due = collection.due_manifests(connection, before=self._untagged_before, limit=_MANIFESTS)
-                dead = [row for row in due if not self._alive(connection, row)]
+                known: defaultdict[int, collection.Known] = defaultdict(collection.Known)
+                dead = [row for row in due if not self._alive(connection, row, known[row.repository_id])]
                 # Those that wait for others leave the queue too, and come back into it when those go.
                 collection.keep_manifests(connection, due)
                 gone: set[tuple[int, int]] = set()
                 for row in dead:
                     if (row.repository_id, row.blob_id) not in gone:
-                        gone.update((row.repository_id, key) for key in self._unlink(connection, row))
+                        removed = self._unlink(connection, row, known[row.repository_id])
+                        gone.update((row.repository_id, key) for key in removed)
             self._manifests += len(gone)
         return worked
 
-    def _alive(self, connection: Connection, row: collection.Membership) -> bool:
-        return collection.alive(connection, row.repository_id, row.blob_id, before=self._untagged_before)
+    def _alive(self, connection: Connection, row: collection.Membership, known: collection.Known) -> bool:
+        return collection.alive(connection, row.repository_id, row.blob_id, before=self._untagged_before, known=known)
 
-    def _unlink(self, connection: Connection, row: collection.Membership) -> list[int]:
-        removable = collection.removable(connection, row.repository_id, row.blob_id)
+    def _unlink(self, connection: Connection, row: collection.Membership, known: collection.Known) -> list[int]:
+        removable = collection.removable(connection, row.repository_id, row.blob_id, known=known)
         for key in removable:
             manifests.unlink(connection, row.repository_id, key, now=self._now, since=row.since)
         return removable

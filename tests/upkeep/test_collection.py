@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from invariants import check
 from state import pool, rows
 
 from ocistore import CollectionRefusedError, CorruptError, Digest, ManifestNotFoundError, Store, UploadNotFoundError
+from ocistore.catalog.engine import Catalog
 from ocistore.upkeep.rebuild import rebuild
 
 NOW = timedelta(0)
@@ -383,3 +385,38 @@ def test_an_expired_session_with_a_directory_for_its_file_ends_and_the_directory
 def expire(store):
     with contextlib.closing(sqlite3.connect(store.root / "catalog.db", isolation_level=None)) as connection:
         connection.execute("UPDATE uploads SET expires = 1")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_long_chain_of_referrers_is_climbed_once_for_each_batch_and_not_for_each_link(
+    tmp_path, empty_store, monkeypatch, kept
+):
+    connect = Catalog._driver_connection
+    steps = 0
+
+    def counting(catalog):
+        def count():
+            nonlocal steps
+            steps += 1
+
+        connection = connect(catalog)
+        connection.set_progress_handler(count, 100)
+        return connection
+
+    monkeypatch.setattr(Catalog, "_driver_connection", counting)
+    length = 600
+    root = tmp_path / "store"
+    shutil.copytree(empty_store, root)
+    with Store.open(root) as store:
+        with store.transaction() as transaction:
+            repository = transaction.repository("app")
+            link = note("subject")
+            repository.put_manifest(link.manifest, tags=["v1"])
+            for number in range(length):
+                link = index(subject=link, annotations={"number": str(number)})
+                repository.put_manifest(link.manifest)
+        if not kept:
+            store.repository("app").untag("v1")
+        steps = 0
+        assert collect(store).manifests == (0 if kept else length + 1)
+    assert steps / length < 100  # hundreds of instructions of SQLite's; 490 and 730 where each link was climbed from
