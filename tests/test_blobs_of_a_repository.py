@@ -95,7 +95,7 @@ def test_what_a_source_raises_comes_out_unchanged_and_leaves_nothing(store, repo
         repository.put_blob(failing())
 
 
-@pytest.mark.parametrize("source", [["text"], [None], io.StringIO("text"), 7, None], ids=lambda source: type(source).__name__)
+@pytest.mark.parametrize("source", [["text"], [None], io.StringIO("text"), 7, None], ids=lambda it: type(it).__name__)
 def test_a_source_of_anything_but_bytes_is_a_type_error_and_leaves_nothing(store, repository, source):
     with unchanged(store.root), pytest.raises(TypeError):
         repository.put_blob(source)

@@ -105,6 +105,7 @@ class Directories:
         """
         descriptor = self.algorithms.get(algorithm)
         if descriptor is None:
+            self._open(self._paths.blobs)  # a link in the middle of the path is refused too
             descriptor = self.algorithms[algorithm] = self._open(self._paths.algorithm(algorithm))
         return descriptor
 

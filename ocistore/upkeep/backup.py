@@ -14,6 +14,7 @@ takes and whatever is pushed meanwhile.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from ocistore.catalog import blobs, holds, leases, uploads
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision
 from ocistore.commit import milliseconds
-from ocistore.errors import CorruptError, OCIStoreError, StoreNotFoundError
+from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.progress import Tally
 from ocistore.layouts.writing import BlobWriter
@@ -96,6 +97,7 @@ def backup(
     Raises:
         StoreNotFoundError: ``destination`` is something else than a backup of this store, and was left alone.
         StorageError, StoreFullError: it could not be written; an earlier backup there is as it was.
+        StoreBusyError: another backup is being written there.
         ReadOnlyStoreError, StoreBusyError: collections could not be held off.
     """
     store.require_writable()
@@ -104,10 +106,11 @@ def backup(
         _refuse_foreign(store, target)
     pool = FilesystemPool(target)
     try:
-        with Translating(str(target.root), root=target.root), _collections_held(store) as hold:
-            copying = _Backup(store, target, pool, hold=hold, mode=mode, progress=progress)
+        with Translating(str(target.root), root=target.root), _collections_held(store, target) as hold:
             pool.create()
-            return copying.run()
+            with _alone(target):
+                _refuse_foreign(store, target)  # again: another backup may have been made there meanwhile
+                return _Backup(store, target, pool, hold=hold, mode=mode, progress=progress).run()
     finally:
         pool.close()
 
@@ -131,7 +134,8 @@ def _refuse_foreign(store: Store, target: StorePaths) -> None:
         raise StoreNotFoundError(target.root, reason="the directory is not empty, and no backup")
     earlier = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
     try:
-        revision(earlier)
+        if revision(earlier) is None:
+            raise StoreNotFoundError(target.root, reason="its catalog.db is empty")
         with earlier.read() as theirs_, store.catalog.read() as ours_:
             same = holds.origin(theirs_) == holds.origin(ours_)
     finally:
@@ -140,11 +144,32 @@ def _refuse_foreign(store: Store, target: StorePaths) -> None:
         raise StoreNotFoundError(target.root, reason="it is another store, or a backup of another one")
 
 
+@contextlib.contextmanager
+def _alone(target: StorePaths) -> Iterator[None]:
+    """Keep a second backup out, which would remove what this one copies, and write into its catalog.
+
+    The directory is locked and not the write lock, which the copied catalog needs for each of its transactions.
+    """
+    directory = os.open(target.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreBusyError(f"the backup {target.root}", waited=0.0) from error
+        yield
+    finally:
+        # Closing alone is not enough: a child that was forked meanwhile may share the description.
+        with contextlib.suppress(OSError):
+            fcntl.flock(directory, fcntl.LOCK_UN)
+        os.close(directory)
+
+
 class _Hold:
     """Keeps collections from acting for as long as it is told, now and then, that somebody is still at work."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, target: StorePaths) -> None:
         self._catalog = store.catalog
+        self._target = target
         self._renewed = time.monotonic()
         now = milliseconds()
         with self._catalog.write() as connection:
@@ -152,10 +177,23 @@ class _Hold:
             self._id = holds.place(connection, HELD, now=now, expires=now + _HOLD)
 
     def renew(self) -> None:
+        """Let it go on, if it is time to."""
         if time.monotonic() - self._renewed > _RENEWED_EVERY:
-            with self._catalog.write() as connection:
-                holds.renew(connection, self._id, expires=milliseconds() + _HOLD)
-            self._renewed = time.monotonic()
+            self.confirm()
+
+    def confirm(self) -> None:
+        """Let it go on, and make sure that it was there all the time.
+
+        Raises:
+            StorageError: it had run out, as where the machine was asleep: what was to be copied may be collected.
+        """
+        now = milliseconds()
+        with self._catalog.write() as connection:
+            kept = holds.renew(connection, self._id, now=now, expires=now + _HOLD)
+        if not kept:
+            reason = "the backup stood still for so long that collections were no longer held off; run it again"
+            raise StorageError(str(self._target.root), errno=None, reason=reason)
+        self._renewed = time.monotonic()
 
     def lift(self) -> None:
         with self._catalog.write() as connection:
@@ -163,8 +201,8 @@ class _Hold:
 
 
 @contextlib.contextmanager
-def _collections_held(store: Store) -> Iterator[_Hold]:
-    hold = _Hold(store)
+def _collections_held(store: Store, target: StorePaths) -> Iterator[_Hold]:
+    hold = _Hold(store, target)
     try:
         yield hold
     finally:
@@ -193,7 +231,7 @@ class _Backup:
         self._missing: list[str] = []
         self._directories: dict[str, tuple[int, int]] = {}
         """Of each algorithm: where to link from, and where to."""
-        self._fresh = not target.blobs.exists()
+        self._fresh = not any(target.blobs.iterdir())
         self._blobs = self._bytes = 0
 
     def run(self) -> BackupReport:
@@ -201,6 +239,7 @@ class _Backup:
         copy = self._copied_catalog()
         try:
             self._copy_blobs(copy)
+            self._hold.confirm()
             copy.settle()
         finally:
             copy.close()

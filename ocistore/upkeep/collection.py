@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -31,7 +32,14 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import collection, holds, leases, manifests, uploads
 from ocistore.commit import milliseconds, on_a_full_disk
-from ocistore.errors import CollectionRefusedError, StoreBusyError, StoreFullError
+from ocistore.errors import (
+    CollectionRefusedError,
+    CorruptError,
+    InvalidDigestError,
+    StorageError,
+    StoreBusyError,
+    StoreFullError,
+)
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.forecast import Forecast, condemned, forecast
@@ -330,23 +338,25 @@ class _Collection:
             worked = True
             with self._batch() as connection:
                 due = collection.due_manifests(connection, before=self._untagged_before, limit=_MANIFESTS)
-                dead = [row for row in due if not self._alive(connection, row)]
+                known: defaultdict[int, collection.Known] = defaultdict(collection.Known)
+                dead = [row for row in due if not self._alive(connection, row, known[row.repository_id])]
                 # Those that wait for others leave the queue too, and come back into it when those go.
                 collection.keep_manifests(connection, due)
                 gone: set[tuple[int, int]] = set()
                 for row in dead:
                     if (row.repository_id, row.blob_id) not in gone:
-                        gone.update((row.repository_id, key) for key in self._unlink(connection, row))
+                        removed = self._unlink(connection, row, known[row.repository_id])
+                        gone.update((row.repository_id, key) for key in removed)
             self._manifests += len(gone)
         return worked
 
-    def _alive(self, connection: Connection, row: collection.Membership) -> bool:
+    def _alive(self, connection: Connection, row: collection.Membership, known: collection.Known) -> bool:
         return collection.alive(
-            connection, row.repository_id, row.blob_id, now=self._now, before=self._untagged_before
+            connection, row.repository_id, row.blob_id, now=self._now, before=self._untagged_before, known=known
         )
 
-    def _unlink(self, connection: Connection, row: collection.Membership) -> list[int]:
-        removable = collection.removable(connection, row.repository_id, row.blob_id)
+    def _unlink(self, connection: Connection, row: collection.Membership, known: collection.Known) -> list[int]:
+        removable = collection.removable(connection, row.repository_id, row.blob_id, known=known)
         for key in removable:
             manifests.unlink(connection, row.repository_id, key, now=self._now, since=row.since)
         return removable
@@ -419,15 +429,16 @@ class _Collection:
             file = self._store.pool.open_upload(name, algorithm)
         except StoreBusyError:
             return  # somebody is writing it: nothing of it is abandoned
-        except FileNotFoundError:
-            file = None
+        except (FileNotFoundError, CorruptError, InvalidDigestError):
+            file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
         try:
             with self._batch() as connection:
                 ended = uploads.remove_expired(connection, name, now=self._now)
             if ended:
                 self._uploads += 1
                 self._bytes += 0 if file is None else file.offset
-                self._store.pool.remove_upload(name)
+                with contextlib.suppress(StorageError):  # a directory in its place is none of ours to delete
+                    self._store.pool.remove_upload(name)
         finally:
             if file is not None:
                 file.close()

@@ -6,7 +6,7 @@ everything that would go: about 200 bytes each.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -56,13 +56,18 @@ def forecast(connection: Connection, *, now: int, untagged_before: int, before: 
 def _manifests(connection: Connection, found: Forecast, now: int, before: int) -> None:
     queue: deque[tuple[int, int, int]] = deque()
     seen: set[tuple[int, int]] = set()
+    known: defaultdict[int, collection.Known] = defaultdict(collection.Known)
+
+    def alive(repository: int, manifest: int) -> bool:
+        return collection.alive(
+            connection, repository, manifest, now=now, before=before, known=known[repository]
+        )
+
     for due in _due_manifests(connection, before):
         queue.append(due)
         while queue:
             repository, manifest, since = queue.popleft()
-            if (repository, manifest) in seen or collection.alive(
-                connection, repository, manifest, now=now, before=before
-            ):
+            if (repository, manifest) in seen or alive(repository, manifest):
                 continue
             seen.add((repository, manifest))
             found.manifests[repository, manifest] = since

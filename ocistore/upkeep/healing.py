@@ -51,7 +51,7 @@ class Healer:
         try:
             archive = self._stack.enter_context(tarfile.open(path))  # noqa: SIM115 - it is entered
             members = {member.name.removeprefix("./"): member for member in archive if member.isreg()}
-        except (OSError, tarfile.TarError, EOFError) as error:
+        except Exception as error:  # each decoder has errors of its own for what is damaged, and headers raise any
             raise LayoutInvalidError(path, problems=[f"it is neither a directory nor an archive: {error}"]) from error
         self._archives.append((archive, members))
 

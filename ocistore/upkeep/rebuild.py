@@ -111,15 +111,20 @@ def rebuild(
     pool = FilesystemPool(paths)
     lock = WriteLock(os.fspath(paths.write_lock), timeout=_LOCK_TIMEOUT)
     try:
-        _refuse_in_use(paths)
-        if not force:
-            _refuse_good(paths)
+        _refuse(paths, force=force)
         with Translating(str(paths.root), root=paths.root), lock.held():
+            _refuse(paths, force=force)  # again: somebody may have rebuilt it, or opened it, while this waited
             pool.create()
             return _Rebuild(paths, pool, lock, progress).run()
     finally:
         lock.close()
         pool.close()
+
+
+def _refuse(paths: StorePaths, *, force: bool) -> None:
+    _refuse_in_use(paths)
+    if not force:
+        _refuse_good(paths)
 
 
 def _refuse_in_use(paths: StorePaths) -> None:

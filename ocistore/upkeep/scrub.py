@@ -58,6 +58,8 @@ _ORPHAN_AGE: Final = timedelta(hours=1)
 
 _ORPHANS_SHARE: Final = 0.5
 """Of the time there is: how long to look for files without a row, so that some is left for the blobs."""
+_LOOKS: Final = 10
+"""How often a blob is looked at whose file is another one each time; then it is left to the next scrub."""
 
 _LISTED: Final = 1000
 _AFFECTED: Final = 100
@@ -273,16 +275,19 @@ class _Scrub:
     def _look_at(self, candidate: Candidate) -> None:
         digest = Digest.parse(candidate.digest)
         self._report.blobs += 1
-        problem = self._problem(digest, candidate.size)
-        if problem is None:
-            if self._level == "deep":
-                self._compare_manifest(candidate, digest)
-            if self._level != "quick":
-                self._good.append(candidate.id)
-                if time.monotonic() - self._marked > _MARKED_EVERY:
-                    self._mark()
-            return
-        self._damaged(candidate, digest, problem)
+        for _ in range(_LOOKS):
+            file = self._pool.removal.find(digest)
+            problem = self._problem(digest, candidate.size)
+            if problem is None:
+                if self._level == "deep":
+                    self._compare_manifest(candidate, digest)
+                if self._level != "quick":
+                    self._good.append(candidate.id)
+                    if time.monotonic() - self._marked > _MARKED_EVERY:
+                        self._mark()
+                return
+            if self._damaged(candidate, digest, problem, file):
+                return
 
     def _problem(self, digest: Digest, size: int) -> str | None:
         """What is wrong with the file of a blob, in words."""
@@ -321,26 +326,30 @@ class _Scrub:
 
     # --- damage -------------------------------------------------------------------------------------------------------
 
-    def _damaged(self, candidate: Candidate, digest: Digest, problem: str) -> None:
-        file = self._pool.removal.find(digest)
+    def _damaged(self, candidate: Candidate, digest: Digest, problem: str, file: PoolFile | None) -> bool:
+        """Do what is to be done about what lay there before it was looked at. False where it has to be looked at again.
+
+        Inode and time of change are compared, because the number alone may be that of a new file by now.
+        """
         if not self._repair:
             with self._catalog.read() as connection:
                 live = verification.live_size(connection, digest) == candidate.size
             if live and self._problem(digest, candidate.size) is not None:
                 self._add(candidate, problem, repaired=False, quarantined=None)
-            return
+            return True
         quarantined = None
         with self._catalog.write() as connection:
             # Collected or pushed again since it was looked at, it is no damage: what lies there now is another file.
             if verification.live_size(connection, digest) != candidate.size:
-                return
+                return True
             now = self._pool.removal.find(digest)
-            if now is not None and (file is None or now.inode != file.inode):
-                return
+            if now is not None and now != file:
+                return False
             if now is not None:
                 quarantined = self._pool.removal.to_quarantine(now)
             verification.unmark(connection, candidate.id)
         self._add(candidate, problem, repaired=self._heal(candidate, digest), quarantined=quarantined)
+        return True
 
     def _heal(self, candidate: Candidate, digest: Digest) -> bool:
         """Whether one of the sources had the bytes."""
@@ -487,7 +496,10 @@ class _Scrub:
 
     def _trash(self, digest: Digest) -> None:
         with self._catalog.write() as connection:
-            if verification.with_rows(connection, [digest]) or self._pool.removal.to_trash(digest) is None:
+            # Where a person has to look first, a file without a row may be one that the catalog has forgotten.
+            if holds.waiting(connection) or verification.with_rows(connection, [digest]):
+                return
+            if self._pool.removal.to_trash(digest) is None:
                 return
         self._report.trashed += 1
         for file in self._pool.removal.trashed():
@@ -515,6 +527,8 @@ class _Scrub:
                     into.put_manifest(content, digest=digest)
                 except ManifestBlobUnknownError:
                     left.append((digest, content))
+                except ManifestInvalidError:  # what it says of something that is here is not so
+                    into.put_blob(content, digest=digest)
             if len(left) == len(waiting):
                 for digest, content in left:
                     into.put_blob(content, digest=digest)

@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,15 @@ from invariants import check
 from processes import python
 from state import pool, rows
 
-from ocistore import CollectionRefusedError, Digest, Store, StoreFullError, StoreNotFoundError
+from ocistore import (
+    CollectionRefusedError,
+    Digest,
+    StorageError,
+    Store,
+    StoreBusyError,
+    StoreFullError,
+    StoreNotFoundError,
+)
 from ocistore.catalog import holds
 
 NOW = timedelta(0)
@@ -153,7 +162,7 @@ store.backup(sys.argv[2], mode="copy", progress=stuck)
         filled.gc()
     with filled.catalog.write() as connection:
         for row in rows(filled.root)["collection_holds"]:
-            holds.renew(connection, row[0], expires=1)
+            holds.renew(connection, row[0], now=0, expires=1)
     filled.gc()
     for create in (False, True):
         with pytest.raises(StoreNotFoundError, match="not finished"):
@@ -187,7 +196,9 @@ def test_a_blob_that_is_gone_is_reported_and_the_rest_is_copied(filled, destinat
     push(filled.repository("library/app"), APP)
 
 
-@pytest.mark.parametrize("kind", ["inside", "around", "itself", "a file", "something else", "another store"])
+@pytest.mark.parametrize(
+    "kind", ["inside", "around", "itself", "a file", "something else", "another store", "an empty catalog"]
+)
 def test_what_is_no_place_for_a_backup_is_refused_and_left_alone(filled, tmp_path, empty_store, kind):
     place = {
         "inside": filled.root / "blobs" / "backup",
@@ -199,6 +210,9 @@ def test_what_is_no_place_for_a_backup_is_refused_and_left_alone(filled, tmp_pat
     elif kind == "something else":
         place.mkdir()
         (place / "mine").write_bytes(b"x")
+    elif kind == "an empty catalog":
+        place.mkdir()
+        (place / "catalog.db").touch()
     elif kind == "another store":
         shutil.copytree(empty_store, place)
         connection = sqlite3.connect(place / "catalog.db", isolation_level=None)
@@ -227,3 +241,40 @@ def test_a_first_backup_that_died_as_it_began_is_begun_again(store, tmp_path, ma
     store.backup(tmp_path / "backup")
     with Store.open(tmp_path / "backup", create=False) as backup:
         assert list(backup.repositories()) == list(store.repositories())
+
+
+def test_a_backup_whose_hold_ran_out_is_none_and_leaves_the_earlier_one(filled, destination, monkeypatch):
+    filled.backup(destination, mode="copy")
+    before = pool(destination)
+    push(filled.repository("new"), image("new"), "v1")
+    monkeypatch.setattr("ocistore.upkeep.backup._HOLD", 1)  # millisecond: as where the machine was asleep for an hour
+
+    def while_it_stands_still(done, total):
+        time.sleep(0.01)
+        if "library/app" in filled.repositories():
+            filled.delete_repository("library/app")
+        filled.gc(grace=NOW, keep_untagged=NOW)
+
+    with pytest.raises(StorageError, match="run it again"):
+        filled.backup(destination, mode="copy", progress=while_it_stands_still)
+    assert {name: pool(destination)[name] for name in before} == before
+    with Store.open(destination, create=False) as earlier:
+        assert earlier.repository("library/app").resolve("v1")
+    monkeypatch.undo()
+    assert filled.backup(destination).missing == ()
+    assert check(destination, hashes=True) == []
+
+
+def test_two_backups_at_once_into_one_directory_do_not_mix(filled, destination):
+    refused = []
+
+    def meanwhile(done, total):
+        if not refused:
+            with pytest.raises(StoreBusyError) as caught:
+                filled.backup(destination)
+            refused.append(caught.value)
+
+    assert filled.backup(destination, mode="copy", progress=meanwhile).missing == ()
+    assert str(destination) in refused[0].what
+    assert check(destination, hashes=True) == []
+    assert filled.backup(destination).removed == 0

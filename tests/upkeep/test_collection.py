@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from datetime import timedelta
 
@@ -10,7 +11,9 @@ from images import APP, artifact, image, index, note, push
 from invariants import check
 from state import pool, rows
 
-from ocistore import CollectionRefusedError, Digest, ManifestNotFoundError, Store, UploadNotFoundError
+from ocistore import CollectionRefusedError, CorruptError, Digest, ManifestNotFoundError, Store, UploadNotFoundError
+from ocistore.catalog.engine import Catalog
+from ocistore.upkeep.rebuild import rebuild
 
 NOW = timedelta(0)
 DAY = timedelta(days=1)
@@ -350,3 +353,90 @@ def test_files_that_whoever_staged_them_left_behind_go_after_a_day(store, reposi
     report = store.gc()
     assert (report.strays, report.bytes) == (1, len(b"left behind"))
     assert os.listdir(store.root / "uploads") == [upload.id]
+
+
+def test_nothing_is_taken_from_behind_a_symbolic_link(store, repository, tmp_path):
+    push(repository, APP, "v1")
+    repository.untag("v1")
+    store.close()
+    outside = tmp_path / "outside"
+    (store.root / "blobs").rename(outside)
+    (store.root / "blobs").symlink_to(outside)
+    before = sorted(os.listdir(outside / "sha256"))
+    with Store.open(store.root) as linked:
+        get = linked.repository("library/app").get_manifest
+        for work in (lambda: get(APP.digest), linked.scrub, lambda: collect(linked)):
+            with pytest.raises(CorruptError, match="symbolic links are refused"):
+                work()
+    with pytest.raises(CorruptError, match="symbolic links are refused"):
+        rebuild(store.root, force=True)
+    assert sorted(os.listdir(outside / "sha256")) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [os.unlink, lambda path: (path.unlink(), path.symlink_to("/")), lambda path: (path.unlink(), os.mkfifo(path))],
+    ids=["gone", "a symlink", "a fifo"],
+)
+def test_an_expired_session_whose_file_is_damaged_stops_no_collection(store, repository, damage):
+    push(repository, APP, "v1")
+    repository.untag("v1")
+    with repository.start_upload() as upload:
+        upload.write(b"some bytes")
+    damage(store.root / "uploads" / upload.id)
+    expire(store)
+    report = collect(store)
+    assert (report.uploads, report.blobs) == (1, 3)
+    assert os.listdir(store.root / "uploads") == []
+
+
+def test_an_expired_session_with_a_directory_for_its_file_ends_and_the_directory_is_left(store, repository):
+    with repository.start_upload() as upload:
+        upload.write(b"some bytes")
+    path = store.root / "uploads" / upload.id
+    path.unlink()
+    path.mkdir()
+    expire(store)
+    assert collect(store).uploads == 1
+    assert list(repository.uploads()) == []
+    path.rmdir()
+
+
+def expire(store):
+    with contextlib.closing(sqlite3.connect(store.root / "catalog.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE uploads SET expires = 1")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_long_chain_of_referrers_is_climbed_once_for_each_batch_and_not_for_each_link(
+    tmp_path, empty_store, monkeypatch, kept
+):
+    connect = Catalog._driver_connection
+    steps = 0
+
+    def counting(catalog):
+        def count():
+            nonlocal steps
+            steps += 1
+
+        connection = connect(catalog)
+        connection.set_progress_handler(count, 100)
+        return connection
+
+    monkeypatch.setattr(Catalog, "_driver_connection", counting)
+    length = 600
+    root = tmp_path / "store"
+    shutil.copytree(empty_store, root)
+    with Store.open(root) as store:
+        with store.transaction() as transaction:
+            repository = transaction.repository("app")
+            link = note("subject")
+            repository.put_manifest(link.manifest, tags=["v1"])
+            for number in range(length):
+                link = index(subject=link, annotations={"number": str(number)})
+                repository.put_manifest(link.manifest)
+        if not kept:
+            store.repository("app").untag("v1")
+        steps = 0
+        assert collect(store).manifests == (0 if kept else length + 1)
+    assert steps / length < 100  # hundreds of instructions of SQLite's; 490 and 730 where each link was climbed from

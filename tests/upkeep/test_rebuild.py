@@ -1,13 +1,14 @@
 """Making a catalog again: from the bytes of the pool, and the names that are kept outside of the catalog."""
 
 import hashlib
+import json
 import os
 import shutil
 import sqlite3
 from datetime import timedelta
 
 import pytest
-from images import APP, artifact, image, index, push
+from images import APP, artifact, described, document, image, index, push
 from invariants import check
 from processes import python
 from state import pool, rows, unchanged
@@ -284,3 +285,61 @@ def test_a_snapshot_names_untagged_manifests_too(store, repository, monkeypatch)
         + [("b", "x", image(1).digest)],
         key=repr,
     )
+
+
+def test_two_rebuilds_at_once_make_one_catalog(filled):
+    lose(filled)
+    code = """
+import sys
+from ocistore import RebuildRefusedError
+from ocistore.upkeep.rebuild import rebuild
+print("ready")
+sys.stdin.readline()
+try:
+    rebuild(sys.argv[1])
+    print("rebuilt")
+except RebuildRefusedError:
+    print("refused")
+"""
+    with python(code, filled) as first, python(code, filled) as second:
+        assert first.says() == second.says() == "ready"
+        first.tell()
+        second.tell()
+        assert sorted([first.says(), second.says()]) == ["rebuilt", "refused"]
+    assert [name for name in os.listdir(filled) if "damaged" in name] == []
+    assert check(filled, hashes=True) == []
+
+
+def test_whoever_had_the_old_catalog_open_is_told_so_and_nothing_is_acknowledged_into_it(filled):
+    # As where it was opened after a rebuild had looked whether anybody has it open.
+    with Store.open(filled) as store:
+        push(store.repository("late"), image("late"), "v1")
+        for suffix in ("", "-wal", "-shm"):
+            os.rename(filled / f"catalog.db{suffix}", filled / f"catalog.db.damaged-1{suffix}")
+        with pytest.raises(CorruptError, match="open the store again"):
+            push(store.repository("late"), image("later"), "v2")
+        rebuild(filled)
+        with pytest.raises(CorruptError, match="open the store again"):
+            store.repository("late").untag("v1")
+    with Store.open(filled) as again:
+        push(again.repository("late"), image("later"), "v2")
+        assert again.repository(LOST_AND_FOUND).get_manifest(image("late").digest).content == image("late").manifest
+    assert check(filled, hashes=True) == []
+
+
+def test_a_size_that_a_manifest_lied_about_is_put_right_when_the_content_is_pushed(store):
+    content = b"what was missing"
+    lie = {**json.loads(artifact().manifest), "layers": [described(content, size=5)]}
+    store.repository("app").put_blob(b"{}")
+    store.repository("app").put_blob(document(lie))  # as a blob, which is not looked into
+    store.close()
+    lose(store.root)
+    assert rebuild(store.root).missing == [Digest.of(content)]
+    honest = {**lie, "layers": [described(content)]}
+    with Store.open(store.root) as again:
+        for blob in (b"{}", content):
+            again.repository("app").put_blob(blob)
+        again.repository("app").put_manifest(document(honest), tags=["v1"])
+        assert again.repository("app").stat_blob(Digest.of(content)).size == len(content)
+        assert again.scrub().damaged == 0
+    assert [each for each in check(store.root, hashes=True) if "5 bytes" not in each] == []

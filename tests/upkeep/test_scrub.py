@@ -24,6 +24,7 @@ from ocistore import (
     RepositoryNotFoundError,
     Store,
 )
+from ocistore.catalog import holds
 
 LAYER = Digest.of(APP.layers[0])
 ALL = index([APP, image("other")])
@@ -150,6 +151,41 @@ def test_bytes_that_are_wrong_in_the_source_too_heal_nothing(filled, sources):
     assert filled.scrub(heal_from=[sources / "lying"]).exit_code == 2
     assert not path_of(filled, LAYER).exists()
     filled.repository("mirror").put_blob(APP.layers[0])
+
+
+@pytest.mark.parametrize("compression", ["gz", "bz2", "xz"])
+def test_a_damaged_archive_is_refused_or_heals_nothing(store, repository, tmp_path, compression):
+    push(repository, APP, "v1")
+    (tmp_path / "large").write_bytes(os.urandom(50_000))
+    store.export(tmp_path / "layout", ["library/app"])
+    with tarfile.open(tmp_path / "archive", f"w:{compression}") as archive:
+        archive.add(tmp_path / "large", arcname="large")
+        archive.add(tmp_path / "layout", arcname=".")
+    good = (tmp_path / "archive").read_bytes()
+    flip(path_of(store, LAYER))
+    for place in range(16, len(good) - 16, len(good) // 12):
+        wrong = bytes(each ^ 255 for each in good[place:][:16])
+        (tmp_path / "archive").write_bytes(good[:place] + wrong + good[place + 16 :])
+        with contextlib.suppress(LayoutInvalidError):
+            store.scrub(heal_from=[tmp_path / "archive"])
+    store.scrub()
+    push(repository, APP)
+    assert check(store, hashes=True) == []
+
+
+def test_what_was_healed_while_it_was_looked_at_is_left_where_it_is(store, repository):
+    push(repository, APP, "v1")
+    flip(path_of(store, APP.digest))
+    before = sum(map(len, APP.blobs))
+
+    def as_its_bytes_were_read(done, total):
+        if done > before:
+            repository.put_manifest(APP.manifest)
+
+    report = store.scrub(progress=as_its_bytes_were_read)
+    assert (report.damaged, report.blobs) == (0, 3)
+    assert os.listdir(store.root / "quarantine") == []
+    assert check(store, hashes=True) == []
 
 
 @pytest.mark.parametrize("source", ["nothing", "text", "empty"])
@@ -288,6 +324,26 @@ def test_a_good_file_without_a_row_is_removed_once_it_is_old(filled, later):
     assert check(filled, hashes=True) == []
 
 
+def test_what_an_older_catalog_that_was_put_back_does_not_know_is_left_alone(filled, later):
+    filled.close()
+    older = (filled.root / "catalog.db").read_bytes()
+    with Store.open(filled.root) as store:
+        push(store.repository("new"), image("new"), "v1")
+    newer = (filled.root / "catalog.db").read_bytes()
+    (filled.root / "catalog.db").write_bytes(older)
+    with Store.open(filled.root) as restored:
+        assert restored.scrub().trashed == 0
+    (filled.root / "catalog.db").write_bytes(newer)
+    assert check(filled.root, hashes=True) == []
+    (filled.root / "catalog.db").write_bytes(older)
+    with Store.open(filled.root) as restored:
+        with pytest.raises(CollectionRefusedError):
+            restored.gc()
+        with restored.catalog.write() as connection:
+            holds.confirm(connection)
+        assert restored.scrub().trashed == 3
+
+
 def test_a_young_file_without_a_row_is_left_alone(filled):
     path = plant(filled, b"somebody is pushing me")
     assert filled.scrub().trashed == 0
@@ -327,7 +383,7 @@ def test_a_file_that_was_collected_since_it_was_listed_is_no_damage(filled, late
     assert filled.scrub(repair=False).exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["odd", "A" * 64, "0" * 64, "x" * 255, "-", "\udcff", "new\nline"])
+@pytest.mark.parametrize("name", ["odd", "A" * 64, "0" * 64, "x" * 255, "é" * 127, "-", "\udcff", "new\nline"])
 def test_what_is_no_blob_is_moved_to_quarantine(filled, later, name):
     path = plant(filled, b"not mine", name)
     report = filled.scrub()
@@ -373,6 +429,19 @@ while not stop.is_set():
     step += 1
 store.close()
 """
+
+
+@pytest.mark.parametrize("claim", [{"size": 4}, {"mediaType": "application/vnd.oci.image.index.v1+json"}])
+def test_a_manifest_that_lies_about_what_is_here_is_adopted_as_a_blob(filled, later, claim):
+    push(filled.repository("found"), APP)
+    lie = index([APP]).manifest
+    document = json.loads(lie)
+    document["manifests"][0] |= claim
+    lie = json.dumps(document).encode()
+    plant(filled, lie)
+    assert filled.scrub(adopt="found").adopted == 1
+    assert filled.repository("found").stat_blob(Digest.of(lie)).size == len(lie)
+    assert check(filled, hashes=True) == []
 
 
 @pytest.mark.parametrize("seconds", [1.0, pytest.param(20.0, marks=pytest.mark.slow)])
