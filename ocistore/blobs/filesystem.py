@@ -287,6 +287,18 @@ class FilesystemPool:
             self._close_kept(file)
             self._unlink_quietly(file.name)
 
+    def open_staged(self, blob: StagedBlob) -> BlobReader:
+        """The bytes of what is staged, for reading.
+
+        Raises:
+            StorageError: it was discarded, or could not be opened.
+        """
+        file = _own(blob)
+        path = str(self._paths.upload(file.name))
+        with Translating(path, root=self._paths.root):
+            descriptor = os.open(file.name, READ_FLAGS, dir_fd=self._directories.uploads())
+        return BlobReader(descriptor, name=path)
+
     # --- out ----------------------------------------------------------------------------------------------------------
 
     def size(self, digest: Digest) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,28 +14,40 @@ from ocistore.cli.completion import complete_reference, complete_repository
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
 from ocistore.errors import OCIStoreError
-from ocistore.layouts.importing import check_layout
-from ocistore.oci.reference import Reference
+from ocistore.layouts.recognition import checked
+from ocistore.oci.reference import Reference, repository_name
 
 if TYPE_CHECKING:
     from ocistore.layouts.exporting import ExportReport
+    from ocistore.layouts.recognition import ImportSource
     from ocistore.layouts.writing import ExportMode
 
 
-@click.command("import", epilog=example("ocistore import ./layout", "ocistore import ./layout library/alpine"))
-@click.argument("source", type=click.Path(path_type=Path))
+@click.command(
+    "import",
+    epilog=example(
+        "ocistore import ./layout",
+        "ocistore import image.tar library/alpine",
+        "podman save library/alpine | ocistore import -",
+    ),
+)
+@click.argument("source", type=click.Path(path_type=Path, allow_dash=True))
 @click.argument("repo", required=False, shell_complete=complete_repository)
 @json_option
 @pass_location
 def import_(location: Location, source: Path, repo: str | None, *, as_json: bool) -> None:
-    """Take in an OCI layout, whole or not at all.
+    """Take in an OCI layout or a Docker archive, whole or not at all.
 
-    SOURCE is the layout's directory. Everything goes into REPO; without one, into the repositories that the layout's
-    own names say. Makes the store where there is none.
+    SOURCE is a layout's directory, or an archive of a layout or of Docker's, plain or compressed with gzip or zstd; -
+    stands for standard input. Everything goes into REPO; without one, into the repositories that the names in it say.
+    Makes the store where there is none.
     """
-    check_layout(source, repo)  # before a store is made: a slip of the pen is to leave none behind
-    with location.creating() as store, progress_bar("import") as progress:
-        report = store.import_(source, repo, progress=progress)
+    if repo is not None:
+        repository_name(repo)
+    given: ImportSource = sys.stdin.buffer if str(source) == "-" else source
+    # Before a store is made: a slip of the pen is to leave none behind.
+    with checked(given) as found, location.creating() as store, progress_bar("import") as progress:
+        report = store.import_(found, repo, progress=progress)
     if as_json:
         print_json(asdict(report) | {"source": str(report.source)})
         return

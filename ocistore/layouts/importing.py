@@ -1,11 +1,10 @@
-"""Taking in an OCI layout directory: everything verified, everything that is wrong named, one commit."""
+"""Taking in an OCI layout, whatever its form: everything verified, everything that is wrong named, one commit."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ocistore.catalog import blobs
 from ocistore.changes import LinkBlob, PutBlob, PutManifest
@@ -14,24 +13,23 @@ from ocistore.errors import (
     DigestMismatchError,
     LayoutInvalidError,
     SizeMismatchError,
-    StorageError,
+    StoreBusyError,
 )
-from ocistore.layouts.directory import LayoutDirectory, NotPlainError, read_at_once
-from ocistore.layouts.progress import CountedFile, Tally
-from ocistore.layouts.survey import MAXIMUM_MANIFESTS_SIZE, Contents, listed, survey
-from ocistore.oci.digest import Digest, hasher
+from ocistore.layouts.directory import NotPlainError
+from ocistore.layouts.progress import Tally
+from ocistore.layouts.recognition import opened, source_name
+from ocistore.layouts.survey import MAXIMUM_MANIFESTS_SIZE, Contents, survey
 from ocistore.oci.reference import repository_name
 
 if TYPE_CHECKING:
     from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.sharing import Sharing
     from ocistore.changes import Change
     from ocistore.layouts.progress import Progress
+    from ocistore.layouts.recognition import ImportSource
+    from ocistore.layouts.source import Source
+    from ocistore.oci.digest import Digest
     from ocistore.store import Store
-
-_SMALL: Final = 64 * 1024
-"""Bytes. What is not larger is read at once and staged from memory, which saves half of the system calls."""
-
-_BLOCK: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,12 @@ class ImportReport:
     """Of blobs and manifests, each counted once."""
 
 
-def import_directory(
+def import_layout(
     store: Store,
-    source: str | os.PathLike[str],
+    source: ImportSource,
     repository: str | None = None,
     *,
+    mode: Sharing = "auto",
     progress: Progress | None = None,
     maximum_manifests_size: int = MAXIMUM_MANIFESTS_SIZE,
 ) -> ImportReport:
@@ -68,29 +67,39 @@ def import_directory(
 
     Args:
         store: where to.
-        source: the layout's directory.
+        source: a directory, an archive of a layout or one of Docker's, plain or compressed with gzip or zstd, or a pipe
+            that gives one, by its path; or an open binary file that does. What it is, its content says.
         repository: where everything goes, whatever the layout's names say. Needed where they name no repository.
+        mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.Sharing`. Those of
+            archives are copied.
         progress: told of the bytes read.
         maximum_manifests_size: bytes that all manifests may have together; a manifest of two repositories counts twice.
 
     Raises:
         LayoutInvalidError: it is no layout, damaged, or has too many manifests; ``problems`` names everything that is
             missing or wrong.
+        ArchiveInvalidError: it is an archive that is damaged or hostile, or of nothing that is read.
         InvalidNameError: an entry names no repository and none was given, or ``repository`` is no name of one.
-        StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be stored.
+        StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be read or stored.
 
     Whatever is raised, and after a crash, the store is as it was.
     """
+    if mode not in ("auto", "copy", "link"):
+        raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
     given = None if repository is None else repository_name(repository)
     store.require_writable()
-    path = Path(os.path.abspath(source))
-    with _opened(path) as layout:
-        contents = survey(layout, given, Contents(store.maximum_manifest_size, maximum_manifests_size))
+    path = Path(source_name(source))
+    with opened(source, store, progress) as found:
+        contents = survey(found, given, Contents(store.maximum_manifest_size, maximum_manifests_size))
+        # What came as a stream was told of as it came.
+        told = None if found.streamed else progress
         try:
-            _take_in(store, layout, contents, progress, reuse=True)
-        except BlobNotFoundError:
+            _take_in(store, found, contents, mode, told, reuse=True)
+        except BlobNotFoundError as error:
             # A collection took something that was found in the store a moment ago: bring it along then.
-            _take_in(store, layout, contents, progress, reuse=False)
+            if found.streamed:
+                raise StoreBusyError(f"{error.digest}, which a collection took away,", waited=0.0) from error
+            _take_in(store, found, contents, mode, told, reuse=False)
         if contents.problems:
             raise LayoutInvalidError(path, problems=list(contents.problems))
     sizes = {
@@ -110,39 +119,11 @@ def import_directory(
     )
 
 
-def check_layout(source: str | os.PathLike[str], repository: str | None = None) -> None:
-    """Look whether there is a layout, for who has no store yet: its two files at the top are read, and no blob.
-
-    Raises:
-        LayoutInvalidError: there is none.
-        InvalidNameError: ``repository`` is no name of one.
-        StorageError: the directory cannot be opened.
-    """
-    if repository is not None:
-        repository_name(repository)
-    path = Path(os.path.abspath(source))
-    with _opened(path) as layout:
-        _, problems = listed(layout)
-    if problems:
-        raise LayoutInvalidError(path, problems=problems)
-
-
-def _opened(path: Path) -> LayoutDirectory:
-    try:
-        return LayoutDirectory(path)
-    except FileNotFoundError as error:
-        raise LayoutInvalidError(path, problems=["there is no such directory"]) from error
-    except NotADirectoryError as error:
-        raise LayoutInvalidError(path, problems=["it is not a directory"]) from error
-    except OSError as error:
-        raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
-
-
 # --- taking it in -----------------------------------------------------------------------------------------------------
 
 
 def _take_in(
-    store: Store, layout: LayoutDirectory, contents: Contents, progress: Progress | None, *, reuse: bool
+    store: Store, source: Source, contents: Contents, mode: Sharing, progress: Progress | None, *, reuse: bool
 ) -> None:
     """Stage what the store lacks, verify what it has, and commit; where that finds problems, nothing is committed."""
     sizes = {digest: size for held in contents.blobs.values() for digest, size in held.items()}
@@ -154,9 +135,9 @@ def _take_in(
             try:
                 # Where something is wrong nothing is taken in, but whatever else is wrong is still looked for.
                 if digest in present or contents.problems:
-                    _verify(layout, digest, size, tally)
+                    source.verify(digest, size, tally)
                 else:
-                    staged[digest] = _stage(store, layout, digest, size, tally)
+                    staged[digest] = source.stage(store.pool, digest, size, mode, tally)
             except (NotPlainError, DigestMismatchError, SizeMismatchError) as error:
                 contents.problem(f"{digest}: {error}")
             except OSError as error:  # from the layout: those of the store are translated
@@ -166,6 +147,8 @@ def _take_in(
                 contents.problem(f"{digest} is missing" if missing else f"{digest}: {error.strerror}")
             done += size
             tally.reach(done)
+        if changed := source.changed():
+            contents.problem(changed)
         if contents.problems:
             return
         manifests = {digest: manifest for held in contents.manifests.values() for digest, manifest in held.items()}
@@ -182,36 +165,6 @@ def _present(store: Store, sizes: dict[Digest, int]) -> set[Digest]:
     with store.catalog.read() as connection:
         live = blobs.live_sizes(connection, sizes)
     return {digest for digest, size in sizes.items() if live.get(digest) == size and store.pool.size(digest) == size}
-
-
-def _stage(store: Store, layout: LayoutDirectory, digest: Digest, size: int, tally: Tally) -> StagedBlob:
-    file = layout.open_blob(digest)
-    try:
-        if size <= _SMALL:
-            return store.pool.stage(read_at_once(file, size), digest=digest, size=size)
-        with CountedFile(file, tally) as source:
-            return store.pool.stage(source, digest=digest, size=size)
-    finally:
-        os.close(file)
-
-
-def _verify(layout: LayoutDirectory, digest: Digest, size: int, tally: Tally) -> None:
-    state = hasher(digest.algorithm)
-    file = layout.open_blob(digest)
-    try:
-        read = 0
-        buffer = memoryview(bytearray(min(_BLOCK, size + 1)))
-        while read <= size and (count := os.readv(file, [buffer])):
-            state.update(buffer[:count])
-            read += count
-            tally.add(count)
-    finally:
-        os.close(file)
-    if read != size:
-        raise SizeMismatchError(expected=size, actual=read)
-    found = Digest.of_hasher(state, digest.algorithm)
-    if found != digest:
-        raise DigestMismatchError(expected=digest, actual=found)
 
 
 def _changes(contents: Contents, staged: dict[Digest, StagedBlob]) -> list[Change]:

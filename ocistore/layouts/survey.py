@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ocistore.changes import SetTag
 from ocistore.errors import DigestMismatchError, InvalidNameError, ManifestInvalidError
-from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError, read_at_once
+from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.index import (
     MAXIMUM_INDEX_SIZE,
     MAXIMUM_LAYOUT_FILE_SIZE,
@@ -20,8 +19,8 @@ from ocistore.oci import mediatypes
 from ocistore.oci.manifest import check_manifest
 
 if TYPE_CHECKING:
-    from ocistore.layouts.directory import LayoutDirectory
     from ocistore.layouts.index import Name
+    from ocistore.layouts.source import Source
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
@@ -59,13 +58,13 @@ class Contents:
         self.problems[text] = None
 
 
-def survey(layout: LayoutDirectory, given: str | None, contents: Contents) -> Contents:
+def survey(source: Source, given: str | None, contents: Contents) -> Contents:
     """Read the index and all manifests, and look whether the blobs are there with their sizes.
 
     Raises:
         InvalidNameError: an entry names no repository and none was given. All else is in ``contents.problems``.
     """
-    entries, problems = listed(layout)
+    entries, problems = listed(source)
     contents.problems.update(dict.fromkeys(problems))
     # An unknown media type must be no error (image specification, image-layout, "index.json").
     contents.skipped += [f"{entry.digest} ({entry.media_type})" for entry in entries if not _is_manifest(entry)]
@@ -78,23 +77,23 @@ def survey(layout: LayoutDirectory, given: str | None, contents: Contents) -> Co
             raise InvalidNameError(
                 name.given or entry.digest,
                 kind="repository",
-                reason=f"{layout.path} names no repository for {entry.digest}; say which one to import into",
+                reason=f"{source.name} names no repository for {entry.digest}; say which one to import into",
             )
         held = contents.manifests.setdefault(repository, {})
         contents.blobs.setdefault(repository, {})
         contents.visited.setdefault(repository, set())
-        _survey_graph(layout, contents, repository, entry, held)
+        _survey_graph(source, contents, repository, entry, held)
         _survey_name(contents, repository, entry, name)
     return contents
 
 
-def listed(layout: LayoutDirectory) -> tuple[list[Descriptor], list[str]]:
+def listed(source: Source) -> tuple[list[Descriptor], list[str]]:
     """What index.json lists, and what is wrong with the two files at the top; never both."""
     entries: list[Descriptor] = []
     problems: list[str] = []
     for file, maximum in ((OCI_LAYOUT, MAXIMUM_LAYOUT_FILE_SIZE), (INDEX_JSON, MAXIMUM_INDEX_SIZE)):
         try:
-            content = layout.read(file, maximum=maximum)
+            content = source.read(file, maximum=maximum)
             if file == OCI_LAYOUT:
                 check_layout_file(content)
             else:
@@ -123,7 +122,7 @@ def _survey_name(contents: Contents, repository: str, entry: Descriptor, name: N
 
 
 def _survey_graph(
-    layout: LayoutDirectory, contents: Contents, repository: str, root: Descriptor, held: dict[Digest, Manifest]
+    source: Source, contents: Contents, repository: str, root: Descriptor, held: dict[Digest, Manifest]
 ) -> None:
     """Everything below one entry, without recursion: a manifest is added when all its children were."""
     pending: list[tuple[Descriptor, Manifest | None]] = [(root, None)]
@@ -137,7 +136,7 @@ def _survey_graph(
             _compare(contents, descriptor, held.get(descriptor.digest))
             continue
         visited.add(descriptor.digest)
-        manifest = _read_manifest(layout, contents, descriptor)
+        manifest = _read_manifest(source, contents, descriptor)
         if manifest is None:
             continue
         pending.append((descriptor, manifest))
@@ -145,7 +144,7 @@ def _survey_graph(
             if edge.role == "manifest":
                 pending.append((edge.descriptor, None))
             elif edge.role != "subject":
-                _survey_blob(layout, contents, repository, edge.descriptor, required=edge.required)
+                _survey_blob(source, contents, repository, edge.descriptor, required=edge.required)
 
 
 def _compare(contents: Contents, descriptor: Descriptor, manifest: Manifest | None) -> None:
@@ -159,26 +158,24 @@ def _compare(contents: Contents, descriptor: Descriptor, manifest: Manifest | No
         contents.problem(f"{known.digest} is of type {known.media_type}, not {descriptor.media_type}")
 
 
-def _read_manifest(layout: LayoutDirectory, contents: Contents, descriptor: Descriptor) -> Manifest | None:
+def _read_manifest(source: Source, contents: Contents, descriptor: Descriptor) -> Manifest | None:
     digest = descriptor.digest
     try:
-        file = layout.open_blob(digest)
-        try:
-            size = os.fstat(file).st_size
-            if size != descriptor.size:
-                contents.problem(f"{digest} has {size} bytes, not {descriptor.size}")
-                return None
-            # One byte more than is allowed is enough to be refused, and a liar's gigabytes are not read.
-            size = min(size, contents.maximum_manifest_size)
-            if contents.manifests_size + size > contents.maximum_manifests_size:
-                contents.problem(f"the layout's manifests have more than {contents.maximum_manifests_size} bytes")
-                return None
-            contents.manifests_size += size
-            content = read_at_once(file, size)
-        finally:
-            os.close(file)
+        size = source.size(digest)
+        if size != descriptor.size:
+            contents.problem(f"{digest} has {size} bytes, not {descriptor.size}")
+            return None
+        # One byte more than is allowed is enough to be refused, and a liar's gigabytes are not read.
+        size = min(size, contents.maximum_manifest_size + 1)
+        if contents.manifests_size + size > contents.maximum_manifests_size:
+            contents.problem(f"the layout's manifests have more than {contents.maximum_manifests_size} bytes")
+            return None
+        contents.manifests_size += size
         return check_manifest(
-            content, media_type=descriptor.media_type, digest=digest, maximum=contents.maximum_manifest_size
+            source.content(digest, size),
+            media_type=descriptor.media_type,
+            digest=digest,
+            maximum=contents.maximum_manifest_size,
         )
     except FileNotFoundError:
         contents.problem(f"{digest} is missing")
@@ -192,7 +189,7 @@ def _read_manifest(layout: LayoutDirectory, contents: Contents, descriptor: Desc
 
 
 def _survey_blob(
-    layout: LayoutDirectory, contents: Contents, repository: str, descriptor: Descriptor, *, required: bool
+    source: Source, contents: Contents, repository: str, descriptor: Descriptor, *, required: bool
 ) -> None:
     known = contents.blobs[repository].get(descriptor.digest)
     if known is not None:
@@ -200,7 +197,7 @@ def _survey_blob(
             contents.problem(f"{descriptor.digest} has {known} bytes, not {descriptor.size}")
         return
     try:
-        file = layout.open_blob(descriptor.digest)
+        size = source.size(descriptor.digest)
     except FileNotFoundError:
         if required:
             contents.problem(f"{descriptor.digest} is missing")
@@ -211,10 +208,6 @@ def _survey_blob(
     except OSError as error:
         contents.problem(f"{descriptor.digest}: {error.strerror}")
         return
-    try:
-        size = os.fstat(file).st_size
-    finally:
-        os.close(file)
     if size != descriptor.size:
         contents.problem(f"{descriptor.digest} has {size} bytes, not {descriptor.size}")
         return
