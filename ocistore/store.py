@@ -281,13 +281,29 @@ class Store:
         source: ImportSource,
         repository: str | None = None,
         *,
+        references: Iterable[str] | None = None,
+        platforms: Iterable[str] = (),
+        referrers: bool = True,
+        complete: bool = False,
         mode: Sharing = "auto",
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ImportReport:
         """Take in a layout or an archive, whole or not at all; see :func:`ocistore.layouts.importing.import_layout`."""
         from ocistore.layouts.importing import import_layout  # noqa: PLC0415
 
-        return import_layout(self, source, repository, mode=mode, progress=progress)
+        return import_layout(
+            self,
+            source,
+            repository,
+            references=references,
+            platforms=platforms,
+            referrers=referrers,
+            complete=complete,
+            mode=mode,
+            dry_run=dry_run,
+            progress=progress,
+        )
 
     # Upkeep, likewise.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ocistore.archives.tar import Readable
+    from ocistore.blobs.sharing import Sharing
     from ocistore.layouts.progress import Progress
     from ocistore.layouts.source import Source
     from ocistore.oci.digest import Digest
@@ -51,7 +52,9 @@ def source_name(source: ImportSource) -> str:
 
 
 @contextlib.contextmanager
-def opened(source: ImportSource, store: Store, progress: Progress | None) -> Iterator[Source]:
+def opened(
+    source: ImportSource, store: Store, progress: Progress | None, *, mode: Sharing = "auto"
+) -> Iterator[Source]:
     """The layout that there is, open for a block.
 
     Args:
@@ -59,9 +62,11 @@ def opened(source: ImportSource, store: Store, progress: Progress | None) -> Ite
         store: where it is to be imported into: of what can be read but once, whatever may be needed is staged there,
             until the block ends.
         progress: told of the bytes of that.
+        mode: how its bytes are to get there.
 
     Raises:
         LayoutInvalidError, ArchiveInvalidError: there is none; or it is an archive that is damaged or hostile.
+        StorageError: ``mode`` is ``link``, and there is an archive: no part of a file can be linked.
         StorageError: it could not be opened or read.
         TypeError: ``source`` is nothing that can be read.
     """
@@ -75,6 +80,8 @@ def opened(source: ImportSource, store: Store, progress: Progress | None) -> Ite
                 raise
             raise _unreadable(error, name) from error
         stack.callback(found.close)
+        if mode == "link" and not isinstance(found, DirectorySource):
+            raise StorageError(name, errno=None, reason="no part of an archive can be linked; copy instead")
         yield found
 
 
