@@ -111,15 +111,17 @@ class BlobNotFoundError(OCIStoreError):
 
 
 class ManifestNotFoundError(OCIStoreError):
-    """The repository has no manifest under that tag or digest."""
+    """The repository has no manifest under that tag or digest; with ``where``, in a layout that is not a store."""
 
     code = "MANIFEST_UNKNOWN"
     exit_code = 16
 
-    def __init__(self, reference: str, *, repository: str) -> None:
+    def __init__(self, reference: str, *, repository: str, where: str = "") -> None:
         self.reference = reference
         self.repository = repository
-        super().__init__(f"repository {repository!r} has no manifest {reference!r}")
+        self.where = where
+        text = f"repository {repository!r} has no manifest {reference!r}"
+        super().__init__(f"{where}: {text}" if where else text)
 
 
 class UploadNotFoundError(OCIStoreError):

@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.paths import StorePaths
     from ocistore.blobs.session import HashState
+    from ocistore.blobs.sharing import Sharing
     from ocistore.catalog.engine import Catalog
     from ocistore.changes import Change
     from ocistore.layouts.exporting import ExportReport
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.progress import Progress
+    from ocistore.layouts.recognition import ImportSource
     from ocistore.layouts.writing import ExportMode
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.collection import GCReport
@@ -274,12 +276,33 @@ class Store:
         return export_in_place(self)
 
     def import_(
-        self, source: str | os.PathLike[str], repository: str | None = None, *, progress: Progress | None = None
+        self,
+        source: ImportSource,
+        repository: str | None = None,
+        *,
+        references: Iterable[str] | None = None,
+        platforms: Iterable[str] = (),
+        referrers: bool = True,
+        complete: bool = False,
+        mode: Sharing = "auto",
+        dry_run: bool = False,
+        progress: Progress | None = None,
     ) -> ImportReport:
-        """Take in an OCI layout, whole or not at all; see :func:`ocistore.layouts.importing.import_directory`."""
-        from ocistore.layouts.importing import import_directory  # noqa: PLC0415
+        """Take in a layout or an archive, whole or not at all; see :func:`ocistore.layouts.importing.import_layout`."""
+        from ocistore.layouts.importing import import_layout  # noqa: PLC0415
 
-        return import_directory(self, source, repository, progress=progress)
+        return import_layout(
+            self,
+            source,
+            repository,
+            references=references,
+            platforms=platforms,
+            referrers=referrers,
+            complete=complete,
+            mode=mode,
+            dry_run=dry_run,
+            progress=progress,
+        )
 
     # Upkeep, likewise.
 

@@ -26,6 +26,8 @@ MAXIMUM_EXTENDED_HEADER: Final = 1024 * 1024
 _MAXIMUM_SIZE: Final = 1 << 62
 """Bytes of a member. No disk has as many, and sums of a few of them still fit 64 bits."""
 _SKIPPED_AT_ONCE: Final = 1024 * 1024
+_MAXIMUM_END: Final = 64 * 1024 * 1024
+"""Bytes of zeros behind the last member. Tar pads to records, of 10 KiB or what it is told to; a hole has exabytes."""
 
 Kind: TypeAlias = Literal["file", "directory", "symlink", "hardlink", "character device", "block device", "fifo",
                           "sparse file"]
@@ -262,7 +264,8 @@ class TarReader:
         if left == size:
             return None
         if left:
-            raise self._error("it is cut short")
+            whole = self._position >= BLOCK
+            raise self._error("it is cut short" if whole else "it is cut short, or no tar archive")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _skip(self, size: int) -> None:
@@ -284,9 +287,13 @@ class TarReader:
 
     def _check_end(self) -> None:
         """Behind the first block of zeros there is nothing but zeros: what else there is, some tools read, some not."""
+        zeros = 0
         while data := self._source.read(_SKIPPED_AT_ONCE):
+            zeros += len(data)
             if data.count(0) != len(data):
                 raise self._error("something follows the end of the archive")
+            if zeros > _MAXIMUM_END:
+                raise self._error(f"more than {_MAXIMUM_END} zero bytes follow the end of the archive")
 
     def _error(self, reason: str, *, member: str = "") -> ArchiveInvalidError:
         return ArchiveInvalidError(self._name, reason=reason, member=member)

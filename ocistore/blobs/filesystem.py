@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.directories import Directories
 from ocistore.blobs.durability import sync_files, sync_filesystem, syncfs_reports_errors
+from ocistore.blobs.hashing import verify
 from ocistore.blobs.ingest import ingest
 from ocistore.blobs.oserrors import Translating, translated
 from ocistore.blobs.output import Output
@@ -25,18 +26,20 @@ from ocistore.blobs.reader import READ_FLAGS, BlobReader
 from ocistore.blobs.removal import Removal
 from ocistore.blobs.reserve import Reserve
 from ocistore.blobs.session import UploadFile
+from ocistore.blobs.sharing import ToldFile, clone, linked
 from ocistore.blobs.sources import opened
 from ocistore.blobs.staged import StagedFile
-from ocistore.errors import CorruptError, DigestMismatchError, ReadOnlyStoreError
+from ocistore.errors import CorruptError, DigestMismatchError, ReadOnlyStoreError, SizeMismatchError
 from ocistore.forks import ThreadLock
 from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ocistore.blobs.paths import StorePaths
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.session import HashState
+    from ocistore.blobs.sharing import Sharing
 
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PUBLISHED_MODE: Final = 0o444
@@ -70,6 +73,8 @@ class FilesystemPool:
         self._kept: set[int] = set()
         self._syncing = ThreadLock()
         self._syncs_failed = 0
+        self._clones = True
+        """Whether the filesystem can share bytes by reflink, as far as was tried."""
 
     def create(self) -> None:
         """Make the directories of a store and make them durable; harmless where they exist.
@@ -119,15 +124,98 @@ class FilesystemPool:
                 total = ingest(readable, Output(descriptor, path=path, root=self._paths.root), state, size=size)
                 found = Digest.of_hasher(state, algorithm)
                 _check(found, digest)
-                with Translating(path, root=self._paths.root):
-                    status = os.fstat(descriptor)
-                    if stat.S_IMODE(status.st_mode) != _PUBLISHED_MODE:  # the umask took bits away
-                        os.fchmod(descriptor, _PUBLISHED_MODE)
+                return self._staged(name, descriptor, found, total)
             except BaseException:
                 os.close(descriptor)
                 self._unlink_quietly(name)
                 raise
-        staged = StagedFile(found, total, name, status.st_dev, status.st_ino, syncs_failed=self._syncs_failed)
+
+    def adopt(
+        self,
+        descriptor: int,
+        *,
+        digest: Digest,
+        size: int,
+        mode: Sharing = "auto",
+        path: str = "the file",
+        told: Callable[[int], object] = lambda _: None,
+    ) -> StagedFile:
+        """Stage the bytes of an open plain file, without copying them where ``mode`` allows and the filesystem can.
+
+        They are hashed in any case, and lie aside as after :meth:`stage`.
+
+        Args:
+            descriptor: of the file, open for reading. All of it is read, and where it stands afterwards is not said.
+            digest: what its bytes must hash to.
+            size: how many there must be.
+            mode: see :data:`ocistore.blobs.sharing.Sharing`.
+            path: what messages call the file.
+            told: called with the number of bytes of each piece that was read.
+
+        Raises:
+            DigestMismatchError, SizeMismatchError: the bytes are not those; nothing is left behind.
+            StorageError: with ``link``, the file cannot be linked, or was written to while it was read. Also, and
+                StoreFullError, ReadOnlyStoreError, where the bytes could not be written. Nothing is left behind, and
+                the file is as it was.
+            OSError: the file could not be read.
+        """
+        self._refuse_if_read_only()
+        actual = os.fstat(descriptor).st_size
+        if actual != size:
+            raise SizeMismatchError(expected=size, actual=actual)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        if mode == "link":
+            return self._adopt_linked(descriptor, digest, size, path=path, told=told)
+        if mode == "auto" and self._clones:
+            staged = self._adopt_cloned(descriptor, digest, size, told=told)
+            if staged is not None:
+                return staged
+        with ToldFile(descriptor, told) as source:
+            return self.stage(source, digest=digest, size=size)
+
+    def _adopt_linked(
+        self, source: int, digest: Digest, size: int, *, path: str, told: Callable[[int], object]
+    ) -> StagedFile:
+        name = secrets.token_hex(16)
+        with linked(source, self._directories.uploads(), name, path=path) as descriptor:
+            verify(descriptor, digest, size, told=told)
+        try:
+            return self._staged(name, descriptor, digest, size)
+        except BaseException:
+            os.close(descriptor)
+            self._unlink_quietly(name)
+            raise
+
+    def _adopt_cloned(
+        self, source: int, digest: Digest, size: int, *, told: Callable[[int], object]
+    ) -> StagedFile | None:
+        name, descriptor = self._new_file(_PUBLISHED_MODE)
+        try:
+            with Translating(partial(self._paths.upload, name), root=self._paths.root):
+                if not clone(source, descriptor):
+                    self._clones = os.fstat(source).st_dev != os.fstat(descriptor).st_dev
+                    os.close(descriptor)
+                    self._unlink_quietly(name)
+                    return None
+                reading = os.open(name, READ_FLAGS, dir_fd=self._directories.uploads())
+            # The clone and not the source: it is what will be kept, and nobody writes to it.
+            try:
+                verify(reading, digest, size, told=told)
+            finally:
+                os.close(reading)
+            return self._staged(name, descriptor, digest, size)
+        except BaseException:
+            os.close(descriptor)
+            self._unlink_quietly(name)
+            raise
+
+    def _staged(self, name: str, descriptor: int, digest: Digest, size: int) -> StagedFile:
+        """The verified file of that name, whose descriptor is kept or closed."""
+        with Translating(partial(self._paths.upload, name), root=self._paths.root):
+            status = os.fstat(descriptor)
+            if stat.S_IMODE(status.st_mode) != _PUBLISHED_MODE:  # the umask took bits away
+                os.fchmod(descriptor, _PUBLISHED_MODE)
+        staged = StagedFile(digest, size, name, status.st_dev, status.st_ino, syncs_failed=self._syncs_failed)
         if len(self._kept) < _KEPT_OPEN:
             self._kept.add(descriptor)
             staged.descriptor = descriptor
@@ -198,6 +286,18 @@ class FilesystemPool:
             file = _own(blob)
             self._close_kept(file)
             self._unlink_quietly(file.name)
+
+    def open_staged(self, blob: StagedBlob) -> BlobReader:
+        """The bytes of what is staged, for reading.
+
+        Raises:
+            StorageError: it was discarded, or could not be opened.
+        """
+        file = _own(blob)
+        path = str(self._paths.upload(file.name))
+        with Translating(path, root=self._paths.root):
+            descriptor = os.open(file.name, READ_FLAGS, dir_fd=self._directories.uploads())
+        return BlobReader(descriptor, name=path)
 
     # --- out ----------------------------------------------------------------------------------------------------------
 

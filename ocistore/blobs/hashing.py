@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from ocistore.errors import DigestMismatchError, SizeMismatchError
 from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:
@@ -33,3 +34,34 @@ def digest_of(descriptor: int, algorithm: str, *, told: Callable[[int], object] 
         total += count
         told(count)
     return Digest.of_hasher(state, algorithm), total
+
+
+def verify(
+    descriptor: int, digest: Digest, size: int, *, offset: int = 0, told: Callable[[int], object] = lambda _: None
+) -> None:
+    """Whether ``size`` bytes of an open file, from ``offset`` on, are those of a digest.
+
+    Args:
+        descriptor: of the file, in which nothing is moved.
+        digest: what they must hash to.
+        size: how many bytes there must be; what follows them is not looked at.
+        offset: where they begin, in bytes.
+        told: called with the number of bytes of each piece.
+
+    Raises:
+        DigestMismatchError, SizeMismatchError: they are not those, or there are fewer.
+        OSError: it could not be read.
+    """
+    state = hasher(digest.algorithm)
+    buffer = memoryview(bytearray(min(_BLOCK, size)))
+    done = 0
+    while done < size:
+        count = os.preadv(descriptor, [buffer[: size - done]], offset + done)
+        if count == 0:
+            raise SizeMismatchError(expected=size, actual=done)
+        state.update(buffer[:count])
+        done += count
+        told(count)
+    found = Digest.of_hasher(state, digest.algorithm)
+    if found != digest:
+        raise DigestMismatchError(expected=digest, actual=found)

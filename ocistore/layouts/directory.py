@@ -54,8 +54,14 @@ class LayoutDirectory:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its descriptors. Calling it again does nothing."""
         for descriptor in (*self._algorithms.values(), self.descriptor):
-            os.close(descriptor)
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._algorithms, self.descriptor = {}, -1
 
     def blob_path(self, digest: Digest) -> Path:
         """Where the file of a blob is, for messages."""

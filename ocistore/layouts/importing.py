@@ -1,11 +1,10 @@
-"""Taking in an OCI layout directory: everything verified, everything that is wrong named, one commit."""
+"""Taking in an OCI layout, whatever its form: everything verified, everything that is wrong named, one commit."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ocistore.catalog import blobs
 from ocistore.changes import LinkBlob, PutBlob, PutManifest
@@ -14,53 +13,70 @@ from ocistore.errors import (
     DigestMismatchError,
     LayoutInvalidError,
     SizeMismatchError,
-    StorageError,
+    StoreBusyError,
 )
-from ocistore.layouts.directory import LayoutDirectory, NotPlainError, read_at_once
-from ocistore.layouts.progress import CountedFile, Tally
-from ocistore.layouts.survey import MAXIMUM_MANIFESTS_SIZE, Contents, listed, survey
-from ocistore.oci.digest import Digest, hasher
-from ocistore.oci.reference import repository_name
+from ocistore.layouts.completion import CompletedSource, completes
+from ocistore.layouts.directory import NotPlainError
+from ocistore.layouts.manifests import MAXIMUM_MANIFESTS_SIZE
+from ocistore.layouts.progress import Tally
+from ocistore.layouts.recognition import opened
+from ocistore.layouts.survey import survey
+from ocistore.layouts.wanted import Wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Set as AbstractSet
+
     from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.sharing import Sharing
     from ocistore.changes import Change
     from ocistore.layouts.progress import Progress
+    from ocistore.layouts.recognition import ImportSource
+    from ocistore.layouts.source import Source
+    from ocistore.layouts.survey import Contents
+    from ocistore.oci.digest import Digest
     from ocistore.store import Store
-
-_SMALL: Final = 64 * 1024
-"""Bytes. What is not larger is read at once and staged from memory, which saves half of the system calls."""
-
-_BLOCK: Final = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import brought in."""
+    """What an import brought in, or with ``dry_run`` would bring in."""
 
     source: Path
     tags: tuple[str, ...]
     """As REPO:TAG, in byte order."""
     untagged: tuple[str, ...]
-    """Entries of the layout that got no tag, as REPO@DIGEST, with their name where it cannot be a tag."""
+    """What got no tag, as REPO@DIGEST, with its name in the layout where that cannot be a tag."""
     skipped: tuple[str, ...]
     """Entries that were left out because their media type is no manifest's that we know, as "DIGEST (MEDIA TYPE)"."""
+    narrowed: tuple[tuple[str, str, str], ...]
+    """Indexes that lost what is for other platforms, and so have another digest: name, digest before, digest after."""
     manifests: int
     blobs: int
     """Manifests not included."""
     bytes: int
     """Of blobs and manifests, each counted once."""
+    new_bytes: int
+    """Of those, the bytes that the store did not have."""
+    completed: tuple[str, ...]
+    """Digests of what the source lacks and the store had, in byte order."""
 
 
-def import_directory(
+def import_layout(
     store: Store,
-    source: str | os.PathLike[str],
+    source: ImportSource,
     repository: str | None = None,
     *,
+    references: Iterable[str] | None = None,
+    platforms: Iterable[str] = (),
+    referrers: bool = True,
+    complete: bool = False,
+    mode: Sharing = "auto",
+    dry_run: bool = False,
     progress: Progress | None = None,
     maximum_manifests_size: int = MAXIMUM_MANIFESTS_SIZE,
 ) -> ImportReport:
-    """Take in every entry of a layout with all it is made of, in one commit.
+    """Take in a layout, or what is wanted of it, with all that is made of, in one commit.
 
     Every byte is hashed. Content that the store holds already is verified and not written again. Tags that exist are
     moved. Entries of media types that are no manifest's are left out, and reported. How names become repositories and
@@ -68,150 +84,157 @@ def import_directory(
 
     Args:
         store: where to.
-        source: the layout's directory.
+        source: a directory, an archive of a layout or one of Docker's, plain or compressed with gzip or zstd, or a pipe
+            that gives one, by its path; or an open binary file that does. What it is, its content says.
         repository: where everything goes, whatever the layout's names say. Needed where they name no repository.
+        references: what is wanted, as ``REPO[:TAG|PATTERN][@DIGEST][=REPO[:TAG]]``, by the names that the layout has;
+            None for everything.
+        platforms: what is wanted of indexes, each ``OS/ARCHITECTURE[/VARIANT]``; nothing for all. An index that loses
+            something is another index.
+        referrers: also what refers to that, to any depth, be it listed without a name. If not, entries that have a
+            subject and no tag are left out.
+        complete: take what the source lacks from the store, whichever repository there holds it.
+        mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.Sharing`. Those of
+            archives are copied.
+        dry_run: read and check everything, and change nothing.
         progress: told of the bytes read.
-        maximum_manifests_size: bytes that all manifests may have together; a manifest of two repositories counts twice.
+        maximum_manifests_size: bytes that all manifests may have together.
 
     Raises:
         LayoutInvalidError: it is no layout, damaged, or has too many manifests; ``problems`` names everything that is
             missing or wrong.
-        InvalidNameError: an entry names no repository and none was given, or ``repository`` is no name of one.
-        StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be stored.
+        ArchiveInvalidError: it is an archive that is damaged or hostile, or of nothing that is read.
+        InvalidNameError: an entry names no repository and none was given; or a name that was given is none.
+        ManifestNotFoundError, PlatformNotFoundError: something that is wanted is not there.
+        StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be read or stored.
 
     Whatever is raised, and after a crash, the store is as it was.
     """
-    given = None if repository is None else repository_name(repository)
-    store.require_writable()
-    path = Path(os.path.abspath(source))
-    with _opened(path) as layout:
-        contents = survey(layout, given, Contents(store.maximum_manifest_size, maximum_manifests_size))
-        try:
-            _take_in(store, layout, contents, progress, reuse=True)
-        except BlobNotFoundError:
-            # A collection took something that was found in the store a moment ago: bring it along then.
-            _take_in(store, layout, contents, progress, reuse=False)
+    if mode not in ("auto", "copy", "link"):
+        raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
+    wanted = Wanted.parse(repository, references=references, platforms=platforms, referrers=referrers)
+    if not dry_run:
+        store.require_writable()
+    with opened(source, store, progress, mode=mode) as found:
+        completed = CompletedSource(found, store) if complete else None
+        taking = _Taking(store, found if completed is None else completed, mode, progress, dry_run=dry_run)
+        contents = survey(
+            taking.source,
+            wanted,
+            maximum_manifest_size=store.maximum_manifest_size,
+            maximum_manifests_size=maximum_manifests_size,
+        )
+        taking.take_in(contents)
         if contents.problems:
-            raise LayoutInvalidError(path, problems=list(contents.problems))
-    sizes = {
-        digest: manifest.descriptor.size for held in contents.manifests.values() for digest, manifest in held.items()
-    }
+            if not complete and completes(store, contents.missing):
+                contents.problem("the store has what is missing: import with complete (--complete) to use it")
+            raise LayoutInvalidError(Path(found.name), problems=list(contents.problems))
+        return _report(contents, found.name, taking.held, completed.completed if completed else ())
+
+
+def _report(contents: Contents, source: str, held: Collection[Digest], completed: Iterable[Digest]) -> ImportReport:
+    sizes = contents.manifest_sizes()
     count = len(sizes)
-    for held in contents.blobs.values():
-        sizes.update(held)
+    sizes |= contents.blob_sizes()
     return ImportReport(
-        source=path,
+        source=Path(source),
         tags=tuple(sorted({f"{tag.repository}:{tag.name}" for tag in contents.tags.values()})),
         untagged=tuple(contents.untagged),
         skipped=tuple(contents.skipped),
+        narrowed=tuple((name, str(before), str(after)) for name, (before, after) in contents.narrowed.items()),
         manifests=count,
         blobs=len(sizes) - count,
         bytes=sum(sizes.values()),
+        new_bytes=sum(size for digest, size in sizes.items() if digest not in held),
+        completed=tuple(sorted(completed)),
     )
-
-
-def check_layout(source: str | os.PathLike[str], repository: str | None = None) -> None:
-    """Look whether there is a layout, for who has no store yet: its two files at the top are read, and no blob.
-
-    Raises:
-        LayoutInvalidError: there is none.
-        InvalidNameError: ``repository`` is no name of one.
-        StorageError: the directory cannot be opened.
-    """
-    if repository is not None:
-        repository_name(repository)
-    path = Path(os.path.abspath(source))
-    with _opened(path) as layout:
-        _, problems = listed(layout)
-    if problems:
-        raise LayoutInvalidError(path, problems=problems)
-
-
-def _opened(path: Path) -> LayoutDirectory:
-    try:
-        return LayoutDirectory(path)
-    except FileNotFoundError as error:
-        raise LayoutInvalidError(path, problems=["there is no such directory"]) from error
-    except NotADirectoryError as error:
-        raise LayoutInvalidError(path, problems=["it is not a directory"]) from error
-    except OSError as error:
-        raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
 
 
 # --- taking it in -----------------------------------------------------------------------------------------------------
 
 
-def _take_in(
-    store: Store, layout: LayoutDirectory, contents: Contents, progress: Progress | None, *, reuse: bool
-) -> None:
-    """Stage what the store lacks, verify what it has, and commit; where that finds problems, nothing is committed."""
-    sizes = {digest: size for held in contents.blobs.values() for digest, size in held.items()}
-    present = _present(store, sizes) if reuse else set()
-    done, tally = 0, Tally(sum(sizes.values()), progress)
-    staged: dict[Digest, StagedBlob] = {}
-    try:
-        for digest, size in sizes.items():
-            try:
+class _Taking:
+    """One import into one store."""
+
+    def __init__(
+        self, store: Store, source: Source, mode: Sharing, progress: Progress | None, *, dry_run: bool
+    ) -> None:
+        self.source = source
+        self.held: set[Digest] = set()
+        """What the store had."""
+        self._store = store
+        self._mode = mode
+        self._progress = None if source.streamed else progress  # what came as a stream was told of as it came
+        self._dry_run = dry_run
+
+    def take_in(self, contents: Contents) -> None:
+        """Take in what was surveyed; where something is found to be wrong, that is noted, and nothing is taken in.
+
+        Raises:
+            StoreBusyError: of what can be read but once, something was not written because the store had it, and a
+                collection took it away since.
+        """
+        sizes = contents.blob_sizes()
+        self.held = _present(self._store, sizes | contents.manifest_sizes())
+        try:
+            self._take_in(contents, sizes, self.held)
+        except BlobNotFoundError as error:
+            # A collection took something that was found in the store a moment ago: bring it along then.
+            if self.source.streamed:
+                raise StoreBusyError(f"{error.digest}, which a collection took away,", waited=0.0) from error
+            self._take_in(contents, sizes, frozenset())
+
+    def _take_in(self, contents: Contents, sizes: Mapping[Digest, int], held: AbstractSet[Digest]) -> None:
+        """Stage what the store lacks, verify what it has, and commit."""
+        done, tally = 0, Tally(sum(sizes.values()), self._progress)
+        staged: dict[Digest, StagedBlob] = {}
+        try:
+            for digest, size in sizes.items():
                 # Where something is wrong nothing is taken in, but whatever else is wrong is still looked for.
-                if digest in present or contents.problems:
-                    _verify(layout, digest, size, tally)
-                else:
-                    staged[digest] = _stage(store, layout, digest, size, tally)
-            except (NotPlainError, DigestMismatchError, SizeMismatchError) as error:
-                contents.problem(f"{digest}: {error}")
-            except OSError as error:  # from the layout: those of the store are translated
-                if error is tally.raised:
-                    raise
-                missing = isinstance(error, FileNotFoundError)
-                contents.problem(f"{digest} is missing" if missing else f"{digest}: {error.strerror}")
-            done += size
-            tally.reach(done)
-        if contents.problems:
-            return
-        manifests = {digest: manifest for held in contents.manifests.values() for digest, manifest in held.items()}
-        for digest, manifest in manifests.items():
-            if digest in staged:  # its bytes are a layer, too
-                continue
-            staged[digest] = store.pool.stage(manifest.content, digest=digest, size=manifest.descriptor.size)
-        store.commit(_changes(contents, staged))
-    finally:
-        store.pool.discard(staged.values())
+                only_look = digest in held or self._dry_run or bool(contents.problems)
+                blob = self._blob(contents, digest, size, tally, only_look=only_look)
+                if blob is not None:
+                    staged[digest] = blob
+                done += size
+                tally.reach(done)
+            if changed := self.source.changed():
+                contents.problem(changed)
+            if contents.problems or self._dry_run:
+                return
+            for repository in contents.manifests.values():
+                for digest, manifest in repository.items():
+                    if digest not in staged:  # its bytes may be a layer, too
+                        size = manifest.descriptor.size
+                        staged[digest] = self._store.pool.stage(manifest.content, digest=digest, size=size)
+            self._store.commit(_changes(contents, staged))
+        finally:
+            self._store.pool.discard(staged.values())
 
 
-def _present(store: Store, sizes: dict[Digest, int]) -> set[Digest]:
+    def _blob(
+        self, contents: Contents, digest: Digest, size: int, tally: Tally, *, only_look: bool
+    ) -> StagedBlob | None:
+        """One blob, staged; None where it was only looked at, or something is wrong with it, which is noted."""
+        try:
+            if not only_look:
+                return self.source.stage(self._store.pool, digest, size, self._mode, tally)
+            self.source.verify(digest, size, tally)
+        except (NotPlainError, DigestMismatchError, SizeMismatchError) as error:
+            contents.problem(f"{digest}: {error}")
+        except OSError as error:  # from the layout: those of the store are translated
+            if error is tally.raised:
+                raise
+            if isinstance(error, FileNotFoundError):
+                contents.lacks(digest)
+            else:
+                contents.problem(f"{digest}: {error.strerror}")
+        return None
+
+
+def _present(store: Store, sizes: Mapping[Digest, int]) -> set[Digest]:
     with store.catalog.read() as connection:
         live = blobs.live_sizes(connection, sizes)
     return {digest for digest, size in sizes.items() if live.get(digest) == size and store.pool.size(digest) == size}
-
-
-def _stage(store: Store, layout: LayoutDirectory, digest: Digest, size: int, tally: Tally) -> StagedBlob:
-    file = layout.open_blob(digest)
-    try:
-        if size <= _SMALL:
-            return store.pool.stage(read_at_once(file, size), digest=digest, size=size)
-        with CountedFile(file, tally) as source:
-            return store.pool.stage(source, digest=digest, size=size)
-    finally:
-        os.close(file)
-
-
-def _verify(layout: LayoutDirectory, digest: Digest, size: int, tally: Tally) -> None:
-    state = hasher(digest.algorithm)
-    file = layout.open_blob(digest)
-    try:
-        read = 0
-        buffer = memoryview(bytearray(min(_BLOCK, size + 1)))
-        while read <= size and (count := os.readv(file, [buffer])):
-            state.update(buffer[:count])
-            read += count
-            tally.add(count)
-    finally:
-        os.close(file)
-    if read != size:
-        raise SizeMismatchError(expected=size, actual=read)
-    found = Digest.of_hasher(state, digest.algorithm)
-    if found != digest:
-        raise DigestMismatchError(expected=digest, actual=found)
 
 
 def _changes(contents: Contents, staged: dict[Digest, StagedBlob]) -> list[Change]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import TypeAlias
+
+from ocistore.blobs.sharing import ToldFile
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called now and then with the bytes done and the bytes in all; the former grow from call to call."""
@@ -40,16 +41,8 @@ class Tally:
             raise
 
 
-class CountedFile(io.FileIO):
-    """A file that tells how much of it was read. The descriptor stays the caller's, who closes it."""
+class CountedFile(ToldFile):
+    """A file that tells a tally how much of it was read. The descriptor stays the caller's, who closes it."""
 
     def __init__(self, descriptor: int, tally: Tally) -> None:
-        super().__init__(descriptor, closefd=False)
-        self._tally = tally
-
-    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override] # what our own pool reads into
-        """Fill the buffer as far as one read does, and tell how many bytes that were."""
-        count = super().readinto(buffer)
-        if count:
-            self._tally.add(count)
-        return count
+        super().__init__(descriptor, tally.add)

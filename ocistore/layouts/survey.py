@@ -1,14 +1,18 @@
-"""What is in a layout, and what is wrong with it: index.json and all manifests are read, and no blob."""
+"""What of a layout is to come in, and what is wrong with it: index.json and manifests are read, and no blob.
+
+Everything that is wanted is walked from the entries down; and then, where not all entries are wanted anyway, from what
+was reached to what refers to it, until nothing more is found.
+"""
 
 from __future__ import annotations
 
-import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ocistore.changes import SetTag
-from ocistore.errors import DigestMismatchError, InvalidNameError, ManifestInvalidError
-from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError, read_at_once
+from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
+from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.index import (
     MAXIMUM_INDEX_SIZE,
     MAXIMUM_LAYOUT_FILE_SIZE,
@@ -16,31 +20,26 @@ from ocistore.layouts.index import (
     name_of,
     read_index,
 )
+from ocistore.layouts.manifests import Manifests, UnusableError
+from ocistore.layouts.wanted import Chosen, select
 from ocistore.oci import mediatypes
-from ocistore.oci.manifest import check_manifest
+from ocistore.oci.platforms import narrow
 
 if TYPE_CHECKING:
-    from ocistore.layouts.directory import LayoutDirectory
-    from ocistore.layouts.index import Name
+    from ocistore.layouts.source import Source
+    from ocistore.layouts.wanted import Wanted
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
 
-MAXIMUM_MANIFESTS_SIZE: Final = 256 * 1024 * 1024
-"""Bytes of all manifests of one layout together. They are in memory until the commit, so there has to be an end; a
-manifest of an image has some 2 KiB, so this is about a hundred thousand images."""
+_FALLBACK_TAG: Final = re.compile(r"sha(256|512)-[0-9a-f]{32,}", re.ASCII)
+"""A tag that lists referrers where a registry cannot (distribution specification, "Referrers Tag Schema")."""
 
 
 @dataclass
 class Contents:
-    """What is in a layout, and what is wrong with it."""
+    """What of a layout is to come in, and what is wrong with it."""
 
-    maximum_manifest_size: int
-    """Bytes."""
-    maximum_manifests_size: int
-    """Bytes, of all manifests together."""
-    manifests_size: int = 0
-    """Bytes of the manifests that were read."""
     manifests: dict[str, dict[Digest, Manifest]] = field(default_factory=dict)
     """By repository, children before parents."""
     blobs: dict[str, dict[Digest, int]] = field(default_factory=dict)
@@ -48,9 +47,13 @@ class Contents:
     tags: dict[tuple[str, str], SetTag] = field(default_factory=dict)
     """By repository and name."""
     visited: dict[str, set[Digest]] = field(default_factory=dict)
-    """By repository, the manifests that were read, be it in vain."""
-    untagged: list[str] = field(default_factory=list)
+    """By repository, the manifests that were walked, be it in vain."""
+    untagged: dict[str, None] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    narrowed: dict[str, tuple[Digest, Digest]] = field(default_factory=dict)
+    """By name, the digests of indexes that lost children, before and after."""
+    missing: dict[Digest, None] = field(default_factory=dict)
+    """What must be there and is not."""
     problems: dict[str, None] = field(default_factory=dict)
     """In order, each once."""
 
@@ -58,43 +61,63 @@ class Contents:
         """Note what is wrong; said again, it stands there once."""
         self.problems[text] = None
 
+    def manifest_sizes(self) -> dict[Digest, int]:
+        """The bytes of every manifest."""
+        return {d: manifest.descriptor.size for held in self.manifests.values() for d, manifest in held.items()}
 
-def survey(layout: LayoutDirectory, given: str | None, contents: Contents) -> Contents:
-    """Read the index and all manifests, and look whether the blobs are there with their sizes.
+    def blob_sizes(self) -> dict[Digest, int]:
+        """The bytes of every blob that is no manifest, or is one and a layer of another, too."""
+        return {digest: size for held in self.blobs.values() for digest, size in held.items()}
+
+    def lacks(self, digest: Digest) -> None:
+        """Note that something is missing."""
+        self.missing[digest] = None
+        self.problem(f"{digest} is missing")
+
+
+def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximum_manifests_size: int) -> Contents:
+    """Read the index and all manifests that are wanted, and look whether the blobs are there with their sizes.
+
+    Args:
+        source: where from.
+        wanted: what was asked for.
+        maximum_manifest_size: bytes of one manifest.
+        maximum_manifests_size: bytes of all of them together.
 
     Raises:
-        InvalidNameError: an entry names no repository and none was given. All else is in ``contents.problems``.
+        InvalidNameError: an entry names no repository and none was given.
+        ManifestNotFoundError, PlatformNotFoundError: something that was asked for is not there.
+        All else is in ``problems`` of what is returned.
     """
-    entries, problems = listed(layout)
+    contents = Contents()
+    entries, problems = listed(source)
     contents.problems.update(dict.fromkeys(problems))
     # An unknown media type must be no error (image specification, image-layout, "index.json").
     contents.skipped += [f"{entry.digest} ({entry.media_type})" for entry in entries if not _is_manifest(entry)]
-    entries = [entry for entry in entries if _is_manifest(entry)]
-    names = [name_of(entry) for entry in entries]
-    repositories = {name.repository for name in names if name.repository is not None}
-    for entry, name in zip(entries, names, strict=True):
-        repository = given or name.repository or (repositories.copy().pop() if len(repositories) == 1 else None)
-        if repository is None:
-            raise InvalidNameError(
-                name.given or entry.digest,
-                kind="repository",
-                reason=f"{layout.path} names no repository for {entry.digest}; say which one to import into",
-            )
-        held = contents.manifests.setdefault(repository, {})
-        contents.blobs.setdefault(repository, {})
-        contents.visited.setdefault(repository, set())
-        _survey_graph(layout, contents, repository, entry, held)
-        _survey_name(contents, repository, entry, name)
+    selection = select([entry for entry in entries if _is_manifest(entry)], wanted, source=source.name)
+    manifests = Manifests(source, contents, maximum_size=maximum_manifest_size, maximum_sizes=maximum_manifests_size)
+    walk = _Walk(source, contents, manifests)
+    chosen = selection.chosen
+    if not wanted.everything:
+        chosen, referrers = _parted(chosen, wanted, manifests)
+        selection.left += referrers
+    for entry in chosen:
+        descriptor = _narrowed(entry, wanted, contents, manifests)
+        if descriptor is not None:
+            walk.graph(entry.repository, descriptor)
+            _name(contents, entry, descriptor)
+    if wanted.referrers and selection.left:
+        walk.referrers(selection.left)
     return contents
 
 
-def listed(layout: LayoutDirectory) -> tuple[list[Descriptor], list[str]]:
+def listed(source: Source) -> tuple[list[Descriptor], list[str]]:
     """What index.json lists, and what is wrong with the two files at the top; never both."""
     entries: list[Descriptor] = []
     problems: list[str] = []
     for file, maximum in ((OCI_LAYOUT, MAXIMUM_LAYOUT_FILE_SIZE), (INDEX_JSON, MAXIMUM_INDEX_SIZE)):
         try:
-            content = layout.read(file, maximum=maximum)
+            content = source.read(file, maximum=maximum)
             if file == OCI_LAYOUT:
                 check_layout_file(content)
             else:
@@ -112,110 +135,133 @@ def _is_manifest(descriptor: Descriptor) -> bool:
     return mediatypes.is_manifest_type(descriptor.media_type) or mediatypes.is_index_type(descriptor.media_type)
 
 
-def _survey_name(contents: Contents, repository: str, entry: Descriptor, name: Name) -> None:
-    if name.tag is not None:
-        tag = contents.tags.setdefault((repository, name.tag), SetTag(repository, name.tag, entry.digest))
-        if tag.digest != entry.digest:
-            contents.problem(f"{repository}:{name.tag} is the name of two entries: {tag.digest} and {entry.digest}")
-    else:
-        reason = f" ({name.given!r:.200} is not a tag)" if name.given and "@" not in name.given else ""
-        contents.untagged.append(f"{repository}@{entry.digest}{reason}")
-
-
-def _survey_graph(
-    layout: LayoutDirectory, contents: Contents, repository: str, root: Descriptor, held: dict[Digest, Manifest]
-) -> None:
-    """Everything below one entry, without recursion: a manifest is added when all its children were."""
-    pending: list[tuple[Descriptor, Manifest | None]] = [(root, None)]
-    visited = contents.visited[repository]
-    while pending:
-        descriptor, manifest = pending.pop()
-        if manifest is not None:
-            held[manifest.descriptor.digest] = manifest
+def _parted(chosen: list[Chosen], wanted: Wanted, manifests: Manifests) -> tuple[list[Chosen], list[Descriptor]]:
+    """Of what is chosen, what stands for itself; and what is there only because it refers to something."""
+    own: list[Chosen] = []
+    referrers: list[Descriptor] = []
+    for entry in chosen:
+        if entry.tag is not None or entry.by_digest:
+            own.append(entry)
             continue
-        if descriptor.digest in visited:
-            _compare(contents, descriptor, held.get(descriptor.digest))
-            continue
-        visited.add(descriptor.digest)
-        manifest = _read_manifest(layout, contents, descriptor)
-        if manifest is None:
-            continue
-        pending.append((descriptor, manifest))
-        for edge in manifest.edges():
-            if edge.role == "manifest":
-                pending.append((edge.descriptor, None))
-            elif edge.role != "subject":
-                _survey_blob(layout, contents, repository, edge.descriptor, required=edge.required)
+        subject = manifests.subject(entry.descriptor)
+        if subject is None:
+            own.append(entry)
+        elif wanted.referrers and not manifests.there(subject):
+            own.append(entry)  # what it refers to is elsewhere, and cannot bring it along
+        else:
+            referrers.append(entry.descriptor)
+    return own, referrers
 
 
-def _compare(contents: Contents, descriptor: Descriptor, manifest: Manifest | None) -> None:
-    """Whether a manifest that was read before is what this descriptor says too."""
-    if manifest is None:  # what is wrong with it was said
-        return
-    known = manifest.descriptor
-    if descriptor.size != known.size:
-        contents.problem(f"{known.digest} has {known.size} bytes, not {descriptor.size}")
-    if descriptor.media_type != known.media_type:
-        contents.problem(f"{known.digest} is of type {known.media_type}, not {descriptor.media_type}")
-
-
-def _read_manifest(layout: LayoutDirectory, contents: Contents, descriptor: Descriptor) -> Manifest | None:
-    digest = descriptor.digest
+def _narrowed(entry: Chosen, wanted: Wanted, contents: Contents, manifests: Manifests) -> Descriptor | None:
+    """What is left of an entry; None where something is wrong with it, which is noted."""
     try:
-        file = layout.open_blob(digest)
-        try:
-            size = os.fstat(file).st_size
-            if size != descriptor.size:
-                contents.problem(f"{digest} has {size} bytes, not {descriptor.size}")
-                return None
-            # One byte more than is allowed is enough to be refused, and a liar's gigabytes are not read.
-            size = min(size, contents.maximum_manifest_size)
-            if contents.manifests_size + size > contents.maximum_manifests_size:
-                contents.problem(f"the layout's manifests have more than {contents.maximum_manifests_size} bytes")
-                return None
-            contents.manifests_size += size
-            content = read_at_once(file, size)
-        finally:
-            os.close(file)
-        return check_manifest(
-            content, media_type=descriptor.media_type, digest=digest, maximum=contents.maximum_manifest_size
+        narrowed = narrow(
+            entry.descriptor, wanted.platforms, fetch=manifests.needed, platform_of=manifests.platform
         )
-    except FileNotFoundError:
-        contents.problem(f"{digest} is missing")
-    except NotPlainError as error:
-        contents.problem(f"{digest}: {error}")
-    except (ManifestInvalidError, DigestMismatchError) as error:
-        contents.problem(f"{digest}: {error}")
-    except OSError as error:
-        contents.problem(f"{digest}: {error.strerror}")
-    return None
+    except UnusableError:
+        return None
+    except ManifestInvalidError as error:
+        contents.problem(f"{entry.descriptor.digest}: {error}")
+        return None
+    if narrowed.descriptor is None:
+        platforms = [str(platform) for platform in wanted.platforms]
+        raise PlatformNotFoundError(entry.name, wanted=platforms, available=list(narrowed.available))
+    manifests.made.update(narrowed.made)
+    if narrowed.descriptor.digest != entry.descriptor.digest:
+        contents.narrowed[entry.name] = (entry.descriptor.digest, narrowed.descriptor.digest)
+    return narrowed.descriptor
 
 
-def _survey_blob(
-    layout: LayoutDirectory, contents: Contents, repository: str, descriptor: Descriptor, *, required: bool
-) -> None:
-    known = contents.blobs[repository].get(descriptor.digest)
-    if known is not None:
-        if known != descriptor.size:
-            contents.problem(f"{descriptor.digest} has {known} bytes, not {descriptor.size}")
-        return
-    try:
-        file = layout.open_blob(descriptor.digest)
-    except FileNotFoundError:
-        if required:
-            contents.problem(f"{descriptor.digest} is missing")
-        return
-    except NotPlainError as error:
-        contents.problem(f"{descriptor.digest}: {error}")
-        return
-    except OSError as error:
-        contents.problem(f"{descriptor.digest}: {error.strerror}")
-        return
-    try:
-        size = os.fstat(file).st_size
-    finally:
-        os.close(file)
-    if size != descriptor.size:
-        contents.problem(f"{descriptor.digest} has {size} bytes, not {descriptor.size}")
-        return
-    contents.blobs[repository][descriptor.digest] = size
+def _name(contents: Contents, entry: Chosen, descriptor: Descriptor) -> None:
+    repository = entry.repository
+    if entry.tag is not None:
+        tag = contents.tags.setdefault((repository, entry.tag), SetTag(repository, entry.tag, descriptor.digest))
+        if tag.digest != descriptor.digest:
+            contents.problem(f"{entry.name} is the name of two entries: {tag.digest} and {descriptor.digest}")
+    else:
+        reason = f" ({entry.given!r:.200} is not a tag)" if entry.given and "@" not in entry.given else ""
+        contents.untagged[f"{repository}@{descriptor.digest}{reason}"] = None
+
+
+class _Walk:
+    """Down from the entries, and then up to what refers to what was reached."""
+
+    def __init__(self, source: Source, contents: Contents, manifests: Manifests) -> None:
+        self._source = source
+        self._contents = contents
+        self._manifests = manifests
+
+    def graph(self, repository: str, root: Descriptor) -> list[Digest]:
+        """Everything below one entry, without recursion: a manifest is added when all its children were.
+
+        Returns:
+            The digests of the manifests that were added.
+        """
+        contents = self._contents
+        held = contents.manifests.setdefault(repository, {})
+        contents.blobs.setdefault(repository, {})
+        visited = contents.visited.setdefault(repository, set())
+        added: list[Digest] = []
+        pending: list[tuple[Descriptor, Manifest | None]] = [(root, None)]
+        while pending:
+            descriptor, manifest = pending.pop()
+            if manifest is not None:
+                held[manifest.descriptor.digest] = manifest
+                added.append(manifest.descriptor.digest)
+                continue
+            manifest = self._manifests.get(descriptor)
+            if manifest is None or descriptor.digest in visited:
+                continue
+            visited.add(descriptor.digest)
+            pending.append((descriptor, manifest))
+            for edge in manifest.edges():
+                if edge.role == "manifest":
+                    pending.append((edge.descriptor, None))
+                elif edge.role != "subject":
+                    self._blob(repository, edge.descriptor, required=edge.required)
+        return added
+
+    def _blob(self, repository: str, descriptor: Descriptor, *, required: bool) -> None:
+        contents, digest = self._contents, descriptor.digest
+        known = contents.blobs[repository].get(digest)
+        try:
+            size = self._source.size(digest) if known is None else known
+        except FileNotFoundError:
+            if required:
+                contents.lacks(digest)
+            return
+        except NotPlainError as error:
+            contents.problem(f"{digest}: {error}")
+            return
+        except OSError as error:
+            contents.problem(f"{digest}: {error.strerror}")
+            return
+        if size != descriptor.size:
+            contents.problem(f"{digest} has {size} bytes, not {descriptor.size}")
+        else:
+            contents.blobs[repository][digest] = size
+
+    def referrers(self, left: list[Descriptor]) -> None:
+        """Of the entries that are left, those that refer to what was reached, to any depth."""
+        by_subject: dict[Digest, list[Descriptor]] = {}
+        for descriptor in self._listing_referrers(left):
+            subject = self._manifests.subject(descriptor)
+            if subject is not None:
+                by_subject.setdefault(subject, []).append(descriptor)
+        for repository, held in self._contents.manifests.items():
+            pending = list(held)
+            while pending:
+                for descriptor in by_subject.get(pending.pop(), ()):
+                    if descriptor.digest not in held:
+                        pending += self.graph(repository, descriptor)
+                        self._contents.untagged[f"{repository}@{descriptor.digest}"] = None
+
+    def _listing_referrers(self, left: list[Descriptor]) -> list[Descriptor]:
+        """These entries, and what is in those of them that do nothing but list referrers."""
+        found = list(left)
+        for descriptor in left:
+            tag = name_of(descriptor).tag
+            if tag and _FALLBACK_TAG.fullmatch(tag) and mediatypes.is_index_type(descriptor.media_type):
+                found += self._manifests.children(descriptor)
+        return found

@@ -65,7 +65,7 @@ def test_push_and_import_make_a_store(run, repository, pushed, file, tmp_path):
         (["push", "notes:v1", "note.txt", "--subject", "notes:v0"], 32),
         (["import", "nowhere"], 23),
         (["import", "."], 23),
-        (["import", "note.txt"], 23),
+        (["import", "note.txt"], 44),
         (["import", "layout", "NOTES"], 10),
     ],
 )
@@ -79,7 +79,7 @@ def test_push_and_import_make_no_store_where_they_have_nothing_to_put_in(run, fi
 
 def test_import_says_no_more_than_that_there_is_no_directory(run, tmp_path):
     shown = run.try_("import", tmp_path / "nope").stderr
-    assert shown == f"Error: {tmp_path}/nope is not an OCI layout that can be used: there is no such directory\n"
+    assert shown == f"Error: {tmp_path}/nope is not an OCI layout that can be used: there is no such file or directory\n"
 
 
 # --- push and pull ----------------------------------------------------------------------------------------------------

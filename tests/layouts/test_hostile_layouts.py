@@ -19,7 +19,7 @@ from ocistore import (
     Store,
     StoreFullError,
 )
-from ocistore.layouts.importing import import_directory
+from ocistore.layouts.importing import import_layout
 from ocistore.oci import mediatypes
 
 APP = image("app", layers=2)
@@ -139,13 +139,19 @@ def test_all_that_is_missing_at_the_top_is_named_at_once(stocked, layout):
     assert refused(stocked, layout) == ("there is no oci-layout", "there is no index.json")
 
 
-@pytest.mark.parametrize("kind", ["file", "missing"])
-def test_what_is_no_directory_is_refused(stocked, layout, kind):
-    if kind == "file":
-        layout.path.write_bytes(b"an archive, perhaps")
-    assert refused(stocked, layout) == (
-        "there is no such directory" if kind == "missing" else "it is not a directory",
-    )
+def test_what_is_not_there_is_refused(stocked, layout):
+    assert refused(stocked, layout) == ("there is no such file or directory",)
+
+
+def test_what_lies_below_a_file_is_refused(stocked, tmp_path):
+    (tmp_path / "layout").write_bytes(b"")
+    assert refused(stocked, Layout(tmp_path / "layout" / "below")) == ("what it is said to lie in is no directory",)
+
+
+@pytest.mark.parametrize("kind", ["a device", "a socket"])
+def test_what_is_neither_a_directory_nor_a_file_nor_a_pipe_is_refused(stocked, layout, kind):
+    as_device(layout.path, None) if kind == "a device" else as_socket(layout.path, None)
+    assert refused(stocked, layout) == ("it is neither a directory, nor a file, nor a pipe",)
 
 
 def test_a_layout_larger_than_memory_is_not_read(stocked, layout):
@@ -429,9 +435,9 @@ def test_no_more_manifests_are_read_than_memory_is_meant_to_hold(store, layout):
     layout.write()
     size = sum(len(image(number).manifest) for number in range(5))
     with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
-        import_directory(store, layout.path, "app", maximum_manifests_size=size - 1)
+        import_layout(store, layout.path, "app", maximum_manifests_size=size - 1)
     assert caught.value.problems == (f"the layout's manifests have more than {size - 1} bytes",)
-    assert import_directory(store, layout.path, "app", maximum_manifests_size=size).manifests == 5
+    assert import_layout(store, layout.path, "app", maximum_manifests_size=size).manifests == 5
 
 
 # --- layouts that change meanwhile, stores that cannot take it --------------------------------------------------------

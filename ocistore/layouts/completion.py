@@ -1,0 +1,85 @@
+"""A layout that leaves out what its destination has: what it lacks is looked for in the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ocistore.catalog import blobs
+from ocistore.errors import SizeMismatchError
+
+if TYPE_CHECKING:
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.sharing import Sharing
+    from ocistore.layouts.progress import Tally
+    from ocistore.layouts.source import Source
+    from ocistore.oci.digest import Digest
+    from ocistore.store import Store
+
+
+class CompletedSource:
+    """A source, and behind it the blobs of a store, whichever repository holds them.
+
+    Of those that come from the store nothing is staged: that each is live, with its size, is seen once more in the
+    transaction that lets another repository serve it.
+    """
+
+    def __init__(self, source: Source, store: Store) -> None:
+        self.name = source.name
+        self.streamed = source.streamed
+        self.completed: dict[Digest, None] = {}
+        """What the source lacks and the store has."""
+        self._source = source
+        self._store = store
+
+    def read(self, name: str, *, maximum: int) -> bytes:
+        """A file of the source."""
+        return self._source.read(name, maximum=maximum)
+
+    def size(self, digest: Digest) -> int:
+        """The size in the source, or in the store."""
+        try:
+            return self._source.size(digest)
+        except FileNotFoundError:
+            with self._store.catalog.read() as connection:
+                size = blobs.live_sizes(connection, [digest]).get(digest)
+            if size is None or self._store.pool.size(digest) != size:
+                raise
+            self.completed[digest] = None
+            return size
+
+    def content(self, digest: Digest, size: int) -> bytes:
+        """The beginning of a blob of the source, or of the store."""
+        if digest not in self.completed:
+            try:
+                return self._source.content(digest, size)
+            except FileNotFoundError:
+                self.size(digest)
+        with self._store.pool.open(digest) as reader:
+            return reader.read(size)
+
+    def verify(self, digest: Digest, size: int, tally: Tally) -> None:
+        """Hash a blob of the source. What the store has was verified when it came."""
+        if digest not in self.completed:
+            self._source.verify(digest, size, tally)
+        elif self.size(digest) != size:
+            raise SizeMismatchError(expected=size, actual=self.size(digest))
+
+    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: Sharing, tally: Tally) -> StagedBlob:
+        """Stage a blob of the source. What the store had, and has no longer, is missing."""
+        return self._source.stage(pool, digest, size, mode, tally)
+
+    def changed(self) -> str:
+        """What was changed in the source."""
+        return self._source.changed()
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+def completes(store: Store, missing: dict[Digest, None]) -> bool:
+    """Whether the store has all of that."""
+    with store.catalog.read() as connection:
+        live = blobs.live_sizes(connection, missing)
+    return bool(missing) and all(digest in live for digest in missing)

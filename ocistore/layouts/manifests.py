@@ -1,0 +1,140 @@
+"""The manifests of a layout, each read and checked once; what is wrong with one is noted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ocistore.errors import DigestMismatchError, ManifestInvalidError
+from ocistore.layouts.directory import NotPlainError
+from ocistore.oci import mediatypes, strictjson
+from ocistore.oci.descriptor import Platform
+from ocistore.oci.manifest import check_manifest
+
+if TYPE_CHECKING:
+    from ocistore.layouts.source import Source
+    from ocistore.layouts.survey import Contents
+    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.digest import Digest
+    from ocistore.oci.manifest import Manifest
+
+MAXIMUM_MANIFESTS_SIZE: Final = 256 * 1024 * 1024
+"""Bytes of all manifests of one layout together. They are in memory until the commit, so there has to be an end; a
+manifest of an image has some 2 KiB, so this is about a hundred thousand images."""
+
+_MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
+"""Bytes. A larger config is not looked into for the image's platform; real ones have a few kilobytes."""
+
+
+class UnusableError(Exception):
+    """A manifest that is needed is missing or wrong, which was noted."""
+
+
+class Manifests:
+    """Manifests by their descriptors."""
+
+    def __init__(self, source: Source, contents: Contents, *, maximum_size: int, maximum_sizes: int) -> None:
+        """Read from ``source``, and note in ``contents`` what is wrong; the maxima are of one, and of all together."""
+        self._source = source
+        self._contents = contents
+        self._maximum_size = maximum_size
+        self._left = self._maximum_sizes = maximum_sizes
+        self._read: dict[Digest, Manifest | None] = {}
+        self.made: dict[Digest, Manifest] = {}
+        """Those that are not in the layout, but take the place of some that are."""
+
+    def get(self, descriptor: Descriptor) -> Manifest | None:
+        """The manifest; None where something is wrong with it."""
+        digest = descriptor.digest
+        if digest in self.made:
+            return self.made[digest]
+        if digest not in self._read:
+            self._read[digest] = self._checked(descriptor)
+            return self._read[digest]
+        manifest = self._read[digest]
+        if manifest is not None:  # of what is wrong with it, enough was said
+            known = manifest.descriptor
+            if descriptor.size != known.size:
+                self._contents.problem(f"{digest} has {known.size} bytes, not {descriptor.size}")
+            if descriptor.media_type != known.media_type:
+                self._contents.problem(f"{digest} is of type {known.media_type}, not {descriptor.media_type}")
+        return manifest
+
+    def needed(self, descriptor: Descriptor) -> Manifest:
+        """The manifest.
+
+        Raises:
+            UnusableError: something is wrong with it.
+        """
+        manifest = self.get(descriptor)
+        if manifest is None:
+            raise UnusableError
+        return manifest
+
+    def platform(self, descriptor: Descriptor) -> Platform | None:
+        """What an image runs on, as its config says; None where it says nothing, or is no image's.
+
+        Raises:
+            UnusableError: something is wrong with the manifest.
+        """
+        config = self.needed(descriptor).config
+        if config is None or not mediatypes.is_image_config(config.media_type) or config.size > _MAXIMUM_CONFIG_SIZE:
+            return None
+        try:
+            content = self._source.content(config.digest, config.size)
+            return Platform.from_json(strictjson.loads(content, maximum=_MAXIMUM_CONFIG_SIZE), path="")
+        except (OSError, NotPlainError, ManifestInvalidError):
+            return None  # what is wrong with it is found when it is taken in
+
+    def subject(self, descriptor: Descriptor) -> Digest | None:
+        """What a manifest has as its subject; None where it has none, or damage: it may not be wanted at all."""
+        manifest = self._peeked(descriptor)
+        return None if manifest is None or manifest.subject is None else manifest.subject.digest
+
+    def children(self, descriptor: Descriptor) -> tuple[Descriptor, ...]:
+        """The manifests in an index, likewise."""
+        manifest = self._peeked(descriptor)
+        return () if manifest is None else manifest.manifests
+
+    def there(self, digest: Digest) -> bool:
+        """Whether the layout has something under that digest."""
+        try:
+            self._source.size(digest)
+        except (OSError, NotPlainError):
+            return False
+        return True
+
+    def _peeked(self, descriptor: Descriptor) -> Manifest | None:
+        """The manifest, which is not kept; None where something is wrong with it, which is not noted."""
+        if descriptor.digest in self._read:
+            return self._read[descriptor.digest]
+        try:
+            return self._parsed(descriptor)
+        except (OSError, NotPlainError, ManifestInvalidError, DigestMismatchError):
+            return None
+
+    def _checked(self, descriptor: Descriptor) -> Manifest | None:
+        digest = descriptor.digest
+        try:
+            size = self._source.size(digest)
+            if size != descriptor.size:
+                self._contents.problem(f"{digest} has {size} bytes, not {descriptor.size}")
+                return None
+            self._left -= min(size, self._maximum_size)
+            if self._left < 0:
+                self._contents.problem(f"the layout's manifests have more than {self._maximum_sizes} bytes")
+                return None
+            return self._parsed(descriptor)
+        except FileNotFoundError:
+            self._contents.lacks(digest)
+        except (NotPlainError, ManifestInvalidError, DigestMismatchError) as error:
+            self._contents.problem(f"{digest}: {error}")
+        except OSError as error:
+            self._contents.problem(f"{digest}: {error.strerror}")
+        return None
+
+    def _parsed(self, descriptor: Descriptor) -> Manifest:
+        # One byte more than is allowed is enough to be refused, and a liar's gigabytes are not read.
+        content = self._source.content(descriptor.digest, min(descriptor.size, self._maximum_size + 1))
+        return check_manifest(
+            content, media_type=descriptor.media_type, digest=descriptor.digest, maximum=self._maximum_size
+        )

@@ -1,0 +1,168 @@
+"""The members of an archive as a table of names: checked as they come, with links that lead nowhere else.
+
+Whatever is in an archive came from outside. Nothing is extracted, so no name can lead out of the archive here; but what
+other tools would refuse, or write somewhere else, is refused all the same, so that an archive means the same to all.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from ocistore.errors import ArchiveInvalidError
+from ocistore.layouts.directory import BLOBS, NotPlainError
+
+if TYPE_CHECKING:
+    from ocistore.archives.tar import Kind, Member
+
+MAXIMUM_MEMBERS: Final = 500_000
+"""The table is in memory, at some 300 bytes a member. An image has five or ten, so this is about 50,000 images."""
+MAXIMUM_OTHERS: Final = 20_000
+"""Members that are not called like a blob, ``blobs/ALGORITHM/DIGITS``. Docker's archives have three for each layer;
+layouts have two in all."""
+MAXIMUM_NAME_LENGTH: Final = 512
+"""Characters of a name, and of what a link leads to. The longest that any tool writes, of a sha512 digest, has 141."""
+_MAXIMUM_LINKS: Final = 40
+"""Links that lead to links, as in Linux (path_resolution(7))."""
+
+_ACCEPTED: Final = frozenset({"file", "directory", "symlink", "hardlink"})
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[P]):
+    """One member."""
+
+    kind: Kind
+    size: int = 0
+    """Bytes."""
+    place: P | None = None
+    """Of a file: where its bytes are."""
+    target: str = ""
+    """Of a link: the name in the archive that it leads to."""
+
+
+class Members(Generic[P]):
+    """Every member of one archive, by its name without ``./`` before it."""
+
+    def __init__(self, archive: str) -> None:
+        """``archive`` is what messages call it."""
+        self._archive = archive
+        self._entries: dict[str, Entry[P]] = {}
+        self._others = 0
+
+    def accept(self, member: Member) -> str:
+        """The name of a member that is to be added; empty for the directory that everything is in.
+
+        Raises:
+            ArchiveInvalidError: its name leads out of the archive or is taken, it is a device, a FIFO or sparse, or
+                there are too many.
+        """
+        if member.kind not in _ACCEPTED:
+            raise self._error(member.name, f"it is a {member.kind}")
+        name = self._within(member.name, member.name)
+        known = self._entries.get(name)
+        if known is not None and not (known.kind == member.kind == "directory"):
+            raise self._error(member.name, "the archive has two members of that name")
+        if len(self._entries) >= MAXIMUM_MEMBERS:
+            raise self._error(member.name, f"the archive has more than {MAXIMUM_MEMBERS} members")
+        if not (name.startswith(f"{BLOBS}/") and name.count("/") == 2):
+            self._others += 1
+            if self._others > MAXIMUM_OTHERS:
+                raise self._error(member.name, f"the archive has more than {MAXIMUM_OTHERS} members outside {BLOBS}/")
+        return name
+
+    def add(self, name: str, member: Member, place: P | None = None) -> None:
+        """Add one whose name was accepted.
+
+        Raises:
+            ArchiveInvalidError: it is a link out of the archive.
+        """
+        target = ""
+        if member.kind == "symlink":
+            if member.target.startswith("/"):
+                raise self._error(member.name, f"it is a link out of the archive, to {member.target!r:.200}")
+            target = self._within(posixpath.join(posixpath.dirname(name), member.target), member.name)
+        elif member.kind == "hardlink":
+            target = self._within(member.target, member.name)
+        if name:
+            self._entries[name] = Entry(member.kind, member.size, place, target)
+
+    def check(self) -> None:
+        """What can be known when all are there: no member lies below a file or a link, and no links form a ring.
+
+        Raises:
+            ArchiveInvalidError: one does, or some do.
+        """
+        parents = {posixpath.dirname(name) for name in self._entries}
+        while parents:
+            for parent in parents:
+                if parent in self._entries and self._entries[parent].kind != "directory":
+                    raise self._error(parent, "it is no directory, and yet other members lie in it")
+            parents = {posixpath.dirname(parent) for parent in parents if parent}
+        for name, entry in self._entries.items():
+            if entry.target:
+                self._followed(name, entry)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        entry = self._entries.get(name)
+        return entry is not None and entry.kind == "file"
+
+    def plain(self, name: str) -> Entry[P]:
+        """The file of that name.
+
+        Raises:
+            FileNotFoundError: there is none.
+            NotPlainError: it is something else; a link, too.
+        """
+        entry = self._entries.get(name)
+        if entry is None:
+            raise FileNotFoundError(name)
+        if entry.kind != "file":
+            raise NotPlainError(f"it is a {entry.kind}")
+        return entry
+
+    def followed(self, name: str) -> Entry[P]:
+        """The file of that name, or the one that a link of that name leads to.
+
+        Raises:
+            FileNotFoundError: there is none.
+            NotPlainError: it is something else.
+            ArchiveInvalidError: the name, or a link, leads out of the archive or in a ring.
+        """
+        name = self._within(name, name)
+        entry = self._entries.get(name)
+        if entry is not None and entry.target:
+            entry = self._followed(name, entry)
+        if entry is None:
+            raise FileNotFoundError(name)
+        if entry.kind != "file":
+            raise NotPlainError(f"it is a {entry.kind}")
+        return entry
+
+    def _followed(self, name: str, entry: Entry[P]) -> Entry[P] | None:
+        found: Entry[P] | None = entry
+        for _ in range(_MAXIMUM_LINKS):
+            if found is None or not found.target:
+                return found
+            found = self._entries.get(found.target)
+        raise self._error(name, "it is a link that leads to links without end")
+
+    def _within(self, path: str, member: str) -> str:
+        """The path without what means nothing in it; where it leads out of the archive, an error about ``member``."""
+        if len(path) > MAXIMUM_NAME_LENGTH:
+            raise self._error(member[:100], f"a name of {len(path)} characters, at most {MAXIMUM_NAME_LENGTH} are read")
+        if path.startswith("/"):
+            raise self._error(member, "its path is absolute")
+        if path == member and ".." in path.split("/"):
+            raise self._error(member, "its path leads upwards")
+        name = posixpath.normpath(path) if path else "."
+        if name == ".." or name.startswith("../"):
+            raise self._error(member, f"it leads out of the archive, to {path!r:.200}")
+        return "" if name == "." else name
+
+    def _error(self, member: str, reason: str) -> ArchiveInvalidError:
+        return ArchiveInvalidError(self._archive, member=member, reason=reason)

@@ -1,0 +1,290 @@
+"""Opening what an import reads from: its form is known by its content, never by its name."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
+
+from ocistore.archives.compression import MAGIC_SIZE, Decompressed, compression_of
+from ocistore.archives.tar import TarReader
+from ocistore.catalog import blobs
+from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageError
+from ocistore.layouts.archive import ArchiveFile
+from ocistore.layouts.archivesource import source_of
+from ocistore.layouts.directorysource import DirectorySource
+from ocistore.layouts.progress import Tally
+from ocistore.layouts.stream import ArchiveStream
+from ocistore.layouts.survey import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocistore.archives.tar import Readable
+    from ocistore.blobs.sharing import Sharing
+    from ocistore.layouts.progress import Progress
+    from ocistore.layouts.source import Source
+    from ocistore.oci.digest import Digest
+    from ocistore.store import Store
+
+ImportSource: TypeAlias = "str | os.PathLike[str] | BinaryIO"
+"""A directory, a file or a pipe by its path, or an open binary file, read from where it stands."""
+
+_BUFFER: Final = 1024 * 1024
+"""Bytes that are decompressed at once, from which headers are then taken."""
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
+
+_OTHERS: Final = {b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4"}
+"""How files begin that people may take for archives we read."""
+_LONGEST: Final = max(map(len, _OTHERS))
+
+
+def source_name(source: ImportSource) -> str:
+    """What messages call it."""
+    if isinstance(source, str | os.PathLike):
+        return os.path.abspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "the stream"
+
+
+@contextlib.contextmanager
+def opened(
+    source: ImportSource, store: Store, progress: Progress | None, *, mode: Sharing = "auto"
+) -> Iterator[Source]:
+    """The layout that there is, open for a block.
+
+    Args:
+        source: where it is.
+        store: where it is to be imported into: of what can be read but once, whatever may be needed is staged there,
+            until the block ends.
+        progress: told of the bytes of that.
+        mode: how its bytes are to get there.
+
+    Raises:
+        LayoutInvalidError, ArchiveInvalidError: there is none; or it is an archive that is damaged or hostile.
+        StorageError: ``mode`` is ``link``, and there is an archive: no part of a file can be linked.
+        StorageError: it could not be opened or read.
+        TypeError: ``source`` is nothing that can be read.
+    """
+    name = source_name(source)
+    tally = Tally(_size(source), progress)
+    with contextlib.ExitStack() as stack:
+        try:
+            found = _open(source, store, tally, name, stack)
+        except OSError as error:
+            if error is tally.raised:
+                raise
+            raise _unreadable(error, name) from error
+        stack.callback(found.close)
+        if mode == "link" and not isinstance(found, DirectorySource):
+            raise StorageError(name, errno=None, reason="no part of an archive can be linked; copy instead")
+        yield found
+
+
+def _open(
+    source: ImportSource, store: Store, tally: Tally, name: str, stack: contextlib.ExitStack
+) -> Source:
+    if not isinstance(source, str | os.PathLike):
+        if not callable(getattr(source, "read", None)):
+            raise TypeError(f"a layout is read from a path or a binary file, not from {type(source).__qualname__}")
+        return _stream(source, store, tally, name)
+    path = Path(name)
+    mode = _mode(path)
+    if stat.S_ISDIR(mode):
+        return DirectorySource(path)
+    file = stack.enter_context(_opened_file(path))
+    if stat.S_ISFIFO(mode):
+        return _stream(file, store, tally, name)
+    first = os.pread(file.fileno(), max(MAGIC_SIZE, _LONGEST), 0)
+    if compression_of(first) == "none":
+        _refuse_others(first, name)
+        return _archive(file, name)
+    return _stream(file, store, tally, name)
+
+
+def _archive(file: BinaryIO, name: str) -> Source:
+    archive = ArchiveFile(os.dup(file.fileno()), name=name)
+    try:
+        return source_of(archive)
+    except BaseException:
+        archive.close()
+        raise
+
+
+def _stream(file: Readable, store: Store, tally: Tally, name: str) -> Source:
+    store.require_writable()
+    stream = _decompressed(_Counted(file, tally), name)
+    archive = ArchiveStream(stream, store.pool, name=name, held=partial(_holds, store))
+    try:
+        return source_of(archive)
+    except BaseException:
+        archive.close()
+        raise
+
+
+def _holds(store: Store, digest: Digest, size: int) -> bool:
+    if store.pool.size(digest) != size:  # most content is new, and then there is nothing to ask the catalog
+        return False
+    with store.catalog.read() as connection:
+        return blobs.live_sizes(connection, [digest]).get(digest) == size
+
+
+# --- before there is a store ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def checked(source: ImportSource) -> Iterator[ImportSource]:
+    """Look whether there may be a layout, for who has no store yet; what to import then, in the block.
+
+    A directory and an archive that can be read in place are looked at as far as what they list. Of what can be read but
+    once only the beginning is, and given again later.
+
+    Raises:
+        LayoutInvalidError, ArchiveInvalidError: there is none.
+        StorageError: it could not be opened or read.
+        TypeError: ``source`` is nothing that can be read.
+    """
+    name = source_name(source)
+    with contextlib.ExitStack() as stack:
+        try:
+            found = _check(source, name, stack)
+        except OSError as error:
+            raise _unreadable(error, name) from error
+        yield found
+
+
+def _check(source: ImportSource, name: str, stack: contextlib.ExitStack) -> ImportSource:
+    if not isinstance(source, str | os.PathLike):
+        return _begun(source, name)
+    path = Path(name)
+    mode = _mode(path)
+    if stat.S_ISDIR(mode):
+        _look(DirectorySource(path))
+        return source
+    file = _opened_file(path)
+    if stat.S_ISFIFO(mode):  # which cannot be opened a second time
+        return _begun(stack.enter_context(file), name)
+    with file:
+        first = os.pread(file.fileno(), max(MAGIC_SIZE, _LONGEST), 0)
+        if compression_of(first) == "none":
+            _refuse_others(first, name)
+            _look(_archive(file, name))
+        else:
+            _begun(file, name)
+    return source
+
+
+def _look(source: Source) -> None:
+    """What it lists, if anything is wrong with that."""
+    try:
+        _, problems = listed(source)
+    finally:
+        source.close()
+    if problems:
+        raise LayoutInvalidError(Path(source.name), problems=problems)
+
+
+def _begun(file: Readable, name: str) -> BinaryIO:
+    """Look at the first header of an archive that comes as a stream; the stream, from its beginning again."""
+    replayed = _Replayed(file, name)
+    next(iter(TarReader(_decompressed(replayed, name), name=name)), None)
+    replayed.rewind()
+    return replayed  # type: ignore[return-value] # all that is asked of it is to be read
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _size(source: ImportSource) -> int:
+    """The bytes to be read of a file, and 0 where that cannot be known."""
+    if isinstance(source, str | os.PathLike):
+        with contextlib.suppress(OSError):
+            status = os.stat(source)
+            return status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return 0
+
+
+def _mode(path: Path) -> int:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise LayoutInvalidError(path, problems=["there is no such file or directory"]) from error
+    except NotADirectoryError as error:
+        raise LayoutInvalidError(path, problems=["what it is said to lie in is no directory"]) from error
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise LayoutInvalidError(path, problems=["it is neither a directory, nor a file, nor a pipe"])
+    return mode
+
+
+def _opened_file(path: Path) -> BinaryIO:
+    return io.BufferedReader(io.FileIO(os.open(path, _FLAGS)), _BUFFER)
+
+
+def _decompressed(file: Readable, name: str) -> Readable:
+    """The bytes that a stream decompresses to, or has."""
+    replayed = _Replayed(file, name)
+    first = b""
+    while len(first) < _LONGEST and (more := replayed.read(_LONGEST - len(first))):
+        first += more
+    replayed.rewind()
+    compression = compression_of(first)
+    if compression == "none":
+        _refuse_others(first, name)
+        return replayed
+    # Headers are small: to decompress 512 bytes at a time would cost more than all the rest.
+    return io.BufferedReader(Decompressed(replayed, compression, name=name), _BUFFER)  # type: ignore[arg-type]
+
+
+def _refuse_others(first: bytes, name: str) -> None:
+    for beginning, form in _OTHERS.items():
+        if first.startswith(beginning):
+            reason = f"it is in the form of {form}, which is not read; of compressed archives, gzip and zstd are"
+            raise ArchiveInvalidError(name, reason=reason)
+
+
+def _unreadable(error: OSError, name: str) -> StorageError:
+    return StorageError(name, errno=error.errno, reason=error.strerror or str(error))
+
+
+class _Replayed:
+    """A stream whose beginning can be read twice. Its bytes are kept until :meth:`rewind`."""
+
+    def __init__(self, file: Readable, name: str) -> None:
+        self.name = name
+        self._file = file
+        self._recorded = bytearray()
+        self._recording = True
+
+    def read(self, size: int, /) -> bytes:
+        if self._recorded and not self._recording:
+            data = bytes(self._recorded[:size])
+            del self._recorded[:size]
+            return data
+        data = self._file.read(size)
+        if not isinstance(data, bytes):
+            raise TypeError(f"{self.name} gave {type(data).__qualname__} and not bytes: open it in binary mode")
+        if self._recording:
+            self._recorded += data
+        return data
+
+    def rewind(self) -> None:
+        """From the beginning, for the second and last time."""
+        self._recording = False
+
+
+class _Counted:
+    """A stream that tells how much of it was read."""
+
+    def __init__(self, file: Readable, tally: Tally) -> None:
+        self._file = file
+        self._tally = tally
+
+    def read(self, size: int, /) -> bytes:
+        data = self._file.read(size)
+        if data:
+            self._tally.add(len(data))
+        return data

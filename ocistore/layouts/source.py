@@ -1,0 +1,66 @@
+"""What an import reads from, whatever its form: a few small files by name, and blobs by digest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.sharing import Sharing
+    from ocistore.layouts.progress import Tally
+    from ocistore.oci.digest import Digest
+
+SMALL: Final = 64 * 1024
+"""Bytes. What is not larger is read at once and staged from memory, which saves half of the system calls."""
+
+
+class Source(Protocol):
+    """An OCI layout, or what is read as one, that is open.
+
+    Where a blob or a file is not there, methods raise ``FileNotFoundError``; where it is something else than a plain
+    file, :class:`ocistore.layouts.directory.NotPlainError`; where it cannot be read, ``OSError``.
+    """
+
+    name: str
+    """What messages call it."""
+    streamed: bool
+    """Whether all of it was read, and told of, when it was opened, so that nothing can be read again."""
+
+    def read(self, name: str, *, maximum: int) -> bytes:
+        """A file of the top level: ``oci-layout`` or ``index.json``. Larger than ``maximum`` bytes, it is refused."""
+        ...
+
+    def size(self, digest: Digest) -> int:
+        """The bytes that lie under a digest, none of which was read."""
+        ...
+
+    def content(self, digest: Digest, size: int) -> bytes:
+        """``size`` bytes that lie under a digest, or all where there are fewer. Whether they hash to it is not said."""
+        ...
+
+    def verify(self, digest: Digest, size: int, tally: Tally) -> None:
+        """Read a blob and compare it with its digest.
+
+        Raises:
+            DigestMismatchError, SizeMismatchError: it is not that.
+        """
+        ...
+
+    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: Sharing, tally: Tally) -> StagedBlob:
+        """Stage a blob, verified.
+
+        Raises:
+            DigestMismatchError, SizeMismatchError: it is not that; nothing is left behind.
+            StoreFullError, StorageError: it could not be written, or not be linked where ``mode`` asks for that.
+            StoreBusyError: the store had it, so that it was not written, and has it no longer.
+        """
+        ...
+
+    def changed(self) -> str:
+        """What was changed since it was opened, as far as can be seen; empty where nothing was."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open, and discard what was staged. Calling it again does nothing."""
+        ...

@@ -1,0 +1,189 @@
+"""An archive that can be read but once, from beginning to end: what may be needed is staged as it comes by.
+
+What that is cannot be known before the end, where many tools write ``index.json``. So every blob is staged, hashed
+while it is written, and refused at once where its bytes are not its name's; every other file is staged too, because
+Docker's archives call their layers anything. What turns out not to be needed is discarded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from ocistore.archives.tar import TarReader
+from ocistore.errors import (
+    ArchiveInvalidError,
+    DigestMismatchError,
+    InvalidDigestError,
+    SizeMismatchError,
+    StoreBusyError,
+)
+from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT, NotPlainError
+from ocistore.layouts.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
+from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, MAXIMUM_LAYOUT_FILE_SIZE
+from ocistore.layouts.members import Entry, Members
+from ocistore.layouts.source import SMALL
+from ocistore.oci.digest import Digest, hasher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ocistore.archives.tar import Member, Readable
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import StagedBlob
+    from ocistore.layouts.progress import Tally
+
+_IN_MEMORY: Final = {
+    OCI_LAYOUT: MAXIMUM_LAYOUT_FILE_SIZE,
+    INDEX_JSON: MAXIMUM_INDEX_SIZE,
+    MANIFEST_JSON: MAXIMUM_MANIFEST_JSON_SIZE,
+}
+_READ_AT_ONCE: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A blob that the store has: it came by, was found to be right, and was not written."""
+
+    digest: Digest
+
+
+_Place: TypeAlias = "bytes | StagedBlob | _Held"
+
+
+class ArchiveStream:
+    """An archive that was read to its end."""
+
+    streamed = True
+
+    def __init__(
+        self, stream: Readable, pool: FilesystemPool, *, name: str, held: Callable[[Digest, int], bool]
+    ) -> None:
+        """Read all of it. Whatever is raised, nothing stays staged.
+
+        Args:
+            stream: the archive, decompressed.
+            pool: where to stage.
+            name: what messages call it.
+            held: whether the store has a blob of that digest and size.
+
+        Raises:
+            ArchiveInvalidError: it is damaged, has members that are refused, or a blob that is not what its name says.
+            StoreFullError, StorageError, ReadOnlyStoreError: it could not be staged.
+            OSError: it could not be read.
+        """
+        self.name = name
+        self.members: Members[_Place] = Members(name)
+        self._pool = pool
+        self._is_held = held
+        self._staged: list[StagedBlob] = []
+        self._reader = TarReader(stream, name=name)
+        try:
+            for member in self._reader:
+                accepted = self.members.accept(member)
+                place = self._arrived(accepted, member) if member.kind == "file" and accepted else None
+                self.members.add(accepted, member, place)
+            self.members.check()
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, entry: Entry[_Place], size: int) -> bytes:
+        """The beginning of a file that came by."""
+        place = entry.place
+        if isinstance(place, bytes):
+            return place[:size]
+        if isinstance(place, _Held):
+            try:
+                with self._pool.open(place.digest) as reader:
+                    return reader.read(size)
+            except FileNotFoundError as error:
+                raise _collected(place.digest) from error
+        if place is None:
+            raise NotPlainError("it was passed over")
+        with self._pool.open_staged(place) as reader:
+            return reader.read(size)
+
+    def digest(self, entry: Entry[_Place]) -> Digest:
+        """What its bytes hashed to when it came by."""
+        if entry.place is None or isinstance(entry.place, bytes):
+            return Digest.of(self.read(entry, entry.size))
+        return entry.place.digest
+
+    def verify(self, entry: Entry[_Place], digest: Digest, tally: Tally) -> None:
+        """Compare that."""
+        actual = self.digest(entry)  # as it was when it came by
+        if actual != digest:
+            raise DigestMismatchError(expected=digest, actual=actual)
+        tally.add(entry.size)
+
+    def stage(self, pool: FilesystemPool, entry: Entry[_Place], digest: Digest, tally: Tally) -> StagedBlob:
+        """What was staged when it came by."""
+        place = entry.place
+        self.verify(entry, digest, tally)
+        if isinstance(place, bytes):
+            return pool.stage(place, digest=digest, size=entry.size)
+        if isinstance(place, _Held) or place is None:
+            raise _collected(digest)
+        return place
+
+    def changed(self) -> str:
+        """Nothing can have been: it was read once."""
+        return ""
+
+    def close(self) -> None:
+        """Discard all that was staged."""
+        self._pool.discard(self._staged)
+        self._staged = []
+
+    # --- as they come -------------------------------------------------------------------------------------------------
+
+    def _arrived(self, name: str, member: Member) -> _Place | None:
+        maximum = _IN_MEMORY.get(name)
+        if maximum is not None:
+            return self._in_memory(member, maximum)
+        digest = _digest_in(name)
+        if digest is None and OCI_LAYOUT in self.members:
+            return None  # no part of a layout, and this is one
+        try:
+            if digest is not None and member.size > SMALL and self._is_held(digest, member.size):
+                self._verify(digest)
+                return _Held(digest)
+            staged = self._pool.stage(self._content(), digest=digest, size=member.size)
+        except (DigestMismatchError, SizeMismatchError) as error:
+            raise ArchiveInvalidError(self.name, member=member.name, reason=str(error)) from error
+        self._staged.append(staged)
+        return staged
+
+    def _content(self) -> Iterator[bytes]:
+        """The bytes of the member that the reader stands at."""
+        while piece := self._reader.read(_READ_AT_ONCE):
+            yield piece
+
+    def _in_memory(self, member: Member, maximum: int) -> bytes:
+        if member.size > maximum:
+            raise ArchiveInvalidError(self.name, member=member.name, reason=f"it is larger than {maximum} bytes")
+        return b"".join(self._content())
+
+    def _verify(self, digest: Digest) -> None:
+        state = hasher(digest.algorithm)
+        for piece in self._content():
+            state.update(piece)
+        actual = Digest.of_hasher(state, digest.algorithm)
+        if actual != digest:
+            raise DigestMismatchError(expected=digest, actual=actual)
+
+
+def _digest_in(name: str) -> Digest | None:
+    """The digest that a member's name says its bytes have; None where it is not named like a blob."""
+    parts = name.split("/")
+    if len(parts) != 3 or parts[0] != BLOBS:
+        return None
+    try:
+        return Digest.parse(f"{parts[1]}:{parts[2]}")
+    except InvalidDigestError:
+        return None
+
+
+def _collected(digest: Digest) -> StoreBusyError:
+    return StoreBusyError(f"{digest}, which a collection took away just now,", waited=0.0)
