@@ -143,6 +143,20 @@ class LayoutDirectory:
         os.fsync(self.descriptor)
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it that are missing, durably; harmless where it exists."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    with contextlib.suppress(FileExistsError):  # somebody was faster, or it is a file, which opening it will say
+        os.mkdir(path)
+    parent = os.open(path.parent, _DIRECTORY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
 def temporary_name() -> str:
     """A name that nobody uses, and by which leftovers of a crash are known."""
     return f"{TEMPORARY}{secrets.token_hex(8)}"
