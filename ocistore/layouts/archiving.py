@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT
 from ocistore.layouts.index import LAYOUT_FILE, index_bytes, merged
+from ocistore.layouts.outlet import SMALL
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.digest import Digest
 
@@ -49,9 +50,12 @@ def write_oci_archive(
             tar.file(name, selection.made[digest].content)
             continue
         size = selection.nodes[text].size
-        tar.begin_file(name, size)
-        outlet.send(pool, digest, size)
-        tar.end_file()
+        if size <= SMALL:
+            tar.file(name, outlet.read(pool, digest, size))
+        else:
+            tar.begin_file(name, size)
+            outlet.send(pool, digest, size)
+            tar.end_file()
     tar.finish()
 
 

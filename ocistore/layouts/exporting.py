@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -89,13 +90,14 @@ class _Plan:
     mode: ExportMode
     dry_run: bool
 
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Of everything that goes out, made indexes included, by digest."""
         sizes = {digest: node.size for digest, node in self.selection.nodes.items() if node.here}
         return sizes | {digest: manifest.descriptor.size for digest, manifest in self.selection.made.items()}
 
     def report(self, *, written: int, present: int = 0) -> ExportReport:
-        selection, sizes = self.selection, self.sizes()
+        selection, sizes = self.selection, self.sizes
         manifests = sum(node.here and node.media_type is not None for node in selection.nodes.values())
         manifests += len(selection.made)
         return ExportReport(
@@ -207,7 +209,7 @@ def export_in_place(store: Store) -> ExportReport:
             names = merged(_entries_in_place(layout), selection.entries, keep=False)
             layout.replace(INDEX_JSON, index_bytes(names))
     plan = _Plan(Destination(store.root, "dir", "none"), selection, frozenset(), "auto", dry_run=False)
-    return plan.report(written=0, present=sum(plan.sizes().values()))
+    return plan.report(written=0, present=sum(plan.sizes.values()))
 
 
 def _refuse_store(store: Store, path: Path) -> None:
@@ -222,7 +224,7 @@ def _refuse_store(store: Store, path: Path) -> None:
 
 
 def _export_archive(store: Store, plan: _Plan, progress: Progress | None) -> ExportReport:
-    to, sizes = plan.destination, plan.sizes()
+    to, sizes = plan.destination, plan.sizes
     written = sum(size for digest, size in sizes.items() if digest not in plan.left_out)
     if not plan.dry_run:
         tally = Tally(written, progress)
@@ -249,7 +251,7 @@ def _export_docker(store: Store, plan: _Plan, progress: Progress | None) -> Expo
 def _export_directory(store: Store, plan: _Plan, progress: Progress | None) -> ExportReport:
     path = plan.destination.path
     assert path is not None
-    sizes = {digest: size for digest, size in plan.sizes().items() if digest not in plan.left_out}
+    sizes = {digest: size for digest, size in plan.sizes.items() if digest not in plan.left_out}
     if plan.dry_run:
         there = _present(path, sizes)
         return plan.report(written=sum(sizes.values()) - there, present=there)

@@ -35,9 +35,9 @@ Target: TypeAlias = Path | BinaryIO
 
 _GATHERED: Final = 256 * 1024
 """Bytes of small pieces that are written at once."""
-_SMALL: Final = 128 * 1024
-"""Bytes. A blob of this size at most is read at once and gathered: opening, sending and padding it apart would cost
-three system calls more, and 10,000 blobs of 4 KiB took twice as long."""
+SMALL: Final = 128 * 1024
+"""Bytes. A blob of this size at most is read at once and gathered with what stands around it, which saves half of the
+system calls."""
 _BLOCK: Final = 1024 * 1024
 _SENT_AT_ONCE: Final = 16 * 1024 * 1024
 _PIPE: Final = 1024 * 1024
@@ -73,17 +73,29 @@ class Outlet:
         if len(self._gathered) >= _GATHERED:
             self._flush()
 
+    def read(self, pool: FilesystemPool, digest: Digest, size: int) -> bytes:
+        """All bytes of a small blob, which are counted as written.
+
+        Raises:
+            CorruptError: it is gone, or has another size.
+        """
+        try:
+            content = pool.read(digest, size)
+        except FileNotFoundError as error:
+            raise CorruptError(f"blob {digest}", reason="its file is gone") from error
+        self._tally.add(size)
+        return content
+
     def send(self, pool: FilesystemPool, digest: Digest, size: int) -> None:
         """Take all bytes of a blob.
 
         Raises:
             CorruptError: it is gone, or has another size.
         """
+        if size <= SMALL:
+            self.write(self.read(pool, digest, size))
+            return
         try:
-            if size <= _SMALL:
-                self.write(pool.read(digest, size))
-                self._tally.add(size)
-                return
             source = pool.open(digest)
         except FileNotFoundError as error:
             raise CorruptError(f"blob {digest}", reason="its file is gone") from error

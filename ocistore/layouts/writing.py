@@ -70,6 +70,8 @@ class BlobWriter:
         self._permissions = permissions
         self._reflink = mode == "auto"
         self._directories: dict[str, int] = {}
+        self._linking: dict[str, tuple[int, int]] = {}
+        """Of each algorithm: where to link from, and where to."""
         self._copied: list[tuple[str, int, str]] = []
         """Temporary name; directory and name that it is to have."""
         self._reached = 0
@@ -87,9 +89,32 @@ class BlobWriter:
     def write_all(self, blobs: Iterable[tuple[str, int]]) -> None:
         """Write blobs, given as digests and sizes, or find them there."""
         for digest, size in blobs:
-            self.write(Digest(digest), size)
+            if self._mode != "link" or not self._linked(digest, size):
+                self.write(Digest(digest), size)
             self._reached += size
             self._tally.reach(self._reached)
+
+    def _linked(self, digest: str, size: int) -> bool:
+        """Whether it could be linked at once, which costs little more than the link; where not, ask what is the matter.
+
+        Of a pool that has a plain file of that size under that name, and a layout that has nothing.
+        """
+        algorithm, _, encoded = digest.partition(":")
+        try:
+            source, target = self._linking[algorithm]
+        except KeyError:
+            with contextlib.suppress(FileNotFoundError):
+                source = self._store.pool.directory(algorithm)
+                self._linking[algorithm] = source, self._directory(algorithm)
+            return False
+        try:
+            status = os.stat(encoded, dir_fd=source, follow_symlinks=False)
+            if status.st_size != size or not stat.S_ISREG(status.st_mode):
+                return False
+            os.link(encoded, encoded, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
 
     def write(self, digest: Digest, size: int) -> None:
         """Write one blob, or find it there."""
