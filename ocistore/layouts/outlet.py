@@ -83,6 +83,8 @@ class Outlet:
             content = pool.read(digest, size)
         except FileNotFoundError as error:
             raise CorruptError(f"blob {digest}", reason="its file is gone") from error
+        except CorruptError as error:
+            raise CorruptError(f"blob {digest}", reason=error.reason) from error
         self._tally.add(size)
         return content
 
