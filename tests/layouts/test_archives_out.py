@@ -137,15 +137,16 @@ def test_indexes_three_hundred_deep_go_out_and_come_back(store, tmp_path):
     nested = image("innermost")
     for _ in range(300):
         nested = index([nested])
-    repository = store.repository("app")
     chain = [nested]
     while chain[-1].children:
         chain += chain[-1].children
-    for each in reversed(chain):
-        for blob in each.blobs:
-            repository.put_blob(blob)
-        repository.put_manifest(each.manifest)
-    repository.tag("deep", nested.digest)
+    with store.transaction() as transaction:
+        repository = transaction.repository("app")
+        for each in reversed(chain):
+            for blob in each.blobs:
+                repository.put_blob(blob)
+            repository.put_manifest(each.manifest)
+        repository.tag("deep", nested.digest)
     assert store.export(tmp_path / "out.tar").manifests == 301
     assert verified(unpacked(tmp_path / "out.tar", tmp_path / "there")) == pool(store.root)
 
