@@ -8,7 +8,7 @@ import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ocistore.catalog import repositories, uploads
 from ocistore.catalog.usage import counts
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ocistore.archives.compression import Compression
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.paths import StorePaths
     from ocistore.blobs.session import HashState
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ocistore.catalog.engine import Catalog
     from ocistore.changes import Change
     from ocistore.layouts.exporting import ExportReport
+    from ocistore.layouts.forms import ExportForm
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.progress import Progress
     from ocistore.layouts.recognition import ImportSource
@@ -257,17 +259,34 @@ class Store:
 
     def export(
         self,
-        destination: str | os.PathLike[str],
+        destination: str | os.PathLike[str] | BinaryIO,
         references: Iterable[str] | None = None,
         *,
         mode: ExportMode = "auto",
         referrers: bool = False,
+        form: ExportForm | None = None,
+        compression: Compression | None = None,
+        platforms: Sequence[str] = (),
+        base: Iterable[str | os.PathLike[str]] = (),
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write references as a plain OCI layout; see :func:`ocistore.layouts.exporting.export_directory`."""
-        from ocistore.layouts.exporting import export_directory  # noqa: PLC0415
+        """Write references as an OCI layout or an archive; see :func:`ocistore.layouts.exporting.export`."""
+        from ocistore.layouts.exporting import export  # noqa: PLC0415
 
-        return export_directory(self, destination, references, mode=mode, referrers=referrers, progress=progress)
+        return export(
+            self,
+            destination,
+            references,
+            mode=mode,
+            referrers=referrers,
+            form=form,
+            compression=compression,
+            platforms=platforms,
+            base=base,
+            dry_run=dry_run,
+            progress=progress,
+        )
 
     def export_in_place(self) -> ExportReport:
         """Make the store's own root a plain OCI layout; see :func:`ocistore.layouts.exporting.export_in_place`."""

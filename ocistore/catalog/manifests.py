@@ -85,6 +85,11 @@ _by_digest = (
     .join(_repositories, _repositories.c.id == _members.c.repository_id)
     .where(_repositories.c.name == bindparam("repository"), _blobs.c.digest == bindparam("reference"))
 )
+_platform = (
+    select(_manifests.c.platform)
+    .join_from(_blobs, _manifests, _manifests.c.blob_id == _blobs.c.id)
+    .where(_blobs.c.digest == bindparam("digest"))
+)
 _id_of = select(_blobs.c.id).where(_blobs.c.digest == bindparam("digest"))
 _page = (
     select(_members.c.manifest_id, *_stored)
@@ -116,6 +121,16 @@ def by_digest(connection: Connection, repository: str, digest: str) -> Stored | 
     """The manifest of that digest, if the repository holds it."""
     row = connection.execute(_by_digest, {"repository": repository, "reference": digest}).first()
     return None if row is None else Stored(*row)
+
+
+def platform(connection: Connection, digest: str) -> dict[str, object] | None:
+    """What the config of an image manifest says it runs on; None where it says nothing, or there is no such manifest.
+
+    As JSON has it (image specification, image index, ``platform``).
+    """
+    found: str | None = connection.execute(_platform, {"digest": digest}).scalar()
+    parsed: dict[str, object] | None = json.loads(found) if found else None
+    return parsed
 
 
 def key(connection: Connection, digest: str) -> int | None:

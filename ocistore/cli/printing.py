@@ -50,14 +50,14 @@ def readable_size(size: int) -> str:
     return f"{size / 1024**power:.1f} {_UNITS[power - 1]}"
 
 
-def print_line(text: str) -> None:
-    """One line, whatever is in it."""
-    click.echo(printable(text))
+def print_line(text: str, *, err: bool = False) -> None:
+    """One line, whatever is in it; on standard error, if that is asked for."""
+    click.echo(printable(text), err=err)
 
 
-def print_json(document: object) -> None:
-    """One JSON document."""
-    click.echo(json.dumps(document, indent=2))
+def print_json(document: object, *, err: bool = False) -> None:
+    """One JSON document; on standard error, if that is asked for."""
+    click.echo(json.dumps(document, indent=2), err=err)
 
 
 def print_json_lines(items: Iterable[object]) -> None:

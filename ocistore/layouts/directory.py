@@ -14,6 +14,7 @@ import secrets
 import stat
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.durability import sync_path
 from ocistore.blobs.reader import READ_FLAGS
 
 if TYPE_CHECKING:
@@ -147,6 +148,16 @@ class LayoutDirectory:
                 os.unlink(temporary, dir_fd=self.descriptor)
             raise
         os.fsync(self.descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it that are missing, durably; harmless where it exists."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    with contextlib.suppress(FileExistsError):  # somebody was faster, or it is a file, which opening it will say
+        os.mkdir(path)
+    sync_path(path.parent)
 
 
 def temporary_name() -> str:

@@ -1,4 +1,4 @@
-"""Writing references as a plain OCI layout: into a directory, or in place, where the store's own root becomes one."""
+"""What goes out: references as an OCI layout or an archive, or in place, where the store's own root becomes one."""
 
 from __future__ import annotations
 
@@ -6,44 +6,43 @@ import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
-from ocistore.catalog import graph, manifests, repositories, tags
-from ocistore.errors import (
-    CorruptError,
-    InvalidNameError,
-    LayoutInvalidError,
-    ManifestInvalidError,
-    ManifestNotFoundError,
-    RepositoryNotFoundError,
-    StorageError,
-    TagConflictError,
+from ocistore.errors import LayoutInvalidError, ManifestInvalidError, StorageError
+from ocistore.layouts import outlet
+from ocistore.layouts.archiving import write_oci_archive
+from ocistore.layouts.bases import held
+from ocistore.layouts.choosing import Selection, choose
+from ocistore.layouts.directory import (
+    BLOBS,
+    INDEX_JSON,
+    OCI_LAYOUT,
+    TEMPORARY,
+    LayoutDirectory,
+    NotPlainError,
+    make_directory,
 )
-from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT, TEMPORARY, LayoutDirectory, NotPlainError
+from ocistore.layouts.dockerwriting import docker_archive
+from ocistore.layouts.forms import Destination, ExportForm, destination_of
 from ocistore.layouts.index import (
     LAYOUT_FILE,
     MAXIMUM_INDEX_SIZE,
     MAXIMUM_LAYOUT_FILE_SIZE,
-    Entry,
     check_layout_file,
     index_bytes,
     merged,
     read_index,
 )
 from ocistore.layouts.progress import Tally
-from ocistore.layouts.writing import BlobWriter, ExportMode
-from ocistore.oci.digest import Digest
-from ocistore.oci.manifest import manifest_descriptor
-from ocistore.oci.reference import Reference
-from ocistore.pages import PAGE
+from ocistore.layouts.writing import BlobWriter, ExportMode, is_there
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ocistore.catalog.connection import Connection
+    from ocistore.archives.compression import Compression
     from ocistore.layouts.progress import Progress
     from ocistore.oci.descriptor import Descriptor
     from ocistore.store import Store
@@ -51,79 +50,143 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export wrote, or found there already."""
+    """What an export wrote, or found there already; or, where it was a dry run, what it would have."""
 
-    destination: Path
+    destination: Path | None
+    """Absolute; None where it was a file object."""
+    form: ExportForm
     names: tuple[str, ...]
-    """The exported tags as REPO:TAG, and untagged manifests as REPO@DIGEST; in byte order."""
+    """The exported tags as REPO:TAG, and untagged manifests as REPO@DIGEST, as they are called there; in byte order."""
     manifests: int
     blobs: int
     """Manifests not included."""
     bytes: int
-    """Of blobs and manifests, each counted once."""
+    """Of blobs and manifests, each counted once, whether they had to be written or not."""
     absent: tuple[str, ...]
     """Digests that exported manifests refer to and the store does not hold: foreign layers."""
+    replaced: Mapping[str, str]
+    """Digests of indexes that lost platforms, with those of the indexes that went out in their place."""
+    other_platforms: tuple[str, ...]
+    """Names that stayed behind, because there is nothing of the wanted platforms."""
+    written_bytes: int
+    """Bytes of blobs and manifests that were written; in a Docker archive layers count uncompressed. What an archive
+    adds to them, and what compressing it saves, is not counted."""
+    present_bytes: int
+    """Bytes of blobs and manifests that the layout had already."""
+    base_blobs: int
+    """Blobs that were left out because a base holds them."""
+    base_bytes: int
+    dry_run: bool
 
 
 @dataclass(frozen=True)
-class _Selection:
-    entries: list[Entry]
-    nodes: dict[str, graph.Node]
-    """By digest."""
+class _Plan:
+    """What is to be written where."""
+
+    destination: Destination
+    selection: Selection
+    left_out: frozenset[str]
+    """Digests of blobs that a base holds."""
+    mode: ExportMode
+    dry_run: bool
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Of everything that goes out, made indexes included, by digest."""
+        sizes = {digest: node.size for digest, node in self.selection.nodes.items() if node.here}
+        return sizes | {digest: manifest.descriptor.size for digest, manifest in self.selection.made.items()}
+
+    def report(self, *, written: int, present: int = 0) -> ExportReport:
+        selection, sizes = self.selection, self.sizes
+        manifests = sum(node.here and node.media_type is not None for node in selection.nodes.values())
+        manifests += len(selection.made)
+        return ExportReport(
+            destination=self.destination.path,
+            form=self.destination.form,
+            names=selection.names,
+            manifests=manifests,
+            blobs=len(sizes) - manifests,
+            bytes=sum(sizes.values()),
+            absent=selection.absent,
+            replaced=selection.replaced,
+            other_platforms=selection.other_platforms,
+            written_bytes=written,
+            present_bytes=present,
+            base_blobs=len(self.left_out),
+            base_bytes=sum(sizes[digest] for digest in self.left_out),
+            dry_run=self.dry_run,
+        )
 
 
-def export_directory(
+def export(
     store: Store,
-    destination: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | BinaryIO,
     references: Iterable[str] | None = None,
     *,
     mode: ExportMode = "auto",
     referrers: bool = False,
+    form: ExportForm | None = None,
+    compression: Compression | None = None,
+    platforms: Sequence[str] = (),
+    base: Iterable[str | os.PathLike[str]] = (),
+    dry_run: bool = False,
     progress: Progress | None = None,
 ) -> ExportReport:
-    """Write references, each with its whole graph, as an OCI layout; into an existing one adds, and replaces names.
+    """Write references, each with its whole graph, as an OCI layout or an archive.
 
-    The same content gives the same bytes. Sizes are checked; the bytes themselves are verified when content comes into
-    the store and when it is scrubbed, and what is in the layout already is taken to be right where its size is.
+    Into a layout that is there it adds, and replaces names; an archive that is there is replaced. The same content
+    gives the same bytes. Sizes are checked; the bytes themselves are verified when content comes into the store and
+    when it is scrubbed, and what is in a layout already is taken to be right where its size is.
 
     Args:
         store: where from; all of it as it is at one moment.
-        destination: a directory that does not exist, is empty, or is an OCI layout.
-        references: each REPO (all its tags), REPO:TAG, REPO@DIGEST or REPO:TAG@DIGEST; None for every tag there is.
-        mode: see :data:`ExportMode`.
-        referrers: also whatever has an exported manifest as its subject, to any depth.
+        destination: a directory that does not exist, is empty, or is an OCI layout; a file; a pipe; or a binary file
+            object, which is written to and not closed.
+        references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and behind it, if
+            it is to be called otherwise, =REPO or =REPO:TAG; None for every tag there is. See
+            :class:`ocistore.oci.selection.Selector`.
+        mode: how bytes get into a directory; see :data:`ocistore.layouts.writing.ExportMode`.
+        referrers: also whatever has an exported manifest as its subject, to any depth. What has an index as its subject
+            stays behind where that index loses platforms.
+        form: what to write; see :func:`ocistore.layouts.forms.destination_of` for what is chosen without one.
+        compression: of an archive.
+        platforms: which to keep, each OS/ARCHITECTURE[/VARIANT]; none means all. An index that loses some is another
+            index, with another digest, which the store need not hold; it is written all the same.
+        base: layouts, archives of images and stores that the other side has. Configs and layers that are in one of them
+            are left out; manifests always go out.
+        dry_run: only report. Nothing is touched, not even an empty directory made.
         progress: told of the bytes written.
 
     Raises:
         RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference stands for
-            nothing; so does the name of a repository without tags.
+            nothing; so does a pattern that no tag matches, and the name of a repository without tags; or two things
+            would get one name.
         TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
-        LayoutInvalidError: the destination is something else than said above.
+        PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
+        LayoutInvalidError: the destination is something else than said above, or a base is.
+        ArchiveInvalidError: an archive cannot be written there; or a Docker archive cannot hold what was asked for.
         CorruptError: a blob of the store is missing or has the wrong size.
-        StoreFullError, StorageError: it could not be written.
+        StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, whoever read it went away.
+        ValueError: options that do not go together.
 
-    A crash, or any error, leaves a layout there was as it was, with perhaps some blobs more.
+    A crash, or any error, leaves a layout there was as it was, with perhaps some blobs more; and an archive as it was.
+    What was written to a pipe or a file object stays written: only an archive with its end is one.
     """
-    if mode not in ("auto", "copy", "link"):
-        raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
-    if isinstance(references, str):  # which is an iterable of references too, one for each letter
-        raise TypeError("references must be a list of references, not one text")
-    path = Path(os.path.abspath(destination))
-    if path == store.root or (path / store.paths.catalog.name).exists():
-        raise LayoutInvalidError(path, problems=["it is a store; export it in place to make it a layout"])
-    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(store.root)):
-        raise LayoutInvalidError(path, problems=["it lies in the store, whose directories are its own"])
+    bases = list(base)
+    to = destination_of(
+        destination, form=form, compression=compression, mode=mode, referrers=referrers, with_base=bool(bases)
+    )
+    if to.path is not None:
+        _refuse_store(store, to.path)
     with store.catalog.snapshot() as connection:
-        selection = _select(connection, references, referrers=referrers)
-    with _writable_layout(path) as layout:
-        existing = _existing_entries(layout)
-        with Translating(str(path)):
-            layout.clear_leftovers()
-        _write_blobs(store, layout, selection.nodes, mode, progress)
-        with Translating(str(path)):
-            layout.replace(OCI_LAYOUT, LAYOUT_FILE)
-            layout.replace(INDEX_JSON, index_bytes(merged(existing, selection.entries)))
-    return _report(path, selection)
+        selection = choose(connection, store.pool, references, referrers=referrers, platforms=platforms)
+    blobs = {node.digest: node.size for node in selection.nodes.values() if node.here and node.media_type is None}
+    plan = _Plan(to, selection, held(bases, blobs), mode, dry_run)
+    if to.form == "dir":
+        return _export_directory(store, plan, progress)
+    if to.path is not None:
+        outlet.require_room(to.path, to.name)
+    return (_export_docker if to.form == "docker-archive" else _export_archive)(store, plan, progress)
 
 
 def export_in_place(store: Store) -> ExportReport:
@@ -139,137 +202,114 @@ def export_in_place(store: Store) -> ExportReport:
     with _locked_directory(store.root) as layout:
         # Under the lock, so that of two exports at once the later state is written last.
         with store.catalog.snapshot() as connection:
-            selection = _select(connection, None, referrers=False)
+            selection = choose(connection, store.pool, None)
         with Translating(str(store.root), root=store.root):
             layout.clear_leftovers()
             layout.replace(OCI_LAYOUT, LAYOUT_FILE)
             names = merged(_entries_in_place(layout), selection.entries, keep=False)
             layout.replace(INDEX_JSON, index_bytes(names))
-    return _report(store.root, selection)
+    plan = _Plan(Destination(store.root, "dir", "none"), selection, frozenset(), "auto", dry_run=False)
+    return plan.report(written=0, present=sum(plan.sizes.values()))
 
 
-def _report(path: Path, selection: _Selection) -> ExportReport:
-    here = [node for node in selection.nodes.values() if node.here]
-    return ExportReport(
-        destination=path,
-        names=tuple(sorted(entry.image_name for entry in selection.entries)),
-        manifests=sum(node.media_type is not None for node in here),
-        blobs=sum(node.media_type is None for node in here),
-        bytes=sum(node.size for node in here),
-        absent=tuple(sorted(node.digest for node in selection.nodes.values() if not node.here)),
-    )
+def _refuse_store(store: Store, path: Path) -> None:
+    """Nothing but the store's own code writes into a store."""
+    if path == store.root or (path / store.paths.catalog.name).exists():
+        raise LayoutInvalidError(path, problems=["it is a store; export it in place to make it a layout"])
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(store.root)):
+        raise LayoutInvalidError(path, problems=["it lies in the store, whose directories are its own"])
 
 
-# --- what to write ----------------------------------------------------------------------------------------------------
+# --- archives ---------------------------------------------------------------------------------------------------------
 
 
-def _select(connection: Connection, references: Iterable[str] | None, *, referrers: bool) -> _Selection:
-    """The entries and everything below them, in the one state that the connection sees."""
-    entries: dict[str, dict[str | None, set[str]]] = {}
-    for repository, tag, digest in _named(connection, references):
-        entries.setdefault(repository, {}).setdefault(tag, set()).add(digest)
-    nodes: dict[str, graph.Node] = {}
-    selected: list[Entry] = []
-    for repository, by_tag in entries.items():
-        repository_id = _repository_id(connection, repository)
-        roots = {digest for digests in by_tag.values() for digest in digests}
-        reached = {node.digest: node for node in graph.walk(connection, repository_id, roots, referrers=referrers)}
-        selected += [
-            Entry(repository, tag, _descriptor(reached[digest]))
-            for tag, digests in by_tag.items()
-            for digest in sorted(digests)
-        ]
-        if referrers:
-            # What refers upwards is reachable from no entry: it needs one of its own. Its own children do not.
-            below = {node.digest for node in graph.walk(connection, repository_id, roots, referrers=False)}
-            selected += [
-                Entry(repository, None, _descriptor(node))
-                for node in reached.values()
-                if node.refers and node.digest not in below
-            ]
-        for digest, node in reached.items():
-            if digest not in nodes or not nodes[digest].here:
-                nodes[digest] = node
-    return _Selection(selected, nodes)
+def _export_archive(store: Store, plan: _Plan, progress: Progress | None) -> ExportReport:
+    to, sizes = plan.destination, plan.sizes
+    written = sum(size for digest, size in sizes.items() if digest not in plan.left_out)
+    if not plan.dry_run:
+        tally = Tally(written, progress)
+        with outlet.opened(to.target, name=to.name, compression=to.compression, tally=tally) as out:
+            write_oci_archive(out, store.pool, plan.selection, left_out=plan.left_out)
+        tally.reach(written)
+    return plan.report(written=written)
 
 
-def _named(connection: Connection, references: Iterable[str] | None) -> Iterator[tuple[str, str | None, str]]:
-    """Repository, tag and digest of everything the references name."""
-    if references is None:
-        after = ""
-        while names := repositories.page(connection, prefix="", after=after, limit=PAGE):
-            for name in names:
-                for tag, digest in tags.every(connection, _repository_id(connection, name)):
-                    yield name, tag, digest
-            after = names[-1]
-        return
-    for text in references:
-        reference = Reference.parse(text)
-        if reference.tag is None and reference.digest is None:
-            tagged = list(tags.every(connection, _repository_id(connection, reference.repository)))
-            if not tagged:
-                reason = "the repository has no tags; give REPO@DIGEST for each manifest to export"
-                raise InvalidNameError(text, kind="reference", reason=reason)
-            for tag, digest in tagged:
-                yield reference.repository, tag, digest
-            continue
-        yield reference.repository, reference.tag, _resolved(connection, reference)
+def _export_docker(store: Store, plan: _Plan, progress: Progress | None) -> ExportReport:
+    to = plan.destination
+    archive = docker_archive(store.pool, plan.selection, archive=to.name)
+    if not plan.dry_run:
+        tally = Tally(archive.size, progress)
+        with outlet.opened(to.target, name=to.name, compression=to.compression, tally=tally) as out:
+            archive.write(out, store.pool, archive=to.name)
+        tally.reach(archive.size)
+    return plan.report(written=archive.size)
 
 
-def _resolved(connection: Connection, reference: Reference) -> str:
-    _repository_id(connection, reference.repository)
-    if reference.tag is not None:
-        stored = manifests.by_tag(connection, reference.repository, reference.tag)
-        if stored is not None and reference.digest is not None and stored.digest != reference.digest:
-            raise TagConflictError(
-                reference.tag, repository=reference.repository, expected=reference.digest, actual=stored.digest
-            )
-        missing = reference.tag
-    else:
-        missing = str(reference.digest)
-        stored = manifests.by_digest(connection, reference.repository, missing)
-    if stored is None:
-        raise ManifestNotFoundError(missing, repository=reference.repository)
-    return stored.digest
+# --- a directory ------------------------------------------------------------------------------------------------------
 
 
-def _repository_id(connection: Connection, name: str) -> int:
-    found = repositories.find(connection, name)
-    if found is None:
-        raise RepositoryNotFoundError(name)
+def _export_directory(store: Store, plan: _Plan, progress: Progress | None) -> ExportReport:
+    path = plan.destination.path
+    assert path is not None
+    sizes = {digest: size for digest, size in plan.sizes.items() if digest not in plan.left_out}
+    if plan.dry_run:
+        there = _present(path, sizes)
+        return plan.report(written=sum(sizes.values()) - there, present=there)
+    with _writable_layout(path) as layout:
+        existing = _existing_entries(layout)
+        with Translating(str(path)):
+            layout.clear_leftovers()
+        tally = Tally(sum(sizes.values()), progress)
+        with BlobWriter(store, layout, plan.mode, tally) as writer:
+            for manifest in plan.selection.made.values():
+                writer.write_made(manifest)
+            writer.write_all((digest, size) for digest, size in sizes.items() if digest not in plan.selection.made)
+            writer.finish()
+        with Translating(str(path)):
+            layout.replace(OCI_LAYOUT, LAYOUT_FILE)
+            layout.replace(INDEX_JSON, index_bytes(merged(existing, plan.selection.entries)))
+    return plan.report(written=sum(sizes.values()) - writer.present_bytes, present=writer.present_bytes)
+
+
+def _present(path: Path, sizes: Mapping[str, int]) -> int:
+    """How many bytes of it a layout has already; it is refused where it would be when it is to be written to."""
+    if not os.path.lexists(path):
+        return 0
+    with _opened_directory(path) as layout:
+        _existing_entries(layout)
+        found = 0
+        for digest, size in sizes.items():
+            algorithm, _, encoded = digest.partition(":")
+            with Translating(str(path)), contextlib.suppress(FileNotFoundError):
+                try:
+                    directory = layout.algorithm(algorithm)
+                except NotPlainError as error:
+                    raise LayoutInvalidError(path, problems=[str(error)]) from error
+                found += size if is_there(directory, encoded, size) else 0
     return found
-
-
-def _descriptor(node: graph.Node) -> Descriptor:
-    if node.media_type is None:
-        raise CorruptError(f"manifest {node.digest}", reason="a tag points at it and its repository does not hold it")
-    return manifest_descriptor(node.media_type, Digest.parse(node.digest), node.size, artifact_type=node.artifact_type)
-
-
-# --- writing it -------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _writable_layout(path: Path) -> Iterator[LayoutDirectory]:
     with Translating(str(path)):
-        created = not path.exists()
-        path.mkdir(parents=True, exist_ok=True)
-        if created:
-            sync_path(path.parent)
+        make_directory(path)
     with _locked_directory(path) as layout:
         yield layout
+
+
+def _opened_directory(path: Path) -> LayoutDirectory:
+    try:
+        return LayoutDirectory(path)
+    except NotADirectoryError as error:
+        raise LayoutInvalidError(path, problems=["it is not a directory"]) from error
+    except OSError as error:
+        raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
 
 
 @contextlib.contextmanager
 def _locked_directory(path: Path) -> Iterator[LayoutDirectory]:
     """The directory, locked against other exports of ours into it: two of them would lose each other's names."""
-    try:
-        layout = LayoutDirectory(path)
-    except NotADirectoryError as error:
-        raise LayoutInvalidError(path, problems=["it is not a directory"]) from error
-    except OSError as error:
-        raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
-    with layout:
+    with _opened_directory(path) as layout:
         fcntl.flock(layout.descriptor, fcntl.LOCK_EX)
         try:
             yield layout
@@ -305,17 +345,3 @@ def _entries_in_place(layout: LayoutDirectory) -> list[Descriptor]:
         return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
     except (FileNotFoundError, NotPlainError, ManifestInvalidError):
         return []
-
-
-def _write_blobs(
-    store: Store, layout: LayoutDirectory, nodes: dict[str, graph.Node], mode: ExportMode, progress: Progress | None
-) -> None:
-    """Every blob that is here under its name in the layout, durably."""
-    here = [node for node in nodes.values() if node.here]
-    done, tally = 0, Tally(sum(node.size for node in here), progress)
-    with BlobWriter(store, layout, mode, tally) as writer:
-        for node in here:
-            writer.write(Digest.parse(node.digest), node.size)
-            done += node.size
-            tally.reach(done)
-        writer.finish()

@@ -14,12 +14,14 @@ from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
 from ocistore.blobs.oserrors import Translating
 from ocistore.errors import CorruptError, LayoutInvalidError, StorageError
 from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError, new_file, temporary_name
+from ocistore.oci.digest import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Self
 
     from ocistore.layouts.progress import Tally
-    from ocistore.oci.digest import Digest
+    from ocistore.oci.manifest import Manifest
     from ocistore.store import Store
 
 ExportMode: TypeAlias = Literal["auto", "copy", "link"]
@@ -68,8 +70,13 @@ class BlobWriter:
         self._permissions = permissions
         self._reflink = mode == "auto"
         self._directories: dict[str, int] = {}
+        self._linking: dict[str, tuple[int, int]] = {}
+        """Of each algorithm: where to link from, and where to."""
         self._copied: list[tuple[str, int, str]] = []
         """Temporary name; directory and name that it is to have."""
+        self._reached = 0
+        self.present_bytes = 0
+        """Bytes of blobs that were there already."""
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +86,36 @@ class BlobWriter:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=self._layout.descriptor)
 
+    def write_all(self, blobs: Iterable[tuple[str, int]]) -> None:
+        """Write blobs, given as digests and sizes, or find them there."""
+        for digest, size in blobs:
+            if self._mode != "link" or not self._linked(digest, size):
+                self.write(Digest(digest), size)
+            self._reached += size
+            self._tally.reach(self._reached)
+
+    def _linked(self, digest: str, size: int) -> bool:
+        """Whether it could be linked at once, which costs little more than the link; where not, ask what is the matter.
+
+        Of a pool that has a plain file of that size under that name, and a layout that has nothing.
+        """
+        algorithm, _, encoded = digest.partition(":")
+        try:
+            source, target = self._linking[algorithm]
+        except KeyError:
+            with contextlib.suppress(FileNotFoundError):
+                source = self._store.pool.directory(algorithm)
+                self._linking[algorithm] = source, self._directory(algorithm)
+            return False
+        try:
+            status = os.stat(encoded, dir_fd=source, follow_symlinks=False)
+            if status.st_size != size or not stat.S_ISREG(status.st_mode):
+                return False
+            os.link(encoded, encoded, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
     def write(self, digest: Digest, size: int) -> None:
         """Write one blob, or find it there."""
         directory = self._directory(digest.algorithm)
@@ -86,8 +123,29 @@ class BlobWriter:
         with Translating(partial(self._layout.blob_path, digest)):
             if self._mode == "link":
                 self._link(digest, size, directory, name)
-            elif not _is_there(directory, name, size):
+            elif is_there(directory, name, size):
+                self.present_bytes += size
+            else:
                 self._copy(digest, size, directory, name)
+
+    def write_made(self, manifest: Manifest) -> None:
+        """Write a manifest that the store need not hold, or find it there."""
+        digest, size = manifest.descriptor.digest, manifest.descriptor.size
+        directory = self._directory(digest.algorithm)
+        with Translating(partial(self._layout.blob_path, digest)):
+            if is_there(directory, digest.encoded, size):
+                self.present_bytes += size
+            else:
+                temporary, target = new_file(self._layout.descriptor)
+                self._copied.append((temporary, directory, digest.encoded))
+                try:
+                    view = memoryview(manifest.content)
+                    while view:
+                        view = view[os.write(target, view) :]
+                finally:
+                    os.close(target)
+        self._reached += size
+        self._tally.reach(self._reached)
 
     def finish(self) -> None:
         """Make everything durable."""
@@ -110,7 +168,9 @@ class BlobWriter:
         try:
             self._store.pool.link(digest, size, directory, name)
         except FileExistsError:
-            if not _is_there(directory, name, size):
+            if is_there(directory, name, size):
+                self.present_bytes += size
+            else:
                 temporary = temporary_name()
                 self._store.pool.link(digest, size, self._layout.descriptor, temporary)
                 os.rename(temporary, name, src_dir_fd=self._layout.descriptor, dst_dir_fd=directory)
@@ -172,7 +232,8 @@ class BlobWriter:
                 self._copied.pop()
 
 
-def _is_there(directory: int, name: str, size: int) -> bool:
+def is_there(directory: int, name: str, size: int) -> bool:
+    """Whether a plain file of that size has the name."""
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:

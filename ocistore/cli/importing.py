@@ -1,8 +1,7 @@
-"""import and export: OCI layouts in and out."""
+"""import: what layouts and archives hold, into the store."""
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,19 +9,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore.cli.completion import complete_reference, complete_repository
+from ocistore.cli.completion import complete_repository
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
-from ocistore.errors import OCIStoreError
 from ocistore.layouts.recognition import checked
 from ocistore.layouts.wanted import Wanted
-from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
     from ocistore.blobs.sharing import Sharing
-    from ocistore.layouts.exporting import ExportReport
     from ocistore.layouts.recognition import ImportSource
-    from ocistore.layouts.writing import ExportMode
     from ocistore.store import Store
 
 
@@ -113,74 +108,8 @@ def _opened(location: Location, *, dry_run: bool) -> Store:
     return location.changing() if dry_run else location.creating()
 
 
-@click.command(
-    epilog=example(
-        "ocistore export library/alpine:3 library/busybox ./layout",
-        "ocistore export ./everything",
-        "ocistore export --in-place",
-    )
-)
-@click.argument("names", metavar="[REF...] DEST", nargs=-1, shell_complete=complete_reference)
-@click.option("--in-place", is_flag=True, help="Make the store's own directory a layout, of all its tags.")
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "copy", "link"]),
-    default="auto",
-    show_default=True,
-    help="How bytes get there: shared where the filesystem can, copied, or as hard links to the store's own files.",
-)
-@click.option("--referrers", is_flag=True, help="Also what has the exported manifests as its subject.")
-@json_option
-@pass_location
-def export(
-    location: Location, names: tuple[str, ...], *, in_place: bool, mode: ExportMode, referrers: bool, as_json: bool
-) -> None:
-    """Write references as an OCI layout.
-
-    A REF without a tag or digest stands for all tags of its repository; no REF at all, for every tag in the store. What
-    no tag leads to is exported by its digest, REPO@DIGEST. DEST is made, or added to where it is a layout.
-    """
-    if in_place:
-        if names or referrers or mode != "auto":
-            raise click.UsageError("--in-place exports all there is, and goes with no REF, DEST or other option")
-        with location.changing() as store:
-            report = store.export_in_place()
-    else:
-        if not names:
-            raise click.UsageError("Missing argument 'DEST': where to, or --in-place")
-        *references, destination = names
-        if not references:
-            _refuse_reference(destination)
-        with location.reading() as store, progress_bar("export") as progress:
-            report = store.export(destination, references or None, mode=mode, referrers=referrers, progress=progress)
-    _print_export(report, as_json=as_json)
-
-
-def _refuse_reference(destination: str) -> None:
-    """Refuse to export a whole store to a directory named like an image: that is a forgotten DEST."""
-    if os.path.lexists(destination):
-        return
-    try:
-        reference = Reference.parse(destination)
-    except OCIStoreError:
-        return
-    if reference.tag is not None or reference.digest is not None:
-        raise click.UsageError(f"{destination} is a reference: say where to export it, or write ./{destination}")
-
-
-def _print_export(report: ExportReport, *, as_json: bool) -> None:
-    if as_json:
-        print_json(asdict(report) | {"destination": str(report.destination)})
-        return
-    for name in report.names:
-        print_line(name)
-    for digest in report.absent:
-        click.echo(f"not in the store, and so not exported: {digest}", err=True)
-    click.echo(_summary(report.manifests, report.blobs, report.bytes), err=True)
-
-
 def _summary(manifests: int, blobs: int, size: int) -> str:
     return f"manifests: {manifests}, blobs: {blobs}, {readable_size(size)}"
 
 
-COMMANDS: Final = (import_, export)
+COMMANDS: Final = (import_,)

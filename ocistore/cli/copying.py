@@ -1,0 +1,122 @@
+"""copy: from one store on this machine to another."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
+from ocistore.errors import ReadOnlyStoreError, StorageError, StoreFullError
+from ocistore.layouts.copying import copy as copy_to
+from ocistore.layouts.copying import refuse_same
+from ocistore.store import Store
+
+if TYPE_CHECKING:
+    from ocistore.blobs.sharing import Sharing
+    from ocistore.layouts.copying import CopyReport
+
+_STORE: Final = click.Path(file_okay=False, path_type=Path)
+
+
+@click.command(
+    epilog=example(
+        "ocistore copy ~/build ~/release library/app:2.1",
+        "ocistore copy ~/build ~/release 'library/app:2.*=mirror/app' --platform linux/arm64",
+        "ocistore copy ~/store /mnt/disk/store --dry-run",
+    )
+)
+@click.argument("source", metavar="SRC", type=_STORE)
+@click.argument("destination", metavar="DST", type=_STORE)
+@click.argument("references", metavar="[REF]...", nargs=-1)
+@click.option(
+    "--platform",
+    "platforms",
+    metavar="OS/ARCH[/VARIANT]",
+    multiple=True,
+    help="Only images of that platform; may be given again. An index that loses some becomes another index.",
+)
+@click.option(
+    "--referrers/--no-referrers",
+    default=True,
+    show_default=True,
+    help="Also what has the copied manifests as its subject: signatures, SBOMs, attestations.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "copy", "link"]),
+    default="auto",
+    show_default=True,
+    help="How bytes get there: shared where the filesystem can, copied, or as hard links: both stores have one file.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be copied.")
+@json_option
+def copy(
+    source: Path,
+    destination: Path,
+    references: tuple[str, ...],
+    *,
+    platforms: tuple[str, ...],
+    referrers: bool,
+    mode: Sharing,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Copy references from one store to another, in one commit.
+
+    SRC and DST are the directories of two stores; DST is made where there is none. What SRC holds and DST lacks is
+    copied and hashed on the way. A REF is what export takes, with =REPO or =REPO:TAG behind it, if it is to be called
+    otherwise; no REF at all is every tag in SRC. Tags that exist in DST are moved, and said to be.
+    """
+    try:
+        refuse_same(source, destination)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    with _opened(source) as store, progress_bar("copy") as progress:
+        report = copy_to(
+            store,
+            destination,
+            references or None,
+            platforms=platforms,
+            referrers=referrers,
+            mode=mode,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    _print(report, as_json=as_json)
+
+
+def _opened(source: Path) -> Store:
+    """The source, for writing where that can be: a lease in it keeps what is copied. But no schema is upgraded."""
+    with contextlib.ExitStack() as stack:
+        reading = stack.enter_context(Store.open(source, create=False, read_only=True))
+        with contextlib.suppress(ReadOnlyStoreError, StorageError, StoreFullError):
+            return Store.open(source, create=False)
+        stack.pop_all()
+    return reading
+
+
+def _print(report: CopyReport, *, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(report) | {"source": str(report.source), "destination": str(report.destination)})
+        return
+    for name in report.names:
+        print_line(name)
+    for name in report.moved:
+        print_line(f"pointed at something else: {name}", err=True)
+    for digest in report.absent:
+        print_line(f"not in the source, and so not copied: {digest}", err=True)
+    for name in report.other_platforms:
+        print_line(f"not of these platforms, and so not copied: {name}", err=True)
+    for old, new in report.replaced.items():
+        print_line(f"only some platforms of {old}: it is {new} there", err=True)
+    summary = f"manifests: {report.manifests}, blobs: {report.blobs}, {readable_size(report.bytes)}"
+    present, copied = readable_size(report.present_bytes), readable_size(report.copied_bytes)
+    verb = "to be copied" if report.dry_run else "copied"
+    click.echo(printable(f"{summary}; there already: {present}; {verb}: {copied}"), err=True)
+
+
+COMMANDS: Final = (copy,)

@@ -1,0 +1,176 @@
+"""export: what is in the store, out as layouts and archives."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import click
+
+from ocistore.cli.completion import complete_reference
+from ocistore.cli.location import Location, pass_location
+from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
+from ocistore.errors import OCIStoreError, StorageError
+from ocistore.layouts.forms import destination_of
+from ocistore.oci.selection import Selector
+
+if TYPE_CHECKING:
+    from ocistore.archives.compression import Compression
+    from ocistore.layouts.exporting import ExportReport
+    from ocistore.layouts.forms import ExportForm
+    from ocistore.layouts.writing import ExportMode
+
+_STANDARD_OUTPUT: Final = "-"
+
+
+@click.command(
+    epilog=example(
+        "ocistore export library/alpine:3 library/busybox ./layout",
+        "ocistore export ./everything",
+        "ocistore export 'library/alpine:3.*=mirror/alpine' --platform linux/arm64 alpine.tar.gz",
+        "ocistore export library/alpine:3 --form docker-archive - | docker load",
+        "ocistore export library/app --base last-month.tar --dry-run app.tar",
+        "ocistore export --in-place",
+    )
+)
+@click.argument("names", metavar="[REF...] DEST", nargs=-1, shell_complete=complete_reference)
+@click.option("--in-place", is_flag=True, help="Make the store's own directory a layout, of all its tags.")
+@click.option(
+    "--form",
+    type=click.Choice(["dir", "oci-archive", "docker-archive"]),
+    help="What to write. Without it, DEST says: .tar, .tar.gz, .tgz, .tar.zst, - and pipes mean oci-archive, all else "
+    "means dir.",
+)
+@click.option("--compression", type=click.Choice(["none", "gzip", "zstd"]), help="Of an archive, if DEST does not say.")
+@click.option(
+    "--platform",
+    "platforms",
+    metavar="OS/ARCH[/VARIANT]",
+    multiple=True,
+    help="Only images of that platform; may be given again. An index that loses some becomes another index.",
+)
+@click.option("--referrers", is_flag=True, help="Also what has the exported manifests as its subject.")
+@click.option(
+    "--base",
+    type=click.Path(exists=True),
+    multiple=True,
+    help="A layout, archive or store that the other side has: blobs in it are left out. May be given again.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "copy", "link"]),
+    default="auto",
+    show_default=True,
+    help="How bytes get into a dir: shared where the filesystem can, copied, or hard links to the store's own files.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be written.")
+@json_option
+@pass_location
+def export(
+    location: Location,
+    names: tuple[str, ...],
+    *,
+    in_place: bool,
+    form: ExportForm | None,
+    compression: Compression | None,
+    platforms: tuple[str, ...],
+    referrers: bool,
+    base: tuple[str, ...],
+    mode: ExportMode,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Write references as an OCI layout or an archive.
+
+    A REF is REPO[:TAG][@DIGEST]. Without a tag or digest it stands for all tags of its repository; a tag may be a
+    pattern, as in a shell; no REF at all is every tag in the store. What no tag leads to is exported by its digest,
+    REPO@DIGEST. With =REPO or =REPO:TAG behind it, it goes out under that name.
+
+    DEST is made; a layout that is there is added to, an archive that is there is replaced. A single - is standard
+    output; everything else is then said on standard error.
+    """
+    if in_place:
+        others = (names, form, compression, platforms, referrers, base, dry_run)
+        if any(others) or mode != "auto":
+            raise click.UsageError("--in-place exports all there is, and goes with no REF, DEST or other option")
+        with location.changing() as store:
+            report = store.export_in_place()
+        _print(report, as_json=as_json, aside=False)
+        return
+    if not names:
+        raise click.UsageError("Missing argument 'DEST': where to, or --in-place")
+    *references, last = names
+    if not references:
+        _refuse_reference(last)
+    piped = last == _STANDARD_OUTPUT
+    destination: str | BinaryIO = sys.stdout.buffer if piped else last
+    try:
+        destination_of(
+            destination, form=form, compression=compression, mode=mode, referrers=referrers, with_base=bool(base)
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        with location.reading() as store, progress_bar("export") as progress:
+            report = store.export(
+                destination,
+                references or None,
+                mode=mode,
+                referrers=referrers,
+                form=form,
+                compression=compression,
+                platforms=platforms,
+                base=base,
+                dry_run=dry_run,
+                progress=progress,
+            )
+    except StorageError as error:
+        if piped and error.errno == errno.EPIPE:
+            # Whoever read has seen enough, as head does: for which click ends quietly.
+            raise BrokenPipeError(errno.EPIPE, error.reason) from error
+        raise
+    _print(report, as_json=as_json, aside=piped)
+
+
+def _refuse_reference(destination: str) -> None:
+    """Refuse to export a whole store to a file or directory named like an image: that is a forgotten DEST."""
+    if os.path.lexists(destination):
+        return
+    try:
+        selector = Selector.parse(destination)
+    except OCIStoreError:
+        return
+    if (selector.tag, selector.digest, selector.new_repository) != (None, None, None):
+        raise click.UsageError(f"{destination} is a reference: say where to export it, or write ./{destination}")
+
+
+def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
+    if as_json:
+        destination = None if report.destination is None else str(report.destination)
+        print_json(asdict(report) | {"destination": destination}, err=aside)
+        return
+    for name in report.names:
+        print_line(name, err=aside)
+    for digest in report.absent:
+        print_line(f"not in the store, and so not exported: {digest}", err=True)
+    for name in report.other_platforms:
+        print_line(f"not of these platforms, and so not exported: {name}", err=True)
+    for old, new in report.replaced.items():
+        print_line(f"only some platforms of {old}: it is {new} there", err=True)
+    click.echo(printable(_summary(report)), err=True)
+
+
+def _summary(report: ExportReport) -> str:
+    parts = [f"manifests: {report.manifests}, blobs: {report.blobs}, {readable_size(report.bytes)}"]
+    if report.base_blobs:
+        parts.append(f"left out: {report.base_blobs} blobs, {readable_size(report.base_bytes)}, that a base holds")
+    if report.dry_run:
+        parts.append(f"there already: {readable_size(report.present_bytes)}")
+        parts.append(f"to be written: {readable_size(report.written_bytes)}")
+    return "; ".join(parts)
+
+
+COMMANDS: Final = (export,)

@@ -1,0 +1,349 @@
+"""Choosing what goes out: by name, by platform, with what refers to it; and what it is to be called there.
+
+Everything is read in one snapshot, so what is chosen was the store at one moment. The names that were asked for become
+groups, one for each repository and what that is called outside: content belongs to repositories, and a repository may
+go out under several names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ocistore.catalog import graph, manifests, repositories, tags
+from ocistore.errors import (
+    CorruptError,
+    InvalidNameError,
+    ManifestNotFoundError,
+    PlatformNotFoundError,
+    RepositoryNotFoundError,
+    TagConflictError,
+)
+from ocistore.layouts.index import Entry
+from ocistore.oci.descriptor import Platform
+from ocistore.oci.digest import Digest
+from ocistore.oci.manifest import Manifest, manifest_descriptor
+from ocistore.oci.platforms import narrow, parse_platform
+from ocistore.oci.selection import selectors
+from ocistore.pages import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.catalog.connection import Connection
+    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.selection import Selector
+
+
+@dataclass(frozen=True)
+class Group:
+    """What goes out of one repository, under the name of one repository."""
+
+    source: str
+    """The repository in the store."""
+    repository: str
+    """What it is called outside."""
+    entries: tuple[Entry, ...]
+    """Under their new names."""
+    nodes: tuple[graph.Node, ...]
+    """Everything of the store below the entries, in byte order of digests."""
+    made: tuple[Manifest, ...]
+    """Indexes that are not in the store, because they have only the wanted platforms in them; children first."""
+    roots: frozenset[str]
+    """What was asked for: digests of manifests of the store, those of indexes that were narrowed among them."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What goes out."""
+
+    groups: tuple[Group, ...]
+    replaced: dict[str, str]
+    """Digests of indexes that lost platforms, with those of the indexes that go out in their place."""
+    other_platforms: tuple[str, ...]
+    """Names that stay behind: they were not asked for one by one, and there is nothing of the wanted platforms."""
+    nodes: dict[str, graph.Node] = field(init=False)
+    """Everything of the store that goes out, each once, by digest."""
+    made: dict[Digest, Manifest] = field(init=False)
+    """The indexes that are not in the store, each once."""
+
+    def __post_init__(self) -> None:
+        nodes: dict[str, graph.Node] = {}
+        for group in self.groups:
+            for node in group.nodes:
+                if node.digest not in nodes or not nodes[node.digest].here:
+                    nodes[node.digest] = node
+        made = {manifest.descriptor.digest: manifest for group in self.groups for manifest in group.made}
+        for digest in made.keys() & nodes.keys():
+            del nodes[digest]
+        object.__setattr__(self, "nodes", nodes)
+        object.__setattr__(self, "made", made)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Of all groups."""
+        return [entry for group in self.groups for entry in group.entries]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """REPO:TAG and REPO@DIGEST, as they are called outside, in byte order."""
+        return tuple(sorted({entry.image_name for entry in self.entries}))
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Digests that something which goes out refers to, and the store does not hold: foreign layers."""
+        return tuple(sorted(node.digest for node in self.nodes.values() if not node.here))
+
+
+@dataclass(frozen=True)
+class _Named:
+    """One manifest that was asked for."""
+
+    repository: str
+    tag: str | None
+    digest: str
+    new_repository: str
+    new_tag: str | None
+    among_many: bool
+    """Its name was not given: a pattern or a repository was."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.repository}@{self.digest}" if self.tag is None else f"{self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True)
+class _Root:
+    """What stands for a manifest that was asked for."""
+
+    descriptor: Descriptor | None
+    """None where it is the manifest itself, about which the walk will say everything."""
+    below: frozenset[str]
+    """Where the walk through the store begins."""
+    made: tuple[Manifest, ...] = ()
+
+
+def choose(
+    connection: Connection,
+    pool: FilesystemPool,
+    references: Iterable[str] | None,
+    *,
+    referrers: bool = False,
+    platforms: Sequence[str] = (),
+) -> Selection:
+    """Find what the references stand for, with everything below it.
+
+    Args:
+        connection: of a snapshot.
+        pool: where the bytes of indexes are read, if only some platforms are wanted.
+        references: see :class:`ocistore.oci.selection.Selector`; None for every tag there is.
+        referrers: also what has something chosen as its subject, to any depth.
+        platforms: which to keep, each OS/ARCHITECTURE[/VARIANT]; none means all.
+
+    Raises:
+        RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference, a pattern or
+            the name of a repository stands for nothing, or two things would get one name.
+        TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
+        PlatformNotFoundError: what was asked for by its name is of other platforms, or everything is.
+        CorruptError: the catalog says something that is not so.
+    """
+    wanted = [parse_platform(text) for text in platforms]
+    chosen = None if references is None else selectors(references)
+    choosing = _Choosing(connection, pool, wanted, [str(platform) for platform in wanted])
+    for named in _named(connection, chosen):
+        choosing.add(named)
+    return choosing.finish(referrers=referrers)
+
+
+class _Choosing:
+    def __init__(
+        self, connection: Connection, pool: FilesystemPool, wanted: Sequence[Platform], wanted_texts: list[str]
+    ) -> None:
+        self._connection = connection
+        self._pool = pool
+        self._wanted = wanted
+        self._wanted_texts = wanted_texts
+        self._roots: dict[tuple[str, str], _Root | PlatformNotFoundError] = {}
+        """By repository and digest: many tags point at one manifest."""
+        self._groups: dict[tuple[str, str], dict[tuple[str | None, str], _Named]] = {}
+        """By repository and its new name; then by new tag and digest."""
+        self._taken: dict[tuple[str, str], _Named] = {}
+        """By new repository and new tag."""
+        self._other: dict[str, PlatformNotFoundError] = {}
+
+    def add(self, named: _Named) -> None:
+        """Take it in, unless it is of another platform."""
+        key = named.repository, named.digest
+        if key not in self._roots:
+            self._roots[key] = self._root(named)
+        root = self._roots[key]
+        if isinstance(root, PlatformNotFoundError):
+            if not named.among_many:
+                raise PlatformNotFoundError(named.name, wanted=root.wanted, available=root.available)
+            self._other[named.name] = root
+            return
+        if named.new_tag is not None:
+            other = self._taken.setdefault((named.new_repository, named.new_tag), named)
+            if other.digest != named.digest:
+                raise InvalidNameError(
+                    f"{named.new_repository}:{named.new_tag}",
+                    kind="reference",
+                    reason=f"it would be the name of two things: {other.name} and {named.name}",
+                )
+        group = self._groups.setdefault((named.repository, named.new_repository), {})
+        group[named.new_tag, named.digest] = named
+
+    def finish(self, *, referrers: bool) -> Selection:
+        """All that was taken in, with what is below it."""
+        if self._other and not self._groups:
+            raise next(iter(self._other.values()))
+        replaced = {
+            digest: str(root.descriptor.digest)
+            for (_, digest), root in self._roots.items()
+            if isinstance(root, _Root) and root.descriptor is not None and root.descriptor.digest != digest
+        }
+        groups = tuple(
+            self._group(source, repository, list(named.values()), referrers=referrers)
+            for (source, repository), named in self._groups.items()
+        )
+        return Selection(groups, dict(sorted(replaced.items())), tuple(sorted(self._other)))
+
+    def _group(self, source: str, repository: str, named: list[_Named], *, referrers: bool) -> Group:
+        repository_id = repository_key(self._connection, source)
+        roots = {each.digest: self._roots[source, each.digest] for each in named}
+        found = [root for root in roots.values() if isinstance(root, _Root)]
+        below = {digest for root in found for digest in root.below}
+        nodes = graph.walk(self._connection, repository_id, below, referrers=referrers)
+        reached = {node.digest: node for node in nodes}
+        entries = []
+        for each in named:
+            root = roots[each.digest]
+            assert isinstance(root, _Root)
+            descriptor = root.descriptor or _descriptor(reached[each.digest])
+            entries.append(Entry(repository, each.new_tag, descriptor))
+        if referrers:
+            # What refers upwards is reachable from no entry: it needs one of its own. Its own children do not.
+            without = {node.digest for node in graph.walk(self._connection, repository_id, below, referrers=False)}
+            entries += [
+                Entry(repository, None, _descriptor(node))
+                for node in nodes
+                if node.refers and node.digest not in without
+            ]
+        made = {manifest.descriptor.digest: manifest for root in found for manifest in root.made}
+        return Group(source, repository, tuple(entries), tuple(nodes), tuple(made.values()), frozenset(roots))
+
+    # --- platforms ----------------------------------------------------------------------------------------------------
+
+    def _root(self, named: _Named) -> _Root | PlatformNotFoundError:
+        if not self._wanted:
+            return _Root(None, frozenset([named.digest]))
+        stored = manifests.by_digest(self._connection, named.repository, named.digest)
+        if stored is None:
+            raise CorruptError(f"manifest {named.digest}", reason=f"{named.repository} has a tag of it and not itself")
+        own = manifest_descriptor(
+            stored.media_type, Digest(stored.digest), stored.size, artifact_type=stored.artifact_type
+        )
+        narrowed = narrow(own, self._wanted, fetch=self._fetch, platform_of=self._platform_of)
+        if narrowed.descriptor is None:
+            return PlatformNotFoundError(named.name, wanted=self._wanted_texts, available=list(narrowed.available))
+        if narrowed.descriptor.digest == own.digest:
+            return _Root(own, frozenset([own.digest]))
+        # Indexes that were narrowed on the way may have been left out above: only what the new root leads to goes out.
+        made: dict[Digest, Manifest] = {}
+        below: set[str] = set()
+        pending = [narrowed.descriptor.digest]
+        while pending:
+            digest = pending.pop()
+            if digest in made:
+                continue
+            if digest in narrowed.made:
+                made[digest] = narrowed.made[digest]
+                pending += [child.digest for child in made[digest].manifests]
+            else:
+                below.add(digest)
+        children_first = tuple(manifest for digest, manifest in narrowed.made.items() if digest in made)
+        return _Root(narrowed.descriptor, frozenset(below), children_first)
+
+    def _fetch(self, descriptor: Descriptor) -> Manifest:
+        digest = descriptor.digest
+        try:
+            content = self._pool.read(digest, descriptor.size)
+        except FileNotFoundError as error:
+            raise CorruptError(f"manifest {digest}", reason="its file is gone") from error
+        # What is made of it would be good by its own digest, whatever had become of this one.
+        if Digest.of(content, digest.algorithm) != digest:
+            raise CorruptError(f"manifest {digest}", reason="its bytes are not those of its digest")
+        return Manifest(descriptor, content)
+
+    def _platform_of(self, descriptor: Descriptor) -> Platform | None:
+        found = manifests.platform(self._connection, descriptor.digest)
+        return None if not found else Platform.from_json(found, path="platform")
+
+
+def _named(connection: Connection, chosen: Sequence[Selector] | None) -> Iterator[_Named]:
+    """Everything that was asked for; what was asked for twice comes twice."""
+    if chosen is None:
+        after = ""
+        while names := repositories.page(connection, prefix="", after=after, limit=PAGE):
+            for name in names:
+                for tag, digest in tags.every(connection, repository_key(connection, name)):
+                    yield _Named(name, tag, digest, name, tag, among_many=True)
+            after = names[-1]
+        return
+    for selector in chosen:
+        name = selector.repository
+        if selector.selects_many:
+            for tag, digest in _matching(connection, selector):
+                yield _Named(name, tag, digest, *selector.renamed(name, tag), among_many=True)
+        else:
+            digest = _resolved(connection, selector)
+            yield _Named(name, selector.tag, digest, *selector.renamed(name, selector.tag), among_many=False)
+
+
+def _matching(connection: Connection, selector: Selector) -> list[tuple[str, str]]:
+    """The tags, and what they point at."""
+    every = tags.every(connection, repository_key(connection, selector.repository))
+    matching = [(tag, digest) for tag, digest in every if selector.matches_tag(tag)]
+    if not matching and selector.tag is not None:
+        raise ManifestNotFoundError(selector.tag, repository=selector.repository)
+    if not matching:
+        reason = "the repository has no tags; give REPO@DIGEST for each manifest"
+        raise InvalidNameError(selector.text, kind="reference", reason=reason)
+    return matching
+
+
+def _resolved(connection: Connection, selector: Selector) -> str:
+    """The digest of the one manifest that is meant."""
+    repository_key(connection, selector.repository)
+    if selector.tag is not None:
+        stored = manifests.by_tag(connection, selector.repository, selector.tag)
+        if stored is not None and selector.digest is not None and stored.digest != selector.digest:
+            raise TagConflictError(
+                selector.tag, repository=selector.repository, expected=selector.digest, actual=stored.digest
+            )
+        missing = selector.tag
+    else:
+        missing = str(selector.digest)
+        stored = manifests.by_digest(connection, selector.repository, missing)
+    if stored is None:
+        raise ManifestNotFoundError(missing, repository=selector.repository)
+    return stored.digest
+
+
+def repository_key(connection: Connection, name: str) -> int:
+    """The key of a repository.
+
+    Raises:
+        RepositoryNotFoundError: there is none of that name.
+    """
+    found = repositories.find(connection, name)
+    if found is None:
+        raise RepositoryNotFoundError(name)
+    return found
+
+
+def _descriptor(node: graph.Node) -> Descriptor:
+    if node.media_type is None:
+        raise CorruptError(f"manifest {node.digest}", reason="a tag points at it and its repository does not hold it")
+    return manifest_descriptor(node.media_type, Digest(node.digest), node.size, artifact_type=node.artifact_type)

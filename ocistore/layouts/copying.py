@@ -1,0 +1,418 @@
+"""From one store on this machine to another: whole graphs, every byte hashed on the way in, one commit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, get_args
+
+from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.sharing import Sharing
+from ocistore.catalog import blobs, leases, manifests, repositories, tags
+from ocistore.changes import LinkBlob, PutBlob, PutManifest, SetTag
+from ocistore.commit import ATTEMPTS
+from ocistore.errors import (
+    BlobNotFoundError,
+    CorruptError,
+    DigestMismatchError,
+    ManifestInvalidError,
+    ReadOnlyStoreError,
+    SizeMismatchError,
+    StoreBusyError,
+    StoreFullError,
+)
+from ocistore.layouts.choosing import Group, Selection, choose
+from ocistore.layouts.manifests import MAXIMUM_MANIFESTS_SIZE
+from ocistore.layouts.progress import Tally
+from ocistore.oci.digest import Digest
+from ocistore.oci.manifest import Manifest, check_manifest
+from ocistore.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from ocistore.blobs.pool import StagedBlob
+    from ocistore.catalog import graph
+    from ocistore.changes import Change
+    from ocistore.layouts.progress import Progress
+    from ocistore.lease import Lease
+
+_KEPT: Final = timedelta(hours=1)
+"""How long what is copied is kept in the source if the copying process dies."""
+_RENEWED_EVERY: Final = 60.0
+"""Seconds."""
+_SMALL: Final = 16 * 1024
+"""Bytes. What is not larger is read at once and staged from memory: sharing four blocks costs more than copying."""
+
+
+@dataclass(frozen=True)
+class CopyReport:
+    """What a copy brought into a store; or, where it was a dry run, what it would have."""
+
+    source: Path
+    destination: Path
+    names: tuple[str, ...]
+    """Tags as REPO:TAG, and untagged manifests as REPO@DIGEST, as they are called in the destination; in byte order."""
+    moved: tuple[str, ...]
+    """Those of the tags that pointed at something else in the destination, just before."""
+    manifests: int
+    blobs: int
+    """Manifests not included."""
+    bytes: int
+    """Of blobs and manifests, each counted once, whether they had to be copied or not."""
+    absent: tuple[str, ...]
+    """Digests that copied manifests refer to and the source does not hold: foreign layers."""
+    replaced: Mapping[str, str]
+    """Digests of indexes that lost platforms, with those of the indexes that stand in their place."""
+    other_platforms: tuple[str, ...]
+    """Names that stayed behind, because there is nothing of the wanted platforms."""
+    copied_bytes: int
+    """Bytes of blobs and manifests that the destination did not hold, be they shared with the source or not."""
+    present_bytes: int
+    """Bytes of blobs and manifests that it held."""
+    dry_run: bool
+
+
+def copy(
+    source: Store,
+    destination: Store | str | os.PathLike[str],
+    references: Iterable[str] | None = None,
+    *,
+    platforms: Sequence[str] = (),
+    referrers: bool = True,
+    mode: Sharing = "auto",
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> CopyReport:
+    """Copy references, each with its whole graph, into another store, in one commit.
+
+    What is copied is kept in the source meanwhile by a lease, unless the source was opened read-only. Every byte that
+    the destination does not hold is hashed on the way in. Tags that exist are moved. Doing it again changes nothing.
+
+    Args:
+        source: where from; all of it as it is at one moment.
+        destination: an open store, or the directory of one, which is made where there is none.
+        references: as :func:`ocistore.layouts.exporting.export` takes them, renaming included; None for every tag.
+        platforms: which to keep, as in an export.
+        referrers: also whatever has something copied as its subject, to any depth: signatures, SBOMs, attestations.
+        mode: see :data:`ocistore.blobs.sharing.Sharing`. With ``link`` the two stores have the same files: what damages
+            one damages the other. Small blobs are copied, unless they are linked.
+        dry_run: only report. Nothing is touched: no store is made, no lease taken.
+        progress: told of the bytes read.
+
+    Raises:
+        StoreNotFoundError: the destination can be no store.
+        RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError, TagConflictError,
+            PlatformNotFoundError: a reference stands for nothing, as in an export.
+        CorruptError: something in the source is damaged. It was not copied, and neither was anything else.
+        ManifestInvalidError: a manifest is larger than the destination takes, or all together are more than 256 MiB,
+            which are in memory until the commit: copy repositories one after another, or back the store up.
+        ReadOnlyStoreError, StoreFullError, StorageError, StoreBusyError: the destination could not be written.
+        ValueError: both are the same store, or one lies in the other; or ``mode`` is none.
+
+    Whatever is raised, and after a crash, no repository of the destination has changed.
+    """
+    if mode not in get_args(Sharing):
+        raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
+    target = destination.root if isinstance(destination, Store) else Path(os.path.abspath(destination))
+    refuse_same(source.root, target)
+    if isinstance(destination, Store) and not dry_run:
+        destination.require_writable()
+    if references is not None and not isinstance(references, str):
+        references = list(references)  # they are read again where something vanished
+    with _keeping(source, target, dry_run=dry_run) as keeping:
+        selection = keeping.choose(references, referrers=referrers, platforms=platforms)
+        with _opened(destination, target, dry_run=dry_run) as opened:
+            copying = _Copying(source, opened, target, selection, mode)
+            if opened is not None and not dry_run:
+                copying.run(opened, keeping, progress)
+            return copying.report(dry_run=dry_run)
+
+
+def refuse_same(source: Path, destination: Path) -> None:
+    """Refuse to copy a store to itself, or into one of its own directories.
+
+    Raises:
+        ValueError: it is that.
+    """
+    ours, theirs = Path(os.path.realpath(source)), Path(os.path.realpath(destination))
+    if ours == theirs:
+        raise ValueError(f"the source and the destination are the same store: {ours}")
+    if ours in theirs.parents or theirs in ours.parents:
+        raise ValueError(f"one store cannot lie in the other: {ours} and {theirs}")
+
+
+@contextlib.contextmanager
+def _opened(destination: Store | str | os.PathLike[str], target: Path, *, dry_run: bool) -> Iterator[Store | None]:
+    """The destination; None where only to look, and there is none yet."""
+    if isinstance(destination, Store):
+        yield destination
+        return
+    if dry_run and (not os.path.lexists(target) or (target.is_dir() and not os.listdir(target))):
+        yield None
+        return
+    with Store.open(destination, create=not dry_run, read_only=dry_run) as store:
+        yield store
+
+
+# --- in the source ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Keeping:
+    """Keeps in the source what is being copied."""
+
+    source: Store
+    lease: Lease | None
+    renewed: float = field(default_factory=time.monotonic)
+
+    def choose(
+        self, references: Iterable[str] | None, *, referrers: bool, platforms: Sequence[str]
+    ) -> Selection:
+        """What is to be copied, and is kept from now on."""
+        for _ in range(ATTEMPTS):
+            with self.source.catalog.snapshot() as connection:
+                selection = choose(
+                    connection, self.source.pool, references, referrers=referrers, platforms=platforms
+                )
+            if self.lease is None or all(self._keep(self.lease, group) for group in selection.groups):
+                return selection
+        raise StoreBusyError("the source, where collections take away what is copied,", waited=0.0)
+
+    def _keep(self, lease: Lease, group: Group) -> bool:
+        """Whether all that was asked for is still there, and so all that it keeps."""
+        with self.source.catalog.write() as connection:
+            here = repositories.find(connection, group.source)
+            if here is None:
+                return False
+            there = manifests.children(connection, here, group.roots)
+            if any(digest not in there or not there[digest].manifest_here for digest in group.roots):
+                return False
+            leases.keep(connection, lease.id, here, group.roots)
+        return True
+
+    def renew(self) -> None:
+        """Say that somebody is still at work."""
+        if self.lease is not None and time.monotonic() - self.renewed > _RENEWED_EVERY:
+            self.lease.renew()
+            self.renewed = time.monotonic()
+
+
+@contextlib.contextmanager
+def _keeping(source: Store, target: Path, *, dry_run: bool) -> Iterator[_Keeping]:
+    with contextlib.ExitStack() as stack:
+        lease = None
+        if not source.read_only and not dry_run:
+            # Not even on a full disk, from which somebody may be saving what is there, is a lease worth failing for.
+            with contextlib.suppress(ReadOnlyStoreError, StoreFullError):
+                lease = stack.enter_context(source.lease(ttl=_KEPT, reason=f"being copied to {target}"))
+        yield _Keeping(source, lease)
+
+
+# --- in the destination -----------------------------------------------------------------------------------------------
+
+
+class _Copying:
+    """One copy, of what was chosen."""
+
+    def __init__(
+        self, source: Store, destination: Store | None, target: Path, selection: Selection, mode: Sharing
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._selection = selection
+        self._mode: Sharing = mode
+        self._sizes = {Digest(digest): node.size for digest, node in selection.nodes.items() if node.here}
+        self._sizes |= {digest: manifest.descriptor.size for digest, manifest in selection.made.items()}
+        self._present = frozenset() if destination is None else _present(destination, self._sizes)
+        self._moved = () if destination is None else _moved(destination, selection)
+
+    def report(self, *, dry_run: bool) -> CopyReport:
+        """What is copied."""
+        selection = self._selection
+        here = sum(node.here and node.media_type is not None for node in selection.nodes.values())
+        there = sum(self._sizes[digest] for digest in self._present)
+        total = sum(self._sizes.values())
+        return CopyReport(
+            source=self._source.root,
+            destination=self._target,
+            names=selection.names,
+            moved=self._moved,
+            manifests=here + len(selection.made),
+            blobs=len(self._sizes) - here - len(selection.made),
+            bytes=total,
+            absent=selection.absent,
+            replaced=selection.replaced,
+            other_platforms=selection.other_platforms,
+            copied_bytes=total - there,
+            present_bytes=there,
+            dry_run=dry_run,
+        )
+
+    def run(self, destination: Store, keeping: _Keeping, progress: Progress | None) -> None:
+        """Do it."""
+        try:
+            self._run(destination, keeping, progress, present=self._present)
+        except BlobNotFoundError:
+            # A collection took something that was found in the destination a moment ago: bring it along then.
+            self._run(destination, keeping, progress, present=frozenset())
+
+    def _run(
+        self, destination: Store, keeping: _Keeping, progress: Progress | None, *, present: frozenset[Digest]
+    ) -> None:
+        graphs = self._graphs(destination)
+        wanted = dict.fromkeys(digest for graph in graphs for digest in graph.blobs if digest not in present)
+        total = sum(self._sizes[digest] for digest in wanted)
+
+        def told(done: int, total: int) -> None:
+            keeping.renew()
+            if progress is not None:
+                progress(done, total)
+
+        done, tally = 0, Tally(total, told)
+        staged: dict[Digest, StagedBlob] = {}
+        try:
+            for digest in wanted:
+                staged[digest] = self._stage(destination, digest, tally)
+                done += self._sizes[digest]
+                tally.reach(done)
+            for graph in graphs:
+                for digest, manifest in graph.manifests.items():
+                    if digest not in staged:
+                        size = manifest.descriptor.size
+                        staged[digest] = destination.pool.stage(manifest.content, digest=digest, size=size)
+            destination.commit(_changes(graphs, staged, self._sizes))
+        finally:
+            destination.pool.discard(staged.values())
+
+    def _stage(self, destination: Store, digest: Digest, tally: Tally) -> StagedBlob:
+        size = self._sizes[digest]
+        try:
+            if size <= _SMALL and self._mode != "link":
+                content = self._source.pool.read(digest, size)
+                return destination.pool.stage(content, digest=digest, size=size)
+            with self._source.pool.open(digest) as reader, Translating(str(self._source.paths.blob(digest))):
+                return destination.pool.adopt(
+                    reader.fileno(), digest=digest, size=size, mode=self._mode, path=reader.name, told=tally.add
+                )
+        except FileNotFoundError as error:
+            raise CorruptError(f"blob {digest} of {self._source.root}", reason="its file is gone") from error
+        except (DigestMismatchError, SizeMismatchError) as error:
+            raise CorruptError(f"blob {digest} of {self._source.root}", reason=str(error)) from error
+
+    def _graphs(self, destination: Store) -> list[_Graph]:
+        """What each repository gets, all manifests read."""
+        read: dict[str, Manifest] = {}
+        left = MAXIMUM_MANIFESTS_SIZE
+        for node in self._selection.nodes.values():
+            if node.here and node.media_type is not None:
+                left -= node.size
+                if left < 0:
+                    raise ManifestInvalidError(f"those to copy have more than {MAXIMUM_MANIFESTS_SIZE} bytes together")
+                read[node.digest] = self._manifest(node, maximum=destination.maximum_manifest_size)
+        graphs = []
+        for group in self._selection.groups:
+            own = {node.digest: read[node.digest] for node in group.nodes if node.here and node.media_type is not None}
+            own |= {manifest.descriptor.digest: manifest for manifest in group.made}
+            below = {
+                edge.descriptor.digest: None
+                for manifest in own.values()
+                for edge in manifest.edges()
+                if edge.role in {"config", "layer"}
+            }
+            here = {node.digest for node in group.nodes if node.here}
+            graphs.append(
+                _Graph(
+                    group.repository,
+                    [digest for digest in below if digest in here],
+                    dict(_children_first(own)),
+                    {
+                        entry.tag: entry.descriptor.digest
+                        for entry in group.entries
+                        if entry.tag is not None
+                    },
+                )
+            )
+        return graphs
+
+    def _manifest(self, node: graph.Node, *, maximum: int) -> Manifest:
+        digest = Digest(node.digest)
+        try:
+            content = self._source.pool.read(digest, node.size)
+            return check_manifest(content, media_type=node.media_type, digest=digest, maximum=maximum)
+        except FileNotFoundError as error:
+            raise CorruptError(f"manifest {digest} of {self._source.root}", reason="its file is gone") from error
+        except DigestMismatchError as error:
+            raise CorruptError(f"manifest {digest} of {self._source.root}", reason=str(error)) from error
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What one repository of the destination gets."""
+
+    repository: str
+    blobs: list[Digest]
+    manifests: dict[Digest, Manifest]
+    """Children before parents."""
+    tags: dict[str, Digest]
+
+
+def _children_first(own: Mapping[str, Manifest]) -> Iterator[tuple[Digest, Manifest]]:
+    """The manifests, without recursion: a parent when all its children were."""
+    given: set[str] = set()
+    pending = [(manifest, False) for manifest in own.values()]
+    while pending:
+        manifest, complete = pending.pop()
+        digest = manifest.descriptor.digest
+        if digest in given:
+            continue
+        if complete or not manifest.manifests:
+            given.add(digest)
+            yield digest, manifest
+            continue
+        pending.append((manifest, True))
+        pending += [(own[child.digest], False) for child in manifest.manifests if child.digest in own]
+
+
+def _changes(
+    graphs: Sequence[_Graph], staged: Mapping[Digest, StagedBlob], sizes: Mapping[Digest, int]
+) -> list[Change]:
+    changes: list[Change] = []
+    for graph in graphs:
+        for digest in graph.blobs:
+            blob = staged.get(digest)
+            changes.append(
+                LinkBlob(graph.repository, digest, sizes[digest])
+                if blob is None
+                else PutBlob(graph.repository, blob)
+            )
+    for graph in graphs:
+        changes += [PutManifest(graph.repository, each, staged[digest]) for digest, each in graph.manifests.items()]
+    for graph in graphs:
+        changes += [SetTag(graph.repository, tag, digest) for tag, digest in graph.tags.items()]
+    return changes
+
+
+def _present(store: Store, sizes: Mapping[Digest, int]) -> frozenset[Digest]:
+    with store.catalog.read() as connection:
+        live = blobs.live_sizes(connection, sizes)
+    return frozenset(
+        digest for digest, size in sizes.items() if live.get(digest) == size and store.pool.size(digest) == size
+    )
+
+
+def _moved(store: Store, selection: Selection) -> tuple[str, ...]:
+    """The tags that will point at something else than now."""
+    found = []
+    with store.catalog.snapshot() as connection:
+        for group in selection.groups:
+            here = repositories.find(connection, group.repository)
+            if here is not None:
+                new = {entry.tag: entry.descriptor.digest for entry in group.entries if entry.tag is not None}
+                old = tags.targets(connection, here, new)
+                found += [f"{group.repository}:{tag}" for tag, target in old.items() if target.digest != new[tag]]
+    return tuple(sorted(found))

@@ -1,0 +1,266 @@
+"""Writing images as ``docker load`` reads them: manifest.json, each config, and each layer as an uncompressed tar.
+
+An image is what its config says: the config names the digests of its layers' uncompressed bytes (``rootfs.diff_ids``;
+image specification, "Image JSON"). So layers that are compressed are decompressed on the way, twice: once for their
+sizes, which stand in the archive before the bytes, and to compare them with the config before anything is written; and
+once to write them. What came in uncompressed goes out byte for byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
+
+from ocistore.archives.compression import MAGIC_SIZE, Compression, Decompressed, compression_of
+from ocistore.archives.tarwriting import TarWriter
+from ocistore.errors import ArchiveInvalidError, CorruptError, InvalidDigestError, ManifestInvalidError
+from ocistore.oci import mediatypes, strictjson
+from ocistore.oci.digest import Digest, hasher
+from ocistore.oci.manifest import Manifest
+from ocistore.oci.platforms import ATTESTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.layouts.choosing import Selection
+    from ocistore.layouts.outlet import Outlet
+    from ocistore.oci.descriptor import Descriptor
+
+MANIFEST_JSON: Final = "manifest.json"
+_BLOCK: Final = 1024 * 1024
+_MAXIMUM_CONFIG_SIZE: Final = 8 * 1024 * 1024
+"""Bytes. It is read into memory; real ones have a few kilobytes."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer as it goes out."""
+
+    diff_id: Digest
+    size: int
+    """Bytes, uncompressed."""
+    blob: Descriptor
+    compression: Compression
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One image, with the names it gets."""
+
+    config: Descriptor
+    layers: tuple[Digest, ...]
+    """Their diff_ids."""
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class DockerArchive:
+    """What an archive will have in it, checked."""
+
+    images: list[_Image]
+    layers: dict[Digest, _Layer]
+    """By diff_id, each once."""
+
+    @property
+    def blobs(self) -> set[str]:
+        """The digests of the blobs of the store that are in it, be it decompressed."""
+        return {image.config.digest for image in self.images} | {layer.blob.digest for layer in self.layers.values()}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all configs and layers."""
+        configs = {image.config.digest: image.config.size for image in self.images}
+        return sum(configs.values()) + sum(layer.size for layer in self.layers.values())
+
+    def write(self, outlet: Outlet, pool: FilesystemPool, *, archive: str) -> None:
+        """Write it; the same images under the same names give the same bytes.
+
+        Raises:
+            CorruptError: a blob is gone, or is not what it was when it was checked.
+            StorageError, StoreFullError: it could not be written.
+        """
+        tar = TarWriter(outlet.write)
+        tar.file(MANIFEST_JSON, self._manifest_json())
+        for config in {image.config.digest: image.config for image in self.images}.values():
+            tar.begin_file(f"{config.digest.encoded}.json", config.size)
+            outlet.send(pool, config.digest, config.size)
+            tar.end_file()
+        for layer in self.layers.values():
+            tar.begin_file(_member(layer.diff_id), layer.size)
+            if layer.compression == "none":
+                outlet.send(pool, layer.blob.digest, layer.size)
+            else:
+                _write_decompressed(outlet, pool, layer, archive)
+            tar.end_file()
+        tar.finish()
+
+    def _manifest_json(self) -> bytes:
+        document = [
+            {
+                "Config": f"{image.config.digest.encoded}.json",
+                "RepoTags": image.names or None,
+                "Layers": [_member(diff_id) for diff_id in image.layers],
+            }
+            for image in self.images
+        ]
+        return json.dumps(document, separators=(",", ":")).encode()
+
+
+def docker_archive(pool: FilesystemPool, selection: Selection, *, archive: str) -> DockerArchive:
+    """Look at all images that were chosen, and read all of their layers that are compressed.
+
+    Args:
+        pool: where their bytes are.
+        selection: what was chosen; each name must lead to one image.
+        archive: what messages call the archive.
+
+    Raises:
+        ArchiveInvalidError: one of them is no image, is an index of several, lacks a layer, or has layers that are not
+            what its config says.
+        CorruptError: a blob is missing, or has another size.
+    """
+    checking = _Checking(pool, selection, archive)
+    for entry in sorted(selection.entries, key=lambda entry: entry.image_name):
+        checking.add(entry.descriptor, entry.image_name, tagged=entry.tag is not None)
+    return DockerArchive(list(checking.images.values()), checking.layers)
+
+
+class _Checking:
+    def __init__(self, pool: FilesystemPool, selection: Selection, archive: str) -> None:
+        self._pool = pool
+        self._selection = selection
+        self._archive = archive
+        self.images: dict[Digest, _Image] = {}
+        """By config: that is what an image is to Docker, however its layers are compressed."""
+        self.layers: dict[Digest, _Layer] = {}
+        self._diff_ids: dict[Digest, _Layer] = {}
+        """By the digests of blobs: many images have the same ones."""
+
+    def add(self, descriptor: Descriptor, name: str, *, tagged: bool) -> None:
+        manifest = self._image(descriptor, name)
+        config = manifest.config
+        if config is None or not mediatypes.is_image_config(config.media_type):
+            raise self._refused(name, f"it is an artifact ({manifest.artifact_type}), and no image")
+        image = self.images.get(config.digest)
+        if image is None:
+            diff_ids = self._checked_diff_ids(config, name)
+            if len(diff_ids) != len(manifest.layers):
+                reason = f"it has {len(manifest.layers)} layers, its config speaks of {len(diff_ids)}"
+                raise self._refused(name, reason)
+            for blob, diff_id in zip(manifest.layers, diff_ids, strict=True):
+                self._check_layer(blob, diff_id, name)
+            image = self.images[config.digest] = _Image(config, diff_ids, [])
+        if tagged:
+            image.names.append(name)
+
+    def _image(self, descriptor: Descriptor, name: str) -> Manifest:
+        """The one image that the descriptor leads to."""
+        found: dict[Digest, Descriptor] = {}
+        pending, seen = [descriptor], set()
+        while pending:
+            each = pending.pop()
+            if each.digest in seen or ATTESTED in each.annotations:
+                continue
+            seen.add(each.digest)
+            if mediatypes.is_index_type(each.media_type):
+                pending += reversed(self._manifest(each).manifests)
+            elif mediatypes.is_manifest_type(each.media_type):
+                found[each.digest] = each
+        if len(found) != 1:
+            platforms = sorted({str(each.platform) for each in found.values() if each.platform is not None})
+            there = f" ({', '.join(platforms[:20])})" if platforms else ""
+            raise self._refused(name, f"it is an index of {len(found)} images{there}: choose one platform")
+        (only,) = found.values()
+        return self._manifest(only)
+
+    def _manifest(self, descriptor: Descriptor) -> Manifest:
+        made = self._selection.made.get(descriptor.digest)
+        if made is not None:
+            return made
+        return Manifest(descriptor, self._read(descriptor))
+
+    def _read(self, descriptor: Descriptor) -> bytes:
+        try:
+            return self._pool.read(descriptor.digest, descriptor.size)
+        except FileNotFoundError as error:
+            raise CorruptError(f"blob {descriptor.digest}", reason="its file is gone") from error
+
+    def _checked_diff_ids(self, config: Descriptor, name: str) -> tuple[Digest, ...]:
+        if config.size > _MAXIMUM_CONFIG_SIZE:
+            raise self._refused(name, f"its config has {config.size} bytes")
+        try:
+            document = strictjson.loads(self._read(config), maximum=_MAXIMUM_CONFIG_SIZE)
+            diff_ids = document["rootfs"]["diff_ids"] if isinstance(document, dict) else None
+            if not isinstance(diff_ids, list | None):
+                raise self._refused(name, "rootfs.diff_ids in its config is no list")
+            return tuple(Digest.parse(diff_id) for diff_id in diff_ids or ())
+        except (ManifestInvalidError, InvalidDigestError, KeyError, TypeError) as error:
+            reason = f"its config does not say what its layers are (rootfs.diff_ids): {error}"
+            raise self._refused(name, reason) from error
+
+    def _check_layer(self, blob: Descriptor, diff_id: Digest, name: str) -> None:
+        layer = self._diff_ids.get(blob.digest)
+        if layer is None:
+            layer = self._diff_ids[blob.digest] = self._looked_at(blob, diff_id, name)
+        if layer.diff_id != diff_id:
+            reason = f"layer {blob.digest} is, uncompressed, {layer.diff_id}, and not {diff_id} as its config says"
+            raise self._refused(name, reason)
+        known = self.layers.get(diff_id)
+        if known is None or known.compression != "none":  # what need not be decompressed is preferred
+            self.layers[diff_id] = layer
+
+    def _looked_at(self, blob: Descriptor, expected: Digest, name: str) -> _Layer:
+        node = self._selection.nodes.get(blob.digest)
+        if node is None or not node.here:
+            raise self._refused(name, f"its layer {blob.digest} is not in the store")
+        with _opened(self._pool, blob) as (source, compression):
+            if compression == "none" and blob.digest.algorithm == expected.algorithm:
+                return _Layer(blob.digest, blob.size, blob, compression)
+            state, size = hasher(expected.algorithm), 0
+            for data in _blocks(source, compression, name=f"{self._archive}: layer {blob.digest}"):
+                state.update(data)
+                size += len(data)
+        return _Layer(Digest.of_hasher(state, expected.algorithm), size, blob, compression)
+
+    def _refused(self, name: str, reason: str) -> ArchiveInvalidError:
+        return ArchiveInvalidError(self._archive, member=name, reason=f"{reason}; docker-archive cannot hold it")
+
+
+@contextlib.contextmanager
+def _opened(pool: FilesystemPool, blob: Descriptor) -> Iterator[tuple[BinaryIO, Compression]]:
+    """A blob from its beginning, and what it is compressed with: media types are known to lie about that."""
+    try:
+        source = pool.open(blob.digest)
+    except FileNotFoundError as error:
+        raise CorruptError(f"blob {blob.digest}", reason="its file is gone") from error
+    with source:
+        if source.size != blob.size:
+            raise CorruptError(f"blob {blob.digest}", reason=f"its file has {source.size} bytes, not {blob.size}")
+        yield cast("BinaryIO", source), compression_of(source.peek(MAGIC_SIZE)[:MAGIC_SIZE])
+
+
+def _blocks(source: BinaryIO, compression: Compression, *, name: str) -> Iterator[bytes]:
+    """The uncompressed bytes, bounded as everything that is decompressed."""
+    stream = source if compression == "none" else cast("BinaryIO", Decompressed(source, compression, name=name))
+    while data := stream.read(_BLOCK):
+        yield data
+
+
+def _write_decompressed(outlet: Outlet, pool: FilesystemPool, layer: _Layer, archive: str) -> None:
+    position = 0
+    digest = layer.blob.digest
+    with _opened(pool, layer.blob) as (source, compression):
+        for data in _blocks(source, compression, name=f"{archive}: layer {digest}"):
+            position += len(data)
+            if position > layer.size:
+                break
+            outlet.write(data)
+    if position != layer.size:
+        raise CorruptError(f"blob {digest}", reason="it decompresses to another size than a moment ago")
+
+
+def _member(diff_id: Digest) -> str:
+    return f"{diff_id.encoded}.tar"

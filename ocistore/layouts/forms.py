@@ -1,0 +1,106 @@
+"""The forms in which content goes out, and which of them a destination asks for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias, get_args
+
+from ocistore.archives.compression import Compression
+from ocistore.layouts.outlet import is_stream
+from ocistore.layouts.writing import ExportMode
+
+if TYPE_CHECKING:
+    from ocistore.layouts.outlet import Target
+
+ExportForm: TypeAlias = Literal["dir", "oci-archive", "docker-archive"]
+"""``dir`` is an OCI layout, ``oci-archive`` the same as a tar archive, ``docker-archive`` what docker load reads."""
+
+_SUFFIXES: Final[tuple[tuple[str, Compression], ...]] = (
+    (".tar", "none"),
+    (".tar.gz", "gzip"),
+    (".tgz", "gzip"),
+    (".tar.zst", "zstd"),
+)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where an export goes, and as what."""
+
+    target: Target
+    """An absolute path, or a file object."""
+    form: ExportForm
+    compression: Compression
+
+    @property
+    def path(self) -> Path | None:
+        """The path; None where it is a file object."""
+        return self.target if isinstance(self.target, Path) else None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        if isinstance(self.target, Path):
+            return str(self.target)
+        return "standard output" if self.target is getattr(sys.stdout, "buffer", None) else "the archive"
+
+
+def destination_of(
+    destination: str | os.PathLike[str] | BinaryIO,
+    *,
+    form: ExportForm | None = None,
+    compression: Compression | None = None,
+    mode: ExportMode = "auto",
+    referrers: bool = False,
+    with_base: bool = False,
+) -> Destination:
+    """What an export is to write, where that makes sense.
+
+    Without a form, a directory that exists and a name without the suffix of an archive mean ``dir``; ``.tar``,
+    ``.tar.gz``, ``.tgz`` and ``.tar.zst``, pipes, devices and file objects an ``oci-archive``. Without a compression,
+    the suffix says that, too.
+
+    Raises:
+        ValueError: these things do not go together; or a file object is a terminal.
+    """
+    for what, given, known in (
+        ("mode", mode, get_args(ExportMode)),
+        ("form", form, (None, *get_args(ExportForm))),
+        ("compression", compression, (None, *get_args(Compression))),
+    ):
+        if given not in known:
+            *others, last = [str(each) for each in known if each is not None]
+            raise ValueError(f"{what} must be {', '.join(others)} or {last}, not {given!r}")
+    target: Target
+    if isinstance(destination, str | os.PathLike):
+        target = Path(os.path.abspath(destination))
+        suffix = _compression_by_name(target)
+        archive = not target.is_dir() and (suffix is not None or is_stream(target))
+    else:
+        target, suffix, archive = destination, None, True
+        if destination.isatty():
+            raise ValueError("an archive is nothing for a terminal: redirect it, or name a file")
+    found = form or ("oci-archive" if archive else "dir")
+    if found == "dir":
+        _refuse("a directory", {"a file object": not isinstance(target, Path), "compression": compression is not None})
+        return Destination(target, found, "none")
+    _refuse("an archive", {f"mode {mode}": mode != "auto"})
+    if found == "docker-archive":
+        # A Docker archive has images only, and images without some of their layers are none.
+        _refuse("docker-archive", {"referrers": referrers, "a base": with_base})
+    return Destination(target, found, compression or suffix or "none")
+
+
+def _compression_by_name(path: Path) -> Compression | None:
+    """What the suffix says; None where it is not that of an archive."""
+    name = path.name.lower()
+    return next((compression for suffix, compression in _SUFFIXES if name.endswith(suffix)), None)
+
+
+def _refuse(form: str, given: dict[str, bool]) -> None:
+    for what, is_given in given.items():
+        if is_given:
+            raise ValueError(f"{form} and {what} do not go together")

@@ -1,0 +1,307 @@
+"""Where the bytes of an archive go: to a file that takes its name when it is whole, or to a pipe as they come.
+
+Small pieces are gathered; large blobs that are not compressed go from file to file, or into a pipe, in the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import io
+import os
+import re
+import secrets
+import select
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
+
+from ocistore.archives.compression import Compressor
+from ocistore.blobs.oserrors import Translating
+from ocistore.errors import ArchiveInvalidError, CorruptError, StorageError
+from ocistore.layouts.directory import TEMPORARY, make_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocistore.archives.compression import Compression
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.layouts.progress import Tally
+    from ocistore.oci.digest import Digest
+
+Target: TypeAlias = Path | BinaryIO
+"""A path, or a binary file object that is open for writing and stays the caller's."""
+
+_GATHERED: Final = 256 * 1024
+"""Bytes of small pieces that are written at once."""
+SMALL: Final = 128 * 1024
+"""Bytes. A blob of this size at most is read at once and gathered with what stands around it, which saves half of the
+system calls."""
+_BLOCK: Final = 1024 * 1024
+_SENT_AT_ONCE: Final = 16 * 1024 * 1024
+_PIPE: Final = 1024 * 1024
+"""Bytes that a pipe may hold, the most that everybody is allowed; it holds 64 KiB unless it is asked for more."""
+_CANNOT_SEND: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ESPIPE})
+
+_LEFTOVER: Final = re.compile(re.escape(TEMPORARY) + "archive-[0-9a-f]{16}", re.ASCII)
+
+
+class Outlet:
+    """Takes the bytes of an archive in order. Whatever cannot be written is an error of ours that names the target."""
+
+    def __init__(self, target: int | BinaryIO, *, name: str, compression: Compression, tally: Tally) -> None:
+        """Write to an open file, or to what has ``write``; ``name`` is what messages call it.
+
+        Raises:
+            ArchiveInvalidError: the package that zstd needs is not installed.
+        """
+        self._descriptor = target if isinstance(target, int) else _descriptor(target)
+        self._file = None if isinstance(target, int) else target
+        self._name = name
+        self._tally = tally
+        self._gathered = bytearray()
+        self._sends = compression == "none" and self._descriptor is not None
+        self._compressor = None if compression == "none" else Compressor(self._write, compression)
+        if self._descriptor is not None and stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, _PIPE)
+
+    def write(self, data: bytes) -> None:
+        """Take some bytes."""
+        self._gathered += data
+        if len(self._gathered) >= _GATHERED:
+            self._flush()
+
+    def read(self, pool: FilesystemPool, digest: Digest, size: int) -> bytes:
+        """All bytes of a small blob, which are counted as written.
+
+        Raises:
+            CorruptError: it is gone, or has another size.
+        """
+        try:
+            content = pool.read(digest, size)
+        except FileNotFoundError as error:
+            raise CorruptError(f"blob {digest}", reason="its file is gone") from error
+        except CorruptError as error:
+            raise CorruptError(f"blob {digest}", reason=error.reason) from error
+        self._tally.add(size)
+        return content
+
+    def send(self, pool: FilesystemPool, digest: Digest, size: int) -> None:
+        """Take all bytes of a blob.
+
+        Raises:
+            CorruptError: it is gone, or has another size.
+        """
+        if size <= SMALL:
+            self.write(self.read(pool, digest, size))
+            return
+        try:
+            source = pool.open(digest)
+        except FileNotFoundError as error:
+            raise CorruptError(f"blob {digest}", reason="its file is gone") from error
+        with source:
+            if source.size != size:
+                raise CorruptError(f"blob {digest}", reason=f"its file has {source.size} bytes, not {size}")
+            self._flush()
+            position = self._sent(source.fileno(), size) if self._sends else 0
+            while position < size:
+                with Translating(f"blob {digest}"):
+                    data = os.pread(source.fileno(), min(_BLOCK, size - position), position)
+                if not data:
+                    raise CorruptError(f"blob {digest}", reason=f"its file ends after {position} of {size} bytes")
+                self._compressed(data)
+                position += len(data)
+                self._tally.add(len(data))
+
+    def finish(self) -> None:
+        """Everything was written; a compressed stream ends here."""
+        self._flush()
+        if self._compressor is not None:
+            self._compressor.finish()
+        if self._file is not None:
+            with Translating(self._name):
+                self._file.flush()
+
+    def _sent(self, source: int, size: int) -> int:
+        """How many bytes the kernel sent: all, or less where it cannot, or where the source ends early."""
+        assert self._descriptor is not None
+        position = 0
+        with Translating(self._name):
+            while position < size:
+                try:
+                    count = os.sendfile(self._descriptor, source, position, min(_SENT_AT_ONCE, size - position))
+                except BlockingIOError:
+                    select.select([], [self._descriptor], [])
+                    continue
+                except OSError as error:
+                    # A file that is open for appending, and on some filesystems any file.
+                    if error.errno not in _CANNOT_SEND or position:
+                        raise
+                    self._sends = False
+                    break
+                if count == 0:
+                    break
+                position += count
+                self._tally.add(count)
+        return position
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, bytearray()
+        if gathered:
+            self._compressed(bytes(gathered))
+
+    def _compressed(self, data: bytes) -> None:
+        if self._compressor is None:
+            self._write(data)
+        else:
+            self._compressor.write(data)
+
+    def _write(self, data: bytes) -> None:
+        with Translating(self._name):
+            if self._descriptor is None:
+                assert self._file is not None
+                written: int | None = self._file.write(data)
+                if written is not None and written != len(data):
+                    raise OSError(errno.EIO, f"it took {written} of {len(data)} bytes")
+                return
+            view = memoryview(data)
+            while view:
+                try:
+                    view = view[os.write(self._descriptor, view) :]
+                except BlockingIOError:  # somebody else's end of the pipe was made so
+                    select.select([], [self._descriptor], [])
+
+
+def _descriptor(file: BinaryIO) -> int | None:
+    """The descriptor to which writing is the same as writing to the file object, and cheaper; None where it is not.
+
+    Many have a ``fileno`` that is not what they are: a file that compresses has that of its compressed file.
+    """
+    raw = file.raw if isinstance(file, io.BufferedWriter) else file
+    if not isinstance(raw, io.FileIO):
+        return None
+    file.flush()
+    return raw.fileno()
+
+
+# --- a file under its name --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def opened(target: Target, *, name: str, compression: Compression, tally: Tally) -> Iterator[Outlet]:
+    """An outlet to a path or a file object.
+
+    What is no plain file, such as a pipe, is written to directly. A file is written beside the path, synced, and only
+    takes the name when the block ends: after a crash, or an error, there is the old file or none. Durable then.
+
+    Raises:
+        ArchiveInvalidError: the path is a directory.
+        StorageError, StoreFullError: it could not be written.
+    """
+    if not isinstance(target, Path):
+        outlet = Outlet(target, name=name, compression=compression, tally=tally)
+        yield outlet
+        outlet.finish()
+        return
+    path = Path(os.path.realpath(target))  # a symbolic link stays, and what it leads to is replaced
+    if path.is_dir():
+        raise ArchiveInvalidError(name, reason="it is a directory, which no archive replaces")
+    if is_stream(path):
+        with Translating(name):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            outlet = Outlet(descriptor, name=name, compression=compression, tally=tally)
+            yield outlet
+            outlet.finish()
+        finally:
+            os.close(descriptor)
+        return
+    with _named_when_whole(path, name=name) as descriptor:
+        outlet = Outlet(descriptor, name=name, compression=compression, tally=tally)
+        yield outlet
+        outlet.finish()
+
+
+def is_stream(path: Path) -> bool:
+    """Whether what lies there is written to, and not replaced: a pipe, a device."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+@contextlib.contextmanager
+def _named_when_whole(path: Path, *, name: str) -> Iterator[int]:
+    with Translating(name):
+        make_directory(path.parent)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with Translating(name):
+            _clear_leftovers(directory)
+            temporary, descriptor = _new_file(directory)
+        try:
+            yield descriptor
+            with Translating(name):
+                os.fsync(descriptor)
+                os.rename(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+                os.fsync(directory)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=directory)
+            raise
+        finally:
+            os.close(descriptor)
+    finally:
+        os.close(directory)
+
+
+def _new_file(directory: int) -> tuple[str, int]:
+    """A file of a temporary name, locked for as long as it is open: so others know that somebody is at work."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        name = f"{TEMPORARY}archive-{secrets.token_hex(8)}"
+        descriptor = os.open(name, flags, 0o644, dir_fd=directory)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return name, descriptor
+        except BlockingIOError:
+            pass  # somebody clears away what looks left over, in the moment between the two calls
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _clear_leftovers(directory: int) -> None:
+    """Remove the archives of exports that were killed, which nobody holds locked any more."""
+    for name in os.listdir(directory):
+        if _LEFTOVER.fullmatch(name) is None:
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(name, dir_fd=directory)
+            finally:
+                os.close(descriptor)
+
+
+def require_room(path: Path, name: str) -> None:
+    """Look whether an archive may be written at a path, without touching anything.
+
+    Raises:
+        ArchiveInvalidError: there is a directory.
+        StorageError: the parent is a file.
+    """
+    real = Path(os.path.realpath(path))
+    if real.is_dir():
+        raise ArchiveInvalidError(name, reason="it is a directory, which no archive replaces")
+    for parent in real.parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise StorageError(name, errno=errno.ENOTDIR, reason=f"{parent} is a file")
+            return
