@@ -1,0 +1,34 @@
+"""The archive in a layer, whatever it is compressed with: media types lie, first bytes do not."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Final
+
+from ocistore.archives.compression import MAGIC_SIZE, Decompressed, compression_of
+
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
+    from ocistore.archives.compression import Limits
+
+_AT_ONCE: Final = 1024 * 1024
+"""Bytes decompressed at a time. Archives are read 512 bytes at a time, and small steps cost as much as large ones."""
+
+
+def decompressed(source: io.BufferedReader[Any], *, name: str, limits: Limits | None = None) -> BinaryIO:
+    """The bytes of a stream that stands at its beginning, decompressed where they are compressed.
+
+    Args:
+        source: the stream, which stays the caller's to close.
+        name: what messages call it.
+        limits: how much may come out of it.
+
+    Raises:
+        ArchiveInvalidError: the package that zstd needs is not installed; and, while it is read, that the stream is
+            damaged or more comes out of it than the limits allow.
+    """
+    compression = compression_of(source.peek(MAGIC_SIZE)[:MAGIC_SIZE])
+    if compression == "none":
+        return source
+    return io.BufferedReader(Decompressed(source, compression, name=name, limits=limits), _AT_ONCE)
