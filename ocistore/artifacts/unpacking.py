@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from ocistore.archives.layers import decompressed
+from ocistore.archives.layers import decompressed, verified_to_its_end
 from ocistore.archives.links import LinkError, Place, resolve
 from ocistore.archives.tar import TarReader
 from ocistore.artifacts.titles import CONTENT_DIGEST, MAXIMUM_DEPTH, MAXIMUM_PATH
@@ -82,11 +82,9 @@ def unpack(
     hashed = _Hashed(source, "sha256" if expected is None else expected.algorithm)
     reader = TarReader(hashed, name=title)
     unpacked = _Unpacked(title, tree)
-    for member in reader:
-        unpacked.add(member, reader)
-    for stream in (source, blob):
-        while stream.read(_BLOCK):
-            pass  # to the end of what was written, where a damaged blob shows itself
+    with verified_to_its_end(blob, source):
+        for member in reader:
+            unpacked.add(member, reader)
     if expected is not None and hashed.digest != expected:
         raise DigestMismatchError(expected=expected, actual=hashed.digest, subject=f"the archive of {title!r:.300}")
     unpacked.make_links()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ocistore import __version__
-from ocistore.cli import artifacts, backup, change, collection, layouts, look, schema, scrub, upkeep
+from ocistore.cli import artifacts, backup, change, collection, files, layouts, look, schema, scrub, show, upkeep
 from ocistore.cli.completion import offer_completion
 from ocistore.cli.location import STORE_VARIABLE, Location
 from ocistore.cli.printing import example
@@ -42,7 +42,7 @@ def ocistore(context: click.Context, store: Path | None) -> None:
         click.echo(context.get_help())
 
 
-for group in (artifacts, layouts, look, change, collection, scrub, backup, upkeep, schema):
+for group in (artifacts, layouts, look, show, files, change, collection, scrub, backup, upkeep, schema):
     for command in group.COMMANDS:
         ocistore.add_command(command)
 offer_completion()
