@@ -99,15 +99,17 @@ class RepositoryNotFoundError(OCIStoreError):
 
 
 class BlobNotFoundError(OCIStoreError):
-    """The repository does not hold that blob, whatever other repositories hold."""
+    """The repository does not hold that blob, whatever other repositories hold. ``urls`` say where else it may be."""
 
     code = "BLOB_UNKNOWN"
     exit_code = 15
 
-    def __init__(self, digest: str, *, repository: str) -> None:
+    def __init__(self, digest: str, *, repository: str, urls: Sequence[str] = ()) -> None:
         self.digest = digest
         self.repository = repository
-        super().__init__(f"repository {repository!r} holds no blob {digest}")
+        self.urls = tuple(urls)
+        elsewhere = f"; it is a foreign layer, of {', '.join(self.urls):.300}" if urls else ""
+        super().__init__(f"repository {repository!r} holds no blob {digest}{elsewhere}")
 
 
 class ManifestNotFoundError(OCIStoreError):
@@ -258,17 +260,38 @@ class ArchiveInvalidError(OCIStoreError):
 
 
 class PlatformNotFoundError(OCIStoreError):
-    """An image is not there for any of the platforms that were asked for."""
+    """An image is not there for any of the platforms that were asked for, or, where one is needed, for several."""
 
     code = "MANIFEST_UNKNOWN"
     exit_code = 45
 
-    def __init__(self, reference: str, *, wanted: Sequence[str], available: Sequence[str]) -> None:
+    def __init__(
+        self, reference: str, *, wanted: Sequence[str], available: Sequence[str], fitting: Sequence[str] = ()
+    ) -> None:
+        """``fitting`` says which fit, where more than one do."""
         self.reference = reference
         self.wanted = tuple(wanted)
         self.available = tuple(available)
+        self.fitting = tuple(fitting)
+        if fitting:
+            super().__init__(f"{reference} has several images for {' or '.join(self.wanted)}: say which of "
+                             f"{', '.join(self.fitting[:20])}")
+            return
         there = f"there are {', '.join(self.available[:20])}" if available else "it says none"
         super().__init__(f"{reference} is not for {' or '.join(self.wanted)}: {there}")
+
+
+class FileNotInImageError(OCIStoreError):
+    """An image has no file of that name, or one whose content is not in its layers."""
+
+    code = "BLOB_UNKNOWN"
+    exit_code = 46
+
+    def __init__(self, reference: str, *, path: str, reason: str = "there is no such file") -> None:
+        self.reference = reference
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path!r:.300} in {reference}: {reason}")
 
 
 # --- the store itself -------------------------------------------------------------------------------------------------

@@ -23,8 +23,6 @@ from ocistore import (
 from ocistore.artifacts import TITLE, pull_files, push_files
 from ocistore.oci import mediatypes
 
-UNPACK = "io.deis.oras.content.unpack"
-
 
 @pytest.fixture
 def files(tmp_path):
@@ -146,7 +144,7 @@ def test_a_symbolic_link_stands_for_its_file_under_its_own_name(store, files, tm
 def test_push_refuses_what_is_no_plain_file_and_says_what_it_is(store, files, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    for path, kind in ((tmp_path, "directory"), (fifo, "FIFO"), ("/dev/null", "device")):
+    for path, kind in ((fifo, "FIFO"), ("/dev/null", "device")):
         with unchanged(store.root), pytest.raises(ArtifactInvalidError, match=kind) as caught:
             push_files(store, "notes:v1", [*files, path])
         assert caught.value.name == str(path)
@@ -442,13 +440,6 @@ def test_pull_of_an_image_says_that_nothing_has_a_title(store, repository, tmp_p
 
     with pytest.raises(ArtifactInvalidError, match="title"):
         pull_files(store, f"{repository.name}:image", tmp_path / "out")
-
-
-def test_pull_says_that_it_does_not_unpack_directories(store, titled, tmp_path):
-    with pytest.raises(ArtifactInvalidError, match="does not unpack"):
-        pull_files(store, titled("directory", annotations={UNPACK: "true"}), tmp_path / "out")
-
-    assert not (tmp_path / "out").exists()
 
 
 def test_pull_needs_a_tag_or_a_digest(store, files, tmp_path):

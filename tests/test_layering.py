@@ -25,8 +25,8 @@ FLOORS = (
     {"changes", "commit", "lease", "opening", "pages", "repository", "store", "transaction", "upload"},
     {"layouts"},
     {"upkeep"},
-    {"destination"},
     {"artifacts"},
+    {"imagefiles"},
     {"cli", "http", "testing"},
     {"__main__"},
 )

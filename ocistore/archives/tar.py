@@ -193,9 +193,9 @@ class TarReader:
             offset=self._position,
             target=extended.get("linkpath", header.linkname),
             mode=header.mode & 0o7777,
-            mtime=int(header.mtime),
-            uid=header.uid,
-            gid=header.gid,
+            mtime=self._stated(extended, "mtime", int(header.mtime)),
+            uid=self._stated(extended, "uid", header.uid),
+            gid=self._stated(extended, "gid", header.gid),
         )
 
     def _skip_sparse_map(self, *, more: bool) -> None:
@@ -242,9 +242,16 @@ class TarReader:
             raise self._error("it is cut short")
         return b"" if content is None else content[: header.size]
 
+    def _stated(self, extended: dict[str, str], key: str, plain: int) -> int:
+        """What an extended header says, without its fraction, where the plain one had no room for it."""
+        if key not in extended:
+            return plain
+        whole = extended[key].partition(".")[0]
+        return -self._number(whole[1:]) if whole.startswith("-") else self._number(whole)
+
     def _number(self, text: str) -> int:
         if not text.isascii() or not text.isdigit() or len(text) > 20:
-            raise self._error(f"{text!r:.50} is no size")
+            raise self._error(f"{text!r:.50} is no number")
         return int(text)
 
     def _check_size(self, size: int) -> None:

@@ -62,10 +62,11 @@ class TarWriter:
             self._position += self._padding
             self._padding = 0
 
-    def finish(self) -> None:
-        """The end of the archive."""
+    def finish(self, *, whole_records: bool = True) -> None:
+        """The end of the archive. Without ``whole_records`` it is no longer than it must be."""
         end = 2 * BLOCK
-        end += -(self._position + end) % _RECORD
+        if whole_records:
+            end += -(self._position + end) % _RECORD
         self._write(bytes(end))
 
     def _write_header(self, name: str, *, kind: bytes, mode: int, size: int = 0, target: str = "") -> None:

@@ -1,17 +1,30 @@
-"""push and pull: files in and out."""
+"""push, pull, attach and discover: files in and out, and what is about what."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore.artifacts import files_by_title, pull_files, push_files
+from ocistore import artifacts
+from ocistore.artifacts import attach_files, check_files, pull_files, push_files
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
-from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
+from ocistore.cli.printing import (
+    example,
+    json_option,
+    print_json,
+    print_json_lines,
+    print_line,
+    progress_bar,
+    readable_size,
+)
+from ocistore.cli.referrers import print_referrers
 from ocistore.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from ocistore.oci.descriptor import Descriptor
 
 
 def _pairs(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -27,16 +40,8 @@ def _pairs(context: click.Context, parameter: click.Parameter, given: tuple[str,
     return found
 
 
-@click.command(
-    epilog=example(
-        "ocistore push models/bert:1 weights.bin config.json",
-        "ocistore push models/bert sbom.json --artifact-type application/spdx+json --subject models/bert:1",
-    )
-)
-@click.argument("ref", shell_complete=complete_reference)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--artifact-type", metavar="TYPE", help="What kind of artifact it is, as a media type.")
-@click.option(
+_artifact_type = click.option("--artifact-type", metavar="TYPE", help="What kind of artifact it is, as a media type.")
+_annotations = click.option(
     "--annotation",
     "annotations",
     metavar="K=V",
@@ -44,7 +49,7 @@ def _pairs(context: click.Context, parameter: click.Parameter, given: tuple[str,
     callback=_pairs,
     help="An annotation of the artifact; may be repeated.",
 )
-@click.option(
+_media_types = click.option(
     "--media-type",
     "media_types",
     metavar="NAME=TYPE",
@@ -52,6 +57,28 @@ def _pairs(context: click.Context, parameter: click.Parameter, given: tuple[str,
     callback=_pairs,
     help="The media type of one of the files; may be repeated.  [default: application/octet-stream]",
 )
+
+
+def _print_pushed(ref: str, descriptor: Descriptor, *, as_json: bool) -> None:
+    if as_json:
+        reference = Reference.parse(ref)
+        print_json({"repository": reference.repository, "tag": reference.tag, **descriptor.to_json()})
+    else:
+        print_line(descriptor.digest)
+
+
+@click.command(
+    epilog=example(
+        "ocistore push models/bert:1 weights.bin config.json",
+        "ocistore push docs/manual:3 ./html",
+        "ocistore push models/bert sbom.json --artifact-type application/spdx+json --subject models/bert:1",
+    )
+)
+@click.argument("ref", shell_complete=complete_reference)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_artifact_type
+@_annotations
+@_media_types
 @click.option(
     "--subject",
     metavar="REF",
@@ -73,12 +100,13 @@ def push(
 ) -> None:
     """Pack files as an artifact, tag it, print its digest.
 
-    Each file gets its base name as its title. The same files give the same digest. Without a tag in REF the artifact is
-    known by its digest only. Directories are not packed. Makes the store where there is none.
+    Each file gets its base name as its title. Directories are packed as archives, which pull unpacks. The same files
+    give the same digest. Without a tag in REF the artifact is known by its digest only. Makes the store where there is
+    none.
     """
     # Before a store is made: a slip of the pen is to leave none behind. A subject can only be in one that is there.
     Reference.parse(ref)
-    files_by_title(files)
+    check_files(files)
     opened = location.creating if subject is None else location.changing
     with opened() as store, progress_bar("push") as progress:
         descriptor = push_files(
@@ -91,11 +119,82 @@ def push(
             media_types=media_types,
             progress=progress,
         )
+    _print_pushed(ref, descriptor, as_json=as_json)
+
+
+@click.command(
+    epilog=example(
+        "ocistore attach library/alpine:3 sbom.json --artifact-type application/spdx+json",
+        "ocistore attach library/alpine:3 --artifact-type application/vnd.example.review --annotation approved=yes",
+    )
+)
+@click.argument("ref", shell_complete=complete_reference)
+@click.argument("files", metavar="[FILE...]", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--artifact-type", metavar="TYPE", required=True, help="What kind of artifact it is, as a media type.")
+@_annotations
+@_media_types
+@json_option
+@pass_location
+def attach(
+    location: Location,
+    ref: str,
+    files: tuple[Path, ...],
+    *,
+    artifact_type: str,
+    annotations: dict[str, str],
+    media_types: dict[str, str],
+    as_json: bool,
+) -> None:
+    """Pack files as an artifact about REF, and print its digest.
+
+    REF becomes the subject of the artifact, which gets no tag: discover finds it, and it is kept as long as its
+    subject is. Without files, annotations say it all.
+    """
+    with location.changing() as store, progress_bar("attach") as progress:
+        descriptor = attach_files(
+            store,
+            ref,
+            files,
+            artifact_type=artifact_type,
+            annotations=annotations,
+            media_types=media_types,
+            progress=progress,
+        )
+    _print_pushed(Reference.parse(ref).repository, descriptor, as_json=as_json)
+
+
+@click.command(
+    epilog=example(
+        "ocistore discover library/alpine:3",
+        "ocistore discover library/alpine:3 --artifact-type application/spdx+json",
+    )
+)
+@click.argument("ref", shell_complete=complete_reference)
+@click.option("--artifact-type", metavar="TYPE", help="Only those of this type, and of what is about them.")
+@click.option("--annotations", "with_annotations", is_flag=True, help="Print annotations, too.")
+@json_option
+@pass_location
+def discover(
+    location: Location, ref: str, *, artifact_type: str | None, with_annotations: bool, as_json: bool
+) -> None:
+    """Print what is about REF, what is about that, and so on.
+
+    \b
+    --json prints an array of objects, each behind its subject, with these keys:
+      mediaType, digest, size (bytes), annotations, artifactType   of the referrer
+      subject                                                      the digest it is about
+      depth                                                        1 for what is about REF itself
+    """  # noqa: D301  (click takes a real \b, not its spelling)
+    with location.reading() as store:
+        tree = artifacts.discover(store, ref, artifact_type=artifact_type)
     if as_json:
-        reference = Reference.parse(ref)
-        print_json({"repository": reference.repository, "tag": reference.tag, **descriptor.to_json()})
-    else:
-        print_line(descriptor.digest)
+        print_json_lines(
+            {**referrer.descriptor.to_json(), "subject": referrer.subject, "depth": referrer.depth}
+            for referrer in tree.referrers
+        )
+        return
+    print_line(tree.root.digest)
+    print_referrers(tree.referrers, with_annotations=with_annotations)
 
 
 @click.command(epilog=example("ocistore pull models/bert:1 -o bert"))
@@ -109,15 +208,17 @@ def push(
     show_default=True,
     help="Where to; made if need be.",
 )
+@click.option("--keep-packed", is_flag=True, help="Write directories as the archives they were packed as.")
 @json_option
 @pass_location
-def pull(location: Location, ref: str, output: Path, *, as_json: bool) -> None:
+def pull(location: Location, ref: str, output: Path, *, keep_packed: bool, as_json: bool) -> None:
     """Write an artifact's files back under their titles.
 
-    Every byte is verified before a file takes its name. Files that exist are replaced. Prints the paths.
+    Every byte is verified before a file takes its name. Directories are unpacked; nothing in them leads outside. Files
+    that exist are replaced. Prints the paths.
     """
     with location.reading() as store, progress_bar("pull") as progress:
-        report = pull_files(store, ref, output, progress=progress)
+        report = pull_files(store, ref, output, keep_packed=keep_packed, progress=progress)
     if as_json:
         print_json(
             {
@@ -134,4 +235,4 @@ def pull(location: Location, ref: str, output: Path, *, as_json: bool) -> None:
         click.echo(f"skipped a layer without a title: {layer.digest} ({size}, {layer.media_type})", err=True)
 
 
-COMMANDS: Final = (push, pull)
+COMMANDS: Final = (push, pull, attach, discover)

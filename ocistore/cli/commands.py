@@ -14,10 +14,12 @@ from ocistore.cli import (
     collection,
     copying,
     exporting,
+    files,
     importing,
     look,
     schema,
     scrub,
+    show,
     upkeep,
 )
 from ocistore.cli.completion import offer_completion
@@ -54,7 +56,9 @@ def ocistore(context: click.Context, store: Path | None) -> None:
         click.echo(context.get_help())
 
 
-for group in (artifacts, importing, exporting, copying, look, change, collection, scrub, backup, upkeep, schema):
+for group in (
+    artifacts, importing, exporting, copying, look, show, files, change, collection, scrub, backup, upkeep, schema
+):
     for command in group.COMMANDS:
         ocistore.add_command(command)
 offer_completion()

@@ -59,6 +59,18 @@ def is_digest(text: str) -> bool:
     return isinstance(text, str) and ":" in text
 
 
+_WITH_PATH = re.compile(r"([^:@]*(?::[^:@]*)?(?:@[^:@]*:[^:@]*)?):(.*)", re.DOTALL)
+"""A reference with a tag or digest, and a path behind a colon. A colon of the path stands behind that one."""
+
+
+def split_path(text: str) -> tuple[str, str | None]:
+    """``REPO:TAG:PATH`` or ``REPO@DIGEST:PATH`` as a reference and a path, which is None where there is none."""
+    match = _WITH_PATH.fullmatch(text)
+    if match is None or not {":", "@"} & set(match[1]):
+        return text, None
+    return match[1], match[2]
+
+
 @dataclass(frozen=True)
 class Reference:
     """What a person types: a repository and, in it, a tag, a digest, both or neither.

@@ -108,6 +108,13 @@ def pax(records):
 END = bytes(1024)
 
 
+def test_times_and_owners_that_need_an_extended_header_are_read():
+    member = tarfile.TarInfo("x")
+    member.mtime, member.uid, member.gid = -1.5, 1 << 30, 1 << 31
+    (found,) = TarReader(io.BytesIO(member.tobuf(tarfile.PAX_FORMAT) + END), name="it")
+    assert (found.mtime, found.uid, found.gid) == (-1, 1 << 30, 1 << 31)
+
+
 @pytest.mark.parametrize("seek", [False, True])
 @pytest.mark.parametrize(
     ("content", "said"),
@@ -129,7 +136,8 @@ END = bytes(1024)
         (pax([b"0 path=ab\n"]) + header() + END, "extended header is damaged"),
         (pax([b"12 path=a\0b\n"]) + header() + END, "zero byte"),
         (pax([b"8 path=\n"]) + header() + END, "name is empty"),
-        (pax([b"12 size=-99\n"]) + header() + END, "is no size"),
+        (pax([b"11 uid=0x1\n"]) + header() + END, "is no number"),
+        (pax([b"12 size=-99\n"]) + header() + END, "is no number"),
         (pax([b"29 size=99999999999999999999\n"]) + header() + END, "says that it has"),
         (header(kind=tarfile.XGLTYPE, size=11, fill=b"11 path=ab\n") + header() + END, "global header"),
         (header(kind=tarfile.XHDTYPE, size=MAXIMUM_EXTENDED_HEADER + 1) + END, "more than 1048576 bytes"),

@@ -60,7 +60,7 @@ def test_push_and_import_make_a_store(run, repository, pushed, file, tmp_path):
     [
         (["push", "notes:v1", "nowhere"], 1),
         (["push", "notes:v1", "note.txt", "nowhere"], 1),
-        (["push", "notes:v1", "."], 24),
+        (["push", "notes:v1", "/dev/null"], 24),
         (["push", "NOTES:v1", "note.txt"], 10),
         (["push", "notes:v1", "note.txt", "--subject", "notes:v0"], 32),
         (["import", "nowhere"], 23),

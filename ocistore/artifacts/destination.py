@@ -7,6 +7,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from ocistore.artifacts.kinds import kind_of_file, mode_of
+from ocistore.artifacts.staging import StagedTree
 from ocistore.blobs.durability import sync_path
 from ocistore.errors import ArtifactInvalidError
 from ocistore.layouts.directory import new_file
@@ -20,27 +22,12 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _INSIDE: Final = _DIRECTORY | os.O_NOFOLLOW
 """Below the directory that the caller named, no symbolic link is followed: another user may have put it there."""
 
-_KINDS: Final = {
-    stat.S_IFREG: "a plain file",
-    stat.S_IFDIR: "a directory",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFLNK: "a symbolic link",
-}
-
-
-def kind_of_file(mode: int) -> str:
-    """What a file of that mode is, for messages: ``a FIFO``."""
-    return _KINDS.get(stat.S_IFMT(mode), "something unknown")
-
 
 class Destination:
-    """A directory, and files that are written beside their places in it and take their names together at the end.
+    """A directory, and what is written beside its place in it and takes its name at the end, together with the rest.
 
     A context manager. Where it is left before everything was published, the rest leaves no traces. Titles are relative
-    paths without ``.`` and ``..``, as :mod:`ocistore.artifacts` checks them.
+    paths without ``.`` and ``..``, as :mod:`ocistore.artifacts.titles` checks them.
     """
 
     def __init__(self, root: Path) -> None:
@@ -52,6 +39,8 @@ class Destination:
         self._root = root
         self._pending: dict[str, str] = {}
         """By title, the temporary name in the same directory."""
+        self._trees: dict[str, StagedTree] = {}
+        """By title, the directories that are being unpacked."""
         self._made: list[str] = []
         """Directories, outer before inner."""
         self._complete = False
@@ -70,6 +59,9 @@ class Destination:
         os.close(self._descriptor)
 
     def _clean(self) -> None:
+        for title, tree in self._trees.items():
+            with contextlib.suppress(OSError), self._directory(title) as directory:
+                tree.remove(directory)
         for title, temporary in self._pending.items():
             with contextlib.suppress(OSError), self._directory(title) as directory:
                 os.unlink(temporary, dir_fd=directory)
@@ -77,8 +69,8 @@ class Destination:
             with contextlib.suppress(OSError), self._directory(path) as directory:
                 os.rmdir(os.path.basename(path), dir_fd=directory)
 
-    def refuse_obstacle(self, title: str) -> None:
-        """Check that on the way to a file there are directories or nothing, and in its place a plain file or nothing.
+    def refuse_obstacle(self, title: str, *, is_directory: bool = False) -> None:
+        """Check that on the way there are directories or nothing, and in its place nothing, or something of its kind.
 
         Raises:
             ArtifactInvalidError: there is something else.
@@ -88,7 +80,7 @@ class Destination:
         with self._naming(title), contextlib.ExitStack() as held:
             directory = self._descriptor
             for component in above:
-                mode = _mode(component, directory)
+                mode = mode_of(component, directory)
                 if mode is None:
                     return
                 if not stat.S_ISDIR(mode):
@@ -96,8 +88,9 @@ class Destination:
                     raise ArtifactInvalidError(title, reason=reason)
                 directory = os.open(component, _INSIDE, dir_fd=directory)
                 held.callback(os.close, directory)
-            mode = _mode(name, directory)
-            if mode is not None and not stat.S_ISREG(mode):
+            mode = mode_of(name, directory)
+            wanted = stat.S_ISDIR if is_directory else stat.S_ISREG
+            if mode is not None and not wanted(mode):
                 raise ArtifactInvalidError(title, reason=f"it would replace {kind_of_file(mode)} in the destination")
 
     @contextlib.contextmanager
@@ -119,13 +112,39 @@ class Destination:
         finally:
             os.close(descriptor)
 
+    @contextlib.contextmanager
+    def create_directory(self, title: str) -> Iterator[StagedTree]:
+        """A directory of that title, to be filled; what is in it is durable when the block ends."""
+        with self._naming(title), self._directory(title, make=True) as directory:
+            tree = self._trees[title] = StagedTree(directory, os.path.basename(title))
+        try:
+            yield tree
+            with self._naming(title):
+                tree.sync()
+        finally:
+            tree.close()
+
     def publish(self) -> None:
-        """Give every file its name, durably."""
+        """Give everything its name, durably.
+
+        Raises:
+            ArtifactInvalidError: in a directory that is there already, something is in the way of another kind than
+                what would replace it. Nothing was changed.
+            OSError: something could not be renamed. What was before it has its name.
+        """
+        for title, tree in self._trees.items():
+            with self._naming(title), self._directory(title) as directory:
+                tree.refuse_obstacles(directory)
         changed = {os.path.dirname(title): title for title in self._pending}
         for title, temporary in list(self._pending.items()):
             with self._naming(title), self._directory(title) as directory:
                 os.rename(temporary, os.path.basename(title), src_dir_fd=directory, dst_dir_fd=directory)
             del self._pending[title]
+        for title, tree in list(self._trees.items()):
+            changed[os.path.dirname(title)] = title
+            with self._naming(title), self._directory(title) as directory:
+                tree.publish(directory)
+            del self._trees[title]
         self._complete = True
         for title in changed.values():
             with self._naming(title), self._directory(title) as directory:
@@ -154,11 +173,3 @@ class Destination:
             yield
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self._root / title)) from error
-
-
-def _mode(name: str, directory: int) -> int | None:
-    """The mode of what has that name, be it a symbolic link; None where nothing has."""
-    try:
-        return os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        return None

@@ -1,0 +1,23 @@
+"""Artifacts: plain files and directories, packed as one and written back; what is about what.
+
+Written and read as ``oras`` does it, so that either takes what the other made.
+"""
+
+from ocistore.artifacts.packing import OCTET_STREAM, UNKNOWN_ARTIFACT, attach_files, check_files, push_files
+from ocistore.artifacts.pulling import PullReport, pull_files
+from ocistore.artifacts.referrers import Referrer, ReferrerTree, discover
+from ocistore.artifacts.titles import TITLE
+
+__all__ = [
+    "OCTET_STREAM",
+    "TITLE",
+    "UNKNOWN_ARTIFACT",
+    "PullReport",
+    "Referrer",
+    "ReferrerTree",
+    "attach_files",
+    "check_files",
+    "discover",
+    "pull_files",
+    "push_files",
+]

@@ -1,0 +1,249 @@
+"""Packing a directory as one layer: a tar archive in gzip, made while it is read, the same for the same tree.
+
+The form is that of ``oras``, which unpacks it: each member's name begins with the title. Beside the names and contents
+only what is reproducible is kept: whether a file is executable, and where symbolic links lead. Entries come in byte
+order of their names, directory by directory; hard links become files of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ocistore.archives.compression import Compressor
+from ocistore.archives.links import LinkError, Place, resolve
+from ocistore.archives.tarwriting import TarWriter
+from ocistore.artifacts.kinds import kind_of_file
+from ocistore.artifacts.titles import MAXIMUM_DEPTH, MAXIMUM_PATH
+from ocistore.errors import ArtifactInvalidError
+from ocistore.oci.digest import Digest, hasher
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from ocistore.layouts.progress import Tally
+
+_BLOCK: Final = 1024 * 1024
+"""Bytes read, hashed and compressed at a time."""
+
+_TOP: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+"""The directory itself may be named through a symbolic link: it is the caller's own."""
+_BELOW: Final = _TOP | os.O_NOFOLLOW
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
+"""What the system says where something was replaced since it was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Something in a directory."""
+
+    path: str
+    """From the packed directory on; empty for the directory itself."""
+    status: os.stat_result
+    directory: int
+    """What it lies in, open while the entry is in use."""
+    name: str = "."
+    target: str = ""
+    """Of a symbolic link."""
+
+
+def directory_size(path: str, *, refused: tuple[int, int] | None = None) -> int:
+    """Bytes of all files in a directory, after everything that cannot be packed was seen.
+
+    Args:
+        path: of the directory.
+        refused: device and inode of a directory that must not be in it.
+
+    Raises:
+        ArtifactInvalidError: something in it cannot be packed; the error names it and says why.
+        OSError: something cannot be read.
+    """
+    with contextlib.closing(_entries(path, refused)) as entries:
+        return sum(entry.status.st_size for entry in entries if stat.S_ISREG(entry.status.st_mode))
+
+
+class PackedDirectory:
+    """A directory as an archive. Its chunks may be read once; then its digest is known."""
+
+    def __init__(self, path: str, title: str, tally: Tally, *, refused: tuple[int, int] | None = None) -> None:
+        """Pack ``path`` under ``title``; what is read is counted. ``refused`` as in :func:`directory_size`."""
+        self._path = path
+        self._title = title
+        self._tally = tally
+        self._refused = refused
+        self._state = hasher("sha256")
+        self._out: list[bytes] = []
+        self._compressor = Compressor(self._out.append, "gzip")
+
+    @property
+    def content_digest(self) -> Digest:
+        """Of the archive before it was compressed, once all chunks were read."""
+        return Digest.of_hasher(self._state, "sha256")
+
+    def chunks(self) -> Iterator[bytes]:
+        """The compressed archive, in constant memory.
+
+        Raises:
+            ArtifactInvalidError: something in the directory cannot be packed, or changed meanwhile.
+            OSError: something cannot be read.
+        """
+        writer = TarWriter(self._write)
+        with contextlib.closing(_entries(self._path, self._refused)) as entries:
+            for entry in entries:
+                name = f"{self._title}/{entry.path}" if entry.path else self._title
+                mode = entry.status.st_mode
+                if stat.S_ISDIR(mode):
+                    writer.directory(name)
+                elif stat.S_ISLNK(mode):
+                    writer.symlink(name, entry.target)
+                else:
+                    executable = mode & stat.S_IXUSR
+                    writer.begin_file(name, entry.status.st_size, mode=0o755 if executable else 0o644)
+                    yield from self._content(entry)
+                    writer.end_file()
+                yield from self._taken()
+        # oras compares the digest of what it reads of the archive, and it reads no more than the end itself.
+        writer.finish(whole_records=False)
+        self._compressor.finish()
+        yield from self._taken()
+
+    def _write(self, data: bytes) -> None:
+        self._state.update(data)
+        self._compressor.write(data)
+
+    def _taken(self) -> Iterator[bytes]:
+        yield from self._out
+        self._out.clear()
+
+    def _content(self, entry: _Entry) -> Iterator[bytes]:
+        """Exactly the bytes that the header promised: where there are more or fewer, the archive would be another."""
+        with _looking_at(self._path, entry.path):
+            descriptor = os.open(entry.name, _FILE, dir_fd=entry.directory)
+        try:
+            before = os.fstat(descriptor)
+            if _version(before) != _version(entry.status):
+                raise _changed(self._path, entry.path)
+            left = before.st_size
+            while left and (block := os.read(descriptor, min(left, _BLOCK))):
+                left -= len(block)
+                self._write(block)
+                self._tally.add(len(block))
+                yield from self._taken()
+            if left or os.read(descriptor, 1) or _version(os.fstat(descriptor)) != _version(before):
+                raise _changed(self._path, entry.path)
+        finally:
+            os.close(descriptor)
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    """What is another where a file was written to or replaced."""
+    return status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
+
+
+def _changed(path: str, inside: str) -> ArtifactInvalidError:
+    return ArtifactInvalidError(os.path.join(path, inside), reason="it changed while it was packed")
+
+
+@contextlib.contextmanager
+def _looking_at(path: str, inside: str) -> Iterator[None]:
+    """Let an error of the system name the whole path, and be one of ours where something is gone that was there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _GONE:
+            raise _changed(path, inside) from error
+        raise OSError(error.errno, error.strerror, os.path.join(path, inside)) from error
+
+
+class _Level:
+    """A directory that is being read: open, with the names in it that are still to come, the first of them last."""
+
+    def __init__(self, path: str, descriptor: int) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self.status = os.fstat(descriptor)
+        self.names = sorted(os.listdir(descriptor), key=os.fsencode, reverse=True)
+
+    def changed(self) -> bool:
+        return _version(os.fstat(self.descriptor)) != _version(self.status)
+
+
+def _entries(path: str, refused: tuple[int, int] | None) -> Generator[_Entry]:
+    """The directory, and everything in it, parents before children.
+
+    Held are, for each level, one open directory and the names in it.
+    """
+    levels: list[_Level] = []
+    try:
+        top = _opened(path, None)
+        levels.append(_Level("", top))
+        _refuse(path, "", levels[0].status, refused)
+        yield _Entry("", levels[0].status, top)
+        while levels:
+            level = levels[-1]
+            if not level.names:
+                if level.changed():
+                    raise _changed(path, level.path)
+                os.close(levels.pop().descriptor)
+                continue
+            name = level.names.pop()
+            inside = f"{level.path}/{name}" if level.path else name
+            with _looking_at(path, inside):
+                status = os.lstat(name, dir_fd=level.descriptor)
+                target = os.readlink(name, dir_fd=level.descriptor) if stat.S_ISLNK(status.st_mode) else ""
+            _check(path, inside, status, depth=len(levels), refused=refused)
+            if target:
+                _check_link(path, inside, top)
+            yield _Entry(inside, status, level.descriptor, name, target)
+            if stat.S_ISDIR(status.st_mode):
+                with _looking_at(path, inside):
+                    levels.append(_Level(inside, _opened(name, level.descriptor)))
+                if _version(levels[-1].status) != _version(status):
+                    raise _changed(path, inside)
+    finally:
+        for level in levels:
+            os.close(level.descriptor)
+
+
+def _opened(name: str, parent: int | None) -> int:
+    return os.open(name, _TOP) if parent is None else os.open(name, _BELOW, dir_fd=parent)
+
+
+def _check(path: str, inside: str, status: os.stat_result, *, depth: int, refused: tuple[int, int] | None) -> None:
+    mode = status.st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        raise ArtifactInvalidError(
+            os.path.join(path, inside), reason=f"it is {kind_of_file(mode)}, which cannot be packed"
+        )
+    if depth > MAXIMUM_DEPTH or len(os.fsencode(inside)) > MAXIMUM_PATH:
+        reason = f"it lies deeper than {MAXIMUM_DEPTH} directories, or its path has more than {MAXIMUM_PATH} bytes"
+        raise ArtifactInvalidError(os.path.join(path, inside), reason=reason)
+    _refuse(path, inside, status, refused)
+
+
+def _refuse(path: str, inside: str, status: os.stat_result, refused: tuple[int, int] | None) -> None:
+    if (status.st_dev, status.st_ino) == refused:
+        raise ArtifactInvalidError(os.path.join(path, inside), reason="it is the store that it would be packed into")
+
+
+def _check_link(path: str, inside: str, top: int) -> None:
+    """A link that leads elsewhere would, where it is unpacked, lead to what its maker chose."""
+
+    def look(name: str) -> Place | None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            mode = os.lstat(name, dir_fd=top).st_mode
+            if stat.S_ISLNK(mode):
+                return Place("symlink", os.readlink(name, dir_fd=top))
+            return Place("directory" if stat.S_ISDIR(mode) else "other")
+        return None
+
+    try:
+        with _looking_at(path, inside):
+            resolve(inside, look, confined=True)
+    except LinkError as error:
+        raise ArtifactInvalidError(os.path.join(path, inside), reason=f"a symbolic link: {error}") from error

@@ -1,0 +1,149 @@
+"""Writing the files and directories of an artifact back under their titles."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ocistore.artifacts.destination import Destination
+from ocistore.artifacts.titles import TITLE, is_packed_directory, layers_by_title
+from ocistore.artifacts.unpacking import unpack
+from ocistore.blobs.oserrors import Translating
+from ocistore.errors import ArtifactInvalidError, CorruptError
+from ocistore.layouts.progress import Tally
+from ocistore.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ocistore.blobs.reader import BlobReader
+    from ocistore.layouts.progress import Progress
+    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.digest import Digest
+    from ocistore.repository import Repository
+    from ocistore.store import Store
+
+_BLOCK: Final = 1024 * 1024
+"""Bytes read, hashed and written at a time."""
+_BUFFER: Final = 128 * 1024
+"""Bytes read of a layer that is read in smaller pieces."""
+
+
+@dataclass(frozen=True)
+class PullReport:
+    """What was written."""
+
+    digest: Digest
+    """Of the manifest."""
+    files: tuple[Path, ...]
+    """In the order of the layers; a directory that was unpacked stands for all that is in it."""
+    skipped: tuple[Descriptor, ...]
+    """Layers without a title: nothing says what their files are called."""
+
+
+def pull_files(
+    store: Store,
+    reference: str,
+    directory: str | os.PathLike[str],
+    *,
+    keep_packed: bool = False,
+    progress: Progress | None = None,
+) -> PullReport:
+    """Write the files of an artifact under their titles, which may name subdirectories.
+
+    Everything is checked before anything is written, and every byte verified before the first file takes its name.
+    Files that exist are replaced, each at once; directories that exist keep what else is in them. Titles, and names in
+    archives, come from strangers: none leads out of the directory, and none through a symbolic link inside it.
+
+    Args:
+        store: where from.
+        reference: REPO:TAG or REPO@DIGEST; with both, the digest decides.
+        directory: made if need be. It may be a symbolic link: it is the caller's own.
+        keep_packed: write a directory as the archive that it was packed as, and do not unpack it.
+        progress: told of the bytes read.
+
+    Raises:
+        ArtifactInvalidError: it is an index, nothing in it has a title, a title cannot be a file's name here,
+            something of another kind is in the way, the directory is a store or lies in one, or the archive of a
+            directory has something in it that would lie or lead outside, or is none of file, directory and link.
+        ArchiveInvalidError: the archive of a directory is damaged, or a decompression bomb.
+        DigestMismatchError: the archive of a directory is another than its annotation says.
+        InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.
+        RepositoryNotFoundError, ManifestNotFoundError, BlobNotFoundError: there is no such artifact, or a file of it is
+            not in the store.
+        CorruptError: a blob is damaged. No file has taken its name.
+        StorageError: the system refused to read a blob.
+        OSError: the directory, or a file in it, cannot be written; the error names which.
+
+    When it returns, the files survive a power cut. A crash, or an error, leaves each file as it was or as it should be;
+    a crash also some that begin with ``.ocistore-``.
+    """
+    wanted = Reference.parse(reference)
+    repository = store.repository(wanted.repository)
+    manifest = repository.get_manifest(wanted.target)
+    titled = layers_by_title(reference, manifest, keep_packed=keep_packed)
+    for layer in titled.values():
+        repository.stat_blob(layer.digest)  # before anything is written
+    root = Path(os.path.abspath(directory))
+    _refuse_store(store, root)
+    tally = Tally(sum(layer.size for layer in titled.values()), progress)
+    unpacked = {title for title, layer in titled.items() if is_packed_directory(layer) and not keep_packed}
+    with Destination(root) as destination:
+        for title in titled:
+            destination.refuse_obstacle(title, is_directory=title in unpacked)
+        for title, layer in titled.items():
+            with _opened(repository, layer, store, tally) as blob:
+                if title in unpacked:
+                    with destination.create_directory(title) as tree:
+                        unpack(blob, title, layer, tree)
+                else:
+                    with destination.create(title) as write:
+                        while chunk := blob.read(_BLOCK):
+                            write(chunk)
+        destination.publish()
+    return PullReport(
+        manifest.descriptor.digest,
+        tuple(root / title for title in titled),
+        tuple(layer for layer in manifest.layers if TITLE not in layer.annotations),
+    )
+
+
+def _refuse_store(store: Store, directory: Path) -> None:
+    """A title such as ``catalog.db`` must not replace a file of a store."""
+    real = Path(os.path.realpath(directory))
+    catalog = store.paths.catalog.name
+    if Path(os.path.realpath(store.root)) in (real, *real.parents) or (real / catalog).exists():
+        raise ArtifactInvalidError(str(directory), reason="it is a store or lies in one; write the files elsewhere")
+
+
+@contextlib.contextmanager
+def _opened(repository: Repository, layer: Descriptor, store: Store, tally: Tally) -> Iterator[io.BufferedReader[Any]]:
+    """The bytes of a layer, which come to an end only where they were the right ones; they are counted."""
+    with repository.open_blob(layer.digest, verify=True) as blob:
+        if blob.size != layer.size:
+            raise CorruptError(f"blob {layer.digest}", reason=f"it has {blob.size} bytes, not {layer.size}")
+        with io.BufferedReader(_LayerFile(blob, layer, store, tally), _BUFFER) as file:
+            yield file
+
+
+class _LayerFile(io.RawIOBase):
+    """Tells what the system says of the store's files from what it says of those that are written."""
+
+    def __init__(self, blob: BlobReader, layer: Descriptor, store: Store, tally: Tally) -> None:
+        self._blob = blob
+        self._translating = Translating(f"blob {layer.digest}", root=store.root)
+        self._tally = tally
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - Buffer has a name from Python 3.12 on
+        with self._translating:
+            count = self._blob.readinto(buffer)
+        self._tally.add(count)
+        return count

@@ -1,0 +1,88 @@
+"""What is about a manifest, what is about that, and so on: the tree of referrers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ocistore.errors import ArtifactInvalidError
+from ocistore.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.digest import Digest
+    from ocistore.repository import Repository
+    from ocistore.store import Store
+
+MAXIMUM_REFERRERS: Final = 100_000
+"""In one tree. Their descriptors are held in memory, with their annotations."""
+
+
+@dataclass(frozen=True)
+class Referrer:
+    """One manifest that is about another one."""
+
+    descriptor: Descriptor
+    """With its artifact type and annotations."""
+    subject: Digest
+    """What it is about."""
+    depth: int
+    """Steps from the root of the tree: 1 for what is about the root itself."""
+
+
+@dataclass(frozen=True)
+class ReferrerTree:
+    """A manifest and all its referrers. A list, not trees in trees: it may be deeper than what can recurse."""
+
+    root: Descriptor
+    referrers: tuple[Referrer, ...]
+    """Each before those that are about it, and these before its next sibling. Siblings are in byte order of digests."""
+
+    def about(self, digest: str) -> tuple[Referrer, ...]:
+        """Those whose subject is that manifest."""
+        return tuple(referrer for referrer in self.referrers if referrer.subject == digest)
+
+
+def discover(store: Store, reference: str, *, artifact_type: str | None = None) -> ReferrerTree:
+    """The referrers of a manifest, to any depth.
+
+    Args:
+        store: where to look.
+        reference: REPO:TAG or REPO@DIGEST; with both, the digest decides.
+        artifact_type: only those of this type; what is about one of another type is not looked at.
+
+    Raises:
+        RepositoryNotFoundError, ManifestNotFoundError: there is no such manifest.
+        InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.
+        ArtifactInvalidError: there are more than :data:`MAXIMUM_REFERRERS`.
+    """
+    wanted = Reference.parse(reference)
+    repository = store.repository(wanted.repository)
+    root = repository.resolve(wanted.target)
+    return ReferrerTree(root, referrers_of(repository, root.digest, artifact_type=artifact_type))
+
+
+def referrers_of(repository: Repository, digest: Digest, *, artifact_type: str | None = None) -> tuple[Referrer, ...]:
+    """The same of a manifest that is known by its digest, and need not be there."""
+    found: list[Referrer] = []
+    seen = {digest}
+    waiting = _about(repository, digest, 1, artifact_type)
+    while waiting:
+        referrer = waiting.pop()
+        # A manifest has one subject and cannot be about itself; still, a hash is only as good as its algorithm.
+        if referrer.descriptor.digest in seen:
+            continue
+        if len(found) >= MAXIMUM_REFERRERS:
+            raise ArtifactInvalidError(
+                f"{repository.name}@{digest}", reason=f"it has more than {MAXIMUM_REFERRERS} referrers"
+            )
+        seen.add(referrer.descriptor.digest)
+        found.append(referrer)
+        waiting += _about(repository, referrer.descriptor.digest, referrer.depth + 1, artifact_type)
+    return tuple(found)
+
+
+def _about(repository: Repository, digest: Digest, depth: int, artifact_type: str | None) -> list[Referrer]:
+    """Those directly about it, the first of them last."""
+    about = repository.referrers(digest, artifact_type=artifact_type)
+    return [Referrer(descriptor, digest, depth) for descriptor in reversed(about)]

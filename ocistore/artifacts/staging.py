@@ -1,0 +1,174 @@
+"""A directory that is filled aside, where nobody else can reach, and takes its place as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from typing import TYPE_CHECKING, Final
+
+from ocistore.artifacts.kinds import kind_of_file, mode_of
+from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
+from ocistore.errors import ArtifactInvalidError
+from ocistore.layouts.directory import temporary_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TREE: Final = "tree"
+"""What the directory is called inside the one that keeps others out while it is filled."""
+
+
+class StagedTree:
+    """A directory being filled. Paths in it are relative, without ``.`` and ``..``; parents come before children.
+
+    It lies in a directory of a temporary name, which only its owner may enter, beside the place it will take.
+    """
+
+    def __init__(self, directory: int, name: str) -> None:
+        """Begin one that will be ``name`` in the open ``directory``."""
+        self._name = name
+        self._temporary = temporary_name()
+        os.mkdir(self._temporary, 0o700, dir_fd=directory)
+        self._room = os.open(self._temporary, _DIRECTORY, dir_fd=directory)
+        self._parent_path = ""
+        self._parent = -1
+        """What lies in one directory mostly comes together: the last one stays open."""
+
+    def close(self) -> None:
+        """Give back what is open. Nothing can be added then."""
+        for descriptor in (self._parent, self._room):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._parent = self._room = -1
+
+    def make_top(self, mode: int) -> None:
+        """The directory itself, before anything in it."""
+        os.mkdir(_TREE, mode, dir_fd=self._room)
+
+    def make_directory(self, path: str, mode: int) -> None:
+        """A directory in it; the umask applies to modes, as it does wherever files are made."""
+        os.mkdir(os.path.basename(path), mode, dir_fd=self._above(path))
+
+    @contextlib.contextmanager
+    def create_file(self, path: str, mode: int) -> Iterator[int]:
+        """A descriptor to write a new file with."""
+        descriptor = os.open(os.path.basename(path), _NEW_FILE, mode, dir_fd=self._above(path))
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def link(self, path: str, existing: str) -> None:
+        """Another name for a file that was created."""
+        source = os.dup(self._above(existing))
+        try:
+            os.link(
+                os.path.basename(existing),
+                os.path.basename(path),
+                src_dir_fd=source,
+                dst_dir_fd=self._above(path),
+                follow_symlinks=False,
+            )
+        finally:
+            os.close(source)
+
+    def symlink(self, path: str, target: str) -> None:
+        """A symbolic link. To be made when everything else is there: nothing is ever made through one."""
+        os.symlink(target, os.path.basename(path), dir_fd=self._above(path))
+
+    def sync(self) -> None:
+        """Make all of it durable."""
+        if syncfs_reports_errors():
+            sync_filesystem(self._room)
+            return
+        for _, _, files, directory in os.fwalk(_TREE, dir_fd=self._room):  # never reached by a link
+            for name in files:
+                if stat.S_ISREG(os.lstat(name, dir_fd=directory).st_mode):
+                    _sync(name, directory)
+            os.fsync(directory)
+
+    def refuse_obstacles(self, directory: int) -> None:
+        """Check that all of it could take its place in ``directory``.
+
+        Raises:
+            ArtifactInvalidError: something there is of another kind than what would replace it.
+        """
+        for path, staged, existing, names in self._meetings(directory):
+            for name in names:
+                ours, theirs = mode_of(name, staged), mode_of(name, existing)
+                if ours is not None and theirs is not None and stat.S_IFMT(ours) != stat.S_IFMT(theirs):
+                    reason = f"it would replace {kind_of_file(theirs)} in the destination"
+                    raise ArtifactInvalidError(f"{path}/{name}", reason=reason)
+
+    def publish(self, directory: int) -> None:
+        """Take the place in ``directory``: at once where there is nothing, and else file by file."""
+        if mode_of(self._name, directory) is None:
+            room = os.open(self._temporary, _DIRECTORY, dir_fd=directory)
+            try:
+                os.rename(_TREE, self._name, src_dir_fd=room, dst_dir_fd=directory)
+            finally:
+                os.close(room)
+        for _, staged, existing, names in self._meetings(directory):
+            for name in names:
+                theirs = mode_of(name, existing)
+                if theirs is None or not stat.S_ISDIR(theirs):
+                    os.rename(name, name, src_dir_fd=staged, dst_dir_fd=existing)
+            os.fsync(existing)
+        self.remove(directory)
+
+    def remove(self, directory: int) -> None:
+        """Remove what is left of it, and its temporary directory."""
+        shutil.rmtree(self._temporary, dir_fd=directory)
+
+    def _meetings(self, directory: int) -> Iterator[tuple[str, int, int, list[str]]]:
+        with contextlib.ExitStack() as held:
+            room = os.open(self._temporary, _DIRECTORY, dir_fd=directory)
+            held.callback(os.close, room)
+            if mode_of(_TREE, room) is not None and mode_of(self._name, directory) is not None:
+                yield from _meetings(room, directory, self._name, self._name)
+
+    def _above(self, path: str) -> int:
+        """The open directory that ``path`` lies in."""
+        above = os.path.dirname(path)
+        if self._parent < 0 or above != self._parent_path:
+            descriptor = os.open(_TREE, _DIRECTORY, dir_fd=self._room)
+            for name in above.split("/") if above else ():
+                parent = descriptor
+                try:
+                    descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+                finally:
+                    os.close(parent)
+            if self._parent >= 0:
+                os.close(self._parent)
+            self._parent, self._parent_path = descriptor, above
+        return self._parent
+
+
+def _sync(name: str, directory: int) -> None:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _meetings(room: int, directory: int, name: str, path: str) -> Iterator[tuple[str, int, int, list[str]]]:
+    """Wherever a staged directory meets one that is there: its path, both of them open, and the names in the staged.
+
+    Recurses as deep as the directory is, which is not deep: see :data:`ocistore.artifacts.titles.MAXIMUM_DEPTH`.
+    """
+    with contextlib.ExitStack() as held:
+        staged = os.open(_TREE if path == name else name, _DIRECTORY, dir_fd=room)
+        held.callback(os.close, staged)
+        existing = os.open(name, _DIRECTORY, dir_fd=directory)
+        held.callback(os.close, existing)
+        names = os.listdir(staged)
+        yield path, staged, existing, names
+        for below in names:
+            ours, theirs = mode_of(below, staged), mode_of(below, existing)
+            if ours is not None and theirs is not None and stat.S_ISDIR(ours) and stat.S_ISDIR(theirs):
+                yield from _meetings(staged, existing, below, f"{path}/{below}")

@@ -1,0 +1,99 @@
+"""What the layers of an artifact are called: their annotations, and which titles can be the names of files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ocistore.errors import ArtifactInvalidError
+from ocistore.oci import mediatypes
+
+if TYPE_CHECKING:
+    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.manifest import Manifest
+
+TITLE: Final = "org.opencontainers.image.title"
+"""The annotation of a layer that names its file (image specification, "Pre-Defined Annotation Keys")."""
+UNPACK: Final = "io.deis.oras.content.unpack"
+"""The annotation by which ``oras`` marks a layer that is a whole directory, as an archive: then it is ``true``."""
+CONTENT_DIGEST: Final = "io.deis.oras.content.digest"
+"""The annotation of such a layer with the digest of the archive before it was compressed."""
+
+MAXIMUM_PATH: Final = 4095
+"""Bytes. The longest path that can be spelled in one call; no file of a longer title could be opened by it."""
+MAXIMUM_DEPTH: Final = 64
+"""Directories above a file. Some hundreds of them make a tree that tools which recurse cannot remove any more."""
+_MAXIMUM_COMPONENT: Final = 255
+"""Bytes. What Linux filesystems take as one name."""
+
+
+def is_packed_directory(layer: Descriptor) -> bool:
+    """Whether a layer is a directory, packed as an archive."""
+    return layer.annotations.get(UNPACK) == "true"
+
+
+def layers_by_title(reference: str, manifest: Manifest, *, keep_packed: bool = False) -> dict[str, Descriptor]:
+    """The layers that have titles, in order, after everything that can be wrong with the titles was seen.
+
+    Args:
+        reference: what messages call the manifest.
+        manifest: of the artifact.
+        keep_packed: whether packed directories become files, so that nothing else can lie in them.
+
+    Raises:
+        ArtifactInvalidError: it is an index, none of its layers has a title, or one of them cannot be a file's name or
+            cannot stand beside the others.
+    """
+    if mediatypes.is_index_type(manifest.media_type):
+        raise ArtifactInvalidError(
+            reference, reason="it is an index, which has no files: pull one of its manifests by its digest"
+        )
+    titled: dict[str, Descriptor] = {}
+    directories: dict[str, str] = {}
+    for layer in manifest.layers:
+        title = layer.annotations.get(TITLE)
+        if title is None:
+            continue
+        components = title_components(title)
+        if title in titled:
+            raise ArtifactInvalidError(title, reason="two files have this title")
+        titled[title] = layer
+        for depth in range(1, len(components)):
+            directories.setdefault("/".join(components[:depth]), title)
+    for title, layer in titled.items():
+        if title in directories and (keep_packed or not is_packed_directory(layer)):
+            reason = f"it would be a file, and a directory in {directories[title]!r:.300}"
+            raise ArtifactInvalidError(title, reason=reason)
+    if not titled:
+        raise ArtifactInvalidError(reference, reason=f"none of its layers has a title ({TITLE}), so there are no files")
+    return titled
+
+
+def title_components(title: str) -> list[str]:
+    """The names on the way to a file, the last of them its own.
+
+    Refused is whatever is no relative path in its one plain spelling. A backslash is an ordinary character here.
+
+    Raises:
+        ArtifactInvalidError: no file can have this title.
+    """
+    if not title:
+        raise ArtifactInvalidError(title, reason="a title must not be empty")
+    try:
+        encoded = title.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ArtifactInvalidError(title, reason="a title must be UTF-8") from error
+    if len(encoded) > MAXIMUM_PATH:
+        raise ArtifactInvalidError(title, reason=f"a title has at most {MAXIMUM_PATH} bytes, this has {len(encoded)}")
+    if any(byte < 0x20 or byte == 0x7F for byte in encoded):
+        raise ArtifactInvalidError(title, reason="a title must not hold control characters")
+    if title.startswith("/"):
+        raise ArtifactInvalidError(title, reason="a title must be a relative path")
+    components = title.split("/")
+    if len(components) > MAXIMUM_DEPTH + 1:
+        raise ArtifactInvalidError(title, reason=f"a title leads through at most {MAXIMUM_DEPTH} directories")
+    for component in components:
+        if component in ("", ".", ".."):
+            raise ArtifactInvalidError(title, reason=f"{component!r} in a title is no name of a file or directory")
+        if len(component.encode("utf-8")) > _MAXIMUM_COMPONENT:
+            raise ArtifactInvalidError(title, reason=f"a file's name has at most {_MAXIMUM_COMPONENT} bytes")
+    return components

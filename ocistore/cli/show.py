@@ -1,0 +1,238 @@
+"""show: what a reference stands for, as a tree."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ocistore.artifacts import TITLE
+from ocistore.artifacts.referrers import referrers_of
+from ocistore.cli.completion import complete_reference
+from ocistore.cli.location import Location, pass_location
+from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size
+from ocistore.cli.referrers import print_referrers
+from ocistore.cli.tagged import tags_of
+from ocistore.errors import BlobNotFoundError, CorruptError, ManifestInvalidError, ManifestNotFoundError
+from ocistore.imagefiles import choose_image, read_config, summary_of
+from ocistore.imagefiles.config import parse_config
+from ocistore.oci import mediatypes
+from ocistore.oci.platforms import parse_platform
+from ocistore.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ocistore.imagefiles import ConfigSummary
+    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.digest import Digest
+    from ocistore.oci.manifest import Manifest
+    from ocistore.repository import Repository
+
+_DEEPEST: Final = 32
+"""Levels that are shown by indentation."""
+
+platform_option = click.option(
+    "--platform",
+    metavar="PLATFORM",
+    help="Which image of an index: OS/ARCHITECTURE[/VARIANT].",
+)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A manifest and what of the store surrounds it."""
+
+    repository: Repository
+    manifest: Manifest
+    tags: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        manifest = self.manifest
+        return {
+            "repository": self.repository.name,
+            "digest": manifest.descriptor.digest,
+            "mediaType": manifest.media_type,
+            "size": manifest.descriptor.size,
+            "artifactType": manifest.artifact_type,
+            "annotations": dict(manifest.annotations),
+            "config": None if manifest.config is None else manifest.config.to_json(),
+            "layers": [layer.to_json() for layer in manifest.layers],
+            "manifests": [child.to_json() for child in manifest.manifests],
+            "subject": None if manifest.subject is None else manifest.subject.to_json(),
+            "tags": list(self.tags),
+            "referrers": [each.to_json() for each in self.repository.referrers(manifest.descriptor.digest)],
+        }
+
+    def print_text(self) -> None:
+        manifest = self.manifest
+        print_fields(
+            {
+                "repository": self.repository.name,
+                "digest": manifest.descriptor.digest,
+                "media type": manifest.media_type,
+                "artifact type": manifest.artifact_type,
+                "size": readable_size(manifest.descriptor.size),
+                "content": readable_size(sum(layer.size for layer in manifest.layers)) if manifest.layers else None,
+                "tags": ", ".join(self.tags) or None,
+                "subject": None if manifest.subject is None else manifest.subject.digest,
+            }
+        )
+        if manifest.annotations:
+            click.echo("annotations:")
+            print_fields(dict(sorted(manifest.annotations.items())), indent="  ")
+        _Tree(self.repository).print(manifest)
+
+
+class _Tree:
+    """Prints what a manifest consists of. An index may be in many; what is in it is printed once."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._seen: set[Digest] = set()
+
+    def print(self, manifest: Manifest) -> None:
+        # A stack and no recursion: indexes may be nested as deeply as somebody likes.
+        waiting = [self._parts(manifest, 0)]
+        while waiting:
+            child = next(waiting[-1], None)
+            if child is None:
+                waiting.pop()
+            else:
+                waiting.append(self._parts(*child))
+
+    def _parts(self, manifest: Manifest, depth: int) -> Iterator[tuple[Manifest, int]]:
+        """Print what is in a manifest; given are those in it that are to be printed in its midst."""
+        self._seen.add(manifest.descriptor.digest)
+        indent = "  " * min(depth, _DEEPEST)
+        if manifest.config is not None:
+            self._print_config(manifest, manifest.config, indent)
+        if manifest.layers:
+            click.echo(f"{indent}layers:")
+            self._print_layers(manifest.layers, f"{indent}  ")
+        if manifest.manifests:
+            click.echo(f"{indent}manifests:")
+        for child in manifest.manifests:
+            found, note = self._child(child)
+            kind = child.artifact_type or child.media_type
+            words = ["" if child.platform is None else str(child.platform), child.digest, readable_size(child.size)]
+            print_line(f"{indent}  {'  '.join(filter(None, [*words, kind, note]))}")
+            if found is not None:
+                yield found, depth + 2
+        referrers = referrers_of(self._repository, manifest.descriptor.digest)
+        if referrers:
+            click.echo(f"{indent}referrers:")
+            print_referrers(referrers, indent=indent)
+
+    def _child(self, child: Descriptor) -> tuple[Manifest | None, str]:
+        """A manifest in an index, if it is to be printed; and what is to be said of it."""
+        try:
+            found = self._repository.get_manifest(child.digest)
+        except ManifestNotFoundError:
+            return None, "(not in the store)"
+        except CorruptError:
+            return None, "(damaged)"
+        return (None, "(as above)") if child.digest in self._seen else (found, "")
+
+    def _print_config(self, manifest: Manifest, config: Descriptor, indent: str) -> None:
+        line = f"{indent}config  {config.digest}  {readable_size(config.size)}  {config.media_type}"
+        if not mediatypes.is_image_config(config.media_type):
+            print_line(f"{line}  {self._note(config)}".rstrip())
+            return
+        try:
+            summary = summary_of(read_config(self._repository, manifest))
+        except BlobNotFoundError:
+            print_line(f"{line}  (not in the store)")
+        except CorruptError:
+            print_line(f"{line}  (damaged)")
+        except ManifestInvalidError as error:
+            print_line(f"{line}  (not readable: {error.path or 'config'}: {error.reason})")
+        else:
+            print_line(line)
+            _print_summary(summary, f"{indent}  ")
+
+    def _print_layers(self, layers: Sequence[Descriptor], indent: str) -> None:
+        number_width = len(str(len(layers)))
+        size_width = max(len(readable_size(layer.size)) for layer in layers)
+        for number, layer in enumerate(layers, start=1):
+            size = readable_size(layer.size).rjust(size_width)
+            words = [layer.media_type, layer.annotations.get(TITLE, ""), self._note(layer)]
+            what = "  ".join(filter(None, words))
+            print_line(f"{indent}{str(number).rjust(number_width)}  {layer.digest}  {size}  {what}")
+
+    def _note(self, blob: Descriptor) -> str:
+        try:
+            self._repository.stat_blob(blob.digest)
+        except BlobNotFoundError:
+            return "(not in the store)"
+        return ""
+
+
+def _print_summary(summary: ConfigSummary, indent: str) -> None:
+    count = len(summary.environment)
+    print_fields(
+        {
+            "platform": str(summary.platform),
+            "created": summary.created,
+            "entrypoint": json.dumps(summary.entrypoint) if summary.entrypoint else None,
+            "command": json.dumps(summary.command) if summary.command else None,
+            "environment": f"{count} variable{'s' * (count > 1)}" if count else None,
+            "directory": summary.working_directory,
+            "user": summary.user,
+        },
+        indent=indent,
+    )
+    if summary.labels:
+        click.echo(f"{indent}labels:")
+        print_fields(dict(sorted(summary.labels.items())), indent=f"{indent}  ")
+
+
+@click.command(
+    epilog=example(
+        "ocistore show library/alpine:3",
+        "ocistore show library/alpine:3 --platform linux/arm64 --config",
+    )
+)
+@click.argument("ref", shell_complete=complete_reference)
+@click.option("--config", "only_config", is_flag=True, help="Print the image config; with --json, its exact bytes.")
+@platform_option
+@json_option
+@pass_location
+def show(location: Location, ref: str, *, only_config: bool, platform: str | None, as_json: bool) -> None:
+    """Say what a reference stands for, as a tree.
+
+    Of an index, every image in it; with --platform, the one that fits.
+
+    \b
+    --json prints one object with these keys:
+      repository
+      digest, mediaType, size (bytes), artifactType, annotations
+      config, layers, manifests, subject   descriptors as in the manifest
+      tags                                 that point at it
+      referrers                            descriptors of what is about it
+    """  # noqa: D301  (click takes a real \b, not its spelling)
+    reference = Reference.parse(ref)
+    asked = None if platform is None else parse_platform(platform)
+    with location.reading() as store:
+        repository = store.repository(reference.repository)
+        if only_config or asked is not None:
+            manifest = choose_image(repository, reference, asked)
+        else:
+            manifest = repository.get_manifest(reference.target)
+        if only_config:
+            content = read_config(repository, manifest)
+            if as_json:
+                click.echo(content, nl=False)
+            else:
+                print_json(parse_config(content))
+            return
+        shown = _Shown(repository, manifest, tags_of(store, repository.name, manifest.descriptor.digest))
+        if as_json:
+            print_json(shown.to_json())
+        else:
+            shown.print_text()
+
+
+COMMANDS: Final = (show,)

@@ -1,0 +1,118 @@
+"""One layer as the archive that it is: opened, verified while it is read, decompressed within limits."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from ocistore.archives.layers import decompressed, verified_to_its_end
+from ocistore.archives.tar import TarReader
+from ocistore.errors import ArchiveInvalidError, BlobNotFoundError, CorruptError, InvalidNameError
+from ocistore.oci import mediatypes
+from ocistore.oci.reference import is_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from ocistore.archives.tar import Member
+    from ocistore.blobs.reader import BlobReader
+    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.manifest import Manifest
+    from ocistore.repository import Repository
+
+_DOCKER_LAYER_ZSTD: Final = "application/vnd.docker.image.rootfs.diff.tar.zstd"
+_DOCKER_FOREIGN_LAYER_PLAIN: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+_ARCHIVES: Final = frozenset({
+    mediatypes.OCI_LAYER,
+    mediatypes.OCI_LAYER_GZIP,
+    mediatypes.OCI_LAYER_ZSTD,
+    mediatypes.OCI_NONDISTRIBUTABLE_LAYER,
+    mediatypes.OCI_NONDISTRIBUTABLE_LAYER_GZIP,
+    mediatypes.OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
+    mediatypes.DOCKER_LAYER,
+    mediatypes.DOCKER_LAYER_GZIP,
+    mediatypes.DOCKER_FOREIGN_LAYER,
+    _DOCKER_LAYER_ZSTD,
+    _DOCKER_FOREIGN_LAYER_PLAIN,
+})
+_AT_ONCE: Final = 1024 * 1024
+
+
+def layer_name(layer: Descriptor) -> str:
+    """What messages call it."""
+    return f"layer {layer.digest}"
+
+
+def check_type(layer: Descriptor) -> None:
+    """Refuse what is not a layer of a file system.
+
+    Raises:
+        ArchiveInvalidError: it is encrypted, or of a type that is not known.
+    """
+    if layer.media_type.endswith("+encrypted"):
+        raise ArchiveInvalidError(layer_name(layer), reason=f"it is encrypted ({layer.media_type})")
+    if layer.media_type not in _ARCHIVES:
+        raise ArchiveInvalidError(layer_name(layer), reason=f"{layer.media_type} is no known type of layer")
+
+
+def layer_at(manifest: Manifest, layer: str) -> Descriptor:
+    """A layer of an image by its number, from 1 for the lowest, or by its digest.
+
+    Raises:
+        InvalidNameError: the image has no such layer.
+    """
+    if is_digest(layer):
+        for found in manifest.layers:
+            if found.digest == layer:
+                return found
+    elif layer.isascii() and layer.isdigit() and len(layer) < 10 and 1 <= int(layer) <= len(manifest.layers):
+        return manifest.layers[int(layer) - 1]
+    reason = f"{manifest.descriptor.digest} has {len(manifest.layers)} layers; give a number from 1 on, or a digest"
+    raise InvalidNameError(layer, kind="layer", reason=reason)
+
+
+def open_layer(repository: Repository, layer: Descriptor, *, verify: bool) -> BlobReader:
+    """The bytes of a layer, as they are stored.
+
+    Raises:
+        BlobNotFoundError: the repository does not hold it; the error says so where it is a foreign one.
+        CorruptError: it has another size than the image says.
+    """
+    try:
+        blob = repository.open_blob(layer.digest, verify=verify)
+    except BlobNotFoundError as error:
+        raise BlobNotFoundError(layer.digest, repository=repository.name, urls=layer.urls) from error
+    if blob.size != layer.size:
+        blob.close()
+        raise CorruptError(f"blob {layer.digest}", reason=f"it has {blob.size} bytes, not {layer.size}")
+    return blob
+
+
+def members(repository: Repository, layer: Descriptor) -> Iterator[Member]:
+    """The members of a layer's archive. Every byte of it was the right one when they have come to an end.
+
+    Raises:
+        BlobNotFoundError, CorruptError: as :func:`open_layer`; also where its bytes turn out to be damaged.
+        ArchiveInvalidError: it is no archive, or a damaged one, or a decompression bomb.
+    """
+    with open_layer(repository, layer, verify=True) as blob:
+        source = decompressed(blob, name=layer_name(layer))
+        with verified_to_its_end(blob, source):
+            yield from TarReader(source, name=layer_name(layer))
+
+
+@contextlib.contextmanager
+def content_at(repository: Repository, layer: Descriptor, offset: int) -> Iterator[BinaryIO]:
+    """The archive in a layer, from that place in it on."""
+    with open_layer(repository, layer, verify=False) as blob:
+        source = decompressed(blob, name=layer_name(layer))
+        if source is blob:
+            blob.seek(offset)
+        left = 0 if source is blob else offset
+        while left:
+            skipped = len(source.read(min(left, _AT_ONCE)))
+            if not skipped:
+                raise ArchiveInvalidError(layer_name(layer), reason="it is cut short")
+            left -= skipped
+        yield source

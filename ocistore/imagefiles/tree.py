@@ -1,0 +1,276 @@
+"""The file system that layers make, put together from names only (image specification, "Image Layer Filesystem").
+
+No content is read and nothing is extracted. Held in memory is an entry for each file that can be seen, about 600 bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ocistore.archives.links import LinkError, Place, resolve
+from ocistore.errors import ArchiveInvalidError
+from ocistore.imagefiles.layers import layer_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocistore.archives.tar import Kind, Member
+    from ocistore.oci.descriptor import Descriptor
+
+MAXIMUM_FILES: Final = 2_000_000
+"""In one image. Large ones have some hundred thousand."""
+_MAXIMUM_PATH: Final = 4095
+"""Bytes: no process could open a longer one."""
+_MAXIMUM_NAMES: Final = 512
+"""Names in one path. Each costs a step whenever the path is followed."""
+
+_WHITEOUT: Final = ".wh."
+"""How the names begin of what hides something in lower layers."""
+_OPAQUE: Final = ".wh..wh..opq"
+"""What hides all that lower layers have in its directory."""
+_RESERVED: Final = ".wh..wh."
+"""How the names of all other marks of aufs begin, which mean nothing here."""
+
+
+class Content(NamedTuple):
+    """Where the bytes of a file are."""
+
+    layer: Descriptor
+    offset: int | None
+    """In the archive, decompressed; None where the layer is the file."""
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A file, directory or link in an image or artifact."""
+
+    path: str
+    """From the top, without a slash at its beginning. Bytes that are no UTF-8 are escaped as in ``os.fsdecode``."""
+    kind: Kind
+    size: int
+    """Bytes of content; 0 for all but files and hard links. Of a sparse file, those that are stored."""
+    mode: int
+    """Permissions, without the kind."""
+    mtime: int
+    """Seconds since the Unix epoch."""
+    uid: int
+    gid: int
+    target: str
+    """Of a link: what it leads to. That of a hard link is a path from the top."""
+    layer: Descriptor
+    """The one it is in."""
+    content: Content | None = field(default=None, repr=False)
+    """Of a file, and of a hard link to one. Not part of the public contract."""
+
+
+def names_in(path: str, *, layer: Descriptor) -> list[str]:
+    """The names that the path of a member is made of; none for the top itself.
+
+    Raises:
+        ArchiveInvalidError: it leads upwards, or is longer than any path can be.
+    """
+    names = [name for name in path.split("/") if name not in ("", ".")]
+    if ".." in names:
+        raise ArchiveInvalidError(layer_name(layer), reason="its name leads upwards", member=path)
+    if len(names) > _MAXIMUM_NAMES or len(os.fsencode(path)) > _MAXIMUM_PATH:
+        reason = f"its name has more than {_MAXIMUM_PATH} bytes, or more than {_MAXIMUM_NAMES} parts"
+        raise ArchiveInvalidError(layer_name(layer), reason=reason, member=path)
+    return names
+
+
+def as_file(member: Member, path: str, layer: Descriptor, content: Content | None = None) -> ImageFile:
+    """A member of an archive as a file of that path."""
+    return ImageFile(
+        path,
+        member.kind,
+        member.size if content is None else content.size,
+        member.mode,
+        member.mtime,
+        member.uid,
+        member.gid,
+        member.target,
+        layer,
+        content,
+    )
+
+
+class FileTree:
+    """The files that can be seen when the layers added so far are stacked, the first of them lowest."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, ImageFile] = {}
+        self._below: dict[str, set[str]] = {"": set()}
+        """The paths directly in each directory."""
+        self._layer: Descriptor | None = None
+        self._own: set[str] = set()
+        """What the current layer has brought, which its own marks do not hide."""
+        self._cleared: set[str] = set()
+        """Directories that the current layer has hidden already, as it sees them."""
+        self._followed: dict[str, str] = {}
+        """Where directories are, links followed; until something changes that might lead elsewhere."""
+
+    def begin_layer(self, layer: Descriptor) -> None:
+        """What is added from now on belongs to that layer."""
+        self._layer = layer
+        self._own.clear()
+        self._cleared.clear()
+
+    def add(self, member: Member, *, marks: bool = True) -> None:
+        """Add the next member of the layer; with ``marks``, some names mean that something below is hidden.
+
+        Raises:
+            ArchiveInvalidError: its name leads upwards or nowhere, or there are too many files.
+        """
+        layer = self._current()
+        names = names_in(member.name, layer=layer)
+        if not names:
+            return
+        name = names.pop()
+        parent = self._resolved("/".join(names), member.name)
+        if marks and name.startswith(_WHITEOUT):
+            self._hide(parent, name, member.name)
+            return
+        self._make_above(parent, member)
+        path = f"{parent}/{name}" if parent else name
+        content = None
+        if member.kind == "file":
+            content = Content(layer, member.offset, member.size)
+        elif member.kind == "hardlink":
+            content = self._content_of(member.target)
+        self._put(as_file(member, path, layer, content))
+
+    def add_file(self, file: ImageFile) -> None:
+        """Add a file that is no member of an archive."""
+        above, _, _ = file.path.rpartition("/")
+        self._make_directories(above, file.path)
+        self._put(file)
+
+    def find(self, path: str, *, last: bool = True) -> ImageFile | None:
+        """What a path leads to, links followed as in a root file system; None where there is nothing.
+
+        Args:
+            path: from the top, with or without a slash at its beginning.
+            last: whether the last name is followed too.
+
+        Raises:
+            LinkError: it leads in a ring.
+        """
+        return self._files.get(resolve(path, self._look, last=last))
+
+    def walk(self, top: str = "") -> Iterator[ImageFile]:
+        """What is at that path and below, parents before children, in byte order in each directory."""
+        waiting = [top]
+        while waiting:
+            path = waiting.pop()
+            if path:
+                yield self._files[path]
+            waiting += sorted(self._below.get(path, ()), key=os.fsencode, reverse=True)
+
+    # --- changing it --------------------------------------------------------------------------------------------------
+
+    def _current(self) -> Descriptor:
+        assert self._layer is not None  # begin_layer comes first
+        return self._layer
+
+    def _look(self, path: str) -> Place | None:
+        found = self._files.get(path)
+        if found is None:
+            return None
+        if found.kind == "symlink":
+            return Place("symlink", found.target)
+        return Place("directory" if found.kind == "directory" else "other")
+
+    def _resolved(self, directory: str, name: str) -> str:
+        """Where a directory of the archive is: one on the way may be a link, in a lower layer or in this one."""
+        found = self._followed.get(directory)
+        if found is None:
+            try:
+                found = self._followed[directory] = resolve(directory, self._look)
+            except LinkError as error:
+                raise ArchiveInvalidError(layer_name(self._current()), reason=str(error), member=name) from error
+        return found
+
+    def _make_above(self, parent: str, member: Member) -> None:
+        found = self._files.get(parent)
+        if not parent or (found is not None and found.kind == "directory"):
+            return
+        self._make_directories(parent, member.name)
+
+    def _make_directories(self, directory: str, name: str) -> None:
+        """Directories that are no members themselves, and that something lies in."""
+        names = directory.split("/") if directory else []
+        for end in range(1, len(names) + 1):
+            path = "/".join(names[:end])
+            found = self._files.get(path)
+            if found is None:
+                self._put(ImageFile(path, "directory", 0, 0o755, 0, 0, 0, "", self._current()))
+            elif found.kind != "directory":
+                reason = f"it lies in {path!r:.300}, which is no directory"
+                raise ArchiveInvalidError(layer_name(self._current()), reason=reason, member=name)
+
+    def _put(self, file: ImageFile) -> None:
+        path = file.path
+        existing = self._files.get(path)
+        if existing is not None and not (existing.kind == file.kind == "directory"):
+            self._remove(path)
+        if len(self._files) >= MAXIMUM_FILES:
+            raise ArchiveInvalidError(layer_name(file.layer), reason=f"the image has more than {MAXIMUM_FILES} files")
+        self._files[path] = file
+        self._own.add(path)
+        above, _, _ = path.rpartition("/")
+        self._below[above].add(path)
+        if file.kind == "directory":
+            self._below.setdefault(path, set())
+        elif file.kind == "symlink":
+            self._followed.clear()
+
+    def _remove(self, path: str) -> None:
+        """What is at that path, and below."""
+        above, _, _ = path.rpartition("/")
+        self._below[above].discard(path)
+        waiting = [path]
+        while waiting:
+            gone = waiting.pop()
+            waiting += self._below.pop(gone, ())
+            del self._files[gone]
+            self._own.discard(gone)
+        self._followed.clear()
+
+    def _hide(self, parent: str, name: str, member: str) -> None:
+        if name == _OPAQUE:
+            self._clear(parent)
+            return
+        if name.startswith(_RESERVED):
+            return
+        hidden = name.removeprefix(_WHITEOUT)
+        if hidden in ("", ".", ".."):
+            raise ArchiveInvalidError(layer_name(self._current()), reason="a mark that hides nothing", member=member)
+        path = f"{parent}/{hidden}" if parent else hidden
+        if path in self._files:
+            self._clear(path)
+            if path not in self._own and not self._below.get(path):
+                self._remove(path)
+
+    def _clear(self, directory: str) -> None:
+        """Take away what lower layers have in a directory, and leave what the current one has."""
+        if directory in self._cleared or directory not in self._below:
+            return
+        self._cleared.add(directory)
+        below = [directory]
+        for path in below:  # which grows: parents before children
+            below += [child for child in self._below[path] if child in self._below]
+        for path in reversed(below):
+            for child in list(self._below[path]):
+                if child not in self._own and not self._below.get(child):
+                    self._remove(child)
+
+    def _content_of(self, target: str) -> Content | None:
+        """The content of the file that a hard link is another name for; None where that is no file."""
+        try:
+            found = self.find(target, last=False)
+        except LinkError:
+            return None
+        return None if found is None else found.content

@@ -1,0 +1,136 @@
+"""Which image of an index is meant."""
+
+import json
+import platform as machine
+
+import pytest
+from images import artifact, described, document, image, index, push
+
+from ocistore import Digest, InvalidNameError, ManifestInvalidError, PlatformNotFoundError
+from ocistore.imagefiles import choose_image, read_config, summary_of
+from ocistore.imagefiles.choosing import own_platform
+from ocistore.oci import mediatypes
+from ocistore.oci.descriptor import Platform
+from ocistore.oci.platforms import ATTESTED, parse_platform
+from ocistore.oci.reference import Reference
+
+
+def of_platforms(repository, *platforms, tag="many", said=True, more=()):
+    """An index of images for these platforms, which its descriptors say, or only the images themselves."""
+    children = []
+    for text in platforms:
+        parsed = parse_platform(text)
+        one = image(text, os=parsed.os, architecture=parsed.architecture, variant=parsed.variant)
+        push(repository, one)
+        children.append(described(one.manifest, one.media_type, **({"platform": parsed.to_json()} if said else {})))
+    body = {"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": [*children, *more]}
+    repository.put_manifest(document(body), tags=[tag])
+    return Reference(repository.name, tag)
+
+
+def chosen(repository, reference, platform=None):
+    """The platform of the image that is chosen."""
+    manifest = choose_image(repository, reference, None if platform is None else parse_platform(platform))
+    return str(summary_of(read_config(repository, manifest)).platform)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_the_image_that_fits_is_taken(repository, said, monkeypatch):
+    monkeypatch.setattr(machine, "machine", lambda: "x86_64")
+    reference = of_platforms(repository, "linux/amd64", "linux/arm/v6", "linux/arm/v7", "windows/amd64", said=said)
+    assert chosen(repository, reference) == "linux/amd64"
+    assert chosen(repository, reference, "linux/arm/v7") == "linux/arm/v7"
+    assert chosen(repository, reference, "windows/amd64") == "windows/amd64"
+    monkeypatch.setattr(machine, "machine", lambda: "armv7l")
+    assert chosen(repository, reference) == "linux/arm/v7"
+
+
+def test_where_several_fit_the_exact_one_is_taken_or_none(repository):
+    reference = of_platforms(repository, "linux/amd64", "linux/amd64/v3")
+    assert chosen(repository, reference, "linux/amd64") == "linux/amd64"
+    reference = of_platforms(repository, "linux/arm/v6", "linux/arm/v7")
+    with pytest.raises(PlatformNotFoundError, match=r"say which of linux/arm/v6 .*linux/arm/v7") as caught:
+        chosen(repository, reference, "linux/arm")
+    assert len(caught.value.fitting) == 2
+
+
+def test_where_none_fits_the_platforms_are_listed(repository, monkeypatch):
+    monkeypatch.setattr(machine, "machine", lambda: "riscv64")
+    reference = of_platforms(repository, "linux/amd64", "linux/arm64")
+    for wanted in (None, "linux/riscv64"):
+        with pytest.raises(PlatformNotFoundError, match="linux/amd64, linux/arm64") as caught:
+            chosen(repository, reference, wanted)
+        assert caught.value.wanted == ("linux/riscv64",)
+    with pytest.raises(InvalidNameError):
+        chosen(repository, reference, "linux")
+
+
+def test_the_only_image_is_taken_whatever_it_is_for_and_attestations_are_none(repository):
+    said = {"annotations": {ATTESTED: str(Digest.of(b"any"))}}
+    attested, unknown = artifact("attestation"), artifact("unknown")
+    push(repository, attested)
+    push(repository, unknown)
+    more = [
+        described(attested.manifest, attested.media_type, **said),
+        described(unknown.manifest, unknown.media_type, platform={"os": "unknown", "architecture": "unknown"}),
+    ]
+    reference = of_platforms(repository, "linux/s390x", more=more)
+    assert chosen(repository, reference) == "linux/s390x"
+    with pytest.raises(PlatformNotFoundError, match="there are linux/s390x"):
+        chosen(repository, reference, "linux/amd64")
+
+
+def test_nested_indexes_are_gone_into_each_once(repository):
+    one = image("one", architecture="amd64")
+    inner = index([one])
+    for number in range(40):  # a path for each of 2^40 ways, if one walked them all
+        inner = index([inner, inner], annotations={"level": str(number)})
+    push(repository, one)
+    level, levels = inner, []
+    while level.children:
+        levels.append(level)
+        level = level.children[0]
+    for level in reversed(levels):
+        repository.put_manifest(level.manifest, tags=["nested"])
+    assert chosen(repository, Reference(repository.name, "nested")) == "linux/amd64"
+
+
+def test_of_one_image_the_platform_is_compared_with_its_config(repository):
+    push(repository, image("one"), "v1")
+    push(repository, artifact("note"), "note")
+    reference = Reference(repository.name, "v1")
+    assert chosen(repository, reference) == chosen(repository, reference, "linux/arm64") == "linux/arm64"
+    with pytest.raises(PlatformNotFoundError, match="is not for linux/amd64: there are linux/arm64"):
+        chosen(repository, reference, "linux/amd64")
+    with pytest.raises(PlatformNotFoundError, match="it says none"):
+        choose_image(repository, Reference(repository.name, "note"), Platform("amd64", "linux"))
+    with pytest.raises(ManifestInvalidError, match="an artifact, whose config is"):
+        read_config(repository, repository.get_manifest("note"))
+
+
+def test_an_empty_index_has_no_image(repository):
+    push(repository, index(), "v1")
+    with pytest.raises(PlatformNotFoundError, match="it says none"):
+        chosen(repository, Reference(repository.name, "v1"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [b"[]", b"{", b'{"os": 1}', b'{"config": []}', b'{"config": {"Cmd": [1]}}', b'{"config": {"Labels": {"a": 1}}}'],
+)
+def test_a_config_that_is_none_is_an_error(config):
+    with pytest.raises(ManifestInvalidError):
+        summary_of(config)
+
+
+def test_what_a_config_does_not_say_is_empty():
+    found = summary_of(json.dumps({"os": "linux", "config": None, "created": None}).encode())
+    assert (str(found.platform), found.created, found.entrypoint, found.user) == ("linux/unknown", None, (), None)
+    assert summary_of(b'{"config": {"Cmd": "run this", "Env": null}}').command == ("run this",)
+
+
+def test_machines_are_called_as_images_call_them(monkeypatch):
+    names = {"x86_64": "linux/amd64", "aarch64": "linux/arm64", "armv6l": "linux/arm/v6", "ppc64le": "linux/ppc64le"}
+    for name, expected in names.items():
+        monkeypatch.setattr(machine, "machine", lambda name=name: name)
+        assert str(own_platform()) == expected
