@@ -1,0 +1,147 @@
+"""Every client, both directions, every form and every kind of content: docs/clients.md says what comes of it."""
+
+import os
+import re
+
+import pytest
+from clients import CLIENTS, Bench
+from contents import CONTENTS, REPOSITORY, TAG
+from found import (
+    DOCKER_ARCHIVE,
+    LAYOUT,
+    SAME_IMAGE,
+    compared,
+    compared_parts,
+    in_archive,
+    in_docker_archive,
+    in_layout,
+    missing_from,
+)
+from page import IN, PAGE, cells, parse, render
+from programs import ClientError, missing, run, said
+from state import pool
+
+from ocistore import LayoutInvalidError, OCIStoreError, Store
+
+WRITE = "OCISTORE_WRITE_CLIENTS"
+
+QUICK = {
+    (client, form, content)
+    for client in ("skopeo", "umoci")
+    for form in (LAYOUT,)
+    for content in ("single image", "multi-platform index")
+}
+"""What a plain run tries."""
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory):
+    made = Bench(tmp_path_factory.mktemp("clients"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory):
+    """A store with each content in a repository of its own, where its referrers are, too."""
+    with Store.open(tmp_path_factory.mktemp("filled") / "store") as store:
+        for name, content in CONTENTS.items():
+            store.import_(content.write(tmp_path_factory.mktemp("source") / "layout"), _repository(name))
+        yield store
+
+
+def _repository(content):
+    return f"{REPOSITORY}/{content.lower().replace(' ', '-')}"
+
+
+@pytest.fixture(scope="session")
+def page():
+    """What the page says. What is found instead is written to it where that is asked for."""
+    outcomes, versions = parse(PAGE.read_text()) if PAGE.exists() else ({}, {})
+    found, used = {}, {}
+    yield outcomes, found, used
+    if os.environ.get(WRITE):
+        PAGE.write_text(render(dict.fromkeys(cells(), "not tried") | outcomes | found, versions | used))
+
+
+def _marks(cell):
+    marks = [pytest.mark.clients]
+    if (cell.client, cell.form, cell.content) not in QUICK:
+        marks.append(pytest.mark.slow)
+    return marks
+
+
+@pytest.mark.parametrize("cell", [pytest.param(cell, id=str(cell), marks=_marks(cell)) for cell in cells()])
+def test_a_client_and_ocistore_understand_each_other_as_the_page_says(cell, bench, page, request):
+    client = CLIENTS[cell.client](bench)
+    if absent := missing(*client.programs):
+        reason = f"needs {', '.join(absent)}: {client.install}"
+        if os.environ.get("OCISTORE_REQUIRE_ALL"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    try:
+        if cell.direction == IN:
+            store = request.getfixturevalue("store")
+            outcome = taken_in(client, CONTENTS[cell.content], cell.form, store)
+        else:
+            filled = request.getfixturevalue("filled")
+            outcome = given_out(client, CONTENTS[cell.content], cell.form, filled)
+    except ClientError as error:
+        outcome = f"{cell.client}: {error}"
+    said_by_page, found, used = page
+    found[cell] = outcome
+    if cell.client not in used:
+        used[cell.client] = re.findall(r"\d+\.\d+\.\d+\S*", run(*client.version, inside=bench.directory))[0]
+    if not os.environ.get(WRITE):
+        assert outcome == said_by_page[cell]
+
+
+def taken_in(client, content, form, store):
+    """Let the client write and import that; all that came in must be what it wrote."""
+    directory = client.bench.fresh()
+    written = directory / ("layout" if form == LAYOUT else "archive.tar")
+    client.write(content, form, written)
+    if form == LAYOUT and (lost := missing_from(written)):
+        with pytest.raises(LayoutInvalidError) as caught:
+            store.import_(written, REPOSITORY)
+        assert [problem for problem in caught.value.problems if "missing" in problem]
+        assert all(any(digest in problem for problem in caught.value.problems) for digest in lost)
+        return f"{client.name}: deleted {len(lost)} of {len(content.blobs)} blobs, all of which ocistore names"
+    if form == DOCKER_ARCHIVE:
+        wrote = in_docker_archive(written)
+    else:
+        wrote = in_layout(written) if form == LAYOUT else in_archive(written, directory / "unpacked")
+    try:
+        store.import_(written, REPOSITORY)
+    except OCIStoreError as error:
+        return f"ocistore: {said(str(error), client.bench.directory)}"
+    repository = store.repository(REPOSITORY)
+    tags = {tag: repository.resolve(tag).digest for tag in repository.tags()}
+    if form != DOCKER_ARCHIVE:
+        assert tags == wrote.tags
+        assert pool(store.root) == wrote.blobs
+        return compared(content, wrote)
+    manifest = repository.get_manifest(TAG)
+    with repository.open_blob(manifest.config.digest) as config:
+        assert config.read() == wrote.config
+    for layer, bytes_ in zip(manifest.layers, wrote.layers, strict=True):
+        with repository.open_blob(layer.digest) as opened:
+            assert opened.read() == bytes_
+    return compared_parts(content, wrote.config, wrote.layers, same=SAME_IMAGE)
+
+
+def given_out(client, content, form, filled):
+    """Export and let the client read that."""
+    written = client.bench.fresh() / ("layout" if form == LAYOUT else "archive.tar")
+    try:
+        filled.export(written, [f"{_repository(content.name)}:{TAG}"], referrers=True)
+    except OCIStoreError as error:
+        return f"ocistore: {said(str(error), client.bench.directory)}"
+    return client.read(content, form, written)
+
+
+def test_the_page_has_every_cell_and_nothing_else():
+    outcomes, versions = parse(PAGE.read_text())
+    assert outcomes.keys() == set(cells())
+    assert versions.keys() == CLIENTS.keys()
+    assert render(outcomes, versions) == PAGE.read_text()
