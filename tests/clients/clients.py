@@ -7,8 +7,9 @@ import shutil
 import tarfile
 from typing import TYPE_CHECKING, ClassVar
 
-from contents import REPOSITORY, TAG
+from contents import REPOSITORY, TAG, children
 from found import (
+    DIRECTORY,
     DOCKER_ARCHIVE,
     LAYOUT,
     OCI_ARCHIVE,
@@ -21,13 +22,15 @@ from found import (
 )
 from programs import ClientError, Containerd, Registry, run
 
+from ocistore import Digest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from contents import Content
 
 IMAGE = f"{REPOSITORY}:{TAG}"
-_TRANSPORTS = {LAYOUT: "oci", OCI_ARCHIVE: "oci-archive", DOCKER_ARCHIVE: "docker-archive"}
+_TRANSPORTS = {DIRECTORY: "dir", LAYOUT: "oci", OCI_ARCHIVE: "oci-archive", DOCKER_ARCHIVE: "docker-archive"}
 
 
 class Bench:
@@ -48,6 +51,8 @@ class Bench:
 
     def source(self, content: Content, form: str, *, referrers_tags: bool = False) -> Path:
         """The content in that form, made without any client."""
+        if form == DIRECTORY:
+            return content.write_directory(self.fresh() / "dir")
         layout = content.write(self.fresh() / "layout", referrers_tags=referrers_tags)
         if form == LAYOUT:
             return layout
@@ -96,6 +101,8 @@ class Client:
     reads: ClassVar[tuple[str, ...]]
     source: ClassVar[str] = LAYOUT
     """The form that is given to it, for it to write the others."""
+    docker_source: ClassVar[str] = LAYOUT
+    """The same where the media types are Docker's."""
     referrers_tags: ClassVar[bool] = False
     """Whether it finds referrers only by the tags that the distribution specification has for old registries."""
 
@@ -107,8 +114,9 @@ class Client:
 
     def write(self, content: Content, form: str, destination: Path) -> None:
         """Write the content, which it gets as :attr:`source`, to ``destination`` in that form."""
-        source = self.bench.source(content, self.source, referrers_tags=self.referrers_tags)
-        self.copy(source, self.source, destination, form)
+        given = self.docker_source if content.is_docker and self.source == LAYOUT else self.source
+        source = self.bench.source(content, given, referrers_tags=self.referrers_tags)
+        self.copy(source, given, destination, form)
 
     def read(self, content: Content, form: str, source: Path) -> str:
         """Read what ocistore wrote; how it differs from the content, as :mod:`found` says it."""
@@ -134,6 +142,7 @@ class Skopeo(Client):
     install = "apt-get install skopeo"
     version = ("skopeo", "--version")
     writes = reads = (LAYOUT, OCI_ARCHIVE, DOCKER_ARCHIVE)
+    docker_source = DIRECTORY
 
     def copy(self, source, form, destination, into):
         arguments = [transport(form, source), transport(into, destination)]
@@ -142,6 +151,8 @@ class Skopeo(Client):
 
 def transport(form: str, path: Path) -> str:
     """How skopeo, podman and buildah are told of an image in a file."""
+    if form == DIRECTORY:
+        return f"dir:{path}"
     return f"{_TRANSPORTS[form]}:{path}:{IMAGE if form == DOCKER_ARCHIVE else TAG}"
 
 
@@ -184,6 +195,7 @@ class Podman(Client):
     install = "apt-get install podman"
     version = ("podman", "--version")
     writes = reads = (LAYOUT, OCI_ARCHIVE, DOCKER_ARCHIVE)
+    docker_source = DIRECTORY
 
     def podman(self, storage, *arguments):
         places = ["--root", storage / "root", "--runroot", storage / "run", "--tmpdir", storage / "tmp"]
@@ -200,7 +212,7 @@ class Podman(Client):
 
     def take(self, storage, source, form):
         """Bring an image into podman's own storage; its identity there."""
-        if form == LAYOUT:
+        if form in (LAYOUT, DIRECTORY):
             return self.podman(storage, "pull", "--quiet", transport(form, source)).strip()
         self.podman(storage, "load", "--quiet", "-i", source)
         (identity,) = set(self.podman(storage, "images", "--quiet", "--no-trunc").split())
@@ -217,11 +229,14 @@ class Podman(Client):
 
 def kept(content: Content, manifest: str, identity: str, diff_ids: list[str] | None, *, exact: bool) -> str:
     """How an image in the storage of podman or buildah differs, by the digests of manifest, config and layers."""
-    config = f"sha256:{identity.removeprefix('sha256:')}"
-    assert content.diff_ids.get(config) == (diff_ids or []), f"no image that was given is {config} of {diff_ids}"
+    # Their identity of an image is the SHA-256 of its config, also where we call the config by another algorithm.
+    wanted = f"sha256:{identity.removeprefix('sha256:')}"
+    config = next((given for given in content.diff_ids if Digest.of(content.blobs[given]) == wanted), None)
+    assert config is not None, f"no image that was given has the config {wanted}"
+    assert content.diff_ids[config] == (diff_ids or [])
     if exact:
         assert manifest in content.blobs, f"no manifest that was given is {manifest}"
-    one = config not in content.blobs[content.root["digest"]].decode()
+    one = config not in children(content.blobs[content.root["digest"]])
     return f"{ONE_PLATFORM}, {SAME_IMAGE}" if one else SAME_IMAGE
 
 
@@ -233,6 +248,7 @@ class Buildah(Client):
     install = "apt-get install buildah"
     version = ("buildah", "--version")
     writes = reads = (LAYOUT, OCI_ARCHIVE, DOCKER_ARCHIVE)
+    docker_source = DIRECTORY
 
     def buildah(self, storage, *arguments):
         places = ["--root", storage / "root", "--runroot", storage / "run"]
@@ -271,7 +287,7 @@ class Ctr(Client):
         if into == LAYOUT:
             destination.mkdir()
         self.run(*ctr, "import", "--no-unpack", "--all-platforms", source)
-        name = self.run(*ctr, "ls", "--quiet").strip()
+        (name,) = (name for name in self.run(*ctr, "ls", "--quiet").split() if name.endswith(f":{TAG}"))
         self.run(*ctr, "export", "--all-platforms", destination, name)
 
 

@@ -148,6 +148,20 @@ class Content:
                 layout.entries.append(described(content, mediatypes.OCI_INDEX, annotations=named(tag)))
         return layout.write()
 
+    @property
+    def is_docker(self) -> bool:
+        """Whether its media types are Docker's."""
+        return self.root["mediaType"] == mediatypes.DOCKER_MANIFEST
+
+    def write_directory(self, path: Path) -> Path:
+        """Write one image as the ``dir:`` of skopeo, podman and buildah, which keeps manifests as they are."""
+        path.mkdir()
+        (path / "version").write_bytes(b"Directory Transport Version: 1.1\n")
+        for digest, content in self.blobs.items():
+            name = "manifest.json" if digest == self.root["digest"] else Digest.parse(digest).encoded
+            (path / name).write_bytes(content)
+        return path
+
     def _by_subject(self) -> dict[str, list[dict[str, Any]]]:
         found: dict[str, list[dict[str, Any]]] = {}
         for descriptor in self.referrers:
@@ -242,27 +256,25 @@ def single_image() -> Content:
     return content
 
 
-def _platforms(content: Content, prefix: str = "") -> list[dict[str, Any]]:
+def _platforms(content: Content, *architectures: str) -> list[dict[str, Any]]:
     return [
         content.image(
-            [f"{prefix}{architecture}"],
-            architecture=architecture,
-            platform={"architecture": architecture, "os": "linux"},
+            [architecture], architecture=architecture, platform={"architecture": architecture, "os": "linux"}
         )
-        for architecture in ("amd64", "arm64")
+        for architecture in architectures
     ]
 
 
 def multi_platform_index() -> Content:
     content = Content("multi-platform index")
-    content.root = content.index(_platforms(content))
+    content.root = content.index(_platforms(content, "amd64", "arm64"))
     return content
 
 
 def nested_index() -> Content:
     content = Content("nested index")
-    inner = content.index(_platforms(content, "inner-"))
-    content.root = content.index([inner, *_platforms(content, "outer-")])
+    inner = content.index(_platforms(content, "amd64", "arm64"))
+    content.root = content.index([inner, *_platforms(content, "s390x")])
     return content
 
 

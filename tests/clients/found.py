@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LAYOUT = "layout directory"
 OCI_ARCHIVE = "oci-archive"
 DOCKER_ARCHIVE = "docker-archive"
+DIRECTORY = "dir"
+"""What skopeo, podman and buildah call so: a manifest and its blobs, of any media types. Only they read it."""
 
 SAME = "same"
 WITHOUT_REFERRERS = "without its referrers"

@@ -10,7 +10,6 @@ from clients import CLIENTS
 from contents import CONTENTS
 from found import (
     CONVERTED,
-    LAYOUT,
     ONE_PLATFORM,
     REPACKED,
     SAME,
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
-FORMS = (LAYOUT,)
-"""Those that ocistore reads and writes."""
 IN = "in"
 OUT = "out"
 
@@ -73,7 +70,7 @@ class Cell(NamedTuple):
 def columns(client: str) -> list[tuple[str, str]]:
     """The forms in which it writes, and those in which it reads."""
     kind = CLIENTS[client]
-    forms = [form for form in dict.fromkeys((*kind.writes, *kind.reads)) if form in FORMS]
+    forms = dict.fromkeys((*kind.writes, *kind.reads))
     pairs = [(form, direction) for form in forms for direction in (IN, OUT)]
     return [(form, direction) for form, direction in pairs if form in (kind.writes if direction == IN else kind.reads)]
 

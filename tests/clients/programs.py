@@ -54,9 +54,12 @@ def run(*command: object, inside: Path) -> str:
 def said(text: str, inside: Path) -> str:
     """The last line of an error, short, and the same in every run."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # podman lists what it tried to read an archive as: only of one of these the reason means something.
+    lines = [line for line in lines if not line.startswith("* ") or line.startswith("* oci-archive:")]
     line = lines[-1] if lines else "it failed and said nothing"
     if (message := re.search(r'msg="((?:[^"\\]|\\.)*)"', line)) is not None:
         line = message[1].replace('\\"', '"')
+    line = line.removeprefix("* oci-archive: ")
     line = re.sub(r"\x1b\[[0-9;]*m", "", line)
     line = re.sub(r"^(Error( response from registry)?:|\u2a2f|ctr:|FATA\[\d+\])\s*", "", line)
     line = re.sub(re.escape(str(inside)) + r"(/[\w.-]+)?", "DIR", line)

@@ -9,6 +9,7 @@ from contents import CONTENTS, REPOSITORY, TAG
 from found import (
     DOCKER_ARCHIVE,
     LAYOUT,
+    OCI_ARCHIVE,
     SAME_IMAGE,
     compared,
     compared_parts,
@@ -24,6 +25,9 @@ from state import pool
 from ocistore import LayoutInvalidError, OCIStoreError, Store
 
 WRITE = "OCISTORE_WRITE_CLIENTS"
+
+_FORMS = {LAYOUT: "dir", OCI_ARCHIVE: "oci-archive", DOCKER_ARCHIVE: "docker-archive"}
+PLATFORM = ["linux/amd64"]
 
 QUICK = {
     (client, form, content)
@@ -133,8 +137,11 @@ def taken_in(client, content, form, store):
 def given_out(client, content, form, filled):
     """Export and let the client read that."""
     written = client.bench.fresh() / ("layout" if form == LAYOUT else "archive.tar")
+    # A Docker archive has images only: no referrers, and of an index the image for one platform.
+    only = {"platforms": PLATFORM} if form == DOCKER_ARCHIVE else {"referrers": True}
+    reference = f"{_repository(content.name)}:{TAG}={REPOSITORY}:{TAG}"
     try:
-        filled.export(written, [f"{_repository(content.name)}:{TAG}"], referrers=True)
+        filled.export(written, [reference], form=_FORMS[form], **only)
     except OCIStoreError as error:
         return f"ocistore: {said(str(error), client.bench.directory)}"
     return client.read(content, form, written)
