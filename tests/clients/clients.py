@@ -131,10 +131,6 @@ class Client:
         """Copy the image TAG."""
         raise NotImplementedError
 
-    def tags(self) -> tuple[str, ...]:
-        """The tags that it writes."""
-        return (TAG,)
-
 
 class Skopeo(Client):
     name = "skopeo"
@@ -302,7 +298,7 @@ class Crane(Client):
     reads = (LAYOUT, OCI_ARCHIVE, DOCKER_ARCHIVE)
 
     def copy(self, source, form, destination, into):
-        image = f"{self.bench.registry}/{self.bench.fresh().name}/{IMAGE}"
+        image = f"{self.bench.registry}/{IMAGE}"
         self.run("crane", "push", source, image)
         if into == LAYOUT:
             self.run("crane", "pull", "--format", "oci", "--annotate-ref", image, destination)
@@ -325,7 +321,7 @@ class Oras(Client):
         if into == LAYOUT:
             self.run(*copy, "--to-oci-layout", f"{destination}:{TAG}")
             return
-        image = f"{self.bench.registry}/{self.bench.fresh().name}/{IMAGE}"
+        image = f"{self.bench.registry}/{IMAGE}"
         self.run(*copy, "--to-plain-http", image)
         self.run("oras", "backup", "--no-tty", "--plain-http", "--include-referrers", "--output", destination, image)
 

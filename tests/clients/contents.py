@@ -258,9 +258,7 @@ def single_image() -> Content:
 
 def _platforms(content: Content, *architectures: str) -> list[dict[str, Any]]:
     return [
-        content.image(
-            [architecture], architecture=architecture, platform={"architecture": architecture, "os": "linux"}
-        )
+        content.image([architecture], architecture=architecture, platform={"architecture": architecture, "os": "linux"})
         for architecture in architectures
     ]
 
@@ -286,7 +284,7 @@ def artifact() -> Content:
 
 def artifact_with_referrers() -> Content:
     content = Content("artifact with referrers")
-    content.root = content.artifact("settings", "application/vnd.example.settings.v1")
+    content.root = content.artifact("signed-settings", "application/vnd.example.settings.v1")
     sbom = content.artifact("sbom", SBOM, subject=content.root)
     signature = content.artifact("signature", SIGNATURE, subject=sbom)
     content.referrers = [{**sbom, "artifactType": SBOM}, {**signature, "artifactType": SIGNATURE}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 IN = "in"
 OUT = "out"
+UNKNOWN = "unknown"
 
 MEANINGS = {
     SAME: "every manifest, config and layer, byte for byte, under the same digests and the same tag",
@@ -54,6 +56,14 @@ OCISTORE_WRITE_CLIENTS=1 pytest -m clients   write this page anew
 """
 
 
+_NAMES = """## Names
+
+How each client calls what it writes, asked for the tag `v1` of `library/app` where it can be asked for that. *ref.name*
+is the annotation `org.opencontainers.image.ref.name`, *image.name* is `io.containerd.image.name`; a Docker archive has
+*RepoTags*. [layouts.md](layouts.md) says by which rules they become repositories and tags.
+"""
+
+
 class Cell(NamedTuple):
     """One place in the table."""
 
@@ -65,6 +75,31 @@ class Cell(NamedTuple):
     def __str__(self) -> str:
         """As tests are called by it."""
         return f"{self.client}-{self.form}-{self.direction}-{self.content}".replace(" ", "_")
+
+
+class Names(NamedTuple):
+    """How a client calls what it writes in a form, as the page's last table has it."""
+
+    client: str
+    form: str
+
+    def __str__(self) -> str:
+        """As tests are called by it."""
+        return f"{self.client}-{self.form}".replace(" ", "_")
+
+
+@dataclass
+class Page:
+    """All that is said there."""
+
+    outcomes: dict[Cell, str] = field(default_factory=dict)
+    names: dict[Names, tuple[str, ...]] = field(default_factory=dict)
+    """What is written, and what comes of it when no repository is given."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def updated(self, found: Page) -> Page:
+        """With what was found instead of what was said."""
+        return Page(self.outcomes | found.outcomes, self.names | found.names, self.versions | found.versions)
 
 
 def columns(client: str) -> list[tuple[str, str]]:
@@ -83,13 +118,24 @@ def cells() -> Iterator[Cell]:
                 yield Cell(client, content, form, direction)
 
 
-def render(outcomes: Mapping[Cell, str], versions: Mapping[str, str]) -> str:
-    """The page."""
+def names() -> Iterator[Names]:
+    """The rows of the table of names: who writes what in which form."""
+    for client, kind in CLIENTS.items():
+        for form in kind.writes:
+            yield Names(client, form)
+
+
+def render(page: Page) -> str:
+    """The page; what nobody found out is called unknown."""
     lines = [_BEGINNING.rstrip("\n"), "", "| word | meaning |", "|---|---|"]
     lines += [f"| {word} | {meaning} |" for word, meaning in MEANINGS.items()]
     lines += ["| a number | it cannot be done, and why, in the words of who cannot do it |"]
     for client in CLIENTS:
-        lines += ["", *_section(client, outcomes, versions.get(client, "unknown"))]
+        lines += ["", *_section(client, page.outcomes, page.versions.get(client, UNKNOWN))]
+    lines += ["", _NAMES.rstrip("\n"), "", "| | written as | imported without a repository as |", "|---|---|---|"]
+    for row in names():
+        written, imported = page.names.get(row, (UNKNOWN, UNKNOWN))
+        lines.append(f"| {row.client}, {row.form} | {written} | {imported} |")
     return "\n".join(lines) + "\n"
 
 
@@ -103,7 +149,7 @@ def _section(client: str, outcomes: Mapping[Cell, str], version: str) -> Iterato
     yield "|---" * (len(heads) + 1) + "|"
     notes: list[str] = []
     for content in CONTENTS:
-        row = [_shown(outcomes[Cell(client, content, *head)], notes) for head in heads]
+        row = [_shown(outcomes.get(Cell(client, content, *head), UNKNOWN), notes) for head in heads]
         yield f"| {content} | " + " | ".join(row) + " |"
     if notes:
         yield ""
@@ -118,16 +164,19 @@ def _shown(outcome: str, notes: list[str]) -> str:
     return str(notes.index(outcome) + 1)
 
 
-def parse(text: str) -> tuple[dict[Cell, str], dict[str, str]]:
-    """What a page says: of each cell, and the versions of the clients."""
-    outcomes: dict[Cell, str] = {}
-    versions: dict[str, str] = {}
+def parse(text: str) -> Page:
+    """What a page says."""
+    page = Page()
     for section in text.split("\n## ")[1:]:
         client, _, body = section.partition("\n")
-        versions[client] = re.findall(r"^Tried with: (.*)$", body, re.MULTILINE)[0]
+        if client == "Names":
+            rows = [line.strip("| ").split(" | ") for line in body.splitlines() if line.startswith("|")][2:]
+            page.names = {Names(*row.split(", ")): tuple(columns_) for row, *columns_ in rows}
+            continue
+        page.versions[client] = re.findall(r"^Tried with: (.*)$", body, re.MULTILINE)[0]
         notes = dict(re.findall(r"^(\d+)\. `(.*)`$", body, re.MULTILINE))
         heads, _, *rows = (line.strip("| ").split(" | ") for line in body.splitlines() if line.startswith("|"))
         for content, *values in rows:
             for head, value in zip(heads, values, strict=True):
-                outcomes[Cell(client, content, *head.split(", "))] = notes.get(value, value)
-    return outcomes, versions
+                page.outcomes[Cell(client, content, *head.split(", "))] = notes.get(value, value)
+    return page

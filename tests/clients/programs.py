@@ -66,7 +66,6 @@ def said(text: str, inside: Path) -> str:
     line = re.sub(r"\b(sha256|sha512)([:/-])[0-9a-f]{64,128}", r"\1\2…", line)
     line = re.sub(r"\b[0-9a-f]{64,128}\b", "…", line)
     line = re.sub(r"127\.0\.0\.1:\d{4,5}", "127.0.0.1:PORT", line)
-    line = re.sub(r"(127\.0\.0\.1:PORT(?:/v2)?)/\d+/", r"\1/", line)  # a part of the repository for each image
     line = re.sub(r"\s+", " ", line).replace("`", "'").replace("|", "/")
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 

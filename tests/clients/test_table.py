@@ -18,7 +18,8 @@ from found import (
     in_layout,
     missing_from,
 )
-from page import IN, PAGE, cells, parse, render
+from handmade import IMAGE_NAME, REF_NAME, listed
+from page import IN, PAGE, UNKNOWN, Page, cells, names, parse, render
 from programs import ClientError, missing, run, said
 from state import pool
 
@@ -60,12 +61,36 @@ def _repository(content):
 
 @pytest.fixture(scope="session")
 def page():
-    """What the page says. What is found instead is written to it where that is asked for."""
-    outcomes, versions = parse(PAGE.read_text()) if PAGE.exists() else ({}, {})
-    found, used = {}, {}
-    yield outcomes, found, used
+    """What the page says."""
+    return parse(PAGE.read_text())
+
+
+@pytest.fixture(scope="session")
+def found(page):
+    """What was found, which is written to the page where that is asked for."""
+    filled_in = Page()
+    yield filled_in
     if os.environ.get(WRITE):
-        PAGE.write_text(render(dict.fromkeys(cells(), "not tried") | outcomes | found, versions | used))
+        PAGE.write_text(render(page.updated(filled_in)))
+
+
+@pytest.fixture
+def ready(bench, found):
+    """Brings a client into position, and skips the test, or fails, where it is not installed."""
+
+    def make(name):
+        client = CLIENTS[name](bench)
+        if absent := missing(*client.programs):
+            reason = f"needs {', '.join(absent)}: {client.install}"
+            if os.environ.get("OCISTORE_REQUIRE_ALL"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        if name not in found.versions:
+            version = run(*client.version, inside=bench.directory)
+            found.versions[name] = re.findall(r"\d+\.\d+\.\d+\S*", version)[0]
+        return client
+
+    return make
 
 
 def _marks(cell):
@@ -76,13 +101,8 @@ def _marks(cell):
 
 
 @pytest.mark.parametrize("cell", [pytest.param(cell, id=str(cell), marks=_marks(cell)) for cell in cells()])
-def test_a_client_and_ocistore_understand_each_other_as_the_page_says(cell, bench, page, request):
-    client = CLIENTS[cell.client](bench)
-    if absent := missing(*client.programs):
-        reason = f"needs {', '.join(absent)}: {client.install}"
-        if os.environ.get("OCISTORE_REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+def test_a_client_and_ocistore_understand_each_other_as_the_page_says(cell, ready, page, found, request):
+    client = ready(cell.client)
     try:
         if cell.direction == IN:
             store = request.getfixturevalue("store")
@@ -92,18 +112,14 @@ def test_a_client_and_ocistore_understand_each_other_as_the_page_says(cell, benc
             outcome = given_out(client, CONTENTS[cell.content], cell.form, filled)
     except ClientError as error:
         outcome = f"{cell.client}: {error}"
-    said_by_page, found, used = page
-    found[cell] = outcome
-    if cell.client not in used:
-        used[cell.client] = re.findall(r"\d+\.\d+\.\d+\S*", run(*client.version, inside=bench.directory))[0]
+    found.outcomes[cell] = outcome
     if not os.environ.get(WRITE):
-        assert outcome == said_by_page[cell]
+        assert outcome == page.outcomes[cell]
 
 
 def taken_in(client, content, form, store):
     """Let the client write and import that; all that came in must be what it wrote."""
-    directory = client.bench.fresh()
-    written = directory / ("layout" if form == LAYOUT else "archive.tar")
+    written = client.bench.fresh() / ("layout" if form == LAYOUT else "archive.tar")
     client.write(content, form, written)
     if form == LAYOUT and (lost := missing_from(written)):
         with pytest.raises(LayoutInvalidError) as caught:
@@ -114,7 +130,7 @@ def taken_in(client, content, form, store):
     if form == DOCKER_ARCHIVE:
         wrote = in_docker_archive(written)
     else:
-        wrote = in_layout(written) if form == LAYOUT else in_archive(written, directory / "unpacked")
+        wrote = in_layout(written) if form == LAYOUT else in_archive(written, written.with_name("unpacked"))
     try:
         store.import_(written, REPOSITORY)
     except OCIStoreError as error:
@@ -125,6 +141,7 @@ def taken_in(client, content, form, store):
         assert tags == wrote.tags
         assert pool(store.root) == wrote.blobs
         return compared(content, wrote)
+    assert tags.keys() == {TAG}
     manifest = repository.get_manifest(TAG)
     with repository.open_blob(manifest.config.digest) as config:
         assert config.read() == wrote.config
@@ -147,8 +164,44 @@ def given_out(client, content, form, filled):
     return client.read(content, form, written)
 
 
+@pytest.mark.clients
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [pytest.param(row, id=str(row)) for row in names()])
+def test_the_names_that_a_client_writes_become_those_that_the_page_says(row, ready, page, found, store):
+    client = ready(row.client)
+    written = client.bench.fresh() / ("layout" if row.form == LAYOUT else "archive.tar")
+    try:
+        client.write(CONTENTS["single image"], row.form, written)
+        told = _names_in(written, row.form)
+    except ClientError:
+        pair = ("nothing", "nothing")
+    else:
+        try:
+            imported = ", ".join(store.import_(written).tags)
+        except OCIStoreError as error:
+            imported = str(error)
+        pair = tuple(said(text, client.bench.directory) for text in (told, imported))
+    found.names[row] = pair
+    if not os.environ.get(WRITE):
+        assert pair == page.names[row]
+
+
+def _names_in(path, form):
+    if form == DOCKER_ARCHIVE:
+        return f"RepoTags {', '.join(in_docker_archive(path).tags)}"
+    layout = path
+    if form == OCI_ARCHIVE:
+        layout = path.with_name("unpacked")
+        in_archive(path, layout)
+    annotations = [entry.get("annotations", {}) for entry in listed(layout)]
+    kinds = (("ref.name", REF_NAME), ("image.name", IMAGE_NAME))
+    return ", ".join(f"{kind} {pairs[key]}" for pairs in annotations for kind, key in kinds if key in pairs)
+
+
 def test_the_page_has_every_cell_and_nothing_else():
-    outcomes, versions = parse(PAGE.read_text())
-    assert outcomes.keys() == set(cells())
-    assert versions.keys() == CLIENTS.keys()
-    assert render(outcomes, versions) == PAGE.read_text()
+    page = parse(PAGE.read_text())
+    assert page.outcomes.keys() == set(cells())
+    assert page.names.keys() == set(names())
+    assert page.versions.keys() == CLIENTS.keys()
+    assert UNKNOWN not in {*page.outcomes.values(), *page.versions.values(), *sum(page.names.values(), ())}
+    assert render(page) == PAGE.read_text()
