@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks import machine, report
 from benchmarks.big_blob import big_blob
+from benchmarks.big_image import exporting_big_images, importing_big_images
 from benchmarks.collection import collecting, pushing_while_collecting, recovering
 from benchmarks.harness import Setup
 from benchmarks.importing import importing
@@ -22,6 +23,7 @@ from benchmarks.layouts import exporting_layouts, importing_layouts
 from benchmarks.lookup import opening, paging, resolving
 from benchmarks.push import pushes
 from benchmarks.sizes import FULL, QUICK
+from benchmarks.tagged_images import importing_tagged_images
 from benchmarks.upkeep import backing_up, scrubbing
 from benchmarks.writers import writers
 
@@ -40,6 +42,9 @@ TOPICS: Final[dict[str, Callable[[Setup], list[Row]]]] = {
     "import-module": importing,
     "import": importing_layouts,
     "export": exporting_layouts,
+    "import-image": importing_big_images,
+    "export-image": exporting_big_images,
+    "import-tagged": importing_tagged_images,
     "writers": writers,
     "collect": collecting,
     "collect-beside": pushing_while_collecting,

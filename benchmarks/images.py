@@ -31,11 +31,18 @@ class Blob:
 
     content: bytes
     digest: str
+    in_file: int | None = None
+    """The size in bytes where they are in a file and not here."""
 
     @classmethod
     def of(cls, content: bytes) -> Blob:
         """With its digest computed."""
         return cls(content, f"sha256:{hashlib.sha256(content).hexdigest()}")
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.content) if self.in_file is None else self.in_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,7 @@ def write_index(root: Path, entries: Sequence[tuple[str, Blob]]) -> None:
 
 def descriptor(media_type: str, blob: Blob) -> dict[str, object]:
     """What refers to a blob."""
-    return {"mediaType": media_type, "digest": blob.digest, "size": len(blob.content)}
+    return {"mediaType": media_type, "digest": blob.digest, "size": blob.size}
 
 
 def fresh_salt() -> str:

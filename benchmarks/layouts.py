@@ -63,7 +63,7 @@ def exporting_layouts(setup: Setup) -> list[Row]:
         def floor(*, durable: bool) -> float:
             destination = setup.fresh("links")
             settle()
-            return timed(lambda: _link_all(root, destination, index, durable=durable))
+            return timed(lambda: link_all(root, destination, index, durable=durable))
 
         seconds = interleave(
             setup.sizes.layout_rounds,
@@ -105,7 +105,8 @@ def _import_bare(setup: Setup, source: Path) -> float:
         return timed(lambda: floor.import_layout(source, _REPOSITORY))
 
 
-def _link_all(root: Path, destination: Path, index: bytes, *, durable: bool) -> None:
+def link_all(root: Path, destination: Path, index: bytes, *, durable: bool) -> None:
+    """Link every blob of a store into a new layout of that index, the least that an export by hard link can do."""
     blobs = destination / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     source = os.open(root / "blobs" / "sha256", os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,6 @@
-"""By how much the memory of this process grows while it puts a blob: ``python -m benchmarks.memory STORE FILE FORM``.
+"""By how much the memory of this process grows at most: ``python -m benchmarks.memory STORE FILE FORM``.
+
+FORM is how a blob is put, or ``archive``: then the file is imported.
 
 The peak is asked of /proc and not of getrusage, whose figure a child inherits from a larger parent.
 """
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 def main(root: str, source: str, form: str) -> None:
     """Print kibibytes."""
     with Store.open(root) as store:
+        if form == "archive":
+            print(peak_growth(lambda: store.import_(source, "library/big")))
+            return
         store.repository("library/warm").put_blob(b"once, so that what is imported late is there")
         print(peak_growth(lambda: put(store, Path(source), form)))
 

@@ -29,6 +29,15 @@ class Sizes:
     """Of importing the module."""
     layout_blobs: int
     layout_rounds: int
+    image: int
+    """Bytes of the layers of one big image."""
+    image_layers: int
+    image_rounds: int
+    link_rounds: int
+    tagged_images: int
+    counted_images: int
+    """Of these the first and the last that are looked at by themselves."""
+    tagged_rounds: int
     writers: int
     writer_pushes: int
     """Of each of the processes that write at once."""
@@ -58,6 +67,13 @@ FULL: Final = Sizes(
     import_rounds=25,
     layout_blobs=10_000,
     layout_rounds=5,
+    image=2 << 30,
+    image_layers=8,
+    image_rounds=5,
+    link_rounds=20,
+    tagged_images=5_000,
+    counted_images=500,
+    tagged_rounds=3,
     writers=8,
     writer_pushes=100,
     writer_rounds=3,
@@ -85,6 +101,13 @@ QUICK: Final = Sizes(
     import_rounds=2,
     layout_blobs=60,
     layout_rounds=2,
+    image=16 << 20,
+    image_layers=4,
+    image_rounds=2,
+    link_rounds=2,
+    tagged_images=60,
+    counted_images=10,
+    tagged_rounds=2,
     writers=3,
     writer_pushes=5,
     writer_rounds=1,
