@@ -477,6 +477,7 @@ def test_hostile_archives_are_refused_and_leave_no_trace(store, packed, tmp_path
         (gzip.compress(archive(directory())) + b"trailing", "something follows"),
         (gzip.compress(archive(directory(), member("d/a", content=b"x" * 1000))[:1600]), "cut short"),
     ],
+    ids=["nothing known", "no tar", "gzip cut short", "something behind gzip", "tar cut short"],
 )
 def test_damaged_archives_are_refused_and_leave_no_trace(store, packed, tmp_path, layer, said):
     with pytest.raises(ArchiveInvalidError, match=said):
