@@ -37,7 +37,7 @@ def list_files(
     """The files that an image has when its layers are stacked, or those of one layer, or those of an artifact.
 
     Of an image, parents come before children, in byte order; all layers are read, and the names are held in memory
-    (about 600 bytes for each), before the first is given. Of one layer, they come in the order of its archive, with the
+    (about 500 bytes for each), before the first is given. Of one layer, they come in the order of its archive, with the
     marks that hide what is below it, in constant memory. Every byte that is read is verified.
 
     Args:

@@ -1,6 +1,6 @@
 """The file system that layers make, put together from names only (image specification, "Image Layer Filesystem").
 
-No content is read and nothing is extracted. Held in memory is an entry for each file that can be seen, about 600 bytes.
+No content is read and nothing is extracted. Held in memory is an entry for each file that can be seen, about 500 bytes.
 """
 
 from __future__ import annotations

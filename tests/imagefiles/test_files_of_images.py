@@ -114,6 +114,8 @@ def test_each_file_says_what_its_archive_says(store, images):
         ([archive(member("a")), archive(member(".wh.a")), archive(member("a"))], ["a"]),
         ([archive(member("/a"), member("./b"), member("c//d"))], ["a", "b", "c", "c/d"]),
         ([archive(member("a", b"1"), member("a", b"2"))], ["a"]),
+        ([archive(member("x/.wh.q"), symlink("x", "d"), member("x/f"))], ["d", "d/f", "x"]),
+        ([archive(symlink("l", "d"), member("l/a"), directory("l"), member("l/b"))], ["d", "d/a", "l", "l/b"]),
     ],
 )
 def test_what_is_left_when_layers_meet(store, images, layers, left):
@@ -343,6 +345,18 @@ def test_a_damaged_blob_is_never_taken_for_good(store, images, compress, place):
     for act in (paths, lambda *given: paths(*given, layer=1), lambda *given: content(*given, "file1")):
         with pytest.raises(CorruptError):
             act(store, reference)
+
+
+def test_a_damaged_blob_is_called_so_also_where_it_looks_like_a_damaged_archive(store, images):
+    reference = images(archive(member("a"), member("large", os.urandom(1024 * 1024))), compress=bytes)
+    layer = store.repository("library/app").get_manifest("v1").layers[0]
+    path = store.root / "blobs" / "sha256" / layer.digest.encoded
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.write(b"?")  # the first header does not match its sum any more
+    for number in (None, 1):
+        with pytest.raises(CorruptError):
+            paths(store, reference, layer=number)
 
 
 def test_layers_that_are_not_in_the_store_or_of_other_types_are_named(store, repository):
