@@ -9,6 +9,7 @@ Nothing is extracted. Who reads decides what each kind of member means, and whet
 
 from __future__ import annotations
 
+import errno
 import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
@@ -171,6 +172,8 @@ class TarReader:
     def _member(self, block: bytes, header: tarfile.TarInfo, extended: dict[str, str]) -> Member:
         kind = _KINDS.get(header.type)
         name = extended.get("path", header.name)
+        if kind == "directory" and not name:
+            name = "."  # what Python's tarfile calls the directory that everything is in, if it is told to
         if kind is None:
             raise self._error(f"its kind, {header.type!r}, is unknown", member=name)
         if "\0" in name or not name:
@@ -280,7 +283,12 @@ class TarReader:
             return
         if self._seek is not None:
             # The last byte is read, so that a size that lies beyond the end is noticed.
-            self._seek.seek(size - 1, 1)
+            try:
+                self._seek.seek(size - 1, 1)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                raise self._error("it is cut short") from error  # farther than any file goes
             self._position += size - 1
             if self._exactly(1) is None:
                 raise self._error("it is cut short")

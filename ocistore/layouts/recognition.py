@@ -191,7 +191,8 @@ def _look(source: Source) -> None:
 def _begun(file: Readable, name: str) -> BinaryIO:
     """Look at the first header of an archive that comes as a stream; the stream, from its beginning again."""
     replayed = _Replayed(file, name)
-    next(iter(TarReader(_decompressed(replayed, name), name=name)), None)
+    if next(iter(TarReader(_decompressed(replayed, name), name=name)), None) is None:
+        raise ArchiveInvalidError(name, reason="the archive is empty")
     replayed.rewind()
     return replayed  # type: ignore[return-value] # all that is asked of it is to be read
 

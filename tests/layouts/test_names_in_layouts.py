@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from archived import docker_members, tarred
 from handmade import IMAGE_NAME, REF_NAME, Layout, listed, named, names, verified
 from images import image, push
 from state import unchanged
@@ -130,6 +131,35 @@ def test_names_are_read_as_the_document_says(store, layout, row, given):
         assert where in report.tags
         repository, _, tag = where.partition(":")
         assert store.repository(repository).resolve(tag).digest == ONE.digest
+
+
+def documented_of_clients():
+    """The table of what clients write: the command, ref.name, containerd's name or RepoTags, and where it goes."""
+    lines = DOCUMENT.read_text().split("\n")
+    begin = lines.index(next(line for line in lines if line.startswith("| written by |")))
+    table = itertools.takewhile(lambda line: line.startswith("|"), lines[begin + 2 :])
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+
+
+@pytest.mark.parametrize("row", documented_of_clients(), ids=lambda row: row[0].replace("`", ""))
+def test_what_clients_write_comes_in_as_the_document_says(store, layout, row, tmp_path):
+    ref_names, image_names = (
+        [name.replace("HOST:PORT", "localhost:5000") for name in CODE.findall(cell)] for cell in row[1:3]
+    )
+    if "RepoTags" in row[2]:
+        source = tmp_path / "archive"
+        source.write_bytes(tarred(docker_members({name: [b"a layer"] for name in image_names})))
+    else:
+        source = layout.add(ONE, *ref_names or [None], *image_names).write()
+    for outcome, given in zip(row[3:], (None, "mine"), strict=True):
+        if outcome.startswith("error"):
+            with pytest.raises(InvalidNameError), unchanged(store.root):
+                store.import_(source, given)
+            continue
+        report = store.import_(source, given)
+        where = image_names if outcome == "both" else CODE.findall(outcome)
+        assert list(report.tags) == ([] if "without a tag" in outcome else where)
+        assert len(report.untagged) == ("without a tag" in outcome)
 
 
 def test_an_entry_that_gets_no_tag_is_reported_with_the_name_that_is_none(store, layout):

@@ -1,0 +1,334 @@
+"""Archives that lie, lead elsewhere or never end: one clear error, an unchanged store, nothing written elsewhere."""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import re
+import tarfile
+import time
+
+import pytest
+from archived import COMPRESSIONS, docker_members, link, member, members_of, tarred
+from handmade import REF_NAME, Layout
+from images import Image, described, document, image, push
+from state import strays, unchanged
+
+from ocistore import ArchiveInvalidError, Digest, LayoutInvalidError, Store
+from ocistore.layouts.members import MAXIMUM_MEMBERS, MAXIMUM_NAME_LENGTH, MAXIMUM_OTHERS
+from ocistore.oci import mediatypes
+
+APP = image("app", layers=2, filler="x" * 70_000)
+CONFIG, LAYER, LAYER_2 = map(Digest.of, APP.blobs)
+
+
+@pytest.fixture(scope="module")
+def stocked(tmp_path_factory):
+    """A store with something in it, which no test may change."""
+    with Store.open(tmp_path_factory.mktemp("hostile") / "store") as store:
+        push(store.repository("app"), image("kept"), "v1")
+        push(store.repository("other"), image("kept"), "v1")
+        yield store
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """Those of a good archive."""
+    return members_of(Layout(tmp_path_factory.mktemp("good") / "layout").add(APP, "app:v2").write())
+
+
+def everything_below(directory):
+    return sorted(str(path) for path in directory.rglob("*"))
+
+
+@pytest.fixture(params=["a file", "a stream"])
+def refused(request, stocked, tmp_path, monkeypatch):
+    """What an import says of an archive that must be refused, and that nothing is changed by it, here or elsewhere."""
+
+    def refused(content, error=ArchiveInvalidError, *arguments):
+        here = tmp_path / "deep" / "down"
+        here.mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(here)
+        file = here / "archive"
+        file.write_bytes(content)
+        before = everything_below(tmp_path)
+        with pytest.raises(error) as caught, unchanged(stocked.root):
+            stocked.import_(io.BytesIO(content) if request.param == "a stream" else file, *arguments)
+        assert strays(stocked.root) == []
+        assert everything_below(tmp_path) == before
+        assert not os.path.lexists("/tmp/escaped")
+        return caught.value
+
+    return refused
+
+
+# --- members ----------------------------------------------------------------------------------------------------------
+
+MEMBERS = {
+    "absolute": (member("/tmp/escaped", b"x"), "its path is absolute"),
+    "upwards": (member("../escaped", b"x"), "its path leads upwards"),
+    "upwards from within": (member("blobs/../../escaped", b"x"), "its path leads upwards"),
+    "upwards and back": (member("blobs/../index.json", b"x"), "its path leads upwards"),
+    "a link out, absolute": (link("out", "/etc/passwd"), "a link out of the archive, to '/etc/passwd'"),
+    "a link out": (link("blobs/out", "../../etc/passwd"), "leads out of the archive, to 'blobs/../../etc/passwd'"),
+    "a hard link out": (link("out", "../etc/passwd", tarfile.LNKTYPE), "leads out of the archive, to '../etc/passwd'"),
+    "a hard link out, absolute": (link("out", "/etc/passwd", tarfile.LNKTYPE), "its path is absolute"),
+    "a link to itself": (link("ring", "ring"), "links without end"),
+    "a character device": (member("null", type=tarfile.CHRTYPE), "it is a character device"),
+    "a block device": (member("disk", type=tarfile.BLKTYPE), "it is a block device"),
+    "a FIFO": (member("pipe", type=tarfile.FIFOTYPE), "it is a fifo"),
+    "a sparse file": (member("hole", type=tarfile.GNUTYPE_SPARSE), "it is a sparse file"),
+    "a contradiction": (member("x", b"", type=b"Z"), "its kind, b'Z', is unknown"),
+    "a name too long": (member("a/" * MAXIMUM_NAME_LENGTH, b"x"), "a name of [0-9]+ characters"),
+    "a second index.json": (member("index.json", b"{}"), "two members of that name"),
+    "a second index.json, in other words": (member("./index.json", b"{}"), "two members of that name"),
+    "a second oci-layout, as a link": (link("oci-layout", "index.json"), "two members of that name"),
+    "a directory in the place of a file": (member("oci-layout", type=tarfile.DIRTYPE), "two members of that name"),
+    "something in a file": (member("oci-layout/x", b"x"), "it is no directory, and yet other members lie in it"),
+}
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize(("hostile", "reason"), MEMBERS.values(), ids=MEMBERS)
+def test_a_hostile_member_is_refused_and_named(refused, members, hostile, reason, place):
+    content = tarred([hostile, *members] if place == "before" else [*members, hostile])
+    error = refused(content)
+    assert re.search(reason, str(error)), str(error)
+    named = hostile[0].name.rstrip("/")
+    assert error.member[:50] in {named[:50], named.removeprefix("./")[:50], named.partition("/")[0]}
+
+
+def test_links_in_a_ring_are_refused(refused, members):
+    ring = [link("one", "two"), link("two", "three", tarfile.LNKTYPE), link("three", "one")]
+    assert "links without end" in str(refused(tarred([*members, *ring])))
+
+
+def test_a_link_in_the_place_of_a_blob_is_refused(refused, members):
+    name = f"blobs/sha256/{LAYER.encoded}"
+    moved = [member("elsewhere", content) if h.name == name else (h, content) for h, content in members]
+    error = refused(tarred([*moved, link(name, "../../elsewhere")]), LayoutInvalidError)
+    assert error.problems == (f"{LAYER}: it is a symlink",)
+
+
+def test_members_below_a_link_are_refused(refused, members):
+    # Other tools would write through the link.
+    error = refused(tarred([link("blobs", "elsewhere"), member("elsewhere", type=tarfile.DIRTYPE), *members]))
+    assert (error.member, "yet other members lie in it" in error.reason) == ("blobs", True)
+
+
+SPARSE = ("GNU.sparse.major=1\n", "GNU.sparse.minor=0\n", "GNU.sparse.name=index.json\n",
+          f"GNU.sparse.realsize={1 << 60}\n")
+
+
+def test_a_sparse_member_of_an_exabyte_is_refused(refused, members):
+    records = b"".join(b"%d %s" % (len(record) + 3, record.encode()) for record in SPARSE)
+    header = member("pax", records, type=tarfile.XHDTYPE)
+    assert "it is a sparse file" in str(refused(tarred([header, member("GNUSparseFile.0/x", b"x"), *members])))
+
+
+def test_a_member_that_says_it_is_an_exabyte_is_refused(refused, members):
+    large = tarfile.TarInfo("large")
+    large.size = 1 << 60
+    content = tarred(members, end=b"") + large.tobuf(tarfile.GNU_FORMAT) + bytes(10_000)
+    began = time.process_time()
+    assert "cut short" in str(refused(content))
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("what", [b"x" * 512, tarred([member("more", b"x")]), b"\0" * 100 + b"x"])
+def test_what_follows_the_end_is_refused(refused, members, what):
+    assert "something follows the end" in str(refused(tarred(members) + what))
+
+
+@pytest.mark.parametrize("cut", [1, 512, 700, -700, -1024 - 512, -1025])
+def test_an_archive_that_is_cut_short_is_refused(refused, members, cut):
+    refused(tarred(members)[:cut], (ArchiveInvalidError, LayoutInvalidError))
+
+
+def test_a_damaged_header_is_refused(refused, members):
+    content = bytearray(tarred(members))
+    content[512 * 3 + 20 if content[512 * 3] else 20] ^= 0xFF
+    refused(bytes(content), (ArchiveInvalidError, LayoutInvalidError))
+
+
+def test_a_hole_of_exabytes_behind_the_end_is_not_read(stocked, members, tmp_path):
+    file = tmp_path / "archive"
+    file.write_bytes(tarred(members))
+    with file.open("r+b") as opened:
+        opened.truncate(1 << 42)
+    began = time.process_time()
+    with pytest.raises(ArchiveInvalidError, match="zero bytes follow the end"), unchanged(stocked.root):
+        stocked.import_(file)
+    assert time.process_time() - began < 3
+
+
+# --- too much ---------------------------------------------------------------------------------------------------------
+
+
+def test_too_many_members_are_refused_in_little_time(stocked):
+    header = member("x")[0]
+    names = [b"%06d" % number for number in range(MAXIMUM_OTHERS + 2)]
+    blank = header.tobuf(tarfile.GNU_FORMAT)
+    content = bytearray()
+    for name in names:
+        block = bytearray(blank)
+        block[:6] = name
+        block[148:156] = b"%06o\0 " % (256 + sum(block[:148]) + sum(block[156:]))
+        content += block
+    began = time.process_time()
+    with pytest.raises(ArchiveInvalidError, match=f"more than {MAXIMUM_OTHERS} members"), unchanged(stocked.root):
+        stocked.import_(io.BytesIO(gzip.compress(content, 1)))
+    assert time.process_time() - began < 10
+
+
+def test_too_many_blobs_are_refused(refused, members, monkeypatch):
+    monkeypatch.setattr("ocistore.layouts.members.MAXIMUM_MEMBERS", 10)
+    many = [member(f"blobs/sha256/{Digest.of(b'%d' % n).encoded}", b"%d" % n) for n in range(20)]
+    assert "the archive has more than 10 members" in str(refused(tarred([*members, *many])))
+    assert MAXIMUM_MEMBERS == 500_000
+
+
+@pytest.mark.parametrize("name", ["index.json", "oci-layout", "manifest.json"])
+def test_a_top_level_file_of_4_gib_is_not_read(stocked, members, tmp_path, name):
+    others = [pair for pair in members if pair[0].name != name]
+    large = tarfile.TarInfo(name)
+    large.size = 4 << 30
+    file = tmp_path / "archive"
+    if name == "manifest.json":
+        others = []
+    with file.open("wb") as opened:
+        opened.write(tarred(others, end=b"") + large.tobuf(tarfile.GNU_FORMAT))
+        opened.seek(4 << 30, 1)
+        opened.write(bytes(1024))
+    for source in (file, file.open("rb")):
+        began = time.process_time()
+        with (
+            pytest.raises((LayoutInvalidError, ArchiveInvalidError), match=f"{name}.* is larger than"),
+            unchanged(stocked.root),
+        ):
+            stocked.import_(source)
+        assert time.process_time() - began < 3
+    source.close()
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_a_bomb_is_refused_before_it_fills_anything(stocked, members, kind):
+    compress = {"gzip": gzip.compress}.get(kind, COMPRESSIONS[kind])  # as well as it can
+    large = tarfile.TarInfo("junk")
+    large.size = 1 << 40
+    content = compress(tarred(members[-2:], end=large.tobuf(tarfile.GNU_FORMAT))) + compress(bytes(64 << 20)) * 6
+    with pytest.raises(ArchiveInvalidError, match="decompresses to more than"), unchanged(stocked.root):
+        stocked.import_(io.BytesIO(content))
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+@pytest.mark.parametrize("cut", [3, 20, 200, -1])
+def test_a_compressed_archive_that_is_cut_short_is_refused(refused, members, kind, cut):
+    refused(COMPRESSIONS[kind](tarred(members))[:cut])
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_what_follows_a_compressed_archive_is_refused(refused, members, kind):
+    refused(COMPRESSIONS[kind](tarred(members)) + b"something")
+
+
+@pytest.mark.parametrize("form", ["xz", "bzip2"])
+def test_a_form_that_is_not_read_is_named(refused, form):
+    content = {"xz": lzma.compress, "bzip2": bz2.compress}[form](b"an archive")
+    assert f"in the form of {form}" in str(refused(content))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"text" * 1000, bytes(1024), b"\x1f\x8b", b"\x28\xb5\x2f\xfd"])
+def test_what_is_no_archive_is_refused(refused, content):
+    refused(content)
+
+
+# --- blobs that lie ---------------------------------------------------------------------------------------------------
+
+
+def replaced(members, digest, content):
+    name = f"blobs/sha256/{digest.encoded}"
+    assert name in {header.name for header, _ in members}
+    return [member(name, content) if header.name == name else (header, old) for header, old in members]
+
+
+@pytest.mark.parametrize("digest", [APP.digest, CONFIG, LAYER], ids=["manifest", "config", "layer"])
+def test_a_blob_whose_name_is_not_its_hash_is_refused(refused, members, digest):
+    original = next(content for header, content in members if digest.encoded in header.name)
+    error = refused(tarred(replaced(members, digest, bytes(len(original)))), (ArchiveInvalidError, LayoutInvalidError))
+    assert f"has digest {Digest.of(bytes(len(original)))}, not {digest}" in str(error)
+
+
+def test_a_blob_whose_size_is_not_its_descriptors_is_refused(refused, tmp_path):
+    body = {
+        "schemaVersion": 2,
+        "mediaType": mediatypes.OCI_MANIFEST,
+        "config": described(b"{}"),
+        "layers": [described(b"layer", size=6)],
+    }
+    lying = Image(document(body), (b"{}", b"layer"))
+    content = tarred(members_of(Layout(tmp_path / "layout").add(lying, "app:v2").write()))
+    assert refused(content, LayoutInvalidError).problems == (f"{Digest.of(b'layer')} has 5 bytes, not 6",)
+
+
+def test_all_that_is_missing_is_named_at_once(refused, members):
+    kept = [pair for pair in members if not any(digest.encoded in pair[0].name for digest in (CONFIG, LAYER, LAYER_2))]
+    problems = refused(tarred(kept), LayoutInvalidError).problems
+    assert sorted(problems) == sorted(f"{digest} is missing" for digest in (CONFIG, LAYER, LAYER_2))
+
+
+def test_a_missing_index_or_version_is_named(refused, members):
+    for name in ("index.json", "oci-layout"):
+        kept = [pair for pair in members if pair[0].name != name]
+        assert refused(tarred(kept), LayoutInvalidError).problems == (f"there is no {name}",)
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+NAMES = [
+    "other:v1",
+    "docker.io/library/other:v1",
+    "localhost:5000/other:v1",
+    "../other:v1",
+    "other:v1@sha256:" + "0" * 64,
+    "app/../other:v1",
+    "/other:v1",
+    "other:v1\n",
+    "other",
+    "OTHER:v1",
+]
+
+
+@pytest.mark.parametrize("annotation", [REF_NAME, "io.containerd.image.name"])
+@pytest.mark.parametrize("name", NAMES)
+def test_with_a_repository_given_no_other_one_is_touched(store, tmp_path, annotation, name):
+    push(store.repository("other"), image("kept"), "v1")
+    before = store.repository("other").resolve("v1"), list(store.repository("other").history())
+    layout = Layout(tmp_path / "layout")
+    layout.put(APP)
+    layout.entry(APP, {annotation: name})
+    report = store.import_(io.BytesIO(tarred(members_of(layout.write()))), "mine")
+    assert list(store.repositories()) == ["mine", "other"]
+    assert (store.repository("other").resolve("v1"), list(store.repository("other").history())) == before
+    assert all(tag.startswith("mine:") for tag in report.tags)
+
+
+@pytest.mark.parametrize("name", ["other:v1", "localhost:5000/other:v1"])
+def test_dockers_names_touch_no_other_repository_either(store, name):
+    push(store.repository("other"), image("kept"), "v1")
+    report = store.import_(io.BytesIO(tarred(docker_members({name: [b"layer"]}))), "mine")
+    assert report.tags == ("mine:v1",)
+    assert store.repository("other").resolve("v1").digest == image("kept").digest
+
+
+def test_two_entries_of_one_name_are_refused(refused, tmp_path):
+    layout = Layout(tmp_path / "layout").add(APP, "app:v2").add(image("second"), "app:v2")
+    (problem,) = refused(tarred(members_of(layout.write())), LayoutInvalidError).problems
+    assert problem == f"app:v2 is the name of two entries: {APP.digest} and {image('second').digest}"
+
+
+def test_two_names_that_are_one_in_the_repository_given_are_refused(refused, tmp_path):
+    layout = Layout(tmp_path / "layout").add(APP, "one:v2").add(image("second"), "two:v2")
+    (problem,) = refused(tarred(members_of(layout.write())), LayoutInvalidError, "mine").problems
+    assert problem.startswith("mine:v2 is the name of two entries")
