@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import tarfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from contents import TAG, children, json_of
@@ -43,8 +43,6 @@ class Found:
     """Each with its digest."""
     blobs: dict[str, bytes]
     """All that can be reached, by digest."""
-    untagged: frozenset[str] = field(default_factory=frozenset)
-    """The digests of entries that have no name."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +56,14 @@ class Archived:
 
 def in_layout(path: Path) -> Found:
     """Everything in a layout's directory, each blob with its size and digest checked."""
-    tags, untagged = {}, set()
+    tags: dict[str, str] = {}
     for entry in listed(path):
         name = entry.get("annotations", {}).get(REF_NAME)
         if name is None:
-            untagged.add(entry["digest"])
             continue
         tag = name.rpartition(":")[2]  # some write REPO:TAG
         assert tags.setdefault(tag, entry["digest"]) == entry["digest"], f"two manifests are named {name}"
-    return Found(tags, verified(path), frozenset(untagged))
+    return Found(tags, verified(path))
 
 
 def missing_from(path: Path) -> set[str]:
