@@ -191,6 +191,8 @@ class BlobWriter:
                     source, content = stack.enter_context(self._store.pool.open(digest)), b""
             except FileNotFoundError as error:
                 raise CorruptError(f"blob {digest}", reason="its file is gone") from error
+            except CorruptError as error:
+                raise CorruptError(f"blob {digest}", reason=error.reason) from error
             if source is not None and source.size != size:
                 raise CorruptError(f"blob {digest}", reason=f"its file has {source.size} bytes, not {size}")
             target = stack.enter_context(self._new_file(directory, name))
