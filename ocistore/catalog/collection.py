@@ -29,6 +29,7 @@ from sqlalchemy import (
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.presence import present
+from ocistore.catalog.sums import halves, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -156,20 +157,13 @@ _condemned = (
     .limit(bindparam("limit"))
 )
 
-_due_bytes = select(
-    func.coalesce(
-        select(func.sum(_blobs.c.size))
-        .where(_blobs.c.collect_after <= bindparam("before"), _blobs.c.state == literal("live"))
-        .scalar_subquery(),
-        0,
-    )
-    + func.coalesce(
-        select(func.sum(_blobs.c.size))
-        .join_from(_blob_members, _blobs, _blobs.c.id == _blob_members.c.blob_id)
-        .where(_blob_members.c.collect_after <= bindparam("before"))
-        .scalar_subquery(),
-        0,
-    )
+_due_bytes = (
+    select(*halves(_blobs.c.size)).where(
+        _blobs.c.collect_after <= bindparam("before"), _blobs.c.state == literal("live")
+    ),
+    select(*halves(_blobs.c.size))
+    .join_from(_blob_members, _blobs, _blobs.c.id == _blob_members.c.blob_id)
+    .where(_blob_members.c.collect_after <= bindparam("before")),
 )
 _next_live = (
     select(_blobs.c.id, case((_blobs.c.state == literal("live"), _blobs.c.size), else_=0).label("size"))
@@ -178,7 +172,7 @@ _next_live = (
     .limit(bindparam("limit"))
     .subquery()
 )
-_count_live = select(func.sum(_next_live.c.size), func.max(_next_live.c.id))
+_count_live = select(func.max(_next_live.c.id), *halves(_next_live.c.size))
 
 
 _held = present(
@@ -233,19 +227,18 @@ def due_blobs(connection: Connection, *, before: int, limit: int, after: Place =
 
 def due_bytes(connection: Connection, *, before: int) -> int:
     """An upper bound of the bytes that go when everything due goes, where no manifest is due."""
-    found: int = connection.execute(_due_bytes, {"before": before}).scalar()
-    return found
+    return sum(total(iter(row)) for each in _due_bytes for row in connection.execute(each, {"before": before}))
 
 
 def live_bytes(connection: Connection, *, enough: int) -> int:
     """The bytes of all live blobs, or at least ``enough`` of them: it stops counting there."""
-    total, last = 0, 0
-    while total < enough:
-        row = connection.execute(_count_live, {"after": last, "limit": _COUNTED_AT_ONCE}).first()
-        if row is None or row[1] is None:
+    found, last = 0, 0
+    while found < enough:
+        [(newest, *size)] = connection.execute(_count_live, {"after": last, "limit": _COUNTED_AT_ONCE})
+        if newest is None:
             break
-        total, last = total + row[0], row[1]
-    return total
+        found, last = found + total(iter(size)), newest
+    return found
 
 
 def condemned(connection: Connection, *, limit: int, after: int = 0) -> list[tuple[int, str, int]]:
