@@ -246,7 +246,7 @@ class Store:
             reason: for whoever asks why something is kept.
 
         Raises:
-            ValueError: ``ttl`` is not positive.
+            ValueError: ``ttl`` is not positive or more than a hundred years; ``reason`` is no text.
         """
         self.require_writable()
         return Lease(self, ttl=ttl, reason=reason)

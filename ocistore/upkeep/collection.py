@@ -410,8 +410,7 @@ class _Collection:
         while self._is_due(lambda c: leases.expired(c, now=self._now, limit=1)):
             with self._batch() as connection:
                 for lease in leases.expired(connection, now=self._now, limit=1):
-                    leases.end(connection, lease, now=self._now)
-                    self._leases += 1
+                    self._leases += leases.end(connection, lease, now=self._now, limit=leases.ENDED_AT_ONCE)
 
     def _end_uploads(self) -> None:
         after = (-1, "")
