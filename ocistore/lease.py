@@ -90,8 +90,8 @@ class Lease:
             leases.expire(connection, self.id)
         ended = False
         while not ended:
-            began = time.monotonic()
             with self._store.catalog.write() as connection:
+                began = time.monotonic()
                 ended = leases.end(connection, self.id, now=milliseconds(), limit=leases.ENDED_AT_ONCE)
             # Who waits is woken when the lock is given up, and has lost it again if we take it before they run.
             if not ended:

@@ -1,6 +1,7 @@
 """Collection: what goes, what stays, and when."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import sqlite3
@@ -36,6 +37,24 @@ def test_what_nothing_refers_to_goes_and_its_bytes_with_it(store, repository):
     assert check(store, hashes=True) == []
     assert report.complete
     assert not report.dry_run
+
+
+def test_what_one_transaction_takes_is_bounded_by_edges_too(store, repository, monkeypatch):
+    monkeypatch.setattr("ocistore.upkeep.collection._EDGES", 8)
+    children = [image(number) for number in range(6)]
+    with store.transaction() as together:
+        for number in range(4):
+            push(together.repository(repository.name), index([*children, image(f"own {number}")]))
+    gone = [len(rows(store.root)["repository_manifests"])]
+    while gone[-1]:
+        collect(store, maximum_batches=1, force=True)
+        gone.append(len(rows(store.root)["repository_manifests"]))
+    # An index has seven edges; an image two, and one for each index that it is still in.
+    assert max(before - after for before, after in itertools.pairwise(gone)) == 4
+    assert len(gone) < 30
+    batches = collect(store, force=True).batches
+    assert batches > 14 * 4 // 8  # files of manifests too
+    assert pool(store.root) == {}
 
 
 def test_an_empty_collection_writes_nothing(store, repository):
