@@ -63,7 +63,7 @@ _MANIFESTS: Final = 50
 
 _EDGES: Final = 2000
 """Edges of the manifests in one transaction, of which one has 10,000 at most: each takes 4 to 7 µs. Uncounted, 20
-indexes of the same 9,000 manifests made a transaction of 1.4 s. One manifest is not divided: 70 ms for as many edges."""
+indexes of the same 9,000 manifests made a transaction of 1.4 s. One manifest is not divided: 70 ms for that many."""
 
 _ROWS: Final = 250
 """Other rows in one transaction; each takes 5 to 15 µs."""
@@ -120,6 +120,8 @@ class GCReport:
     """Leases that had run out."""
     batches: int
     """Write transactions."""
+    no_snapshot: str | None = None
+    """Why the names could not be written to ``catalog.snapshot``; None where they were, or did not have to be."""
     candidates: tuple[Candidate, ...] = ()
     """Of a dry run: the first thousand blobs that would go."""
 
@@ -246,6 +248,7 @@ class _Collection:
         if found.held:
             self._refuse_held()
         complete = True
+        problem = None
         if found.work:
             if not force:
                 self._refuse_too_much()
@@ -259,8 +262,7 @@ class _Collection:
         if found.work:
             self._store.pool.reserve.make()
             # What was collected is gone, whether there is room for that or not; the next collection takes it.
-            with contextlib.suppress(StoreFullError):
-                snapshot.refresh(self._catalog, self._store.paths)
+            problem = self._take_snapshot()
         return GCReport(
             dry_run=False,
             complete=complete,
@@ -272,7 +274,16 @@ class _Collection:
             strays=self._strays,
             leases=self._leases,
             batches=self._bounds.batches,
+            no_snapshot=problem,
         )
+
+    def _take_snapshot(self) -> str | None:
+        """Why there is no fresh snapshot; None where there is one."""
+        try:
+            snapshot.refresh(self._catalog, self._store.paths)
+        except (StorageError, StoreFullError) as error:
+            return str(error)
+        return None
 
     def _work(self) -> None:
         self._end_leases()

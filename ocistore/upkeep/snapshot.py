@@ -162,7 +162,12 @@ def read(paths: StorePaths) -> Iterator[Name]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    try:
+        file = open(descriptor, "rb")
+    except BaseException:  # a directory lies there
+        os.close(descriptor)
+        raise
+    with file:
         yield file
 
 

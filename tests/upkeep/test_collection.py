@@ -57,6 +57,23 @@ def test_what_one_transaction_takes_is_bounded_by_edges_too(store, repository, m
     assert pool(store.root) == {}
 
 
+def test_a_directory_in_the_place_of_the_snapshot_does_not_fail_a_collection_which_says_so(store, repository):
+    (store.root / "catalog.snapshot").mkdir()
+    for _ in range(2):
+        push(repository, APP)
+        report = collect(store)
+        assert report.blobs == 3
+        assert "catalog.snapshot" in report.no_snapshot
+    opened = os.listdir("/proc/self/fd")
+    collect(store)
+    assert os.listdir("/proc/self/fd") == opened
+    (store.root / "catalog.snapshot").rmdir()
+    push(repository, APP, "v1")
+    push(repository, image("gone"))
+    assert collect(store).no_snapshot is None
+    assert (store.root / "catalog.snapshot").is_file()
+
+
 def test_an_empty_collection_writes_nothing(store, repository):
     push(repository, APP, "v1")
     collect(store)
