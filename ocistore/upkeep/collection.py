@@ -153,8 +153,9 @@ def collect(
         keep_untagged: how long a manifest stays readable under its digest once nothing keeps it.
         dry_run: change nothing and report what would go now.
         force: also where more than half of the live bytes would go.
-        maximum_duration: begin no further transaction after this long; what is left is taken by the next collection.
-        maximum_batches: nor after this many.
+        maximum_duration: begin no further transaction after this long, and remove no further file; what is left is
+            taken by the next collection.
+        maximum_batches: begin no further transaction after this many.
 
     Raises:
         CollectionRefusedError: an older catalog was put back, or it was rebuilt and nobody confirmed it yet, or a
@@ -188,11 +189,19 @@ class _Bounds:
         Raises:
             _Cut: it would be one too many.
         """
-        if (self._most is not None and self.batches >= self._most) or (
-            self._end is not None and time.monotonic() >= self._end
-        ):
+        self.check()
+        if self._most is not None and self.batches >= self._most:
             raise _Cut
         self.batches += 1
+
+    def check(self) -> None:
+        """Go on only where there is time left.
+
+        Raises:
+            _Cut: there is none.
+        """
+        if self._end is not None and time.monotonic() >= self._end:
+            raise _Cut
 
 
 class _Collection:
@@ -257,8 +266,11 @@ class _Collection:
                 on_a_full_disk(self._store.pool, self._work)
             except _Cut:
                 complete = False
-        self._sweep_uploads()
-        self._empty_trash()
+        try:
+            self._sweep_uploads()
+            self._empty_trash()
+        except _Cut:
+            complete = False
         if found.work:
             self._store.pool.reserve.make()
             # What was collected is gone, whether there is room for that or not; the next collection takes it.
@@ -280,7 +292,9 @@ class _Collection:
     def _take_snapshot(self) -> str | None:
         """Why there is no fresh snapshot; None where there is one."""
         try:
-            snapshot.refresh(self._catalog, self._store.paths)
+            snapshot.refresh(self._catalog, self._store.paths, check=self._bounds.check)
+        except _Cut:
+            return "there was no time left for it"
         except (StorageError, StoreFullError) as error:
             return str(error)
         return None
@@ -465,6 +479,7 @@ class _Collection:
 
     def _sweep_uploads(self) -> None:
         for name, size in self._stray_files():
+            self._bounds.check()
             if self._removal.remove_aside(name):
                 self._strays += 1
                 self._bytes += size
@@ -479,6 +494,7 @@ class _Collection:
 
     def _empty_trash(self) -> None:
         for file in self._removal.trashed():
+            self._bounds.check()
             if self._removal.remove_trashed(file.name):
                 self._bytes += file.size
 

@@ -57,6 +57,27 @@ def test_what_one_transaction_takes_is_bounded_by_edges_too(store, repository, m
     assert pool(store.root) == {}
 
 
+def test_the_longest_time_bounds_what_comes_after_the_transactions_too(store, repository):
+    for where in ("uploads", "trash"):
+        for number in range(3):
+            (store.root / where / f"left{number}").write_bytes(b"x")
+    with pytest.MonkeyPatch.context() as later:
+        later.setattr("ocistore.upkeep.collection._STRAY_AGE", NOW - DAY)
+        report = collect(store, maximum_duration=NOW)
+        assert (report.complete, report.bytes, report.strays) == (False, 0, 0)
+        report = collect(store, maximum_batches=0)
+        assert (report.complete, report.bytes, report.strays) == (True, 6, 3)
+
+
+def test_a_snapshot_for_which_there_is_no_time_is_not_taken(store, repository, monkeypatch):
+    push(repository, APP, "v1")
+    push(repository, image("gone"))
+    report = collect(store, maximum_duration=NOW)
+    assert (report.complete, report.no_snapshot) == (False, "there was no time left for it")
+    assert not (store.root / "catalog.snapshot").exists()
+    assert os.listdir(store.root / "uploads") == []
+
+
 def test_a_directory_in_the_place_of_the_snapshot_does_not_fail_a_collection_which_says_so(store, repository):
     (store.root / "catalog.snapshot").mkdir()
     for _ in range(2):
