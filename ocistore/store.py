@@ -105,6 +105,8 @@ class Store:
         self.hash_states = HashStates()
         self.leases: set[str] = set()
         """Those that are held through this object. Not part of the public contract."""
+        self.next_look_at_snapshot = 0.0
+        """When a collection that finds nothing looks whether the snapshot is old (monotonic). Likewise."""
         self._catalog = catalog
         self._pool = pool
         self._close = weakref.finalize(self, _close, catalog, pool)

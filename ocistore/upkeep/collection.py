@@ -273,6 +273,7 @@ class _Collection:
             complete = False
         if found.work:
             self._store.pool.reserve.make()
+        if found.work or time.monotonic() >= self._store.next_look_at_snapshot:
             # What was collected is gone, whether there is room for that or not; the next collection takes it.
             problem = self._take_snapshot()
         return GCReport(
@@ -291,6 +292,8 @@ class _Collection:
 
     def _take_snapshot(self) -> str | None:
         """Why there is no fresh snapshot; None where there is one."""
+        # Only so often where nothing is due, because looking takes longer than finding nothing.
+        self._store.next_look_at_snapshot = time.monotonic() + snapshot.MAXIMUM_AGE.total_seconds()
         try:
             snapshot.refresh(self._catalog, self._store.paths, check=self._bounds.check)
         except _Cut:

@@ -3,7 +3,8 @@
 The pool holds every manifest, but not which repository has it nor which tag points at it. So ``catalog.snapshot`` has a
 line of JSON for each tag and each untagged manifest, between a first line that says when it was taken and a last one
 with the hash of all before. A collection that finds work writes it anew, where tags changed and it is older than an
-hour; so does a backup. A push never pays for it, and no lock is held.
+hour; so does one that finds none, if this process has not looked for an hour; so does a backup. A push never pays for
+it, and no lock is held.
 """
 
 from __future__ import annotations

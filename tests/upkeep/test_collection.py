@@ -14,6 +14,7 @@ from state import pool, rows
 
 from ocistore import CollectionRefusedError, CorruptError, Digest, ManifestNotFoundError, Store, UploadNotFoundError
 from ocistore.catalog.engine import Catalog
+from ocistore.upkeep import snapshot
 from ocistore.upkeep.rebuild import rebuild
 
 NOW = timedelta(0)
@@ -76,6 +77,28 @@ def test_a_snapshot_for_which_there_is_no_time_is_not_taken(store, repository, m
     assert (report.complete, report.no_snapshot) == (False, "there was no time left for it")
     assert not (store.root / "catalog.snapshot").exists()
     assert os.listdir(store.root / "uploads") == []
+
+
+def test_a_collection_that_finds_nothing_refreshes_an_old_snapshot_once_an_hour(store, repository, monkeypatch):
+    def taken():
+        return snapshot.header(store.paths).taken
+
+    push(repository, image("old"), "v1")
+    store.gc()
+    first = taken()
+    later = first + 2 * 3_600_000
+    monkeypatch.setattr("ocistore.upkeep.snapshot.milliseconds", lambda: later)
+    push(repository, image("new"), "v1")
+    assert store.gc().batches == 0
+    assert taken() == first  # this process has just looked
+    with Store.open(store.root) as another:
+        assert another.gc().batches == 0
+    assert taken() == later
+    push(repository, image("newer"), "v1")
+    later += 2 * 3_600_000
+    store.next_look_at_snapshot -= 3600
+    assert store.gc().batches == 0
+    assert taken() == later
 
 
 def test_a_directory_in_the_place_of_the_snapshot_does_not_fail_a_collection_which_says_so(store, repository):
