@@ -124,6 +124,8 @@ class GCReport:
     """Why the names could not be written to ``catalog.snapshot``; None where they were, or did not have to be."""
     candidates: tuple[Candidate, ...] = ()
     """Of a dry run: the first thousand blobs that would go."""
+    refused: tuple[str, ...] = ()
+    """Of a dry run: why a real one would be refused now, and take none of it."""
 
 
 class _Cut(Exception):  # noqa: N818 - no error: the bounds of this run are reached
@@ -151,7 +153,7 @@ def collect(
         store: open for writing, or for reading only where it is a dry run.
         grace: how long a blob may wait for the manifest that refers to it.
         keep_untagged: how long a manifest stays readable under its digest once nothing keeps it.
-        dry_run: change nothing and report what would go now.
+        dry_run: change nothing and report what would go now, and by what a real run would be refused.
         force: also where more than half of the live bytes would go.
         maximum_duration: begin no further transaction after this long, and remove no further file; what is left is
             taken by the next collection.
@@ -229,6 +231,7 @@ class _Collection:
                 name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)
             }
             over = len(leases.expired(connection, now=self._now, limit=-1))
+            held = holds.in_force(connection, now=milliseconds())
         strays = list(self._stray_files())
         abandoned = sum(file.size for file in self._removal.aside() if file.name in ended)
         abandoned += sum(size for _, size in strays) + sum(file.size for file in self._removal.trashed())
@@ -244,6 +247,7 @@ class _Collection:
             leases=over,
             batches=0,
             candidates=listed,
+            refused=tuple(held),
         )
 
     def run(self, *, force: bool) -> GCReport:
