@@ -297,6 +297,21 @@ def test_two_backups_at_once_into_one_directory_do_not_mix(filled, destination):
     assert filled.backup(destination).removed == 0
 
 
+def test_what_went_wrong_in_a_backup_is_found_by_a_scrub_of_it_and_copied_again(filled, destination):
+    filled.backup(destination, mode="copy")
+    file = destination / "blobs" / "sha256" / APP.digest.encoded
+    content = file.read_bytes()
+    file.chmod(0o600)
+    file.write_bytes(bytes(len(content)))
+    filled.backup(destination, mode="copy")
+    assert file.read_bytes() == bytes(len(content))  # it has the right size
+    with Store.open(destination) as backup:
+        assert [damage.digest for damage in backup.scrub().damages] == [APP.digest]
+    filled.backup(destination, mode="copy")
+    assert file.read_bytes() == content
+    assert check(destination, hashes=True) == []
+
+
 # --- whose backup it is -----------------------------------------------------------------------------------------------
 
 
