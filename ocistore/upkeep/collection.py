@@ -30,7 +30,7 @@ from datetime import timedelta
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import collection, holds, leases, manifests, uploads
+from ocistore.catalog import collection, holds, keepers, leases, manifests, removal, uploads
 from ocistore.commit import milliseconds, on_a_full_disk
 from ocistore.errors import (
     CollectionRefusedError,
@@ -375,10 +375,10 @@ class _Collection:
             with self._batch() as connection:
                 due = collection.due_manifests(connection, before=self._untagged_before, limit=_MANIFESTS)
                 due = due[: _fitting(collection.widths(connection, due))]
-                known: defaultdict[int, collection.Known] = defaultdict(collection.Known)
+                known: defaultdict[int, keepers.Known] = defaultdict(keepers.Known)
                 dead = [row for row in due if not self._alive(connection, row, known[row.repository_id])]
                 # Those that wait for others leave the queue too, and come back into it when those go.
-                collection.keep_manifests(connection, due)
+                removal.keep_manifests(connection, due)
                 gone: set[tuple[int, int]] = set()
                 waiting = []
                 for row in dead:
@@ -387,17 +387,17 @@ class _Collection:
                         gone.update((row.repository_id, key) for key in removed)
                         if not removed:
                             waiting.append(row)
-                collection.put_behind(connection, waiting, before=self._untagged_before)
+                removal.put_behind(connection, waiting, before=self._untagged_before)
             self._manifests += len(gone)
         return worked
 
-    def _alive(self, connection: Connection, row: collection.Membership, known: collection.Known) -> bool:
-        return collection.alive(
+    def _alive(self, connection: Connection, row: collection.Membership, known: keepers.Known) -> bool:
+        return keepers.alive(
             connection, row.repository_id, row.blob_id, now=self._now, before=self._untagged_before, known=known
         )
 
-    def _unlink(self, connection: Connection, row: collection.Membership, known: collection.Known) -> list[int]:
-        removable = collection.removable(connection, row.repository_id, row.blob_id, known=known)
+    def _unlink(self, connection: Connection, row: collection.Membership, known: keepers.Known) -> list[int]:
+        removable = keepers.removable(connection, row.repository_id, row.blob_id, known=known)
         for key in removable:
             manifests.unlink(connection, row.repository_id, key, now=self._now, since=row.since)
         return removable
@@ -409,8 +409,8 @@ class _Collection:
             with self._batch() as connection:
                 due = collection.due_parts(connection, now=self._now, before=self._before, limit=_ROWS)
                 idle = [row for row, needed in due if not needed]
-                collection.keep_parts(connection, [row for row, needed in due if needed])
-                collection.drop_parts(connection, idle)
+                removal.keep_parts(connection, [row for row, needed in due if needed])
+                removal.drop_parts(connection, idle)
             self._links += len(idle)
         return worked
 
@@ -422,9 +422,9 @@ class _Collection:
                 due = collection.due_blobs(connection, before=self._before, limit=_ROWS)
                 doomed = [row.id for row in due if not row.absent and not row.served]
                 nameless = [row.id for row in due if row.absent and not row.named]
-                collection.keep_blobs(connection, {row.id for row in due}.difference(doomed, nameless))
-                collection.condemn(connection, doomed)
-                collection.forget(connection, nameless)
+                removal.keep_blobs(connection, {row.id for row in due}.difference(doomed, nameless))
+                removal.condemn(connection, doomed)
+                removal.forget(connection, nameless)
         return worked
 
     def _reap(self) -> bool:
@@ -436,7 +436,7 @@ class _Collection:
                 doomed = doomed[: _fitting(collection.edge_counts(connection, (key for key, _, _ in doomed)))]
                 for _, digest, _ in doomed:
                     self._removal.to_trash(Digest.parse(digest))
-                collection.reap(connection, [key for key, _, _ in doomed])
+                removal.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
             self._empty_trash()
         return worked
