@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.writing import ExportMode
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.collection import GCReport
-    from ocistore.upkeep.scrub import Level, ScrubReport
+    from ocistore.upkeep.findings import Level, ScrubReport
 
 _REMEMBERED_UPLOADS: Final = 256
 """For how many closed upload sessions the state of hashing is kept: resuming those does not read their bytes again."""
