@@ -159,6 +159,8 @@ def settle() -> None:
 
 def duration(seconds: float) -> str:
     """Seconds for people: three digits and the unit that fits."""
+    if seconds >= 1000:
+        return f"{seconds:,.0f} s"
     for unit, factor in (("s", 1.0), ("ms", 1e3)):
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"

@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import blobs
+from ocistore.catalog import blobs, identity
 from ocistore.changes import (
     Application,
     Change,
@@ -79,6 +79,7 @@ def commit(
             with catalog.write() as connection:
                 unpublished = _gone(connection, pool, staged, published)
                 if not unpublished:
+                    identity.become_store(connection)
                     Application(connection, pool, milliseconds(), actor, platforms, leases).apply(changes)
                     return
         raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
@@ -112,6 +113,7 @@ def on_a_full_disk(pool: FilesystemPool, work: Callable[[], None]) -> None:
 
 def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], actor: str) -> None:
     with catalog.write() as connection:
+        identity.become_store(connection)
         Application(connection, pool, milliseconds(), actor, {}).apply(changes)
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.writing import ExportMode
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.collection import GCReport
-    from ocistore.upkeep.scrub import Level, ScrubReport
+    from ocistore.upkeep.findings import Level, ScrubReport
 
 _REMEMBERED_UPLOADS: Final = 256
 """For how many closed upload sessions the state of hashing is kept: resuming those does not read their bytes again."""
@@ -109,6 +109,8 @@ class Store:
         self.hash_states = HashStates()
         self.leases: set[str] = set()
         """Those that are held through this object. Not part of the public contract."""
+        self.next_look_at_snapshot = 0.0
+        """When a collection that finds nothing looks whether the snapshot is old (monotonic). Likewise."""
         self._catalog = catalog
         self._pool = pool
         self._close = weakref.finalize(self, _close, catalog, pool)
@@ -250,7 +252,7 @@ class Store:
             reason: for whoever asks why something is kept.
 
         Raises:
-            ValueError: ``ttl`` is not positive.
+            ValueError: ``ttl`` is not positive or more than a hundred years; ``reason`` is no text.
         """
         self.require_writable()
         return Lease(self, ttl=ttl, reason=reason)

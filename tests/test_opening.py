@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -412,15 +413,17 @@ except OCIStoreError as error:
 
 def test_who_may_not_write_may_read_while_another_has_it_open(root):
     privileged("setpriv", "--reuid", "65534", "true")
-    with Store.open(root) as store:
-        push(store.repository("app"), image("second"), "v2")
-        subprocess.run(["chmod", "-R", "a+rX", root], check=True)
-        for directory in root.parents[:-2]:  # what pytest made, for its owner only
-            directory.chmod(0o755)
-        assert run_python(AS_NOBODY, root, "read").splitlines() == ["['v1', 'v2']", "ReadOnlyStoreError"]
-        assert run_python(AS_NOBODY, root, "write").splitlines() == ["ReadOnlyStoreError"]
-    assert run_python(AS_NOBODY, root, "write").splitlines() == ["ReadOnlyStoreError"]
-    assert check(root, hashes=True) == []
+    # Not where pytest keeps things: that is for its owner only, and is made so again by each pytest that starts.
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o755)
+        shared = shutil.copytree(root, Path(top) / "store")
+        with Store.open(shared) as store:
+            push(store.repository("app"), image("second"), "v2")
+            subprocess.run(["chmod", "-R", "a+rX", shared], check=True)
+            assert run_python(AS_NOBODY, shared, "read").splitlines() == ["['v1', 'v2']", "ReadOnlyStoreError"]
+            assert run_python(AS_NOBODY, shared, "write").splitlines() == ["ReadOnlyStoreError"]
+        assert run_python(AS_NOBODY, shared, "write").splitlines() == ["ReadOnlyStoreError"]
+        assert check(shared, hashes=True) == []
 
 
 # --- closing ----------------------------------------------------------------------------------------------------------

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, case, delete, func, literal, literal_column, null, or_, select, true, update
+from sqlalchemy import bindparam, case, delete, literal, literal_column, null, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.presence import present
+from ocistore.catalog.sums import halves, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,7 +45,7 @@ _page_of_live = (
     .limit(bindparam("limit"))
 )
 
-_bytes_of_live = select(func.coalesce(func.sum(_t.c.size), 0)).where(_t.c.state == literal("live"))
+_bytes_of_live = select(*halves(_t.c.size)).where(_t.c.state == literal("live"))
 
 _rows = array("rows")
 _published = upsert(_t).from_select(
@@ -142,8 +143,8 @@ def page_of_live(connection: Connection, *, after: int, limit: int) -> list[tupl
 
 def bytes_of_live(connection: Connection) -> int:
     """The bytes of all live blobs. Reads every row."""
-    found: int = connection.execute(_bytes_of_live).scalar()
-    return found
+    [row] = connection.execute(_bytes_of_live)
+    return total(iter(row))
 
 
 def publish(connection: Connection, rows: Iterable[tuple[str, int]]) -> None:

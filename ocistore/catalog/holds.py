@@ -26,7 +26,6 @@ _renew = (
 _lift = delete(_t).where(_t.c.id == bindparam("hold"))
 _confirm = delete(_t).where(_t.c.expires.is_(None)).returning(_t.c.reason)
 _clear_temporary = delete(_t).where(_t.c.expires.is_not(None))
-_origin = select(tables.store.c.created)
 _forget = delete(_t).where(_t.c.expires <= bindparam("now"))
 
 
@@ -69,9 +68,3 @@ def forget_expired(connection: Connection, *, now: int) -> None:
 def clear_temporary(connection: Connection) -> None:
     """End every hold that would run out by itself: in a copy, nobody is left who needs it."""
     connection.execute(_clear_temporary)
-
-
-def origin(connection: Connection) -> int:
-    """When the store was made: what it has in common with its backups and with no other store."""
-    found: int = connection.execute(_origin).scalar()
-    return found

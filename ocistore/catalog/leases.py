@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, or_, select, tuple_, update
+from sqlalchemy import bindparam, delete, insert, literal, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound
+from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ocistore.catalog.connection import Connection
+
+ENDED_AT_ONCE: Final = 250
+"""Things that a lease kept in one transaction of its end; each takes 15 to 20 µs, in which a push waits."""
+
+_ENDED: Final = 0
+"""``expires`` of a lease that is being ended."""
 
 _t = tables.leases
 _kept = tables.lease_blobs
@@ -48,8 +54,8 @@ _keep = upsert(_kept).from_select(
     .where(
         or_(
             *(
-                present(of.c.repository_id == bindparam("repository_id"), member == _blobs.c.id)
-                for of, member in _members
+                present(of.c.repository_id == bindparam("repository_id"), of_blob == _blobs.c.id)
+                for of, of_blob in _members
             )
         )
     ),
@@ -57,17 +63,24 @@ _keep = upsert(_kept).from_select(
 _keep = _keep.on_conflict_do_update(
     index_elements=["lease_id", "repository_id", "blob_id"], set_={"lease_id": _keep.excluded.lease_id}
 )
+_expire = update(_t).where(_t.c.id == bindparam("lease")).values(expires=literal(_ENDED))
+_some = (
+    select(_kept.c.repository_id, _kept.c.blob_id)
+    .where(_kept.c.lease_id == bindparam("lease"))
+    .order_by(_kept.c.repository_id, _kept.c.blob_id)
+    .limit(bindparam("limit"))
+)
+_rows = array("rows")
+_pairs = select(member(_rows, 0), member(_rows, 1))
 # Whatever it kept is looked at by the next collection; what something else keeps then leaves the queue again.
 _queue = tuple(
     update(of)
-    .where(
-        tuple_(of.c.repository_id, member).in_(
-            select(_kept.c.repository_id, _kept.c.blob_id).where(_kept.c.lease_id == bindparam("lease"))
-        ),
-        of.c.collect_after.is_(None),
-    )
+    .where(tuple_(of.c.repository_id, of_blob).in_(_pairs), of.c.collect_after.is_(None))
     .values(collect_after=bindparam("now"))
-    for of, member in _members
+    for of, of_blob in _members
+)
+_drop = delete(_kept).where(
+    _kept.c.lease_id == bindparam("lease"), tuple_(_kept.c.repository_id, _kept.c.blob_id).in_(_pairs)
 )
 _delete = delete(_t).where(_t.c.id == bindparam("lease"))
 _every = select(_t.c.id)
@@ -108,11 +121,25 @@ def keep(connection: Connection, lease: str, repository_id: int, digests: Iterab
     return connection.execute(_keep, kept).rowcount > 0
 
 
-def end(connection: Connection, lease: str, *, now: int) -> None:
-    """End a lease and put what it kept before the collector. Does nothing where it has ended."""
+def expire(connection: Connection, lease: str) -> None:
+    """Let a lease keep nothing any more, whatever the clock says. Does nothing where it has ended."""
+    connection.execute(_expire, {"lease": lease})
+
+
+def end(connection: Connection, lease: str, *, now: int, limit: int) -> bool:
+    """Put up to ``limit`` things that a lease kept before the collector, and end it where these were the last ones.
+
+    Returns:
+        Whether it has ended.
+    """
+    some = list(connection.execute(_some, {"lease": lease, "limit": limit}))
     for statement in _queue:
-        connection.execute(statement, {"lease": lease, "now": now})
+        connection.execute(statement, {"rows": bound(some), "now": now})
+    connection.execute(_drop, {"lease": lease, "rows": bound(some)})
+    if len(some) == limit:
+        return False
     connection.execute(_delete, {"lease": lease})
+    return True
 
 
 def expired(connection: Connection, *, now: int, limit: int) -> list[str]:
@@ -129,4 +156,5 @@ def of_content(connection: Connection, repository_id: int, blob_id: int, *, now:
 def clear(connection: Connection, *, now: int) -> None:
     """End all leases: in a copy, nobody is left who holds one."""
     for lease in connection.execute(_every).scalars():
-        end(connection, lease, now=now)
+        while not end(connection, lease, now=now, limit=ENDED_AT_ONCE):
+            pass

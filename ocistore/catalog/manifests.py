@@ -273,7 +273,11 @@ _unlink = delete(_members).where(_members.c.repository_id == _here, _members.c.m
 _children_of = select(_edges.c.child_id).where(_edges.c.parent_id == _this)
 _queue_blobs = (
     update(_blob_members)
-    .where(_blob_members.c.repository_id == _here, _blob_members.c.blob_id.in_(_children_of))
+    .where(
+        _blob_members.c.repository_id == _here,
+        _blob_members.c.blob_id.in_(_children_of),
+        _blob_members.c.collect_after.is_distinct_from(bindparam("now")),  # as the last index of the same ones left it
+    )
     .values(collect_after=bindparam("now"))
 )
 # What was queued later, because it was pushed again, keeps its own time.
@@ -285,8 +289,9 @@ _queue_manifests = (
         _members.c.manifest_id.in_(
             _children_of.union(select(_manifests.c.blob_id).where(_manifests.c.subject_id == _this))
         ),
+        func.coalesce(_members.c.collect_after, -1) < bindparam("since"),
     )
-    .values(collect_after=func.max(func.coalesce(_members.c.collect_after, 0), bindparam("since")))
+    .values(collect_after=bindparam("since"))
 )
 _queue_self = (
     update(_blobs)

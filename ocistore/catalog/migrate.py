@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, column, select, table
 
-from ocistore.catalog import tables
+from ocistore.catalog import identity, tables
 from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
 from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreNotFoundError
 from ocistore.forks import ThreadLock
@@ -36,7 +36,9 @@ _select_schema = (
     .where(_master.c.name.not_like("sqlite\\_%", escape="\\"), _master.c.name != "alembic_version")
     .order_by(_master.c.type, _master.c.name)
 )
-_insert_store = tables.store.insert().values(id=1, layout_version=LAYOUT_VERSION, epoch=1, created=bindparam("now"))
+_insert_store = tables.store.insert().values(
+    id=1, layout_version=LAYOUT_VERSION, epoch=1, created=bindparam("now"), identity=bindparam("who")
+)
 
 
 def revision(catalog: Catalog) -> str | None:
@@ -95,7 +97,7 @@ def upgrade(
         _run(alchemy, found=before)
         if before is None:
             connection.command(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(_insert_store, {"now": now})
+            connection.execute(_insert_store, {"now": now, "who": identity.fresh()})
         broken = list(connection.command("PRAGMA foreign_key_check"))[:10]
         if broken:
             raise CorruptError("the catalog", reason=f"foreign keys do not hold after the upgrade: {broken}")

@@ -1,6 +1,6 @@
 """The schema of the catalog, in one place: what each table holds and what each column means.
 
-    store ─ one row: layout version and epoch; the schema's revision is Alembic's own ``alembic_version``
+    store ─ one row: layout version, epoch and identity; the schema's revision is Alembic's own ``alembic_version``
     repositories
      ├─ repository_blobs ──────▶ blobs          membership: this repository may serve that blob
      ├─ repository_manifests ──▶ manifests      membership: this repository may serve that manifest
@@ -70,6 +70,8 @@ store = Table(
     Column("layout_version", Integer, nullable=False),  # of the tree on disk; grows when files move
     Column("epoch", Integer, nullable=False),  # see epoch.py: by it an older copy that was put back is recognised
     Column("created", Integer, nullable=False),
+    Column("identity", Text, nullable=False),  # random; see identity.py
+    Column("backup_of", Text),  # the identity of another store, which may overwrite this; NULL: nobody may
     sqlite_strict=True,
 )
 

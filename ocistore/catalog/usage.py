@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import func, literal, select
 
 from ocistore.catalog import tables
+from ocistore.catalog.sums import halves, total
 
 if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
@@ -29,12 +30,12 @@ _counts = select(
     select(func.count()).select_from(tables.tags).scalar_subquery(),
     select(func.count(tables.repository_manifests.c.manifest_id.distinct())).scalar_subquery(),
     select(func.count()).select_from(tables.blobs).where(_live).scalar_subquery(),
-    select(func.coalesce(func.sum(tables.blobs.c.size), 0)).where(_live).scalar_subquery(),
     select(func.count()).select_from(tables.uploads).scalar_subquery(),
+    *(select(half).where(_live).scalar_subquery() for half in halves(tables.blobs.c.size)),
 )
 
 
 def counts(connection: Connection) -> Counts:
     """Everything counted, in one state of the store."""
-    row = connection.execute(_counts).first()
-    return Counts(*(row or (0,) * len(Counts._fields)))
+    [(found_repositories, found_tags, found_manifests, found_blobs, found_uploads, *size)] = connection.execute(_counts)
+    return Counts(found_repositories, found_tags, found_manifests, found_blobs, total(iter(size)), found_uploads)

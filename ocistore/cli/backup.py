@@ -43,7 +43,8 @@ _INCOMPLETE: Final = 2
 def backup(location: Location, dest: Path, *, mode: ExportMode, as_json: bool) -> None:
     """Copy the store while it is in use.
 
-    DEST opens as a store. Where it is an earlier backup, only what is new is copied, and what is gone is removed. With
+    DEST opens as a store. Where it is an earlier backup, only what is new is copied, and what is gone is removed; once
+    something was pushed into it, or the store was rebuilt, it is no backup of this store any more, and left alone. With
     hard links a copy costs nothing, and protects against deleting, not against a broken disk. No collection runs
     meanwhile. The exit code is 2 where blobs of the store are damaged, which are named and not in the copy.
     """

@@ -94,6 +94,8 @@ def _print(report: GCReport) -> None:
             "uploads": str(report.uploads) if report.uploads else None,
             "strays": str(report.strays) if report.strays else None,
             "leases": str(report.leases) if report.leases else None,
+            "refused": "; ".join(report.refused) or None,
+            "no snapshot": report.no_snapshot,
             "left": None if report.complete else "something: the bounds were reached; run it again",
         }
     )

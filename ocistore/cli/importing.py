@@ -86,7 +86,7 @@ def import_(
             complete=complete,
             mode=mode,
             dry_run=dry_run,
-            progress=progress,
+            progress=progress if found is source else None,  # how much a pipe will give, nobody knows
         )
     if as_json:
         print_json(asdict(report) | {"source": str(report.source)})

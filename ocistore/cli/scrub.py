@@ -22,12 +22,12 @@ from ocistore.cli.printing import (
     progress_bar,
     readable_size,
 )
-from ocistore.upkeep.scrub import Level
+from ocistore.upkeep.findings import Level
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ocistore.upkeep.scrub import ScrubReport
+    from ocistore.upkeep.findings import ScrubReport
 
 _SUBSET: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
 _RATE: Final = re.compile(r"([0-9]{1,12})([kMG]?)", re.ASCII)

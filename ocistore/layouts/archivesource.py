@@ -33,10 +33,19 @@ def source_of(archive: Archive[P]) -> Source:
         LayoutInvalidError: it is one of Docker's, and something in it is missing or wrong; ``problems`` names it all.
         OSError: it could not be read.
     """
+    return _LayoutArchive(archive) if is_layout(archive) else _DockerArchive(archive)
+
+
+def is_layout(archive: Archive[P]) -> bool:
+    """Whether an archive has a layout in it, and is not one of Docker's alone.
+
+    Raises:
+        ArchiveInvalidError: it is neither.
+    """
     if OCI_LAYOUT in archive.members or INDEX_JSON in archive.members:
-        return _LayoutArchive(archive)
+        return True
     if MANIFEST_JSON in archive.members:
-        return _DockerArchive(archive)
+        return False
     reason = f"it has no {OCI_LAYOUT}, as archives of layouts have, and no {MANIFEST_JSON}, as Docker's have"
     raise ArchiveInvalidError(archive.name, reason=reason)
 

@@ -66,8 +66,11 @@ class CompletedSource:
             raise SizeMismatchError(expected=size, actual=self.size(digest))
 
     def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: Sharing, tally: Tally) -> StagedBlob:
-        """Stage a blob of the source. What the store had, and has no longer, is missing."""
-        return self._source.stage(pool, digest, size, mode, tally)
+        """Stage a blob of the source, or the store's own anew: that is asked for where a collection took some away."""
+        if digest not in self.completed:
+            return self._source.stage(pool, digest, size, mode, tally)
+        with pool.open(digest) as reader:
+            return pool.adopt(reader.fileno(), digest=digest, size=size, told=tally.add)
 
     def changed(self) -> str:
         """What was changed in the source."""

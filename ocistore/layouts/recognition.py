@@ -15,7 +15,7 @@ from ocistore.archives.tar import TarReader
 from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageError
 from ocistore.layouts.archive import ArchiveFile
-from ocistore.layouts.archivesource import source_of
+from ocistore.layouts.archivesource import is_layout, source_of
 from ocistore.layouts.directorysource import DirectorySource
 from ocistore.layouts.progress import Tally
 from ocistore.layouts.stream import ArchiveStream
@@ -151,7 +151,7 @@ def checked(source: ImportSource) -> Iterator[ImportSource]:
     """Look whether there may be a layout, for who has no store yet; what to import then, in the block.
 
     A directory and an archive that can be read in place are looked at as far as what they list. Of what can be read but
-    once only the beginning is, and given again later.
+    once only the beginning is, which is given again later: then what is to be imported is not ``source`` itself.
 
     Raises:
         LayoutInvalidError, ArchiveInvalidError: there is none.
@@ -182,10 +182,19 @@ def _check(source: ImportSource, name: str, stack: contextlib.ExitStack) -> Impo
         first = os.pread(file.fileno(), max(MAGIC_SIZE, _LONGEST), 0)
         if compression_of(first) == "none":
             _refuse_others(first, name)
-            _look(_archive(file, name))
+            _look_into(ArchiveFile(os.dup(file.fileno()), name=name))
         else:
             _begun(file, name)
     return source
+
+
+def _look_into(archive: ArchiveFile) -> None:
+    """What an archive lists, where that costs nothing: to know it of Docker's, layers may have to be hashed."""
+    try:
+        if is_layout(archive):
+            _look(source_of(archive))
+    finally:
+        archive.close()
 
 
 def _look(source: Source) -> None:

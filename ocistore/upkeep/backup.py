@@ -27,9 +27,10 @@ from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
-from ocistore.catalog import blobs, holds, leases, uploads
+from ocistore.catalog import blobs, holds, identity, leases, uploads
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision
+from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.commit import milliseconds
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
@@ -89,7 +90,9 @@ def backup(
 
     Args:
         store: open for writing, because collections have to be held off meanwhile.
-        destination: a directory that does not exist yet, or is empty, or an earlier backup of this store.
+        destination: a directory that does not exist yet, or is empty, or an earlier backup of this store. A backup that
+            is opened as a store and gets anything put into it is a store of its own from then on. A store whose catalog
+            was rebuilt is another store: what the rebuild could not find may be in the earlier backup only.
         mode: ``auto`` shares the bytes by reflink where the filesystem can, else copies; ``copy`` always copies;
             ``link`` makes hard links, which costs nothing and protects against deleting, not against a broken disk.
         progress: told of the bytes copied, and of all there are.
@@ -109,39 +112,57 @@ def backup(
         with Translating(str(target.root), root=target.root), _collections_held(store, target) as hold:
             pool.create()
             with _alone(target):
-                _refuse_foreign(store, target)  # again: another backup may have been made there meanwhile
-                return _Backup(store, target, pool, hold=hold, mode=mode, progress=progress).run()
+                earlier = _refuse_foreign(store, target)  # again: another backup may have been made there meanwhile
+                return _Backup(
+                    store, target, pool, identity=earlier or identity.fresh(), hold=hold, mode=mode, progress=progress
+                ).run()
     finally:
         pool.close()
 
 
-def _refuse_foreign(store: Store, target: StorePaths) -> None:
-    """Only what this has made is written into, and none of it lies in the store or around it."""
+def _refuse_foreign(store: Store, target: StorePaths) -> str | None:
+    """Only what this has made is written into, and none of it lies in the store or around it.
+
+    Returns:
+        The identity of the earlier backup; None where there is none, or it was not finished.
+    """
     ours, theirs = store.root.resolve(), target.root.resolve()
     if ours == theirs or ours in theirs.parents or theirs in ours.parents:
         raise StoreNotFoundError(target.root, reason="a backup cannot lie in its own store, or around it")
     try:
         present = set(os.listdir(target.root))
     except FileNotFoundError:
-        return
+        return None
     except NotADirectoryError as error:
         raise StoreNotFoundError(target.root, reason="it is a file, not a directory") from error
-    if not present or target.unfinished_backup.name in present:
-        return
-    if present <= _HALF_MADE and not any(target.blobs.glob("*")):
-        return
     if target.catalog.name not in present:
+        if not present or target.unfinished_backup.name in present:
+            return None
+        if present <= _HALF_MADE and not any(target.blobs.glob("*")):
+            return None
         raise StoreNotFoundError(target.root, reason="the directory is not empty, and no backup")
+    with store.catalog.read() as connection:
+        this = identity.find(connection).identity
+    there = _identity_of_backup(target)
+    if there.backup_of is None:
+        reason = "it is a store, a copy of one, or a backup that was written to and is a store of its own since"
+        raise StoreNotFoundError(target.root, reason=reason)
+    if there.backup_of != this:
+        raise StoreNotFoundError(target.root, reason="it is the backup of another store, or from before a rebuild")
+    return there.identity
+
+
+def _identity_of_backup(target: StorePaths) -> identity.Identity:
     earlier = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
     try:
-        if revision(earlier) is None:
-            raise StoreNotFoundError(target.root, reason="its catalog.db is empty")
-        with earlier.read() as theirs_, store.catalog.read() as ours_:
-            same = holds.origin(theirs_) == holds.origin(ours_)
+        if revision(earlier) != SCHEMA_REVISION:
+            raise StoreNotFoundError(target.root, reason="its catalog.db is empty, or of another version")
+        with earlier.read() as connection:
+            return identity.find(connection)
+    except CorruptError as error:
+        raise StoreNotFoundError(target.root, reason=f"its catalog.db is none of a backup: {error.reason}") from error
     finally:
         earlier.close()
-    if not same:
-        raise StoreNotFoundError(target.root, reason="it is another store, or a backup of another one")
 
 
 @contextlib.contextmanager
@@ -218,6 +239,7 @@ class _Backup:
         target: StorePaths,
         pool: FilesystemPool,
         *,
+        identity: str,
         hold: _Hold,
         mode: ExportMode,
         progress: Progress | None,
@@ -225,6 +247,7 @@ class _Backup:
         self._store = store
         self._target = target
         self._pool = pool
+        self._identity = identity
         self._hold = hold
         self._mode: ExportMode = mode
         self._progress = progress
@@ -276,6 +299,7 @@ class _Backup:
                 uploads.clear(connection)
                 leases.clear(connection, now=milliseconds())
                 holds.clear_temporary(connection)
+                identity.become_backup(connection, self._identity)
         except BaseException:
             copy.close()
             raise
@@ -345,11 +369,19 @@ class _Backup:
         target = self._target
         with Translating(str(target.catalog), root=target.root):
             sync_path(target.unfinished_backup)
-            # Of a backup that was opened as a store and not closed: beside a new catalog it would be taken for its WAL.
-            for suffix in ("-wal", "-shm"):
-                Path(f"{target.catalog}{suffix}").unlink(missing_ok=True)
-            os.rename(target.unfinished_backup, target.catalog)
-            sync_path(target.root)
+        earlier = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
+        try:
+            with Translating(str(target.catalog), root=target.root), earlier.locked():
+                # Under the lock, because somebody who opened the earlier backup as a store may be putting things into
+                # it.
+                try:
+                    _refuse_foreign(self._store, target)
+                except StoreNotFoundError:
+                    target.unfinished_backup.unlink()  # it has no business in a store
+                    raise
+                self._rename()
+        finally:
+            earlier.close()
         with contextlib.suppress(OCIStoreError):
             finished = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
             try:
@@ -357,20 +389,33 @@ class _Backup:
             finally:
                 finished.close()
 
+    def _rename(self) -> None:
+        target = self._target
+        # Of a backup that was opened as a store and not closed: beside a new catalog it would be taken for its WAL.
+        for suffix in ("-wal", "-shm"):
+            Path(f"{target.catalog}{suffix}").unlink(missing_ok=True)
+        os.rename(target.unfinished_backup, target.catalog)
+        sync_path(target.root)
+
     def _remove_others(self) -> int:
         removed = 0
         if self._fresh:
             return removed
         finished = Catalog(
-            self._target.root, database=self._target.catalog, lock=self._target.write_lock, read_only=True
+            self._target.root,
+            database=self._target.catalog,
+            lock=self._target.write_lock,
+            read_only=False,
+            counts_epochs=False,
         )
         try:
             for batch in _batches(self._pool.removal.files()):
-                with finished.read() as connection:
+                # A write transaction: somebody may have opened the backup as a store by now, and be pushing.
+                with finished.write() as connection:
                     named = blobs.live_sizes(connection, [file.digest for file in batch if file.digest is not None])
-                for file in batch:
-                    if file.digest not in named and self._pool.removal.remove(file):
-                        removed += 1
+                    for file in batch:
+                        if file.digest not in named and self._pool.removal.remove(file):
+                            removed += 1
         finally:
             finished.close()
         return removed

@@ -27,10 +27,10 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import islice
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import collection, holds, leases, manifests, uploads
+from ocistore.catalog import collection, holds, keepers, leases, manifests, removal, uploads
 from ocistore.commit import milliseconds, on_a_full_disk
 from ocistore.errors import (
     CollectionRefusedError,
@@ -45,7 +45,7 @@ from ocistore.upkeep import snapshot
 from ocistore.upkeep.forecast import Forecast, condemned, forecast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -60,6 +60,10 @@ KEEP_UNTAGGED: Final = timedelta(days=14)
 
 _MANIFESTS: Final = 50
 """Memberships of manifests in one transaction; each takes about 150 µs."""
+
+_EDGES: Final = 2000
+"""Edges of the manifests in one transaction, of which one has 10,000 at most: each takes 4 to 7 µs. Uncounted, 20
+indexes of the same 9,000 manifests made a transaction of 1.4 s. One manifest is not divided: 70 ms for that many."""
 
 _ROWS: Final = 250
 """Other rows in one transaction; each takes 5 to 15 µs."""
@@ -116,8 +120,12 @@ class GCReport:
     """Leases that had run out."""
     batches: int
     """Write transactions."""
+    no_snapshot: str | None = None
+    """Why the names could not be written to ``catalog.snapshot``; None where they were, or did not have to be."""
     candidates: tuple[Candidate, ...] = ()
     """Of a dry run: the first thousand blobs that would go."""
+    refused: tuple[str, ...] = ()
+    """Of a dry run: why a real one would be refused now, and take none of it."""
 
 
 class _Cut(Exception):  # noqa: N818 - no error: the bounds of this run are reached
@@ -145,10 +153,11 @@ def collect(
         store: open for writing, or for reading only where it is a dry run.
         grace: how long a blob may wait for the manifest that refers to it.
         keep_untagged: how long a manifest stays readable under its digest once nothing keeps it.
-        dry_run: change nothing and report what would go now.
+        dry_run: change nothing and report what would go now, and by what a real run would be refused.
         force: also where more than half of the live bytes would go.
-        maximum_duration: begin no further transaction after this long; what is left is taken by the next collection.
-        maximum_batches: nor after this many.
+        maximum_duration: begin no further transaction after this long, and remove no further file; what is left is
+            taken by the next collection.
+        maximum_batches: begin no further transaction after this many.
 
     Raises:
         CollectionRefusedError: an older catalog was put back, or it was rebuilt and nobody confirmed it yet, or a
@@ -182,11 +191,19 @@ class _Bounds:
         Raises:
             _Cut: it would be one too many.
         """
-        if (self._most is not None and self.batches >= self._most) or (
-            self._end is not None and time.monotonic() >= self._end
-        ):
+        self.check()
+        if self._most is not None and self.batches >= self._most:
             raise _Cut
         self.batches += 1
+
+    def check(self) -> None:
+        """Go on only where there is time left.
+
+        Raises:
+            _Cut: there is none.
+        """
+        if self._end is not None and time.monotonic() >= self._end:
+            raise _Cut
 
 
 class _Collection:
@@ -214,6 +231,7 @@ class _Collection:
                 name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)
             }
             over = len(leases.expired(connection, now=self._now, limit=-1))
+            held = holds.in_force(connection, now=milliseconds())
         strays = list(self._stray_files())
         abandoned = sum(file.size for file in self._removal.aside() if file.name in ended)
         abandoned += sum(size for _, size in strays) + sum(file.size for file in self._removal.trashed())
@@ -229,6 +247,7 @@ class _Collection:
             leases=over,
             batches=0,
             candidates=listed,
+            refused=tuple(held),
         )
 
     def run(self, *, force: bool) -> GCReport:
@@ -242,6 +261,7 @@ class _Collection:
         if found.held:
             self._refuse_held()
         complete = True
+        problem = None
         if found.work:
             if not force:
                 self._refuse_too_much()
@@ -250,13 +270,16 @@ class _Collection:
                 on_a_full_disk(self._store.pool, self._work)
             except _Cut:
                 complete = False
-        self._sweep_uploads()
-        self._empty_trash()
+        try:
+            self._sweep_uploads()
+            self._empty_trash()
+        except _Cut:
+            complete = False
         if found.work:
             self._store.pool.reserve.make()
+        if found.work or time.monotonic() >= self._store.next_look_at_snapshot:
             # What was collected is gone, whether there is room for that or not; the next collection takes it.
-            with contextlib.suppress(StoreFullError):
-                snapshot.refresh(self._catalog, self._store.paths)
+            problem = self._take_snapshot()
         return GCReport(
             dry_run=False,
             complete=complete,
@@ -268,7 +291,20 @@ class _Collection:
             strays=self._strays,
             leases=self._leases,
             batches=self._bounds.batches,
+            no_snapshot=problem,
         )
+
+    def _take_snapshot(self) -> str | None:
+        """Why there is no fresh snapshot; None where there is one."""
+        # Only so often where nothing is due, because looking takes longer than finding nothing.
+        self._store.next_look_at_snapshot = time.monotonic() + snapshot.MAXIMUM_AGE.total_seconds()
+        try:
+            snapshot.refresh(self._catalog, self._store.paths, check=self._bounds.check)
+        except _Cut:
+            return "there was no time left for it"
+        except (StorageError, StoreFullError) as error:
+            return str(error)
+        return None
 
     def _work(self) -> None:
         self._end_leases()
@@ -338,25 +374,30 @@ class _Collection:
             worked = True
             with self._batch() as connection:
                 due = collection.due_manifests(connection, before=self._untagged_before, limit=_MANIFESTS)
-                known: defaultdict[int, collection.Known] = defaultdict(collection.Known)
+                due = due[: _fitting(collection.widths(connection, due))]
+                known: defaultdict[int, keepers.Known] = defaultdict(keepers.Known)
                 dead = [row for row in due if not self._alive(connection, row, known[row.repository_id])]
                 # Those that wait for others leave the queue too, and come back into it when those go.
-                collection.keep_manifests(connection, due)
+                removal.keep_manifests(connection, due)
                 gone: set[tuple[int, int]] = set()
+                waiting = []
                 for row in dead:
                     if (row.repository_id, row.blob_id) not in gone:
                         removed = self._unlink(connection, row, known[row.repository_id])
                         gone.update((row.repository_id, key) for key in removed)
+                        if not removed:
+                            waiting.append(row)
+                removal.put_behind(connection, waiting, before=self._untagged_before)
             self._manifests += len(gone)
         return worked
 
-    def _alive(self, connection: Connection, row: collection.Membership, known: collection.Known) -> bool:
-        return collection.alive(
+    def _alive(self, connection: Connection, row: collection.Membership, known: keepers.Known) -> bool:
+        return keepers.alive(
             connection, row.repository_id, row.blob_id, now=self._now, before=self._untagged_before, known=known
         )
 
-    def _unlink(self, connection: Connection, row: collection.Membership, known: collection.Known) -> list[int]:
-        removable = collection.removable(connection, row.repository_id, row.blob_id, known=known)
+    def _unlink(self, connection: Connection, row: collection.Membership, known: keepers.Known) -> list[int]:
+        removable = keepers.removable(connection, row.repository_id, row.blob_id, known=known)
         for key in removable:
             manifests.unlink(connection, row.repository_id, key, now=self._now, since=row.since)
         return removable
@@ -368,8 +409,8 @@ class _Collection:
             with self._batch() as connection:
                 due = collection.due_parts(connection, now=self._now, before=self._before, limit=_ROWS)
                 idle = [row for row, needed in due if not needed]
-                collection.keep_parts(connection, [row for row, needed in due if needed])
-                collection.drop_parts(connection, idle)
+                removal.keep_parts(connection, [row for row, needed in due if needed])
+                removal.drop_parts(connection, idle)
             self._links += len(idle)
         return worked
 
@@ -381,9 +422,9 @@ class _Collection:
                 due = collection.due_blobs(connection, before=self._before, limit=_ROWS)
                 doomed = [row.id for row in due if not row.absent and not row.served]
                 nameless = [row.id for row in due if row.absent and not row.named]
-                collection.keep_blobs(connection, {row.id for row in due}.difference(doomed, nameless))
-                collection.condemn(connection, doomed)
-                collection.forget(connection, nameless)
+                removal.keep_blobs(connection, {row.id for row in due}.difference(doomed, nameless))
+                removal.condemn(connection, doomed)
+                removal.forget(connection, nameless)
         return worked
 
     def _reap(self) -> bool:
@@ -392,9 +433,10 @@ class _Collection:
             worked = True
             with self._batch() as connection:
                 doomed = collection.condemned(connection, limit=_FILES)
+                doomed = doomed[: _fitting(collection.edge_counts(connection, (key for key, _, _ in doomed)))]
                 for _, digest, _ in doomed:
                     self._removal.to_trash(Digest.parse(digest))
-                collection.reap(connection, [key for key, _, _ in doomed])
+                removal.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
             self._empty_trash()
         return worked
@@ -410,8 +452,7 @@ class _Collection:
         while self._is_due(lambda c: leases.expired(c, now=self._now, limit=1)):
             with self._batch() as connection:
                 for lease in leases.expired(connection, now=self._now, limit=1):
-                    leases.end(connection, lease, now=self._now)
-                    self._leases += 1
+                    self._leases += leases.end(connection, lease, now=self._now, limit=leases.ENDED_AT_ONCE)
 
     def _end_uploads(self) -> None:
         after = (-1, "")
@@ -445,6 +486,7 @@ class _Collection:
 
     def _sweep_uploads(self) -> None:
         for name, size in self._stray_files():
+            self._bounds.check()
             if self._removal.remove_aside(name):
                 self._strays += 1
                 self._bytes += size
@@ -459,6 +501,7 @@ class _Collection:
 
     def _empty_trash(self) -> None:
         for file in self._removal.trashed():
+            self._bounds.check()
             if self._removal.remove_trashed(file.name):
                 self._bytes += file.size
 
@@ -488,6 +531,11 @@ class _Batch:
         self._transaction.__exit__(kind, error, traceback)
         # A waiter is woken when the lock is given up, and has lost it again if we take it before it runs.
         time.sleep((time.monotonic() - self._begun) * _REST)
+
+
+def _fitting(edges: Iterable[int]) -> int:
+    """How many manifests, given the edges of each, go in one transaction: one at least."""
+    return max(1, sum(1 for total in accumulate(edges) if total <= _EDGES))
 
 
 def _candidates(expected: Forecast, decided: Container[int]) -> Iterator[Candidate]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import collection, leases, repositories
+from ocistore.catalog import keepers, leases, repositories
 from ocistore.commit import milliseconds
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
 from ocistore.oci.digest import Digest
@@ -83,8 +83,8 @@ class _Explainer:
         only = None if repository is None else repositories.find(self._connection, repository_name(repository))
         if repository is not None and only is None:
             raise RepositoryNotFoundError(repository)
-        row = collection.row_of(self._connection, self._digest)
-        servers = [] if row is None else collection.servers(self._connection, row.id, limit=_SERVERS)
+        row = keepers.row_of(self._connection, self._digest)
+        servers = [] if row is None else keepers.servers(self._connection, row.id, limit=_SERVERS)
         served = [each for each in servers if only in {None, each[0]}]
         if row is None or (only is not None and not served):
             raise BlobNotFoundError(self._digest, repository=repository or "any")
@@ -103,7 +103,7 @@ class _Explainer:
         if not served:
             yield self._unserved(row)
 
-    def _unserved(self, row: collection.Row) -> Explanation:
+    def _unserved(self, row: keepers.Row) -> Explanation:
         if row.state == "absent":
             return Explanation(self._digest, None, ("a manifest names it; its bytes are not here",), None)
         if row.state == "condemned":
@@ -114,7 +114,7 @@ class _Explainer:
     # Reasons, each with until when it holds; None where it does not end by itself.
 
     def _manifest(self, repository_id: int, manifest: int) -> Iterator[tuple[str, datetime | None]]:
-        for holder in collection.holders(self._connection, repository_id, manifest, limit=_HOLDERS):
+        for holder in keepers.holders(self._connection, repository_id, manifest, limit=_HOLDERS):
             above = "index" if holder.is_index else "subject"
             through = "" if holder.id == manifest else f"the {above} {holder.digest} keeps it, and has "
             if holder.tag is not None:
@@ -126,11 +126,11 @@ class _Explainer:
                     yield f"{through}lost what kept it, or was pushed, at {_when(holder.since):%F %T} UTC", until
 
     def _blob(self, repository_id: int, blob: int) -> Iterator[tuple[str, datetime | None]]:
-        users = collection.users(self._connection, repository_id, blob, limit=_USERS)
+        users = keepers.users(self._connection, repository_id, blob, limit=_USERS)
         for user in users:
-            yield f"the manifest {collection.digest_of(self._connection, user)} refers to it", None
+            yield f"the manifest {keepers.digest_of(self._connection, user)} refers to it", None
         yield from self._leases(repository_id, blob, "")
-        since = collection.idle_since(self._connection, repository_id, blob)
+        since = keepers.idle_since(self._connection, repository_id, blob)
         if not users and since is not None and _when(since) + self._grace > _when(milliseconds()):
             yield f"it was pushed, or last in use, at {_when(since):%F %T} UTC", _when(since) + self._grace
 

@@ -10,7 +10,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import collection
+from ocistore.catalog import collection, keepers
 from ocistore.catalog.collection import START, Place
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ def forecast(connection: Connection, *, now: int, untagged_before: int, before: 
 def _manifests(connection: Connection, found: Forecast, now: int, before: int) -> None:
     queue: deque[tuple[int, int, int]] = deque()
     seen: set[tuple[int, int]] = set()
-    known: defaultdict[int, collection.Known] = defaultdict(collection.Known)
+    known: defaultdict[int, keepers.Known] = defaultdict(keepers.Known)
 
     def alive(repository: int, manifest: int) -> bool:
-        return collection.alive(
+        return keepers.alive(
             connection, repository, manifest, now=now, before=before, known=known[repository]
         )
 
@@ -74,7 +74,7 @@ def _manifests(connection: Connection, found: Forecast, now: int, before: int) -
             # A relative that was pushed again later than it has lost its keeper has a later time of its own: then it is
             # alive, as the question above finds.
             queue.extend(
-                (repository, relative, since) for relative in collection.relatives(connection, repository, manifest)
+                (repository, relative, since) for relative in keepers.relatives(connection, repository, manifest)
             )
 
 
@@ -85,8 +85,8 @@ def _parts(connection: Connection, found: Forecast, now: int, before: int, *, at
 
     def goes(repository: int, blob: int) -> bool:
         limit = dead.get(repository, 0) + 1
-        users = collection.users(connection, repository, blob, limit=limit)
-        return all((repository, user) in found.manifests for user in users) and not collection.leased(
+        users = keepers.users(connection, repository, blob, limit=limit)
+        return all((repository, user) in found.manifests for user in users) and not keepers.leased(
             connection, repository, blob, now=now
         )
 
@@ -99,7 +99,7 @@ def _parts(connection: Connection, found: Forecast, now: int, before: int, *, at
         after = Place(last.since, last.repository_id, last.blob_id)
     if at_once:
         for (repository, manifest), since in found.manifests.items():
-            for blob in collection.parts(connection, repository, manifest):
+            for blob in keepers.parts(connection, repository, manifest):
                 if (repository, blob) not in found.parts and goes(repository, blob):
                     found.parts[repository, blob] = since
 
@@ -112,7 +112,7 @@ def _blobs(connection: Connection, found: Forecast, before: int, *, at_once: boo
     limit = len(found.manifests) + len(found.parts) + 1
 
     def goes(blob: int) -> bool:
-        servers = collection.servers(connection, blob, limit=limit)
+        servers = keepers.servers(connection, blob, limit=limit)
         return all(
             (repository, blob) in (found.manifests if as_manifest else found.parts)
             for repository, as_manifest in servers
@@ -126,7 +126,7 @@ def _blobs(connection: Connection, found: Forecast, before: int, *, at_once: boo
         after = Place(page[-1].since, page[-1].id, 0)
     for blob in gone:
         if blob not in found.blobs and goes(blob):
-            live = collection.live_blob(connection, blob)
+            live = keepers.live_blob(connection, blob)
             if live is not None:
                 found.blobs[blob] = live
 

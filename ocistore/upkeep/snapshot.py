@@ -3,7 +3,8 @@
 The pool holds every manifest, but not which repository has it nor which tag points at it. So ``catalog.snapshot`` has a
 line of JSON for each tag and each untagged manifest, between a first line that says when it was taken and a last one
 with the hash of all before. A collection that finds work writes it anew, where tags changed and it is older than an
-hour; so does a backup. A push never pays for it, and no lock is held.
+hour; so does one that finds none, if this process has not looked for an hour; so does a backup. A push never pays for
+it, and no lock is held.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ocistore.errors import CorruptError, ManifestInvalidError
 from ocistore.oci import strictjson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -52,10 +53,22 @@ class Header:
     """The id of the last change of a tag by then."""
 
 
-def refresh(catalog: Catalog, paths: StorePaths, *, older_than: timedelta = MAXIMUM_AGE) -> bool:
+def refresh(
+    catalog: Catalog,
+    paths: StorePaths,
+    *,
+    older_than: timedelta = MAXIMUM_AGE,
+    check: Callable[[], None] = lambda: None,
+) -> bool:
     """Take a snapshot, where tags have changed since the last one and that is older than ``older_than``.
 
     Durable when it returns; killed at any moment it leaves the old one. Constant memory; seconds for a million tags.
+
+    Args:
+        catalog: whose names.
+        paths: of its store.
+        older_than: leave a younger one.
+        check: called now and then. What it raises ends this, and the old one is still there.
 
     Returns:
         Whether it took one.
@@ -76,7 +89,7 @@ def refresh(catalog: Catalog, paths: StorePaths, *, older_than: timedelta = MAXI
         try:
             with open(temporary, "xb") as file:
                 os.fchmod(file.fileno(), 0o600)
-                _write(file, catalog, Header(now, events))
+                _write(file, catalog, Header(now, events), check)
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temporary, paths.snapshot)
@@ -88,7 +101,7 @@ def refresh(catalog: Catalog, paths: StorePaths, *, older_than: timedelta = MAXI
     return True
 
 
-def _write(file: BinaryIO, catalog: Catalog, first: Header) -> None:
+def _write(file: BinaryIO, catalog: Catalog, first: Header, check: Callable[[], None]) -> None:
     state = hashlib.sha256()
 
     def line(document: object) -> None:
@@ -97,15 +110,16 @@ def _write(file: BinaryIO, catalog: Catalog, first: Header) -> None:
         file.write(text)
 
     line({"version": _VERSION, "taken": first.taken, "events": first.events})
-    for name in _all(catalog):
+    for name in _all(catalog, check):
         line([name.repository, name.tag, name.digest])
     file.write(json.dumps({"sha256": state.hexdigest()}).encode() + b"\n")
 
 
-def _all(catalog: Catalog) -> Iterator[Name]:
+def _all(catalog: Catalog, check: Callable[[], None]) -> Iterator[Name]:
     # Page by page, each in a state of its own: one state for all of it would keep the WAL from being reset for seconds.
     tagged = (-1, "")
     while True:
+        check()
         with catalog.read() as connection:
             page = names.page_of_tags(connection, after=tagged, limit=_PAGE)
         if not page:
@@ -114,6 +128,7 @@ def _all(catalog: Catalog) -> Iterator[Name]:
         tagged = (page[-1].repository_id, page[-1].tag or "")
     untagged = (-1, -1)
     while True:
+        check()
         with catalog.read() as connection:
             page, place = names.page_of_untagged(connection, after=untagged, limit=_PAGE)
         if not page:
@@ -159,11 +174,11 @@ def read(paths: StorePaths) -> Iterator[Name]:
                     raise CorruptError(str(paths.snapshot), reason="a line of it is no name")
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        yield file
+def _opened(path: Path) -> BinaryIO:
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    return open(path, "rb", opener=opener)
 
 
 def _header(line: bytes) -> Header:

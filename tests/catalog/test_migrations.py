@@ -41,7 +41,8 @@ _FIRST = """
 """
 ROWS = {
     "0001": _FIRST,
-    "0002": _FIRST + "INSERT INTO collection_holds VALUES (1, 'restored', 100, NULL);",
+    "0002": _FIRST.replace("(1, 1, 1, 100);", "(1, 1, 1, 100, '0123', NULL);", 1)
+    + "INSERT INTO collection_holds VALUES (1, 'restored', 100, NULL);",
 }
 
 

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from images import APP, artifact, image, index, push
 from state import pool, rows
 
+from ocistore.catalog import holds
 from ocistore.cli.commands import ocistore
 
 
@@ -36,6 +37,17 @@ def test_a_dry_run_names_each_blob_and_changes_nothing(run, store, repository):
     lines = run("gc", *AT_ONCE, "--dry-run").splitlines()
     assert any(line.startswith(APP.digest) and "keeps this manifest" in line for line in lines)
     assert rows(store.root) == before
+
+
+def test_a_dry_run_says_what_a_real_run_would_be_refused_for(run, store, repository):
+    push(repository, APP)
+    assert "refused" not in run("gc", *AT_ONCE, "--dry-run")
+    with store.catalog.write() as connection:
+        holds.place(connection, "for a reason", now=0)
+        holds.place(connection, "over by now", now=0, expires=1)
+    assert any(line.split() == ["refused", "for", "a", "reason"] for line in run("gc", "--dry-run").splitlines())
+    found = json.loads(run("gc", *AT_ONCE, "--dry-run", "--json"))
+    assert (found["refused"], found["blobs"]) == (["for a reason"], 3)
 
 
 def test_slices_say_that_something_is_left(run, repository):
@@ -93,8 +105,6 @@ def test_explain_of_what_is_not_there_is_an_error(run, repository):
 
 
 def test_a_person_confirms_a_catalog_that_was_put_back(run, store, repository):
-    from ocistore.catalog import holds
-
     with store.catalog.write() as connection:
         holds.place(connection, "for a reason", now=0)
     assert "for a reason" in run("gc", exit_code=41)

@@ -11,7 +11,7 @@ import pytest
 from archived import COMPRESSIONS, members_of, tarred
 from click.testing import CliRunner
 from handmade import IMAGE_NAME, REF_NAME, Layout
-from images import artifact, described, document, image, index, push
+from images import Image, artifact, described, document, image, index, push
 from state import pool, unchanged
 
 from ocistore import (
@@ -385,18 +385,35 @@ def test_what_the_store_holds_with_another_size_completes_nothing(store, delta):
     blob.chmod(0o444)
 
 
-def test_what_a_collection_takes_while_it_is_counted_on_is_missing(store, delta):
-    push(store.repository("base"), ONE, "v1")
-    store.repository("elsewhere").put_blob(TWO.layers[0])
+def collecting(store):
+    """A progress in the course of which all that only ``elsewhere`` has is collected."""
 
     def collected(done, total):
         if "elsewhere" in store.repositories():
             store.delete_repository("elsewhere")
             store.gc(grace=timedelta(0), force=True)
 
+    return collected
+
+
+def test_what_a_collection_takes_of_what_the_source_has_is_brought_along_then(store, delta):
+    push(store.repository("base"), ONE, "v1")
+    layer, empty = described(TWO.layers[0]), described(b"{}", mediatypes.OCI_EMPTY)
+    body = {"schemaVersion": 2, "mediaType": mediatypes.OCI_MANIFEST, "config": empty, "layers": [layer]}
+    push(store.repository("base"), Image(document(body), (b"{}", TWO.layers[0])), "v2")
+    store.repository("elsewhere").put_blob(TWO.config)
+    assert store.import_(delta, complete=True, progress=collecting(store)).tags == ("app:v2",)
+    with store.repository("app").open_blob(Digest.of(TWO.config)) as blob:
+        assert blob.read() == TWO.config
+
+
+def test_what_a_collection_takes_while_it_is_counted_on_is_missing(store, delta):
+    push(store.repository("base"), ONE, "v1")
+    store.repository("elsewhere").put_blob(TWO.layers[0])
+
     with pytest.raises(LayoutInvalidError) as caught:
-        store.import_(delta, complete=True, progress=collected)
-    assert f"{Digest.of(TWO.layers[0])} is missing" in caught.value.problems
+        store.import_(delta, complete=True, progress=collecting(store))
+    assert caught.value.problems == (f"{Digest.of(TWO.layers[0])} is missing",)
     assert "app" not in store.repositories()
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+from archived import members_of, tarred
 from handmade import IMAGE_NAME, Layout, contents, listed, names, tree, verified
 from images import artifact, image, index, push
 from processes import python
@@ -12,6 +13,9 @@ from state import catalog, pool
 from tracing import calls, killed, require_strace
 
 from ocistore import Store
+
+# Loaded here, and not in each process that is killed: what Python opens to load them differs from one to the next.
+from ocistore.layouts import exporting, importing  # noqa: F401
 
 POINTS = 10
 """At how many system calls each command is killed in a plain run; the slow tests do it at every single one."""
@@ -28,9 +32,13 @@ def export_in_place(root):
         store.export_in_place()
 
 
-def import_app(root, source):
+def import_app(root, source, form):
     with Store.open(root) as store:
-        store.import_(source, "app")
+        if form == "stream":
+            with open(source, "rb") as stream:
+                store.import_(stream, "app")
+        else:
+            store.import_(source, "app", mode="link" if form == "links" else "auto")
 
 
 @pytest.fixture(autouse=True)
@@ -128,18 +136,25 @@ def test_a_killed_export_in_place_leaves_the_old_index_or_the_new_one_and_a_stor
 
 
 @EACH
-def test_a_killed_import_brings_all_or_nothing(empty_store, tmp_path, all_of_them):
+@pytest.mark.parametrize(
+    "form", ["directory", *(pytest.param(form, marks=pytest.mark.slow) for form in ("archive", "stream", "links"))]
+)
+def test_a_killed_import_brings_all_or_nothing(empty_store, tmp_path, form, all_of_them):
     layout = Layout(tmp_path / "layout")
     for number, pushed in enumerate(NEW):
         layout.add(pushed, f"v{number}")
-    source = layout.write()
-    before, expected = tree(source), {f"v{number}": pushed.digest for number, pushed in enumerate(NEW)}
+    directory = source = layout.write()
+    if form in {"archive", "stream"}:
+        source = tmp_path / "archive"
+        source.write_bytes(tarred(members_of(directory)))
+    look = contents if form == "links" else tree  # which may have made files 0444, and no more
+    before, expected = look(directory), {f"v{number}": pushed.digest for number, pushed in enumerate(NEW)}
     root = fresh(empty_store, tmp_path / "store")
-    points = calls(import_app, root, source, log=tmp_path / "log")
+    points = calls(import_app, root, source, form, log=tmp_path / "log")
     seen = set()
     for call in sample(points, all_of_them):
         fresh(empty_store, root)
-        assert killed(import_app, root, source, at=call)
+        assert killed(import_app, root, source, form, at=call)
         with Store.open(root) as store:
             there = list(store.repositories())
             seen.add(len(there))
@@ -150,11 +165,11 @@ def test_a_killed_import_brings_all_or_nothing(empty_store, tmp_path, all_of_the
                 verified(root)
             store.import_(source, "app")
             assert {tag: store.repository("app").resolve(tag).digest for tag in expected} == expected
-        assert pool(root) == verified(source)
+        assert pool(root) == verified(directory)
         with catalog(root) as connection:
             assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert tree(source) == before
+    assert look(directory) == before
     assert seen == {0, 1} or not all_of_them
 
 

@@ -11,6 +11,7 @@ import time
 from ocistore import commit
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import collection as statements
+from ocistore.catalog import keepers, removal
 from ocistore.oci.digest import Digest
 from ocistore.upkeep.collection import _Collection
 
@@ -18,8 +19,8 @@ from ocistore.upkeep.collection import _Collection
 def _doomed(run, connection):
     due = statements.due_blobs(connection, before=run._before, limit=100)
     doomed = [row.id for row in due if not row.absent and not row.served]
-    statements.keep_blobs(connection, {row.id for row in due}.difference(doomed))
-    statements.condemn(connection, doomed)
+    removal.keep_blobs(connection, {row.id for row in due}.difference(doomed))
+    removal.condemn(connection, doomed)
     return statements.condemned(connection, limit=100)
 
 
@@ -29,7 +30,7 @@ def the_row_goes_before_the_file():
     def condemn(run):
         with run._batch() as connection:
             doomed = _doomed(run, connection)
-            statements.reap(connection, [key for key, _, _ in doomed])
+            removal.reap(connection, [key for key, _, _ in doomed])
         time.sleep(random.random() * 0.005)
         for _, digest, _ in doomed:
             run._removal.to_trash(Digest.parse(digest))
@@ -48,7 +49,7 @@ def file_and_row_go_in_one_transaction(dying=0.02):
                 run._removal.to_trash(Digest.parse(digest))
                 if random.random() < dying:
                     os.kill(os.getpid(), signal.SIGKILL)
-            statements.reap(connection, [key for key, _, _ in doomed])
+            removal.reap(connection, [key for key, _, _ in doomed])
         return False
 
     _Collection._condemn = condemn
@@ -56,7 +57,7 @@ def file_and_row_go_in_one_transaction(dying=0.02):
 
 def a_child_goes_before_its_index():
     """Somebody tags the index in between, and has half of it."""
-    statements.removable = lambda connection, repository, manifest: [manifest]
+    keepers.removable = lambda connection, repository, manifest, **_: [manifest]
 
 
 def a_push_believes_its_name_stands():

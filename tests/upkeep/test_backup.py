@@ -1,5 +1,6 @@
 """Backup: a copy of a store that is in use, which opens as a store."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -11,7 +12,7 @@ import pytest
 from images import APP, artifact, image, index, push
 from invariants import check
 from processes import python
-from state import pool, rows
+from state import pool, rows, state
 
 from ocistore import (
     CollectionRefusedError,
@@ -22,7 +23,10 @@ from ocistore import (
     StoreFullError,
     StoreNotFoundError,
 )
+from ocistore.blobs.paths import StorePaths
 from ocistore.catalog import holds
+from ocistore.catalog.schema import APPLICATION_ID
+from ocistore.upkeep.rebuild import rebuild
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
@@ -197,7 +201,17 @@ def test_a_blob_that_is_gone_is_reported_and_the_rest_is_copied(filled, destinat
 
 
 @pytest.mark.parametrize(
-    "kind", ["inside", "around", "itself", "a file", "something else", "another store", "an empty catalog"]
+    "kind",
+    [
+        "inside",
+        "around",
+        "itself",
+        "a file",
+        "something else",
+        "another store",
+        "an empty catalog",
+        "only a version",
+    ],
 )
 def test_what_is_no_place_for_a_backup_is_refused_and_left_alone(filled, tmp_path, empty_store, kind):
     place = {
@@ -215,9 +229,12 @@ def test_what_is_no_place_for_a_backup_is_refused_and_left_alone(filled, tmp_pat
         (place / "catalog.db").touch()
     elif kind == "another store":
         shutil.copytree(empty_store, place)
-        connection = sqlite3.connect(place / "catalog.db", isolation_level=None)
-        connection.execute("UPDATE store SET created = 7")
-        connection.close()
+    elif kind == "only a version":
+        place.mkdir()
+        with contextlib.closing(sqlite3.connect(place / "catalog.db", isolation_level=None)) as connection:
+            connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+            connection.execute("INSERT INTO alembic_version VALUES ('0002')")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     with pytest.raises(StoreNotFoundError):
         filled.backup(place)
     if kind == "something else":
@@ -278,3 +295,97 @@ def test_two_backups_at_once_into_one_directory_do_not_mix(filled, destination):
     assert str(destination) in refused[0].what
     assert check(destination, hashes=True) == []
     assert filled.backup(destination).removed == 0
+
+
+def test_what_went_wrong_in_a_backup_is_found_by_a_scrub_of_it_and_copied_again(filled, destination):
+    filled.backup(destination, mode="copy")
+    file = destination / "blobs" / "sha256" / APP.digest.encoded
+    content = file.read_bytes()
+    file.chmod(0o600)
+    file.write_bytes(bytes(len(content)))
+    filled.backup(destination, mode="copy")
+    assert file.read_bytes() == bytes(len(content))  # it has the right size
+    with Store.open(destination) as backup:
+        assert [damage.digest for damage in backup.scrub().damages] == [APP.digest]
+    filled.backup(destination, mode="copy")
+    assert file.read_bytes() == content
+    assert check(destination, hashes=True) == []
+
+
+# --- whose backup it is -----------------------------------------------------------------------------------------------
+
+
+def is_left_alone(store, place):
+    before = state(place)
+    with pytest.raises(StoreNotFoundError):
+        store.backup(place)
+    assert state(place) == before
+
+
+def test_a_backup_of_another_store_that_was_made_in_the_same_millisecond_is_left_alone(filled, tmp_path, monkeypatch):
+    made = rows(filled.root)["store"][0][2]
+    monkeypatch.setattr("ocistore.opening.milliseconds", lambda: made)
+    with Store.open(tmp_path / "other") as other:
+        push(other.repository("mine"), image("mine"), "v1")
+        other.backup(tmp_path / "place")
+    assert rows(tmp_path / "place")["store"] == rows(filled.root)["store"]
+    is_left_alone(filled, tmp_path / "place")
+
+
+def test_a_copy_of_the_store_is_no_backup_of_it_and_left_alone(filled, tmp_path):
+    filled.close()
+    shutil.copytree(filled.root, tmp_path / "copy")
+    with Store.open(tmp_path / "copy") as copy:
+        push(copy.repository("mine"), image("mine"), "v1")
+    with Store.open(filled.root) as store:
+        is_left_alone(store, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_a_backup_that_was_written_to_is_a_store_of_its_own_and_left_alone(filled, destination, unfinished):
+    filled.backup(destination)
+    with Store.open(destination) as copy:
+        copy.gc(grace=NOW)
+        copy.scrub()
+    filled.backup(destination)  # neither of these put anything into it
+    with Store.open(destination) as copy:
+        push(copy.repository("mine"), image("mine"), "v1")
+    if unfinished:
+        StorePaths(destination).unfinished_backup.touch()
+    is_left_alone(filled, destination)
+
+
+def test_what_is_pushed_into_a_backup_while_the_next_one_is_copied_stays(filled, destination):
+    filled.backup(destination)
+    pushed = []
+
+    def meanwhile(done, total):
+        if not pushed:
+            with Store.open(destination) as copy:
+                pushed.append(push(copy.repository("mine"), image("mine"), "v1"))
+
+    with pytest.raises(StoreNotFoundError, match="written to"):
+        filled.backup(destination, mode="copy", progress=meanwhile)
+    with Store.open(destination) as copy:
+        assert copy.repository("mine").resolve("v1").digest == pushed[0].digest
+    assert check(destination, hashes=True) == []
+
+
+def test_after_a_rebuild_the_earlier_backup_is_left_alone(filled, destination):
+    filled.backup(destination)
+    filled.close()
+    (filled.root / "catalog.db").unlink()
+    rebuild(filled.root)
+    with Store.open(filled.root) as rebuilt:
+        is_left_alone(rebuilt, destination)
+        rebuilt.backup(destination.with_name("another"))
+
+
+def test_a_backup_of_a_backup_can_be_brought_up_to_date(filled, destination, tmp_path):
+    for tag in ("v1", "v2"):
+        push(filled.repository("new"), image(tag), tag)
+        filled.backup(destination)
+        with Store.open(destination) as middle:
+            middle.backup(tmp_path / "second")
+    with Store.open(tmp_path / "second") as second:
+        assert second.repository("new").resolve("v2")

@@ -1,6 +1,7 @@
 """Collection: what goes, what stays, and when."""
 
 import contextlib
+import itertools
 import os
 import shutil
 import sqlite3
@@ -13,6 +14,7 @@ from state import pool, rows
 
 from ocistore import CollectionRefusedError, CorruptError, Digest, ManifestNotFoundError, Store, UploadNotFoundError
 from ocistore.catalog.engine import Catalog
+from ocistore.upkeep import snapshot
 from ocistore.upkeep.rebuild import rebuild
 
 NOW = timedelta(0)
@@ -36,6 +38,84 @@ def test_what_nothing_refers_to_goes_and_its_bytes_with_it(store, repository):
     assert check(store, hashes=True) == []
     assert report.complete
     assert not report.dry_run
+
+
+def test_what_one_transaction_takes_is_bounded_by_edges_too(store, repository, monkeypatch):
+    monkeypatch.setattr("ocistore.upkeep.collection._EDGES", 8)
+    children = [image(number) for number in range(6)]
+    with store.transaction() as together:
+        for number in range(4):
+            push(together.repository(repository.name), index([*children, image(f"own {number}")]))
+    gone = [len(rows(store.root)["repository_manifests"])]
+    while gone[-1]:
+        collect(store, maximum_batches=1, force=True)
+        gone.append(len(rows(store.root)["repository_manifests"]))
+    # An index has seven edges; an image two, and one for each index that it is still in.
+    assert max(before - after for before, after in itertools.pairwise(gone)) == 4
+    assert len(gone) < 30
+    batches = collect(store, force=True).batches
+    assert batches > 14 * 4 // 8  # files of manifests too
+    assert pool(store.root) == {}
+
+
+def test_the_longest_time_bounds_what_comes_after_the_transactions_too(store, repository):
+    for where in ("uploads", "trash"):
+        for number in range(3):
+            (store.root / where / f"left{number}").write_bytes(b"x")
+    with pytest.MonkeyPatch.context() as later:
+        later.setattr("ocistore.upkeep.collection._STRAY_AGE", NOW - DAY)
+        report = collect(store, maximum_duration=NOW)
+        assert (report.complete, report.bytes, report.strays) == (False, 0, 0)
+        report = collect(store, maximum_batches=0)
+        assert (report.complete, report.bytes, report.strays) == (True, 6, 3)
+
+
+def test_a_snapshot_for_which_there_is_no_time_is_not_taken(store, repository, monkeypatch):
+    push(repository, APP, "v1")
+    push(repository, image("gone"))
+    report = collect(store, maximum_duration=NOW)
+    assert (report.complete, report.no_snapshot) == (False, "there was no time left for it")
+    assert not (store.root / "catalog.snapshot").exists()
+    assert os.listdir(store.root / "uploads") == []
+
+
+def test_a_collection_that_finds_nothing_refreshes_an_old_snapshot_once_an_hour(store, repository, monkeypatch):
+    def taken():
+        return snapshot.header(store.paths).taken
+
+    push(repository, image("old"), "v1")
+    store.gc()
+    first = taken()
+    later = first + 2 * 3_600_000
+    monkeypatch.setattr("ocistore.upkeep.snapshot.milliseconds", lambda: later)
+    push(repository, image("new"), "v1")
+    assert store.gc().batches == 0
+    assert taken() == first  # this process has just looked
+    with Store.open(store.root) as another:
+        assert another.gc().batches == 0
+    assert taken() == later
+    push(repository, image("newer"), "v1")
+    later += 2 * 3_600_000
+    store.next_look_at_snapshot -= 3600
+    assert store.gc().batches == 0
+    assert taken() == later
+
+
+def test_a_directory_in_the_place_of_the_snapshot_does_not_fail_a_collection_which_says_so(store, repository):
+    (store.root / "catalog.snapshot").mkdir()
+    for _ in range(2):
+        push(repository, APP)
+        report = collect(store)
+        assert report.blobs == 3
+        assert "catalog.snapshot" in report.no_snapshot
+    opened = os.listdir("/proc/self/fd")
+    collect(store)
+    assert os.listdir("/proc/self/fd") == opened
+    (store.root / "catalog.snapshot").rmdir()
+    push(repository, APP, "v1")
+    push(repository, image("gone"))
+    assert collect(store).no_snapshot is None
+    assert (store.root / "catalog.snapshot").is_file()
 
 
 def test_an_empty_collection_writes_nothing(store, repository):

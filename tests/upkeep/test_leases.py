@@ -19,6 +19,7 @@ from ocistore import (
     RepositoryNotFoundError,
     Store,
 )
+from ocistore.catalog.engine import Catalog
 from ocistore.upkeep.explanation import explain
 
 NOW = timedelta(0)
@@ -150,6 +151,88 @@ def test_what_is_deleted_under_a_lease_is_deleted(store, repository):
 def test_a_lease_must_last(store):
     with pytest.raises(ValueError, match="longer"):
         store.lease(ttl=NOW)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ttl": timedelta.max}, "longer than 36500 days"),
+        ({"ttl": HOUR, "reason": "half \ud800"}, "UTF-8"),
+        ({"ttl": HOUR, "reason": 5}, "text"),
+    ],
+)
+def test_a_lease_that_no_row_can_hold_is_refused(store, options, words):
+    with pytest.raises(ValueError, match=words):
+        store.lease(**options)
+
+
+def test_a_lease_is_not_renewed_for_ever(store):
+    with store.lease(ttl=HOUR) as lease, pytest.raises(ValueError, match="longer"):
+        lease.renew(timedelta.max)
+
+
+def test_a_lease_is_begun_once(store, repository):
+    with store.lease(ttl=HOUR) as lease:
+        with pytest.raises(ValueError, match="begun before"), lease:
+            pass
+        repository.put_blob(b"kept")
+        assert collect(store).blobs == 0
+    with pytest.raises(ValueError, match="begun before"), lease:
+        pass
+
+
+@pytest.fixture
+def many(store, repository, monkeypatch):
+    """A lease that keeps more than ends in one transaction, and what it keeps."""
+    monkeypatch.setattr("ocistore.catalog.leases.ENDED_AT_ONCE", 3)
+    lease = store.lease(ttl=HOUR).__enter__()
+    for number in range(10):
+        repository.put_blob(bytes([number]))
+    return lease
+
+
+def test_a_lease_that_keeps_much_ends_in_small_transactions(store, repository, many, monkeypatch):
+    left = []
+    write = Catalog.write
+
+    def counted(catalog):
+        left.append(len(rows(store.root)["lease_blobs"]))
+        return write(catalog)
+
+    monkeypatch.setattr(Catalog, "write", counted)
+    many.__exit__(None, None, None)
+    assert left == [10, 10, 7, 4, 1]
+    assert rows(store.root)["leases"] == []
+    assert collect(store).blobs == 10
+
+
+def test_a_lease_whose_process_dies_while_it_ends_is_ended_by_the_next_collection(store, repository, many, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(seconds):
+        raise Killed
+
+    monkeypatch.setattr("ocistore.lease.time.sleep", killed)
+    with pytest.raises(Killed):
+        many.__exit__(None, None, None)
+    monkeypatch.undo()
+    assert len(rows(store.root)["lease_blobs"]) == 7
+    with pytest.raises(LeaseExpiredError):
+        many.renew()
+    report = collect(store)
+    assert (report.leases, report.blobs) == (1, 10)
+    assert rows(store.root)["lease_blobs"] == []
+    assert check(store) == []
+
+
+def test_a_lease_that_ran_out_is_ended_in_slices(store, repository, many):
+    with contextlib.closing(sqlite3.connect(store.root / "catalog.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE leases SET expires = 1")
+    assert not collect(store, maximum_batches=2).complete
+    assert len(rows(store.root)["lease_blobs"]) == 4
+    report = collect(store)
+    assert (report.leases, report.blobs) == (1, 10)
 
 
 def test_two_stores_have_leases_of_their_own(store, repository):

@@ -21,6 +21,8 @@ from ocistore import (
     Store,
     StoreNotFoundError,
 )
+from ocistore.catalog import holds
+from ocistore.oci import mediatypes
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.rebuild import LOST_AND_FOUND, rebuild
 
@@ -343,3 +345,25 @@ def test_a_size_that_a_manifest_lied_about_is_put_right_when_the_content_is_push
         assert again.repository("app").stat_blob(Digest.of(content)).size == len(content)
         assert again.scrub().damaged == 0
     assert [each for each in check(store.root, hashes=True) if "5 bytes" not in each] == []
+
+
+def test_sizes_that_manifests_invent_are_added_up_however_large(store, tmp_path):
+    huge = [described(bytes([number]), size=2**63 - 1) for number in range(5)]
+    config = described(b"{}")
+    content = document({"schemaVersion": 2, "mediaType": mediatypes.OCI_MANIFEST, "config": config, "layers": huge})
+    store.repository("there").put_blob(b"{}")
+    (store.root / "blobs" / "sha256" / Digest.of(content).encoded).write_bytes(content)
+    store.close()
+    lose(store.root)
+    assert len(rebuild(store.root).missing) == 5
+    with Store.open(store.root) as rebuilt:
+        assert rebuilt.usage().blob_bytes == 5 * (2**63 - 1) + len(content) + 2
+        rebuilt.backup(tmp_path / "backup", progress=lambda done, total: None)
+        with rebuilt.catalog.write() as connection:
+            holds.confirm(connection)
+        assert rebuilt.scrub(progress=lambda done, total: None).damaged == 5
+        name = next(iter(rebuilt.repositories()))
+        rebuilt.delete_repository(name)
+        with pytest.raises(CollectionRefusedError, match="more than half"):
+            rebuilt.gc(grace=NOW, keep_untagged=NOW)
+        assert rebuilt.gc(grace=NOW, keep_untagged=NOW, force=True).blobs == 7

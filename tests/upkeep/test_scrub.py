@@ -320,7 +320,7 @@ def test_a_deep_scrub_sees_rows_that_are_not_what_the_bytes_say_and_holds_collec
 @pytest.fixture
 def later(monkeypatch):
     """For a scrub, everything is two hours old."""
-    monkeypatch.setattr("ocistore.upkeep.scrub._ORPHAN_AGE", timedelta(seconds=-60))
+    monkeypatch.setattr("ocistore.upkeep.orphans._ORPHAN_AGE", timedelta(seconds=-60))
 
 
 def plant(store, content, name=None):

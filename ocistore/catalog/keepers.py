@@ -1,0 +1,338 @@
+"""Statements of collection: what keeps a manifest in its repository, or a blob, and what has to leave before it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from sqlalchemy import and_, bindparam, literal, literal_column, or_, select
+
+from ocistore.catalog import tables
+from ocistore.catalog.arrays import array, bound
+from ocistore.catalog.collection import AS_BLOB, IN_FORCE, IS_PART, Blob
+from ocistore.catalog.presence import present
+
+if TYPE_CHECKING:
+    from sqlalchemy import BindParameter
+
+    from ocistore.catalog.connection import Connection
+
+_REMEMBERED: Final = 10_000
+"""Manifests of a repository."""
+
+_blobs = tables.blobs
+_manifests = tables.manifests
+_edges = tables.edges
+_own_edges = tables.repository_edges
+_tags = tables.tags
+_kept = tables.lease_blobs
+_blob_members = tables.repository_blobs
+_manifest_members = tables.repository_manifests
+
+def _holders(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
+    """A manifest of a repository and all that may keep it there: indexes around it, its subject, and so on upwards.
+
+    Not through what is in ``without``.
+
+    A set, so that content that refers to each other in a ring (an index whose subject is its own child) ends it: such
+    content does not keep itself.
+    """
+    up = select(bindparam("manifest").label("id")).cte("up", recursive=True)
+    repository: BindParameter[int] = bindparam("repository")
+    indexes = select(_own_edges.c.parent_id).join_from(
+        up,
+        _own_edges,
+        and_(
+            _own_edges.c.child_id == up.c.id,
+            _own_edges.c.repository_id == repository,
+            _own_edges.c.role == literal_column("'manifest'"),
+        ),
+    )
+    if without != ():
+        indexes = indexes.where(_own_edges.c.parent_id.not_in(without))
+    subjects = (
+        select(_manifests.c.subject_id)
+        .join_from(up, _manifests, _manifests.c.blob_id == up.c.id)
+        .where(
+            present(
+                _manifest_members.c.repository_id == repository,
+                _manifest_members.c.manifest_id == _manifests.c.subject_id,
+            )
+        )
+    )
+    if without != ():
+        subjects = subjects.where(_manifests.c.subject_id.not_in(without))
+    return up.union(indexes, subjects)
+
+
+_known_dead = array("dead")
+_up = _holders(without=select(_known_dead.c.value))
+_tagged = present(_tags.c.repository_id == bindparam("repository"), _tags.c.manifest_id == _up.c.id)
+_leased = present(_kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == _up.c.id, *IN_FORCE)
+_young = present(
+    _manifest_members.c.repository_id == bindparam("repository"),
+    _manifest_members.c.manifest_id == _up.c.id,
+    _manifest_members.c.collect_after > bindparam("before"),
+)
+_alive = select(_up.c.id).where(or_(_tagged, _leased, _young)).limit(literal_column("1"))
+_up = _holders()
+_in_an_index = present(
+    _own_edges.c.repository_id == bindparam("repository"),
+    _own_edges.c.child_id == _up.c.id,
+    _own_edges.c.role == literal_column("'manifest'"),
+)
+_on_a_subject = present(
+    _manifests.c.blob_id == _up.c.id,
+    _manifest_members.c.repository_id == bindparam("repository"),
+    _manifest_members.c.manifest_id == _manifests.c.subject_id,
+)
+_above = select(_up.c.id, or_(_in_an_index, _on_a_subject))
+_below = _up.alias("below")
+_as_index = present(
+    _own_edges.c.repository_id == bindparam("repository"),
+    _own_edges.c.child_id == _below.c.id,
+    _own_edges.c.parent_id == _up.c.id,
+    _own_edges.c.role == literal_column("'manifest'"),
+)
+_directly_above = (
+    select(_own_edges.c.parent_id)
+    .where(
+        _own_edges.c.repository_id == bindparam("repository"),
+        _own_edges.c.child_id == bindparam("manifest"),
+        _own_edges.c.role == literal_column("'manifest'"),
+    )
+    .union(
+        select(_manifests.c.subject_id).where(
+            _manifests.c.blob_id == bindparam("manifest"),
+            present(
+                _manifest_members.c.repository_id == bindparam("repository"),
+                _manifest_members.c.manifest_id == _manifests.c.subject_id,
+            ),
+        )
+    )
+)
+_why = (
+    select(
+        _up.c.id,
+        _blobs.c.digest,
+        _as_index,
+        select(_tags.c.name)
+        .where(_tags.c.repository_id == bindparam("repository"), _tags.c.manifest_id == _up.c.id)
+        .limit(literal_column("1"))
+        .scalar_subquery(),
+        _manifest_members.c.collect_after,
+    )
+    .join_from(_up, _blobs, _blobs.c.id == _up.c.id)
+    .join(
+        _manifest_members,
+        and_(_manifest_members.c.repository_id == bindparam("repository"), _manifest_members.c.manifest_id == _up.c.id),
+    )
+    .limit(bindparam("limit"))
+)
+_relatives = (
+    select(_edges.c.child_id)
+    .where(
+        _edges.c.parent_id == bindparam("manifest"),
+        _edges.c.role == literal_column("'manifest'"),
+        present(
+            _manifest_members.c.repository_id == bindparam("repository"),
+            _manifest_members.c.manifest_id == _edges.c.child_id,
+        ),
+    )
+    .union(
+        select(_manifests.c.blob_id).where(
+            _manifests.c.subject_id == bindparam("manifest"),
+            present(
+                _manifest_members.c.repository_id == bindparam("repository"),
+                _manifest_members.c.manifest_id == _manifests.c.blob_id,
+            ),
+        )
+    )
+)
+_parts = (
+    select(_edges.c.child_id)
+    .where(
+        _edges.c.parent_id == bindparam("manifest"),
+        present(
+            _blob_members.c.repository_id == bindparam("repository"), _blob_members.c.blob_id == _edges.c.child_id
+        ),
+    )
+    .distinct()
+)
+_users = (
+    select(_own_edges.c.parent_id)
+    .where(_own_edges.c.repository_id == bindparam("repository"), _own_edges.c.child_id == bindparam("blob"), IS_PART)
+    .limit(bindparam("limit"))
+)
+_leased_here = select(_kept.c.lease_id).where(
+    _kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == bindparam("blob"), *IN_FORCE
+)
+_servers = (
+    select(_blob_members.c.repository_id, literal_column("0"))
+    .where(_blob_members.c.blob_id == bindparam("blob"))
+    .union_all(
+        select(_manifest_members.c.repository_id, literal_column("1")).where(
+            _manifest_members.c.manifest_id == bindparam("blob")
+        )
+    )
+    .limit(bindparam("limit"))
+)
+_row_of = select(_blobs.c.id, _blobs.c.state, _blobs.c.collect_after).where(_blobs.c.digest == bindparam("digest"))
+_digest_of = select(_blobs.c.digest).where(_blobs.c.id == bindparam("blob"))
+_since = (
+    select(_blob_members.c.collect_after)
+    .where(_blob_members.c.repository_id == bindparam("repository"), _blob_members.c.blob_id == bindparam("blob"))
+)
+_blob = select(*AS_BLOB).where(_blobs.c.id == bindparam("blob"), _blobs.c.state == literal("live"))
+
+
+class Known:
+    """What was found of the manifests of a repository, as long as one state is seen, so that nothing is climbed twice.
+
+    In a chain of referrers each manifest stands below all before it; without this it would be climbed once for each:
+    four thousand of them took minutes, and a batch kept a push waiting for two seconds.
+    """
+
+    def __init__(self) -> None:
+        self.alive: set[int] = set()
+        self.dead: set[int] = set()
+        self.waiting: set[int] = set()
+        """Dead, and below something that has to leave before them."""
+
+    def note(self, manifest_id: int, *, alive: bool) -> bool:
+        """Remember it; of what was remembered only so much, so that memory stays constant. Returns ``alive``."""
+        found = self.alive if alive else self.dead
+        if len(found) >= _REMEMBERED:
+            found.clear()
+        found.add(manifest_id)
+        return alive
+
+
+def alive(
+    connection: Connection,
+    repository_id: int,
+    manifest_id: int,
+    *,
+    now: int,
+    before: int,
+    known: Known | None = None,
+) -> bool:
+    """Whether the repository keeps a manifest.
+
+    A tag, a lease that has not run out by ``now``, or being untagged only since later than ``before`` keeps it; or one
+    of these keeps, however far up, an index around it or its subject.
+    """
+    known = Known() if known is None else known
+    parameters: dict[str, object] = {"repository": repository_id, "manifest": manifest_id, "now": now, "before": before}
+    dead: list[int] = []
+    if known.alive or known.dead:
+        directly = connection.execute(_directly_above, parameters).scalars()
+        if not known.alive.isdisjoint(directly):
+            return known.note(manifest_id, alive=True)
+        dead = [above for above in directly if above in known.dead]
+    found = connection.execute(_alive, {**parameters, "dead": bound(dead)}).first() is not None
+    return known.note(manifest_id, alive=found)
+
+
+def removable(
+    connection: Connection, repository_id: int, manifest_id: int, *, known: Known | None = None
+) -> list[int]:
+    """What has to leave a repository together with a dead manifest; nothing if others have to leave before it.
+
+    An index never stays without its children, nor a subject without its referrers: somebody may tag it yet. So what is
+    above a manifest leaves first, which puts the manifest before the collector again. Manifests that are above each
+    other in a ring leave together.
+    """
+    known = Known() if known is None else known
+    parameters = {"repository": repository_id, "manifest": manifest_id}
+    directly = connection.execute(_directly_above, parameters).scalars()
+    if not directly:
+        return [manifest_id]
+    if not known.waiting.isdisjoint(directly):
+        known.waiting.add(manifest_id)
+        return []
+    above = list(connection.execute(_above, parameters))
+    if len(above) > 1 and not all(held for _, held in above):
+        known.waiting.add(manifest_id)
+        return []
+    return [key for key, _ in above]
+
+
+class Holder(NamedTuple):
+    """A manifest that keeps another one, or that manifest itself."""
+
+    id: int
+    digest: str
+    is_index: bool
+    """It holds the manifest, or what keeps that, as an index; otherwise it is the subject of one of these."""
+    tag: str | None
+    """One of its tags."""
+    since: int | None
+    """Its ``collect_after``."""
+
+
+def holders(connection: Connection, repository_id: int, manifest_id: int, *, limit: int) -> list[Holder]:
+    """A manifest of a repository and up to ``limit`` of those that may keep it there, nearest first."""
+    parameters = {"repository": repository_id, "manifest": manifest_id, "limit": limit}
+    return [
+        Holder(key, digest, bool(is_index), tag, since)
+        for key, digest, is_index, tag, since in connection.execute(_why, parameters)
+    ]
+
+
+def relatives(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
+    """The manifests of the repository that a manifest there keeps: the children of an index, and its referrers."""
+    return connection.execute(_relatives, {"repository": repository_id, "manifest": manifest_id}).scalars()
+
+
+def parts(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
+    """The blobs of the repository that a manifest there refers to."""
+    return connection.execute(_parts, {"repository": repository_id, "manifest": manifest_id}).scalars()
+
+
+def users(connection: Connection, repository_id: int, blob_id: int, *, limit: int) -> list[int]:
+    """Up to ``limit`` manifests of the repository that refer to a blob, as config or layer."""
+    return connection.execute(_users, {"repository": repository_id, "blob": blob_id, "limit": limit}).scalars()
+
+
+def leased(connection: Connection, repository_id: int, blob_id: int, *, now: int) -> bool:
+    """Whether a lease that has not run out keeps a blob or manifest in the repository."""
+    parameters = {"repository": repository_id, "blob": blob_id, "now": now}
+    return connection.execute(_leased_here, parameters).first() is not None
+
+
+def servers(connection: Connection, blob_id: int, *, limit: int) -> list[tuple[int, bool]]:
+    """Up to ``limit`` repositories that serve a blob, each with whether it does so as a manifest."""
+    rows = connection.execute(_servers, {"blob": blob_id, "limit": limit})
+    return [(repository, bool(manifest)) for repository, manifest in rows]
+
+
+class Row(NamedTuple):
+    """A row of ``blobs``, whatever its state."""
+
+    id: int
+    state: str
+    since: int | None
+
+
+def row_of(connection: Connection, digest: str) -> Row | None:
+    """What the catalog knows of a digest, or None."""
+    row = connection.execute(_row_of, {"digest": digest}).first()
+    return None if row is None else Row(*row)
+
+
+def digest_of(connection: Connection, blob_id: int) -> str:
+    """The digest of a row that must exist."""
+    found: str = connection.execute(_digest_of, {"blob": blob_id}).scalar()
+    return found
+
+
+def idle_since(connection: Connection, repository_id: int, blob_id: int) -> int | None:
+    """The ``collect_after`` of a blob's membership."""
+    found: int | None = connection.execute(_since, {"repository": repository_id, "blob": blob_id}).scalar()
+    return found
+
+
+def live_blob(connection: Connection, blob_id: int) -> Blob | None:
+    """The row of a blob, if it is live."""
+    row = connection.execute(_blob, {"blob": blob_id}).first()
+    return None if row is None else Blob(*((*row[:6], row[6] or 0)))

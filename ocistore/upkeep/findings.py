@@ -1,0 +1,93 @@
+"""What a scrub found, and how fast and how long it may look."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+Level: TypeAlias = Literal["quick", "default", "deep"]
+
+LISTED: Final = 1000
+"""How many of everything are named."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something that is not as it should be."""
+
+    digest: str
+    problem: str
+    repaired: bool
+    quarantined: str | None = None
+    """The name in ``quarantine/`` of what lay there."""
+    repositories: tuple[str, ...] = ()
+    """That serve it: the first hundred."""
+    tags: tuple[str, ...] = ()
+    """REPO:TAG of those that lead to it, likewise."""
+
+
+@dataclass
+class ScrubReport:
+    """What a scrub looked at and found."""
+
+    level: Level
+    complete: bool = True
+    """It came to the end, and was not cut short."""
+    blobs: int = 0
+    bytes: int = 0
+    damaged: int = 0
+    repaired: int = 0
+    damages: list[Damage] = field(default_factory=list)
+    """The first thousand."""
+    rows: list[str] = field(default_factory=list)
+    """What is wrong with the catalog itself; collections are held off then."""
+    orphans: int = 0
+    """Good files without a row that were left where they are, because nothing was to be repaired."""
+    trashed: int = 0
+    """Files without a row that were removed."""
+    adopted: int = 0
+    """Files without a row that a repository was given."""
+    unusable: list[str] = field(default_factory=list)
+    """Archives to heal from that turned out to be damaged when something was needed from them, and how."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all is well, 1 where everything that was not is repaired, 2 where damage is left."""
+        if self.rows or self.damaged > self.repaired:
+            return 2
+        return 1 if self.damaged else 0
+
+
+class Cut(Exception):  # noqa: N818 - no error
+    """The time is over."""
+
+
+class Pace:
+    """How fast, and for how long."""
+
+    def __init__(self, duration: timedelta | None, rate: int | None) -> None:
+        self._began = time.monotonic()
+        self._duration = None if duration is None else duration.total_seconds()
+        self._rate = rate
+        self._read = 0
+
+    def check(self, *, share: float = 1.0) -> None:
+        """Whether there is time for another blob, in that part of the time there is.
+
+        Raises:
+            Cut: there is none.
+        """
+        if self._duration is not None and time.monotonic() >= self._began + self._duration * share:
+            raise Cut
+
+    def read(self, count: int) -> None:
+        """Count bytes, and wait where they came too fast."""
+        self._read += count
+        if self._rate is not None:
+            ahead = self._began + self._read / self._rate - time.monotonic()
+            if ahead > 0:
+                time.sleep(ahead)

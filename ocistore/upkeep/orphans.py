@@ -1,0 +1,157 @@
+"""Scrub, of the pool: files that no row knows, which are removed, or adopted by a repository."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from ocistore.blobs.hashing import digest_of
+from ocistore.catalog import holds, verification
+from ocistore.commit import milliseconds
+from ocistore.errors import (
+    CorruptError,
+    DigestMismatchError,
+    ManifestBlobUnknownError,
+    ManifestInvalidError,
+    StorageError,
+)
+from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, check_manifest
+from ocistore.upkeep.findings import LISTED, Damage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ocistore.blobs.removal import PoolFile
+    from ocistore.oci.digest import Digest
+    from ocistore.store import Store
+    from ocistore.upkeep.findings import Pace, ScrubReport
+
+_PAGE: Final = 500
+
+_ORPHAN_AGE: Final = timedelta(hours=1)
+"""Of a file without a row: a younger one may belong to a push that has not committed yet."""
+
+_ORPHANS_SHARE: Final = 0.5
+"""Of the time there is: how long to look for files without a row, so that some is left for the blobs."""
+
+
+class Orphans:
+    """Of one scrub."""
+
+    def __init__(
+        self, store: Store, report: ScrubReport, pace: Pace, *, repair: bool, told: Callable[[int], None]
+    ) -> None:
+        """``told`` is told of the bytes that were read."""
+        self._store = store
+        self._catalog = store.catalog
+        self._pool = store.pool
+        self._report = report
+        self._pace = pace
+        self._repair = repair
+        self._told = told
+        self._now = milliseconds()
+
+    def look_for(self, adopt: str | None) -> None:
+        """All of it.
+
+        Raises:
+            Cut: there is no more time for it.
+        """
+        old = self._now - _ORPHAN_AGE // timedelta(milliseconds=1)
+        batch: list[PoolFile] = []
+        unplaced: list[tuple[Digest, bytes]] = []
+        for file in self._pool.removal.files():
+            if file.changed <= old:
+                batch.append(file)
+            if len(batch) == _PAGE:
+                self._orphans(batch, adopt, unplaced)
+                batch = []
+        self._orphans(batch, adopt, unplaced)
+        if adopt is not None:
+            self._adopt_manifests(adopt, unplaced)
+
+    def _orphans(self, files: list[PoolFile], adopt: str | None, unplaced: list[tuple[Digest, bytes]]) -> None:
+        self._pace.check(share=_ORPHANS_SHARE)
+        with self._catalog.read() as connection:
+            known = verification.with_rows(connection, [file.digest for file in files if file.digest is not None])
+        for file in files:
+            if file.digest is not None and file.digest in known:
+                continue
+            self._pace.check(share=_ORPHANS_SHARE)
+            good = file.digest is not None and self._is_good(file.digest, file.size)
+            if not good and file.digest is not None and self._pool.removal.find(file.digest) is None:
+                continue  # collected since it was listed
+            if not self._repair:
+                if good:
+                    self._report.orphans += 1
+                else:
+                    self._add_orphan(file, repaired=False, quarantined=None)
+            elif not good or file.digest is None:
+                self._quarantine_orphan(file)
+            elif adopt is None:
+                self._trash(file.digest)
+            else:
+                self._adopt(adopt, file, file.digest, unplaced)
+
+    def _is_good(self, digest: Digest, size: int) -> bool:
+        with contextlib.suppress(CorruptError, OSError), self._pool.open(digest) as file:
+            return digest_of(file.fileno(), digest.algorithm, told=self._told) == (digest, size)
+        return False
+
+    def _quarantine_orphan(self, file: PoolFile) -> None:
+        with self._catalog.write() as connection:
+            if file.digest is not None and verification.with_rows(connection, [file.digest]):
+                return
+            name = self._pool.removal.to_quarantine(file)
+        if name is not None:
+            self._add_orphan(file, repaired=True, quarantined=name)
+
+    def _add_orphan(self, file: PoolFile, *, repaired: bool, quarantined: str | None) -> None:
+        self._report.damaged += 1
+        self._report.repaired += repaired
+        if len(self._report.damages) < LISTED:
+            called = f"{file.algorithm}:{file.name[:128]}"
+            self._report.damages.append(Damage(called, "a file that is no blob", repaired, quarantined))
+
+    def _trash(self, digest: Digest) -> None:
+        with self._catalog.write() as connection:
+            # Where a person has to look first, a file without a row may be one that the catalog has forgotten.
+            if holds.waiting(connection) or verification.with_rows(connection, [digest]):
+                return
+            if self._pool.removal.to_trash(digest) is None:
+                return
+        self._report.trashed += 1
+        for file in self._pool.removal.trashed():
+            self._pool.removal.remove_trashed(file.name)
+
+    def _adopt(self, repository: str, file: PoolFile, digest: Digest, unplaced: list[tuple[Digest, bytes]]) -> None:
+        if file.size <= MAXIMUM_MANIFEST_SIZE:
+            with contextlib.suppress(FileNotFoundError, CorruptError, ManifestInvalidError, DigestMismatchError):
+                content = self._pool.read(digest, file.size)
+                check_manifest(content, digest=digest)
+                unplaced.append((digest, content))
+                return
+        with contextlib.suppress(FileNotFoundError, StorageError), self._pool.open(digest) as source:
+            self._store.repository(repository).put_blob(source, digest=digest)
+            self._report.adopted += 1
+
+    def _adopt_manifests(self, repository: str, manifests: list[tuple[Digest, bytes]]) -> None:
+        """Children before the indexes they are in; what needs something that is not here is adopted as a blob."""
+        into = self._store.repository(repository)
+        waiting = manifests
+        while waiting:
+            left = []
+            for digest, content in waiting:
+                try:
+                    into.put_manifest(content, digest=digest)
+                except ManifestBlobUnknownError:
+                    left.append((digest, content))
+                except ManifestInvalidError:  # what it says of something that is here is not so
+                    into.put_blob(content, digest=digest)
+            if len(left) == len(waiting):
+                for digest, content in left:
+                    into.put_blob(content, digest=digest)
+                break
+            waiting = left
+        self._report.adopted += len(manifests)
