@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from ocistore.layouts.exporting import ExportReport
     from ocistore.layouts.forms import ExportForm
     from ocistore.layouts.importing import ImportReport
+    from ocistore.layouts.imports.recognition import ImportSource
     from ocistore.layouts.progress import Progress
-    from ocistore.layouts.recognition import ImportSource
     from ocistore.layouts.writing import ExportMode
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.collection import GCReport

@@ -13,12 +13,12 @@ from ocistore.cli.choice import platforms_option, print_platforms, referrers_opt
 from ocistore.cli.completion import complete_repository
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
-from ocistore.layouts.recognition import checked
-from ocistore.layouts.wanted import Wanted
+from ocistore.layouts.imports.recognition import checked
+from ocistore.layouts.imports.wanted import Wanted
 
 if TYPE_CHECKING:
     from ocistore.blobs.sharing import Sharing
-    from ocistore.layouts.recognition import ImportSource
+    from ocistore.layouts.imports.recognition import ImportSource
     from ocistore.store import Store
 
 

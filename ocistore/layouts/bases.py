@@ -19,9 +19,9 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
-from ocistore.layouts.docker import MANIFEST_JSON
+from ocistore.layouts.imports.docker import MANIFEST_JSON
+from ocistore.layouts.imports.members import digest_in
 from ocistore.layouts.index import MAXIMUM_LAYOUT_FILE_SIZE, check_layout_file
-from ocistore.layouts.members import digest_in
 from ocistore.oci.digest import Digest
 from ocistore.store import Store
 

@@ -26,8 +26,8 @@ from ocistore.errors import (
     StoreFullError,
 )
 from ocistore.layouts.choosing import Group, Selection, choose
+from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.intake import changes, moved, present, stage_manifests
-from ocistore.layouts.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.progress import Tally
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from ocistore.archives.compression import MAGIC_SIZE, Compression, Decompressed, compression_of
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.errors import ArchiveInvalidError, CorruptError, InvalidDigestError, ManifestInvalidError
-from ocistore.layouts.docker import MANIFEST_JSON, MAXIMUM_CONFIG_SIZE
+from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_CONFIG_SIZE
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.digest import Digest, hasher
 from ocistore.oci.manifest import Manifest

@@ -13,14 +13,14 @@ from ocistore.errors import (
     SizeMismatchError,
     StoreBusyError,
 )
-from ocistore.layouts.completion import CompletedSource, completes
 from ocistore.layouts.directory import NotPlainError
+from ocistore.layouts.imports.completion import CompletedSource, completes
+from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
+from ocistore.layouts.imports.recognition import opened
+from ocistore.layouts.imports.survey import survey
+from ocistore.layouts.imports.wanted import Wanted
 from ocistore.layouts.intake import changes, moved, present, stage_manifests
-from ocistore.layouts.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.progress import Tally
-from ocistore.layouts.recognition import opened
-from ocistore.layouts.survey import survey
-from ocistore.layouts.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import Sharing
+    from ocistore.layouts.imports.recognition import ImportSource
+    from ocistore.layouts.imports.source import Source
+    from ocistore.layouts.imports.survey import Contents
     from ocistore.layouts.progress import Progress
-    from ocistore.layouts.recognition import ImportSource
-    from ocistore.layouts.source import Source
-    from ocistore.layouts.survey import Contents
     from ocistore.oci.digest import Digest
     from ocistore.store import Store
 

@@ -18,15 +18,15 @@ from ocistore.errors import (
     StoreBusyError,
 )
 from ocistore.layouts.directory import BLOBS, NotPlainError
-from ocistore.layouts.directorysource import DirectorySource
+from ocistore.layouts.imports.directorysource import DirectorySource
+from ocistore.layouts.imports.recognition import checked, opened
 from ocistore.layouts.progress import Tally
-from ocistore.layouts.recognition import checked, opened
 
 if TYPE_CHECKING:
     from typing import Self
 
     from ocistore.blobs.pool import StagedBlob
-    from ocistore.layouts.source import Source
+    from ocistore.layouts.imports.source import Source
     from ocistore.oci.digest import Digest
     from ocistore.store import Store
 

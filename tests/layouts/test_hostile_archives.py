@@ -16,7 +16,7 @@ from images import Image, described, document, image, push
 from state import strays, unchanged
 
 from ocistore import ArchiveInvalidError, Digest, LayoutInvalidError, Store
-from ocistore.layouts.members import MAXIMUM_MEMBERS, MAXIMUM_NAME_LENGTH, MAXIMUM_OTHERS
+from ocistore.layouts.imports.members import MAXIMUM_MEMBERS, MAXIMUM_NAME_LENGTH, MAXIMUM_OTHERS
 from ocistore.oci import mediatypes
 
 APP = image("app", layers=2, filler="x" * 70_000)
@@ -183,7 +183,7 @@ def test_too_many_members_are_refused_in_little_time(stocked):
 
 
 def test_too_many_blobs_are_refused(refused, members, monkeypatch):
-    monkeypatch.setattr("ocistore.layouts.members.MAXIMUM_MEMBERS", 10)
+    monkeypatch.setattr("ocistore.layouts.imports.members.MAXIMUM_MEMBERS", 10)
     many = [member(f"blobs/sha256/{Digest.of(b'%d' % n).encoded}", b"%d" % n) for n in range(20)]
     assert "the archive has more than 10 members" in str(refused(tarred([*members, *many])))
     assert MAXIMUM_MEMBERS == 500_000

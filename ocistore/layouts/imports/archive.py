@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from ocistore.archives.tar import TarReader
 from ocistore.blobs import hashing
-from ocistore.layouts.members import Entry, Members
-from ocistore.layouts.source import SMALL
+from ocistore.layouts.imports.members import Entry, Members
+from ocistore.layouts.imports.source import SMALL
 from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Archive(Protocol[P]):
     name: str
     """What messages call it."""
     streamed: bool
-    """See :attr:`ocistore.layouts.source.Source.streamed`."""
+    """See :attr:`ocistore.layouts.imports.source.Source.streamed`."""
     members: Members[P]
 
     def read(self, entry: Entry[P], size: int) -> bytes:
@@ -46,15 +46,15 @@ class Archive(Protocol[P]):
         ...
 
     def stage(self, pool: FilesystemPool, entry: Entry[P], digest: Digest, tally: Tally) -> StagedBlob:
-        """Stage a file, verified; raises as :meth:`ocistore.layouts.source.Source.stage` does."""
+        """Stage a file, verified; raises as :meth:`ocistore.layouts.imports.source.Source.stage` does."""
         ...
 
     def changed(self) -> str:
-        """See :meth:`ocistore.layouts.source.Source.changed`."""
+        """See :meth:`ocistore.layouts.imports.source.Source.changed`."""
         ...
 
     def close(self) -> None:
-        """See :meth:`ocistore.layouts.source.Source.close`."""
+        """See :meth:`ocistore.layouts.imports.source.Source.close`."""
         ...
 
 

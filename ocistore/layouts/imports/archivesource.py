@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, SizeMismatchError
 from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT, NotPlainError
-from ocistore.layouts.docker import MANIFEST_JSON, converted
+from ocistore.layouts.imports.docker import MANIFEST_JSON, converted
 from ocistore.layouts.index import LAYOUT_FILE
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import Sharing
-    from ocistore.layouts.archive import Archive
-    from ocistore.layouts.members import Entry
+    from ocistore.layouts.imports.archive import Archive
+    from ocistore.layouts.imports.members import Entry
+    from ocistore.layouts.imports.source import Source
     from ocistore.layouts.progress import Tally
-    from ocistore.layouts.source import Source
     from ocistore.oci.digest import Digest
 
 P = TypeVar("P")

@@ -18,10 +18,10 @@ from ocistore.errors import (
     StoreBusyError,
 )
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
-from ocistore.layouts.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
+from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
+from ocistore.layouts.imports.members import Entry, Members, digest_in
+from ocistore.layouts.imports.source import SMALL
 from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, MAXIMUM_LAYOUT_FILE_SIZE
-from ocistore.layouts.members import Entry, Members, digest_in
-from ocistore.layouts.source import SMALL
 from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:

@@ -14,20 +14,20 @@ from ocistore.archives.compression import MAGIC_SIZE, Decompressed, compression_
 from ocistore.archives.tar import TarReader
 from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageError
-from ocistore.layouts.archive import ArchiveFile
-from ocistore.layouts.archivesource import is_layout, source_of
-from ocistore.layouts.directorysource import DirectorySource
+from ocistore.layouts.imports.archive import ArchiveFile
+from ocistore.layouts.imports.archivesource import is_layout, source_of
+from ocistore.layouts.imports.directorysource import DirectorySource
+from ocistore.layouts.imports.stream import ArchiveStream
+from ocistore.layouts.imports.survey import listed
 from ocistore.layouts.progress import Tally
-from ocistore.layouts.stream import ArchiveStream
-from ocistore.layouts.survey import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ocistore.archives.tar import Readable
     from ocistore.blobs.sharing import Sharing
+    from ocistore.layouts.imports.source import Source
     from ocistore.layouts.progress import Progress
-    from ocistore.layouts.source import Source
     from ocistore.oci.digest import Digest
     from ocistore.store import Store
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 from ocistore.changes import SetTag
 from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
+from ocistore.layouts.imports.manifests import Manifests, UnusableError
+from ocistore.layouts.imports.wanted import Chosen, select
 from ocistore.layouts.index import (
     MAXIMUM_INDEX_SIZE,
     MAXIMUM_LAYOUT_FILE_SIZE,
@@ -20,14 +22,12 @@ from ocistore.layouts.index import (
     name_of,
     read_index,
 )
-from ocistore.layouts.manifests import Manifests, UnusableError
-from ocistore.layouts.wanted import Chosen, select
 from ocistore.oci import mediatypes
 from ocistore.oci.platforms import narrow
 
 if TYPE_CHECKING:
-    from ocistore.layouts.source import Source
-    from ocistore.layouts.wanted import Wanted
+    from ocistore.layouts.imports.source import Source
+    from ocistore.layouts.imports.wanted import Wanted
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest

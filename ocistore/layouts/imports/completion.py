@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import Sharing
+    from ocistore.layouts.imports.source import Source
     from ocistore.layouts.progress import Tally
-    from ocistore.layouts.source import Source
     from ocistore.oci.digest import Digest
     from ocistore.store import Store
 

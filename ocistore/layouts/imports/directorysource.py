@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ocistore.blobs import hashing
 from ocistore.errors import SizeMismatchError
 from ocistore.layouts.directory import INDEX_JSON, LayoutDirectory, read_at_once
-from ocistore.layouts.source import SMALL
+from ocistore.layouts.imports.source import SMALL
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,8 +20,8 @@ from ocistore.oci.descriptor import Descriptor, json_object
 from ocistore.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from ocistore.layouts.archive import Archive
-    from ocistore.layouts.members import Entry
+    from ocistore.layouts.imports.archive import Archive
+    from ocistore.layouts.imports.members import Entry
 
 MANIFEST_JSON: Final = "manifest.json"
 MAXIMUM_MANIFEST_JSON_SIZE: Final = 16 * 1024 * 1024

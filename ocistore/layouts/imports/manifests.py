@@ -11,8 +11,8 @@ from ocistore.oci.descriptor import Platform
 from ocistore.oci.manifest import check_manifest
 
 if TYPE_CHECKING:
-    from ocistore.layouts.source import Source
-    from ocistore.layouts.survey import Contents
+    from ocistore.layouts.imports.source import Source
+    from ocistore.layouts.imports.survey import Contents
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
