@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from ocistore.catalog.engine import Catalog
     from ocistore.changes import Change
     from ocistore.layouts.exporting import ExportReport
-    from ocistore.layouts.forms import ExportForm
+    from ocistore.layouts.exports.forms import ExportForm
+    from ocistore.layouts.exports.writing import ExportMode
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.imports.recognition import ImportSource
     from ocistore.layouts.progress import Progress
-    from ocistore.layouts.writing import ExportMode
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.collection import GCReport
     from ocistore.upkeep.findings import Level, ScrubReport

@@ -68,3 +68,12 @@ def test_every_document_that_a_document_links_to_is_there():
     for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_table_of_rooms_names_every_room_and_no_other():
+    package = HERE / "ocistore"
+    section = (HERE / "docs" / "architecture.md").read_text().partition("## The rooms")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE)
+    there = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    there |= {path.name for path in package.glob("[!_]*.py")}
+    assert {name for row in rows for name in re.findall(r"`(.+?)`", row)} == there

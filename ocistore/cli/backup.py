@@ -23,7 +23,7 @@ from ocistore.upkeep.rebuild import LOST_AND_FOUND
 from ocistore.upkeep.rebuild import rebuild as rebuild_catalog
 
 if TYPE_CHECKING:
-    from ocistore.layouts.writing import ExportMode
+    from ocistore.layouts.exports.writing import ExportMode
 
 _INCOMPLETE: Final = 2
 """The exit code where something is damaged that this cannot repair."""

@@ -15,14 +15,14 @@ from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
 from ocistore.errors import OCIStoreError, StorageError
-from ocistore.layouts.forms import destination_of
+from ocistore.layouts.exports.forms import destination_of
 from ocistore.oci.selection import Selector
 
 if TYPE_CHECKING:
     from ocistore.archives.compression import Compression
     from ocistore.layouts.exporting import ExportReport
-    from ocistore.layouts.forms import ExportForm
-    from ocistore.layouts.writing import ExportMode
+    from ocistore.layouts.exports.forms import ExportForm
+    from ocistore.layouts.exports.writing import ExportMode
 
 _STANDARD_OUTPUT: Final = "-"
 

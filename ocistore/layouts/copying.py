@@ -25,7 +25,7 @@ from ocistore.errors import (
     StoreBusyError,
     StoreFullError,
 )
-from ocistore.layouts.choosing import Group, Selection, choose
+from ocistore.layouts.exports.choosing import Group, Selection, choose
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.intake import changes, moved, present, stage_manifests
 from ocistore.layouts.progress import Tally

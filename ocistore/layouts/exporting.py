@@ -12,10 +12,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ocistore.blobs.oserrors import Translating
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, StorageError
-from ocistore.layouts import outlet
-from ocistore.layouts.archiving import write_oci_archive
-from ocistore.layouts.bases import held
-from ocistore.layouts.choosing import Selection, choose
 from ocistore.layouts.directory import (
     BLOBS,
     INDEX_JSON,
@@ -25,8 +21,13 @@ from ocistore.layouts.directory import (
     NotPlainError,
     make_directory,
 )
-from ocistore.layouts.dockerwriting import docker_archive
-from ocistore.layouts.forms import Destination, ExportForm, destination_of
+from ocistore.layouts.exports import outlet
+from ocistore.layouts.exports.archiving import write_oci_archive
+from ocistore.layouts.exports.bases import held
+from ocistore.layouts.exports.choosing import Selection, choose
+from ocistore.layouts.exports.dockerwriting import docker_archive
+from ocistore.layouts.exports.forms import Destination, ExportForm, destination_of
+from ocistore.layouts.exports.writing import BlobWriter, ExportMode, is_there
 from ocistore.layouts.index import (
     LAYOUT_FILE,
     MAXIMUM_INDEX_SIZE,
@@ -37,7 +38,6 @@ from ocistore.layouts.index import (
     read_index,
 )
 from ocistore.layouts.progress import Tally
-from ocistore.layouts.writing import BlobWriter, ExportMode, is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -145,10 +145,10 @@ def export(
         references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and behind it, if
             it is to be called otherwise, =REPO or =REPO:TAG; None for every tag there is. See
             :class:`ocistore.oci.selection.Selector`.
-        mode: how bytes get into a directory; see :data:`ocistore.layouts.writing.ExportMode`.
+        mode: how bytes get into a directory; see :data:`ocistore.layouts.exports.writing.ExportMode`.
         referrers: also whatever has an exported manifest as its subject, to any depth. What has an index as its subject
             stays behind where that index loses platforms.
-        form: what to write; see :func:`ocistore.layouts.forms.destination_of` for what is chosen without one.
+        form: what to write; see :func:`ocistore.layouts.exports.forms.destination_of` for what is chosen without one.
         compression: of an archive.
         platforms: which to keep, each OS/ARCHITECTURE[/VARIANT]; none means all. An index that loses some is another
             index, with another digest, which the store need not hold; it is written all the same.

@@ -34,8 +34,8 @@ from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.commit import milliseconds
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
+from ocistore.layouts.exports.writing import BlobWriter
 from ocistore.layouts.progress import Tally
-from ocistore.layouts.writing import BlobWriter
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import snapshot
 
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ocistore.blobs.removal import PoolFile
+    from ocistore.layouts.exports.writing import ExportMode
     from ocistore.layouts.progress import Progress
-    from ocistore.layouts.writing import ExportMode
     from ocistore.store import Store
 
 HELD: Final = "a backup is being copied"

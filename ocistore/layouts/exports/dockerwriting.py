@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.layouts.choosing import Selection
-    from ocistore.layouts.outlet import Outlet
+    from ocistore.layouts.exports.choosing import Selection
+    from ocistore.layouts.exports.outlet import Outlet
     from ocistore.oci.descriptor import Descriptor
 
 _BLOCK: Final = 1024 * 1024

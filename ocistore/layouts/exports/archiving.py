@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT
+from ocistore.layouts.exports.outlet import SMALL
 from ocistore.layouts.index import LAYOUT_FILE, index_bytes, merged
-from ocistore.layouts.outlet import SMALL
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.digest import Digest
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.layouts.choosing import Selection
-    from ocistore.layouts.outlet import Outlet
+    from ocistore.layouts.exports.choosing import Selection
+    from ocistore.layouts.exports.outlet import Outlet
 
 
 def write_oci_archive(

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias, get_args
 
 from ocistore.archives.compression import Compression
-from ocistore.layouts.outlet import is_stream
-from ocistore.layouts.writing import ExportMode
+from ocistore.layouts.exports.outlet import is_stream
+from ocistore.layouts.exports.writing import ExportMode
 
 if TYPE_CHECKING:
-    from ocistore.layouts.outlet import Target
+    from ocistore.layouts.exports.outlet import Target
 
 ExportForm: TypeAlias = Literal["dir", "oci-archive", "docker-archive"]
 """``dir`` is an OCI layout, ``oci-archive`` the same as a tar archive, ``docker-archive`` what docker load reads."""
