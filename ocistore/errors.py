@@ -113,7 +113,7 @@ class BlobNotFoundError(OCIStoreError):
 
 
 class ManifestNotFoundError(OCIStoreError):
-    """The repository has no manifest under that tag or digest; with ``where``, in a layout that is not a store."""
+    """No manifest has that tag or digest, or no tag matches; with ``where``, in a layout that is not a store."""
 
     code = "MANIFEST_UNKNOWN"
     exit_code = 16
@@ -122,7 +122,8 @@ class ManifestNotFoundError(OCIStoreError):
         self.reference = reference
         self.repository = repository
         self.where = where
-        text = f"repository {repository!r} has no manifest {reference!r}"
+        missing = "tag that matches" if any(wild in reference for wild in "*?[") else "manifest"
+        text = f"repository {repository!r} has no {missing} {reference!r}"
         super().__init__(f"{where}: {text}" if where else text)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ocistore.cli.choice import platforms_option, print_platforms, referrers_option
 from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
 from ocistore.errors import ReadOnlyStoreError, StorageError, StoreFullError
 from ocistore.layouts.copying import copy as copy_to
@@ -32,19 +33,8 @@ _STORE: Final = click.Path(file_okay=False, path_type=Path)
 @click.argument("source", metavar="SRC", type=_STORE)
 @click.argument("destination", metavar="DST", type=_STORE)
 @click.argument("references", metavar="[REF]...", nargs=-1)
-@click.option(
-    "--platform",
-    "platforms",
-    metavar="OS/ARCH[/VARIANT]",
-    multiple=True,
-    help="Only images of that platform; may be given again. An index that loses some becomes another index.",
-)
-@click.option(
-    "--referrers/--no-referrers",
-    default=True,
-    show_default=True,
-    help="Also what has the copied manifests as its subject: signatures, SBOMs, attestations.",
-)
+@platforms_option
+@referrers_option(default=True)
 @click.option(
     "--mode",
     type=click.Choice(["auto", "copy", "link"]),
@@ -109,10 +99,7 @@ def _print(report: CopyReport, *, as_json: bool) -> None:
         print_line(f"pointed at something else: {name}", err=True)
     for digest in report.absent:
         print_line(f"not in the source, and so not copied: {digest}", err=True)
-    for name in report.other_platforms:
-        print_line(f"not of these platforms, and so not copied: {name}", err=True)
-    for old, new in report.replaced.items():
-        print_line(f"only some platforms of {old}: it is {new} there", err=True)
+    print_platforms(report)
     summary = f"manifests: {report.manifests}, blobs: {report.blobs}, {readable_size(report.bytes)}"
     present, copied = readable_size(report.present_bytes), readable_size(report.copied_bytes)
     verb = "to be copied" if report.dry_run else "copied"

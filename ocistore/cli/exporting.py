@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
+from ocistore.cli.choice import platforms_option, print_platforms, referrers_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
@@ -45,14 +46,8 @@ _STANDARD_OUTPUT: Final = "-"
     "means dir.",
 )
 @click.option("--compression", type=click.Choice(["none", "gzip", "zstd"]), help="Of an archive, if DEST does not say.")
-@click.option(
-    "--platform",
-    "platforms",
-    metavar="OS/ARCH[/VARIANT]",
-    multiple=True,
-    help="Only images of that platform; may be given again. An index that loses some becomes another index.",
-)
-@click.option("--referrers", is_flag=True, help="Also what has the exported manifests as its subject.")
+@platforms_option
+@referrers_option(default=False)
 @click.option(
     "--base",
     type=click.Path(exists=True),
@@ -156,10 +151,7 @@ def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
         print_line(name, err=aside)
     for digest in report.absent:
         print_line(f"not in the store, and so not exported: {digest}", err=True)
-    for name in report.other_platforms:
-        print_line(f"not of these platforms, and so not exported: {name}", err=True)
-    for old, new in report.replaced.items():
-        print_line(f"only some platforms of {old}: it is {new} there", err=True)
+    print_platforms(report)
     click.echo(printable(_summary(report)), err=True)
 
 

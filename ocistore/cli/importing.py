@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ocistore.cli.choice import platforms_option, print_platforms, referrers_option
 from ocistore.cli.completion import complete_repository
 from ocistore.cli.location import Location, pass_location
-from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
+from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
 from ocistore.layouts.recognition import checked
 from ocistore.layouts.wanted import Wanted
 
@@ -39,10 +40,8 @@ if TYPE_CHECKING:
     multiple=True,
     help="Only this: REPO[:TAG|PATTERN][@DIGEST], by the names in SOURCE; with =REPO[:TAG], to be called that.",
 )
-@click.option(
-    "--platform", "platforms", metavar="OS/ARCH[/VARIANT]", multiple=True, help="Only these platforms of an index."
-)
-@click.option("--no-referrers", is_flag=True, help="Without what refers to the rest and has no tag, as signatures.")
+@platforms_option
+@referrers_option(default=True)
 @click.option("--complete", is_flag=True, help="Take what SOURCE lacks from the store, if it has that.")
 @click.option(
     "--mode",
@@ -62,7 +61,7 @@ def import_(
     *,
     references: tuple[str, ...],
     platforms: tuple[str, ...],
-    no_referrers: bool,
+    referrers: bool,
     complete: bool,
     mode: Sharing,
     dry_run: bool,
@@ -74,7 +73,7 @@ def import_(
     stands for standard input. Everything goes into REPO; without one, into the repositories that the names in it say.
     Makes the store where there is none.
     """
-    Wanted.parse(repo, references=references, platforms=platforms, referrers=not no_referrers)
+    Wanted.parse(repo, references=references, platforms=platforms, referrers=referrers)
     given: ImportSource = sys.stdin.buffer if str(source) == "-" else source
     # Before a store is made: a slip of the pen is to leave none behind.
     with checked(given) as found, _opened(location, dry_run=dry_run) as store, progress_bar("import") as progress:
@@ -83,7 +82,7 @@ def import_(
             repo,
             references=references or None,
             platforms=platforms,
-            referrers=not no_referrers,
+            referrers=referrers,
             complete=complete,
             mode=mode,
             dry_run=dry_run,
@@ -97,9 +96,10 @@ def import_(
     for name in report.untagged:
         print_line(f"{name} (no tag)")
     for entry in report.skipped:
-        click.echo(printable(f"skipped an entry that is no manifest: {entry}"), err=True)
-    for name, before, after in report.narrowed:
-        click.echo(printable(f"{name} is {after} without the other platforms, and was {before}"), err=True)
+        print_line(f"skipped an entry that is no manifest: {entry}", err=True)
+    for name in report.moved:
+        print_line(f"pointed at something else: {name}", err=True)
+    print_platforms(report)
     new = f", of which {readable_size(report.new_bytes)} {'would be' if dry_run else 'are'} new"
     click.echo(_summary(report.manifests, report.blobs, report.bytes) + new, err=True)
 

@@ -54,7 +54,7 @@ def _rate(context: click.Context, parameter: click.Parameter, value: str | None)
     epilog=example(
         "ocistore scrub",
         "ocistore scrub --max-duration 1h --rate 50M",
-        "ocistore scrub --heal-from /mnt/backup/store",
+        "ocistore scrub --heal-from /mnt/backup/store --heal-from april.tar.zst",
     )
 )
 @click.option(
@@ -73,7 +73,7 @@ def _rate(context: click.Context, parameter: click.Parameter, value: str | None)
     "--heal-from",
     type=click.Path(exists=True, path_type=Path),
     multiple=True,
-    help="A layout, an archive of one or a store with good bytes; may be given several times.",
+    help="A layout, a store, or an archive that import reads, with good bytes; may be given again.",
 )
 @click.option("--adopt", metavar="REPO", help="Give good files that no row knows to this repository.")
 @json_option
@@ -127,6 +127,8 @@ def _print(report: ScrubReport) -> None:
             print_line(f"  concerns {concerned}")
     for problem in report.rows:
         print_line(f"catalog: {problem}")
+    for problem in report.unusable:
+        print_line(f"healed nothing: {problem}", err=True)
     print_fields(
         {
             "looked at": f"{report.blobs} blobs, {readable_size(report.bytes)} read",

@@ -11,25 +11,26 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from ocistore.archives.compression import MAGIC_SIZE, Decompressed, compression_of
+from ocistore.archives.layers import decompressed
 from ocistore.archives.tar import TarReader
 from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
+from ocistore.layouts.docker import MANIFEST_JSON
 from ocistore.layouts.index import MAXIMUM_LAYOUT_FILE_SIZE, check_layout_file
+from ocistore.layouts.members import digest_in
 from ocistore.oci.digest import Digest
 from ocistore.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_MEMBER: Final = re.compile(r"(?:\./)?blobs/([a-z0-9]+)/([0-9a-f]+)", re.ASCII)
-_DOCKER_MEMBER: Final = re.compile(r"(?:\./)?([0-9a-f]{64})\.(?:json|tar)", re.ASCII)
+_DOCKER_MEMBER: Final = re.compile(r"([0-9a-f]{64})\.(?:json|tar)", re.ASCII)
 """Configs and layers of a Docker archive as podman, skopeo and this project write them: named by their sha256."""
-_TOP: Final = frozenset({OCI_LAYOUT, INDEX_JSON, "manifest.json"})
+_TOP: Final = frozenset({OCI_LAYOUT, INDEX_JSON, MANIFEST_JSON})
 """One of these is in every archive of images."""
 
 
@@ -87,19 +88,17 @@ def _in_layout(path: Path, wanted: Mapping[str, int]) -> set[str]:
 
 
 def _in_archive(path: Path, wanted: Mapping[str, int]) -> set[str]:
-    found = set()
+    found: set[str] = set()
     recognised = False
     with Translating(str(path)), open(path, "rb") as file:
-        compression = compression_of(file.peek(MAGIC_SIZE)[:MAGIC_SIZE])
-        if compression == "none":
-            reader = TarReader(file, name=str(path), seek=file if file.seekable() else None)
-        else:
-            reader = TarReader(cast("BinaryIO", Decompressed(file, compression, name=str(path))), name=str(path))
-        for member in reader:
+        source = decompressed(file, name=str(path))
+        seek = file if source is file and file.seekable() else None
+        for member in TarReader(source, name=str(path), seek=seek):
             if member.kind != "file":
                 continue
-            recognised = recognised or member.name.removeprefix("./") in _TOP
-            digest = _digest(member.name)
+            name = member.name.removeprefix("./")
+            recognised = recognised or name in _TOP
+            digest = digest_in(name) or _digest_in_docker(name)
             if digest is not None and wanted.get(digest) == member.size:
                 found.add(digest)
     if not recognised:
@@ -107,9 +106,6 @@ def _in_archive(path: Path, wanted: Mapping[str, int]) -> set[str]:
     return found
 
 
-def _digest(name: str) -> str | None:
-    if (match := _MEMBER.fullmatch(name)) is not None:
-        return f"{match[1]}:{match[2]}"
-    if (match := _DOCKER_MEMBER.fullmatch(name)) is not None:
-        return f"sha256:{match[1]}"
-    return None
+def _digest_in_docker(name: str) -> Digest | None:
+    match = _DOCKER_MEMBER.fullmatch(name)
+    return None if match is None else Digest(f"sha256:{match[1]}")

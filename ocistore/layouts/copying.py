@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.sharing import Sharing
-from ocistore.catalog import blobs, leases, manifests, repositories, tags
-from ocistore.changes import LinkBlob, PutBlob, PutManifest, SetTag
+from ocistore.catalog import leases, manifests, repositories
+from ocistore.changes import SetTag
 from ocistore.commit import ATTEMPTS
 from ocistore.errors import (
     BlobNotFoundError,
@@ -26,6 +26,7 @@ from ocistore.errors import (
     StoreFullError,
 )
 from ocistore.layouts.choosing import Group, Selection, choose
+from ocistore.layouts.intake import changes, moved, present, stage_manifests
 from ocistore.layouts.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.progress import Tally
 from ocistore.oci.digest import Digest
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.catalog import graph
-    from ocistore.changes import Change
     from ocistore.layouts.progress import Progress
     from ocistore.lease import Lease
 
@@ -228,8 +228,14 @@ class _Copying:
         self._mode: Sharing = mode
         self._sizes = {Digest(digest): node.size for digest, node in selection.nodes.items() if node.here}
         self._sizes |= {digest: manifest.descriptor.size for digest, manifest in selection.made.items()}
-        self._present = frozenset() if destination is None else _present(destination, self._sizes)
-        self._moved = () if destination is None else _moved(destination, selection)
+        self._tags = [
+            SetTag(group.repository, entry.tag, entry.descriptor.digest)
+            for group in selection.groups
+            for entry in group.entries
+            if entry.tag is not None
+        ]
+        self._present = frozenset() if destination is None else present(destination, self._sizes)
+        self._moved = () if destination is None else moved(destination, self._tags)
 
     def report(self, *, dry_run: bool) -> CopyReport:
         """What is copied."""
@@ -256,16 +262,16 @@ class _Copying:
     def run(self, destination: Store, keeping: _Keeping, progress: Progress | None) -> None:
         """Do it."""
         try:
-            self._run(destination, keeping, progress, present=self._present)
+            self._run(destination, keeping, progress, held=self._present)
         except BlobNotFoundError:
             # A collection took something that was found in the destination a moment ago: bring it along then.
-            self._run(destination, keeping, progress, present=frozenset())
+            self._run(destination, keeping, progress, held=frozenset())
 
     def _run(
-        self, destination: Store, keeping: _Keeping, progress: Progress | None, *, present: frozenset[Digest]
+        self, destination: Store, keeping: _Keeping, progress: Progress | None, *, held: frozenset[Digest]
     ) -> None:
-        graphs = self._graphs(destination)
-        wanted = dict.fromkeys(digest for graph in graphs for digest in graph.blobs if digest not in present)
+        graphs, blobs = self._graphs(self._read_manifests(destination))
+        wanted = dict.fromkeys(digest for sizes in blobs.values() for digest in sizes if digest not in held)
         total = sum(self._sizes[digest] for digest in wanted)
 
         def told(done: int, total: int) -> None:
@@ -280,12 +286,8 @@ class _Copying:
                 staged[digest] = self._stage(destination, digest, tally)
                 done += self._sizes[digest]
                 tally.reach(done)
-            for graph in graphs:
-                for digest, manifest in graph.manifests.items():
-                    if digest not in staged:
-                        size = manifest.descriptor.size
-                        staged[digest] = destination.pool.stage(manifest.content, digest=digest, size=size)
-            destination.commit(_changes(graphs, staged, self._sizes))
+            stage_manifests(destination, graphs, staged)
+            destination.commit(changes(blobs, graphs, self._tags, staged))
         finally:
             destination.pool.discard(staged.values())
 
@@ -304,8 +306,8 @@ class _Copying:
         except (DigestMismatchError, SizeMismatchError) as error:
             raise CorruptError(f"blob {digest} of {self._source.root}", reason=str(error)) from error
 
-    def _graphs(self, destination: Store) -> list[_Graph]:
-        """What each repository gets, all manifests read."""
+    def _read_manifests(self, destination: Store) -> dict[str, Manifest]:
+        """All of them that the source holds, each once."""
         read: dict[str, Manifest] = {}
         left = MAXIMUM_MANIFESTS_SIZE
         for node in self._selection.nodes.values():
@@ -314,30 +316,26 @@ class _Copying:
                 if left < 0:
                     raise ManifestInvalidError(f"those to copy have more than {MAXIMUM_MANIFESTS_SIZE} bytes together")
                 read[node.digest] = self._manifest(node, maximum=destination.maximum_manifest_size)
-        graphs = []
+        return read
+
+    def _graphs(
+        self, read: Mapping[str, Manifest]
+    ) -> tuple[dict[str, dict[Digest, Manifest]], dict[str, dict[Digest, int]]]:
+        """What each repository of the destination gets: manifests, children before parents; and blobs with sizes."""
+        graphs: dict[str, dict[Digest, Manifest]] = {}
+        blobs: dict[str, dict[Digest, int]] = {}
         for group in self._selection.groups:
             own = {node.digest: read[node.digest] for node in group.nodes if node.here and node.media_type is not None}
             own |= {manifest.descriptor.digest: manifest for manifest in group.made}
-            below = {
-                edge.descriptor.digest: None
+            here = {node.digest for node in group.nodes if node.here}
+            graphs.setdefault(group.repository, {}).update(_children_first(own))
+            blobs.setdefault(group.repository, {}).update(
+                (edge.descriptor.digest, self._sizes[edge.descriptor.digest])
                 for manifest in own.values()
                 for edge in manifest.edges()
-                if edge.role in {"config", "layer"}
-            }
-            here = {node.digest for node in group.nodes if node.here}
-            graphs.append(
-                _Graph(
-                    group.repository,
-                    [digest for digest in below if digest in here],
-                    dict(_children_first(own)),
-                    {
-                        entry.tag: entry.descriptor.digest
-                        for entry in group.entries
-                        if entry.tag is not None
-                    },
-                )
+                if edge.role in {"config", "layer"} and edge.descriptor.digest in here
             )
-        return graphs
+        return graphs, blobs
 
     def _manifest(self, node: graph.Node, *, maximum: int) -> Manifest:
         digest = Digest(node.digest)
@@ -348,17 +346,6 @@ class _Copying:
             raise CorruptError(f"manifest {digest} of {self._source.root}", reason="its file is gone") from error
         except DigestMismatchError as error:
             raise CorruptError(f"manifest {digest} of {self._source.root}", reason=str(error)) from error
-
-
-@dataclass(frozen=True)
-class _Graph:
-    """What one repository of the destination gets."""
-
-    repository: str
-    blobs: list[Digest]
-    manifests: dict[Digest, Manifest]
-    """Children before parents."""
-    tags: dict[str, Digest]
 
 
 def _children_first(own: Mapping[str, Manifest]) -> Iterator[tuple[Digest, Manifest]]:
@@ -376,43 +363,3 @@ def _children_first(own: Mapping[str, Manifest]) -> Iterator[tuple[Digest, Manif
             continue
         pending.append((manifest, True))
         pending += [(own[child.digest], False) for child in manifest.manifests if child.digest in own]
-
-
-def _changes(
-    graphs: Sequence[_Graph], staged: Mapping[Digest, StagedBlob], sizes: Mapping[Digest, int]
-) -> list[Change]:
-    changes: list[Change] = []
-    for graph in graphs:
-        for digest in graph.blobs:
-            blob = staged.get(digest)
-            changes.append(
-                LinkBlob(graph.repository, digest, sizes[digest])
-                if blob is None
-                else PutBlob(graph.repository, blob)
-            )
-    for graph in graphs:
-        changes += [PutManifest(graph.repository, each, staged[digest]) for digest, each in graph.manifests.items()]
-    for graph in graphs:
-        changes += [SetTag(graph.repository, tag, digest) for tag, digest in graph.tags.items()]
-    return changes
-
-
-def _present(store: Store, sizes: Mapping[Digest, int]) -> frozenset[Digest]:
-    with store.catalog.read() as connection:
-        live = blobs.live_sizes(connection, sizes)
-    return frozenset(
-        digest for digest, size in sizes.items() if live.get(digest) == size and store.pool.size(digest) == size
-    )
-
-
-def _moved(store: Store, selection: Selection) -> tuple[str, ...]:
-    """The tags that will point at something else than now."""
-    found = []
-    with store.catalog.snapshot() as connection:
-        for group in selection.groups:
-            here = repositories.find(connection, group.repository)
-            if here is not None:
-                new = {entry.tag: entry.descriptor.digest for entry in group.entries if entry.tag is not None}
-                old = tags.targets(connection, here, new)
-                found += [f"{group.repository}:{tag}" for tag, target in old.items() if target.digest != new[tag]]
-    return tuple(sorted(found))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 MANIFEST_JSON: Final = "manifest.json"
 MAXIMUM_MANIFEST_JSON_SIZE: Final = 16 * 1024 * 1024
 """Bytes: some ten thousand images."""
-MAXIMUM_CONFIG_SIZE: Final = 4 * 1024 * 1024
-"""Bytes of an image's config, which is read into memory. Real ones have a few kilobytes."""
+MAXIMUM_CONFIG_SIZE: Final = 8 * 1024 * 1024
+"""Bytes of an image's config, which is read into memory, in and out. Real ones have a few kilobytes."""
 
 _KEYS: Final = frozenset({"Config", "RepoTags", "Layers", "Parent", "LayerSources"})
 _LAYER_TYPES: Final = {

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from ocistore.archives.compression import MAGIC_SIZE, Compression, Decompressed, compression_of
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.errors import ArchiveInvalidError, CorruptError, InvalidDigestError, ManifestInvalidError
+from ocistore.layouts.docker import MANIFEST_JSON, MAXIMUM_CONFIG_SIZE
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.digest import Digest, hasher
 from ocistore.oci.manifest import Manifest
@@ -29,10 +30,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.outlet import Outlet
     from ocistore.oci.descriptor import Descriptor
 
-MANIFEST_JSON: Final = "manifest.json"
 _BLOCK: Final = 1024 * 1024
-_MAXIMUM_CONFIG_SIZE: Final = 8 * 1024 * 1024
-"""Bytes. It is read into memory; real ones have a few kilobytes."""
 
 
 @dataclass(frozen=True)
@@ -189,10 +187,10 @@ class _Checking:
             raise CorruptError(f"blob {descriptor.digest}", reason="its file is gone") from error
 
     def _checked_diff_ids(self, config: Descriptor, name: str) -> tuple[Digest, ...]:
-        if config.size > _MAXIMUM_CONFIG_SIZE:
+        if config.size > MAXIMUM_CONFIG_SIZE:
             raise self._refused(name, f"its config has {config.size} bytes")
         try:
-            document = strictjson.loads(self._read(config), maximum=_MAXIMUM_CONFIG_SIZE)
+            document = strictjson.loads(self._read(config), maximum=MAXIMUM_CONFIG_SIZE)
             diff_ids = document["rootfs"]["diff_ids"] if isinstance(document, dict) else None
             if not isinstance(diff_ids, list | None):
                 raise self._refused(name, "rootfs.diff_ids in its config is no list")

@@ -301,7 +301,8 @@ def _opened_directory(path: Path) -> LayoutDirectory:
     try:
         return LayoutDirectory(path)
     except NotADirectoryError as error:
-        raise LayoutInvalidError(path, problems=["it is not a directory"]) from error
+        problem = "it is not a directory; an archive is written where the name ends as one's, or its form is asked for"
+        raise LayoutInvalidError(path, problems=[problem]) from error
     except OSError as error:
         raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
 

@@ -24,6 +24,8 @@ _SUFFIXES: Final[tuple[tuple[str, Compression], ...]] = (
     (".tgz", "gzip"),
     (".tar.zst", "zstd"),
 )
+_NOT_WRITTEN: Final = (".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.lz4", ".tar.zstd", ".tzst", ".gz", ".zst", ".zip")
+"""How archives are called that we do not write. A directory of such a name is nothing that anybody asks for."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def destination_of(
     the suffix says that, too.
 
     Raises:
-        ValueError: these things do not go together; or a file object is a terminal.
+        ValueError: these things do not go together; a file object is a terminal; or a name has the suffix of archives
+            that are not written, and no form says that this does not matter.
     """
     for what, given, known in (
         ("mode", mode, get_args(ExportMode)),
@@ -79,6 +82,9 @@ def destination_of(
         target = Path(os.path.abspath(destination))
         suffix = _compression_by_name(target)
         archive = not target.is_dir() and (suffix is not None or is_stream(target))
+        if form is None and not archive and target.name.lower().endswith(_NOT_WRITTEN) and not target.is_dir():
+            name = f"{target.name!r:.300}"
+            raise ValueError(f"no archive is written as {name}: call it .tar, .tar.gz or .tar.zst, or say which form")
     else:
         target, suffix, archive = destination, None, True
         if destination.isatty():

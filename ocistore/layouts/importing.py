@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocistore.catalog import blobs
-from ocistore.changes import LinkBlob, PutBlob, PutManifest
 from ocistore.errors import (
     BlobNotFoundError,
     DigestMismatchError,
@@ -17,6 +15,7 @@ from ocistore.errors import (
 )
 from ocistore.layouts.completion import CompletedSource, completes
 from ocistore.layouts.directory import NotPlainError
+from ocistore.layouts.intake import changes, moved, present, stage_manifests
 from ocistore.layouts.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.progress import Tally
 from ocistore.layouts.recognition import opened
@@ -24,12 +23,11 @@ from ocistore.layouts.survey import survey
 from ocistore.layouts.wanted import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from collections.abc import Set as AbstractSet
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import Sharing
-    from ocistore.changes import Change
     from ocistore.layouts.progress import Progress
     from ocistore.layouts.recognition import ImportSource
     from ocistore.layouts.source import Source
@@ -49,8 +47,12 @@ class ImportReport:
     """What got no tag, as REPO@DIGEST, with its name in the layout where that cannot be a tag."""
     skipped: tuple[str, ...]
     """Entries that were left out because their media type is no manifest's that we know, as "DIGEST (MEDIA TYPE)"."""
-    narrowed: tuple[tuple[str, str, str], ...]
-    """Indexes that lost what is for other platforms, and so have another digest: name, digest before, digest after."""
+    moved: tuple[str, ...]
+    """Those of the tags that pointed at something else in the store, just before."""
+    replaced: Mapping[str, str]
+    """Digests of indexes that lost platforms, with those of the indexes that came in in their place."""
+    other_platforms: tuple[str, ...]
+    """Names that were left out, because there is nothing of the wanted platforms."""
     manifests: int
     blobs: int
     """Manifests not included."""
@@ -60,6 +62,7 @@ class ImportReport:
     """Of those, the bytes that the store did not have."""
     completed: tuple[str, ...]
     """Digests of what the source lacks and the store had, in byte order."""
+    dry_run: bool
 
 
 def import_layout(
@@ -89,8 +92,8 @@ def import_layout(
         repository: where everything goes, whatever the layout's names say. Needed where they name no repository.
         references: what is wanted, as ``REPO[:TAG|PATTERN][@DIGEST][=REPO[:TAG]]``, by the names that the layout has;
             None for everything.
-        platforms: what is wanted of indexes, each ``OS/ARCHITECTURE[/VARIANT]``; nothing for all. An index that loses
-            something is another index.
+        platforms: which to keep, each ``OS/ARCHITECTURE[/VARIANT]``; none means all. An index that loses some is
+            another index, with another digest.
         referrers: also what refers to that, to any depth, be it listed without a name. If not, entries that have a
             subject and no tag are left out.
         complete: take what the source lacks from the store, whichever repository there holds it.
@@ -105,7 +108,8 @@ def import_layout(
             missing or wrong.
         ArchiveInvalidError: it is an archive that is damaged or hostile, or of nothing that is read.
         InvalidNameError: an entry names no repository and none was given; or a name that was given is none.
-        ManifestNotFoundError, PlatformNotFoundError: something that is wanted is not there.
+        ManifestNotFoundError: something that is wanted is not there.
+        PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
         StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be read or stored.
 
     Whatever is raised, and after a crash, the store is as it was.
@@ -129,24 +133,27 @@ def import_layout(
             if not complete and completes(store, contents.missing):
                 contents.problem("the store has what is missing: import with complete (--complete) to use it")
             raise LayoutInvalidError(Path(found.name), problems=list(contents.problems))
-        return _report(contents, found.name, taking.held, completed.completed if completed else ())
+        return _report(contents, taking, completed.completed if completed else (), dry_run=dry_run)
 
 
-def _report(contents: Contents, source: str, held: Collection[Digest], completed: Iterable[Digest]) -> ImportReport:
+def _report(contents: Contents, taking: _Taking, completed: Iterable[Digest], *, dry_run: bool) -> ImportReport:
     sizes = contents.manifest_sizes()
     count = len(sizes)
     sizes |= contents.blob_sizes()
     return ImportReport(
-        source=Path(source),
+        source=Path(taking.source.name),
         tags=tuple(sorted({f"{tag.repository}:{tag.name}" for tag in contents.tags.values()})),
         untagged=tuple(contents.untagged),
         skipped=tuple(contents.skipped),
-        narrowed=tuple((name, str(before), str(after)) for name, (before, after) in contents.narrowed.items()),
+        moved=taking.moved,
+        replaced={str(before): str(after) for before, after in sorted(contents.replaced.items())},
+        other_platforms=tuple(sorted(contents.other_platforms)),
         manifests=count,
         blobs=len(sizes) - count,
         bytes=sum(sizes.values()),
-        new_bytes=sum(size for digest, size in sizes.items() if digest not in held),
+        new_bytes=sum(size for digest, size in sizes.items() if digest not in taking.held),
         completed=tuple(sorted(completed)),
+        dry_run=dry_run,
     )
 
 
@@ -160,8 +167,10 @@ class _Taking:
         self, store: Store, source: Source, mode: Sharing, progress: Progress | None, *, dry_run: bool
     ) -> None:
         self.source = source
-        self.held: set[Digest] = set()
+        self.held: frozenset[Digest] = frozenset()
         """What the store had."""
+        self.moved: tuple[str, ...] = ()
+        """Tags that pointed at something else."""
         self._store = store
         self._mode = mode
         self._progress = None if source.streamed else progress  # what came as a stream was told of as it came
@@ -175,7 +184,8 @@ class _Taking:
                 collection took it away since.
         """
         sizes = contents.blob_sizes()
-        self.held = _present(self._store, sizes | contents.manifest_sizes())
+        self.held = present(self._store, sizes | contents.manifest_sizes())
+        self.moved = moved(self._store, contents.tags.values())
         try:
             self._take_in(contents, sizes, self.held)
         except BlobNotFoundError as error:
@@ -201,15 +211,10 @@ class _Taking:
                 contents.problem(changed)
             if contents.problems or self._dry_run:
                 return
-            for repository in contents.manifests.values():
-                for digest, manifest in repository.items():
-                    if digest not in staged:  # its bytes may be a layer, too
-                        size = manifest.descriptor.size
-                        staged[digest] = self._store.pool.stage(manifest.content, digest=digest, size=size)
-            self._store.commit(_changes(contents, staged))
+            stage_manifests(self._store, contents.manifests, staged)
+            self._store.commit(changes(contents.blobs, contents.manifests, contents.tags.values(), staged))
         finally:
             self._store.pool.discard(staged.values())
-
 
     def _blob(
         self, contents: Contents, digest: Digest, size: int, tally: Tally, *, only_look: bool
@@ -229,20 +234,3 @@ class _Taking:
             else:
                 contents.problem(f"{digest}: {error.strerror}")
         return None
-
-
-def _present(store: Store, sizes: Mapping[Digest, int]) -> set[Digest]:
-    with store.catalog.read() as connection:
-        live = blobs.live_sizes(connection, sizes)
-    return {digest for digest, size in sizes.items() if live.get(digest) == size and store.pool.size(digest) == size}
-
-
-def _changes(contents: Contents, staged: dict[Digest, StagedBlob]) -> list[Change]:
-    changes: list[Change] = []
-    for repository, held in contents.blobs.items():
-        for digest, size in held.items():
-            blob = staged.get(digest)
-            changes.append(LinkBlob(repository, digest, size) if blob is None else PutBlob(repository, blob))
-    for repository, manifests in contents.manifests.items():
-        changes.extend(PutManifest(repository, manifest, staged[digest]) for digest, manifest in manifests.items())
-    return [*changes, *contents.tags.values()]

@@ -10,8 +10,9 @@ import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from ocistore.errors import ArchiveInvalidError
+from ocistore.errors import ArchiveInvalidError, InvalidDigestError
 from ocistore.layouts.directory import BLOBS, NotPlainError
+from ocistore.oci.digest import Digest
 
 if TYPE_CHECKING:
     from ocistore.archives.tar import Kind, Member
@@ -166,3 +167,14 @@ class Members(Generic[P]):
 
     def _error(self, member: str, reason: str) -> ArchiveInvalidError:
         return ArchiveInvalidError(self._archive, member=member, reason=reason)
+
+
+def digest_in(name: str) -> Digest | None:
+    """The digest that a member's name says its bytes have; None where it is not named like a blob."""
+    parts = name.split("/")
+    if len(parts) != 3 or parts[0] != BLOBS:
+        return None
+    try:
+        return Digest.parse(f"{parts[1]}:{parts[2]}")
+    except InvalidDigestError:
+        return None

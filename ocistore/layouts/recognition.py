@@ -22,7 +22,7 @@ from ocistore.layouts.stream import ArchiveStream
 from ocistore.layouts.survey import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ocistore.archives.tar import Readable
     from ocistore.blobs.sharing import Sharing
@@ -53,7 +53,12 @@ def source_name(source: ImportSource) -> str:
 
 @contextlib.contextmanager
 def opened(
-    source: ImportSource, store: Store, progress: Progress | None, *, mode: Sharing = "auto"
+    source: ImportSource,
+    store: Store,
+    progress: Progress | None,
+    *,
+    mode: Sharing = "auto",
+    held: Callable[[Digest, int], bool] | None = None,
 ) -> Iterator[Source]:
     """The layout that there is, open for a block.
 
@@ -63,6 +68,8 @@ def opened(
             until the block ends.
         progress: told of the bytes of that.
         mode: how its bytes are to get there.
+        held: of what can be read but once, whether a blob of that digest and size need not be staged; None where that
+            is what the store holds.
 
     Raises:
         LayoutInvalidError, ArchiveInvalidError: there is none; or it is an archive that is damaged or hostile.
@@ -74,7 +81,8 @@ def opened(
     tally = Tally(_size(source), progress)
     with contextlib.ExitStack() as stack:
         try:
-            found = _open(source, store, tally, name, stack)
+            stream = partial(_stream, store=store, tally=tally, name=name, held=held or partial(_holds, store))
+            found = _open(source, name, stack, stream)
         except OSError as error:
             if error is tally.raised:
                 raise
@@ -86,24 +94,24 @@ def opened(
 
 
 def _open(
-    source: ImportSource, store: Store, tally: Tally, name: str, stack: contextlib.ExitStack
+    source: ImportSource, name: str, stack: contextlib.ExitStack, stream: Callable[[Readable], Source]
 ) -> Source:
     if not isinstance(source, str | os.PathLike):
         if not callable(getattr(source, "read", None)):
             raise TypeError(f"a layout is read from a path or a binary file, not from {type(source).__qualname__}")
-        return _stream(source, store, tally, name)
+        return stream(source)
     path = Path(name)
     mode = _mode(path)
     if stat.S_ISDIR(mode):
         return DirectorySource(path)
     file = stack.enter_context(_opened_file(path))
     if stat.S_ISFIFO(mode):
-        return _stream(file, store, tally, name)
+        return stream(file)
     first = os.pread(file.fileno(), max(MAGIC_SIZE, _LONGEST), 0)
     if compression_of(first) == "none":
         _refuse_others(first, name)
         return _archive(file, name)
-    return _stream(file, store, tally, name)
+    return stream(file)
 
 
 def _archive(file: BinaryIO, name: str) -> Source:
@@ -115,10 +123,12 @@ def _archive(file: BinaryIO, name: str) -> Source:
         raise
 
 
-def _stream(file: Readable, store: Store, tally: Tally, name: str) -> Source:
+def _stream(
+    file: Readable, *, store: Store, tally: Tally, name: str, held: Callable[[Digest, int], bool]
+) -> Source:
     store.require_writable()
     stream = _decompressed(_Counted(file, tally), name)
-    archive = ArchiveStream(stream, store.pool, name=name, held=partial(_holds, store))
+    archive = ArchiveStream(stream, store.pool, name=name, held=held)
     try:
         return source_of(archive)
     except BaseException:

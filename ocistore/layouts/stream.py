@@ -14,14 +14,13 @@ from ocistore.archives.tar import TarReader
 from ocistore.errors import (
     ArchiveInvalidError,
     DigestMismatchError,
-    InvalidDigestError,
     SizeMismatchError,
     StoreBusyError,
 )
-from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT, NotPlainError
+from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
 from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, MAXIMUM_LAYOUT_FILE_SIZE
-from ocistore.layouts.members import Entry, Members
+from ocistore.layouts.members import Entry, Members, digest_in
 from ocistore.layouts.source import SMALL
 from ocistore.oci.digest import Digest, hasher
 
@@ -146,7 +145,7 @@ class ArchiveStream:
         maximum = _IN_MEMORY.get(name)
         if maximum is not None:
             return self._in_memory(member, maximum)
-        digest = _digest_in(name)
+        digest = digest_in(name)
         if digest is None and OCI_LAYOUT in self.members:
             return None  # no part of a layout, and this is one
         if digest is None and member.size <= min(SMALL, self._room):
@@ -179,17 +178,6 @@ class ArchiveStream:
         actual = Digest.of_hasher(state, digest.algorithm)
         if actual != digest:
             raise DigestMismatchError(expected=digest, actual=actual)
-
-
-def _digest_in(name: str) -> Digest | None:
-    """The digest that a member's name says its bytes have; None where it is not named like a blob."""
-    parts = name.split("/")
-    if len(parts) != 3 or parts[0] != BLOBS:
-        return None
-    try:
-        return Digest.parse(f"{parts[1]}:{parts[2]}")
-    except InvalidDigestError:
-        return None
 
 
 def _collected(digest: Digest) -> StoreBusyError:

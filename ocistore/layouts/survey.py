@@ -50,8 +50,10 @@ class Contents:
     """By repository, the manifests that were walked, be it in vain."""
     untagged: dict[str, None] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
-    narrowed: dict[str, tuple[Digest, Digest]] = field(default_factory=dict)
-    """By name, the digests of indexes that lost children, before and after."""
+    replaced: dict[Digest, Digest] = field(default_factory=dict)
+    """Indexes that lost platforms, with those that come in in their place."""
+    other_platforms: dict[str, PlatformNotFoundError] = field(default_factory=dict)
+    """Names that were not asked for one by one, and of which nothing is of the wanted platforms."""
     missing: dict[Digest, None] = field(default_factory=dict)
     """What must be there and is not."""
     problems: dict[str, None] = field(default_factory=dict)
@@ -86,7 +88,8 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
 
     Raises:
         InvalidNameError: an entry names no repository and none was given.
-        ManifestNotFoundError, PlatformNotFoundError: something that was asked for is not there.
+        ManifestNotFoundError: something that was asked for is not there.
+        PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
         All else is in ``problems`` of what is returned.
     """
     contents = Contents()
@@ -106,6 +109,8 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
         if descriptor is not None:
             walk.graph(entry.repository, descriptor)
             _name(contents, entry, descriptor)
+    if contents.other_platforms and not (contents.tags or contents.untagged or contents.problems):
+        raise next(iter(contents.other_platforms.values()))
     if wanted.referrers and selection.left:
         walk.referrers(selection.left)
     return contents
@@ -154,7 +159,7 @@ def _parted(chosen: list[Chosen], wanted: Wanted, manifests: Manifests) -> tuple
 
 
 def _narrowed(entry: Chosen, wanted: Wanted, contents: Contents, manifests: Manifests) -> Descriptor | None:
-    """What is left of an entry; None where something is wrong with it, which is noted."""
+    """What is left of an entry; None where that is nothing, or something is wrong with it, which is noted."""
     try:
         narrowed = narrow(
             entry.descriptor, wanted.platforms, fetch=manifests.needed, platform_of=manifests.platform
@@ -166,10 +171,14 @@ def _narrowed(entry: Chosen, wanted: Wanted, contents: Contents, manifests: Mani
         return None
     if narrowed.descriptor is None:
         platforms = [str(platform) for platform in wanted.platforms]
-        raise PlatformNotFoundError(entry.name, wanted=platforms, available=list(narrowed.available))
+        none_fits = PlatformNotFoundError(entry.name, wanted=platforms, available=list(narrowed.available))
+        if not entry.among_many:
+            raise none_fits
+        contents.other_platforms[entry.name] = none_fits
+        return None
     manifests.made.update(narrowed.made)
     if narrowed.descriptor.digest != entry.descriptor.digest:
-        contents.narrowed[entry.name] = (entry.descriptor.digest, narrowed.descriptor.digest)
+        contents.replaced[entry.descriptor.digest] = narrowed.descriptor.digest
     return narrowed.descriptor
 
 

@@ -72,6 +72,8 @@ class Chosen:
     """What the layout calls it, for messages."""
     by_digest: bool = False
     """Whether it was asked for by its digest."""
+    among_many: bool = True
+    """Its name was not given: a pattern, a repository or everything was."""
 
     @property
     def name(self) -> str:
@@ -123,7 +125,8 @@ def select(entries: Sequence[Descriptor], wanted: Wanted, *, source: str) -> Sel
             unused.pop(selector, None)
             repository, tag = selector.renamed(wanted.repository or own or selector.repository, name.tag)
             by_digest = selector.digest is not None
-            selection.chosen.append(Chosen(entry, repository, tag, name.given, by_digest))
+            among_many = selector.selects_many
+            selection.chosen.append(Chosen(entry, repository, tag, name.given, by_digest, among_many))
         if not matching:
             selection.left.append(entry)
     for selector in unused:

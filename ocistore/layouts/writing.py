@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
 from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.sharing import clone
 from ocistore.errors import CorruptError, LayoutInvalidError, StorageError
 from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError, new_file, temporary_name
 from ocistore.oci.digest import Digest
@@ -28,9 +28,6 @@ ExportMode: TypeAlias = Literal["auto", "copy", "link"]
 """How bytes get into a layout: ``auto`` shares them by reflink where the filesystem can, else copies; ``copy`` always
 copies; ``link`` makes hard links, which costs nothing, needs the same filesystem, and gives the layout files that are
 0444 and must never be written to, because they are the store's own."""
-
-_FICLONE: Final = 0x40049409
-"""ioctl_ficlone(2): share the bytes of another file, copied when either is written to."""
 
 _COPY_BLOCK: Final = 16 * 1024 * 1024
 """Bytes given to one sendfile(2): a system call costs nothing beside them, and progress is told ten times a second by a
@@ -220,14 +217,8 @@ class BlobWriter:
     def _cloned(self, source: int, target: int) -> bool:
         if not self._reflink:
             return False
-        try:
-            fcntl.ioctl(target, _FICLONE, source)
-        except OSError as error:
-            if error.errno not in {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS}:
-                raise
-            self._reflink = False
-            return False
-        return True
+        self._reflink = clone(source, target)
+        return self._reflink
 
     def _name_copies(self) -> None:
         with Translating(str(self._layout.path)):

@@ -51,6 +51,8 @@ class ScrubReport:
     """Files without a row that were removed."""
     adopted: int = 0
     """Files without a row that a repository was given."""
+    unusable: list[str] = field(default_factory=list)
+    """Archives to heal from that turned out to be damaged when something was needed from them, and how."""
 
     @property
     def exit_code(self) -> int:

@@ -1,59 +1,85 @@
-"""Where scrub finds good bytes for damaged blobs: layouts, archives of layouts, and other stores."""
+"""Where scrub finds good bytes for damaged blobs: layouts, archives as an import reads them, and other stores."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tarfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from ocistore.blobs.oserrors import Translating
-from ocistore.errors import LayoutInvalidError
-from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError
+from ocistore.catalog import blobs
+from ocistore.errors import (
+    ArchiveInvalidError,
+    DigestMismatchError,
+    LayoutInvalidError,
+    SizeMismatchError,
+    StoreBusyError,
+)
+from ocistore.layouts.directory import BLOBS, NotPlainError
+from ocistore.layouts.directorysource import DirectorySource
+from ocistore.layouts.progress import Tally
+from ocistore.layouts.recognition import checked, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Self
 
+    from ocistore.blobs.pool import StagedBlob
+    from ocistore.layouts.source import Source
     from ocistore.oci.digest import Digest
+    from ocistore.store import Store
+
+
+@dataclass
+class _Origin:
+    """One place to heal from."""
+
+    path: Path
+    source: Source | None = None
+    """None for an archive from which nothing was needed yet."""
+    unusable: bool = False
 
 
 class Healer:
     """Several sources, asked one after another. Nothing they give is believed before it was hashed. A context manager.
 
-    A store is a source like a layout: both have ``blobs/<alg>/<hex>``.
+    A store is a source like a layout: both have ``blobs/<alg>/<hex>``. An archive is read when something is needed, and
+    once: of a compressed one, what the store's catalog names is then staged until the block ends.
     """
 
-    def __init__(self, sources: list[str | os.PathLike[str]]) -> None:
-        """Open them.
+    def __init__(self, store: Store, sources: list[str | os.PathLike[str]]) -> None:
+        """Look whether they can be sources.
 
         Raises:
-            LayoutInvalidError: one of them is neither a directory with blobs nor an archive.
+            LayoutInvalidError: one of them is neither a directory with blobs nor a file.
+            ArchiveInvalidError: one is a file, and no archive of images.
+            StorageError: one cannot be read.
         """
+        self.unusable: list[str] = []
+        """What is wrong with archives that turned out to be damaged when they were needed."""
+        self._store = store
         self._stack = contextlib.ExitStack()
-        self._directories: list[LayoutDirectory] = []
-        self._archives: list[tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]] = []
+        self._origins: list[_Origin] = []
         try:
             for source in sources:
-                self._open(Path(os.path.abspath(source)))
+                self._origins.append(self._looked_at(Path(os.path.abspath(source))))
         except BaseException:
             self._stack.close()
             raise
 
-    def _open(self, path: Path) -> None:
+    def _looked_at(self, path: Path) -> _Origin:
         if path.is_dir():
             if not (path / BLOBS).is_dir():
                 raise LayoutInvalidError(path, problems=["it has no blobs"])
             with Translating(str(path)):
-                self._directories.append(self._stack.enter_context(LayoutDirectory(path)))
-            return
-        try:
-            archive = self._stack.enter_context(tarfile.open(path))  # noqa: SIM115 - it is entered
-            members = {member.name.removeprefix("./"): member for member in archive if member.isreg()}
-        except Exception as error:  # each decoder has errors of its own for what is damaged, and headers raise any
-            raise LayoutInvalidError(path, problems=[f"it is neither a directory nor an archive: {error}"]) from error
-        self._archives.append((archive, members))
+                directory = DirectorySource(path)
+            self._stack.callback(directory.close)
+            return _Origin(path, directory)
+        if not path.is_file():
+            raise LayoutInvalidError(path, problems=["it is neither a directory nor a file"])
+        with checked(path):
+            return _Origin(path)
 
     def __enter__(self) -> Self:
         return self
@@ -61,22 +87,34 @@ class Healer:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def __bool__(self) -> bool:
-        """Whether there is any source."""
-        return bool(self._directories or self._archives)
+    def stage(self, digest: Digest, size: int) -> StagedBlob | None:
+        """Good bytes from the first source that has them, staged; None where none has.
 
-    def candidates(self, digest: Digest) -> Iterator[BinaryIO]:
-        """What each source has under that digest, open; to be read before the next one is asked for."""
-        for directory in self._directories:
-            try:
-                descriptor = directory.open_blob(digest)
-            except (OSError, NotPlainError):
+        Raises:
+            StoreFullError, StorageError: they could not be written.
+        """
+        for origin in self._origins:
+            source = self._opened(origin)
+            if source is None:
                 continue
-            with open(descriptor, "rb") as file:
-                yield file
-        for archive, members in self._archives:
-            member = members.get(f"{BLOBS}/{digest.algorithm}/{digest.encoded}")
-            extracted = None if member is None else archive.extractfile(member)
-            if extracted is not None:
-                with extracted:
-                    yield extracted  # type: ignore[misc]  # a file object, if not in name
+            with contextlib.suppress(
+                # It is not there, or damaged there too; or a collection took what was to be healed.
+                OSError, NotPlainError, DigestMismatchError, SizeMismatchError, StoreBusyError
+            ):
+                return source.stage(self._store.pool, digest, size, "copy", Tally(0, None))
+        return None
+
+    def _opened(self, origin: _Origin) -> Source | None:
+        if origin.source is None and not origin.unusable:
+            archive = opened(origin.path, self._store, None, held=self._is_unknown)
+            try:
+                origin.source = self._stack.enter_context(archive)
+            except (ArchiveInvalidError, LayoutInvalidError) as error:
+                origin.unusable = True
+                self.unusable.append(str(error))
+        return origin.source
+
+    def _is_unknown(self, digest: Digest, size: int) -> bool:
+        """Whether nothing of the store could be healed with it, so that it need not be kept."""
+        with self._store.catalog.read() as connection:
+            return blobs.live_sizes(connection, [digest]).get(digest) != size

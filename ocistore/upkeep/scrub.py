@@ -20,9 +20,7 @@ from ocistore.catalog.blobs import bytes_of_live
 from ocistore.commit import milliseconds
 from ocistore.errors import (
     CorruptError,
-    DigestMismatchError,
     RepositoryNotFoundError,
-    SizeMismatchError,
 )
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
@@ -77,14 +75,15 @@ def scrub(
         maximum_duration: stop after this long; the next scrub goes on there. Files without a row are looked for anew
             in each, in half of the time at most; for a million blobs that takes half a minute.
         rate: bytes to read in a second at most.
-        heal_from: layouts, archives of layouts (tar, also compressed) and stores, from which the bytes of damaged blobs
-            are taken where they are good.
+        heal_from: layouts, stores, and archives as an import reads them (of layouts or Docker's, plain, gzip or zstd),
+            from which the bytes of damaged blobs are taken where they are good. A compressed archive is read once, when
+            the first damage is found; what of it the catalog names is kept in ``uploads/`` until the end.
         adopt: a repository to be given the good files that no row knows; otherwise these are removed.
         progress: told of the bytes read, and of all there are.
 
     Raises:
         RepositoryNotFoundError: there is no such repository.
-        LayoutInvalidError: one of ``heal_from`` cannot be read.
+        LayoutInvalidError, ArchiveInvalidError: one of ``heal_from`` is none of these.
         ReadOnlyStoreError: the store is open for reading only.
         ValueError: a bound or the subset is none.
 
@@ -101,9 +100,11 @@ def scrub(
         repository_name(adopt)
     if repair:
         store.require_writable()
-    with Healer(list(heal_from)) as healer:
+    with Healer(store, list(heal_from)) as healer:
         run = _Scrub(store, level, repair=repair, healer=healer, pace=Pace(maximum_duration, rate), progress=progress)
-        return run.run(repository, number - 1, parts, adopt)
+        report = run.run(repository, number - 1, parts, adopt)
+        report.unusable += healer.unusable
+        return report
 
 
 class _Scrub:
@@ -265,22 +266,19 @@ class _Scrub:
 
     def _heal(self, candidate: Candidate, digest: Digest) -> bool:
         """Whether one of the sources had the bytes."""
-        for source in self._healer.candidates(digest):
-            try:
-                staged = self._pool.stage(source, digest=digest, size=candidate.size)
-            except (DigestMismatchError, SizeMismatchError, OSError):
-                continue  # it is damaged there too
-            try:
-                self._pool.publish([staged])
-                with self._catalog.write() as connection:
-                    if verification.live_size(connection, digest) is None:
-                        self._pool.withdraw(staged)
-                    else:
-                        verification.mark(connection, [candidate.id], now=milliseconds())
-            finally:
-                self._pool.discard([staged])
-            return True
-        return False
+        staged = self._healer.stage(digest, candidate.size)
+        if staged is None:
+            return False
+        try:
+            self._pool.publish([staged])
+            with self._catalog.write() as connection:
+                if verification.live_size(connection, digest) is None:
+                    self._pool.withdraw(staged)
+                else:
+                    verification.mark(connection, [candidate.id], now=milliseconds())
+        finally:
+            self._pool.discard([staged])
+        return True
 
     def _add(self, candidate: Candidate, problem: str, *, repaired: bool, quarantined: str | None) -> None:
         self._report.damaged += 1

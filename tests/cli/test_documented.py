@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -10,6 +11,9 @@ from click.testing import CliRunner
 
 from ocistore import OCIStoreError
 from ocistore.cli.commands import ocistore
+from ocistore.layouts.copying import CopyReport
+from ocistore.layouts.exporting import ExportReport
+from ocistore.layouts.importing import ImportReport
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "command-line.md"
 
@@ -72,6 +76,15 @@ def test_every_command_that_prints_data_can_print_json(name):
     raw = {"ocistore cat"}
     has_option = any("--json" in option.opts for option in command.params)
     assert has_option == (not isinstance(command, click.Group) and name not in silent | raw)
+
+
+@pytest.mark.parametrize(
+    ("command", "report"), [("import", ImportReport), ("export", ExportReport), ("copy", CopyReport)]
+)
+def test_the_keys_of_what_goes_in_and_out_are_in_the_document(command, report):
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([a-z, ]+) \|", DOCUMENT.read_text(), re.MULTILINE)
+    keys = [key.strip("`") for names, commands in rows if command in commands.split(", ") for key in names.split(", ")]
+    assert sorted(keys) == sorted(field.name for field in fields(report))
 
 
 def test_every_exit_code_is_in_the_document():

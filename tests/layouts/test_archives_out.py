@@ -173,6 +173,15 @@ def test_the_suffix_says_that_it_is_an_archive_and_how_it_is_compressed(filled, 
     assert compression_of((tmp_path / name).read_bytes()[:4]) == compression
 
 
+@pytest.mark.parametrize("name", ["a.tar.xz", "a.TAR.BZ2", "a.zip", "a.tar.zstd"])
+def test_a_name_as_of_an_archive_that_is_not_written_makes_no_directory(filled, tmp_path, name):
+    with pytest.raises(ValueError, match="no archive is written as"):
+        filled.export(tmp_path / name)
+    assert not (tmp_path / name).exists()
+    assert filled.export(tmp_path / name, form="dir").form == "dir"
+    assert filled.export(tmp_path / name).form == "dir"  # a directory that is there
+
+
 def test_what_is_asked_for_weighs_more_than_the_suffix(filled, tmp_path):
     assert filled.export(tmp_path / "a.tar", form="dir").form == "dir"
     assert (tmp_path / "a.tar" / "index.json").exists()

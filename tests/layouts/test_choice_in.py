@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -170,6 +171,14 @@ def test_what_is_chosen_by_its_own_name_goes_into_the_repository_that_is_given(s
         store.import_(named, "mine", references=["app:v1=other:x"])
 
 
+def test_tags_that_pointed_at_something_else_are_named(store, layout, form):
+    push(store.repository("app"), AMD, "v1", "v2")
+    source = layout.add(BOTH, "app:v1").add(AMD, "app:v2").add(AMD, "new:v1").write()
+    assert store.import_(form(source), dry_run=True).moved == ("app:v1",)
+    assert store.import_(form(source)).moved == ("app:v1",)
+    assert store.import_(form(source)).moved == ()
+
+
 # --- platforms --------------------------------------------------------------------------------------------------------
 
 
@@ -177,13 +186,13 @@ def test_an_index_is_narrowed_and_the_report_says_so(store, layout, form):
     report = store.import_(form(layout.add(BOTH, "app:v1").write()), platforms=["linux/arm64"])
     found = store.repository("app").get_manifest("v1")
     assert [child.digest for child in found.manifests] == [ARM.digest]
-    assert report.narrowed == (("app:v1", BOTH.digest, found.descriptor.digest),)
+    assert report.replaced == {BOTH.digest: found.descriptor.digest}
     assert pool(store.root).keys() == {found.descriptor.digest, ARM.digest, *map(Digest.of, ARM.blobs)}
 
 
 def test_an_index_that_loses_nothing_stays_the_same(store, layout):
     report = store.import_(layout.add(BOTH, "app:v1").write(), platforms=["linux/amd64", "linux/arm64"])
-    assert report.narrowed == ()
+    assert report.replaced == {}
     assert store.repository("app").resolve("v1").digest == BOTH.digest
 
 
@@ -207,6 +216,14 @@ def test_a_platform_that_is_not_there_is_an_error_that_says_which_are(store, lay
     assert caught.value.available == ("linux/arm64", "linux/amd64")
     with pytest.raises(PlatformNotFoundError), unchanged(store.root):
         store.import_(source, references=["app:v2"], platforms=["linux/arm64"])
+
+
+def test_what_was_not_asked_for_by_its_name_and_is_of_other_platforms_is_left_out_and_said_to_be(store, layout):
+    source = layout.add(BOTH, "app:v1").add(AMD, "app:v2").write()
+    for references in (None, ["app"], ["app:v*"]):
+        report = store.import_(source, references=references, platforms=["linux/arm64"])
+        assert (report.tags, report.other_platforms) == (("app:v1",), ("app:v2",))
+    assert list(store.repository("app").tags()) == ["v1"]
 
 
 @pytest.mark.parametrize("platforms", [["arm64"], ["linux/arm64/v8/x"], "linux/arm64"])
@@ -408,7 +425,7 @@ def test_a_dry_run_says_what_would_come_in_and_changes_nothing(store, named, for
     with unchanged(store.root):
         foreseen = store.import_(form(named), dry_run=True)
     assert foreseen.new_bytes == sum(len(c) for i in (TWO, THREE) for c in (i.manifest, *i.blobs))
-    assert store.import_(form(named)) == foreseen
+    assert store.import_(form(named)) == replace(foreseen, dry_run=False)
 
 
 def test_a_dry_run_finds_what_is_wrong(store, named, form):
@@ -500,7 +517,7 @@ def test_the_command_takes_every_choice(run, layout):
     options = ["--ref", "app:v1=mine:x", "--platform", "linux/arm64", "--no-referrers", "--mode", "copy"]
     shown = run("import", source, *options)
     assert (shown.exit_code, shown.stdout) == (0, "mine:x\n")
-    assert "without the other platforms" in shown.stderr
+    assert f"only some platforms of {BOTH.digest}" in shown.stderr
     assert "are new" in shown.stderr
 
 

@@ -1,0 +1,45 @@
+"""What import, export and copy are told and say in the same words: platforms, and what refers to the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from ocistore.cli.printing import print_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ocistore.layouts.copying import CopyReport
+    from ocistore.layouts.exporting import ExportReport
+    from ocistore.layouts.importing import ImportReport
+
+F = TypeVar("F", bound="Callable[..., Any]")
+
+platforms_option = click.option(
+    "--platform",
+    "platforms",
+    metavar="OS/ARCH[/VARIANT]",
+    multiple=True,
+    help="Only images of that platform; may be given again. An index that loses some becomes another index.",
+)
+
+
+def referrers_option(*, default: bool) -> Callable[[F], F]:
+    """Whether what refers to the rest comes along."""
+    return click.option(
+        "--referrers/--no-referrers",
+        default=default,
+        show_default=True,
+        help="Also what refers to the rest, tagged or not: signatures, SBOMs, attestations.",
+    )
+
+
+def print_platforms(report: ImportReport | ExportReport | CopyReport) -> None:
+    """What the choice of platforms changed, on standard error."""
+    for name in report.other_platforms:
+        print_line(f"left out, because it is not of these platforms: {name}", err=True)
+    for old, new in report.replaced.items():
+        print_line(f"only some platforms of {old}: it is {new} there", err=True)

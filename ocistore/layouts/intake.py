@@ -1,0 +1,78 @@
+"""What an import and a copy have in common: what is held, which tags move, the changes of one commit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ocistore.catalog import blobs as blob_rows
+from ocistore.catalog import repositories
+from ocistore.catalog import tags as tag_rows
+from ocistore.changes import LinkBlob, PutBlob, PutManifest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from ocistore.blobs.pool import StagedBlob
+    from ocistore.changes import Change, SetTag
+    from ocistore.oci.digest import Digest
+    from ocistore.oci.manifest import Manifest
+    from ocistore.store import Store
+
+
+def present(store: Store, sizes: Mapping[Digest, int]) -> frozenset[Digest]:
+    """What of that the store holds, whichever repository serves it."""
+    with store.catalog.read() as connection:
+        live = blob_rows.live_sizes(connection, sizes)
+    return frozenset(
+        digest for digest, size in sizes.items() if live.get(digest) == size and store.pool.size(digest) == size
+    )
+
+
+def moved(store: Store, tags: Collection[SetTag]) -> tuple[str, ...]:
+    """The tags that point at something else now than they are to, as REPO:TAG, in byte order."""
+    wanted: dict[str, dict[str, Digest]] = {}
+    for tag in tags:
+        wanted.setdefault(tag.repository, {})[tag.name] = tag.digest
+    found = []
+    with store.catalog.snapshot() as connection:
+        for repository, new in wanted.items():
+            here = repositories.find(connection, repository)
+            if here is not None:
+                old = tag_rows.targets(connection, here, new)
+                found += [f"{repository}:{name}" for name, target in old.items() if target.digest != new[name]]
+    return tuple(sorted(found))
+
+
+def stage_manifests(
+    store: Store, manifests: Mapping[str, Mapping[Digest, Manifest]], staged: dict[Digest, StagedBlob]
+) -> None:
+    """Add to ``staged`` every manifest whose bytes are not there already, as those of a layer may be."""
+    for held in manifests.values():
+        for digest, manifest in held.items():
+            if digest not in staged:
+                size = manifest.descriptor.size
+                staged[digest] = store.pool.stage(manifest.content, digest=digest, size=size)
+
+
+def changes(
+    blobs: Mapping[str, Mapping[Digest, int]],
+    manifests: Mapping[str, Mapping[Digest, Manifest]],
+    tags: Collection[SetTag],
+    staged: Mapping[Digest, StagedBlob],
+) -> list[Change]:
+    """What is to be committed.
+
+    Args:
+        blobs: by repository, with their sizes; those that are not staged are held by the store.
+        manifests: by repository, children before parents; all of them staged.
+        tags: in any order.
+        staged: by digest.
+    """
+    found: list[Change] = []
+    for repository, sizes in blobs.items():
+        for digest, size in sizes.items():
+            blob = staged.get(digest)
+            found.append(LinkBlob(repository, digest, size) if blob is None else PutBlob(repository, blob))
+    for repository, held in manifests.items():
+        found += [PutManifest(repository, manifest, staged[digest]) for digest, manifest in held.items()]
+    return [*found, *tags]
