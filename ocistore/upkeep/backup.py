@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -32,12 +31,13 @@ from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.commit import milliseconds
-from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
+from ocistore.errors import CorruptError, OCIStoreError, StoreBusyError, StoreNotFoundError
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.writing import BlobWriter
 from ocistore.layouts.progress import Tally
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import snapshot
+from ocistore.upkeep.holding import Hold, collections_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,12 +46,6 @@ if TYPE_CHECKING:
     from ocistore.layouts.exports.writing import ExportMode
     from ocistore.layouts.progress import Progress
     from ocistore.store import Store
-
-HELD: Final = "a backup is being copied"
-
-_HOLD: Final = timedelta(hours=1) // timedelta(milliseconds=1)
-_RENEWED_EVERY: Final = 60.0
-"""Seconds."""
 
 _PAGE: Final = 1000
 _LISTED: Final = 1000
@@ -109,7 +103,7 @@ def backup(
         _refuse_foreign(store, target)
     pool = FilesystemPool(target)
     try:
-        with Translating(str(target.root), root=target.root), _collections_held(store, target) as hold:
+        with Translating(str(target.root), root=target.root), collections_held(store, target) as hold:
             pool.create()
             with _alone(target):
                 earlier = _refuse_foreign(store, target)  # again: another backup may have been made there meanwhile
@@ -185,51 +179,6 @@ def _alone(target: StorePaths) -> Iterator[None]:
         os.close(directory)
 
 
-class _Hold:
-    """Keeps collections from acting for as long as it is told, now and then, that somebody is still at work."""
-
-    def __init__(self, store: Store, target: StorePaths) -> None:
-        self._catalog = store.catalog
-        self._target = target
-        self._renewed = time.monotonic()
-        now = milliseconds()
-        with self._catalog.write() as connection:
-            holds.forget_expired(connection, now=now)
-            self._id = holds.place(connection, HELD, now=now, expires=now + _HOLD)
-
-    def renew(self) -> None:
-        """Let it go on, if it is time to."""
-        if time.monotonic() - self._renewed > _RENEWED_EVERY:
-            self.confirm()
-
-    def confirm(self) -> None:
-        """Let it go on, and make sure that it was there all the time.
-
-        Raises:
-            StorageError: it had run out, as where the machine was asleep: what was to be copied may be collected.
-        """
-        now = milliseconds()
-        with self._catalog.write() as connection:
-            kept = holds.renew(connection, self._id, now=now, expires=now + _HOLD)
-        if not kept:
-            reason = "the backup stood still for so long that collections were no longer held off; run it again"
-            raise StorageError(str(self._target.root), errno=None, reason=reason)
-        self._renewed = time.monotonic()
-
-    def lift(self) -> None:
-        with self._catalog.write() as connection:
-            holds.lift(connection, self._id)
-
-
-@contextlib.contextmanager
-def _collections_held(store: Store, target: StorePaths) -> Iterator[_Hold]:
-    hold = _Hold(store, target)
-    try:
-        yield hold
-    finally:
-        hold.lift()
-
-
 class _Backup:
     """One backup, while collections are held."""
 
@@ -240,7 +189,7 @@ class _Backup:
         pool: FilesystemPool,
         *,
         identity: str,
-        hold: _Hold,
+        hold: Hold,
         mode: ExportMode,
         progress: Progress | None,
     ) -> None:

@@ -22,7 +22,6 @@ that is referred to.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -33,21 +32,18 @@ from typing import TYPE_CHECKING, Final
 from ocistore.catalog import collection, holds, keepers, leases, manifests, removal, uploads
 from ocistore.commit import milliseconds, on_a_full_disk
 from ocistore.errors import (
-    CollectionRefusedError,
-    CorruptError,
-    InvalidDigestError,
     StorageError,
-    StoreBusyError,
     StoreFullError,
 )
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import snapshot
+from ocistore.upkeep.batches import Batch, Bounds, Cut
 from ocistore.upkeep.forecast import Forecast, condemned, forecast
+from ocistore.upkeep.guards import refuse_held, refuse_too_much
+from ocistore.upkeep.leftovers import Leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
-    from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from ocistore.catalog.connection import Connection
     from ocistore.store import Store
@@ -70,16 +66,6 @@ _ROWS: Final = 250
 
 _FILES: Final = 100
 """Files that are renamed in one transaction; each takes 20 µs. All three keep a push waiting for a few milliseconds."""
-
-_REST: Final = 0.5
-"""How long to leave the lock to others after a transaction, as a part of the time it took."""
-
-_STRAY_AGE: Final = timedelta(hours=24)
-"""Since when a file in ``uploads/`` without a session was not touched, so that whoever staged it must have died."""
-
-_GUARDED_BLOBS: Final = 1000
-_GUARDED_BYTES: Final = 1024**3
-"""A collection that takes no more than either is never too much: half of a small store is a normal thing to delete."""
 
 _LISTED: Final = 1000
 """Of what a dry run names."""
@@ -128,10 +114,6 @@ class GCReport:
     """Of a dry run: why a real one would be refused now, and take none of it."""
 
 
-class _Cut(Exception):  # noqa: N818 - no error: the bounds of this run are reached
-    pass
-
-
 def collect(
     store: Store,
     *,
@@ -167,49 +149,16 @@ def collect(
     """
     if grace < _ZERO or keep_untagged < _ZERO:
         raise ValueError(f"{'grace' if grace < _ZERO else 'keep_untagged'} must not be negative")
-    bounds = _Bounds(maximum_duration, maximum_batches)
+    bounds = Bounds(maximum_duration, maximum_batches)
     now = milliseconds()
     run = _Collection(store, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), bounds)
     return run.forecast() if dry_run else run.run(force=force)
 
 
-class _Bounds:
-    """How much one call may do."""
-
-    def __init__(self, duration: timedelta | None, batches: int | None) -> None:
-        if duration is not None and duration < timedelta(0):
-            raise ValueError("maximum_duration must not be negative")
-        if batches is not None and batches < 0:
-            raise ValueError("maximum_batches must not be negative")
-        self._end = None if duration is None else time.monotonic() + duration.total_seconds()
-        self._most = batches
-        self.batches = 0
-
-    def begin(self) -> None:
-        """Count one transaction.
-
-        Raises:
-            _Cut: it would be one too many.
-        """
-        self.check()
-        if self._most is not None and self.batches >= self._most:
-            raise _Cut
-        self.batches += 1
-
-    def check(self) -> None:
-        """Go on only where there is time left.
-
-        Raises:
-            _Cut: there is none.
-        """
-        if self._end is not None and time.monotonic() >= self._end:
-            raise _Cut
-
-
 class _Collection:
     """One run."""
 
-    def __init__(self, store: Store, now: int, untagged_before: int, before: int, bounds: _Bounds) -> None:
+    def __init__(self, store: Store, now: int, untagged_before: int, before: int, bounds: Bounds) -> None:
         self._store = store
         self._catalog = store.catalog
         self._removal = store.pool.removal
@@ -217,13 +166,19 @@ class _Collection:
         self._untagged_before = untagged_before
         self._before = before
         self._bounds = bounds
-        self._manifests = self._links = self._blobs = self._bytes = 0
-        self._uploads = self._strays = self._leases = 0
+        self._leftovers = Leftovers(store, bounds, batch=self._batch, now=now)
+        self._manifests = self._links = self._blobs = self._leases = 0
 
     def forecast(self) -> GCReport:
         """A dry run."""
         with self._catalog.snapshot() as connection:
-            expected = self._forecast(connection, at_once=False)
+            expected = forecast(
+                connection,
+                now=self._now,
+                untagged_before=self._untagged_before,
+                before=self._before,
+                at_once=False,
+            )
             decided = {blob.id: blob for blob in condemned(connection)}
             expected.blobs.update(decided)
             listed = tuple(islice(_candidates(expected, decided), _LISTED))
@@ -232,7 +187,7 @@ class _Collection:
             }
             over = len(leases.expired(connection, now=self._now, limit=-1))
             held = holds.in_force(connection, now=milliseconds())
-        strays = list(self._stray_files())
+        strays = list(self._leftovers.stray_files())
         abandoned = sum(file.size for file in self._removal.aside() if file.name in ended)
         abandoned += sum(size for _, size in strays) + sum(file.size for file in self._removal.trashed())
         return GCReport(
@@ -259,21 +214,24 @@ class _Collection:
                 connection, now=self._now, untagged_before=self._untagged_before, before=self._before
             )
         if found.held:
-            self._refuse_held()
+            with self._catalog.read() as connection:
+                refuse_held(connection, self._store.root)
         complete = True
         problem = None
         if found.work:
             if not force:
-                self._refuse_too_much()
+                refuse_too_much(
+                    self._store, now=self._now, untagged_before=self._untagged_before, before=self._before
+                )
             try:
                 # Each transaction is whole, so that it may begin again.
                 on_a_full_disk(self._store.pool, self._work)
-            except _Cut:
+            except Cut:
                 complete = False
         try:
-            self._sweep_uploads()
-            self._empty_trash()
-        except _Cut:
+            self._leftovers.sweep_uploads()
+            self._leftovers.empty_trash()
+        except Cut:
             complete = False
         if found.work:
             self._store.pool.reserve.make()
@@ -286,9 +244,9 @@ class _Collection:
             manifests=self._manifests,
             links=self._links,
             blobs=self._blobs,
-            bytes=self._bytes,
-            uploads=self._uploads,
-            strays=self._strays,
+            bytes=self._leftovers.bytes,
+            uploads=self._leftovers.uploads,
+            strays=self._leftovers.strays,
             leases=self._leases,
             batches=self._bounds.batches,
             no_snapshot=problem,
@@ -300,7 +258,7 @@ class _Collection:
         self._store.next_look_at_snapshot = time.monotonic() + snapshot.MAXIMUM_AGE.total_seconds()
         try:
             snapshot.refresh(self._catalog, self._store.paths, check=self._bounds.check)
-        except _Cut:
+        except Cut:
             return "there was no time left for it"
         except (StorageError, StoreFullError) as error:
             return str(error)
@@ -308,64 +266,15 @@ class _Collection:
 
     def _work(self) -> None:
         self._end_leases()
-        self._end_uploads()
+        self._leftovers.end_uploads()
         while self._collect_manifests() or self._collect_parts() or self._condemn() or self._reap():
             pass
 
-    # --- whether it may -----------------------------------------------------------------------------------------------
-
-    def _refuse_held(self) -> None:
-        with self._catalog.read() as connection:
-            self.refuse_held(connection)
-
-    def refuse_held(self, connection: Connection) -> None:
-        """Stop where collections are held off.
-
-        Raises:
-            CollectionRefusedError: they are.
-        """
-        reasons = holds.in_force(connection, now=milliseconds())
-        if reasons:
-            raise CollectionRefusedError(
-                self._store.root, reasons=reasons, remedy="look at the store, then: ocistore gc --confirm"
-            )
-
-    def _refuse_too_much(self) -> None:
-        with self._catalog.snapshot() as connection:
-            if collection.due_manifests(connection, before=self._untagged_before, limit=1):
-                expected = self._forecast(connection, at_once=True)
-                blobs, doomed = len(expected.blobs), expected.bytes
-            else:
-                blobs, doomed = _GUARDED_BLOBS + 1, collection.due_bytes(connection, before=self._before)
-                if self._is_too_much(connection, blobs, doomed):  # that was an upper bound
-                    expected = self._forecast(connection, at_once=True)
-                    blobs, doomed = len(expected.blobs), expected.bytes
-            if self._is_too_much(connection, blobs, doomed):
-                live = collection.live_bytes(connection, enough=2 * doomed)
-                reason = f"it would take {blobs} blobs of {doomed} bytes, more than half of the {live} bytes there are"
-                raise CollectionRefusedError(
-                    self._store.root, reasons=[reason], remedy="see what with --dry-run; if it is right, use --force"
-                )
-
-    def _is_too_much(self, connection: Connection, blobs: int, doomed: int) -> bool:
-        if blobs <= _GUARDED_BLOBS and doomed <= _GUARDED_BYTES:
-            return False
-        return doomed > 0 and collection.live_bytes(connection, enough=2 * doomed) < 2 * doomed
-
-    def _forecast(self, connection: Connection, *, at_once: bool) -> Forecast:
-        return forecast(
-            connection,
-            now=self._now,
-            untagged_before=self._untagged_before,
-            before=self._before,
-            at_once=at_once,
-        )
-
     # --- the queues ---------------------------------------------------------------------------------------------------
 
-    def _batch(self) -> _Batch:
+    def _batch(self) -> Batch:
         self._bounds.begin()
-        return _Batch(self)
+        return Batch(self._store)
 
     def _collect_manifests(self) -> bool:
         """Whether there was something to do. Children of what goes are due since it was, and so found by this again."""
@@ -438,7 +347,7 @@ class _Collection:
                     self._removal.to_trash(Digest.parse(digest))
                 removal.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
-            self._empty_trash()
+            self._leftovers.empty_trash()
         return worked
 
     def _is_due(self, question: Callable[[Connection], object]) -> bool:
@@ -446,92 +355,13 @@ class _Collection:
         with self._catalog.read() as connection:
             return bool(question(connection))
 
-    # --- leases, uploads, trash ---------------------------------------------------------------------------------------
+    # --- leases -----------------------------------------------------------------------------------------------------
 
     def _end_leases(self) -> None:
         while self._is_due(lambda c: leases.expired(c, now=self._now, limit=1)):
             with self._batch() as connection:
                 for lease in leases.expired(connection, now=self._now, limit=1):
                     self._leases += leases.end(connection, lease, now=self._now, limit=leases.ENDED_AT_ONCE)
-
-    def _end_uploads(self) -> None:
-        after = (-1, "")
-        while True:
-            with self._catalog.read() as connection:
-                ended = uploads.expired(connection, now=self._now, after=after, limit=_ROWS)
-            if not ended:
-                return
-            for _, name, algorithm in ended:
-                self._end_upload(name, algorithm)
-            after = ended[-1][:2]
-
-    def _end_upload(self, name: str, algorithm: str) -> None:
-        try:
-            file = self._store.pool.open_upload(name, algorithm)
-        except StoreBusyError:
-            return  # somebody is writing it: nothing of it is abandoned
-        except (FileNotFoundError, CorruptError, InvalidDigestError):
-            file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
-        try:
-            with self._batch() as connection:
-                ended = uploads.remove_expired(connection, name, now=self._now)
-            if ended:
-                self._uploads += 1
-                self._bytes += 0 if file is None else file.offset
-                with contextlib.suppress(StorageError):  # a directory in its place is none of ours to delete
-                    self._store.pool.remove_upload(name)
-        finally:
-            if file is not None:
-                file.close()
-
-    def _sweep_uploads(self) -> None:
-        for name, size in self._stray_files():
-            self._bounds.check()
-            if self._removal.remove_aside(name):
-                self._strays += 1
-                self._bytes += size
-
-    def _stray_files(self) -> Iterator[tuple[str, int]]:
-        for file in self._removal.aside():
-            if file.changed < self._now - _milliseconds(_STRAY_AGE):
-                with self._catalog.read() as connection:
-                    session = uploads.known(connection, [file.name])
-                if not session:
-                    yield file.name, file.size
-
-    def _empty_trash(self) -> None:
-        for file in self._removal.trashed():
-            self._bounds.check()
-            if self._removal.remove_trashed(file.name):
-                self._bytes += file.size
-
-
-class _Batch:
-    """One write transaction of a collection, after which others have their turn."""
-
-    def __init__(self, run: _Collection) -> None:
-        self._run = run
-        self._transaction: AbstractContextManager[Connection] = run._catalog.write()
-        self._begun = 0.0
-
-    def __enter__(self) -> Connection:
-        connection = self._transaction.__enter__()
-        try:
-            self._begun = time.monotonic()
-            # In each: a backup may have begun since the last one.
-            self._run.refuse_held(connection)
-        except BaseException as error:
-            self._transaction.__exit__(type(error), error, error.__traceback__)
-            raise
-        return connection
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._transaction.__exit__(kind, error, traceback)
-        # A waiter is woken when the lock is given up, and has lost it again if we take it before it runs.
-        time.sleep((time.monotonic() - self._begun) * _REST)
-
 
 def _fitting(edges: Iterable[int]) -> int:
     """How many manifests, given the edges of each, go in one transaction: one at least."""

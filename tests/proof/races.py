@@ -37,7 +37,7 @@ from ocistore import (
     TagConflictError,
     UploadNotFoundError,
 )
-from ocistore.upkeep import collection
+from ocistore.upkeep import collection, leftovers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -238,7 +238,7 @@ class Race:
     def _leaked(self, *, killed: bool) -> tuple[list[str], int]:
         """What a last collection leaves that no row names, when everything is old; and how many files scrub is left."""
         with pytest.MonkeyPatch.context() as patched, Store.open(self._root) as store:
-            patched.setattr(collection, "_STRAY_AGE", timedelta(0))
+            patched.setattr(leftovers, "_STRAY_AGE", timedelta(0))
             for name in list(store.repositories()):
                 for session in list(store.repository(name).uploads()):
                     store.repository(name).upload(session.id).cancel()

@@ -98,13 +98,13 @@ def test_eight_processes_of_four_threads_lose_nothing_beside_a_collector(store, 
 
 
 def _stop_inside_the_transaction():
-    reap = collection.collection.reap
+    reap = collection.removal.reap
 
     def stopped(connection, keys):
         os.kill(os.getpid(), signal.SIGSTOP)  # the files are renamed, the rows are not deleted, the lock is held
         return reap(connection, keys)
 
-    collection.collection.reap = stopped
+    collection.removal.reap = stopped
 
 
 @pytest.mark.parametrize("patience", [0.5, pytest.param(engine.BUSY_TIMEOUT, marks=pytest.mark.slow)])

@@ -264,7 +264,7 @@ def test_a_backup_whose_hold_ran_out_is_none_and_leaves_the_earlier_one(filled, 
     filled.backup(destination, mode="copy")
     before = pool(destination)
     push(filled.repository("new"), image("new"), "v1")
-    monkeypatch.setattr("ocistore.upkeep.backup._HOLD", 1)  # millisecond: as where the machine was asleep for an hour
+    monkeypatch.setattr("ocistore.upkeep.holding._HOLD", 1)  # millisecond: as where the machine was asleep for an hour
 
     def while_it_stands_still(done, total):
         time.sleep(0.01)

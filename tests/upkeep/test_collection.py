@@ -63,7 +63,7 @@ def test_the_longest_time_bounds_what_comes_after_the_transactions_too(store, re
         for number in range(3):
             (store.root / where / f"left{number}").write_bytes(b"x")
     with pytest.MonkeyPatch.context() as later:
-        later.setattr("ocistore.upkeep.collection._STRAY_AGE", NOW - DAY)
+        later.setattr("ocistore.upkeep.leftovers._STRAY_AGE", NOW - DAY)
         report = collect(store, maximum_duration=NOW)
         assert (report.complete, report.bytes, report.strays) == (False, 0, 0)
         report = collect(store, maximum_batches=0)
@@ -346,7 +346,7 @@ def test_a_collection_without_time_does_nothing_and_says_so(store, repository):
 
 
 def test_more_than_half_of_a_large_store_is_refused_without_force(store, repository, monkeypatch):
-    monkeypatch.setattr("ocistore.upkeep.collection._GUARDED_BLOBS", 2)
+    monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 2)
     push(repository, image("kept"), "v1")
     for number in range(3):
         push(repository, image(number))
@@ -360,7 +360,7 @@ def test_more_than_half_of_a_large_store_is_refused_without_force(store, reposit
 
 
 def test_half_of_a_large_store_is_not_too_much(store, repository, monkeypatch):
-    monkeypatch.setattr("ocistore.upkeep.collection._GUARDED_BLOBS", 2)
+    monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 2)
     push(repository, image("a"), "v1")
     push(repository, image("b"))
     assert collect(store).blobs == 3
@@ -429,7 +429,7 @@ def test_files_that_whoever_staged_them_left_behind_go_after_a_day(store, reposi
     with repository.start_upload() as upload:
         pass
     assert store.gc().strays == 0
-    monkeypatch.setattr("ocistore.upkeep.collection._STRAY_AGE", timedelta(seconds=-60))
+    monkeypatch.setattr("ocistore.upkeep.leftovers._STRAY_AGE", timedelta(seconds=-60))
     report = store.gc()
     assert (report.strays, report.bytes) == (1, len(b"left behind"))
     assert os.listdir(store.root / "uploads") == [upload.id]

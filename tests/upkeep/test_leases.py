@@ -105,7 +105,7 @@ def test_what_a_lease_kept_that_ran_out_is_forecast_to_go(store, repository, mon
     for digest in (APP.digest, Digest.of(b"loose" * 50)):
         [found] = explain(store, digest, grace=NOW, keep_untagged=NOW)
         assert found.kept_by == ()
-    monkeypatch.setattr("ocistore.upkeep.collection._GUARDED_BLOBS", 1)
+    monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 1)
     with pytest.raises(CollectionRefusedError, match="more than half"):
         collect(store)
     found = collect(store, force=True)

@@ -1,0 +1,83 @@
+"""Collection in small write transactions, with rests between them and an end to all of it."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from ocistore.upkeep.guards import refuse_held
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from ocistore.catalog.connection import Connection
+    from ocistore.store import Store
+
+_REST: Final = 0.5
+"""How long to leave the lock to others after a transaction, as a part of the time it took."""
+
+
+class Cut(Exception):  # noqa: N818 - no error
+    """The bounds of this run are reached."""
+
+
+class Bounds:
+    """How much one call may do."""
+
+    def __init__(self, duration: timedelta | None, batches: int | None) -> None:
+        if duration is not None and duration < timedelta(0):
+            raise ValueError("maximum_duration must not be negative")
+        if batches is not None and batches < 0:
+            raise ValueError("maximum_batches must not be negative")
+        self._end = None if duration is None else time.monotonic() + duration.total_seconds()
+        self._most = batches
+        self.batches = 0
+
+    def begin(self) -> None:
+        """Count one transaction.
+
+        Raises:
+            Cut: it would be one too many.
+        """
+        self.check()
+        if self._most is not None and self.batches >= self._most:
+            raise Cut
+        self.batches += 1
+
+    def check(self) -> None:
+        """Go on only where there is time left.
+
+        Raises:
+            Cut: there is none.
+        """
+        if self._end is not None and time.monotonic() >= self._end:
+            raise Cut
+
+
+class Batch:
+    """One write transaction of a collection, after which others have their turn."""
+
+    def __init__(self, store: Store) -> None:
+        self._root = store.root
+        self._transaction: AbstractContextManager[Connection] = store.catalog.write()
+        self._begun = 0.0
+
+    def __enter__(self) -> Connection:
+        connection = self._transaction.__enter__()
+        try:
+            self._begun = time.monotonic()
+            # In each: a backup may have begun since the last one.
+            refuse_held(connection, self._root)
+        except BaseException as error:
+            self._transaction.__exit__(type(error), error, error.__traceback__)
+            raise
+        return connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._transaction.__exit__(kind, error, traceback)
+        # A waiter is woken when the lock is given up, and has lost it again if we take it before it runs.
+        time.sleep((time.monotonic() - self._begun) * _REST)

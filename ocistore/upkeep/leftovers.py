@@ -1,0 +1,94 @@
+"""Collection of what lies beside the pool: expired upload sessions, what was staged and left behind, and trash/."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from ocistore.catalog import uploads
+from ocistore.errors import CorruptError, InvalidDigestError, StorageError, StoreBusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ocistore.store import Store
+    from ocistore.upkeep.batches import Batch, Bounds
+
+_PAGE: Final = 250
+
+_STRAY_AGE: Final = timedelta(hours=24)
+"""Since when a file in ``uploads/`` without a session was not touched, so that whoever staged it must have died."""
+
+
+class Leftovers:
+    """Of one collection, with counts of what went."""
+
+    def __init__(self, store: Store, bounds: Bounds, *, batch: Callable[[], Batch], now: int) -> None:
+        """``batch`` begins a write transaction."""
+        self._store = store
+        self._catalog = store.catalog
+        self._removal = store.pool.removal
+        self._bounds = bounds
+        self._batch = batch
+        self._now = now
+        self.uploads = self.strays = self.bytes = 0
+
+    def end_uploads(self) -> None:
+        """End upload sessions that nobody touched in their lifetime.
+
+        Raises:
+            Cut: the bounds are reached.
+        """
+        after = (-1, "")
+        while True:
+            with self._catalog.read() as connection:
+                ended = uploads.expired(connection, now=self._now, after=after, limit=_PAGE)
+            if not ended:
+                return
+            for _, name, algorithm in ended:
+                self._end_upload(name, algorithm)
+            after = ended[-1][:2]
+
+    def _end_upload(self, name: str, algorithm: str) -> None:
+        try:
+            file = self._store.pool.open_upload(name, algorithm)
+        except StoreBusyError:
+            return  # somebody is writing it: nothing of it is abandoned
+        except (FileNotFoundError, CorruptError, InvalidDigestError):
+            file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
+        try:
+            with self._batch() as connection:
+                ended = uploads.remove_expired(connection, name, now=self._now)
+            if ended:
+                self.uploads += 1
+                self.bytes += 0 if file is None else file.offset
+                with contextlib.suppress(StorageError):  # a directory in its place is none of ours to delete
+                    self._store.pool.remove_upload(name)
+        finally:
+            if file is not None:
+                file.close()
+
+    def sweep_uploads(self) -> None:
+        """Remove what somebody staged and left behind; likewise."""
+        for name, size in self.stray_files():
+            self._bounds.check()
+            if self._removal.remove_aside(name):
+                self.strays += 1
+                self.bytes += size
+
+    def stray_files(self) -> Iterator[tuple[str, int]]:
+        """What somebody staged and left behind, with its bytes."""
+        for file in self._removal.aside():
+            if file.changed < self._now - _STRAY_AGE // timedelta(milliseconds=1):
+                with self._catalog.read() as connection:
+                    session = uploads.known(connection, [file.name])
+                if not session:
+                    yield file.name, file.size
+
+    def empty_trash(self) -> None:
+        """Remove what was taken out of the pool; likewise."""
+        for file in self._removal.trashed():
+            self._bounds.check()
+            if self._removal.remove_trashed(file.name):
+                self.bytes += file.size
