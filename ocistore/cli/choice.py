@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from ocistore.cli.printing import print_line
+from ocistore.layouts.exporting import ExportReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
     from ocistore.layouts.copying import CopyReport
-    from ocistore.layouts.exporting import ExportReport
     from ocistore.layouts.importing import ImportReport
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -37,8 +37,11 @@ def referrers_option(*, default: bool) -> Callable[[F], F]:
     )
 
 
-def print_platforms(report: ImportReport | ExportReport | CopyReport) -> None:
-    """What the choice of platforms changed, on standard error."""
+def print_changes(report: ImportReport | ExportReport | CopyReport) -> None:
+    """Tags that are moved, and what the choice of platforms changed, on standard error."""
+    if not isinstance(report, ExportReport):
+        for name in report.moved:
+            print_line(f"moved; it pointed at something else: {name}", err=True)
     for name in report.other_platforms:
         print_line(f"left out, because it is not of these platforms: {name}", err=True)
     for old, new in report.replaced.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore.cli.choice import platforms_option, print_platforms, referrers_option
+from ocistore.cli.choice import platforms_option, print_changes, referrers_option
 from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
 from ocistore.errors import ReadOnlyStoreError, StorageError, StoreFullError
 from ocistore.layouts.copying import copy as copy_to
@@ -95,11 +95,9 @@ def _print(report: CopyReport, *, as_json: bool) -> None:
         return
     for name in report.names:
         print_line(name)
-    for name in report.moved:
-        print_line(f"pointed at something else: {name}", err=True)
     for digest in report.absent:
         print_line(f"not in the source, and so not copied: {digest}", err=True)
-    print_platforms(report)
+    print_changes(report)
     summary = f"manifests: {report.manifests}, blobs: {report.blobs}, {readable_size(report.bytes)}"
     present, copied = readable_size(report.present_bytes), readable_size(report.copied_bytes)
     verb = "to be copied" if report.dry_run else "copied"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
-from ocistore.cli.choice import platforms_option, print_platforms, referrers_option
+from ocistore.cli.choice import platforms_option, print_changes, referrers_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
@@ -151,7 +151,7 @@ def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
         print_line(name, err=aside)
     for digest in report.absent:
         print_line(f"not in the store, and so not exported: {digest}", err=True)
-    print_platforms(report)
+    print_changes(report)
     click.echo(printable(_summary(report)), err=True)
 
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore.cli.choice import platforms_option, print_platforms, referrers_option
+from ocistore.cli.choice import platforms_option, print_changes, referrers_option
 from ocistore.cli.completion import complete_repository
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
 from ocistore.layouts.imports.recognition import checked
 from ocistore.layouts.imports.wanted import Wanted
+from ocistore.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ocistore.blobs.sharing import Sharing
     from ocistore.layouts.imports.recognition import ImportSource
-    from ocistore.store import Store
 
 
 @click.command(
@@ -71,7 +76,7 @@ def import_(
 
     SOURCE is a layout's directory, or an archive of a layout or of Docker's, plain or compressed with gzip or zstd; -
     stands for standard input. Everything goes into REPO; without one, into the repositories that the names in it say.
-    Makes the store where there is none.
+    Makes the store where there is none; a dry run makes none, and looks as if there were an empty one.
     """
     Wanted.parse(repo, references=references, platforms=platforms, referrers=referrers)
     given: ImportSource = sys.stdin.buffer if str(source) == "-" else source
@@ -97,15 +102,23 @@ def import_(
         print_line(f"{name} (no tag)")
     for entry in report.skipped:
         print_line(f"skipped an entry that is no manifest: {entry}", err=True)
-    for name in report.moved:
-        print_line(f"pointed at something else: {name}", err=True)
-    print_platforms(report)
+    print_changes(report)
     new = f", of which {readable_size(report.new_bytes)} {'would be' if dry_run else 'are'} new"
     click.echo(_summary(report.manifests, report.blobs, report.bytes) + new, err=True)
 
 
-def _opened(location: Location, *, dry_run: bool) -> Store:
-    return location.changing() if dry_run else location.creating()
+@contextlib.contextmanager
+def _opened(location: Location, *, dry_run: bool) -> Iterator[Store]:
+    """The store; to look only, and where there is none yet, an empty one that is gone afterwards."""
+    root = location.root
+    with contextlib.ExitStack() as stack:
+        if not dry_run:
+            yield stack.enter_context(location.creating())
+        elif not os.path.lexists(root) or (root.is_dir() and not os.listdir(root)):
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="ocistore-"))
+            yield stack.enter_context(Store.open(Path(scratch) / "store"))
+        else:
+            yield stack.enter_context(location.changing())
 
 
 def _summary(manifests: int, blobs: int, size: int) -> str:

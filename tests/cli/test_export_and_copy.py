@@ -155,7 +155,7 @@ def test_copy_makes_the_destination_and_prints_names_and_a_summary(copy, filled,
 def test_copy_says_which_tags_moved(copy, filled, tmp_path):
     with Store.open(tmp_path / "new") as new:
         push(new.repository("app"), image("old"), "1.0")
-    assert "pointed at something else: app:1.0\n" in copy(filled.root, tmp_path / "new").stderr
+    assert "moved; it pointed at something else: app:1.0\n" in copy(filled.root, tmp_path / "new").stderr
 
 
 def test_copy_refuses_what_makes_no_sense(copy, filled, tmp_path):

@@ -542,8 +542,15 @@ def test_the_command_makes_no_store_where_a_file_has_no_archive(run, tmp_path, c
 
 
 def test_a_dry_run_makes_no_store(run, named, tmp_path):
-    assert run("import", named, "--dry-run").exit_code == StoreNotFoundError.exit_code
+    shown = run("import", named, "--dry-run", "--json")
+    foreseen = json.loads(shown.stdout)
+    assert foreseen["new_bytes"] == foreseen["bytes"] > 0
+    assert run("import", "-", "--dry-run", stdin=tarred(members_of(named))).exit_code == 0
     assert not (tmp_path / "store").exists()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "file").write_text("no store")
+    assert run("import", named, "--dry-run").exit_code == StoreNotFoundError.exit_code
+    (tmp_path / "store" / "file").unlink()
     assert run("init").exit_code == 0
     shown = run("import", named, "--dry-run")
     assert "would be new" in shown.stderr
