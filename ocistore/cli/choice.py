@@ -1,8 +1,8 @@
-"""What import, export and copy are told and say in the same words: platforms, and what refers to the rest."""
+"""What several commands are told and say in the same words: platforms, what refers to the rest, tags that move."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+_PLATFORM: Final = "OS/ARCH[/VARIANT]"
+
+platform_option = click.option("--platform", metavar=_PLATFORM, help="Which image of an index.")
 platforms_option = click.option(
     "--platform",
     "platforms",
-    metavar="OS/ARCH[/VARIANT]",
+    metavar=_PLATFORM,
     multiple=True,
     help="Only images of that platform; may be given again. An index that loses some becomes another index.",
 )

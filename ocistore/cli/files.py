@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ocistore.cli.choice import platform_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json_lines, print_line
-from ocistore.cli.show import platform_option
 from ocistore.errors import ManifestNotFoundError
 from ocistore.imagefiles import list_files, open_file
 from ocistore.oci.reference import Reference, split_path

@@ -10,6 +10,7 @@ import click
 
 from ocistore.artifacts import TITLE
 from ocistore.artifacts.referrers import referrers_of
+from ocistore.cli.choice import platform_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size
@@ -33,12 +34,6 @@ if TYPE_CHECKING:
 
 _DEEPEST: Final = 32
 """Levels that are shown by indentation."""
-
-platform_option = click.option(
-    "--platform",
-    metavar="PLATFORM",
-    help="Which image of an index: OS/ARCHITECTURE[/VARIANT].",
-)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from archived import COMPRESSIONS, config_of, docker_members, tarred
 from images import APP, artifact, image, index, push
 from invariants import check
 from processes import python
@@ -156,6 +157,19 @@ def test_an_archive_is_read_when_something_is_needed_and_then_said_to_be_unusabl
     report = filled.scrub(heal_from=[archive, sources / "plain.tar"])
     assert (report.damaged, report.repaired) == (2, 2)
     assert [problem.partition(": ")[0] for problem in report.unusable] == [str(archive)]
+
+
+@pytest.mark.parametrize("compression", ["plain", "zstd"])
+def test_an_archive_of_dockers_heals_configs_and_layers(store, tmp_path, compression):
+    layers = [b"one" * 1000, b"two" * 100_000]
+    content = COMPRESSIONS[compression](tarred(docker_members({"app:v1": layers})))
+    (tmp_path / "docker").write_bytes(content)
+    store.import_(tmp_path / "docker")
+    for damaged in (config_of(layers), *layers):
+        flip(path_of(store, Digest.of(damaged)))
+    report = store.scrub(heal_from=[tmp_path / "docker"])
+    assert (report.damaged, report.repaired) == (3, 3)
+    assert check(store, hashes=True) == []
 
 
 def test_bytes_that_are_wrong_in_the_source_too_heal_nothing(filled, sources):
