@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -70,14 +71,16 @@ def registry(here):
 def storage(here):
     """What podman and buildah are told, so that they keep what they have to themselves; the image in it is app:v1."""
     _need("podman", "buildah")
-    options = ["--root", here / "storage", "--runroot", here / "running", "--storage-driver", "vfs"]
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    run("podman", *options, "pull", "-q", f"oci:{here}/src:v1", inside=here)
-    (pulled,) = run("podman", *options, "images", "-q", inside=here).split()
-    run("podman", *options, "tag", pulled, "app:v1", inside=here)
-    yield options
-    run("podman", *options, "rmi", "-a", "-f", inside=here)
+    # They refuse a runroot of more than 50 characters, which pytest's directories have when it runs on several cores.
+    with tempfile.TemporaryDirectory(prefix="run-") as running:
+        options = ["--root", here / "storage", "--runroot", running, "--storage-driver", "vfs"]
+        run("podman", *options, "pull", "-q", f"oci:{here}/src:v1", inside=here)
+        (pulled,) = run("podman", *options, "images", "-q", inside=here).split()
+        run("podman", *options, "tag", pulled, "app:v1", inside=here)
+        yield options
+        run("podman", *options, "rmi", "-a", "-f", inside=here)
 
 
 @pytest.fixture(scope="module")
