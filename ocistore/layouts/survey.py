@@ -7,7 +7,7 @@ was reached to what refers to it, until nothing more is found.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from ocistore.changes import SetTag
@@ -101,9 +101,16 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     if not wanted.everything:
         chosen, referrers = _parted(chosen, wanted, manifests)
         selection.left += referrers
+    narrowed: dict[Descriptor, Descriptor | None] = {}
     for entry in chosen:
-        descriptor = _narrowed(entry, wanted, contents, manifests)
+        # Many names of one thing: what costs time is done once.
+        alike = replace(entry.descriptor, annotations={})
+        if alike not in narrowed:
+            narrowed[alike] = _narrowed(entry, wanted, contents, manifests)
+        descriptor = narrowed[alike]
         if descriptor is not None:
+            if descriptor.digest != entry.descriptor.digest:
+                contents.narrowed[entry.name] = (entry.descriptor.digest, descriptor.digest)
             walk.graph(entry.repository, descriptor)
             _name(contents, entry, descriptor)
     if wanted.referrers and selection.left:
@@ -168,8 +175,6 @@ def _narrowed(entry: Chosen, wanted: Wanted, contents: Contents, manifests: Mani
         platforms = [str(platform) for platform in wanted.platforms]
         raise PlatformNotFoundError(entry.name, wanted=platforms, available=list(narrowed.available))
     manifests.made.update(narrowed.made)
-    if narrowed.descriptor.digest != entry.descriptor.digest:
-        contents.narrowed[entry.name] = (entry.descriptor.digest, narrowed.descriptor.digest)
     return narrowed.descriptor
 
 
@@ -259,9 +264,16 @@ class _Walk:
 
     def _listing_referrers(self, left: list[Descriptor]) -> list[Descriptor]:
         """These entries, and what is in those of them that do nothing but list referrers."""
-        found = list(left)
+        found: dict[Digest, Descriptor] = {}
+        for descriptor in left:
+            found.setdefault(descriptor.digest, descriptor)
+        lists: set[Digest] = set()
         for descriptor in left:
             tag = name_of(descriptor).tag
             if tag and _FALLBACK_TAG.fullmatch(tag) and mediatypes.is_index_type(descriptor.media_type):
-                found += self._manifests.children(descriptor)
-        return found
+                if descriptor.digest in lists:
+                    continue
+                lists.add(descriptor.digest)
+                for child in self._manifests.children(descriptor):
+                    found.setdefault(child.digest, child)
+        return list(found.values())
