@@ -7,11 +7,12 @@ at, no bytes: of an archive the table of its members, of a store its catalog.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from ocistore.archives.compression import MAGIC_SIZE, Decompressed, compression_of
 from ocistore.archives.tar import TarReader
@@ -26,6 +27,8 @@ from ocistore.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+_BUFFER: Final = 1024 * 1024
+"""Bytes decompressed at once."""
 _MEMBER: Final = re.compile(r"(?:\./)?blobs/([a-z0-9]+)/([0-9a-f]+)", re.ASCII)
 _DOCKER_MEMBER: Final = re.compile(r"(?:\./)?([0-9a-f]{64})\.(?:json|tar)", re.ASCII)
 """Configs and layers of a Docker archive as podman, skopeo and this project write them: named by their sha256."""
@@ -94,7 +97,9 @@ def _in_archive(path: Path, wanted: Mapping[str, int]) -> set[str]:
         if compression == "none":
             reader = TarReader(file, name=str(path), seek=file if file.seekable() else None)
         else:
-            reader = TarReader(cast("BinaryIO", Decompressed(file, compression, name=str(path))), name=str(path))
+            # Headers are small: to decompress 512 bytes at a time would cost more than all the rest.
+            stream = io.BufferedReader(Decompressed(file, compression, name=str(path)), _BUFFER)
+            reader = TarReader(stream, name=str(path))
         for member in reader:
             if member.kind != "file":
                 continue
