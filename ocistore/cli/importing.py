@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,7 +10,16 @@ import click
 
 from ocistore.cli.completion import complete_repository
 from ocistore.cli.location import Location, pass_location
-from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
+from ocistore.cli.printing import (
+    example,
+    json_option,
+    print_json,
+    print_line,
+    printable,
+    progress_bar,
+    readable_size,
+    standard_input,
+)
 from ocistore.layouts.recognition import checked
 from ocistore.layouts.wanted import Wanted
 
@@ -75,7 +83,7 @@ def import_(
     Makes the store where there is none.
     """
     Wanted.parse(repo, references=references, platforms=platforms, referrers=not no_referrers)
-    given: ImportSource = sys.stdin.buffer if str(source) == "-" else source
+    given: ImportSource = standard_input() if str(source) == "-" else source
     # Before a store is made: a slip of the pen is to leave none behind.
     with checked(given) as found, _opened(location, dry_run=dry_run) as store, progress_bar("import") as progress:
         report = store.import_(
