@@ -9,6 +9,11 @@ if TYPE_CHECKING:
 
 _MAXIMUM_LINKS: Final = 40
 """Links followed on one path: as many as Linux follows (path_resolution(7))."""
+MAXIMUM_TARGET: Final = 4095
+"""Bytes of what a link leads to: Linux makes none that leads farther (symlink(2))."""
+_MAXIMUM_NAMES: Final = 1024
+"""Names on one path, those in the links on it included. Each is a step, taken again whenever the path is followed: with
+all that Linux would walk through, one small archive could keep a machine busy for hours."""
 
 
 class Place(NamedTuple):
@@ -37,12 +42,15 @@ def resolve(path: str, look: Callable[[str], Place | None], *, confined: bool = 
         last: whether the last name is followed too, where it is a link.
 
     Raises:
-        LinkError: it leads in a ring, or, with ``confined``, out.
+        LinkError: it leads in a ring, through too many names, or, with ``confined``, out.
     """
     done: list[str] = []
     waiting = _names(path, confined=confined)
-    links = 0
+    links = names = 0
     while waiting:
+        names += 1
+        if names > _MAXIMUM_NAMES:
+            raise LinkError(f"it leads through more than {_MAXIMUM_NAMES} names")
         name = waiting.pop()
         if name == "..":
             if confined:

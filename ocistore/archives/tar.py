@@ -23,7 +23,7 @@ BLOCK: Final = 512
 """Bytes. Headers have this size, and content is padded to a multiple of it."""
 
 MAXIMUM_EXTENDED_HEADER: Final = 1024 * 1024
-"""Bytes of a pax or GNU header: names and attributes of one member. Linux allows attributes of 64 KiB."""
+"""Bytes of the pax and GNU headers before one member: its names and attributes. Linux allows attributes of 64 KiB."""
 _MAXIMUM_SIZE: Final = 1 << 62
 """Bytes of a member. No disk has as many, and sums of a few of them still fit 64 bits."""
 _SKIPPED_AT_ONCE: Final = 1024 * 1024
@@ -102,6 +102,8 @@ class TarReader:
         self._left = 0
         """Bytes of the current member's content that were not read."""
         self._padding = 0
+        self._extended_size = 0
+        """Bytes of the extended headers before the member that comes next."""
 
     def __iter__(self) -> Iterator[Member]:
         """Every member.
@@ -135,7 +137,7 @@ class TarReader:
     def _next(self) -> Member | None:
         self._skip(self._left)
         self._skip(self._padding)
-        self._left = self._padding = 0
+        self._left = self._padding = self._extended_size = 0
         extended: dict[str, str] = {}
         while True:
             block = self._exactly(BLOCK)
@@ -176,8 +178,9 @@ class TarReader:
             name = "."  # what Python's tarfile calls the directory that everything is in, if it is told to
         if kind is None:
             raise self._error(f"its kind, {header.type!r}, is unknown", member=name)
-        if "\0" in name or not name:
-            raise self._error("a member's name is empty, or has a zero byte in it", member=name)
+        target = extended.get("linkpath", header.linkname)
+        if "\0" in name or not name or "\0" in target:
+            raise self._error("a member's name is empty, or it or what it leads to has a zero byte in it", member=name)
         size = self._number(extended["size"]) if "size" in extended else header.size
         self._check_size(size)
         if any(key.startswith("GNU.sparse.") for key in extended):
@@ -194,7 +197,7 @@ class TarReader:
             kind=kind,
             size=size,
             offset=self._position,
-            target=extended.get("linkpath", header.linkname),
+            target=target,
             mode=header.mode & 0o7777,
             mtime=self._stated(extended, "mtime", int(header.mtime)),
             uid=self._stated(extended, "uid", header.uid),
@@ -238,7 +241,8 @@ class TarReader:
         return self._extended(header).rstrip(b"\0").decode("utf-8", "surrogateescape")
 
     def _extended(self, header: tarfile.TarInfo) -> bytes:
-        if header.size > MAXIMUM_EXTENDED_HEADER:
+        self._extended_size += header.size
+        if self._extended_size > MAXIMUM_EXTENDED_HEADER:
             raise self._error(f"a member's name and attributes have more than {MAXIMUM_EXTENDED_HEADER} bytes")
         content = self._exactly(header.size + -header.size % BLOCK)
         if content is None and header.size:

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from ocistore.archives.layers import decompressed, verified_to_its_end
-from ocistore.archives.links import LinkError, Place, resolve
+from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
 from ocistore.archives.tar import TarReader
 from ocistore.artifacts.titles import CONTENT_DIGEST, MAXIMUM_DEPTH, MAXIMUM_PATH
 from ocistore.errors import ArtifactInvalidError, DigestMismatchError, InvalidDigestError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAXIMUM_MEMBERS: Final = 1_000_000
 """Files, directories and links in one archive. Their names are held in memory, about 200 bytes for each."""
+MAXIMUM_NAMES_SIZE: Final = 256 * 1024 * 1024
+"""Characters of all their names, and of what links lead to: with a million of 4 KiB there would be no end."""
 
 _BLOCK: Final = 1024 * 1024
 """Bytes written at a time."""
@@ -108,14 +110,14 @@ class _Unpacked:
         self._implied: set[str] = set()
         """Directories that had to be made for what lies in them, and may still come themselves."""
         self._symlinks: list[str] = []
+        self._names_size = 0
 
     def add(self, member: Member, reader: TarReader) -> None:
         """Make what the next member is, if it may be made."""
         path = self._inside(member.name)
         if path in self._places and not (member.kind == "directory" and path in self._implied):
             raise self._error(member.name, "two members have this name")
-        if len(self._places) >= MAXIMUM_MEMBERS:
-            raise self._error(member.name, f"there are more than {MAXIMUM_MEMBERS} members")
+        self._count(path, member)
         if not path and member.kind != "directory":
             raise self._error(member.name, f"it is a {member.kind} in the place of the directory")
         if path in self._implied:
@@ -136,10 +138,18 @@ class _Unpacked:
             self._tree.link(path, existing)
             self._places[path] = Place("other")
         elif member.kind == "symlink":
+            self._check_target(member)
             self._places[path] = Place("symlink", member.target)
             self._symlinks.append(path)
         else:
             raise self._error(member.name, f"it is a {member.kind}, which is not unpacked")
+
+    def _count(self, path: str, member: Member) -> None:
+        if len(self._places) >= MAXIMUM_MEMBERS:
+            raise self._error(member.name, f"there are more than {MAXIMUM_MEMBERS} members")
+        self._names_size += len(path) + len(member.target)
+        if self._names_size > MAXIMUM_NAMES_SIZE:
+            raise self._error(member.name, f"all names have more than {MAXIMUM_NAMES_SIZE} characters together")
 
     def make_links(self) -> None:
         """Make the symbolic links, now that everything is known that they could lead to."""
@@ -153,6 +163,10 @@ class _Unpacked:
                 raise self._error(f"{self._title}/{path}", f"a symbolic link to {target!r:.300}: {error}") from error
         for path in self._symlinks:
             self._tree.symlink(path, self._places[path].target)
+
+    def _check_target(self, member: Member) -> None:
+        if not 0 < len(os.fsencode(member.target)) <= MAXIMUM_TARGET:
+            raise self._error(member.name, f"a symbolic link to nothing, or to more than {MAXIMUM_TARGET} bytes")
 
     def _make_above(self, path: str, name: str) -> None:
         """Make the directories that a member lies in, where they were not members themselves."""

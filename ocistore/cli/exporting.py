@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -13,7 +12,16 @@ import click
 from ocistore.cli.choice import platforms_option, print_changes, referrers_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
-from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
+from ocistore.cli.printing import (
+    example,
+    json_option,
+    print_json,
+    print_line,
+    printable,
+    progress_bar,
+    readable_size,
+    standard_output,
+)
 from ocistore.errors import OCIStoreError, StorageError
 from ocistore.layouts.exports.forms import destination_of
 from ocistore.oci.selection import Selector
@@ -101,7 +109,7 @@ def export(
     if not references:
         _refuse_reference(last)
     piped = last == _STANDARD_OUTPUT
-    destination: str | BinaryIO = sys.stdout.buffer if piped else last
+    destination: str | BinaryIO = standard_output() if piped else last
     try:
         destination_of(
             destination, form=form, compression=compression, mode=mode, referrers=referrers, with_base=bool(base)

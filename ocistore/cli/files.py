@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +11,7 @@ import click
 from ocistore.cli.choice import platform_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
-from ocistore.cli.printing import example, json_option, print_json_lines, print_line
+from ocistore.cli.printing import example, json_option, print_json_lines, print_line, standard_output
 from ocistore.errors import ManifestNotFoundError
 from ocistore.imagefiles import list_files, open_file
 from ocistore.oci.reference import Reference, split_path
@@ -138,7 +137,7 @@ def _print_stored(store: Store, reference: Reference) -> None:
 
 
 def _print_bytes(file: BinaryIO) -> None:
-    output = sys.stdout.buffer
+    output = standard_output()
     while chunk := file.read(_BLOCK):
         output.write(chunk)
     output.flush()

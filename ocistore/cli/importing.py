@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,15 @@ import click
 from ocistore.cli.choice import platforms_option, print_changes, referrers_option
 from ocistore.cli.completion import complete_repository
 from ocistore.cli.location import Location, pass_location
-from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
+from ocistore.cli.printing import (
+    example,
+    json_option,
+    print_json,
+    print_line,
+    progress_bar,
+    readable_size,
+    standard_input,
+)
 from ocistore.layouts.imports.recognition import checked
 from ocistore.layouts.imports.wanted import Wanted
 from ocistore.store import Store
@@ -79,7 +86,7 @@ def import_(
     Makes the store where there is none; a dry run makes none, and looks as if there were an empty one.
     """
     Wanted.parse(repo, references=references, platforms=platforms, referrers=referrers)
-    given: ImportSource = sys.stdin.buffer if str(source) == "-" else source
+    given: ImportSource = standard_input() if str(source) == "-" else source
     # Before a store is made: a slip of the pen is to leave none behind.
     with checked(given) as found, _opened(location, dry_run=dry_run) as store, progress_bar("import") as progress:
         report = store.import_(

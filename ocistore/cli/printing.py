@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from typing import BinaryIO
 
     from ocistore.layouts.progress import Progress
 
@@ -48,6 +51,28 @@ def readable_size(size: int) -> str:
     while size >= 1023.95 * 1024**power and power < len(_UNITS):
         power += 1
     return f"{size / 1024**power:.1f} {_UNITS[power - 1]}"
+
+
+def standard_input() -> BinaryIO:
+    """Standard input, for bytes.
+
+    Raises:
+        OSError: it is closed.
+    """
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
+    return sys.stdin.buffer
+
+
+def standard_output() -> BinaryIO:
+    """Standard output, for bytes.
+
+    Raises:
+        OSError: it is closed.
+    """
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard output")
+    return sys.stdout.buffer
 
 
 def print_line(text: str, *, err: bool = False) -> None:

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ocistore.archives.links import LinkError, Place, resolve
+from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
 from ocistore.errors import ArchiveInvalidError
 from ocistore.imagefiles.layers import layer_name
 
@@ -25,6 +25,10 @@ _MAXIMUM_PATH: Final = 4095
 """Bytes: no process could open a longer one."""
 _MAXIMUM_NAMES: Final = 512
 """Names in one path. Each costs a step whenever the path is followed."""
+MAXIMUM_NAMES_SIZE: Final = 256 * 1024 * 1024
+"""Characters of all paths in one image, and of what links lead to: with two million of 4 KiB there would be no end."""
+_MAXIMUM_FOLLOWED: Final = 100_000
+"""Directories of which is remembered where they are. Marks name any number of directories that are not there."""
 
 _WHITEOUT: Final = ".wh."
 """How the names begin of what hides something in lower layers."""
@@ -109,6 +113,8 @@ class FileTree:
         """What the current layer has brought, which its own marks do not hide."""
         self._cleared: set[str] = set()
         """Directories that the current layer has hidden already, as it sees them."""
+        self._names_size = 0
+        """Characters of all names, and of what links lead to."""
         self._followed: dict[str, str] = {}
         """Where directories are, links followed; until something changes that might lead elsewhere."""
 
@@ -128,6 +134,9 @@ class FileTree:
         names = names_in(member.name, layer=layer)
         if not names:
             return
+        if len(os.fsencode(member.target)) > MAXIMUM_TARGET:
+            reason = f"it leads to a path of more than {MAXIMUM_TARGET} bytes"
+            raise ArchiveInvalidError(layer_name(layer), reason=reason, member=member.name)
         name = names.pop()
         parent = self._resolved("/".join(names), member.name)
         if marks and name.startswith(_WHITEOUT):
@@ -187,6 +196,8 @@ class FileTree:
         """Where a directory of the archive is: one on the way may be a link, in a lower layer or in this one."""
         found = self._followed.get(directory)
         if found is None:
+            if len(self._followed) >= _MAXIMUM_FOLLOWED:
+                self._followed.clear()
             try:
                 found = self._followed[directory] = resolve(directory, self._look)
             except LinkError as error:
@@ -216,8 +227,13 @@ class FileTree:
         existing = self._files.get(path)
         if existing is not None and not (existing.kind == file.kind == "directory"):
             self._remove(path)
+            existing = None
         if len(self._files) >= MAXIMUM_FILES:
             raise ArchiveInvalidError(layer_name(file.layer), reason=f"the image has more than {MAXIMUM_FILES} files")
+        self._names_size += _names_size(file) - (0 if existing is None else _names_size(existing))
+        if self._names_size > MAXIMUM_NAMES_SIZE:
+            reason = f"the names of the image's files have more than {MAXIMUM_NAMES_SIZE} characters"
+            raise ArchiveInvalidError(layer_name(file.layer), reason=reason)
         self._files[path] = file
         self._own.add(path)
         above, _, _ = path.rpartition("/")
@@ -235,7 +251,7 @@ class FileTree:
         while waiting:
             gone = waiting.pop()
             waiting += self._below.pop(gone, ())
-            del self._files[gone]
+            self._names_size -= _names_size(self._files.pop(gone))
             self._own.discard(gone)
         self._followed.clear()
 
@@ -258,10 +274,10 @@ class FileTree:
         """Take away what lower layers have in a directory, and leave what the current one has."""
         if directory in self._cleared or directory not in self._below:
             return
-        self._cleared.add(directory)
         below = [directory]
         for path in below:  # which grows: parents before children
-            below += [child for child in self._below[path] if child in self._below]
+            below += [child for child in self._below[path] if child in self._below and child not in self._cleared]
+        self._cleared.update(below)
         for path in reversed(below):
             for child in list(self._below[path]):
                 if child not in self._own and not self._below.get(child):
@@ -274,3 +290,7 @@ class FileTree:
         except LinkError:
             return None
         return None if found is None else found.content
+
+
+def _names_size(file: ImageFile) -> int:
+    return len(file.path) + len(file.target)

@@ -142,6 +142,8 @@ def test_times_and_owners_that_need_an_extended_header_are_read():
         (header(kind=tarfile.XGLTYPE, size=11, fill=b"11 path=ab\n") + header() + END, "global header"),
         (header(kind=tarfile.XHDTYPE, size=MAXIMUM_EXTENDED_HEADER + 1) + END, "more than 1048576 bytes"),
         (header(kind=tarfile.GNUTYPE_LONGNAME, size=1 << 30) + END, "more than 1048576 bytes"),
+        (2 * pax([b"600008 a=" + b"x" * 599_998 + b"\n"]) + header() + END, "more than 1048576 bytes"),
+        (pax([b"16 linkpath=a\0b\n"]) + header(kind=tarfile.SYMTYPE) + END, "zero byte"),
     ],
 )
 def test_what_is_wrong_is_said(content, said, seek):

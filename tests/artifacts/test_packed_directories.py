@@ -448,6 +448,12 @@ HOSTILE = {
     "sparse": (archive(directory(), member("d/holes", tarfile.GNUTYPE_SPARSE)), "is a sparse file"),
     "too deep": (archive(directory(), member("d" + "/x" * 65)), "deeper than 64"),
     "too long": (archive(directory(), member("d" + ("/" + "x" * 200) * 21)), "more than 4095 bytes"),
+    "link to nothing": (archive(directory(), symlink("d/a", "")), "a symbolic link to nothing"),
+    "link farther than any": (archive(directory(), symlink("d/a", "x/" * 2048)), "more than 4095 bytes"),
+    "link through too many names": (
+        archive(directory(), directory("d/x"), symlink("d/a", "x/../" * 600)),
+        "more than 1024 names",
+    ),
     "empty": (bytes(1024), "its archive is empty"),
 }
 
@@ -498,6 +504,13 @@ def test_more_members_than_anybody_packs_are_refused(store, packed, tmp_path, mo
     pull_files(store, packed(archive(directory(), member("d/a"), member("d/b"))), tmp_path / "out")
     with pytest.raises(ArtifactInvalidError, match="more than 3 members"):
         pull_files(store, packed(archive(directory(), *(member(f"d/{n}") for n in range(3)))), tmp_path / "out")
+
+
+def test_longer_names_than_memory_holds_are_refused(store, packed, tmp_path, monkeypatch):
+    monkeypatch.setattr("ocistore.artifacts.unpacking.MAXIMUM_NAMES_SIZE", 10)
+    pull_files(store, packed(archive(directory(), member("d/12345"), symlink("d/a", "b12"))), tmp_path / "out")
+    with pytest.raises(ArtifactInvalidError, match="more than 10 characters"):
+        pull_files(store, packed(archive(directory(), member("d/12345"), symlink("d/a", "b12345"))), tmp_path / "out")
 
 
 def test_the_digest_of_the_content_is_compared(store, packed, tmp_path):

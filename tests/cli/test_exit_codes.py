@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from images import note, push
 
-from ocistore import Digest, OCIStoreError, __version__, errors
+from ocistore import Digest, OCIStoreError, Store, __version__, errors
 from ocistore.cli.commands import ocistore
 from ocistore.cli.program import Program
 
@@ -160,3 +160,18 @@ def test_importing_the_library_imports_no_command_line():
     code = "import sys, ocistore; sys.exit(any(name.partition('.')[0] in ('click', 'alembic') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert subprocess.run([sys.executable, "-c", f"import click; {code}"]).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "said"),
+    [
+        ("import -", "<&-", "standard input: Bad file descriptor"),
+        ("export -", ">&-", "standard output: Bad file descriptor"),
+    ],
+)
+def test_a_closed_stream_is_one_line(tmp_path, arguments, closed, said):
+    with Store.open(tmp_path / "store"):
+        pass
+    line = f"exec {sys.executable} -m ocistore --store {tmp_path}/store {arguments} {closed}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (1, f"Error: {said}\n")

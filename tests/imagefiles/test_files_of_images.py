@@ -329,6 +329,64 @@ def test_more_files_than_any_image_has_are_refused(store, images, monkeypatch):
         paths(store, images(archive(member("d/a"), member("d/b")), archive(member("d/c"))))
 
 
+def test_longer_names_than_memory_holds_are_refused(store, images, monkeypatch):
+    monkeypatch.setattr(tree, "MAXIMUM_NAMES_SIZE", 10)
+    hidden = archive(member("1234567"), directory("d"), symlink("d/l", "1234"))
+    upper = archive(member(".wh.d"), member("1234567", b"again"), member("123"))
+    with pytest.raises(ArchiveInvalidError, match="more than 10 characters"):
+        paths(store, images(hidden))
+    monkeypatch.setattr(tree, "MAXIMUM_NAMES_SIZE", 15)
+    assert paths(store, images(hidden, upper)) == ["123", "1234567"]  # what is hidden, or replaced, does not count
+    with pytest.raises(ArchiveInvalidError, match="more than 15 characters"):
+        paths(store, images(hidden, archive(member("12"))))
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("a/" * 300_000, "leads to a path of more than 4095 bytes"), ("a/" * 2000, "leads through more than 1024 names")],
+)
+def test_a_link_that_leads_through_more_than_anybody_walks_is_refused_at_once(store, images, target, said):
+    with pytest.raises(ArchiveInvalidError, match=said):
+        paths(store, images(archive(symlink("link", target), member("link/file"))))
+
+
+def test_marks_in_directories_that_are_not_there_are_not_remembered_for_ever(store, images, monkeypatch):
+    monkeypatch.setattr(tree, "_MAXIMUM_FOLLOWED", 10)
+    followed = []
+    resolve = tree.resolve
+
+    def noted(path, *more, **named):
+        followed.append(path)
+        return resolve(path, *more, **named)
+
+    monkeypatch.setattr(tree, "resolve", noted)
+    marks = [member(f"{number}/.wh.x") for number in range(20)]
+    assert paths(store, images(archive(*marks, *marks[-5:], *marks[:1]))) == []
+    assert len(followed) == 21
+
+
+def test_what_was_cleared_is_not_looked_through_again(store, images, monkeypatch):
+    looked = []
+
+    class Counted(dict):
+        def __getitem__(self, path):
+            looked.append(path)
+            return super().__getitem__(path)
+
+    init = tree.FileTree.__init__
+
+    def counted(self):
+        init(self)
+        self._below = Counted(self._below)
+
+    monkeypatch.setattr(tree.FileTree, "__init__", counted)
+    deep = ["/".join("d" * depth) for depth in range(1, 41)]
+    files = [member(f"{deep[-1]}/{number}/file") for number in range(40)]
+    marks = [member(f"{path}/{OPAQUE}") for path in reversed(deep)]
+    assert len(paths(store, images(archive(*files, *marks)))) == 120
+    assert len(looked) < 1000
+
+
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])
 @pytest.mark.parametrize("place", [600, -1500])
 def test_a_damaged_blob_is_never_taken_for_good(store, images, compress, place):

@@ -27,7 +27,9 @@ from ocistore import (
     StoreNotFoundError,
 )
 from ocistore.cli.commands import ocistore
+from ocistore.layouts.imports.directorysource import DirectorySource
 from ocistore.oci import mediatypes
+from ocistore.oci.platforms import narrow
 
 ONE, TWO, THREE = image("one"), image("two"), image("three")
 ARM, AMD = image("arm"), image("amd", architecture="amd64")
@@ -555,3 +557,46 @@ def test_a_dry_run_makes_no_store(run, named, tmp_path):
     shown = run("import", named, "--dry-run")
     assert "would be new" in shown.stderr
     assert run("tags", "app").exit_code == 11
+
+
+@pytest.mark.parametrize("what", ["an index", "what refers", "a list of referrers"])
+def test_what_a_layout_lists_many_times_is_read_once(store, layout, monkeypatch, what):
+    layout.add(AMD, "app:v1")
+    thing, names = {
+        "an index": (BOTH, [f"app:both{number}" for number in range(50)]),
+        "what refers": (SBOM, [f"app:sbom{number}" for number in range(50)]),
+        "a list of referrers": (index([SBOM]), [f"app:sha256-{number:064}" for number in range(50)]),
+    }[what]
+    for name in names:
+        layout.add(thing, name)
+    read = []
+    content = DirectorySource.content
+    monkeypatch.setattr(
+        DirectorySource, "content", lambda self, digest, size: read.append(digest) or content(self, digest, size)
+    )
+    narrowed = []
+
+    def noted(root, *more, **named):
+        narrowed.append(root)
+        return narrow(root, *more, **named)
+
+    monkeypatch.setattr("ocistore.layouts.imports.survey.narrow", noted)
+    chosen = {"platforms": ["linux/amd64"]} if what == "an index" else {"references": ["app:v1"]}
+    store.import_(layout.write(), **chosen)
+    assert len(read) < 10
+    assert len(narrowed) <= 2
+
+
+def test_the_config_that_says_the_platform_is_read_once(store, layout, monkeypatch):
+    many = index([AMD] * 50)
+    document_ = json.loads(many.manifest)
+    for child in document_["manifests"]:
+        child.pop("platform", None)
+    layout.add(Image(document(document_), (), many.media_type, (AMD,)), "app:v1")
+    read = []
+    content = DirectorySource.content
+    monkeypatch.setattr(
+        DirectorySource, "content", lambda self, digest, size: read.append(digest) or content(self, digest, size)
+    )
+    store.import_(layout.write(), platforms=["linux/amd64"])
+    assert read.count(Digest.of(AMD.config)) == 1

@@ -10,13 +10,14 @@ import tarfile
 import time
 
 import pytest
-from archived import COMPRESSIONS, docker_members, link, member, members_of, tarred
+from archived import COMPRESSIONS, config_of, docker_members, link, member, members_of, tarred
 from handmade import REF_NAME, Layout
 from images import Image, described, document, image, push
 from state import strays, unchanged
 
 from ocistore import ArchiveInvalidError, Digest, LayoutInvalidError, Store
 from ocistore.layouts.imports.members import MAXIMUM_MEMBERS, MAXIMUM_NAME_LENGTH, MAXIMUM_OTHERS
+from ocistore.layouts.imports.recognition import checked
 from ocistore.oci import mediatypes
 
 APP = image("app", layers=2, filler="x" * 70_000)
@@ -182,6 +183,13 @@ def test_too_many_members_are_refused_in_little_time(stocked):
     assert time.process_time() - began < 10
 
 
+def test_long_names_are_not_taken_for_those_of_blobs(refused, members, monkeypatch):
+    monkeypatch.setattr("ocistore.layouts.imports.members.MAXIMUM_OTHERS", 10)
+    blobs = [(f"blobs/x/{number}-" + "y" * 400, f"blobs/sha256/{number:064}") for number in range(20)]
+    for many in ([member(name) for name, _ in blobs], [link(name, "x") for _, name in blobs]):
+        assert "more than 10 members that are no blobs" in str(refused(tarred([*members, *many])))
+
+
 def test_too_many_blobs_are_refused(refused, members, monkeypatch):
     monkeypatch.setattr("ocistore.layouts.imports.members.MAXIMUM_MEMBERS", 10)
     many = [member(f"blobs/sha256/{Digest.of(b'%d' % n).encoded}", b"%d" % n) for n in range(20)]
@@ -332,3 +340,50 @@ def test_two_names_that_are_one_in_the_repository_given_are_refused(refused, tmp
     layout = Layout(tmp_path / "layout").add(APP, "one:v2").add(image("second"), "two:v2")
     (problem,) = refused(tarred(members_of(layout.write())), LayoutInvalidError, "mine").problems
     assert problem.startswith("mine:v2 is the name of two entries")
+
+
+# --- what costs more than it weighs -----------------------------------------------------------------------------------
+
+A_MILLION = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        b"[" + b",".join([b'{"Config":"config"}'] * 60_000) + b"]",
+        b'[{"Config":"config","RepoTags":[' + b",".join([b'"a:1"'] * A_MILLION) + b"]}]",
+    ],
+    ids=["images", "names"],
+)
+def test_more_images_than_anybody_saves_are_refused(refused, images):
+    error = refused(
+        tarred([member("config", config_of([])), member("manifest.json", images)]), LayoutInvalidError, "app"
+    )
+    assert "more than 50000 images and names" in str(error)
+
+
+def test_configs_are_not_read_without_end(refused, monkeypatch):
+    config = config_of([], filler="x" * 1000)
+    monkeypatch.setattr("ocistore.layouts.imports.docker.MAXIMUM_CONFIGS_SIZE", 5 * len(config))
+    images = b"[" + b",".join([b'{"Config":"config"}'] * 6) + b"]"
+    error = refused(tarred([member("config", config), member("manifest.json", images)]), LayoutInvalidError, "app")
+    assert "the configs of its images have more than" in str(error)
+
+
+def test_manifests_of_images_are_not_made_without_end(refused, monkeypatch):
+    monkeypatch.setattr("ocistore.layouts.imports.docker.MAXIMUM_MANIFESTS_SIZE", 1000)
+    names = {f"app:{number}": [b"%d" % number] for number in range(4)}
+    error = refused(tarred(docker_members(names)), LayoutInvalidError)
+    assert "the manifests of its images have more than 1000 bytes" in str(error)
+
+
+@pytest.mark.parametrize("content", ["frames of nothing", "headers of nothing"])
+def test_a_stream_that_never_comes_to_a_member_is_given_up(content, monkeypatch):
+    monkeypatch.setattr("ocistore.layouts.imports.recognition._MAXIMUM_BEGINNING", 1024 * 1024)
+    header = tarfile.TarInfo("x")
+    header.type = tarfile.XGLTYPE
+    piece = b"P\x2aM\x18" + (1024).to_bytes(4, "little") + bytes(1024)
+    stream = io.BytesIO((piece if content == "frames of nothing" else header.tobuf()) * 5000)
+    with pytest.raises(ArchiveInvalidError, match="no member in its first"), checked(stream):
+        pass
+    assert stream.tell() < 3 * 1024 * 1024

@@ -133,7 +133,7 @@ class Outlet:
                 try:
                     count = os.sendfile(self._descriptor, source, position, min(_SENT_AT_ONCE, size - position))
                 except BlockingIOError:
-                    select.select([], [self._descriptor], [])
+                    _wait_for_room(self._descriptor)
                     continue
                 except OSError as error:
                     # A file that is open for appending, and on some filesystems any file.
@@ -171,7 +171,7 @@ class Outlet:
                 try:
                     view = view[os.write(self._descriptor, view) :]
                 except BlockingIOError:  # somebody else's end of the pipe was made so
-                    select.select([], [self._descriptor], [])
+                    _wait_for_room(self._descriptor)
 
 
 def _descriptor(file: BinaryIO) -> int | None:
@@ -184,6 +184,12 @@ def _descriptor(file: BinaryIO) -> int | None:
         return None
     file.flush()
     return raw.fileno()
+
+
+def _wait_for_room(descriptor: int) -> None:
+    waiting = select.poll()  # select.select() knows no descriptors above 1,023
+    waiting.register(descriptor, select.POLLOUT)
+    waiting.poll()
 
 
 # --- a file under its name --------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from ocistore.archives.compression import MAGIC_SIZE, compression_of
 from ocistore.errors import InvalidDigestError, ManifestInvalidError
 from ocistore.layouts.directory import NotPlainError
+from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.index import IMAGE_NAME, index_bytes
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor, json_object
@@ -28,6 +29,10 @@ MAXIMUM_MANIFEST_JSON_SIZE: Final = 16 * 1024 * 1024
 """Bytes: some ten thousand images."""
 MAXIMUM_CONFIG_SIZE: Final = 8 * 1024 * 1024
 """Bytes of an image's config, which is read into memory, in and out. Real ones have a few kilobytes."""
+MAXIMUM_CONFIGS_SIZE: Final = 256 * 1024 * 1024
+"""Bytes of all configs that are read; each is read anew for each image that names it."""
+MAXIMUM_NAMES: Final = 50_000
+"""Images, and names that they have, in one archive: each becomes an entry of an index, in memory."""
 
 _KEYS: Final = frozenset({"Config", "RepoTags", "Layers", "Parent", "LayerSources"})
 _LAYER_TYPES: Final = {
@@ -73,6 +78,9 @@ def converted(archive: Archive[P]) -> Converted[P]:
             entries += conversion.image(image, path=f"[{position}]")
         except ManifestInvalidError as error:
             conversion.result.problems[f"{MANIFEST_JSON}: {error}"] = None
+        except _TooMuchError as error:
+            conversion.result.problems[f"{MANIFEST_JSON}: {error}"] = None
+            return conversion.result
     conversion.result.index = index_bytes(entries)
     return conversion.result
 
@@ -87,12 +95,19 @@ def _images(archive: Archive[P]) -> list[Any]:
     return document
 
 
+class _TooMuchError(Exception):
+    """There is more of something than is read; the text says of what."""
+
+
 class _Conversion(Generic[P]):
     def __init__(self, archive: Archive[P]) -> None:
         self.result: Converted[P] = Converted()
         self._archive = archive
         self._compressed: dict[str, Descriptor] = {}
         """Layers that had to be hashed, by name: images share them."""
+        self._names = 0
+        self._configs_size = 0
+        self._manifests_size = 0
 
     def image(self, value: object, *, path: str) -> list[Descriptor]:
         """The entries of one image: one for each of its names. None where something is wrong, which is noted."""
@@ -100,6 +115,9 @@ class _Conversion(Generic[P]):
         config_name = _text(members.get("Config"), path=f"{path}.Config")
         layer_names = [_text(name, path=f"{path}.Layers") for name in _list(members.get("Layers"), f"{path}.Layers")]
         names = [_text(name, path=f"{path}.RepoTags") for name in _list(members.get("RepoTags"), f"{path}.RepoTags")]
+        self._names += len(names) or 1
+        if self._names > MAXIMUM_NAMES:
+            raise _TooMuchError(f"it has more than {MAXIMUM_NAMES} images and names")
         entry = self._found(config_name)
         if entry is None:
             for name in layer_names:
@@ -126,6 +144,9 @@ class _Conversion(Generic[P]):
         }
         content = json.dumps(document, separators=(",", ":")).encode()
         digest = Digest.of(content)
+        self._manifests_size += 0 if digest in self.result.manifests else len(content)
+        if self._manifests_size > MAXIMUM_MANIFESTS_SIZE:
+            raise _TooMuchError(f"the manifests of its images have more than {MAXIMUM_MANIFESTS_SIZE} bytes")
         self.result.manifests[digest] = content
         return [
             Descriptor(mediatypes.OCI_MANIFEST, digest, len(content), annotations={IMAGE_NAME: name} if name else {})
@@ -135,6 +156,9 @@ class _Conversion(Generic[P]):
     def _config(self, entry: Entry[P], name: str) -> bytes:
         if entry.size > MAXIMUM_CONFIG_SIZE:
             raise ManifestInvalidError(f"{name!r:.200} is larger than {MAXIMUM_CONFIG_SIZE} bytes")
+        self._configs_size += entry.size
+        if self._configs_size > MAXIMUM_CONFIGS_SIZE:
+            raise _TooMuchError(f"the configs of its images have more than {MAXIMUM_CONFIGS_SIZE} bytes")
         return self._archive.read(entry, entry.size)
 
     def _layer(self, name: str, diff_id: Digest) -> Descriptor | None:

@@ -39,6 +39,10 @@ class Manifests:
         self._maximum_size = maximum_size
         self._left = self._maximum_sizes = maximum_sizes
         self._read: dict[Digest, Manifest | None] = {}
+        self._subjects: dict[tuple[Digest, str, int], Digest | None] = {}
+        """By digest, media type and size, of manifests that are not kept: an index may list one a million times."""
+        self._platforms: dict[Digest, Platform | None] = {}
+        """By the digests of configs, which images share."""
         self.made: dict[Digest, Manifest] = {}
         """Those that are not in the layout, but take the place of some that are."""
 
@@ -79,6 +83,11 @@ class Manifests:
         config = self.needed(descriptor).config
         if config is None or not mediatypes.is_image_config(config.media_type) or config.size > _MAXIMUM_CONFIG_SIZE:
             return None
+        if config.digest not in self._platforms:
+            self._platforms[config.digest] = self._platform_in(config)
+        return self._platforms[config.digest]
+
+    def _platform_in(self, config: Descriptor) -> Platform | None:
         try:
             content = self._source.content(config.digest, config.size)
             return Platform.from_json(strictjson.loads(content, maximum=_MAXIMUM_CONFIG_SIZE), path="")
@@ -87,8 +96,11 @@ class Manifests:
 
     def subject(self, descriptor: Descriptor) -> Digest | None:
         """What a manifest has as its subject; None where it has none, or damage: it may not be wanted at all."""
-        manifest = self._peeked(descriptor)
-        return None if manifest is None or manifest.subject is None else manifest.subject.digest
+        key = descriptor.digest, descriptor.media_type, descriptor.size
+        if key not in self._subjects:
+            manifest = self._peeked(descriptor)
+            self._subjects[key] = None if manifest is None or manifest.subject is None else manifest.subject.digest
+        return self._subjects[key]
 
     def children(self, descriptor: Descriptor) -> tuple[Descriptor, ...]:
         """The manifests in an index, likewise."""
@@ -108,6 +120,8 @@ class Manifests:
         if descriptor.digest in self._read:
             return self._read[descriptor.digest]
         try:
+            if self._source.size(descriptor.digest) != descriptor.size:
+                return None
             return self._parsed(descriptor)
         except (OSError, NotPlainError, ManifestInvalidError, DigestMismatchError):
             return None

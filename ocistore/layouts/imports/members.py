@@ -7,6 +7,7 @@ other tools would refuse, or write somewhere else, is refused all the same, so t
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 MAXIMUM_MEMBERS: Final = 500_000
 """The table is in memory, at some 300 bytes a member. An image has five or ten, so this is about 50,000 images."""
 MAXIMUM_OTHERS: Final = 20_000
-"""Members that are not called like a blob, ``blobs/ALGORITHM/DIGITS``. Docker's archives have three for each layer;
-layouts have two in all."""
+"""Members that are no file or are not called like a blob, ``blobs/ALGORITHM/DIGITS``, so that their names may be long.
+Docker's archives have three for each layer; layouts have two in all."""
 MAXIMUM_NAME_LENGTH: Final = 512
 """Characters of a name, and of what a link leads to. The longest that any tool writes, of a sha512 digest, has 141."""
 _MAXIMUM_LINKS: Final = 40
 """Links that lead to links, as in Linux (path_resolution(7))."""
+
+_BLOB: Final = re.compile(rf"{BLOBS}/[a-z0-9]{{1,16}}/[0-9a-f]{{32,128}}", re.ASCII)
 
 _ACCEPTED: Final = frozenset({"file", "directory", "symlink", "hardlink"})
 
@@ -69,10 +72,10 @@ class Members(Generic[P]):
             raise self._error(member.name, "the archive has two members of that name")
         if len(self._entries) >= MAXIMUM_MEMBERS:
             raise self._error(member.name, f"the archive has more than {MAXIMUM_MEMBERS} members")
-        if not (name.startswith(f"{BLOBS}/") and name.count("/") == 2):
+        if member.kind != "file" or _BLOB.fullmatch(name) is None:
             self._others += 1
             if self._others > MAXIMUM_OTHERS:
-                raise self._error(member.name, f"the archive has more than {MAXIMUM_OTHERS} members outside {BLOBS}/")
+                raise self._error(member.name, f"the archive has more than {MAXIMUM_OTHERS} members that are no blobs")
         return name
 
     def add(self, name: str, member: Member, place: P | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import stat
@@ -41,6 +42,10 @@ _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
 _OTHERS: Final = {b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4"}
 """How files begin that people may take for archives we read."""
 _LONGEST: Final = max(map(len, _OTHERS))
+
+_MAXIMUM_BEGINNING: Final = 16 * 1024 * 1024
+"""Bytes that are read, and kept to be read again, to find the first header of an archive that comes as a stream. What
+decompresses to nothing, or describes no member, can go on for ever."""
 
 
 def source_name(source: ImportSource) -> str:
@@ -285,10 +290,15 @@ class _Replayed:
             del self._recorded[:size]
             return data
         data = self._file.read(size)
+        if data is None:
+            raise BlockingIOError(errno.EAGAIN, "it is in non-blocking mode, and has no more to give at the moment")
         if not isinstance(data, bytes):
             raise TypeError(f"{self.name} gave {type(data).__qualname__} and not bytes: open it in binary mode")
         if self._recording:
             self._recorded += data
+            if len(self._recorded) > _MAXIMUM_BEGINNING:
+                reason = f"there is no member in its first {_MAXIMUM_BEGINNING} bytes"
+                raise ArchiveInvalidError(self.name, reason=reason)
         return data
 
     def rewind(self) -> None:

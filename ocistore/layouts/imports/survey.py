@@ -7,7 +7,7 @@ was reached to what refers to it, until nothing more is found.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from ocistore.changes import SetTag
@@ -23,7 +23,7 @@ from ocistore.layouts.index import (
     read_index,
 )
 from ocistore.oci import mediatypes
-from ocistore.oci.platforms import narrow
+from ocistore.oci.platforms import Narrowed, narrow
 
 if TYPE_CHECKING:
     from ocistore.layouts.imports.source import Source
@@ -104,8 +104,13 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     if not wanted.everything:
         chosen, referrers = _parted(chosen, wanted, manifests)
         selection.left += referrers
+    narrowed: dict[Descriptor, Narrowed | None] = {}
     for entry in chosen:
-        descriptor = _narrowed(entry, wanted, contents, manifests)
+        # Many names of one thing: what costs time is done once.
+        alike = replace(entry.descriptor, annotations={})
+        if alike not in narrowed:
+            narrowed[alike] = _narrowed(entry.descriptor, wanted, contents, manifests)
+        descriptor = _left(entry, narrowed[alike], wanted, contents)
         if descriptor is not None:
             walk.graph(entry.repository, descriptor)
             _name(contents, entry, descriptor)
@@ -158,16 +163,24 @@ def _parted(chosen: list[Chosen], wanted: Wanted, manifests: Manifests) -> tuple
     return own, referrers
 
 
-def _narrowed(entry: Chosen, wanted: Wanted, contents: Contents, manifests: Manifests) -> Descriptor | None:
-    """What is left of an entry; None where that is nothing, or something is wrong with it, which is noted."""
+def _narrowed(
+    descriptor: Descriptor, wanted: Wanted, contents: Contents, manifests: Manifests
+) -> Narrowed | None:
+    """What is left of something in the index; None where it is damaged, which is noted."""
     try:
-        narrowed = narrow(
-            entry.descriptor, wanted.platforms, fetch=manifests.needed, platform_of=manifests.platform
-        )
+        narrowed = narrow(descriptor, wanted.platforms, fetch=manifests.needed, platform_of=manifests.platform)
     except UnusableError:
         return None
     except ManifestInvalidError as error:
-        contents.problem(f"{entry.descriptor.digest}: {error}")
+        contents.problem(f"{descriptor.digest}: {error}")
+        return None
+    manifests.made.update(narrowed.made)
+    return narrowed
+
+
+def _left(entry: Chosen, narrowed: Narrowed | None, wanted: Wanted, contents: Contents) -> Descriptor | None:
+    """What an entry stands for now; None where that is nothing, which is noted."""
+    if narrowed is None:
         return None
     if narrowed.descriptor is None:
         platforms = [str(platform) for platform in wanted.platforms]
@@ -176,7 +189,6 @@ def _narrowed(entry: Chosen, wanted: Wanted, contents: Contents, manifests: Mani
             raise none_fits
         contents.other_platforms[entry.name] = none_fits
         return None
-    manifests.made.update(narrowed.made)
     if narrowed.descriptor.digest != entry.descriptor.digest:
         contents.replaced[entry.descriptor.digest] = narrowed.descriptor.digest
     return narrowed.descriptor
@@ -268,9 +280,16 @@ class _Walk:
 
     def _listing_referrers(self, left: list[Descriptor]) -> list[Descriptor]:
         """These entries, and what is in those of them that do nothing but list referrers."""
-        found = list(left)
+        found: dict[Digest, Descriptor] = {}
+        for descriptor in left:
+            found.setdefault(descriptor.digest, descriptor)
+        lists: set[Digest] = set()
         for descriptor in left:
             tag = name_of(descriptor).tag
             if tag and _FALLBACK_TAG.fullmatch(tag) and mediatypes.is_index_type(descriptor.media_type):
-                found += self._manifests.children(descriptor)
-        return found
+                if descriptor.digest in lists:
+                    continue
+                lists.add(descriptor.digest)
+                for child in self._manifests.children(descriptor):
+                    found.setdefault(child.digest, child)
+        return list(found.values())
