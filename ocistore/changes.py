@@ -25,7 +25,7 @@ from ocistore.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.catalog.connection import Connection
@@ -151,7 +151,7 @@ class Application:
     actor: str
     platforms: Mapping[str, Mapping[str, object]]
     """The platforms of image manifests, by digest; read before the transaction began."""
-    leases: Sequence[str] = ()
+    leases: Collection[str] = ()
     """What keeps all that these changes bring into a repository."""
     _ids: dict[str, int] = field(default_factory=dict)
     _manifest_ids: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -178,7 +178,8 @@ class Application:
                 kept.setdefault(change.repository, []).append(change.blob.digest)
             elif isinstance(change, LinkBlob | MountBlob):
                 kept.setdefault(change.repository, []).append(change.digest)
-        for lease in self.leases if kept else ():
+        # As they are now: one that somebody ended properly while the bytes were written is nobody's loss.
+        for lease in sorted(self.leases) if kept else ():
             if not leases.in_force(self.connection, lease, now=self.now):
                 raise LeaseExpiredError(lease)
             for repository, digests in kept.items():

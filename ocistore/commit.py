@@ -30,7 +30,7 @@ from ocistore.errors import (
 from ocistore.oci import mediatypes, strictjson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
@@ -55,11 +55,12 @@ def milliseconds() -> int:
 
 
 def commit(
-    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Sequence[str] = ()
+    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Collection[str] = ()
 ) -> None:
     """Apply all changes in one transaction, or none of them. When it returns, they survive a power cut.
 
-    What is staged stays staged, whatever happens: it belongs to the caller.
+    What is staged stays staged, whatever happens: it belongs to the caller. ``leases`` are looked at in the
+    transaction: others may end theirs while bytes are written.
 
     Raises:
         UncertainCommitError: the disk failed in the commit itself: all of the list happened, or none of it.

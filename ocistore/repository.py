@@ -257,14 +257,13 @@ class Repository(RepositoryChanges):
         wanted = Digest.parse(digest)
         held = self.membership(wanted)
         now = milliseconds()
-        kept_by = sorted(self._store.leases)
         idle = held.idle_since is not None and held.idle_since + _RENEW_AFTER < now and not self._store.read_only
-        if idle or kept_by:
+        if idle or self._store.leases:
             with self._store.catalog.write() as connection:
                 repository_id = repositories.find(connection, self.name)
                 if repository_id is not None:
                     blobs.touch(connection, repository_id, wanted, now=now)
-                    for lease in kept_by:
+                    for lease in sorted(self._store.leases):  # others may have ended theirs by now
                         _keep(connection, lease, repository_id, wanted, now=now)
         return Descriptor(OCTET_STREAM, wanted, held.size)
 

@@ -188,7 +188,7 @@ class Store:
     def commit(self, changes: Sequence[Change]) -> None:
         """Apply changes in one transaction; see :func:`ocistore.commit.commit`. Not part of the public contract."""
         self.require_writable()
-        commit(self.catalog, self.pool, changes, actor=self.actor, leases=sorted(self.leases))
+        commit(self.catalog, self.pool, changes, actor=self.actor, leases=self.leases)
 
     # Repositories.
 

@@ -62,15 +62,21 @@ def discover(store: Store, reference: str, *, artifact_type: str | None = None) 
     return ReferrerTree(root, referrers_of(repository, root.digest, artifact_type=artifact_type))
 
 
-def referrers_of(repository: Repository, digest: Digest, *, artifact_type: str | None = None) -> tuple[Referrer, ...]:
-    """The same of a manifest that is known by its digest, and need not be there."""
+def referrers_of(
+    repository: Repository, digest: Digest, *, artifact_type: str | None = None, seen: set[Digest] | None = None
+) -> tuple[Referrer, ...]:
+    """The same of a manifest that is known by its digest, and need not be there.
+
+    What is ``seen`` already is left out, with what is about it, and what is found is added: an index may be about what
+    is in it, that too, and so on, and then the trees of all of them together would be quadratic.
+    """
     found: list[Referrer] = []
-    seen = {digest}
+    seen = set() if seen is None else seen
     waiting = _about(repository, digest, 1, artifact_type)
     while waiting:
         referrer = waiting.pop()
         # A manifest has one subject and cannot be about itself; still, a hash is only as good as its algorithm.
-        if referrer.descriptor.digest in seen:
+        if referrer.descriptor.digest in seen or referrer.descriptor.digest == digest:
             continue
         if len(found) >= MAXIMUM_REFERRERS:
             raise ArtifactInvalidError(

@@ -87,6 +87,8 @@ class _Tree:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._seen: set[Digest] = set()
+        self._referrers: set[Digest] = set()
+        """Those that were printed, each of them once."""
 
     def print(self, manifest: Manifest) -> None:
         # A stack and no recursion: indexes may be nested as deeply as somebody likes.
@@ -116,7 +118,7 @@ class _Tree:
             print_line(f"{indent}  {'  '.join(filter(None, [*words, kind, note]))}")
             if found is not None:
                 yield found, depth + 2
-        referrers = referrers_of(self._repository, manifest.descriptor.digest)
+        referrers = referrers_of(self._repository, manifest.descriptor.digest, seen=self._referrers)
         if referrers:
             click.echo(f"{indent}referrers:")
             print_referrers(referrers, indent=indent)

@@ -36,6 +36,10 @@ IMAGE_NAME: Final = "io.containerd.image.name"
 MAXIMUM_INDEX_SIZE: Final = 256 * 1024 * 1024
 """Bytes of an index.json: about half a million tags. It is read into memory, so there has to be an end."""
 
+MAXIMUM_INDEX_VALUES: Final = 8_000_000
+"""Commas and opening brackets in it. An entry has about a dozen, in 500 bytes; but in three bytes can be a list, which
+takes sixty in memory."""
+
 MAXIMUM_LAYOUT_FILE_SIZE: Final = 64 * 1024
 """Bytes of an oci-layout file; real ones have 30."""
 
@@ -84,6 +88,8 @@ def read_index(content: bytes) -> list[Descriptor]:
     Raises:
         ManifestInvalidError: it is not one; ``path`` says where.
     """
+    if sum(map(content.count, (b",", b"[", b"{"))) > MAXIMUM_INDEX_VALUES:
+        raise ManifestInvalidError(f"it is made of more than {MAXIMUM_INDEX_VALUES} values")
     document = strictjson.loads(content, maximum=MAXIMUM_INDEX_SIZE)
     if not isinstance(document, dict):
         raise ManifestInvalidError("it is not a JSON object")

@@ -279,3 +279,12 @@ def test_a_long_chain_is_printed_without_pushing_it_out_of_sight(run, repository
     assert "(99)" in lines[-1]
     assert json.loads(run("discover", "library/app:root", "--json"))[-1]["depth"] == 99
     assert root.digest in run("show", "library/app:root")
+
+
+def test_indexes_that_are_about_what_is_in_them_are_printed_in_lines_not_squares(run, repository):
+    inner = image("inner")
+    for number in range(30):
+        inner = index([inner], subject=inner, annotations={"number": str(number)})
+    push(repository, inner, "v1")
+    lines = run("show", f"{repository.name}:v1").splitlines()
+    assert len(lines) < 200

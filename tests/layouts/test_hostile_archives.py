@@ -344,14 +344,11 @@ def test_two_names_that_are_one_in_the_repository_given_are_refused(refused, tmp
 
 # --- what costs more than it weighs -----------------------------------------------------------------------------------
 
-A_MILLION = 1_000_000
-
-
 @pytest.mark.parametrize(
     "images",
     [
         b"[" + b",".join([b'{"Config":"config"}'] * 60_000) + b"]",
-        b'[{"Config":"config","RepoTags":[' + b",".join([b'"a:1"'] * A_MILLION) + b"]}]",
+        b'[{"Config":"config","RepoTags":[' + b",".join([b'"a:1"'] * 60_000) + b"]}]",
     ],
     ids=["images", "names"],
 )
@@ -387,3 +384,11 @@ def test_a_stream_that_never_comes_to_a_member_is_given_up(content, monkeypatch)
     with pytest.raises(ArchiveInvalidError, match="no member in its first"), checked(stream):
         pass
     assert stream.tell() < 3 * 1024 * 1024
+
+
+def test_an_index_of_more_values_than_memory_holds_is_refused_before_it_is_parsed(refused, members, monkeypatch):
+    monkeypatch.setattr("ocistore.layouts.index.MAXIMUM_INDEX_VALUES", 100)
+    index = b'{"schemaVersion":2,"manifests":[' + b",".join([b"[]"] * 60) + b"]}"
+    others = [(header, content) for header, content in members if header.name != "index.json"]
+    error = refused(tarred([*others, member("index.json", index)]), LayoutInvalidError)
+    assert "index.json: invalid manifest: it is made of more than 100 values" in str(error)

@@ -52,6 +52,21 @@ def test_a_lease_keeps_what_is_pushed_by_another_thread_or_in_a_transaction(stor
         assert [row[1] for row in rows(store.root)["repository_blobs"]] != []
 
 
+def test_a_lease_that_another_thread_ends_during_a_push_does_the_push_no_harm(store, repository, monkeypatch):
+    held = contextlib.ExitStack()
+    held.enter_context(store.lease(ttl=HOUR))
+    publish = store.pool.publish
+
+    def ending(staged):
+        held.close()
+        publish(staged)
+
+    monkeypatch.setattr(store.pool, "publish", ending)
+    blob = repository.put_blob(b"pushed")
+    assert repository.stat_blob(blob.digest) == blob
+    assert check(store) == []
+
+
 def test_asking_for_a_blob_under_a_lease_keeps_it(store, repository):
     repository.put_blob(b"there already")
     with store.lease(ttl=HOUR):
