@@ -354,7 +354,7 @@ def test_two_names_that_are_one_in_the_repository_given_are_refused(refused, tmp
     ids=["images", "names"],
 )
 def test_more_images_than_anybody_saves_are_refused(refused, images, monkeypatch):
-    monkeypatch.setattr("ocistore.layouts.docker.MAXIMUM_NAMES", 100)
+    monkeypatch.setattr("ocistore.layouts.imports.docker.MAXIMUM_NAMES", 100)
     error = refused(
         tarred([member("config", config_of([])), member("manifest.json", images)]), LayoutInvalidError, "app"
     )
