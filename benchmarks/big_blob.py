@@ -15,6 +15,7 @@ from benchmarks import peers
 from benchmarks.floor import hash_chunks, hash_file
 from benchmarks.harness import Row, Spread, compared, interleave, settle, timed, versus
 from benchmarks.images import Blob, Image, write_layout
+from benchmarks.writing import writing
 from ocistore import Store
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import Source
 
 _CHUNK: Final = 1024 * 1024
-_RWF_DONTCACHE: Final = 0x80
-"""Linux 6.14's flag for writing past the page cache (pwritev2(2)), which Python 3.11 has no name for."""
 
 _TIME_BOUND: Final = 1.1
 _MEMORY_BOUND: Final = 32.0
@@ -63,12 +62,8 @@ def big_blob(setup: Setup) -> list[Row]:
         "hash": lambda _: timed(lambda: hash_file(source)),
         "hash of an iterator": lambda _: timed(lambda: hash_chunks(chunks(source))),
         **{form: partial(_put, setup, source, form) for form in FORMS},
-        "write and fsync": lambda _: _write(setup.scratch / "written", setup.sizes.big_blob, flags=0),
+        **writing(setup.scratch / "written", setup.sizes.big_blob),
     }
-    if _can_write_past_the_cache(setup.scratch / "written"):
-        contenders["write past the page cache and fsync"] = lambda _: _write(
-            setup.scratch / "written", setup.sizes.big_blob, flags=_RWF_DONTCACHE
-        )
     seconds = interleave(setup.sizes.big_rounds, contenders)
     size = f"{setup.sizes.big_blob / 2**20:.0f} MiB"
     others = _peers(setup, source)
@@ -112,33 +107,6 @@ def _put(setup: Setup, source: Path, form: str, _round: int) -> float:
         seconds = timed(lambda: put(store, source, form))
     shutil.rmtree(root)
     return seconds
-
-
-def _write(path: Path, size: int, *, flags: int) -> float:
-    """Writing that many bytes to a new file and syncing it; without reading or hashing anything."""
-    block = os.urandom(_CHUNK)
-    settle()
-
-    def write() -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        for position in range(0, size, _CHUNK):
-            os.pwritev(descriptor, (block,), position, flags)
-        os.fsync(descriptor)
-        os.close(descriptor)
-
-    seconds = timed(write)
-    path.unlink()
-    return seconds
-
-
-def _can_write_past_the_cache(path: Path) -> bool:
-    try:
-        _write(path, _CHUNK, flags=_RWF_DONTCACHE)
-    except OSError:
-        return False
-    finally:
-        path.unlink(missing_ok=True)
-    return True
 
 
 def _growth(setup: Setup, source: Path, form: str) -> float:

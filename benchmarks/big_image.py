@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks import peers
 from benchmarks.floor import hash_file
-from benchmarks.harness import Row, Spread, compared, duration, interleave, settle, timed
+from benchmarks.harness import Row, Spread, compared, duration, interleave, settle, timed, versus
 from benchmarks.images import Blob, Image, write_layout
 from benchmarks.layouts import link_all
+from benchmarks.writing import writing
 from ocistore import Store
 
 if TYPE_CHECKING:
@@ -45,9 +46,11 @@ def importing_big_images(setup: Setup) -> list[Row]:
         for path in sorted(layout.iterdir()):
             tar.add(path, path.name)
     blobs = sorted((layout / "blobs" / "sha256").iterdir())
+    alone = writing(setup.scratch / "written", setup.sizes.image)
     seconds = interleave(
         setup.sizes.image_rounds,
         {
+            **alone,
             "archive": lambda _: _import(setup, archive),
             "hash of the archive": lambda _: timed(lambda: hash_file(archive)),
             "linked": lambda _: _import(setup, layout, linked=True),
@@ -64,6 +67,7 @@ def importing_big_images(setup: Setup) -> list[Row]:
             floor=seconds["hash of the archive"],
             floor_is="hashing the file in blocks of 1 MiB",
             bound=_IMPORT_BOUND,
+            beside={name: versus(seconds["archive"], seconds[name]) for name in alone},
             peers=_skopeo(setup, archive, seconds["archive"]),
         ),
         Row(
