@@ -3,6 +3,8 @@
 import fcntl
 import os
 import re
+import secrets
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -44,11 +46,14 @@ QUICK = {
 
 @pytest.fixture(scope="session")
 def bench():
-    # Not where pytest has its directories: podman wants paths of 50 characters at most, and sockets of 108.
-    with tempfile.TemporaryDirectory(prefix="clients-", ignore_cleanup_errors=True) as directory:
-        made = Bench(Path(directory))
-        yield made
-        made.close()
+    # Not where pytest has its directories: podman wants paths of 50 characters at most, and sockets of 108. Nor of a
+    # name that tempfile makes up: podman takes the path for an image's name, which cannot end with an underscore.
+    directory = Path(tempfile.gettempdir()) / f"clients-{secrets.token_hex(4)}"
+    directory.mkdir(mode=0o700)
+    made = Bench(directory)
+    yield made
+    made.close()
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
