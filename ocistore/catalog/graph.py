@@ -63,22 +63,28 @@ def _statement(*, referrers: bool) -> Select[Any]:
         .where(present(holder.c.manifest_id == _manifests.c.blob_id, holder.c.repository_id == repository))
     )
     closure = reached.union(down, up) if referrers else reached.union(down)
-    as_blob = present(_blob_members.c.repository_id == repository, _blob_members.c.blob_id == _blobs.c.id)
-    as_manifest = present(
-        _manifest_members.c.repository_id == repository, _manifest_members.c.manifest_id == _blobs.c.id
-    )
     return (
         select(
             _blobs.c.digest,
             _blobs.c.size,
-            and_(_blobs.c.state == literal("live"), or_(as_blob, as_manifest)),
-            as_manifest,
+            and_(
+                _blobs.c.state == literal("live"),
+                or_(_blob_members.c.blob_id.is_not(None), _manifest_members.c.manifest_id.is_not(None)),
+            ),
             _manifests.c.media_type,
             _manifests.c.artifact_type,
-            _manifests.c.subject_id,
+            _manifests.c.subject_id.is_not(None),
         )
         .join_from(closure, _blobs, _blobs.c.id == closure.c.id)
-        .outerjoin(_manifests, _manifests.c.blob_id == _blobs.c.id)
+        .outerjoin(
+            _blob_members,
+            and_(_blob_members.c.repository_id == repository, _blob_members.c.blob_id == closure.c.id),
+        )
+        .outerjoin(
+            _manifest_members,
+            and_(_manifest_members.c.repository_id == repository, _manifest_members.c.manifest_id == closure.c.id),
+        )
+        .outerjoin(_manifests, _manifests.c.blob_id == _manifest_members.c.manifest_id)
         .order_by(_blobs.c.digest)
     )
 
@@ -100,8 +106,6 @@ def walk(connection: Connection, repository_id: int, roots: Iterable[str], *, re
     statement = _walk_with_referrers if referrers else _walk
     rows = connection.execute(statement, {"repository_id": repository_id, "roots": bound(roots)})
     return [
-        Node(digest, size, bool(here), media_type, artifact_type, refers=subject is not None)
-        if manifest
-        else Node(digest, size, bool(here), None, None, refers=False)
-        for digest, size, here, manifest, media_type, artifact_type, subject in rows
+        Node(digest, size, bool(here), media_type, artifact_type, refers=bool(refers))
+        for digest, size, here, media_type, artifact_type, refers in rows
     ]
