@@ -14,10 +14,10 @@ import secrets
 import stat
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.durability import sync_path
 from ocistore.blobs.reader import READ_FLAGS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import Self
 
@@ -112,18 +112,31 @@ class LayoutDirectory:
         return found
 
     def make_algorithm(self, algorithm: str) -> int:
-        """The same, made durably if need be."""
+        """The same, made if need be. Durable after :meth:`sync`."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(BLOBS, dir_fd=self.descriptor)
-            os.fsync(self.descriptor)
         blobs = _open_directory(BLOBS, self.descriptor)
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(algorithm, dir_fd=blobs)
-                os.fsync(blobs)
         finally:
             os.close(blobs)
         return self.algorithm(algorithm)
+
+    def sync(self) -> None:
+        """Make the names in the top level, and in every directory of an algorithm that was opened, durable.
+
+        Also those of directories: whoever made one may have been killed before this.
+        """
+        if self._algorithms:
+            for directory in self._algorithms.values():
+                os.fsync(directory)
+            blobs = _open_directory(BLOBS, self.descriptor)
+            try:
+                os.fsync(blobs)
+            finally:
+                os.close(blobs)
+        os.fsync(self.descriptor)
 
     def clear_leftovers(self) -> None:
         """Remove what writers that crashed left behind. Only for who holds the layout alone: others may be writing."""
@@ -131,8 +144,12 @@ class LayoutDirectory:
             if _LEFTOVER.fullmatch(name) is not None:
                 os.unlink(name, dir_fd=self.descriptor)
 
-    def replace(self, name: str, content: bytes) -> None:
-        """Write a file of the top level; a crash leaves the old one or the new one. Durable when this returns."""
+    @contextlib.contextmanager
+    def replacing(self, name: str, content: bytes) -> Iterator[None]:
+        """Write a file of the top level, which gets its name when the block ends; durable after :meth:`sync`.
+
+        Its bytes are durable before: a crash leaves the old file or the new one. So does an error.
+        """
         temporary, descriptor = new_file(self.descriptor)
         try:
             try:
@@ -142,22 +159,31 @@ class LayoutDirectory:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            yield
             os.rename(temporary, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=self.descriptor)
             raise
-        os.fsync(self.descriptor)
+
+    def replace(self, name: str, content: bytes) -> None:
+        """The same, with nothing to do before the file gets its name."""
+        with self.replacing(name, content):
+            pass
 
 
-def make_directory(path: Path) -> None:
-    """Make a directory, and those above it that are missing, durably; harmless where it exists."""
+def make_directory(path: Path) -> list[Path]:
+    """Make a directory, and those above it that are missing; harmless where it exists.
+
+    Returns:
+        The directories to sync for it to be durable.
+    """
     if path.is_dir():
-        return
-    make_directory(path.parent)
+        return []
+    above = make_directory(path.parent)
     with contextlib.suppress(FileExistsError):  # somebody was faster, or it is a file, which opening it will say
         os.mkdir(path)
-    sync_path(path.parent)
+    return [path.parent, *above]
 
 
 def temporary_name() -> str:

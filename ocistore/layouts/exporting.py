@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, StorageError
 from ocistore.layouts.directory import (
@@ -206,8 +207,10 @@ def export_in_place(store: Store) -> ExportReport:
         with Translating(str(store.root), root=store.root):
             layout.clear_leftovers()
             layout.replace(OCI_LAYOUT, LAYOUT_FILE)
+            layout.sync()
             names = merged(_entries_in_place(layout), selection.entries, keep=False)
             layout.replace(INDEX_JSON, index_bytes(names))
+            layout.sync()
     plan = _Plan(Destination(store.root, "dir", "none"), selection, frozenset(), "auto", dry_run=False)
     return plan.report(written=0, present=sum(plan.sizes.values()))
 
@@ -255,7 +258,9 @@ def _export_directory(store: Store, plan: _Plan, progress: Progress | None) -> E
     if plan.dry_run:
         there = _present(path, sizes)
         return plan.report(written=sum(sizes.values()) - there, present=there)
-    with _writable_layout(path) as layout:
+    with Translating(str(path)):
+        made_in = make_directory(path)
+    with _locked_directory(path) as layout:
         existing = _existing_entries(layout)
         with Translating(str(path)):
             layout.clear_leftovers()
@@ -264,10 +269,16 @@ def _export_directory(store: Store, plan: _Plan, progress: Progress | None) -> E
             for manifest in plan.selection.made.values():
                 writer.write_made(manifest)
             writer.write_all((digest, size) for digest, size in sizes.items() if digest not in plan.selection.made)
-            writer.finish()
+            with Translating(str(path)):
+                # The files first, because the sync of a file takes with it most of what the directories wait for.
+                if existing is None:
+                    layout.replace(OCI_LAYOUT, LAYOUT_FILE)
+                with layout.replacing(INDEX_JSON, index_bytes(merged(existing or [], plan.selection.entries))):
+                    writer.finish()
         with Translating(str(path)):
-            layout.replace(OCI_LAYOUT, LAYOUT_FILE)
-            layout.replace(INDEX_JSON, index_bytes(merged(existing, plan.selection.entries)))
+            layout.sync()
+            for directory in made_in:
+                sync_path(directory)
     return plan.report(written=sum(sizes.values()) - writer.present_bytes, present=writer.present_bytes)
 
 
@@ -287,14 +298,6 @@ def _present(path: Path, sizes: Mapping[str, int]) -> int:
                     raise LayoutInvalidError(path, problems=[str(error)]) from error
                 found += size if is_there(directory, encoded, size) else 0
     return found
-
-
-@contextlib.contextmanager
-def _writable_layout(path: Path) -> Iterator[LayoutDirectory]:
-    with Translating(str(path)):
-        make_directory(path)
-    with _locked_directory(path) as layout:
-        yield layout
 
 
 def _opened_directory(path: Path) -> LayoutDirectory:
@@ -318,8 +321,8 @@ def _locked_directory(path: Path) -> Iterator[LayoutDirectory]:
             fcntl.flock(layout.descriptor, fcntl.LOCK_UN)  # a child forked meanwhile shares the description
 
 
-def _existing_entries(layout: LayoutDirectory) -> list[Descriptor]:
-    """What the layout in the destination lists; nothing where it is empty, or an export into it was cut short."""
+def _existing_entries(layout: LayoutDirectory) -> list[Descriptor] | None:
+    """What the layout in the destination lists; None where it is empty, or an export into it was cut short."""
     try:
         check_layout_file(layout.read(OCI_LAYOUT, maximum=MAXIMUM_LAYOUT_FILE_SIZE))
         return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
@@ -333,7 +336,7 @@ def _existing_entries(layout: LayoutDirectory) -> list[Descriptor]:
         if others:
             problem = "it is not empty and not an OCI layout"
             raise LayoutInvalidError(layout.path, problems=[problem]) from None
-        return []
+        return None
     except (NotPlainError, ManifestInvalidError) as error:
         raise LayoutInvalidError(layout.path, problems=[str(error)]) from error
     except OSError as error:

@@ -289,7 +289,7 @@ class _Backup:
             try:
                 source, target = self._directories[algorithm]
             except KeyError:
-                left.append(row)  # the writer gets to know the directory by it, which it makes durable at the end
+                left.append(row)
                 with contextlib.suppress(OSError, NotPlainError):
                     self._directories[algorithm] = (
                         self._store.pool.directory(algorithm),

@@ -173,8 +173,7 @@ class BlobWriter:
         """Make everything durable."""
         self._name_copies()
         with Translating(str(self._layout.path)):
-            for directory in self._directories.values():
-                os.fsync(directory)
+            self._layout.sync()
 
     def _directory(self, algorithm: str) -> int:
         found = self._directories.get(algorithm)
