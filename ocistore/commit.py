@@ -137,7 +137,10 @@ _Staged = PutBlob | PutManifest
 def _not_in_pool(catalog: Catalog, pool: FilesystemPool, staged: Mapping[Digest, _Staged]) -> list[_Staged]:
     """What has to be published: everything but live blobs whose files are as they should be."""
     # Files first: most content is new, and then there is nothing to ask the catalog.
-    good = [digest for digest, change in staged.items() if _looks_right(pool, change)]
+    algorithms = {algorithm for algorithm in {digest.algorithm for digest in staged} if pool.has_any(algorithm)}
+    good = [
+        digest for digest, change in staged.items() if digest.algorithm in algorithms and _looks_right(pool, change)
+    ]
     live: Mapping[str, int] = {}
     if good:
         with catalog.read() as connection:

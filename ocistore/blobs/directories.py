@@ -35,9 +35,6 @@ class Directories:
         self._paths = paths
         self._opening = ThreadLock()
         self._held: dict[Path, int] = {}
-        # One object, for the dictionary above: a path made anew costs 6 µs each time, and every blob asks four times.
-        self._uploads = paths.uploads
-        self._trash = paths.trash
         self.algorithms: dict[str, int] = {}
         """Descriptors of ``blobs/<alg>`` that are open already, for the paths that must be quick."""
         self._durable: set[str] = set()
@@ -86,11 +83,11 @@ class Directories:
 
     def uploads(self) -> int:
         """A descriptor of ``uploads/``."""
-        return self._open(self._uploads)
+        return self._open(self._paths.uploads)
 
     def trash(self) -> int:
         """A descriptor of ``trash/``."""
-        return self._open(self._trash)
+        return self._open(self._paths.trash)
 
     def quarantine(self) -> int:
         """A descriptor of ``quarantine/``."""

@@ -301,6 +301,20 @@ class FilesystemPool:
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
+    def has_any(self, algorithm: str) -> bool:
+        """Whether there may be blobs of that algorithm: the quick answer about thousands that a new store has not.
+
+        Raises:
+            CorruptError: ``blobs/<alg>`` is not a directory.
+            StorageError: the file system refused to say.
+        """
+        with Translating(partial(self._paths.algorithm, algorithm), root=self._paths.root):
+            try:
+                self._directories.algorithm(algorithm)
+            except FileNotFoundError:
+                return False
+        return True
+
     def size(self, digest: Digest) -> int | None:
         """The number of bytes under that digest; None where there is no plain file.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import InvalidNameError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _UPLOAD_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StorePaths:
     """The paths of one store, built from validated values only.
 
@@ -38,12 +39,14 @@ class StorePaths:
 
     root: Path
 
+    # Those that every blob needs are cached: to make a path costs as much as a system call.
+
     @property
     def catalog(self) -> Path:
         """The database; SQLite adds ``-wal`` and ``-shm`` beside it."""
         return self.root / "catalog.db"
 
-    @property
+    @cached_property
     def blobs(self) -> Path:
         """The directory that holds one directory per algorithm."""
         return self.root / "blobs"
@@ -68,7 +71,7 @@ class StorePaths:
             raise InvalidNameError(digest, kind="digest", reason="only a Digest becomes a path")
         return self.blobs / digest.algorithm / digest.encoded
 
-    @property
+    @cached_property
     def uploads(self) -> Path:
         """The directory of what is staged and of open upload sessions."""
         return self.root / "uploads"
@@ -81,12 +84,12 @@ class StorePaths:
         """
         return self.uploads / checked_upload_name(name)
 
-    @property
+    @cached_property
     def trash(self) -> Path:
         """The directory of what collection took out of the pool."""
         return self.root / "trash"
 
-    @property
+    @cached_property
     def quarantine(self) -> Path:
         """The directory of what scrub found damaged."""
         return self.root / "quarantine"

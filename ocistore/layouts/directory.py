@@ -31,6 +31,8 @@ TEMPORARY: Final = ".ocistore-"
 
 _LEFTOVER: Final = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{16}", re.ASCII)
 
+_NOT_PLAIN: Final = "it is not a plain file"
+
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -94,6 +96,18 @@ class LayoutDirectory:
             NotPlainError: it, or a directory on the way to it, is something else.
         """
         return _open_plain(digest.encoded, self.algorithm(digest.algorithm))
+
+    def blob_size(self, digest: Digest) -> int:
+        """The bytes in the file of a blob.
+
+        Raises:
+            FileNotFoundError: there is none.
+            NotPlainError: it, or a directory on the way to it, is something else.
+        """
+        status = os.stat(digest.encoded, dir_fd=self.algorithm(digest.algorithm), follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotPlainError(_NOT_PLAIN)
+        return status.st_size
 
     def algorithm(self, algorithm: str) -> int:
         """A descriptor of ``blobs/<algorithm>``, closed with the layout.
@@ -220,9 +234,9 @@ def _open_plain(name: str, parent: int) -> int:
         descriptor = os.open(name, READ_FLAGS, dir_fd=parent)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENXIO}:
-            raise NotPlainError("it is a symbolic link or a socket") from error
+            raise NotPlainError(_NOT_PLAIN) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise NotPlainError("it is not a plain file")
+        raise NotPlainError(_NOT_PLAIN)
     return descriptor

@@ -42,11 +42,7 @@ class DirectorySource:
 
     def size(self, digest: Digest) -> int:
         """The size of the file of a blob."""
-        file = self._layout.open_blob(digest)
-        try:
-            return os.fstat(file).st_size
-        finally:
-            os.close(file)
+        return self._layout.blob_size(digest)
 
     def content(self, digest: Digest, size: int) -> bytes:
         """The beginning of the file of a blob."""
