@@ -1,4 +1,4 @@
-"""A filesystem that drops what was not synced, in Python: it is told of every call that the store makes.
+"""A filesystem that drops what was not synced, in Python: it is told of every call that the store or an export makes.
 
 It knows three things of each file: its bytes by now, its bytes when it was last synced, and which names were durable in
 which directory. From any moment on it can be asked what a power cut would leave: names and bytes that were synced stay,
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Name = tuple[str, str]
-"""A directory and a name in it, relative to the store."""
+"""A directory and a name in it, relative to the root of what is watched."""
 
 
 @dataclass
@@ -29,12 +29,20 @@ _Change = tuple[str, Name, _File | None]
 """A directory, a name in it, and the file that it stands for from then on; None where it is removed."""
 
 
-class UnsyncedDisk:
-    """What would be left of the pool's files."""
+def in_a_store(directory: str) -> bool:
+    """Whether the pool's files lie there. Those of the catalog are SQLite's."""
+    return directory.partition("/")[0] in {"blobs", "uploads", "trash", "quarantine"}
 
-    def __init__(self, root: str) -> None:
+
+class UnsyncedDisk:
+    """What would be left of the files below a directory."""
+
+    def __init__(self, root: str, *, watches: Callable[[str], bool] = in_a_store) -> None:
         self._root = os.path.realpath(root)
+        self._watches = watches
         self._files: dict[int, _File] = {}
+        self._made: set[Name] = set()
+        """Directories that were not there when this began."""
         self._names: dict[Name, _File] = {}
         self._durable: dict[Name, _File] = {}
         self._pending: list[_Change] = []
@@ -46,9 +54,14 @@ class UnsyncedDisk:
         text = os.fspath(path)
         if directory is not None:
             text = os.path.join(os.readlink(f"/proc/self/fd/{directory}"), text)
-        parent = os.path.realpath(os.path.dirname(text)).partition(self._root + "/")[2]
-        name = os.path.basename(text)
-        return (parent, name) if parent.split("/")[0] in {"blobs", "uploads", "trash", "quarantine"} else None
+        parent = os.path.relpath(os.path.realpath(os.path.dirname(text)), self._root)
+        return (parent, os.path.basename(text)) if not parent.startswith("..") and self._watches(parent) else None
+
+    def made(self, path: Any, directory: int | None) -> None:
+        name = self._name(path, directory)
+        if name is not None:
+            self._made.add(name)
+            self._named(name, _File())
 
     def created(self, path: Any, descriptor: int, directory: int | None) -> None:
         name = self._name(path, directory)
@@ -63,8 +76,11 @@ class UnsyncedDisk:
             self.calls += 1
             file.content[position : position + len(data)] = data
 
-    def linked(self, source: Name | None, target: Name | None) -> None:
-        if source is not None and target is not None and source in self._names:
+    def linked(self, source: Name | None, target: Name | None, *, content: bytes) -> None:
+        """``content`` is that of a file from elsewhere, which was durable there."""
+        if target is not None and source is None:
+            self._named(target, _File(bytearray(content), content))
+        elif target is not None and source in self._names:
             self._named(target, self._names[source])
 
     def renamed(self, source: Name | None, target: Name | None) -> None:
@@ -106,18 +122,32 @@ class UnsyncedDisk:
     # --- what a power cut leaves --------------------------------------------------------------------------------------
 
     def aftermaths(self) -> Iterator[dict[str, bytes]]:
-        """What may lie in the pool after a power cut now: the bytes by digest, in every world that is looked at."""
-        yield self._pool(self._durable)
+        """What may be left by a power cut now: the bytes of each file by path, in every world that is looked at."""
+        yield self._left(self._durable)
         for change in self._pending:
-            yield self._pool(_after(self._durable, [change]))
-        yield self._pool(_after(self._durable, self._pending))
+            yield self._left(_after(self._durable, [change]))
+        yield self._left(_after(self._durable, self._pending))
 
-    def _pool(self, names: dict[Name, _File]) -> dict[str, bytes]:
+    def _left(self, names: dict[Name, _File]) -> dict[str, bytes]:
         return {
-            f"{directory.removeprefix('blobs/')}:{name}": file.synced
+            os.path.normpath(os.path.join(directory, name)): file.synced
             for (directory, name), file in names.items()
-            if directory.startswith("blobs/")
+            if (directory, name) not in self._made and self._is_reached(directory, names)
         }
+
+    def _is_reached(self, directory: str, names: dict[Name, _File]) -> bool:
+        parent, place = ".", directory.split("/")
+        for step in place:
+            if (parent, step) in self._made and (parent, step) not in names:
+                return False
+            parent = os.path.normpath(os.path.join(parent, step))
+        return True
+
+
+def by_digest(left: dict[str, bytes], *, below: str = "") -> dict[str, bytes]:
+    """Of the files that are left, those of the blobs of a store or layout, by digest."""
+    start = f"{below}blobs/"
+    return {path.removeprefix(start).replace("/", ":"): left[path] for path in left if path.startswith(start)}
 
 
 def _after(names: dict[Name, _File], changes: list[_Change]) -> dict[Name, _File]:
@@ -165,9 +195,25 @@ class RecordingOS:
         self._after_each()
         return written
 
+    def mkdir(self, path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        os.mkdir(path, mode, dir_fd=dir_fd)
+        self._disk.made(path, dir_fd)
+        self._after_each()
+
+    def sendfile(self, target: int, source: int, position: int, count: int) -> int:
+        there = os.lseek(target, 0, os.SEEK_CUR)
+        sent = os.sendfile(target, source, position, count)
+        self._disk.written(target, os.pread(source, sent, position), there)
+        self._after_each()
+        return sent
+
     def link(self, source: Any, target: Any, *, src_dir_fd: Any = None, dst_dir_fd: Any = None, **more: Any) -> None:
         os.link(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, **more)
-        self._disk.linked(self._disk._name(source, src_dir_fd), self._disk._name(target, dst_dir_fd))
+        linked = os.open(target, os.O_RDONLY, dir_fd=dst_dir_fd)
+        with open(linked, "rb") as file:
+            content = file.read()
+        source_name, target_name = self._disk._name(source, src_dir_fd), self._disk._name(target, dst_dir_fd)
+        self._disk.linked(source_name, target_name, content=content)
         self._after_each()
 
     def rename(self, source: Any, target: Any, *, src_dir_fd: Any = None, dst_dir_fd: Any = None) -> None:
