@@ -14,6 +14,7 @@ import secrets
 import stat
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.durability import sync_path
 from ocistore.blobs.reader import READ_FLAGS
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class LayoutDirectory:
         """
         self.path = path
         self.descriptor = os.open(path, _DIRECTORY)
+        self._blobs = -1
         self._algorithms: dict[str, int] = {}
 
     def __enter__(self) -> Self:
@@ -61,10 +63,10 @@ class LayoutDirectory:
 
     def close(self) -> None:
         """Close its descriptors. Calling it again does nothing."""
-        for descriptor in (*self._algorithms.values(), self.descriptor):
+        for descriptor in (*self._algorithms.values(), self._blobs, self.descriptor):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._algorithms, self.descriptor = {}, -1
+        self._algorithms, self._blobs, self.descriptor = {}, -1, -1
 
     def blob_path(self, digest: Digest) -> Path:
         """Where the file of a blob is, for messages."""
@@ -118,49 +120,46 @@ class LayoutDirectory:
         """
         found = self._algorithms.get(algorithm)
         if found is None:
-            blobs = _open_directory(BLOBS, self.descriptor)
-            try:
-                found = self._algorithms[algorithm] = _open_directory(algorithm, blobs)
-            finally:
-                os.close(blobs)
+            found = self._algorithms[algorithm] = _open_directory(algorithm, self._open_blobs())
         return found
 
     def make_algorithm(self, algorithm: str) -> int:
         """The same, made if need be. Durable after :meth:`sync`."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(BLOBS, dir_fd=self.descriptor)
-        blobs = _open_directory(BLOBS, self.descriptor)
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(algorithm, dir_fd=blobs)
-        finally:
-            os.close(blobs)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(algorithm, dir_fd=self._open_blobs())
         return self.algorithm(algorithm)
+
+    def _open_blobs(self) -> int:
+        if self._blobs < 0:
+            self._blobs = _open_directory(BLOBS, self.descriptor)
+        return self._blobs
 
     def sync(self) -> None:
         """Make the names in the top level, and in every directory of an algorithm that was opened, durable.
 
         Also those of directories: whoever made one may have been killed before this.
         """
-        if self._algorithms:
-            for directory in self._algorithms.values():
+        for directory in (*self._algorithms.values(), self._blobs):
+            if directory >= 0:
                 os.fsync(directory)
-            blobs = _open_directory(BLOBS, self.descriptor)
-            try:
-                os.fsync(blobs)
-            finally:
-                os.close(blobs)
+        self.sync_top()
+
+    def sync_top(self) -> None:
+        """Make the names in the top level durable."""
         os.fsync(self.descriptor)
 
     def clear_leftovers(self) -> None:
         """Remove what writers that crashed left behind. Only for who holds the layout alone: others may be writing."""
         for name in os.listdir(self.descriptor):
             if _LEFTOVER.fullmatch(name) is not None:
-                os.unlink(name, dir_fd=self.descriptor)
+                with contextlib.suppress(IsADirectoryError):  # which is not of ours
+                    os.unlink(name, dir_fd=self.descriptor)
 
     @contextlib.contextmanager
     def replacing(self, name: str, content: bytes) -> Iterator[None]:
-        """Write a file of the top level, which gets its name when the block ends; durable after :meth:`sync`.
+        """Write a file of the top level, which gets its name when the block ends; durable after :meth:`sync_top`.
 
         Its bytes are durable before: a crash leaves the old file or the new one. So does an error.
         """
@@ -186,18 +185,14 @@ class LayoutDirectory:
             pass
 
 
-def make_directory(path: Path) -> list[Path]:
-    """Make a directory, and those above it that are missing; harmless where it exists.
-
-    Returns:
-        The directories to sync for it to be durable.
-    """
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it that are missing, durably; harmless where it exists."""
     if path.is_dir():
-        return []
-    above = make_directory(path.parent)
+        return
+    make_directory(path.parent)
     with contextlib.suppress(FileExistsError):  # somebody was faster, or it is a file, which opening it will say
         os.mkdir(path)
-    return [path.parent, *above]
+    sync_path(path.parent)
 
 
 def temporary_name() -> str:

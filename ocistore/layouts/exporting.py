@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, StorageError
 from ocistore.layouts.directory import (
@@ -207,10 +206,10 @@ def export_in_place(store: Store) -> ExportReport:
         with Translating(str(store.root), root=store.root):
             layout.clear_leftovers()
             layout.replace(OCI_LAYOUT, LAYOUT_FILE)
-            layout.sync()
+            layout.sync_top()
             names = merged(_entries_in_place(layout), selection.entries, keep=False)
             layout.replace(INDEX_JSON, index_bytes(names))
-            layout.sync()
+            layout.sync_top()
     plan = _Plan(Destination(store.root, "dir", "none"), selection, frozenset(), "auto", dry_run=False)
     return plan.report(written=0, present=sum(plan.sizes.values()))
 
@@ -259,7 +258,7 @@ def _export_directory(store: Store, plan: _Plan, progress: Progress | None) -> E
         there = _present(path, sizes)
         return plan.report(written=sum(sizes.values()) - there, present=there)
     with Translating(str(path)):
-        made_in = make_directory(path)
+        make_directory(path)
     with _locked_directory(path) as layout:
         existing = _existing_entries(layout)
         with Translating(str(path)):
@@ -276,9 +275,7 @@ def _export_directory(store: Store, plan: _Plan, progress: Progress | None) -> E
                 with layout.replacing(INDEX_JSON, index_bytes(merged(existing or [], plan.selection.entries))):
                     writer.finish()
         with Translating(str(path)):
-            layout.sync()
-            for directory in made_in:
-                sync_path(directory)
+            layout.sync_top()
     return plan.report(written=sum(sizes.values()) - writer.present_bytes, present=writer.present_bytes)
 
 

@@ -354,6 +354,21 @@ def test_what_a_crashed_export_left_is_cleared_by_the_next_one(filled, destinati
 # --- damage in the store ----------------------------------------------------------------------------------------------
 
 
+def test_a_directory_with_the_name_of_such_a_leftover_is_not_ours_and_stays(filled, destination):
+    (destination / ".ocistore-0123456789abcdef").mkdir(parents=True)
+    filled.export(destination)
+    assert (destination / ".ocistore-0123456789abcdef").is_dir()
+    assert verified(destination) == pool(filled.root)
+
+
+def test_a_link_that_cannot_take_its_name_leaves_no_other(filled, destination):
+    taken = destination / "blobs" / "sha256" / IMAGES[0].digest.encoded
+    taken.mkdir(parents=True)
+    with pytest.raises(StorageError, match="directory"):
+        filled.export(destination, mode="link")
+    assert os.listdir(destination) == ["blobs"]
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("damage", ["gone", "cut short"])
 def test_damage_in_the_store_is_named_and_the_layout_stays_as_it_was(filled, destination, mode, damage):

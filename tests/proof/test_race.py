@@ -28,13 +28,13 @@ def test_nothing_is_lost_or_leaked_in_a_long_race(tmp_path, kill, slowly, record
 
 
 def test_the_race_catches_the_simplest_wrong_way(tmp_path):
-    outcome = Race(tmp_path / "store", wrong=the_row_goes_before_the_file).run(20, until_wrong=True)
+    outcome = Race(tmp_path / "store", wrong=the_row_goes_before_the_file).run(50, until_wrong=True)
     assert outcome.violations
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WRONG_WAYS)
 def test_the_race_catches_each_wrong_way(tmp_path, way, record_property):
-    outcome = Race(tmp_path / "store", wrong=way).run(40, kill=True, until_wrong=True)
+    outcome = Race(tmp_path / "store", wrong=way).run(100, kill=True, until_wrong=True)
     assert outcome.violations
     record_property("checks until it was seen", outcome.checks)

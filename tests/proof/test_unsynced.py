@@ -21,7 +21,7 @@ from ocistore import Digest, Store
 from ocistore.blobs import directories, durability, filesystem, output, removal, session
 from ocistore.layouts import directory as layout_directory
 from ocistore.layouts.directory import LayoutDirectory
-from ocistore.layouts.exports import writing
+from ocistore.layouts.exports import linking, writing
 
 NOW = timedelta(0)
 MODULES = (filesystem, durability, output, removal, directories, session)
@@ -124,7 +124,7 @@ def test_a_sync_after_the_commit_is_seen_too_late(store, monkeypatch):
 # --- exports ----------------------------------------------------------------------------------------------------------
 
 LAYOUT = "made/too/layout/"
-EXPORTING = (layout_directory, writing, durability)
+EXPORTING = (layout_directory, linking, writing, durability)
 
 
 def _listed(left):

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from ocistore.archives.compression import Compressor
-from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
 from ocistore.errors import ArchiveInvalidError, CorruptError, StorageError
 from ocistore.layouts.directory import TEMPORARY, make_directory
@@ -243,8 +242,7 @@ def is_stream(path: Path) -> bool:
 @contextlib.contextmanager
 def _named_when_whole(path: Path, *, name: str) -> Iterator[int]:
     with Translating(name):
-        for made_in in make_directory(path.parent):
-            sync_path(made_in)
+        make_directory(path.parent)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with Translating(name):

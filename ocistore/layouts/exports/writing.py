@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -16,6 +15,7 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.sharing import clone
 from ocistore.errors import CorruptError, LayoutInvalidError, StorageError
 from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError, new_file, temporary_name
+from ocistore.layouts.exports.linking import link_each, linking_beside
 from ocistore.oci.digest import Digest
 
 if TYPE_CHECKING:
@@ -107,42 +107,27 @@ class BlobWriter:
         A second thread makes half of the links: nearly all of the time is the kernel's, and it works for two at once.
         """
         pending = iter(blobs)
-        with ThreadPoolExecutor(1, thread_name_prefix="ocistore-link") as thread:
-            while batch := list(islice(pending, _LINKED_TOGETHER)):
-                self._know_directories(batch)
-                half = len(batch) // 2 if len(batch) > _LINKED_ALONE else 0
-                others = thread.submit(self._link_each, batch[:half]) if half else None
-                left = self._link_each(batch[half:])
-                if others is not None:
-                    left += others.result()
-                self._reached += sum(size for _, size in batch) - sum(size for _, size in left)
-                self._tally.reach(self._reached)
-                yield from left
+        while batch := list(islice(pending, _LINKED_TOGETHER)):
+            self._know_directories(batch)
+            half = len(batch) // 2 if len(batch) > _LINKED_ALONE else 0
+            beside = linking_beside(self._linking, batch[:half]) if half else None
+            if beside is None:
+                left = link_each(self._linking, batch)
+            else:
+                try:
+                    left = link_each(self._linking, batch[half:])
+                except BaseException:
+                    beside.stop()
+                    raise
+                left += beside.finish()
+            self._reached += sum(size for _, size in batch) - sum(size for _, size in left)
+            self._tally.reach(self._reached)
+            yield from left
 
     def _know_directories(self, blobs: list[tuple[str, int]]) -> None:
         for algorithm in {digest.partition(":")[0] for digest, _ in blobs} - self._linking.keys():
             with contextlib.suppress(FileNotFoundError):
                 self._linking[algorithm] = self._store.pool.directory(algorithm), self._directory(algorithm)
-
-    def _link_each(self, blobs: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Link each of which the pool has a plain file of that size, and the layout nothing; return the others.
-
-        What is the matter with them is asked about one by one.
-        """
-        left = []
-        for blob in blobs:
-            digest, size = blob
-            algorithm, _, encoded = digest.partition(":")
-            try:
-                source, target = self._linking[algorithm]
-                status = os.stat(encoded, dir_fd=source, follow_symlinks=False)
-                if status.st_size == size and stat.S_ISREG(status.st_mode):
-                    os.link(encoded, encoded, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-                    continue
-            except (KeyError, OSError):
-                pass
-            left.append(blob)
-        return left
 
     def write(self, digest: Digest, size: int) -> None:
         """Write one blob, or find it there."""
@@ -192,14 +177,22 @@ class BlobWriter:
             if is_there(directory, name, size):
                 self.present_bytes += size
             else:
-                temporary = temporary_name()
-                self._store.pool.link(digest, size, self._layout.descriptor, temporary)
-                os.rename(temporary, name, src_dir_fd=self._layout.descriptor, dst_dir_fd=directory)
+                self._link_over(digest, size, directory, name)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
             reason = "it lies on another filesystem than the store, where hard links do not reach; copy instead"
             raise StorageError(str(self._layout.path), errno=error.errno, reason=reason) from error
+
+    def _link_over(self, digest: Digest, size: int, directory: int, name: str) -> None:
+        temporary, top = temporary_name(), self._layout.descriptor
+        self._store.pool.link(digest, size, top, temporary)
+        try:
+            os.rename(temporary, name, src_dir_fd=top, dst_dir_fd=directory)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=top)
+            raise
 
     def _copy(self, digest: Digest, size: int, directory: int, name: str) -> None:
         with contextlib.ExitStack() as stack:

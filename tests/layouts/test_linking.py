@@ -1,0 +1,142 @@
+"""Exports by hard link of so many blobs that a second thread helps."""
+
+import os
+import threading
+from contextlib import ExitStack
+
+import pytest
+from handmade import verified
+from images import image, push
+from state import pool
+
+from ocistore import CorruptError, Digest
+from ocistore.layouts.exports import linking
+from ocistore.layouts.exports.linking import LinkingBeside
+
+MANY = image("many", layers=600)
+BLOBS = [(str(Digest.of(layer)), len(layer)) for layer in MANY.layers]
+
+
+@pytest.fixture
+def filled(store):
+    with store.transaction() as transaction:
+        push(transaction.repository("app"), MANY, "v1")
+    return store
+
+
+@pytest.fixture
+def destination(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def opened(filled, tmp_path):
+    """Descriptors of the pool's directory and of an empty one, and who closes them."""
+    (tmp_path / "linked").mkdir()
+    with ExitStack() as stack:
+        pair = []
+        for directory in (filled.root / "blobs" / "sha256", tmp_path / "linked"):
+            pair.append(os.open(directory, os.O_RDONLY))
+            stack.callback(os.close, pair[-1])
+        yield tuple(pair), stack
+
+
+@pytest.fixture
+def waiting(monkeypatch):
+    """An event for which every link in a second thread waits, and one that says that the first one does."""
+    go, reached, link = threading.Event(), threading.Event(), os.link
+
+    def late(*arguments, **more):
+        if threading.current_thread() is not threading.main_thread():
+            reached.set()
+            go.wait()
+        link(*arguments, **more)
+
+    monkeypatch.setattr(linking.os, "link", late)
+    yield go, reached
+    go.set()
+
+
+def _open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_every_blob_is_a_link_and_told_of_once(filled, destination):
+    told, before = [], _open_files()
+    report = filled.export(destination, mode="link", progress=lambda done, total: told.append((done, total)))
+    assert verified(destination) == pool(filled.root)
+    assert {file.stat().st_nlink for file in destination.glob("blobs/*/*")} == {2}
+    assert told[-1] == (report.bytes, report.bytes)
+    assert told == sorted(set(told))
+    assert (report.written_bytes, report.present_bytes) == (report.bytes, 0)
+    assert _open_files() == before
+
+
+@pytest.mark.parametrize("place", [0, -1], ids=["first", "last"])
+def test_what_cannot_simply_be_linked_is_dealt_with_in_either_half(filled, destination, place):
+    digests = sorted(digest for digest, _ in BLOBS)
+    present, damaged = digests[place], digests[place or 1]
+    name = destination / "blobs" / present.replace(":", "/")
+    name.parent.mkdir(parents=True)
+    name.write_bytes(b"cut short")
+    filled.export(destination, mode="link")
+    assert verified(destination) == pool(filled.root)
+    filled.paths.blob(Digest(damaged)).unlink()
+    with pytest.raises(CorruptError, match=damaged):
+        filled.export(destination.with_name("other"), mode="link")
+
+
+def test_where_no_thread_can_be_had_the_links_are_made_all_the_same(filled, destination, monkeypatch):
+    before = _open_files()
+
+    def refused(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    filled.export(destination, mode="link")
+    assert verified(destination) == pool(filled.root)
+    assert _open_files() == before
+
+
+def test_an_interrupt_while_linking_ends_both_threads(filled, destination, monkeypatch):
+    before, link = threading.active_count(), os.link
+
+    def interrupted(*arguments, **more):
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        link(*arguments, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(linking.os, "link", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            filled.export(destination, mode="link")
+    assert threading.active_count() == before
+    filled.export(destination, mode="link")
+    assert verified(destination) == pool(filled.root)
+
+
+def test_the_thread_never_links_into_a_directory_that_took_the_number_of_its_own(opened, waiting, tmp_path):
+    (source, target), stack = opened
+    go, reached = waiting
+    beside = LinkingBeside({"sha256": (source, target)}, BLOBS)
+    reached.wait()
+    stack.close()  # as an export does that was interrupted for the second time
+    (tmp_path / "unrelated").mkdir()
+    others = [os.open(tmp_path / "unrelated", os.O_RDONLY) for _ in range(8)]
+    assert {source, target} < set(others)
+    go.set()
+    assert beside.finish() == []
+    for descriptor in others:
+        os.close(descriptor)
+    assert not os.listdir(tmp_path / "unrelated")
+    assert len(os.listdir(tmp_path / "linked")) == len(BLOBS)
+
+
+def test_stopped_it_makes_no_further_link(opened, waiting, tmp_path):
+    directories, _ = opened
+    go, reached = waiting
+    beside = LinkingBeside({"sha256": directories}, BLOBS)
+    reached.wait()
+    threading.Timer(0.1, go.set).start()
+    beside.stop()
+    assert len(os.listdir(tmp_path / "linked")) == 1
