@@ -3,21 +3,27 @@
 import contextlib
 import errno
 import os
+import shutil
 import signal
+import sqlite3
 import threading
 import time
 import traceback
 from datetime import timedelta
 
 import pytest
-from images import image, push
+from images import image, index, push
 from invariants import check
+from wrong_ways import the_row_goes_before_the_file
 
 from ocistore import Digest, OCIStoreError, Store, StoreBusyError
-from ocistore.catalog import engine, epoch
+from ocistore.blobs.oserrors import Translating
+from ocistore.catalog import engine, epoch, keepers
 from ocistore.upkeep import collection
 
 NOW = timedelta(0)
+RAW, LOST = 2, 7
+"""How a process ends that had an error that is none of ours; and one that saw what it provoked."""
 TEN_YEARS = 10 * 365 * 24 * 3600 * 10**9
 
 
@@ -57,6 +63,44 @@ def test_a_store_is_open_over_a_fork_while_it_is_collected(store):
     names = [f"{number}.{turn}" for number in range(4) for turn in range(5)]
     assert all(pushed(store, "before", *names))
     assert check(store, hashes=True) == []
+
+
+def _acknowledged_in_a_child_whose_parent_closes(store):
+    """Which pushes of a child are there, after its parent closed the store that both have from before the fork."""
+    push(store.repository("app"), image("before"), "tbefore")
+    closed, pushed_once = os.pipe(), os.pipe()
+
+    def child():
+        push(store.repository("app"), image("first"), "tfirst")
+        os.write(pushed_once[1], b".")
+        os.read(closed[0], 1)
+        push(store.repository("app"), image("second"), "tsecond")
+
+    children = [forked(child)]
+    os.read(pushed_once[0], 1)
+    store.close()
+    os.write(closed[1], b".")
+    assert ended(*children) == [0]
+    for descriptor in (*closed, *pushed_once):
+        os.close(descriptor)
+    with Store.open(store.root) as opened:
+        return list(opened.repository("app").tags())
+
+
+def test_what_a_child_pushed_is_there_when_its_parent_closed_the_store(store):
+    assert _acknowledged_in_a_child_whose_parent_closes(store) == ["tbefore", "tfirst", "tsecond"]
+
+
+def test_connections_that_are_carried_over_a_fork_are_seen_to_lose_what_was_acknowledged(tmp_path, empty_store):
+    shutil.copytree(empty_store, tmp_path / "store")
+
+    def wrong():
+        engine.Catalog.before_fork = lambda self, locked: setattr(self, "_held_over_fork", contextlib.ExitStack())
+        engine.Catalog.after_fork_in_child = lambda self: self._lock.after_fork_in_child()
+        found = _acknowledged_in_a_child_whose_parent_closes(Store.open(tmp_path / "store"))
+        os._exit(LOST if "tsecond" not in found else 0)
+
+    assert [os.waitstatus_to_exitcode(code) for code in ended(forked(wrong))] == [LOST]
 
 
 @pytest.mark.parametrize(("processes", "turns"), [(8, 2), pytest.param(8, 40, marks=pytest.mark.slow)])
@@ -140,9 +184,30 @@ def test_a_collector_stopped_in_its_transaction_loses_nothing(store, monkeypatch
     assert check(store.root, hashes=True) == []
 
 
-@pytest.mark.parametrize("off", [TEN_YEARS, -TEN_YEARS], ids=["ahead", "behind"])
-def test_a_clock_ten_years_off_costs_nothing_that_is_referred_to(store, monkeypatch, off):
+def test_a_collector_stopped_after_its_transaction_is_seen_to_lose_what_is_pushed_meanwhile(store):
+    push(store.repository("app"), image("dead"), "tdead")
+    store.repository("app").delete_manifest(image("dead").digest)
+
+    def collector():
+        the_row_goes_before_the_file(pause=lambda: os.kill(os.getpid(), signal.SIGSTOP))
+        with Store.open(store.root) as opened:
+            opened.gc(grace=NOW, keep_untagged=NOW, force=True)
+
+    collecting = forked(collector)
+    assert os.WIFSTOPPED(os.waitpid(collecting, os.WUNTRACED)[1])
+    push(store.repository("app"), image("dead"), "tdead")
+    os.kill(collecting, signal.SIGCONT)
+    assert ended(collecting) == [0]
+    assert any("file" in words for words in check(store.root, hashes=True, idle=False))
+
+
+BOTH = index([image("arm"), image("amd")])
+
+
+def _collect_by_a_wrong_clock(store, monkeypatch, off):
+    """Push, delete and collect where the clock goes right, and where it does not; what is wrong then."""
     push(store.repository("app"), image("kept"), "tkept")
+    push(store.repository("app"), BOTH, "tboth")
     push(store.repository("app"), image("dead"), "tdead")
     store.repository("app").untag("tdead")
     right = time.time_ns
@@ -158,16 +223,29 @@ def test_a_clock_ten_years_off_costs_nothing_that_is_referred_to(store, monkeypa
         store.gc(grace=NOW, keep_untagged=NOW)
 
     elsewhere(wrong_pushes_and_collections)
-    assert pushed(store, "kept", "wrong") == [True, True]
     push(store.repository("app"), image("later"), "tlater")
     store.gc(grace=NOW, keep_untagged=NOW)
     elsewhere(lambda: store.gc(grace=NOW, keep_untagged=NOW))
+    return check(store, hashes=True)
+
+
+@pytest.mark.parametrize("off", [TEN_YEARS, -TEN_YEARS], ids=["ahead", "behind"])
+def test_a_clock_ten_years_off_costs_nothing_that_is_referred_to(store, monkeypatch, off):
+    assert _collect_by_a_wrong_clock(store, monkeypatch, off) == []
     assert pushed(store, "kept", "wrong", "later") == [True, True, True]
-    for name in ("kept", "wrong", "later"):
-        for blob in image(name).blobs:
+    assert store.repository("app").get_manifest("tboth").content == BOTH.manifest
+    for each in (*map(image, ("kept", "wrong", "later")), *BOTH.children):
+        for blob in each.blobs:
             with store.repository("app").open_blob(Digest.of(blob)) as reader:
                 assert reader.read() == blob
-    assert check(store, hashes=True) == []
+
+
+def test_a_collector_that_believes_its_clock_alone_is_refused_by_the_database(tmp_path, empty_store, monkeypatch):
+    shutil.copytree(empty_store, tmp_path / "store")
+    monkeypatch.setattr(keepers, "alive", lambda *arguments, **more: False)
+    monkeypatch.setattr(keepers, "removable", lambda connection, repository, manifest, **more: [manifest])
+    with Store.open(tmp_path / "store") as store, pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        _collect_by_a_wrong_clock(store, monkeypatch, TEN_YEARS)
 
 
 def _with_descriptors(count, root, work):
@@ -182,8 +260,18 @@ def _with_descriptors(count, root, work):
         os._exit(1)
     except BaseException:
         traceback.print_exc()
-        os._exit(2)
+        os._exit(RAW)
     os._exit(0)
+
+
+def test_a_pool_that_lets_raw_errors_through_is_seen(tmp_path):
+    def work(root):
+        Translating.__exit__ = lambda *arguments: None
+        with Store.open(root) as opened:
+            push(opened.repository("app"), image(layers=3), "v1")
+
+    children = [forked(_with_descriptors, count, tmp_path / str(count), work) for count in range(2, 40, 6)]
+    assert RAW in {os.waitstatus_to_exitcode(code) for code in ended(*children)}
 
 
 @pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])

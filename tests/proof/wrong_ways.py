@@ -24,14 +24,14 @@ def _doomed(run, connection):
     return statements.condemned(connection, limit=100)
 
 
-def the_row_goes_before_the_file():
+def the_row_goes_before_the_file(pause=lambda: time.sleep(random.random() * 0.005)):
     """A push in between finds no row and a file, and makes a row for the file that is about to go."""
 
     def condemn(run):
         with run._batch() as connection:
             doomed = _doomed(run, connection)
             removal.reap(connection, [key for key, _, _ in doomed])
-        time.sleep(random.random() * 0.005)
+        pause()
         for _, digest, _ in doomed:
             run._removal.to_trash(Digest.parse(digest))
         return False
