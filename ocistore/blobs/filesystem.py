@@ -301,8 +301,8 @@ class FilesystemPool:
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
-    def has_any(self, algorithm: str) -> bool:
-        """Whether there may be blobs of that algorithm: the quick answer about thousands that a new store has not.
+    def has_algorithm(self, algorithm: str) -> bool:
+        """Whether anything of that algorithm was ever stored.
 
         Raises:
             CorruptError: ``blobs/<alg>`` is not a directory.

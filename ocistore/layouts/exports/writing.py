@@ -102,31 +102,33 @@ class BlobWriter:
             self._tally.reach(self._reached)
 
     def _not_linked(self, blobs: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-        """Link what can be linked at once, at little more than the cost of the link, and give the rest.
-
-        A second thread makes half of the links: nearly all of the time is the kernel's, and it works for two at once.
-        """
         pending = iter(blobs)
         while batch := list(islice(pending, _LINKED_TOGETHER)):
-            self._know_directories(batch)
-            half = len(batch) // 2 if len(batch) > _LINKED_ALONE else 0
-            beside = linking_beside(self._linking, batch[:half]) if half else None
-            if beside is None:
-                left = link_each(self._linking, batch)
-            else:
-                try:
-                    left = link_each(self._linking, batch[half:])
-                except BaseException:
-                    beside.stop()
-                    raise
-                left += beside.finish()
+            left = self.link_all(batch)
             self._reached += sum(size for _, size in batch) - sum(size for _, size in left)
             self._tally.reach(self._reached)
             yield from left
 
+    def link_all(self, blobs: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Link what can be linked at once, at little more than the cost of the link; the rest, for :meth:`write`.
+
+        A second thread makes half of the links: nearly all of the time is the kernel's, and it works for two at once.
+        """
+        self._know_directories(blobs)
+        half = len(blobs) // 2 if len(blobs) > _LINKED_ALONE else 0
+        beside = linking_beside(self._linking, blobs[:half]) if half else None
+        if beside is None:
+            return link_each(self._linking, blobs)
+        try:
+            left = link_each(self._linking, blobs[half:])
+        except BaseException:
+            beside.stop()
+            raise
+        return left + beside.finish()
+
     def _know_directories(self, blobs: list[tuple[str, int]]) -> None:
         for algorithm in {digest.partition(":")[0] for digest, _ in blobs} - self._linking.keys():
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # which each of the blobs will say with its own name
                 self._linking[algorithm] = self._store.pool.directory(algorithm), self._directory(algorithm)
 
     def write(self, digest: Digest, size: int) -> None:
