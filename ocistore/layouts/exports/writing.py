@@ -104,12 +104,12 @@ class BlobWriter:
     def _not_linked(self, blobs: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
         pending = iter(blobs)
         while batch := list(islice(pending, _LINKED_TOGETHER)):
-            left = self.link_all(batch)
+            left = self._link_all(batch)
             self._reached += sum(size for _, size in batch) - sum(size for _, size in left)
             self._tally.reach(self._reached)
             yield from left
 
-    def link_all(self, blobs: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    def _link_all(self, blobs: list[tuple[str, int]]) -> list[tuple[str, int]]:
         """Link what can be linked at once, at little more than the cost of the link; the rest, for :meth:`write`.
 
         A second thread makes half of the links: nearly all of the time is the kernel's, and it works for two at once.
