@@ -33,7 +33,7 @@ from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest, manifest_descriptor
 from ocistore.oci.reference import is_digest, repository_name, tag_name
 from ocistore.pages import pages, text
-from ocistore.upload import Upload, sessions
+from ocistore.upload import Upload, cancel_session, sessions, stat_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -326,6 +326,9 @@ class Repository(RepositoryChanges):
     def upload(self, id: str) -> Upload:  # noqa: A002  (the name is part of the public contract)
         """Resume an upload session of this repository, in any process. One writer at a time.
 
+        Its ``offset`` says where it goes on: behind all that was written, or, after a restart of the machine, behind
+        what was durable.
+
         Raises:
             UploadNotFoundError: there is none of that id here.
             StoreBusyError: another writer has it open.
@@ -333,12 +336,29 @@ class Repository(RepositoryChanges):
         return Upload.resume(self._store, self.name, id)
 
     def uploads(self) -> Iterator[UploadInfo]:
-        """The open upload sessions of this repository, by id.
+        """The open upload sessions of this repository that somebody can go on with, by id.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
         """
         return sessions(self._store, self._id())
+
+    def stat_upload(self, id: str) -> UploadInfo:  # noqa: A002
+        """What :meth:`uploads` says of one session, whoever has it open.
+
+        Raises:
+            UploadNotFoundError: there is none of that id here.
+        """
+        return stat_session(self._store, self.name, id)
+
+    def cancel_upload(self, id: str) -> None:  # noqa: A002
+        """End an upload session of this repository, also one whose file is gone, and give up its bytes. Durable.
+
+        Raises:
+            UploadNotFoundError: there is none of that id here.
+            StoreBusyError: a writer has it open.
+        """
+        cancel_session(self._store, self.name, id)
 
     # Manifests.
 

@@ -13,8 +13,9 @@ from ocistore.catalog import repositories, uploads
 from ocistore.changes import EndUpload, PutBlob
 from ocistore.commit import milliseconds
 from ocistore.errors import (
+    CorruptError,
+    InvalidDigestError,
     InvalidNameError,
-    OCIStoreError,
     StorageError,
     StoreClosedError,
     UncertainCommitError,
@@ -57,7 +58,8 @@ class Upload:
     """An open upload session, held by one writer at a time over all processes. Used by one thread at a time.
 
     Leaving the context closes the session's file and does not cancel the session. Written bytes survive the death of
-    the process at once, and a power cut from :meth:`close` on.
+    the process at once, and a power cut from :meth:`close` on: a session that is resumed after the machine was started
+    again, or the filesystem mounted again, stands where it stood at its last ``close``.
     """
 
     id: str
@@ -77,10 +79,11 @@ class Upload:
         store.require_writable()
         name = store.pool.create_upload()
         try:
+            cache = store.pool.page_cache()
             now = milliseconds()
             with store.catalog.write() as connection:
                 repository_id = repositories.ensure(connection, repository, now=now)
-                session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME)
+                session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME, cache)
                 uploads.start(connection, repository_id, session)
         except UncertainCommitError:
             raise  # its row may be there, and needs its file
@@ -99,7 +102,12 @@ class Upload:
         except FileNotFoundError as error:
             raise UploadNotFoundError(name, repository=repository) from error
         try:
-            _find(store, repository, name)  # whoever held it before may have ended the session
+            session = _find(store, repository, name)  # whoever held it before may have written more, or ended it
+            cache = store.pool.page_cache()
+            if session.page_cache != cache:
+                # What nobody synced may be gone, or zeros. Cut off first: the row then says that what follows is kept.
+                file.truncate(min(session.offset, file.offset))
+                _touch(store, name, offset=file.offset, page_cache=cache)
         except BaseException:
             file.close()
             raise
@@ -196,10 +204,7 @@ class Upload:
         file, self._file = self._file, None
         try:
             file.sync()
-            now = milliseconds()
-            with self._store.catalog.write() as connection:
-                open_ = uploads.touch(connection, self.id, offset=file.offset, now=now, expires=now + _LIFETIME)
-            if open_:
+            if _touch(self._store, self.id, offset=file.offset, page_cache=self._store.pool.page_cache()):
                 self._store.hash_states.put(self.id, file.state)
             else:  # its repository was deleted while it began, by somebody who did not know of its file
                 self._store.pool.remove_upload(self.id)
@@ -222,20 +227,56 @@ def _find(store: Store, repository: str, name: str) -> uploads.Session:
 def sessions(store: Store, repository_id: int) -> Iterator[UploadInfo]:
     """See :meth:`Repository.uploads`."""
 
-    def page(last: str, count: int) -> list[tuple[str, UploadInfo]]:
+    def page(last: str, count: int) -> list[tuple[str, UploadInfo | None]]:
         with store.catalog.read() as connection:
             rows = uploads.page(connection, repository_id, after=last, limit=count)
         return [(row.id, _info(store, row)) for row in rows]
 
-    return pages(page, "", None)
+    return (found for found in pages(page, "", None) if found is not None)
 
 
-def _info(store: Store, row: uploads.Session) -> UploadInfo:
+def stat_session(store: Store, repository: str, name: str) -> UploadInfo:
+    """See :meth:`Repository.stat_upload`."""
+    found = _info(store, _find(store, repository, name))
+    if found is None:
+        raise UploadNotFoundError(name, repository=repository)
+    return found
+
+
+def cancel_session(store: Store, repository: str, name: str) -> None:
+    """See :meth:`Repository.cancel_upload`."""
+    store.require_writable()
+    session = _find(store, repository, name)
+    try:
+        file = store.pool.open_upload(name, session.algorithm)
+    except (FileNotFoundError, CorruptError, InvalidDigestError):
+        file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
+    try:
+        store.commit([EndUpload(repository, name)])
+        with contextlib.suppress(StorageError):  # a directory is none of ours
+            store.pool.remove_upload(name)
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _info(store: Store, row: uploads.Session) -> UploadInfo | None:
+    """What a listing shows; None where the session's file is gone, so that nobody can go on with it."""
     try:
         offset = store.pool.upload_size(row.id)
-    except (FileNotFoundError, OCIStoreError):
-        offset = 0
+    except FileNotFoundError:
+        return None
+    if offset > row.offset and row.page_cache != store.pool.page_cache():
+        offset = row.offset  # to which resuming it cuts it
     return UploadInfo(row.id, row.algorithm, offset, _when(row.started), _when(row.touched), _when(row.expires))
+
+
+def _touch(store: Store, name: str, *, offset: int, page_cache: str) -> bool:
+    with store.catalog.write() as connection:
+        now = milliseconds()
+        return uploads.touch(
+            connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache
+        )
 
 
 def _when(at: int) -> datetime:

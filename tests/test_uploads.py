@@ -23,6 +23,7 @@ from ocistore import (
     UploadNotFoundError,
     UploadRangeError,
 )
+from ocistore.blobs import filesystem
 
 HELLO = b"hello world"
 MEBIBYTE = 1 << 20
@@ -257,6 +258,41 @@ def test_a_session_whose_file_is_gone_is_not_found(store, repository, upload):
         repository.upload(upload.id)
 
 
+@pytest.mark.parametrize("put_there", ["nothing", "a directory", "a link"])
+def test_a_session_whose_file_is_gone_is_not_listed_and_can_be_cancelled(store, repository, upload, put_there):
+    upload.write(HELLO)
+    upload.close()
+    path = session_file(store, upload.id)
+    path.unlink()
+    if put_there == "a directory":
+        path.mkdir()
+    elif put_there == "a link":
+        path.symlink_to("/dev/null")
+    with repository.start_upload() as other:
+        assert [entry.id for entry in repository.uploads()] == [other.id]
+        with pytest.raises(UploadNotFoundError):
+            repository.stat_upload(upload.id)
+        repository.cancel_upload(upload.id)
+        assert [row[0] for row in rows(store.root)["uploads"]] == [other.id]
+    with unchanged(store.root), pytest.raises(UploadNotFoundError):
+        repository.cancel_upload(upload.id)
+    if put_there == "a directory":  # which is nobody's to delete
+        path.rmdir()
+
+
+def test_a_session_is_cancelled_by_its_id(store, repository, upload):
+    upload.write(HELLO)
+    with unchanged(store.root), pytest.raises(StoreBusyError):
+        repository.cancel_upload(upload.id)
+    upload.close()
+    assert repository.stat_upload(upload.id).offset == len(HELLO)
+    with unchanged(store.root), pytest.raises(UploadNotFoundError):
+        store.repository("other").cancel_upload(upload.id)
+    repository.cancel_upload(upload.id)
+    assert rows(store.root)["uploads"] == []
+    assert not session_file(store, upload.id).exists()
+
+
 def test_asking_a_repository_that_does_not_exist_for_its_sessions_says_so(store, repository):
     with unchanged(store.root), pytest.raises(RepositoryNotFoundError) as caught:
         repository.uploads()
@@ -332,6 +368,92 @@ input()
         assert resumed.offset == offset
         resumed.commit(Digest.of(content))
     assert read(repository, Digest.of(content)) == content
+
+
+# --- after a restart --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def restarted(monkeypatch):
+    """Let the machine start again, or its disk be mounted anew."""
+
+    def restart(word):
+        monkeypatch.setattr(filesystem, "page_cache", lambda descriptor: word)
+
+    return restart
+
+
+def torn(store, id_, length):
+    """What a power cut may leave of a file that was written to and not synced."""
+    with open(session_file(store, id_), "r+b") as file:
+        file.seek(length)
+        size = os.fstat(file.fileno()).st_size
+        file.write(bytes(size - length))
+
+
+def test_after_a_restart_a_session_goes_on_from_what_was_durable(store, repository, upload, restarted):
+    upload.write(HELLO)
+    upload.close()
+    code = SETUP + "u = repository.upload(sys.argv[2]); u.write(b' and more'); print(u.offset); input()"
+    with python(code, store.root, upload.id) as child:
+        assert int(child.says()) == len(HELLO) + 9
+        child.kill()
+    torn(store, upload.id, len(HELLO))
+    restarted("another boot")
+    assert [entry.offset for entry in repository.uploads()] == [len(HELLO)]
+    assert repository.stat_upload(upload.id).offset == len(HELLO)
+    with repository.upload(upload.id) as resumed:
+        assert resumed.offset == len(HELLO) == session_file(store, upload.id).stat().st_size
+        resumed.write(b"!", offset=len(HELLO))
+        resumed.commit(Digest.of(HELLO + b"!"))
+    assert read(repository, Digest.of(HELLO + b"!")) == HELLO + b"!"
+
+
+def test_a_session_that_was_never_closed_begins_again_after_a_restart(store, repository, restarted):
+    code = SETUP + "u = repository.start_upload(); u.write(b'x' * 10000); print(u.id); input()"
+    with python(code, store.root) as child:
+        id_ = child.says()
+        child.kill()
+    restarted("another boot")
+    with repository.upload(id_) as resumed:
+        assert resumed.offset == 0
+
+
+def test_what_is_written_after_a_restart_is_kept_until_the_next_one(store, repository, upload, restarted):
+    upload.write(HELLO)
+    upload.close()
+    restarted("second boot")
+    resumed = repository.upload(upload.id)
+    resumed.write(b" and more")
+    resumed._file.close()  # as when the process dies
+    assert repository.stat_upload(upload.id).offset == len(HELLO) + 9
+    with repository.upload(upload.id) as again:
+        assert again.offset == len(HELLO) + 9
+        again._file.close()
+        again._file = None
+    restarted("third boot")
+    with repository.upload(upload.id) as last:
+        assert last.offset == len(HELLO)
+
+
+def test_a_file_that_is_shorter_than_what_was_durable_is_taken_as_it_is(store, repository, upload, restarted):
+    upload.write(HELLO)
+    upload.close()
+    os.truncate(session_file(store, upload.id), 3)
+    restarted("another boot")
+    assert repository.stat_upload(upload.id).offset == 3
+    with repository.upload(upload.id) as resumed:
+        assert resumed.offset == 3
+
+
+def test_resuming_on_the_same_boot_writes_no_row(store, repository, upload):
+    upload.write(HELLO)
+    upload.close()
+    before = rows(store.root)
+    with repository.upload(upload.id) as resumed:
+        assert rows(store.root) == before
+        resumed._file.close()
+        resumed._file = None
 
 
 # --- committing -------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ocistore.blobs.hashing import verify
 from ocistore.blobs.ingest import ingest
 from ocistore.blobs.oserrors import Translating, translated
 from ocistore.blobs.output import Output
+from ocistore.blobs.pagecache import page_cache
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.blobs.reader import READ_FLAGS, BlobReader
 from ocistore.blobs.removal import Removal
@@ -456,10 +457,28 @@ class FilesystemPool:
         """The number of bytes in the file of an upload session.
 
         Raises:
-            FileNotFoundError: there is no such session file.
+            FileNotFoundError: there is no such session file, or it is no plain file.
             InvalidNameError: ``name`` is none.
+            StorageError: the file system refused to say.
         """
-        return os.stat(checked_upload_name(name), dir_fd=self._directories.uploads(), follow_symlinks=False).st_size
+        path = partial(self._paths.upload, checked_upload_name(name))
+        with Translating(path, root=self._paths.root):
+            try:
+                status = os.stat(name, dir_fd=self._directories.uploads(), follow_symlinks=False)
+            except FileNotFoundError:
+                status = None
+        if status is None or not stat.S_ISREG(status.st_mode):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path()))
+        return status.st_size
+
+    def page_cache(self) -> str:
+        """What holds the bytes of upload sessions that were written and not synced; see :mod:`.pagecache`.
+
+        Raises:
+            StorageError: the kernel refused to say.
+        """
+        with Translating(str(self._paths.uploads), root=self._paths.root):
+            return page_cache(self._directories.uploads())
 
     # --- within -------------------------------------------------------------------------------------------------------
 

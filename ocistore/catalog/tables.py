@@ -224,6 +224,7 @@ uploads = Table(
     Column("started", Integer, nullable=False),
     Column("touched", Integer, nullable=False),
     Column("expires", Integer, nullable=False),
+    Column("page_cache", Text),  # where bytes behind offset may be, which are kept only while it is the same
     sqlite_strict=True,
 )
 Index("ix_uploads_repository_id_id", uploads.c.repository_id, uploads.c.id)

@@ -27,9 +27,11 @@ class Session(NamedTuple):
     started: int
     touched: int
     expires: int
+    page_cache: str | None
+    """Which page cache the bytes behind ``offset`` were written to; see :mod:`ocistore.blobs.pagecache`."""
 
 
-_columns = (_t.c.id, _t.c.algorithm, _t.c.offset, _t.c.started, _t.c.touched, _t.c.expires)
+_columns = (_t.c.id, _t.c.algorithm, _t.c.offset, _t.c.started, _t.c.touched, _t.c.expires, _t.c.page_cache)
 _insert = insert(_t)
 _find = (
     select(*_columns)
@@ -46,7 +48,12 @@ _ids = select(_t.c.id).where(_t.c.repository_id == bindparam("in_repository"))
 _touch = (
     update(_t)
     .where(_t.c.id == bindparam("upload"))
-    .values(offset=bindparam("now_at"), touched=bindparam("now"), expires=bindparam("until"))
+    .values(
+        offset=bindparam("now_at"),
+        touched=bindparam("now"),
+        expires=bindparam("until"),
+        page_cache=bindparam("written_to"),
+    )
 )
 _expired = (
     select(_t.c.expires, _t.c.id, _t.c.algorithm)
@@ -86,9 +93,13 @@ def ids(connection: Connection, repository_id: int) -> list[str]:
     return connection.execute(_ids, {"in_repository": repository_id}).scalars()
 
 
-def touch(connection: Connection, upload: str, *, offset: int, now: int, expires: int) -> bool:
-    """Note how many bytes are durable, and start the time to its expiry again. False where the session has ended."""
-    return connection.execute(_touch, {"upload": upload, "now_at": offset, "now": now, "until": expires}).rowcount == 1
+def touch(connection: Connection, upload: str, *, offset: int, now: int, expires: int, page_cache: str) -> bool:
+    """Note how many bytes are durable and where more are written, and start the time to its expiry again.
+
+    False where the session has ended.
+    """
+    parameters = {"upload": upload, "now_at": offset, "now": now, "until": expires, "written_to": page_cache}
+    return connection.execute(_touch, parameters).rowcount == 1
 
 
 def remove(connection: Connection, upload: str) -> bool:

@@ -94,7 +94,7 @@ def cancel_uploads(location: Location, repo: str, id: tuple[str, ...]) -> None: 
     """
     with location.changing() as store:
         for each in id:
-            store.repository(repo).upload(each).cancel()
+            store.repository(repo).cancel_upload(each)
 
 
 def _sessions(store: Store, repository: str | None) -> Iterator[tuple[str, UploadInfo]]:

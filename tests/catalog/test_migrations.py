@@ -39,11 +39,12 @@ _FIRST = """
         INSERT INTO leases VALUES ('lease', 'why not', 100, 200);
         INSERT INTO lease_blobs VALUES ('lease', 1, 1);
 """
-ROWS = {
-    "0001": _FIRST,
-    "0002": _FIRST.replace("(1, 1, 1, 100);", "(1, 1, 1, 100, '0123', NULL);", 1)
-    + "INSERT INTO collection_holds VALUES (1, 'restored', 100, NULL);",
-}
+_SECOND = (
+    _FIRST.replace("(1, 1, 1, 100);", "(1, 1, 1, 100, '0123', NULL);", 1)
+    + "INSERT INTO collection_holds VALUES (1, 'restored', 100, NULL);"
+)
+_THIRD = _SECOND.replace("'sha256', 0, 100, 100, 200)", "'sha256', 0, 100, 100, 200, 'boot/7')", 1)
+ROWS = {"0001": _FIRST, "0002": _SECOND, "0003": _THIRD}
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from images import image, push
 from invariants import check
 from power import disk
 
-from ocistore import Digest, ManifestNotFoundError, OCIStoreError, Store
+from ocistore import Digest, DigestMismatchError, ManifestNotFoundError, OCIStoreError, Store
 from ocistore.blobs import filesystem
 
 CUTS = 50
@@ -157,3 +157,55 @@ def test_what_was_acknowledged_survives_many_power_cuts(tmp_path, kind, record_p
 def test_power_cuts_catch_a_pool_that_syncs_nothing(tmp_path, kind):
     found, _ = _cuts(kind, tmp_path, CUTS, wrong=_sync_nothing)
     assert found
+
+
+# --- upload sessions --------------------------------------------------------------------------------------------------
+
+DURABLE, MORE = os.urandom(1 << 20) + b"odd", os.urandom(4 << 20)
+
+
+def _after_a_cut_in_an_upload(kind, tmp_path):
+    """Where a session goes on whose second part was written and not closed, and whether it can be ended then."""
+    with disk(kind, tmp_path) as made:
+        root = made.directory / "store"
+        with Store.open(root) as store, store.repository("app").start_upload() as upload:
+            upload.write(DURABLE)
+            id_ = upload.id
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            resumed = Store.open(root).repository("app").upload(id_)
+            for place in range(0, len(MORE), 1 << 20):
+                resumed.write(MORE[place : place + (1 << 20)])
+            os.write(writing, b"!")
+            time.sleep(60)
+        os.read(reading, 1)
+        time.sleep(0.2)  # some of it is on its way to the disk
+        made.cut()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reading)
+        os.close(writing)
+        made.unmount()
+        made.mount()
+        with Store.open(root) as store:
+            told = store.repository("app").stat_upload(id_).offset
+            with store.repository("app").upload(id_) as resumed:
+                found = resumed.offset
+                resumed.write((DURABLE + MORE)[found:], offset=found)
+                try:
+                    resumed.commit(Digest.of(DURABLE + MORE))
+                except DigestMismatchError:
+                    return told, found, "its bytes are torn"
+        return told, found, "whole"
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_an_upload_goes_on_from_what_was_durable(tmp_path, kind):
+    assert _after_a_cut_in_an_upload(kind, tmp_path) == (len(DURABLE), len(DURABLE), "whole")
+
+
+def test_a_power_cut_catches_a_session_that_believes_the_length_of_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(filesystem, "page_cache", lambda descriptor: "the same for ever")
+    told, found, how = _after_a_cut_in_an_upload("ext4", tmp_path)
+    assert (told, found) != (len(DURABLE), len(DURABLE)) or how != "whole"
