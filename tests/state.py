@@ -56,7 +56,7 @@ def catalog(root: Path) -> Iterator[sqlite3.Connection]:
 
 
 def rows(root: Path) -> dict[str, list[tuple[object, ...]]]:
-    """All rows of all tables, except the epoch: the first write of every process counts it on, whatever it writes."""
+    """All rows of all tables, except the epoch, which every commit increments."""
     with catalog(root) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         names.remove("store")

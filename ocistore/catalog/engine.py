@@ -84,7 +84,7 @@ class Catalog:
             lock: the file of the write lock.
             read_only: refuse every write.
             immutable: nothing can change the file, as on read-only media: SQLite then needs neither locks nor a WAL.
-            counts_epochs: count the epoch on with the first write (see ``epoch.py``); not in a copy that is being made.
+            counts_epochs: increment the epoch with each commit (see ``epoch.py``); not in a copy that is being made.
         """
         if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
             raise StorageError(
@@ -112,7 +112,6 @@ class Catalog:
         self._opened: tuple[int, int] | None = None
         self._readers: deque[Connection] = deque()
         self._writer: Connection | None = None
-        self._epoch_noted = not self._counts_epochs
 
     # Connections.
 
@@ -219,23 +218,26 @@ class Catalog:
         return _Write(self)
 
     def note_epoch(self) -> None:
-        """Make sure that a write of this process has come, and with it the question whether the catalog is an old one.
+        """Ask whether the catalog is an older copy, as every write does; a hold is placed where it is.
 
         Raises:
             OCIStoreError: as :meth:`write`.
         """
-        if not self._epoch_noted:
-            with self.write():
-                pass
+        with self.write():
+            pass
 
-    def next_epoch(self) -> None:
-        """Begin a new epoch: an older copy of the catalog that is put back will be known for one.
+    def note_successor(self, mark: epoch.Mark) -> None:
+        """Note that a catalog which has come so far takes the place of this one. Under :meth:`locked` only.
+
+        To be called before it takes that place: whoever is killed in between leaves a note that is behind, never ahead.
 
         Raises:
-            OCIStoreError: as :meth:`write`.
+            StorageError: it could not be written.
         """
-        self._epoch_noted = False
-        self.note_epoch()
+        try:
+            epoch.note(self._lock.descriptor, mark)
+        except OSError as error:
+            raise StorageError(self._lock.path, errno=error.errno, reason=str(error)) from error
 
     def copy_to(self, destination: Path) -> None:
         """Write the database, as it is at this instant, into a file that is empty. Others read and write meanwhile.
@@ -423,12 +425,13 @@ class _Read:
 class _Write:
     """A block that is a write transaction."""
 
-    __slots__ = ("_catalog", "_connection", "_epoch", "_turn")
+    __slots__ = ("_catalog", "_changes", "_connection", "_mark", "_turn")
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._connection: Connection | None = None
-        self._epoch: int | None = None
+        self._mark: epoch.Mark | None = None
+        self._changes = 0
         self._turn = catalog._lock.held()
 
     def __enter__(self) -> Connection:
@@ -441,11 +444,8 @@ class _Write:
                 self._connection = catalog._open_connection()
             catalog._refuse_replaced()
             self._connection.command("BEGIN IMMEDIATE")
-            if not catalog._epoch_noted:
-                try:
-                    self._epoch = epoch.advance(self._connection, catalog._lock.descriptor)
-                except OSError as error:
-                    raise StorageError(catalog._lock.path, errno=error.errno, reason=str(error)) from error
+            if catalog._counts_epochs:
+                self._compare(self._connection)
         except BaseException:
             self._give_up()
             raise
@@ -458,16 +458,16 @@ class _Write:
                 if kind is not None:
                     connection.command("ROLLBACK")
                 else:
+                    mark = self._increment(connection)
                     try:
                         connection.command("COMMIT")
                     except StorageError as error:
                         raise UncertainCommitError(self._catalog.root) from error
-                    if self._epoch is not None:
-                        # It is committed, whatever comes of this: unnoted it is as after a crash, and the next write
-                        # of this process notes it.
+                    if mark is not None:
+                        # It is committed, whatever comes of this: unnoted it is as after a crash, and the next commit
+                        # is noted.
                         with contextlib.suppress(OSError):
-                            epoch.note(self._catalog._lock.descriptor, self._epoch)
-                            self._catalog._epoch_noted = True
+                            epoch.note(self._catalog._lock.descriptor, mark)
                 self._catalog._writer, self._connection = connection, None
         finally:
             try:
@@ -475,6 +475,20 @@ class _Write:
             except BaseException:  # an interrupt on the way into it
                 self._give_up()
                 raise
+
+    def _compare(self, connection: Connection) -> None:
+        lock = self._catalog._lock
+        self._changes = connection.driver.total_changes
+        try:
+            self._mark = epoch.compare(connection, lock.descriptor)
+        except OSError as error:
+            raise StorageError(lock.path, errno=error.errno, reason=str(error)) from error
+
+    def _increment(self, connection: Connection) -> epoch.Mark | None:
+        """Increment the epoch, where this transaction changed anything: a commit of nothing else would cost a sync."""
+        if self._mark is None or connection.driver.total_changes == self._changes:
+            return None
+        return epoch.increment(connection, self._mark)
 
     def _give_up(self) -> None:
         """Give back what is still held. A connection whose state is not to be relied on is closed, which rolls back."""

@@ -1,63 +1,113 @@
-"""The epoch: how a store notices that an older copy of its catalog was put back over newer blobs.
+"""The epoch: how a store notices that another catalog was put in the place of its own.
 
-A catalog that was put back knows nothing of what was pushed since, so a collection would take that for garbage. The
-epoch is counted in the catalog, with the first write of every process, and noted in the file of the write lock, which
-is no part of any copy, after that write was committed. So the file is never ahead of its own catalog, whatever crashes:
-a file that is ahead has seen a later catalog than this one.
+An older copy knows nothing of what was pushed after it was made, so a collection would take that for garbage. Every
+write transaction that changes something increments a number in the catalog, and notes that number after its commit,
+with the identity of the catalog, in the file of the write lock, which is no part of a copy of the catalog. So the note
+is never ahead of its own catalog, whatever crashes: a note that is ahead has seen a later catalog than this one, and a
+note of another identity has seen another one. Every write transaction compares the two before it does anything.
+
+What is not noticed: a copy that lacks nothing but the last commit of a process that was killed before it noted it, and,
+after a power cut, one that lacks only what was committed in the seconds before the cut, because notes are not synced.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, literal_column, select, update
 
 from ocistore.catalog import holds, tables
+from ocistore.errors import CorruptError
 
 if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
 
 _t = tables.store
-_current = select(_t.c.epoch)
+# A SELECT and an UPDATE: with RETURNING, SQLite takes longer for one than for both.
+_increment = update(_t).values(epoch=_t.c.epoch + literal_column("1"))
 _set = update(_t).values(epoch=bindparam("number"))
+_find = select(_t.c.epoch, _t.c.identity)
 
-_LENGTH: Final = 20
-"""Characters of the note: the digits of any 64-bit integer, so that a longer one never has to be cut off."""
+_NUMBER: Final = 20
+"""Characters of the number in a note: the digits of any 64-bit integer, so that a longer one is never cut off."""
+
+_LENGTH: Final = _NUMBER + 1 + 32
+"""Characters of a note: the number, a space, and the identity."""
 
 OLDER_CATALOG: Final = "an older copy of the catalog was put back: what was pushed since would be taken for garbage"
 
+OTHER_CATALOG: Final = (
+    "the catalog of another store or of a backup was put in place: what only the earlier one knew would be taken for"
+    " garbage"
+)
 
-def advance(connection: Connection, lock: int) -> int:
-    """Count the epoch on, in a write transaction that holds the lock whose file is open as ``lock``.
 
-    Where the file has seen a later catalog than this one, no collection may run until a person confirms.
+class Mark(NamedTuple):
+    """How far which catalog has come."""
+
+    epoch: int
+    identity: str
+    """Empty in a note that was written before notes had one."""
+
+
+def compare(connection: Connection, lock: int) -> Mark:
+    """Compare the catalog with the note, in a write transaction that holds the lock whose file is open as ``lock``.
+
+    Where the file has seen a later catalog than this one, or another, a hold is placed in the same transaction: no
+    collection may run until a person confirms.
 
     Returns:
-        What to :func:`note` once the transaction is committed.
+        How far the catalog has come before this transaction. Every change of it goes to :func:`increment`.
+
+    Raises:
+        CorruptError: the catalog does not say how far it has come.
     """
-    found: int = connection.execute(_current).scalar()
-    seen = _noted(lock)
-    number = max(found, seen) + 1
-    connection.execute(_set, {"number": number})
-    if seen > found:
-        holds.place(connection, OLDER_CATALOG, now=time.time_ns() // 1_000_000)
-    return number
+    found = find(connection)
+    seen = noted(lock)
+    if seen.epoch <= found.epoch and seen.identity in ("", found.identity):
+        return found
+    reason = OTHER_CATALOG if seen.epoch <= found.epoch else OLDER_CATALOG
+    mark = found._replace(epoch=max(found.epoch, seen.epoch))
+    connection.execute(_set, {"number": mark.epoch})
+    now = time.time_ns() // 1_000_000
+    if reason not in holds.in_force(connection, now=now):
+        holds.place(connection, reason, now=now)
+    return mark
 
 
-def succeed(connection: Connection, lock: int) -> int:
+def increment(connection: Connection, mark: Mark) -> Mark:
+    """Say in the catalog that it comes further with this transaction. Returns what to :func:`note` after its commit."""
+    connection.execute(_increment)
+    return mark._replace(epoch=mark.epoch + 1)
+
+
+def succeed(connection: Connection, lock: int) -> Mark:
     """Make a new catalog the successor of the one that the lock's file has seen. Returns what to :func:`note`."""
-    number = _noted(lock) + 1
-    connection.execute(_set, {"number": number})
-    return number
+    mark = find(connection)._replace(epoch=noted(lock).epoch + 1)
+    connection.execute(_set, {"number": mark.epoch})
+    return mark
 
 
-def note(lock: int, number: int) -> None:
-    """Write down, in the lock's file, how far its catalog has come. Need not survive a power cut."""
-    os.pwrite(lock, str(number).rjust(_LENGTH).encode(), 0)
+def find(connection: Connection) -> Mark:
+    """How far the catalog says it has come.
+
+    Raises:
+        CorruptError: it does not say.
+    """
+    row = connection.execute(_find).first()
+    if row is None:
+        raise CorruptError("the catalog", reason="it does not say whose it is")
+    return Mark(*row)
 
 
-def _noted(lock: int) -> int:
-    content = os.pread(lock, _LENGTH, 0).strip()
-    return int(content) if content.isdigit() else 0
+def note(lock: int, mark: Mark) -> None:
+    """Write down, in the lock's file, how far which catalog has come. Need not survive a power cut."""
+    os.pwrite(lock, b"%20d %b" % (mark.epoch, mark.identity.encode()), 0)
+
+
+def noted(lock: int) -> Mark:
+    """What the lock's file has seen; an epoch of 0 where it has seen none, or cannot be understood."""
+    number, _, identity = os.pread(lock, _LENGTH, 0).decode("ascii", "replace").strip().partition(" ")
+    return Mark(int(number), identity) if number.isascii() and number.isdigit() else Mark(0, "")

@@ -26,7 +26,7 @@ from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
-from ocistore.catalog import blobs, holds, identity, leases, uploads
+from ocistore.catalog import blobs, epoch, holds, identity, leases, uploads
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision
 from ocistore.catalog.schema import SCHEMA_REVISION
@@ -212,10 +212,12 @@ class _Backup:
         try:
             self._copy_blobs(copy)
             self._hold.confirm()
+            with copy.read() as connection:
+                mark = epoch.find(connection)
             copy.settle()
         finally:
             copy.close()
-        self._put_in_place()
+        self._put_in_place(mark)
         return BackupReport(
             destination=self._target.root,
             blobs=self._blobs,
@@ -234,7 +236,6 @@ class _Backup:
                 os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             )
         self._store.catalog.copy_to(unfinished)
-        self._store.catalog.next_epoch()
         copy = Catalog(
             self._target.root,
             database=unfinished,
@@ -317,7 +318,7 @@ class _Backup:
         if self._progress is not None:
             self._progress(done, total)
 
-    def _put_in_place(self) -> None:
+    def _put_in_place(self, mark: epoch.Mark) -> None:
         target = self._target
         with Translating(str(target.catalog), root=target.root):
             sync_path(target.unfinished_backup)
@@ -331,6 +332,8 @@ class _Backup:
                 except StoreNotFoundError:
                     target.unfinished_backup.unlink()  # it has no business in a store
                     raise
+                # An earlier backup that was looked after as a store may have come further than this one.
+                earlier.note_successor(mark)
                 self._rename()
         finally:
             earlier.close()

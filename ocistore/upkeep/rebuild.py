@@ -187,12 +187,12 @@ class _Rebuild:
                 lost = repositories.ensure(connection, LOST_AND_FOUND, now=self._now)
             self._read_manifests(catalog, lost)
             self._name(catalog, lost)
-            number = self._finish(catalog, lost)
+            mark = self._finish(catalog, lost)
             catalog.settle()
         finally:
             catalog.close()
         self._put_in_place()
-        epoch.note(self._lock.descriptor, number)
+        epoch.note(self._lock.descriptor, mark)
         return self._report
 
     @staticmethod
@@ -341,7 +341,7 @@ class _Rebuild:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _finish(self, catalog: Catalog, lost: int) -> int:
+    def _finish(self, catalog: Catalog, lost: int) -> epoch.Mark:
         with catalog.write() as connection:
             rebuilding.leave_to_others(connection, lost)
             rebuilding.serve_parts(connection, now=self._now)
