@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from ocistore.catalog import blobs, leases, manifests, repositories, tags, uploads
+from ocistore.catalog import blobs, manifests, repositories, tags, uploads
 from ocistore.errors import (
     BlobNotFoundError,
-    LeaseExpiredError,
     ManifestBlobUnknownError,
     ManifestInvalidError,
     ManifestNotFoundError,
@@ -25,10 +24,11 @@ from ocistore.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.catalog.connection import Connection
+    from ocistore.lease import Lease
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Edge, Manifest
 
@@ -151,7 +151,7 @@ class Application:
     actor: str
     platforms: Mapping[str, Mapping[str, object]]
     """The platforms of image manifests, by digest; read before the transaction began."""
-    leases: Collection[str] = ()
+    leases: Sequence[Lease] = ()
     """What keeps all that these changes bring into a repository."""
     _ids: dict[str, int] = field(default_factory=dict)
     _manifest_ids: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -178,13 +178,10 @@ class Application:
                 kept.setdefault(change.repository, []).append(change.blob.digest)
             elif isinstance(change, LinkBlob | MountBlob):
                 kept.setdefault(change.repository, []).append(change.digest)
-        # As they are now: one that somebody ended properly while the bytes were written is nobody's loss.
-        for lease in sorted(self.leases) if kept else ():
-            if not leases.in_force(self.connection, lease, now=self.now):
-                raise LeaseExpiredError(lease)
-            for repository, digests in kept.items():
-                if repository in self._ids:  # it may have been deleted again by a later change
-                    leases.keep(self.connection, lease, self._ids[repository], digests)
+        for repository, digests in kept.items():
+            if repository in self._ids:  # it may have been deleted again by a later change
+                for lease in self.leases:
+                    lease.keep_all(self.connection, self._ids[repository], digests)
 
     # One method for a run of each kind of change in one repository.
 

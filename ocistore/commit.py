@@ -30,12 +30,13 @@ from ocistore.errors import (
 from ocistore.oci import mediatypes, strictjson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.engine import Catalog
+    from ocistore.lease import Lease
     from ocistore.oci.digest import Digest
 
 ATTEMPTS: Final = 100
@@ -55,12 +56,12 @@ def milliseconds() -> int:
 
 
 def commit(
-    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Collection[str] = ()
+    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Sequence[Lease] = ()
 ) -> None:
     """Apply all changes in one transaction, or none of them. When it returns, they survive a power cut.
 
-    What is staged stays staged, whatever happens: it belongs to the caller. ``leases`` are looked at in the
-    transaction: others may end theirs while bytes are written.
+    What is staged stays staged, whatever happens: it belongs to the caller. ``leases`` keep what
+    is brought in; they are looked at in the transaction, because they may end while bytes are written.
 
     Raises:
         UncertainCommitError: the disk failed in the commit itself: all of the list happened, or none of it.

@@ -1,43 +1,69 @@
-"""Leases: what is pushed or named while one is held is kept from collection until it ends or runs out."""
+"""Leases: what is pushed or named inside the block of one is kept from collection until it ends or runs out."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import leases, repositories
 from ocistore.commit import milliseconds, on_a_full_disk
 from ocistore.errors import LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError
-from ocistore.forks import ThreadLock
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
+    from ocistore.catalog.connection import Connection
     from ocistore.store import Store
 
 MAXIMUM_TTL: Final = timedelta(days=36_500)
 """A hundred years: there an instant is one that ``datetime`` has, even where the clock is wrong by thousands."""
 
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
 _REST: Final = 0.5
 """How long to leave the lock to others after a transaction, as a part of the time it took."""
 
 
-class Lease:
-    """What happens inside ``with store.lease(ttl=...)``, in any thread, through that store object.
+_held: ContextVar[tuple[Lease, ...]] = ContextVar("ocistore_leases", default=())
+"""The leases that the running work holds, of any store.
 
-    Every blob and manifest that is pushed, mounted, imported or asked for with ``stat_blob`` meanwhile is kept by its
+A context variable, because a lease belongs to the work inside its block and not to a thread or a Store: a task of
+asyncio has it from whoever made it, as has what is run in a copied context; others who use the same Store have not.
+"""
+
+
+def held(store: Store) -> tuple[Lease, ...]:
+    """The leases that the running work holds through this store object, outermost first."""
+    leases = _held.get()
+    return tuple(lease for lease in leases if lease.belongs_to(store)) if leases else ()
+
+
+class Lease:
+    """Keeps what is pushed inside ``with store.lease(ttl=...)`` from collection, through that store object.
+
+    Every blob and manifest that is pushed, mounted, imported or asked for with ``stat_blob`` inside is kept by its
     repository, and with a manifest all that it refers to, until the block ends. If the process dies instead, until the
     lease runs out: it is a row, and survives a power cut.
 
+    Inside is the work of the block: its own code, the tasks of asyncio that it makes, what it runs with
+    ``asyncio.to_thread`` or in a copied context, and what another thread does in ``with lease.use()``. Other threads
+    that use the same store object are neither kept by it nor refused when it has run out. A process that is forked
+    inside works under it too, until it leaves the block or the lease ends.
+
+    Leases may be nested: what is pushed is then kept by each of them.
+
     Attributes:
         id: what a collection's explanation calls it.
-        expires: when it runs out.
+        expires: when it runs out; known once it has begun.
     """
 
     id: str
@@ -52,8 +78,9 @@ class Lease:
         self._ttl = ttl
         self._reason = reason
         self._process = os.getpid()
-        self._mutex = ThreadLock()
-        self._entered = False
+        self._unused = [True]
+        """Empty once it was begun: to take the only element is one step, whoever else tries."""
+        self._ended = False
         self.id = secrets.token_hex(16)
 
     def __enter__(self) -> Self:
@@ -63,26 +90,64 @@ class Lease:
             ValueError: it was begun before. What two blocks keep needs two leases.
             OCIStoreError: the store could not be written.
         """
-        with self._mutex:
-            if self._entered:
-                raise ValueError(f"the lease {self.id} was begun before: make another one")
+        try:
+            self._unused.pop()
+        except IndexError:
+            raise ValueError(f"the lease {self.id} was begun before: make another one") from None
+        try:
             self._start()
-            self._entered = True
-        self._store.leases.add(self.id)
+        except BaseException:
+            self._unused.append(True)
+            raise
+        self._enter_context()
         return self
 
     def _start(self) -> None:
-        now = milliseconds()
         with self._store.catalog.write() as connection:
-            leases.start(connection, leases.Lease(self.id, self._reason, now, self._until(now, self._ttl)))
+            now = milliseconds()  # not before: others may have held the lock for longer than this is to last
+            until = now + self._ttl // _MILLISECOND
+            leases.start(connection, leases.Lease(self.id, self._reason, now, until))
+        self.expires = _instant(until)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._leave_context()
         if self._process != os.getpid():
             return  # a forked child leaves the block too: the lease is its parent's
-        self._store.leases.discard(self.id)
+        self._ended = True
         on_a_full_disk(self._store.pool, self._end)
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[Self]:
+        """Do what is inside under this lease too: for a thread, which does not have it from the thread that made it.
+
+        Any number of threads may, also at once. The lease still ends with its own block; what a thread pushes after
+        that is not kept, and not refused.
+
+        Raises:
+            ValueError: it has not begun, or has ended.
+        """
+        if self._unused or self._ended:
+            raise ValueError(f"the lease {self.id} has {'ended' if self._ended else 'not begun'}")
+        self._enter_context()
+        try:
+            yield self
+        finally:
+            self._leave_context()
+
+    def _enter_context(self) -> None:
+        # What has ended is left behind where a block was entered in one context and left in another.
+        _held.set((*(lease for lease in _held.get() if not lease._ended), self))
+
+    def _leave_context(self) -> None:
+        # Not with a token: a generator may be closed in another context than it was begun in.
+        remaining = list(_held.get())
+        if self in remaining:
+            remaining.reverse()
+            remaining.remove(self)  # the innermost use
+            remaining.reverse()
+            _held.set(tuple(remaining))
 
     def _end(self) -> None:
         """In many small transactions, because others wait in each. Killed between two, a collection ends it."""
@@ -105,14 +170,16 @@ class Lease:
 
         Raises:
             LeaseExpiredError: it has ended or run out, and what it kept may be gone.
+            OCIStoreError: the store could not be written. ``expires`` is then what it was.
         """
-        now = milliseconds()
         wanted = self._ttl if ttl is None else ttl
         _check(wanted)
         with self._store.catalog.write() as connection:
-            renewed = leases.renew(connection, self.id, now=now, expires=self._until(now, wanted))
-        if not renewed:
-            raise LeaseExpiredError(self.id)
+            now = milliseconds()
+            until = now + wanted // _MILLISECOND
+            if not leases.renew(connection, self.id, now=now, expires=until):
+                raise LeaseExpiredError(self.id)
+        self.expires = _instant(until)
 
     def keep(self, repository: str, digest: str) -> None:
         """Keep a blob or manifest that a repository serves already, with everything the manifest refers to.
@@ -127,15 +194,51 @@ class Lease:
             repository_id = repositories.find(connection, name)
             if repository_id is None:
                 raise RepositoryNotFoundError(name)
-            if not leases.in_force(connection, self.id, now=milliseconds()):
+            if not self._is_in_force(leases.expires(connection, self.id)):
                 raise LeaseExpiredError(self.id)
             if not leases.keep(connection, self.id, repository_id, [wanted]):
                 raise ManifestNotFoundError(wanted, repository=name)
 
-    def _until(self, now: int, ttl: timedelta) -> int:
-        expires = now + ttl // timedelta(milliseconds=1)
-        self.expires = datetime.fromtimestamp(expires / 1000, UTC)
-        return expires
+    # What the parts of the store use of it. Not part of the public contract.
+
+    def belongs_to(self, store: Store) -> bool:
+        """Whether it is to keep what is pushed through that object: it was made by it, and has not ended."""
+        return self._store is store and not self._ended
+
+    def keep_all(self, connection: Connection, repository_id: int, digests: Iterable[str]) -> None:
+        """In a write transaction that brings content into a repository: keep it.
+
+        One that somebody ended properly by now, as while the bytes were written, keeps nothing, and is nobody's loss.
+
+        Raises:
+            LeaseExpiredError: it has run out.
+        """
+        if self._is_to_keep(leases.expires(connection, self.id)):
+            leases.keep(connection, self.id, repository_id, digests)
+
+    def lacks(self, connection: Connection, repository: str, digest: str) -> bool:
+        """Whether it has to keep something yet that a repository serves. Reads one row.
+
+        Raises:
+            LeaseExpiredError: it has run out.
+        """
+        expires, keeps = leases.standing(connection, self.id, repository, digest)
+        return self._is_to_keep(expires) and not keeps
+
+    def _is_in_force(self, expires: int | None) -> bool:
+        return expires is not None and expires > milliseconds()
+
+    def _is_to_keep(self, expires: int | None) -> bool:
+        if self._is_in_force(expires):
+            return True
+        # A forked child is not told that its parent left the block, but finds that the lease is gone.
+        if self._ended or (self._process != os.getpid() and expires in {None, leases.ENDED}):
+            return False
+        raise LeaseExpiredError(self.id)
+
+
+def _instant(milliseconds_: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds_ / 1000, UTC)
 
 
 def _check(ttl: timedelta) -> None:

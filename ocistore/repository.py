@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import blobs, leases, manifests, repositories, tags
+from ocistore.catalog import blobs, manifests, repositories, tags
 from ocistore.changes import (
     ANY,
     AnyValue,
@@ -23,11 +23,11 @@ from ocistore.commit import milliseconds
 from ocistore.errors import (
     BlobNotFoundError,
     CorruptError,
-    LeaseExpiredError,
     ManifestNotFoundError,
     RepositoryNotFoundError,
     SizeMismatchError,
 )
+from ocistore.lease import held
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest, manifest_descriptor
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.reader import BlobReader
-    from ocistore.catalog.connection import Connection
     from ocistore.changes import Change
+    from ocistore.lease import Lease
     from ocistore.store import Store
     from ocistore.upload import UploadInfo
 
@@ -247,25 +247,38 @@ class Repository(RepositoryChanges):
         """The size of a blob of this repository, as a descriptor of media type ``application/octet-stream``.
 
         Where no manifest refers to the blob yet, its grace starts again, so that it is still there when one does; that
-        is a write, at most once in half an hour.
+        is a write, at most once in half an hour. A lease that the caller works under keeps it from then on: a write for
+        what it does not keep yet.
 
         Raises:
             BlobNotFoundError: this repository does not serve it, or its file is damaged, and pushing it again heals it.
-            StoreBusyError, StoreFullError, StorageError: its grace could not be started again.
-            LeaseExpiredError: a lease is held that has run out.
+            StoreBusyError, StoreFullError, StorageError: that could not be written.
+            LeaseExpiredError: the caller works under a lease that has run out.
         """
         wanted = Digest.parse(digest)
-        held = self.membership(wanted)
-        now = milliseconds()
-        idle = held.idle_since is not None and held.idle_since + _RENEW_AFTER < now and not self._store.read_only
-        if idle or self._store.leases:
+        found = self.membership(wanted)
+        idle = (
+            found.idle_since is not None
+            and found.idle_since + _RENEW_AFTER < milliseconds()
+            and not self._store.read_only
+        )
+        lacking = self._lacking(wanted)
+        if idle or lacking:
             with self._store.catalog.write() as connection:
                 repository_id = repositories.find(connection, self.name)
                 if repository_id is not None:
-                    blobs.touch(connection, repository_id, wanted, now=now)
-                    for lease in sorted(self._store.leases):  # others may have ended theirs by now
-                        _keep(connection, lease, repository_id, wanted, now=now)
-        return Descriptor(OCTET_STREAM, wanted, held.size)
+                    blobs.touch(connection, repository_id, wanted, now=milliseconds())
+                    for lease in lacking:
+                        lease.keep_all(connection, repository_id, [wanted])
+        return Descriptor(OCTET_STREAM, wanted, found.size)
+
+    def _lacking(self, digest: Digest) -> list[Lease]:
+        """The leases of the running work that do not keep a blob of this repository yet."""
+        leases = held(self._store)
+        if not leases:
+            return []
+        with self._store.catalog.read() as connection:
+            return [lease for lease in leases if lease.lacks(connection, self.name, digest)]
 
     def open_blob(self, digest: str, *, verify: bool = False) -> BlobReader:
         """A seekable binary file with the bytes of a blob of this repository; to be closed, or used with ``with``.
@@ -508,12 +521,6 @@ def _descriptor(stored: manifests.Stored) -> Descriptor:
     return manifest_descriptor(
         stored.media_type, Digest.parse(stored.digest), stored.size, artifact_type=stored.artifact_type
     )
-
-
-def _keep(connection: Connection, lease: str, repository_id: int, digest: Digest, *, now: int) -> None:
-    if not leases.in_force(connection, lease, now=now):
-        raise LeaseExpiredError(lease)
-    leases.keep(connection, lease, repository_id, [digest])
 
 
 def _event(row: tags.Event) -> TagEvent:

@@ -16,7 +16,7 @@ from ocistore.changes import DeleteRepository
 from ocistore.commit import commit
 from ocistore.errors import ReadOnlyStoreError, RepositoryNotFoundError, StoreClosedError
 from ocistore.forks import ThreadLock
-from ocistore.lease import Lease
+from ocistore.lease import Lease, held
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE
 from ocistore.oci.reference import repository_name
 from ocistore.opening import open_store
@@ -107,10 +107,9 @@ class Store:
         self.actor = _login_name()
         self.maximum_manifest_size = MAXIMUM_MANIFEST_SIZE
         self.hash_states = HashStates()
-        self.leases: set[str] = set()
-        """Those that are held through this object. Not part of the public contract."""
         self.next_look_at_snapshot = 0.0
-        """When a collection that finds nothing looks whether the snapshot is old (monotonic). Likewise."""
+        """When a collection that finds nothing looks whether the snapshot is old (monotonic). Not part of the public
+        contract."""
         self._catalog = catalog
         self._pool = pool
         self._close = weakref.finalize(self, _close, catalog, pool)
@@ -188,7 +187,7 @@ class Store:
     def commit(self, changes: Sequence[Change]) -> None:
         """Apply changes in one transaction; see :func:`ocistore.commit.commit`. Not part of the public contract."""
         self.require_writable()
-        commit(self.catalog, self.pool, changes, actor=self.actor, leases=self.leases)
+        commit(self.catalog, self.pool, changes, actor=self.actor, leases=held(self))
 
     # Repositories.
 
@@ -243,9 +242,11 @@ class Store:
         return Transaction(self)
 
     def lease(self, *, ttl: timedelta, reason: str = "") -> Lease:
-        """A context manager: what is pushed or asked for inside, in any thread, is kept from collection until it ends.
+        """A context manager: what is pushed or asked for inside is kept from collection until the block ends.
 
-        For builds that take hours: what they pushed first is still there when they push what refers to it.
+        For builds that take hours: what they pushed first is still there when they push what refers to it. Inside are
+        the code of the block, its tasks of asyncio and what it runs in a copied context; a thread takes part with
+        :meth:`Lease.use`.
 
         Args:
             ttl: when it runs out if the process dies without ending it; :meth:`Lease.renew` begins it again.

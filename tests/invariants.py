@@ -117,6 +117,13 @@ _QUERIES = {
                         FROM repository_manifests m JOIN edges e ON e.parent_id = m.manifest_id)
         SELECT * FROM (SELECT * FROM wanted EXCEPT SELECT * FROM repository_edges)
         UNION ALL SELECT * FROM (SELECT * FROM repository_edges EXCEPT SELECT * FROM wanted)""",
+    "the lease {} names {}, which {} does not serve": """
+        SELECT l.lease_id, b.digest, r.name FROM lease_blobs l
+        JOIN repositories r ON r.id = l.repository_id JOIN blobs b ON b.id = l.blob_id
+        WHERE NOT EXISTS (SELECT 1 FROM repository_blobs m
+                          WHERE m.repository_id = l.repository_id AND m.blob_id = l.blob_id)
+          AND NOT EXISTS (SELECT 1 FROM repository_manifests m
+                          WHERE m.repository_id = l.repository_id AND m.manifest_id = l.blob_id)""",
     "a row of {} breaks a foreign key to {}": "SELECT \"table\", parent FROM pragma_foreign_key_check",
     "SQLite says: {}": "SELECT quick_check FROM pragma_quick_check WHERE quick_check <> 'ok'",
     "there are {} rows in the table store": "SELECT count(*) FROM store HAVING count(*) <> 1",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import bindparam, case, delete, literal, literal_column, null, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from ocistore.catalog import tables
+from ocistore.catalog import leases, tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.presence import present
 from ocistore.catalog.sums import halves, total
@@ -108,10 +108,7 @@ _touch = (
     .where(*_this_membership, _members.c.collect_after.is_not(None))
     .values(collect_after=bindparam("now"))
 )
-_unlink = delete(_members).where(*_this_membership)
-_drop_leases = delete(tables.lease_blobs).where(
-    tables.lease_blobs.c.repository_id == bindparam("this_repository"), tables.lease_blobs.c.blob_id == _this_blob
-)
+_unlink = delete(_members).where(*_this_membership).returning(_members.c.blob_id)
 _queue = update(_t).where(_t.c.digest == bindparam("this_digest")).values(collect_after=bindparam("now"))
 
 _roles = array("roles")
@@ -175,11 +172,11 @@ def touch(connection: Connection, repository_id: int, digest: str, *, now: int) 
 
 def unlink(connection: Connection, repository_id: int, digest: str, *, now: int) -> bool:
     """Take the blob from the repository and put it before the collector. False where it was not there."""
-    gone = connection.execute(_unlink, {"this_repository": repository_id, "digest": digest}).rowcount == 1
+    gone = connection.execute(_unlink, {"this_repository": repository_id, "digest": digest}).scalars()
     if gone:
-        connection.execute(_drop_leases, {"this_repository": repository_id, "digest": digest})
+        leases.forget(connection, [(repository_id, blob_id) for blob_id in gone])
         connection.execute(_queue, {"this_digest": digest, "now": now})
-    return gone
+    return bool(gone)
 
 
 def referrers(connection: Connection, repository_id: int, digest: str, *, roles: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ENDED_AT_ONCE: Final = 250
 """Things that a lease kept in one transaction of its end; each takes 15 to 20 µs, in which a push waits."""
 
-_ENDED: Final = 0
+ENDED: Final = 0
 """``expires`` of a lease that is being ended."""
 
 _t = tables.leases
@@ -44,7 +44,17 @@ _insert = insert(_t)
 _renew = (
     update(_t).where(_t.c.id == bindparam("lease"), _t.c.expires > bindparam("now")).values(expires=bindparam("until"))
 )
-_in_force = select(_t.c.id).where(_t.c.id == bindparam("lease"), _t.c.expires > bindparam("now"))
+_expires = select(_t.c.expires).where(_t.c.id == bindparam("lease"))
+_repository = select(tables.repositories.c.id).where(tables.repositories.c.name == bindparam("repository"))
+_blob = select(_blobs.c.id).where(_blobs.c.digest == bindparam("digest"))
+_standing = select(
+    _t.c.expires,
+    present(
+        _kept.c.lease_id == bindparam("lease"),
+        _kept.c.repository_id == _repository.scalar_subquery(),
+        _kept.c.blob_id == _blob.scalar_subquery(),
+    ),
+).where(_t.c.id == bindparam("lease"))
 _expired = select(_t.c.id).where(_t.c.expires <= bindparam("now")).order_by(_t.c.expires).limit(bindparam("limit"))
 _digests = array("digests")
 _keep = upsert(_kept).from_select(
@@ -63,7 +73,7 @@ _keep = upsert(_kept).from_select(
 _keep = _keep.on_conflict_do_update(
     index_elements=["lease_id", "repository_id", "blob_id"], set_={"lease_id": _keep.excluded.lease_id}
 )
-_expire = update(_t).where(_t.c.id == bindparam("lease")).values(expires=literal(_ENDED))
+_expire = update(_t).where(_t.c.id == bindparam("lease")).values(expires=literal(ENDED))
 _some = (
     select(_kept.c.repository_id, _kept.c.blob_id)
     .where(_kept.c.lease_id == bindparam("lease"))
@@ -83,6 +93,13 @@ _drop = delete(_kept).where(
     _kept.c.lease_id == bindparam("lease"), tuple_(_kept.c.repository_id, _kept.c.blob_id).in_(_pairs)
 )
 _delete = delete(_t).where(_t.c.id == bindparam("lease"))
+_forget = delete(_kept).where(
+    tuple_(_kept.c.repository_id, _kept.c.blob_id).in_(_pairs),
+    *(
+        ~present(of.c.repository_id == _kept.c.repository_id, of_blob == _kept.c.blob_id)
+        for of, of_blob in _members
+    ),
+)
 _every = select(_t.c.id)
 _of = (
     select(_t.c.id, _t.c.reason, _t.c.created, _t.c.expires)
@@ -106,9 +123,17 @@ def renew(connection: Connection, lease: str, *, now: int, expires: int) -> bool
     return connection.execute(_renew, {"lease": lease, "now": now, "until": expires}).rowcount == 1
 
 
-def in_force(connection: Connection, lease: str, *, now: int) -> bool:
-    """Whether it has neither ended nor run out."""
-    return connection.execute(_in_force, {"lease": lease, "now": now}).first() is not None
+def expires(connection: Connection, lease: str) -> int | None:
+    """When it runs out, or ran out; :data:`ENDED` while it is being ended. None where there is no such lease."""
+    found: int | None = connection.execute(_expires, {"lease": lease}).scalar()
+    return found
+
+
+def standing(connection: Connection, lease: str, repository: str, digest: str) -> tuple[int | None, bool]:
+    """What :func:`expires` gives, and whether the lease has a row for a digest in a repository. One statement."""
+    parameters = {"lease": lease, "repository": repository, "digest": digest}
+    found, keeps = connection.execute(_standing, parameters).first() or (None, 0)
+    return found, bool(keeps)
 
 
 def keep(connection: Connection, lease: str, repository_id: int, digests: Iterable[str]) -> bool:
@@ -129,6 +154,8 @@ def expire(connection: Connection, lease: str) -> None:
 def end(connection: Connection, lease: str, *, now: int, limit: int) -> bool:
     """Put up to ``limit`` things that a lease kept before the collector, and end it where these were the last ones.
 
+    One that keeps more is over all the same: no clock that is put back lets it be renewed.
+
     Returns:
         Whether it has ended.
     """
@@ -137,9 +164,24 @@ def end(connection: Connection, lease: str, *, now: int, limit: int) -> bool:
         connection.execute(statement, {"rows": bound(some), "now": now})
     connection.execute(_drop, {"lease": lease, "rows": bound(some)})
     if len(some) == limit:
+        expire(connection, lease)
         return False
     connection.execute(_delete, {"lease": lease})
     return True
+
+
+def forget(connection: Connection, members: Iterable[tuple[int, int]]) -> None:
+    """Let no lease, be it in force or not, name what a repository does not serve any more.
+
+    Every statement that takes memberships away is followed by this one: the rows of a lease refer to blobs, and a blob
+    that a lease names cannot be deleted.
+
+    Args:
+        connection: of a write transaction.
+        members: repositories, each with a blob or manifest that was taken from it. Where it serves the same content in
+            the other way, as a blob or as a manifest, that stays kept.
+    """
+    connection.execute(_forget, {"rows": bound(members)})
 
 
 def expired(connection: Connection, *, now: int, limit: int) -> list[str]:

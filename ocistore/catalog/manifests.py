@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import bindparam, delete, func, insert, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from ocistore.catalog import tables
+from ocistore.catalog import leases, tables
 from ocistore.catalog.arrays import array, bound
 from ocistore.catalog.presence import present
 
@@ -301,9 +301,6 @@ _queue_self = (
 _disown = delete(_own_edges).where(
     _own_edges.c.repository_id == _here, _own_edges.c.child_id.in_(_children_of), _own_edges.c.parent_id == _this
 )
-_drop_leases = delete(tables.lease_blobs).where(
-    tables.lease_blobs.c.repository_id == _here, tables.lease_blobs.c.blob_id == _this
-)
 
 
 def unlink(
@@ -327,5 +324,6 @@ def unlink(
         "now": now,
         "since": now if since is None else since,
     }
-    for statement in (_drop_leases, _disown, _unlink, _queue_blobs, _queue_manifests, _queue_self):
+    for statement in (_disown, _unlink, _queue_blobs, _queue_manifests, _queue_self):
         connection.execute(statement, parameters)
+    leases.forget(connection, [(repository_id, manifest_id)])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import and_, bindparam, delete, func, literal, literal_column, null, select, tuple_, update
 
-from ocistore.catalog import tables
+from ocistore.catalog import leases, tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.collection import CONDEMNED, IS_NAMED
 
@@ -119,6 +119,7 @@ def drop_parts(connection: Connection, memberships: Sequence[Membership]) -> Non
     if not memberships:
         return
     connection.execute(_drop_parts, {"rows": bound(row[:2] for row in memberships)})
+    leases.forget(connection, (row[:2] for row in memberships))
     connection.execute(_queue_blobs, [{"blob": row.blob_id, "since": row.since} for row in memberships])
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.sharing import Sharing
-from ocistore.catalog import leases, manifests, repositories
+from ocistore.catalog import manifests, repositories
 from ocistore.changes import SetTag
 from ocistore.commit import ATTEMPTS
 from ocistore.errors import (
@@ -192,7 +192,7 @@ class _Keeping:
             there = manifests.children(connection, here, group.roots)
             if any(digest not in there or not there[digest].manifest_here for digest in group.roots):
                 return False
-            leases.keep(connection, lease.id, here, group.roots)
+            lease.keep_all(connection, here, group.roots)
         return True
 
     def renew(self) -> None:
