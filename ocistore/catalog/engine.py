@@ -38,6 +38,7 @@ from ocistore.errors import (
     StoreFullError,
     UncertainCommitError,
 )
+from ocistore.forks import ThreadLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,9 @@ _IDLE_READERS: Final = 16
 _catalogs: weakref.WeakSet[Catalog] = weakref.WeakSet()
 _POLL: Final = 0.001
 """Seconds between two looks whether a fork may happen. Reads take microseconds, so there is rarely a second one."""
+
+first_connections: Final = ThreadLock()
+"""Held while a catalog opens the first of its connections: whoever holds it knows which databases are open here."""
 
 _abandoned: list[object] = []
 """Connections that must not be closed: a forked child's copies of its parent's, or those closed without the lock."""
@@ -153,17 +157,23 @@ class Catalog:
             raise StoreBusyError("the store, which was in use when this process was forked,", waited=BUSY_TIMEOUT)
         with self._opening:
             if self._keeper is None:
-                self._opened = self._file()
-                self._keeper = self._connect()
+                with first_connections:
+                    self._opened = self._file()
+                    self._keeper = self._connect()
         return self._connect()
+
+    def has_open(self, database: Path) -> bool:
+        """Whether connections to that file are open, be it under another name by now."""
+        if self._keeper is None:
+            return False
+        ours, theirs = (os.path.realpath(path.parent) for path in (self._database, database))
+        if (ours, self._database.name) == (theirs, database.name):
+            return True
+        return self._opened is not None and self._opened == _file(database)
 
     def _file(self) -> tuple[int, int] | None:
         """Which file the database is; None where there is none."""
-        try:
-            status = os.stat(self._database)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+        return _file(self._database)
 
     def _refuse_replaced(self) -> None:
         """Acknowledge nothing that goes into a file which has another name by now, or none. Costs 2 microseconds.
@@ -520,6 +530,19 @@ def translated(error: sqlite3.Error, *, database: Path, root: Path) -> OCIStoreE
     if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_PROTOCOL", "SQLITE_NOLFS")):
         return StorageError(str(database), errno=None, reason=f"{error} ({name})")
     return None
+
+
+def _file(database: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(database)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def is_open_here(database: Path) -> bool:
+    """Whether this process has connections to that file."""
+    return any(catalog.has_open(database) for catalog in _all_catalogs())
 
 
 def _all_catalogs() -> list[Catalog]:

@@ -4,21 +4,19 @@ The pool has every manifest, and so every edge. Which repository has a manifest,
 newer of two files: ``catalog.snapshot``, which collections and backups write, and the ``index.json`` of an export in
 place. What neither names goes to the repository ``lost-and-found``, under its digest, so that nothing is lost.
 
-The new catalog is made beside the old one and takes its place last; the old one is kept. Killed at any moment, the
-store is as damaged as before, and a rebuild begins again. Collections are held off until a person has looked.
+The new catalog is made beside the old one and takes its place last (:mod:`ocistore.upkeep.replacing`); the old one is
+kept. Killed at any moment, the store is as good or as damaged as before, or rebuilt. Of a catalog that is good and
+rebuilt all the same, the names are taken first. Collections are held off until a person has looked.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.hashing import digest_of
 from ocistore.blobs.oserrors import Translating
@@ -26,16 +24,14 @@ from ocistore.blobs.paths import StorePaths
 from ocistore.catalog import blobs, epoch, graph, holds, integrity, manifests, rebuilding, repositories, tags
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.lock import WriteLock
-from ocistore.catalog.migrate import revision, upgrade
+from ocistore.catalog.migrate import upgrade
 from ocistore.catalog.names import Name
-from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.commit import milliseconds
 from ocistore.errors import (
     CorruptError,
     InvalidDigestError,
     InvalidNameError,
     ManifestInvalidError,
-    OCIStoreError,
     RebuildRefusedError,
     StoreNotFoundError,
 )
@@ -45,6 +41,7 @@ from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name
 from ocistore.upkeep import snapshot
+from ocistore.upkeep.replacing import Healthy, healthy, keep_names, put_in_place, refuse_in_use, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -61,8 +58,6 @@ _LISTED: Final = 1000
 _ACTOR: Final = "rebuild"
 
 _LOCK_TIMEOUT: Final = 30.0
-_SHARED_MEMORY_LOCK: Final = 128
-"""The byte of ``catalog.db-shm`` that every connection in WAL mode holds locked (SQLite, os_unix.c, "UNIX_SHM_DMS")."""
 
 
 @dataclass
@@ -101,7 +96,7 @@ def rebuild(
 
     Raises:
         StoreNotFoundError: there are no blobs: it is no store.
-        RebuildRefusedError: the catalog is good, or a process has it open.
+        RebuildRefusedError: the catalog is good, whatever its schema, or a process has it open, be it this one.
         StoreBusyError: somebody writes.
         OCIStoreError: something could not be read or written; the old catalog is as it was.
     """
@@ -113,72 +108,63 @@ def rebuild(
     try:
         _refuse(paths, force=force)
         with Translating(str(paths.root), root=paths.root), lock.held():
-            _refuse(paths, force=force)  # again: somebody may have rebuilt it, or opened it, while this waited
+            # Again: somebody may have rebuilt it, or opened it, while this waited.
+            found = _refuse(paths, force=force)
             pool.create()
-            return _Rebuild(paths, pool, lock, progress).run()
+            return _Rebuild(paths, pool, lock, progress, old=found).run()
     finally:
         lock.close()
         pool.close()
 
 
-def _refuse(paths: StorePaths, *, force: bool) -> None:
-    _refuse_in_use(paths)
-    if not force:
-        _refuse_good(paths)
-
-
-def _refuse_in_use(paths: StorePaths) -> None:
-    """SQLite's locks are asked about, and not taken: whoever works with the catalog would go on in a renamed file."""
-    try:
-        shared = os.open(f"{paths.catalog}-shm", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _SHARED_MEMORY_LOCK, 1, 0)
-        held = struct.unpack("hhqqi4x", fcntl.fcntl(shared, fcntl.F_GETLK, wanted))
-    except OSError:
-        return
-    finally:
-        os.close(shared)
-    if held[0] != fcntl.F_UNLCK:
-        raise RebuildRefusedError(paths.root, reason=f"process {held[4]} has it open; end it first")
-
-
-def _refuse_good(paths: StorePaths) -> None:
-    try:
-        if not paths.catalog.is_file() or paths.catalog.is_symlink() or paths.catalog.stat().st_size == 0:
-            return
-        catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
-        try:
-            with catalog.snapshot() as connection:
-                problems = integrity.problems(connection)
-            known = revision(catalog) == SCHEMA_REVISION
-        finally:
-            catalog.close()
-    except (OCIStoreError, OSError):
-        return
-    if known and not problems:
-        raise RebuildRefusedError(paths.root, reason="it is good; --force rebuilds it all the same")
+def _refuse(paths: StorePaths, *, force: bool) -> Healthy | None:
+    refuse_in_use(paths)
+    found = healthy(paths)
+    if found is not None and not force:
+        raise RebuildRefusedError(paths.root, reason=f"{found.words}; --force rebuilds it all the same")
+    return found
 
 
 class _Rebuild:
     """One rebuild, under the write lock."""
 
-    def __init__(self, paths: StorePaths, pool: FilesystemPool, lock: WriteLock, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        paths: StorePaths,
+        pool: FilesystemPool,
+        lock: WriteLock,
+        progress: Progress | None,
+        *,
+        old: Healthy | None,
+    ) -> None:
         self._paths = paths
         self._pool = pool
         self._lock = lock
         self._progress = progress
+        self._old = old
         self._now = milliseconds()
         self._report = RebuildReport()
 
     def run(self) -> RebuildReport:
         """All of it."""
+        self._remove_rebuilt()  # of a rebuild that was killed
+        try:
+            self._run()
+        finally:
+            self._remove_rebuilt()
+        return self._report
+
+    def _remove_rebuilt(self) -> None:
         with Translating(str(self._paths.rebuilt), root=self._paths.root):
-            for path in self._files(self._paths.rebuilt):
-                path.unlink(missing_ok=True)  # of a rebuild that was killed
+            for suffix in ("", "-wal", "-shm", "-journal", "-lock"):
+                Path(f"{self._paths.rebuilt}{suffix}").unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        with Translating(str(self._paths.rebuilt), root=self._paths.root):
             os.close(os.open(self._paths.rebuilt, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         private = self._paths.root / f"{self._paths.rebuilt.name}-lock"
+        if self._old is not None and self._old.has_names:
+            keep_names(self._paths, private)
         catalog = Catalog(self._paths.root, database=self._paths.rebuilt, lock=private, read_only=False)
         try:
             upgrade(catalog, now=self._now)
@@ -191,13 +177,8 @@ class _Rebuild:
             catalog.settle()
         finally:
             catalog.close()
-        self._put_in_place()
+        self._put_in_place(private)
         epoch.note(self._lock.descriptor, mark)
-        return self._report
-
-    @staticmethod
-    def _files(catalog: Path) -> list[Path]:
-        return [Path(f"{catalog}{suffix}") for suffix in ("", "-wal", "-shm", "-lock")]
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 
@@ -356,22 +337,11 @@ class _Rebuild:
                 raise CorruptError("the rebuilt catalog", reason="; ".join(problems[:10]))
             return epoch.succeed(connection, self._lock.descriptor)
 
-    def _put_in_place(self) -> None:
+    def _put_in_place(self, private_lock: Path) -> None:
         paths = self._paths
-        aside = paths.damaged(self._now)
+        settled = settle(paths, private_lock)
         with Translating(str(paths.catalog), root=paths.root):
-            sync_path(paths.rebuilt)
-            # The old WAL first: beside the new catalog it would be taken for the new one's.
-            for suffix in ("-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.rename(f"{paths.catalog}{suffix}", f"{aside}{suffix}")
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(paths.catalog, aside)
-                self._report.damaged = aside.name
-            for suffix in ("-wal", "-shm", "-lock"):
-                Path(f"{paths.rebuilt}{suffix}").unlink(missing_ok=True)
-            os.rename(paths.rebuilt, paths.catalog)
-            sync_path(paths.root)
+            self._report.damaged = put_in_place(paths, paths.damaged(self._now), settled=settled)
 
 
 def _grouped(names: Iterable[Name]) -> Iterator[tuple[str, list[Name]]]:

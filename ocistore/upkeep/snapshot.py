@@ -84,12 +84,28 @@ def refresh(
         events = names.newest_event(connection)
     if last is not None and last.events == events:
         return False
+    _take(catalog, paths, Header(now, events), check)
+    return True
+
+
+def take(catalog: Catalog, paths: StorePaths) -> None:
+    """Take a snapshot now, whatever there is already; as :func:`refresh`.
+
+    Raises:
+        StoreFullError, StorageError, ReadOnlyStoreError: it could not be written; the old one is still there.
+    """
+    with catalog.read() as connection:
+        events = names.newest_event(connection)
+    _take(catalog, paths, Header(milliseconds(), events), lambda: None)
+
+
+def _take(catalog: Catalog, paths: StorePaths, first: Header, check: Callable[[], None]) -> None:
     temporary = paths.upload(secrets.token_hex(16))  # there collection finds it, where this process is killed
     with Translating(str(paths.snapshot), root=paths.root):
         try:
             with open(temporary, "xb") as file:
                 os.fchmod(file.fileno(), 0o600)
-                _write(file, catalog, Header(now, events), check)
+                _write(file, catalog, first, check)
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temporary, paths.snapshot)
@@ -98,7 +114,6 @@ def refresh(
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-    return True
 
 
 def _write(file: BinaryIO, catalog: Catalog, first: Header, check: Callable[[], None]) -> None:

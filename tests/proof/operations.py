@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from alembic import command
+from earlier import to_revision
 from handmade import Layout
 from images import artifact, image, index, push
 from invariants import check
-from sqlalchemy import create_engine, event
 from state import pool, rows
 
 from ocistore import (
@@ -27,7 +26,6 @@ from ocistore import (
     RepositoryNotFoundError,
     Store,
 )
-from ocistore.catalog.migrate import alembic_config
 from ocistore.upkeep import rebuild, snapshot
 
 if TYPE_CHECKING:
@@ -56,6 +54,10 @@ class Operation:
     prepare: Callable[[Path], object] = field(default=lambda root: None)
     """Done to the closed store, or to the directory beside it, before."""
     open: Callable[[Path], Store] = Store.open
+    look: Callable[[Path], Store] | None = None
+    """Opens the store that was left, before anything is done again; None where ``open`` does."""
+    there: Callable[[Store], bool] = lambda store: True
+    """Whether what was acknowledged before the operation began can be read, beside ``KEPT``."""
     keeps: bool = True
     """Whether ``KEPT`` is there from the beginning."""
     damaged: tuple[str, ...] = ()
@@ -163,14 +165,6 @@ def _empty(root: Path) -> None:
     shutil.rmtree(root)
 
 
-def _to_first_revision(root: Path) -> None:
-    engine = create_engine(f"sqlite:///{root}/catalog.db", connect_args={"isolation_level": None})
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    with engine.begin() as connection:
-        command.downgrade(alembic_config(connection), "0001")
-    engine.dispose()
-
-
 def _garbage(root: Path) -> None:
     with Store.open(root) as store:
         store.delete_repository("doomed")
@@ -236,6 +230,29 @@ def _lose_catalog(root: Path) -> None:
 def _rebuilt(root: Path) -> Store:
     if not (root / "catalog.db").is_file() or not (root / "catalog.db").stat().st_size:
         rebuild.rebuild(root)
+    return Store.open(root)
+
+
+def _push_and_die(root: Path) -> None:
+    """Leave everything that was pushed last in the WAL: in a process that ends as by ``kill -9``."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            store = Store.open(root)
+            push(store.repository("app"), image("late"), "late")
+            status = 0
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.stat(root / "catalog.db-wal").st_size
+
+
+def _late(store: Store) -> bool:
+    return _tagged(store, "app", "late") == image("late").digest and _tagged(store, "app", "older") == BASE.digest
+
+
+def _rebuilt_by_force(root: Path) -> Store:
+    rebuild.rebuild(root, force=True)
     return Store.open(root)
 
 
@@ -324,7 +341,14 @@ OPERATIONS = {
         prepare=_damage,
         damaged=(str(Digest.of(MORE[0].config)), str(Digest.of(MORE[1].config))),
     ),
-    "migrate": Operation((_pushed("app", image("one"), "one"),), prepare=_to_first_revision),
+    "migrate": Operation((_pushed("app", image("one"), "one"),), prepare=lambda root: to_revision(root, "0001")),
     "rebuild": Operation((_pushed("app", image("one"), "one"),), prepare=_lose_catalog, open=_rebuilt),
+    "rebuild by force": Operation(
+        (_pushed("app", image("one"), "one"),),
+        prepare=_push_and_die,
+        open=_rebuilt_by_force,
+        look=Store.open,
+        there=_late,
+    ),
 }
 """By what it is called. Each begins with what :func:`fill` made."""

@@ -78,10 +78,12 @@ class Bench:
     def wrong(self) -> list[str]:
         """What is not as it must be now, in words; and whether the operation can be done after all."""
         try:
-            with self._operation.open(self.root) as store:
+            with (self._operation.look or self._operation.open)(self.root) as store:
                 found = [words for words in check(self.root, hashes=True, idle=False) if not self._is_expected(words)]
                 if self._operation.keeps and not kept(store):
                     found.append("what nobody touched is gone")
+                if not self._operation.there(store):
+                    found.append("what was acknowledged before is gone")
                 found += [
                     f"step {number} was acknowledged and is not there"
                     for number, step in enumerate(self._operation.steps, 1)
@@ -102,5 +104,5 @@ class Bench:
         return found
 
     def _is_expected(self, words: str) -> bool:
-        """Whether it is about what the operation is there to mend, or a file that the next export in place removes."""
-        return words.startswith((".ocistore-", *self._operation.damaged))
+        """Whether it is about what the operation is there to mend, or a file that the next one of its kind removes."""
+        return words.startswith((".ocistore-", "catalog.db.rebuilt", *self._operation.damaged))

@@ -1,5 +1,6 @@
 """Making a catalog again: from the bytes of the pool, and the names that are kept outside of the catalog."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -8,17 +9,21 @@ import sqlite3
 from datetime import timedelta
 
 import pytest
+from earlier import to_revision
 from images import APP, artifact, described, document, image, index, push
 from invariants import check
-from processes import python
+from processes import python, run_python
 from state import pool, rows, unchanged
+from tracing import failing, require_strace
 
 from ocistore import (
     CollectionRefusedError,
     CorruptError,
     Digest,
     RebuildRefusedError,
+    StorageError,
     Store,
+    StoreFullError,
     StoreNotFoundError,
 )
 from ocistore.catalog import holds
@@ -56,8 +61,21 @@ def names(root):
         }
 
 
-def of(root, table):
-    return sorted(rows(root)[table], key=repr)
+def elsewhere(how, root):
+    """Do it in another process."""
+    code = {
+        "rebuild": "from ocistore.upkeep.rebuild import rebuild; rebuild(sys.argv[1], force=True)",
+        "open and close": "from ocistore import Store; Store.open(sys.argv[1]).close()",
+        "push and die": """
+import os
+from images import image, push
+from ocistore import Store
+store = Store.open(sys.argv[1])
+push(store.repository("late"), image("late"), "v1", "v2")
+os._exit(0)
+""",
+    }[how]
+    run_python(f"import sys\n{code}", root)
 
 
 DAMAGES = {
@@ -219,6 +237,100 @@ sys.stdin.readline()
     rebuild(filled, force=True)
 
 
+def test_a_catalog_that_this_process_has_open_is_not_rebuilt_and_stays_locked(filled):
+    with Store.open(filled) as store:
+        push(store.repository("late"), image("late"), "v1")
+        with pytest.raises(RebuildRefusedError, match="this process has it open"):
+            rebuild(filled, force=True)
+        # Were its locks dropped, another process that closes the store would take the WAL away from under this one.
+        elsewhere("open and close", filled)
+        push(store.repository("late"), image("later"), "v2")
+        elsewhere("open and close", filled)
+        assert "late:v2" in names(filled)
+    assert rebuild(filled, force=True).tags == 5
+    assert check(filled, hashes=True) == []
+
+
+def test_a_catalog_that_is_opened_by_another_path_is_seen_to_be_open(filled, tmp_path):
+    (tmp_path / "linked").symlink_to(filled)
+    with Store.open(tmp_path / "linked") as store:
+        list(store.repositories())
+        with pytest.raises(RebuildRefusedError, match="this process"):
+            rebuild(filled, force=True)
+        (filled / "catalog.db").rename(filled / "elsewhere")  # as it stays open
+        with pytest.raises(RebuildRefusedError, match="this process"):
+            rebuild(filled)
+        (filled / "elsewhere").rename(filled / "catalog.db")
+
+
+def of_schema(root, version):
+    with contextlib.closing(sqlite3.connect(root / "catalog.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+
+
+def of_another_application(root):
+    with contextlib.closing(sqlite3.connect(root / "catalog.db")) as connection:
+        connection.execute("PRAGMA application_id = 7")
+
+
+GOOD = {
+    "newer": (lambda root: of_schema(root, "9999"), "schema 9999, newer than"),
+    "older": (lambda root: to_revision(root, "0001"), "schema 0001, which the next opening"),
+    "foreign": (of_another_application, "another application"),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_a_good_database_of_any_schema_is_not_replaced_unless_forced(filled, kind):
+    change, words = GOOD[kind]
+    before = names(filled)
+    change(filled)
+    with unchanged(filled), pytest.raises(RebuildRefusedError, match=words):
+        rebuild(filled)
+    report = rebuild(filled, force=True)
+    assert (filled / report.damaged).is_file()
+    assert names(filled) == before
+
+
+def test_a_catalog_of_the_first_schema_keeps_all_names_in_a_forced_rebuild(filled):
+    with Store.open(filled) as store:
+        push(store.repository("late"), image("late"), "v1")
+    to_revision(filled, "0001")
+    rebuild(filled, force=True)
+    assert "late:v1" in names(filled)
+
+
+def test_a_catalog_that_cannot_be_read_now_is_not_taken_for_a_damaged_one(filled, tmp_path):
+    require_strace()
+    with unchanged(filled):
+        for number in range(1, 6):
+            code = failing(refused_rebuild, filled, at=("pread64", number), error="EIO")
+            assert code == 0
+
+
+def refused_rebuild(root):
+    with pytest.raises((StorageError, RebuildRefusedError)):
+        rebuild(root)
+
+
+def test_a_forced_rebuild_keeps_every_name_of_a_good_catalog(filled):
+    elsewhere("push and die", filled)  # all of it is in the WAL
+    rebuild(filled, force=True)
+    assert {"late:v1", "late:v2"} <= names(filled).keys()
+    assert check(filled, hashes=True) == []
+
+
+def test_a_rebuild_without_space_leaves_nothing_behind(filled, monkeypatch):
+    def full(*_, **__):
+        raise StoreFullError("catalog.db.rebuilt")
+
+    monkeypatch.setattr("ocistore.upkeep.rebuild.rebuilding.serve_parts", full)
+    before = sorted(os.listdir(filled)), rows(filled)
+    with pytest.raises(StoreFullError):
+        rebuild(filled, force=True)
+    assert (sorted(os.listdir(filled)), rows(filled)) == before
+
+
 def test_what_is_no_store_is_not_rebuilt(tmp_path):
     with pytest.raises(StoreNotFoundError):
         rebuild(tmp_path)
@@ -320,7 +432,7 @@ def test_whoever_had_the_old_catalog_open_is_told_so_and_nothing_is_acknowledged
             os.rename(filled / f"catalog.db{suffix}", filled / f"catalog.db.damaged-1{suffix}")
         with pytest.raises(CorruptError, match="open the store again"):
             push(store.repository("late"), image("later"), "v2")
-        rebuild(filled)
+        elsewhere("rebuild", filled)  # because here the store is open
         with pytest.raises(CorruptError, match="open the store again"):
             store.repository("late").untag("v1")
     with Store.open(filled) as again:

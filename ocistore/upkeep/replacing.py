@@ -1,0 +1,196 @@
+"""The catalog that a rebuild replaces: whether it may, what is still known from it, and how another takes its place.
+
+A catalog is two files, ``catalog.db`` and ``catalog.db-wal``, and no call renames both. With the last commits still in
+the WAL, the one without the other is an older store; and the WAL of one database beside another is taken for its own.
+So a catalog that SQLite can work with is made one file first, by moving its WAL into it; then a single rename puts the
+new one in its place, and at every moment the name stands for the whole of the old one or of the new one. Of a catalog
+that SQLite cannot work with the name goes first: until the new one has it, the store does not open at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocistore.blobs.durability import sync_path
+from ocistore.blobs.oserrors import Translating
+from ocistore.catalog import integrity
+from ocistore.catalog.engine import Catalog
+from ocistore.catalog.migrate import revision, upgrade
+from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.catalog.users import user_of
+from ocistore.commit import milliseconds
+from ocistore.errors import (
+    CorruptError,
+    RebuildRefusedError,
+    StoreBusyError,
+    StoreNotFoundError,
+)
+from ocistore.upkeep import snapshot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ocistore.blobs.paths import StorePaths
+
+_BESIDE = ("-wal", "-shm", "-journal")
+"""What SQLite finds beside a database, and takes for what belongs to it."""
+
+
+@dataclass(frozen=True)
+class Healthy:
+    """A catalog in which SQLite finds nothing wrong."""
+
+    words: str
+    """What it is."""
+    has_names: bool
+    """Its names can be read, once it has the schema of this version."""
+
+
+def refuse_in_use(paths: StorePaths) -> None:
+    """Stop where a process has the catalog open: it would go on working in a file that has lost its name.
+
+    Raises:
+        RebuildRefusedError: one has.
+        StorageError: it could not be found out.
+    """
+    with Translating(f"{paths.catalog}-shm", root=paths.root):
+        user = user_of(paths.catalog)
+    if user == os.getpid():
+        raise RebuildRefusedError(paths.root, reason="this process has it open; close the store first")
+    if user is not None:
+        raise RebuildRefusedError(paths.root, reason=f"process {user} has it open; end it first")
+
+
+def healthy(paths: StorePaths) -> Healthy | None:
+    """What is known of a catalog in which nothing is wrong; None where it is lost or damaged.
+
+    Raises:
+        OCIStoreError: it cannot be read now, which does not mean that it is damaged.
+    """
+    with Translating(str(paths.catalog), root=paths.root):
+        try:
+            status = os.lstat(paths.catalog)
+        except FileNotFoundError:
+            return None
+    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+        return None
+    catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
+    try:
+        with catalog.snapshot() as connection:
+            if integrity.problems(connection):
+                return None
+        return _described(revision(catalog))
+    except CorruptError:
+        return None
+    except StoreNotFoundError:
+        return Healthy("it is a good database of another application", has_names=False)
+    finally:
+        catalog.close()
+
+
+def _described(found: str | None) -> Healthy | None:
+    if found is None:
+        return None  # nothing is in it
+    if found == SCHEMA_REVISION:
+        return Healthy("it is good", has_names=True)
+    if found < SCHEMA_REVISION:
+        words = f"it is good, of schema {found}, which the next opening of the store brings to {SCHEMA_REVISION}"
+        return Healthy(words, has_names=True)
+    words = f"it is good, of schema {found}, newer than {SCHEMA_REVISION} which this ocistore knows"
+    return Healthy(words, has_names=False)
+
+
+def keep_names(paths: StorePaths, private_lock: Path) -> None:
+    """Write the names of a healthy catalog to ``catalog.snapshot``, where a rebuild finds them.
+
+    An older schema is brought up to date for that, as opening the store would; where it cannot be, as where it has been
+    changed by hand, the names of the last snapshot have to do.
+
+    Args:
+        paths: of the store, whose write lock the caller holds.
+        private_lock: the file of a lock that nobody else takes.
+
+    Raises:
+        OCIStoreError: they could not be read or written; the snapshot is as it was.
+    """
+    catalog = _privately(paths, private_lock)
+    try:
+        upgrade(catalog, now=milliseconds())
+        snapshot.take(catalog, paths)
+    except CorruptError:
+        return
+    finally:
+        catalog.close()
+
+
+def _privately(paths: StorePaths, private_lock: Path) -> Catalog:
+    """The catalog for writing, by one who holds the write lock of the store, which is not taken again."""
+    return Catalog(paths.root, database=paths.catalog, lock=private_lock, read_only=False, counts_epochs=False)
+
+
+def settle(paths: StorePaths, private_lock: Path) -> bool:
+    """Make the catalog one file, durably, if SQLite can work with it. False where it cannot, or there is none.
+
+    Args:
+        paths: of the store, whose write lock the caller holds.
+        private_lock: the file of a lock that nobody else takes.
+
+    Raises:
+        RebuildRefusedError: somebody opened it just now.
+        OCIStoreError: it could not be read or written. It is as it was.
+    """
+    if not paths.catalog.is_file() or paths.catalog.is_symlink() or not paths.catalog.stat().st_size:
+        return False
+    catalog = _privately(paths, private_lock)
+    try:
+        catalog.settle()
+    except CorruptError:
+        return False
+    except StoreBusyError as error:
+        raise RebuildRefusedError(paths.root, reason="somebody has it open") from error
+    finally:
+        catalog.close()
+    refuse_in_use(paths)
+    wal = paths.catalog.with_name(f"{paths.catalog.name}-wal")
+    with Translating(str(wal), root=paths.root):
+        if wal.is_file() and wal.stat().st_size:
+            raise RebuildRefusedError(paths.root, reason="somebody has written to it just now")
+        sync_path(paths.root)  # beside the new catalog, a WAL that comes back in a power cut would be taken for its own
+    return True
+
+
+def put_in_place(paths: StorePaths, aside: Path, *, settled: bool) -> str | None:
+    """Let the rebuilt catalog take the place of the one that there is, which is kept as ``aside``.
+
+    Returns:
+        What the old one is called now; None where there was none.
+
+    Raises:
+        OSError: it could not be done. What there is opens as the old catalog, or not at all and can be rebuilt.
+    """
+    kept = None
+    sync_path(paths.rebuilt)
+    if settled:
+        _give_second_name(paths.catalog, aside)
+        kept = aside.name
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(paths.catalog, aside)
+            kept = aside.name
+        sync_path(paths.root)
+        for suffix in _BESIDE:
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{paths.catalog}{suffix}", f"{aside}{suffix}")
+        sync_path(paths.root)
+    os.rename(paths.rebuilt, paths.catalog)
+    sync_path(paths.root)
+    return kept
+
+
+def _give_second_name(catalog: Path, aside: Path) -> None:
+    os.link(catalog, aside, follow_symlinks=False)
+    sync_path(aside.parent)
