@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.engine import Catalog
     from ocistore.lease import Lease
+    from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
+    from ocistore.oci.manifest import Manifest
 
 ATTEMPTS: Final = 100
 """How often a commit publishes its bytes. A second time is needed when a collection condemned the same content and
@@ -181,20 +183,42 @@ def _platforms(pool: FilesystemPool, changes: Sequence[Change]) -> dict[str, dic
     found = {}
     for change in changes:
         if isinstance(change, PutManifest):
-            platform = _platform(pool, change)
+            platform = platform_of(pool, change.manifest)
             if platform:
                 found[str(change.manifest.descriptor.digest)] = platform
     return found
 
 
-def _platform(pool: FilesystemPool, change: PutManifest) -> dict[str, object]:
-    """What the config says the image runs on. A config that cannot be read says nothing: it is checked elsewhere."""
-    config = change.manifest.config
-    if config is None or not mediatypes.is_image_config(config.media_type) or config.size > _MAXIMUM_CONFIG_SIZE:
+def platform_of(pool: FilesystemPool, manifest: Manifest) -> dict[str, object]:
+    """What the config of a manifest says the image runs on; empty where it says nothing.
+
+    A config that is not there, or damaged, says nothing: it is checked elsewhere.
+
+    Raises:
+        StorageError: it could not be read.
+    """
+    config = config_with_platform(manifest)
+    if config is None:
         return {}
     try:
-        document = strictjson.loads(pool.read(config.digest, config.size), maximum=_MAXIMUM_CONFIG_SIZE)
-    except (FileNotFoundError, CorruptError, ManifestInvalidError):
+        return platform_in(pool.read(config.digest, config.size))
+    except (FileNotFoundError, CorruptError):
+        return {}
+
+
+def config_with_platform(manifest: Manifest) -> Descriptor | None:
+    """The config of a manifest, where it is an image's and so may say what that runs on."""
+    config = manifest.config
+    if config is None or not mediatypes.is_image_config(config.media_type) or config.size > _MAXIMUM_CONFIG_SIZE:
+        return None
+    return config
+
+
+def platform_in(config: bytes) -> dict[str, object]:
+    """What an image's config says it runs on; empty where it says nothing, or is none."""
+    try:
+        document = strictjson.loads(config, maximum=_MAXIMUM_CONFIG_SIZE)
+    except ManifestInvalidError:
         return {}
     if not isinstance(document, dict):
         return {}

@@ -220,10 +220,10 @@ def _rows_without_files(connection: sqlite3.Connection, root: Path, *, hashes: b
 
 def _manifests_unlike_their_rows(connection: sqlite3.Connection, root: Path) -> Iterator[str]:
     described = connection.execute(
-        """SELECT b.id, b.digest, m.media_type, m.annotations FROM manifests m JOIN blobs b ON b.id = m.blob_id
-           WHERE b.state = 'live'"""
+        """SELECT b.id, b.digest, m.media_type, m.annotations, m.artifact_type, m.config_media_type, m.platform
+           FROM manifests m JOIN blobs b ON b.id = m.blob_id WHERE b.state = 'live'"""
     )
-    for key, digest, media_type, noted in described.fetchall():
+    for key, digest, media_type, noted, artifact_type, config_type, platform in described.fetchall():
         path = _path(root, digest)
         if not path.is_file() or not _has_digest(path, digest):
             continue  # said already
@@ -249,6 +249,29 @@ def _manifests_unlike_their_rows(connection: sqlite3.Connection, root: Path) -> 
             yield f"{digest} is noted as {media_type}"
         if (json.loads(noted) if noted else {}) != document.get("annotations", {}):
             yield f"the annotations of {digest} are noted as {noted}"
+        config = document.get("config", {})
+        if document.get("artifactType", config.get("mediaType")) != artifact_type:
+            yield f"the artifact type of {digest} is noted as {artifact_type}"
+        if config.get("mediaType") != config_type:
+            yield f"the type of the config of {digest} is noted as {config_type}"
+        if _platform(root, config) not in (None, json.loads(platform) if platform else {}):
+            yield f"the platform of {digest} is noted as {platform}"
+
+
+def _platform(root: Path, config: dict[str, str]) -> dict[str, str] | None:
+    """What an image's config says it runs on; None where nobody knows: it is no image's, gone, damaged or no JSON."""
+    if "image" not in config.get("mediaType", ""):
+        return {}
+    path = _path(root, config["digest"])
+    if not path.is_file() or not _has_digest(path, config["digest"]):
+        return None
+    try:
+        document = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    keys = ("architecture", "os", "os.version", "variant")
+    found = {key: document[key] for key in keys if key in document} if isinstance(document, dict) else {}
+    return found if "architecture" in found and "os" in found else {}
 
 
 def _files(root: Path) -> Iterator[str]:

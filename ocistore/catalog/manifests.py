@@ -256,12 +256,13 @@ def _row(entry: NewManifest, ids: Mapping[Digest, int], known: Mapping[str, Chil
         "artifact_type": manifest.artifact_type,
         "config_media_type": manifest.config.media_type if manifest.config is not None else None,
         "subject_id": known[manifest.subject.digest].id if manifest.subject is not None else None,
-        "annotations": _json(manifest.annotations),
-        "platform": _json(entry.platform),
+        "annotations": as_json(manifest.annotations),
+        "platform": as_json(entry.platform),
     }
 
 
-def _json(value: Mapping[str, object] | None) -> str | None:
+def as_json(value: Mapping[str, object] | None) -> str | None:
+    """An object as a row holds it; None for an empty one."""
     return json.dumps(dict(value), ensure_ascii=False, separators=(",", ":")) if value else None
 
 

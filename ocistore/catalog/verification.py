@@ -124,8 +124,29 @@ _serving = (
     .order_by(_repositories.c.name)
     .limit(bindparam("limit"))
 )
-_described = select(_manifests.c.media_type, _manifests.c.artifact_type, _manifests.c.annotations).where(
-    _manifests.c.blob_id == bindparam("blob")
+_subject = _t.alias("subject")
+_described = (
+    select(
+        _manifests.c.media_type,
+        _manifests.c.artifact_type,
+        _manifests.c.config_media_type,
+        _manifests.c.annotations,
+        _manifests.c.platform,
+        _subject.c.digest,
+    )
+    .join_from(_manifests, _subject, _subject.c.id == _manifests.c.subject_id, isouter=True)
+    .where(_manifests.c.blob_id == bindparam("blob"))
+)
+_correct = (
+    update(_manifests)
+    .where(_manifests.c.blob_id == bindparam("blob"))
+    .values(
+        media_type=bindparam("said_media_type"),
+        artifact_type=bindparam("said_artifact_type"),
+        config_media_type=bindparam("said_config_media_type"),
+        annotations=bindparam("said_annotations"),
+        platform=bindparam("said_platform"),
+    )
 )
 _children = (
     select(_edges.c.role, _t.c.digest, _edges.c.size, _edges.c.media_type)
@@ -203,12 +224,22 @@ def affected(connection: Connection, blob_id: int, *, limit: int) -> list[Affect
     return found
 
 
-class Described(NamedTuple):
-    """What the rows say of a manifest."""
+class Said(NamedTuple):
+    """What a manifest says of itself, as its row has it: nothing that decides what is kept."""
 
     media_type: str
     artifact_type: str | None
+    config_media_type: str | None
     annotations: str | None
+    platform: str | None
+    """JSON, like the annotations."""
+
+
+class Described(NamedTuple):
+    """What the rows say of a manifest."""
+
+    said: Said
+    subject: str | None
     edges: list[tuple[str, str, int, str]]
     """Role, digest, size and media type, in the order of the document."""
 
@@ -220,7 +251,12 @@ def described(connection: Connection, blob_id: int) -> Described | None:
         return None
     edges = [(role, digest, size, media_type) for role, digest, size, media_type in
              connection.execute(_children, {"blob": blob_id})]  # fmt: skip
-    return Described(row[0], row[1], row[2], edges)
+    return Described(Said(*row[:5]), row[5], edges)
+
+
+def correct(connection: Connection, blob_id: int, said: Said) -> None:
+    """Note what a manifest says of itself. What it refers to stays as it is noted."""
+    connection.execute(_correct, {"blob": blob_id, **{f"said_{key}": value for key, value in said._asdict().items()}})
 
 
 def inconsistencies(connection: Connection) -> list[str]:

@@ -66,7 +66,7 @@ def backup(location: Location, dest: Path, *, mode: ExportMode, as_json: bool) -
 
 
 @click.command(epilog=example("ocistore rebuild"))
-@click.option("--force", is_flag=True, help="Also where the catalog is good.")
+@click.option("--force", is_flag=True, help="Also where the catalog is good; its own names are kept.")
 @json_option
 @pass_location
 def rebuild(location: Location, *, force: bool, as_json: bool) -> None:

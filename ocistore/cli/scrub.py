@@ -97,6 +97,9 @@ def scrub(
     deleted; pushing the same content again heals them, as does --heal-from. Files that no row knows are removed once
     they are an hour old. Runs beside everything else.
 
+    With --level deep, what the catalog says of manifests is put right where it is wrong; rows that contradict each
+    other are reported, hold collections off, and are made anew by rebuild --force.
+
     The exit code is 0 where all is well, 1 where all damage is repaired, 2 where some is left; the tags that it
     concerns are named.
     """
@@ -127,6 +130,8 @@ def _print(report: ScrubReport) -> None:
             print_line(f"  concerns {concerned}")
     for problem in report.rows:
         print_line(f"catalog: {problem}")
+    for problem in report.corrected:
+        print_line(f"repaired: catalog: {problem}")
     for problem in report.unusable:
         print_line(f"healed nothing: {problem}", err=True)
     print_fields(

@@ -1,4 +1,8 @@
-"""Scrub, of the catalog: does it say of each manifest what its bytes say, and do its rows agree with each other?"""
+"""Scrub, of the catalog: does it say of each manifest what its bytes say, and do its rows agree with each other?
+
+What only describes a manifest (its types, annotations and platform) is put right where it is wrong. What decides what
+is kept (what it refers to, its subject) is reported, and holds collections off: a rebuild makes it anew.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,23 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import holds, integrity, verification
-from ocistore.commit import milliseconds
-from ocistore.errors import CorruptError, DigestMismatchError, ManifestInvalidError
+from ocistore.catalog.manifests import as_json
+from ocistore.catalog.verification import Said
+from ocistore.commit import config_with_platform, milliseconds, platform_in
+from ocistore.errors import CorruptError, DigestMismatchError, ManifestInvalidError, StorageError
+from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import check_manifest
 from ocistore.upkeep.findings import LISTED
 
 if TYPE_CHECKING:
     from ocistore.catalog.verification import Candidate
-    from ocistore.oci.digest import Digest
+    from ocistore.oci.manifest import Manifest
     from ocistore.store import Store
     from ocistore.upkeep.findings import ScrubReport
 
-INCONSISTENT: Final = "scrub found rows that contradict each other or the manifests"
+INCONSISTENT: Final = (
+    "scrub found rows that contradict each other or the manifests, which ocistore rebuild --force makes anew"
+)
 
 
 class Comparison:
@@ -31,30 +40,67 @@ class Comparison:
 
     def compare_manifest(self, candidate: Candidate, digest: Digest) -> None:
         """Does the catalog say of a manifest what its bytes say? Nothing is asked about other blobs."""
-        with self._catalog.snapshot() as connection:
-            rows = verification.described(connection, candidate.id)
-        if rows is None:
-            return
+        with self._catalog.read() as connection:
+            if verification.described(connection, candidate.id) is None:
+                return
         try:
             content = self._pool.read(digest, candidate.size)
-            manifest = check_manifest(content, media_type=rows.media_type, digest=digest, maximum=len(content))
-        except (FileNotFoundError, CorruptError, DigestMismatchError):
-            return  # collected since it was hashed
+            manifest = check_manifest(content, digest=digest, maximum=len(content))
+            platform = self._platform(manifest)
+        except (FileNotFoundError, CorruptError, DigestMismatchError, StorageError):
+            return  # collected since it was hashed; or it cannot be read now, which says nothing about the rows
         except ManifestInvalidError as error:
-            self._wrong_rows(f"{digest} is noted as a manifest of {rows.media_type}: {error}")
+            if self._is_still_there(candidate):
+                self._wrong_rows(f"{digest} is noted as a manifest: {error}")
             return
         edges = [
             (edge.role, str(edge.descriptor.digest), edge.descriptor.size, edge.descriptor.media_type)
             for edge in manifest.edges()
         ]
-        noted = json.loads(rows.annotations) if rows.annotations else {}
+        subject = None if manifest.subject is None else str(manifest.subject.digest)
+        with self._catalog.snapshot() as connection:
+            rows = verification.described(connection, candidate.id)
+        if rows is None:
+            return
         for what, says, is_noted in (
             ("what it refers to", edges, rows.edges),
-            ("its artifact type", manifest.artifact_type, rows.artifact_type),
-            ("its annotations", dict(manifest.annotations), noted),
+            ("its subject", subject, rows.subject),
         ):
-            if says != is_noted and self._is_still_there(candidate):
+            if says != is_noted:
                 self._wrong_rows(f"{digest}: {what} is noted wrongly")
+        said = Said(
+            manifest.media_type,
+            manifest.artifact_type,
+            None if manifest.config is None else manifest.config.media_type,
+            as_json(manifest.annotations),
+            rows.said.platform if platform is None else as_json(platform),
+        )
+        wrong = [name for name in Said._fields if not _same(getattr(said, name), getattr(rows.said, name))]
+        if wrong:
+            self._correct(candidate, digest, said, wrong)
+
+    def _platform(self, manifest: Manifest) -> dict[str, object] | None:
+        """What the config says, as it was noted when the manifest was put; None where it is not here, or damaged."""
+        config = config_with_platform(manifest)
+        if config is None:
+            return {}
+        try:
+            content = self._pool.read(config.digest, config.size)
+        except (FileNotFoundError, CorruptError):
+            return None
+        return platform_in(content) if Digest.of(content, config.digest.algorithm) == config.digest else None
+
+    def _correct(self, candidate: Candidate, digest: Digest, said: Said, wrong: list[str]) -> None:
+        words = f"{digest}: {', '.join(name.replace('_', ' ') for name in wrong)} noted wrongly"
+        if not self._repair:
+            self._wrong_rows(words)
+            return
+        with self._catalog.write() as connection:
+            if verification.described(connection, candidate.id) is None:
+                return
+            verification.correct(connection, candidate.id, said)
+        if len(self._report.corrected) < LISTED:
+            self._report.corrected.append(words)
 
     def _is_still_there(self, candidate: Candidate) -> bool:
         with self._catalog.read() as connection:
@@ -75,3 +121,14 @@ class Comparison:
                     holds.place(connection, INCONSISTENT, now=milliseconds())
         if len(self._report.rows) < LISTED:
             self._report.rows.append(problem)
+
+
+def _same(says: str | None, noted: str | None) -> bool:
+    if says == noted:
+        return True
+    try:  # two texts of one JSON object
+        return says is not None and noted is not None and says[:1] == noted[:1] == "{" and (
+            json.loads(says) == json.loads(noted)
+        )
+    except ValueError:
+        return False

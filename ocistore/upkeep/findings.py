@@ -44,7 +44,9 @@ class ScrubReport:
     damages: list[Damage] = field(default_factory=list)
     """The first thousand."""
     rows: list[str] = field(default_factory=list)
-    """What is wrong with the catalog itself; collections are held off then."""
+    """What is wrong with the catalog itself; collections are held off then. A rebuild makes it right."""
+    corrected: list[str] = field(default_factory=list)
+    """What the catalog said of manifests that is not what their bytes say, and was put right."""
     orphans: int = 0
     """Good files without a row that were left where they are, because nothing was to be repaired."""
     trashed: int = 0
@@ -59,7 +61,7 @@ class ScrubReport:
         """0 where all is well, 1 where everything that was not is repaired, 2 where damage is left."""
         if self.rows or self.damaged > self.repaired:
             return 2
-        return 1 if self.damaged else 0
+        return 1 if self.damaged or self.corrected else 0
 
 
 class Cut(Exception):  # noqa: N818 - no error

@@ -26,7 +26,7 @@ from ocistore.catalog.engine import Catalog
 from ocistore.catalog.lock import WriteLock
 from ocistore.catalog.migrate import upgrade
 from ocistore.catalog.names import Name
-from ocistore.commit import milliseconds
+from ocistore.commit import milliseconds, platform_of
 from ocistore.errors import (
     CorruptError,
     InvalidDigestError,
@@ -269,7 +269,8 @@ class _Rebuild:
         if gone:
             blobs.publish(connection, [(digest, edges[digest].descriptor.size) for digest in gone])
         known = manifests.children(connection, lost, wanted)
-        manifests.put(connection, lost, [manifests.NewManifest(manifest, None)], known, now=self._now)
+        new = manifests.NewManifest(manifest, platform_of(self._pool, manifest))
+        manifests.put(connection, lost, [new], known, now=self._now)
 
     # --- names --------------------------------------------------------------------------------------------------------
 

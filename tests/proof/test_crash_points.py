@@ -4,8 +4,9 @@ import pytest
 from operations import OPERATIONS
 from rig import Bench
 from tracing import calls, killed, require_strace
-from wrong_ways import file_and_row_go_in_one_transaction
+from wrong_ways import a_wal_goes_before_its_database, file_and_row_go_in_one_transaction
 
+from ocistore.upkeep import rebuild
 from ocistore.upkeep.collection import _Collection
 
 POINTS = 1
@@ -54,6 +55,22 @@ def test_a_kill_catches_a_collector_that_does_both_in_one_transaction(tmp_path, 
         bench.fresh()
         assert killed(bench.run, at=second_file)
     assert any("file" in words for words in bench.wrong())
+
+
+def test_a_kill_catches_a_rebuild_that_moves_the_wal_before_its_database(tmp_path, empty_store, monkeypatch):
+    bench = Bench(OPERATIONS["rebuild by force"], tmp_path, empty_store)
+    bench.fresh()
+    with monkeypatch.context() as patched:
+        for name in ("keep_names", "settle", "put_in_place"):
+            patched.setattr(rebuild, name, getattr(rebuild, name))
+        a_wal_goes_before_its_database()
+        points = _points(bench, tmp_path / "log")
+        found = []
+        for point in [point for point in points if point[0].startswith("rename")]:
+            bench.fresh()
+            assert killed(bench.run, at=point)
+            found += bench.wrong()
+    assert any("acknowledged before is gone" in words or "RepositoryNotFoundError" in words for words in found)
 
 
 @pytest.mark.slow

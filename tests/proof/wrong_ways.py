@@ -3,6 +3,7 @@
 Each function makes this process work that way; it is called in a child that is forked for it.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import collection as statements
 from ocistore.catalog import keepers, removal
 from ocistore.oci.digest import Digest
+from ocistore.upkeep import rebuild
 from ocistore.upkeep.collection import _Collection
 
 
@@ -90,3 +92,18 @@ WRONG_WAYS = [
     a_push_believes_its_name_stands,
     a_commit_does_not_look_again,
 ]
+
+
+def a_wal_goes_before_its_database():
+    """A rebuild that is killed between the two leaves the catalog without what was committed last."""
+
+    def put_in_place(paths, aside, *, settled):
+        for suffix in ("-wal", "-shm", ""):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{paths.catalog}{suffix}", f"{aside}{suffix}")
+        os.rename(paths.rebuilt, paths.catalog)
+        return aside.name
+
+    rebuild.keep_names = lambda *_: None  # which leaves no WAL
+    rebuild.settle = lambda *_: False
+    rebuild.put_in_place = put_in_place

@@ -111,6 +111,37 @@ def test_a_lost_catalog_is_said_to_be_lost_and_a_rebuild_brings_everything_back(
         assert store.repository(LOST_AND_FOUND).stat_blob(Digest.of(b"loose")).size == 5
 
 
+def said_of_manifests(root):
+    """All columns of what was parsed from content, by digest."""
+    with contextlib.closing(sqlite3.connect(root / "catalog.db")) as connection:
+        return [
+            sorted(connection.execute(query), key=repr)
+            for query in (
+                """SELECT b.digest, m.media_type, m.artifact_type, m.config_media_type, s.digest, m.annotations,
+                   m.platform FROM manifests m JOIN blobs b ON b.id = m.blob_id
+                   LEFT JOIN blobs s ON s.id = m.subject_id""",
+                """SELECT p.digest, e.position, e.role, c.digest, e.size, e.media_type
+                   FROM edges e JOIN blobs p ON p.id = e.parent_id JOIN blobs c ON c.id = e.child_id""",
+            )
+        ]
+
+
+def test_what_was_parsed_from_content_is_in_a_rebuilt_catalog_as_it_was(filled):
+    with Store.open(filled) as store:
+        repository = store.repository("all")
+        push(repository, image("windows", os="windows", architecture="amd64", **{"os.version": "10.0.17763.1"}), "w")
+        push(repository, image("arm", architecture="arm", variant="v6", annotations={"a": "\u00e9"}), "arm")
+        push(repository, image("docker", docker=True), "docker")
+        push(repository, artifact("typed", artifact_type=None, config_type="application/vnd.example+json"), "typed")
+    before = said_of_manifests(filled)
+    assert sum(platform is not None for *_, platform in before[0]) == 5
+    lose(filled)
+    rebuild(filled)
+    assert said_of_manifests(filled) == before
+    with Store.open(filled) as store:
+        assert store.scrub(level="deep").exit_code == 0
+
+
 def test_without_any_names_everything_is_found_under_its_digest(filled):
     lose(filled)
     (filled / "catalog.snapshot").unlink()

@@ -305,8 +305,8 @@ def test_a_rate_is_kept(filled):
         "UPDATE edges SET size = size + 1 WHERE role = 'layer'",
         "UPDATE edges SET media_type = 'a/b' WHERE role = 'config'",
         "DELETE FROM edges WHERE role = 'manifest' AND position = 1",
-        "UPDATE manifests SET artifact_type = 'a/b'",
-        "UPDATE manifests SET annotations = '{\"a\":\"b\"}'",
+        "UPDATE manifests SET subject_id = NULL",
+        "UPDATE manifests SET subject_id = 1 WHERE subject_id IS NULL",
         "DELETE FROM repository_edges WHERE role = 'layer'",
         "INSERT INTO repository_edges VALUES (1, 1, 1, 'layer')",
     ],
@@ -326,6 +326,44 @@ def test_a_deep_scrub_sees_rows_that_are_not_what_the_bytes_say_and_holds_collec
         with pytest.raises(CollectionRefusedError, match="contradict") as caught:
             store.gc()
         assert len(caught.value.reasons) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "media_type = 'application/vnd.docker.distribution.manifest.v2+json'",
+        "artifact_type = 'a/b'",
+        "artifact_type = NULL",
+        "config_media_type = 'a/b'",
+        "config_media_type = NULL",
+        "annotations = '{\"a\":\"b\"}'",
+        "annotations = 'no JSON'",
+        "platform = NULL",
+        "platform = '{\"architecture\":\"amd64\",\"os\":\"plan9\"}'",
+    ],
+)
+def test_a_deep_scrub_puts_right_what_the_catalog_says_of_manifests(filled, change):
+    before = rows(filled.root)["manifests"]
+    with contextlib.closing(sqlite3.connect(filled.root / "catalog.db", isolation_level=None)) as connection:
+        connection.execute(f"UPDATE manifests SET {change}")
+    assert rows(filled.root)["manifests"] != before
+    with unchanged(filled.root):
+        report = filled.scrub(level="deep", repair=False)
+        assert (bool(report.rows), report.corrected, report.exit_code) == (True, [], 2)
+    report = filled.scrub(level="deep")
+    assert (report.rows, bool(report.corrected), report.exit_code) == ([], True, 1)
+    assert rows(filled.root)["manifests"] == before
+    assert filled.scrub(level="deep").exit_code == 0
+    filled.gc(grace=timedelta(0))
+
+
+def test_a_platform_is_left_as_it_is_noted_where_the_config_is_gone_or_damaged(filled):
+    before = rows(filled.root)["manifests"]
+    flip(path_of(filled, Digest.of(APP.config)))
+    path_of(filled, Digest.of(image("other").config)).unlink()
+    report = filled.scrub(level="deep")
+    assert (report.rows, report.corrected) == ([], [])
+    assert rows(filled.root)["manifests"] == before
 
 
 # --- files without rows -----------------------------------------------------------------------------------------------
