@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import sys
 import tarfile
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,8 @@ COMPRESSIONS = {
     "plain": lambda content: content,
     "gzip": lambda content: gzip.compress(content, 1, mtime=0),
     "zstd": lambda content: zstd.compress(content, 1),
+    "xz": lambda content: lzma.compress(content, preset=0),
+    "bzip2": lambda content: bz2.compress(content, 1),
 }
 
 

@@ -27,6 +27,9 @@ MAXIMUM_EXTENDED_HEADER: Final = 1024 * 1024
 _MAXIMUM_SIZE: Final = 1 << 62
 """Bytes of a member. No disk has as many, and sums of a few of them still fit 64 bits."""
 _SKIPPED_AT_ONCE: Final = 1024 * 1024
+_MAXIMUM_RECORDS: Final = 10_000
+"""Records in the extended headers before one member. Each costs a microsecond, and a hundred thousand fit into the
+bytes allowed; a file has some dozens of attributes at most."""
 _MAXIMUM_END: Final = 64 * 1024 * 1024
 """Bytes of zeros behind the last member. Tar pads to records, of 10 KiB or what it is told to; a hole has exabytes."""
 
@@ -85,17 +88,25 @@ class Member:
 
 
 class TarReader:
-    """The members of one archive, in order. Between two of them, the content of the first may be read."""
+    """The members of one archive, in order. Between two of them, the content of the first may be read.
 
-    def __init__(self, source: Readable, *, name: str, seek: Seekable | None = None) -> None:
+    Every member must be whole. What the archive is padded with may lack: some tools write neither the blocks of zeros
+    at its end nor what fills the last block of the last member.
+    """
+
+    def __init__(
+        self, source: Readable, *, name: str, seek: Seekable | None = None, may_be_empty: bool = False
+    ) -> None:
         """Read ``source`` from where it stands.
 
         Args:
             source: the archive, not compressed.
             name: what messages call it.
             seek: the same object as ``source``, where content that nobody wants may be skipped by seeking.
+            may_be_empty: whether no bytes at all are an archive without members, as they are in a layer.
         """
         self._source = source
+        self._may_be_empty = may_be_empty
         self._name = name
         self._seek = seek
         self._position = 0
@@ -104,6 +115,8 @@ class TarReader:
         self._padding = 0
         self._extended_size = 0
         """Bytes of the extended headers before the member that comes next."""
+        self._records = 0
+        """Records in these."""
 
     def __iter__(self) -> Iterator[Member]:
         """Every member.
@@ -136,17 +149,18 @@ class TarReader:
 
     def _next(self) -> Member | None:
         self._skip(self._left)
-        self._skip(self._padding)
-        self._left = self._padding = self._extended_size = 0
+        whole = self._skip_padding(self._padding)
+        self._left = self._padding = self._extended_size = self._records = 0
         extended: dict[str, str] = {}
         while True:
-            block = self._exactly(BLOCK)
+            block = self._block() if whole else None
             if block is None or not block.strip(b"\0"):
                 if extended:
                     raise self._error("it ends with a header that belongs to nothing")
                 if block is None:
-                    # Even an empty archive ends with zeros; some tools leave them out behind the last member.
-                    if self._position == 0:
+                    # Even an empty archive ends with zeros; some tools leave them out behind the last member, and what
+                    # pads its content, too.
+                    if self._position == 0 and not self._may_be_empty:
                         raise self._error("it is empty")
                     return None
                 self._check_end()
@@ -218,6 +232,9 @@ class TarReader:
         found: dict[str, str] = {}
         position = 0
         while position < len(content):
+            self._records += 1
+            if self._records > _MAXIMUM_RECORDS:
+                raise self._error(f"a member has more than {_MAXIMUM_RECORDS} attributes")
             digits, space, _ = content[position : position + 20].partition(b" ")
             if not space or not digits.isdigit():
                 raise self._error("an extended header is damaged")
@@ -267,19 +284,35 @@ class TarReader:
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 
+    def _block(self) -> bytes | None:
+        """The next block; None at the end of the stream, also where that lacks some of the zeros that it ends with."""
+        block = self._some(BLOCK)
+        if len(block) < BLOCK and block.strip(b"\0"):
+            whole = self._position >= BLOCK
+            raise self._error("it is cut short" if whole else "it is cut short, or no tar archive")
+        return block if len(block) == BLOCK else None
+
+    def _skip_padding(self, size: int) -> bool:
+        """Pass what a member is padded with; whether all of that is there. At the end of an archive it may lack."""
+        return len(self._some(size)) == size
+
     def _exactly(self, size: int) -> bytes | None:
         """So many bytes; None at the end of the stream."""
+        content = self._some(size)
+        if not content:
+            return None
+        if len(content) < size:
+            raise self._error("it is cut short")
+        return content
+
+    def _some(self, size: int) -> bytes:
+        """So many bytes, or what there is to the end of the stream."""
         pieces = []
         left = size
         while left and (data := self._source.read(left)):
             pieces.append(data)
             left -= len(data)
         self._position += size - left
-        if left == size:
-            return None
-        if left:
-            whole = self._position >= BLOCK
-            raise self._error("it is cut short" if whole else "it is cut short, or no tar archive")
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _skip(self, size: int) -> None:

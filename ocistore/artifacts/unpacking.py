@@ -132,17 +132,25 @@ class _Unpacked:
                     _write(descriptor, block)
             self._places[path] = Place("other")
         elif member.kind == "hardlink":
-            existing = self._inside(member.target)
-            if self._places.get(existing) != Place("other"):
-                raise self._error(member.name, f"a hard link to {member.target!r:.300}, which is no file before it")
-            self._tree.link(path, existing)
-            self._places[path] = Place("other")
+            self._link(path, member)
         elif member.kind == "symlink":
             self._check_target(member)
             self._places[path] = Place("symlink", member.target)
             self._symlinks.append(path)
         else:
             raise self._error(member.name, f"it is a {member.kind}, which is not unpacked")
+
+    def _link(self, path: str, member: Member) -> None:
+        """Make a hard link. One to a symbolic link is another such link: those are made later."""
+        existing = self._inside(member.target)
+        found = self._places.get(existing)
+        if found is None or found.kind == "directory":
+            raise self._error(member.name, f"a hard link to {member.target!r:.300}, which is no file before it")
+        if found.kind == "symlink":
+            self._symlinks.append(path)
+        else:
+            self._tree.link(path, existing)
+        self._places[path] = found
 
     def _count(self, path: str, member: Member) -> None:
         if len(self._places) >= MAXIMUM_MEMBERS:

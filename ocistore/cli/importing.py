@@ -81,9 +81,9 @@ def import_(
 ) -> None:
     """Take in an OCI layout or a Docker archive, whole or not at all.
 
-    SOURCE is a layout's directory, or an archive of a layout or of Docker's, plain or compressed with gzip or zstd; -
-    stands for standard input. Everything goes into REPO; without one, into the repositories that the names in it say.
-    Makes the store where there is none; a dry run makes none, and looks as if there were an empty one.
+    SOURCE is a layout's directory, or an archive of a layout or of Docker's, plain or compressed with gzip, xz, bzip2
+    or zstd; - stands for standard input. Everything goes into REPO; without one, into the repositories that the names
+    in it say. Makes the store where there is none; a dry run makes none, and looks as if there were an empty one.
     """
     Wanted.parse(repo, references=references, platforms=platforms, referrers=referrers)
     given: ImportSource = standard_input() if str(source) == "-" else source

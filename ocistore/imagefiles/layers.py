@@ -21,21 +21,6 @@ if TYPE_CHECKING:
     from ocistore.oci.manifest import Manifest
     from ocistore.repository import Repository
 
-_DOCKER_LAYER_ZSTD: Final = "application/vnd.docker.image.rootfs.diff.tar.zstd"
-_DOCKER_FOREIGN_LAYER_PLAIN: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar"
-_ARCHIVES: Final = frozenset({
-    mediatypes.OCI_LAYER,
-    mediatypes.OCI_LAYER_GZIP,
-    mediatypes.OCI_LAYER_ZSTD,
-    mediatypes.OCI_NONDISTRIBUTABLE_LAYER,
-    mediatypes.OCI_NONDISTRIBUTABLE_LAYER_GZIP,
-    mediatypes.OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
-    mediatypes.DOCKER_LAYER,
-    mediatypes.DOCKER_LAYER_GZIP,
-    mediatypes.DOCKER_FOREIGN_LAYER,
-    _DOCKER_LAYER_ZSTD,
-    _DOCKER_FOREIGN_LAYER_PLAIN,
-})
 _AT_ONCE: Final = 1024 * 1024
 
 
@@ -52,7 +37,7 @@ def check_type(layer: Descriptor) -> None:
     """
     if layer.media_type.endswith("+encrypted"):
         raise ArchiveInvalidError(layer_name(layer), reason=f"it is encrypted ({layer.media_type})")
-    if layer.media_type not in _ARCHIVES:
+    if not mediatypes.is_tar(layer.media_type):
         raise ArchiveInvalidError(layer_name(layer), reason=f"{layer.media_type} is no known type of layer")
 
 
@@ -92,6 +77,8 @@ def open_layer(repository: Repository, layer: Descriptor, *, verify: bool) -> Bl
 def members(repository: Repository, layer: Descriptor) -> Iterator[Member]:
     """The members of a layer's archive. Every byte of it was the right one when they have come to an end.
 
+    A layer without a single byte, or that decompresses to none, is one without members.
+
     Raises:
         BlobNotFoundError, CorruptError: as :func:`open_layer`; also where its bytes turn out to be damaged.
         ArchiveInvalidError: it is no archive, or a damaged one, or a decompression bomb.
@@ -99,7 +86,7 @@ def members(repository: Repository, layer: Descriptor) -> Iterator[Member]:
     with open_layer(repository, layer, verify=True) as blob:
         source = decompressed(blob, name=layer_name(layer))
         with verified_to_its_end(blob, source):
-            yield from TarReader(source, name=layer_name(layer))
+            yield from TarReader(source, name=layer_name(layer), may_be_empty=True)
 
 
 @contextlib.contextmanager

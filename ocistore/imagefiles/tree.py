@@ -6,7 +6,7 @@ No content is read and nothing is extracted. Held in memory is an entry for each
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
@@ -144,11 +144,10 @@ class FileTree:
             return
         self._make_above(parent, member)
         path = f"{parent}/{name}" if parent else name
-        content = None
-        if member.kind == "file":
-            content = Content(layer, member.offset, member.size)
-        elif member.kind == "hardlink":
-            content = self._content_of(member.target)
+        if member.kind == "hardlink":
+            self._put(self._linked(member, path))
+            return
+        content = Content(layer, member.offset, member.size) if member.kind == "file" else None
         self._put(as_file(member, path, layer, content))
 
     def add_file(self, file: ImageFile) -> None:
@@ -283,13 +282,19 @@ class FileTree:
                 if child not in self._own and not self._below.get(child):
                     self._remove(child)
 
-    def _content_of(self, target: str) -> Content | None:
-        """The content of the file that a hard link is another name for; None where that is no file."""
+    def _linked(self, member: Member, path: str) -> ImageFile:
+        """A hard link: another name for what has the name that it leads to, be that a file or a symbolic link.
+
+        A link to a file says so, and has its content; a link to something else is as that is.
+        """
+        layer = self._current()
         try:
-            found = self.find(target, last=False)
+            found = self.find(member.target, last=False)
         except LinkError:
-            return None
-        return None if found is None else found.content
+            found = None
+        if found is None or found.kind in ("file", "hardlink", "directory"):
+            return as_file(member, path, layer, None if found is None else found.content)
+        return replace(found, path=path, layer=layer)
 
 
 def _names_size(file: ImageFile) -> int:

@@ -39,6 +39,9 @@ _NONDISTRIBUTABLE: Final = frozenset({
 # RFC 6838, section 4.2: both names start with a letter or digit and have at most 127 characters; no parameters.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _GRAMMAR = re.compile(rf"{_NAME}/{_NAME}", re.ASCII)
+# What the types of layers that are archives end with, whoever made them up: Helm's charts, models, and all of OCI's and
+# Docker's own. Behind an underscore or a letter it is another word.
+_TAR = re.compile(r"[./+-]tar(?:[.+](?:gzip|gz|zstd|zst|xz|bzip2|bz2))?", re.ASCII)
 
 
 def is_manifest_type(media_type: str) -> bool:
@@ -54,6 +57,12 @@ def is_index_type(media_type: str) -> bool:
 def is_image_config(media_type: str | None) -> bool:
     """Whether it is the type of an image's config: what describes a file system and how to run it."""
     return media_type in _IMAGE_CONFIGS
+
+
+def is_tar(media_type: str) -> bool:
+    """Whether content of that type is a tar archive, compressed or not; what is encrypted is none."""
+    start = max(media_type.rfind(f"{before}tar") for before in "./+-")
+    return start >= 0 and _TAR.fullmatch(media_type, start) is not None
 
 
 def is_nondistributable(media_type: str) -> bool:

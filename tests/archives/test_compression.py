@@ -1,20 +1,28 @@
 """Compressed streams: whole, in constant memory, or an error that says what is wrong."""
 
+import bz2
 import gzip
 import io
+import lzma
 import random
+import subprocess
+import time
 
 import pytest
 from backports import zstd
 
 from ocistore import ArchiveInvalidError
-from ocistore.archives.compression import Compressor, Decompressed, Limits, compression_of
+from ocistore.archives.compression import MAGIC_SIZE, Compressor, Decompressed, Limits, compression_of
 
 SKIPPABLE = b"\x50\x2a\x4d\x18\x03\0\0\0abc"
 COMPRESS = {
     "gzip": lambda data: gzip.compress(data) + gzip.compress(b"more"),
     "zstd": lambda data: SKIPPABLE + zstd.compress(data) + SKIPPABLE + zstd.compress(b"more"),
+    "xz": lambda data: lzma.compress(data, preset=1) + bytes(8) + lzma.compress(b"more"),
+    "bzip2": lambda data: bz2.compress(data) + bz2.compress(b"more"),
 }
+ONE = {"gzip": gzip.compress, "zstd": zstd.compress, "xz": lzma.compress, "bzip2": bz2.compress}
+WRITTEN = ["gzip", "zstd"]
 CONTENTS = [b"", b"a", bytes(3_000_000), random.Random(1).randbytes(1_500_000)]
 
 
@@ -31,7 +39,7 @@ def read(content, kind, *, limits=None, size=64 * 1024):
 @pytest.mark.parametrize("size", [777, 1024 * 1024])
 def test_every_member_or_frame_is_read_to_its_end(kind, content, size):
     compressed = COMPRESS[kind](content)
-    assert compression_of(compressed[:4]) == kind
+    assert compression_of(compressed[:MAGIC_SIZE]) == kind
     assert read(compressed, kind, size=size) == content + b"more"
 
 
@@ -42,7 +50,8 @@ def test_every_member_or_frame_is_read_to_its_end(kind, content, size):
         (lambda whole: whole[:-1], "cut short"),
         (lambda whole: whole[: len(whole) // 2], "cut short"),
         (lambda whole: whole + b"x", "something follows"),
-        (lambda whole: whole + bytes(512), "something follows"),
+        (lambda whole: whole + bytes(512) + b"x", "something follows"),
+        (lambda whole: whole + bytes(510) + whole, "something follows"),
         (lambda whole: whole[:5000] + bytes([whole[5000] ^ 255]) + whole[5001:], "damaged"),
     ],
 )
@@ -50,15 +59,15 @@ def test_what_is_wrong_with_a_stream_is_said(kind, damage, said):
     # Text, so that a flipped bit changes what it means; with a check sum, which zstd adds only where it is told to.
     text = b" ".join(b"%d" % number for number in random.Random(2).sample(range(10**9), 100_000))
     options = {zstd.CompressionParameter.checksum_flag: 1}
-    whole = gzip.compress(text) if kind == "gzip" else zstd.compress(text, options=options)
+    whole = zstd.compress(text, options=options) if kind == "zstd" else ONE[kind](text)
     with pytest.raises(ArchiveInvalidError, match=said):
         read(damage(whole), kind)
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
 def test_a_bomb_is_refused_before_it_fills_anything(kind):
-    bomb = COMPRESS[kind](bytes(64 * 1024 * 1024))
-    assert len(read(bomb, kind)) == 64 * 1024 * 1024 + 4  # not so much that it would be one
+    bomb = COMPRESS[kind](bytes(16 * 1024 * 1024))
+    assert len(read(bomb, kind)) == 16 * 1024 * 1024 + 4  # not so much that it would be one
     with pytest.raises(ArchiveInvalidError, match="more than 200 times its size"):
         read(bomb, kind, limits=Limits(slack=1024 * 1024))
     with pytest.raises(ArchiveInvalidError, match="more than 1000 bytes"):
@@ -66,6 +75,60 @@ def test_a_bomb_is_refused_before_it_fills_anything(kind):
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
+@pytest.mark.parametrize("zeros", [1, 4, 511, 10_240, 300_000])
+def test_zeros_behind_the_end_are_padding(kind, zeros):
+    assert read(COMPRESS[kind](b"content") + bytes(zeros), kind) == b"contentmore"
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_zeros_behind_the_end_come_to_an_end(kind, monkeypatch):
+    monkeypatch.setattr("ocistore.archives.compression._PADDING", 1000)
+    with pytest.raises(ArchiveInvalidError, match="more than 1000 zero bytes follow the end"):
+        read(ONE[kind](b"content") + bytes(300_000), kind)
+
+
+@pytest.mark.parametrize("option", ["--gzip", "--bzip2", "--xz"])
+def test_what_tar_pads_on_its_way_into_a_pipe_is_read(tmp_path, option):
+    # As bsdtar does of its own accord: whole records, of zeros behind the end of what is compressed.
+    (tmp_path / "file").write_bytes(b"content")
+    compressed = subprocess.run(
+        ["tar", "-C", tmp_path, option, "-cf", "-", "file"], check=True, capture_output=True
+    ).stdout
+    kind = option.removeprefix("--")
+    assert b"content" in read(compressed + bytes(-len(compressed) % 10_240), kind)
+
+
+@pytest.mark.parametrize("content", [b"", b"a"])
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_a_stream_of_parts_with_nothing_in_them_takes_time_by_its_size(kind, content):
+    part = ONE[kind](content)
+    stream = part * (6_400_000 // len(part))
+    began = time.process_time()
+    with pytest.raises(ArchiveInvalidError, match="more parts than anybody writes"):
+        read(stream, kind)
+    assert time.process_time() - began < 4
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_a_layer_with_a_part_for_each_file_is_read(kind):
+    # As layers are written of which single files can be read.
+    files = [random.Random(number).randbytes(60) for number in range(30_000)]
+    assert read(b"".join(map(ONE[kind], files)), kind, size=1 << 20) == b"".join(files)
+
+
+def test_xz_of_a_window_that_needs_more_memory_than_others_is_refused():
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 512 << 20}]
+    content = lzma.compress(b"content", filters=filters)
+    with pytest.raises(ArchiveInvalidError, match="Memory usage limit"):
+        read(content, "xz")
+
+
+@pytest.mark.parametrize("content", [b"BZh9 is how some texts begin", b"BZhello", b"BZh", b"\xfd7zX", b""])
+def test_what_only_begins_like_a_compressed_stream_is_none(content):
+    assert compression_of(content) == "none"
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
 def test_what_is_compressed_comes_out_again_and_is_the_same_every_time(kind):
     def compressed():
         out = bytearray()

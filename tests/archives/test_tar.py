@@ -122,7 +122,13 @@ def test_times_and_owners_that_need_an_extended_header_are_read():
         (b"", "empty"),
         (b"no tar archive at all".ljust(1024), "no tar archive"),
         (header()[:100], "cut short"),
-        (header(size=1000, fill=bytes(500)), "cut short"),
+        (header(size=1000, fill=bytes(487)), "cut short"),
+        (header(size=1000, fill=bytes(500))[:-13], "cut short"),
+        (header(size=3, fill=b"abc")[:514], "cut short"),
+        (header(size=3, fill=b"abc") + header("y")[:500], "cut short"),
+        (pax([b"12 path=abc\n"])[:700], "cut short"),
+        (pax([b"5 a=\n"] * 10_001) + header() + END, "more than 10000 attributes"),
+        (pax([b"5 a=\n"] * 6000) * 2 + header() + END, "more than 10000 attributes"),
         (header(size=1 << 40, form=tarfile.GNU_FORMAT) + END, "cut short"),
         (header(size=(1 << 63), form=tarfile.GNU_FORMAT) + END, "9223372036854775808 bytes"),
         (header() + b"\xff" * 512 + END, "damaged, at byte 512"),
@@ -158,3 +164,18 @@ def test_a_comment_for_all_members_does_no_harm():
 
 def test_an_archive_without_its_end_is_read():
     assert [name for name, *_ in listed(header("x") + header("y"))] == ["x", "y"]
+
+
+@pytest.mark.parametrize("seek", [False, True])
+@pytest.mark.parametrize("end", [b"", bytes(1), bytes(511), bytes(512)])
+@pytest.mark.parametrize("size", [1, 511, 512, 513])
+def test_an_archive_without_its_padding_is_read(seek, end, size):
+    whole = header("x", size=3, fill=b"abc") + header("y", size=size, fill=b"z" * size)
+    content = whole[: 1024 + 512 + size] + end
+    assert [(name, data) for name, *_, data in listed(content, seek=seek)] == [("x", b"abc"), ("y", b"z" * size)]
+    source = io.BytesIO(content)
+    assert [m.name for m in TarReader(source, name="it", seek=source if seek else None)] == ["x", "y"]
+
+
+def test_no_bytes_at_all_are_an_archive_where_that_was_said():
+    assert list(TarReader(io.BytesIO(), name="it", may_be_empty=True)) == []

@@ -158,6 +158,25 @@ def test_a_blob_of_a_long_digest_is_found(store, tmp_path, way, form):
     assert imported(store, tmp_path, out.getvalue(), way, "app").blobs == 2
 
 
+@EACH_WAY
+@pytest.mark.parametrize("cut", [1, 511, 512, 700, 1024, 1025])
+@EACH_COMPRESSION
+def test_an_archive_that_lacks_its_padding_is_read(store, tmp_path, archive, way, cut, compress):  # noqa: PLR0917
+    assert archive[-1025] == 0  # of index.json's last block
+    assert imported(store, tmp_path, compress(archive[:-cut]), way).tags == ("app:v1",)
+
+
+@EACH_WAY
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "xz", "bzip2"])
+@pytest.mark.parametrize("records", [512, 10_240])
+def test_a_compressed_archive_may_be_padded_and_of_several_parts(store, tmp_path, archive, way, kind, records):  # noqa: PLR0917
+    # As bsdtar writes it into a pipe, and pigz, pbzip2, pixz and pzstd with several threads.
+    compress = COMPRESSIONS[kind]
+    content = b"".join(compress(archive[start : start + 40_000]) for start in range(0, len(archive), 40_000))
+    content += bytes(-len(content) % records + records)
+    assert imported(store, tmp_path, content, way).tags == ("app:v1",)
+
+
 def test_the_form_is_known_by_its_content_whatever_its_name(store, tmp_path, archive):
     (tmp_path / "x.zip").write_bytes(archive)
     assert store.import_(tmp_path / "x.zip").tags == ("app:v1",)
@@ -317,7 +336,13 @@ def test_an_archive_of_dockers_becomes_an_image_of_the_same_bytes(store, tmp_pat
 
 @EACH_WAY
 @pytest.mark.parametrize(
-    ("kind", "media_type"), [("gzip", mediatypes.OCI_LAYER_GZIP), ("zstd", mediatypes.OCI_LAYER_ZSTD)]
+    ("kind", "media_type"),
+    [
+        ("gzip", mediatypes.OCI_LAYER_GZIP),
+        ("zstd", mediatypes.OCI_LAYER_ZSTD),
+        ("xz", f"{mediatypes.OCI_LAYER}+xz"),
+        ("bzip2", f"{mediatypes.OCI_LAYER}+bzip2"),
+    ],
 )
 def test_compressed_layers_are_known_by_their_first_bytes(store, tmp_path, way, kind, media_type):
     compress = COMPRESSIONS[kind]

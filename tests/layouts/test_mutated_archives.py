@@ -17,7 +17,7 @@ from ocistore import OCIStoreError, Store
 
 BLOCK = 512
 NOW = timedelta(0)
-FORMS = ["plain", "gzip", "zstd", "docker", "docker gzip"]
+FORMS = [*COMPRESSIONS, "docker", "docker gzip"]
 
 
 @pytest.fixture(scope="module")

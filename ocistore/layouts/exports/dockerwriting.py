@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
-from ocistore.archives.compression import MAGIC_SIZE, Compression, Decompressed, compression_of
+from ocistore.archives.compression import MAGIC_SIZE, Decompressed, ReadCompression, compression_of
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.errors import ArchiveInvalidError, CorruptError, InvalidDigestError, ManifestInvalidError
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_CONFIG_SIZE
@@ -41,7 +41,7 @@ class _Layer:
     size: int
     """Bytes, uncompressed."""
     blob: Descriptor
-    compression: Compression
+    compression: ReadCompression
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class _Checking:
 
 
 @contextlib.contextmanager
-def _opened(pool: FilesystemPool, blob: Descriptor) -> Iterator[tuple[BinaryIO, Compression]]:
+def _opened(pool: FilesystemPool, blob: Descriptor) -> Iterator[tuple[BinaryIO, ReadCompression]]:
     """A blob from its beginning, and what it is compressed with: media types are known to lie about that."""
     try:
         source = pool.open(blob.digest)
@@ -240,7 +240,7 @@ def _opened(pool: FilesystemPool, blob: Descriptor) -> Iterator[tuple[BinaryIO, 
         yield cast("BinaryIO", source), compression_of(source.peek(MAGIC_SIZE)[:MAGIC_SIZE])
 
 
-def _blocks(source: BinaryIO, compression: Compression, *, name: str) -> Iterator[bytes]:
+def _blocks(source: BinaryIO, compression: ReadCompression, *, name: str) -> Iterator[bytes]:
     """The uncompressed bytes, bounded as everything that is decompressed."""
     stream = source if compression == "none" else cast("BinaryIO", Decompressed(source, compression, name=name))
     while data := stream.read(_BLOCK):

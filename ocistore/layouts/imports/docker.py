@@ -39,6 +39,9 @@ _LAYER_TYPES: Final = {
     "none": mediatypes.OCI_LAYER,
     "gzip": mediatypes.OCI_LAYER_GZIP,
     "zstd": mediatypes.OCI_LAYER_ZSTD,
+    # The specification has no types for these; they end as people end them, and say what the bytes are.
+    "xz": f"{mediatypes.OCI_LAYER}+xz",
+    "bzip2": f"{mediatypes.OCI_LAYER}+bzip2",
 }
 
 P = TypeVar("P")

@@ -39,9 +39,9 @@ _BUFFER: Final = 1024 * 1024
 """Bytes that are decompressed at once, from which headers are then taken."""
 _FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
 
-_OTHERS: Final = {b"\xfd7zXZ\x00": "xz", b"BZh": "bzip2", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4"}
+_OTHERS: Final = {b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4", b"\x1f\x9d": "compress", b"LZIP": "lzip"}
 """How files begin that people may take for archives we read."""
-_LONGEST: Final = max(map(len, _OTHERS))
+_LONGEST: Final = max(MAGIC_SIZE, *map(len, _OTHERS))
 
 _MAXIMUM_BEGINNING: Final = 16 * 1024 * 1024
 """Bytes that are read, and kept to be read again, to find the first header of an archive that comes as a stream. What
@@ -112,7 +112,7 @@ def _open(
     file = stack.enter_context(_opened_file(path))
     if stat.S_ISFIFO(mode):
         return stream(file)
-    first = os.pread(file.fileno(), max(MAGIC_SIZE, _LONGEST), 0)
+    first = os.pread(file.fileno(), _LONGEST, 0)
     if compression_of(first) == "none":
         _refuse_others(first, name)
         return _archive(file, name)
@@ -184,7 +184,7 @@ def _check(source: ImportSource, name: str, stack: contextlib.ExitStack) -> Impo
     if stat.S_ISFIFO(mode):  # which cannot be opened a second time
         return _begun(stack.enter_context(file), name)
     with file:
-        first = os.pread(file.fileno(), max(MAGIC_SIZE, _LONGEST), 0)
+        first = os.pread(file.fileno(), _LONGEST, 0)
         if compression_of(first) == "none":
             _refuse_others(first, name)
             _look_into(ArchiveFile(os.dup(file.fileno()), name=name))
@@ -267,7 +267,7 @@ def _decompressed(file: Readable, name: str) -> Readable:
 def _refuse_others(first: bytes, name: str) -> None:
     for beginning, form in _OTHERS.items():
         if first.startswith(beginning):
-            reason = f"it is in the form of {form}, which is not read; of compressed archives, gzip and zstd are"
+            reason = f"it is in the form of {form}, which is not read: gzip, zstd, xz and bzip2 are"
             raise ArchiveInvalidError(name, reason=reason)
 
 
