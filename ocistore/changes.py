@@ -153,6 +153,11 @@ class Application:
     """The platforms of image manifests, by digest; read before the transaction began."""
     leases: Sequence[Lease] = ()
     """What keeps all that these changes bring into a repository."""
+    deleted: list[int] = field(default_factory=list)
+    """Repositories that are deleted by now and still have rows: for ``emptying.py``."""
+    sessions: list[str] = field(default_factory=list)
+    """Upload sessions that went with their repositories. Their files are left when this is committed."""
+    _emptied: int = 0
     _ids: dict[str, int] = field(default_factory=dict)
     _manifest_ids: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -289,9 +294,25 @@ class Application:
 
     def _delete_repositories(self, repository: str, run: Sequence[DeleteRepository]) -> None:
         for _ in run:
-            repositories.remove(self.connection, self._find(repository), repository, now=self.now, actor=self.actor)
+            repository_id = self._find(repository)
+            repositories.remove(self.connection, repository_id, repository, now=self.now, actor=self.actor)
+            self._empty(repository_id)
             del self._ids[repository]
             self._manifest_ids = {key: value for key, value in self._manifest_ids.items() if key[0] != repository}
+
+    def _empty(self, repository_id: int) -> None:
+        """Empty a deleted repository, if that is little: what is small goes in one commit."""
+        emptied = repositories.deleted(self.connection, repository_id)
+        if emptied is None or self._emptied:
+            self.deleted.append(repository_id)
+            return
+        done, sessions = repositories.empty(
+            self.connection, emptied, now=self.now, limit=repositories.EMPTIED_AT_ONCE
+        )
+        self.sessions += sessions
+        if not done:
+            self._emptied += 1  # and no more of these in this transaction
+            self.deleted.append(repository_id)
 
     # Names to ids, once per transaction.
 

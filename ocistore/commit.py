@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ocistore.catalog import blobs, identity
 from ocistore.changes import (
@@ -49,6 +49,8 @@ _MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
 """Bytes. A larger config is not looked into for the image's platform; real ones have a few kilobytes."""
 
 
+_R = TypeVar("_R")
+
 _REMOVALS: Final = (DeleteBlob, DeleteManifest, RemoveTag, EndUpload, DeleteRepository)
 
 
@@ -59,19 +61,21 @@ def milliseconds() -> int:
 
 def commit(
     catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Sequence[Lease] = ()
-) -> None:
+) -> Application:
     """Apply all changes in one transaction, or none of them. When it returns, they survive a power cut.
 
     What is staged stays staged, whatever happens: it belongs to the caller. ``leases`` keep what
     is brought in; they are looked at in the transaction, because they may end while bytes are written.
+
+    Returns:
+        What was applied, with what it leaves to be done: rows of deleted repositories, files of their sessions.
 
     Raises:
         UncertainCommitError: the disk failed in the commit itself: all of the list happened, or none of it.
         OCIStoreError: a change was refused, or the store could not be written. Nothing of the list is visible.
     """
     if all(isinstance(change, _REMOVALS) for change in changes):
-        on_a_full_disk(pool, partial(_apply, catalog, pool, changes, actor))
-        return
+        return on_a_full_disk(pool, partial(_apply, catalog, pool, changes, actor))
     staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
     unpublished = _not_in_pool(catalog, pool, staged)
     published: set[Digest] = set()
@@ -84,8 +88,10 @@ def commit(
                 unpublished = _gone(connection, pool, staged, published)
                 if not unpublished:
                     identity.become_store(connection)
-                    Application(connection, pool, milliseconds(), actor, platforms, leases).apply(changes)
-                    return
+                    application = Application(connection, pool, milliseconds(), actor, platforms, leases)
+                    application.apply(changes)
+            if not unpublished:
+                return application
         raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
     except (StoreBusyError, UncertainCommitError):
         # Whoever is stuck in the lock would be waited for once more; and a commit that failed may yet have happened,
@@ -98,27 +104,29 @@ def commit(
         raise
 
 
-def on_a_full_disk(pool: FilesystemPool, work: Callable[[], None]) -> None:
+def on_a_full_disk(pool: FilesystemPool, work: Callable[[], _R]) -> _R:
     """Do work that frees space, in one transaction; where there is no room even for that, with what was reserved.
 
     Raises:
         StoreFullError: there is no room with it either.
     """
     try:
-        work()
+        return work()
     except StoreFullError:
         if not pool.reserve.give_up():
             raise
         try:
-            work()
+            return work()
         finally:
             pool.reserve.make()  # of what is left of it, before somebody else fills the disk again
 
 
-def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], actor: str) -> None:
+def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], actor: str) -> Application:
     with catalog.write() as connection:
         identity.become_store(connection)
-        Application(connection, pool, milliseconds(), actor, {}).apply(changes)
+        application = Application(connection, pool, milliseconds(), actor, {})
+        application.apply(changes)
+    return application
 
 
 def _withdraw(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob]) -> None:

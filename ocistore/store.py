@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from ocistore.catalog import repositories, uploads
+from ocistore.catalog import repositories
 from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
 from ocistore.commit import commit
+from ocistore.emptying import empty_deleted, remove_files
 from ocistore.errors import ReadOnlyStoreError, RepositoryNotFoundError, StoreClosedError
 from ocistore.forks import ThreadLock
 from ocistore.lease import Lease, held
@@ -187,7 +188,9 @@ class Store:
     def commit(self, changes: Sequence[Change]) -> None:
         """Apply changes in one transaction; see :func:`ocistore.commit.commit`. Not part of the public contract."""
         self.require_writable()
-        commit(self.catalog, self.pool, changes, actor=self.actor, leases=held(self))
+        done = commit(self.catalog, self.pool, changes, actor=self.actor, leases=held(self))
+        remove_files(self.pool, done.sessions)
+        empty_deleted(self.catalog, self.pool, done.deleted)
 
     # Repositories.
 
@@ -223,18 +226,17 @@ class Store:
         Its history stays and can be read again when a repository of that name exists again. Blobs that others serve
         stay; the rest is left to collection.
 
+        Nobody sees any of it from the commit on. The rows of what it held go afterwards, in small transactions: where
+        the process dies meanwhile, the next collection removes them.
+
         Raises:
             RepositoryNotFoundError: there is none of that name.
         """
         checked = repository_name(name)
-        with self.catalog.snapshot() as connection:
-            found = repositories.find(connection, checked)
-            if found is None:
+        with self.catalog.read() as connection:
+            if repositories.find(connection, checked) is None:
                 raise RepositoryNotFoundError(checked)
-            sessions = uploads.ids(connection, found)
         self.commit([DeleteRepository(checked)])
-        for session in sessions:
-            self.pool.remove_upload(session)
 
     def transaction(self) -> Transaction:
         """A context manager: what is changed through it, in any repositories, appears in one commit or not at all."""

@@ -85,12 +85,13 @@ _QUERIES = {
         JOIN repositories r ON r.id = m.repository_id
         JOIN edges e ON e.parent_id = m.manifest_id
         JOIN blobs p ON p.id = e.parent_id JOIN blobs c ON c.id = e.child_id
-        WHERE (e.role = 'config' OR e.role = 'layer' AND NOT (e.media_type LIKE '%nondistributable%'
+        WHERE r.name IS NOT NULL AND (
+              (e.role = 'config' OR e.role = 'layer' AND NOT (e.media_type LIKE '%nondistributable%'
                                                               OR e.media_type LIKE '%foreign%'))
           AND NOT EXISTS (SELECT 1 FROM repository_blobs h
                           WHERE h.repository_id = m.repository_id AND h.blob_id = e.child_id)
            OR e.role = 'manifest' AND NOT EXISTS (SELECT 1 FROM repository_manifests h
-                          WHERE h.repository_id = m.repository_id AND h.manifest_id = e.child_id)""",
+                          WHERE h.repository_id = m.repository_id AND h.manifest_id = e.child_id))""",
     "{} says that {} has {} bytes, it has {}": """
         SELECT p.digest, c.digest, e.size, c.size FROM edges e
         JOIN blobs p ON p.id = e.parent_id JOIN blobs c ON c.id = e.child_id
@@ -106,17 +107,23 @@ _QUERIES = {
     "nothing in {} refers to the blob {}, and no collection will look at it": f"""
         SELECT r.name, b.digest FROM repository_blobs m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.blob_id
-        WHERE m.collect_after IS NULL AND NOT ({_PART_IS_HELD})""",
+        WHERE r.name IS NOT NULL AND m.collect_after IS NULL AND NOT ({_PART_IS_HELD})""",
     "nothing in {} keeps the manifest {}, and no collection will look at it": f"""
         {_KEPT.format(f"m.collect_after IS NOT NULL OR {_NAMED}")}
         SELECT r.name, b.digest FROM repository_manifests m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id
-        WHERE (m.repository_id, m.manifest_id) NOT IN kept""",
+        WHERE r.name IS NOT NULL AND (m.repository_id, m.manifest_id) NOT IN kept""",
+    "a repository has no name and is not being emptied, or has one and is: {}": """
+        SELECT r.id FROM repositories r LEFT JOIN deleted_repositories d ON d.repository_id = r.id
+        WHERE (r.name IS NULL) <> (d.repository_id IS NOT NULL)""",
     "repository {}, child {}, parent {}, role {}: its own edges and those of its manifests differ": """
         WITH wanted AS (SELECT m.repository_id, e.child_id, e.parent_id, e.role
-                        FROM repository_manifests m JOIN edges e ON e.parent_id = m.manifest_id)
-        SELECT * FROM (SELECT * FROM wanted EXCEPT SELECT * FROM repository_edges)
-        UNION ALL SELECT * FROM (SELECT * FROM repository_edges EXCEPT SELECT * FROM wanted)""",
+                        FROM repository_manifests m JOIN edges e ON e.parent_id = m.manifest_id
+                        WHERE m.repository_id NOT IN (SELECT repository_id FROM deleted_repositories)),
+             found AS (SELECT * FROM repository_edges
+                       WHERE repository_id NOT IN (SELECT repository_id FROM deleted_repositories))
+        SELECT * FROM (SELECT * FROM wanted EXCEPT SELECT * FROM found)
+        UNION ALL SELECT * FROM (SELECT * FROM found EXCEPT SELECT * FROM wanted)""",
     "the lease {} names {}, which {} does not serve": """
         SELECT l.lease_id, b.digest, r.name FROM lease_blobs l
         JOIN repositories r ON r.id = l.repository_id JOIN blobs b ON b.id = l.blob_id
@@ -184,12 +191,16 @@ def _violations(root: Path, *, hashes: bool, idle: bool) -> Iterator[str]:
 
 
 def _history(connection: sqlite3.Connection) -> Iterator[str]:
-    """The events of each tag lead from one to the next, and the last one to what the tag points at now."""
+    """The events of each tag lead from one to the next, and the last one to what the tag points at now.
+
+    Those of a deleted repository are whole when it is emptied.
+    """
+    pending = {name for (name,) in connection.execute("SELECT name FROM deleted_repositories")}
     now: dict[tuple[str, str], str | None] = {}
     for repository, tag, old, new in connection.execute(
         "SELECT repository, tag, old_digest, new_digest FROM tag_events ORDER BY id"
     ):
-        if now.get((repository, tag)) != old:
+        if now.get((repository, tag)) != old and repository not in pending:
             yield f"the history of {repository}:{tag} goes from {now.get((repository, tag))} on from {old}"
         now[repository, tag] = new
     told = {key: digest for key, digest in now.items() if digest is not None}
@@ -200,8 +211,9 @@ def _history(connection: sqlite3.Connection) -> Iterator[str]:
                JOIN repositories r ON r.id = t.repository_id JOIN blobs b ON b.id = t.manifest_id"""
         )
     }
-    for repository, tag in sorted(told.items() ^ actual.items()):
-        yield f"the history and the tag disagree: {repository} {tag}"
+    for (repository, tag), digest in sorted(told.items() ^ actual.items(), key=repr):
+        if repository not in pending and repository is not None:
+            yield f"the history and the tag disagree: {repository}:{tag} {digest}"
 
 
 def _rows_without_files(connection: sqlite3.Connection, root: Path, *, hashes: bool) -> Iterator[str]:

@@ -22,7 +22,7 @@ FLOORS = (
     {"errors", "forks"},
     {"oci"},
     {"archives", "blobs", "catalog"},
-    {"changes", "commit", "lease", "opening", "pages", "repository", "store", "transaction", "upload"},
+    {"changes", "commit", "emptying", "lease", "opening", "pages", "repository", "store", "transaction", "upload"},
     {"layouts"},
     {"upkeep"},
     {"artifacts"},

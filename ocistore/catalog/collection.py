@@ -74,12 +74,19 @@ class Place(NamedTuple):
 
 START: Final = Place(-1, 0, 0)
 
+_deleted = select(tables.deleted_repositories.c.repository_id)
+
+
 def _due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # noqa: ANN401 - a Select of what is asked
     place = tuple_(table.c.collect_after, table.c.repository_id, key)
     begin = tuple_(bindparam("since"), bindparam("first"), bindparam("second"))
     return (
         select(table.c.repository_id, key, table.c.collect_after, *more)
-        .where(table.c.collect_after <= bindparam("before"), place > begin)
+        .where(
+            table.c.collect_after <= bindparam("before"),
+            place > begin,
+            table.c.repository_id.not_in(_deleted),  # what is emptied is queued anew, as used until then
+        )
         .order_by(table.c.collect_after, table.c.repository_id, key)
         .limit(bindparam("limit"))
     )
@@ -161,6 +168,7 @@ _work = or_(
     present(_blobs.c.collect_after == literal(CONDEMNED), _blobs.c.state == literal("condemned")),
     present(tables.leases.c.expires <= bindparam("now")),
     present(tables.uploads.c.expires <= bindparam("now")),
+    present(tables.deleted_repositories.c.repository_id.is_not(None)),
 )
 _outlook = select(_held, _work)
 

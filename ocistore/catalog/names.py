@@ -32,7 +32,10 @@ _page_of_tags = (
     select(_tags.c.repository_id, _repositories.c.name, _tags.c.name, _blobs.c.digest)
     .join_from(_tags, _repositories, _repositories.c.id == _tags.c.repository_id)
     .join(_blobs, _blobs.c.id == _tags.c.manifest_id)
-    .where(tuple_(_tags.c.repository_id, _tags.c.name) > tuple_(bindparam("repository"), bindparam("after")))
+    .where(
+        tuple_(_tags.c.repository_id, _tags.c.name) > tuple_(bindparam("repository"), bindparam("after")),
+        _repositories.c.name.is_not(None),
+    )
     .order_by(_tags.c.repository_id, _tags.c.name)
     .limit(bindparam("limit"))
 )
@@ -42,6 +45,7 @@ _page_of_untagged = (
     .join(_blobs, _blobs.c.id == _members.c.manifest_id)
     .where(
         tuple_(_members.c.repository_id, _members.c.manifest_id) > tuple_(bindparam("repository"), bindparam("after")),
+        _repositories.c.name.is_not(None),
         ~present(
             _tags.c.repository_id == _members.c.repository_id, _tags.c.manifest_id == _members.c.manifest_id
         ),

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, null, or_, select, update
+from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, tuple_, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
+from ocistore.catalog.arrays import array, bound, member
 
 if TYPE_CHECKING:
-    from sqlalchemy import BindParameter
+    from sqlalchemy import BindParameter, Delete, Select, Table
 
     from ocistore.catalog.connection import Connection
 
+EMPTIED_AT_ONCE: Final = 1000
+"""Rows of a deleted repository that go in one transaction; each takes 5 to 15 µs, in which a push waits."""
+
 _t = tables.repositories
-_blobs, _tags = tables.blobs, tables.tags
+_deleted = tables.deleted_repositories
+_blobs, _tags, _events = tables.blobs, tables.tags, tables.tag_events
+_uploads, _kept = tables.uploads, tables.lease_blobs
 _repository_blobs, _repository_manifests = tables.repository_blobs, tables.repository_manifests
 
 _find = select(_t.c.id).where(_t.c.name == bindparam("name"))
@@ -39,9 +46,9 @@ def find(connection: Connection, name: str) -> int | None:
     return found
 
 
-def name_of(connection: Connection, repository_id: int) -> str:
-    """The name of the repository of that id, which must exist."""
-    found: str = connection.execute(_name_of, {"repository": repository_id}).scalar()
+def name_of(connection: Connection, repository_id: int) -> str | None:
+    """The name of the repository of that id, which must exist; None where it is deleted."""
+    found: str | None = connection.execute(_name_of, {"repository": repository_id}).scalar()
     return found
 
 
@@ -60,41 +67,170 @@ def page(connection: Connection, *, prefix: str, after: str, limit: int) -> list
     return connection.execute(_page, parameters).scalars()
 
 
-_this: BindParameter[int] = bindparam("repository_id")
-_blobs_of = select(_repository_blobs.c.blob_id).where(_repository_blobs.c.repository_id == _this)
-_manifests_of = select(_repository_manifests.c.manifest_id).where(_repository_manifests.c.repository_id == _this)
-_old = _blobs.alias("old")
-_events_of_all_tags = insert(tables.tag_events).from_select(
-    ["repository", "tag", "old_digest", "new_digest", "at", "actor"],
-    select(bindparam("name"), _tags.c.name, _old.c.digest, null(), bindparam("now"), bindparam("actor"))
-    .join_from(_tags, _old, _old.c.id == _tags.c.manifest_id)
-    .where(_tags.c.repository_id == _this)
-    .order_by(_tags.c.name),
+# --- deleting ---------------------------------------------------------------------------------------------------------
+
+_this: BindParameter[int] = bindparam("in_repository")
+_hide = update(_t).where(_t.c.id == _this).values(name=null())
+_note_deleted = insert(_deleted)
+_last_tag = (
+    select(func.count(), func.max(_tags.c.name)).where(_tags.c.repository_id == _this)
 )
+_target = (
+    select(_blobs.c.digest)
+    .join_from(_tags, _blobs, _blobs.c.id == _tags.c.manifest_id)
+    .where(_tags.c.repository_id == _this, _tags.c.name == bindparam("tag"))
+)
+_newest_event = select(func.coalesce(func.max(_events.c.id), 0))
+_record = insert(_events)
+_record_numbered = insert(_events)
+_record_again = upsert(_events).on_conflict_do_nothing(index_elements=["id"])  # that of the last tag is there already
+_reserve = update(_deleted).where(_deleted.c.repository_id == _this).values(next_event=bindparam("event"))
+_find_deleted = select(
+    _deleted.c.repository_id, _deleted.c.name, _deleted.c.deleted, _deleted.c.actor, _deleted.c.next_event
+)
+_this_deleted = _find_deleted.where(_deleted.c.repository_id == _this)
+_next_deleted = _find_deleted.order_by(_deleted.c.repository_id).limit(literal_column("1"))
+_some_tags = (
+    select(_tags.c.name, _blobs.c.digest)
+    .join_from(_tags, _blobs, _blobs.c.id == _tags.c.manifest_id)
+    .where(_tags.c.repository_id == _this)
+    .order_by(_tags.c.name)
+    .limit(bindparam("limit"))
+)
+_drop_tags = delete(_tags).where(_tags.c.repository_id == _this, _tags.c.name <= bindparam("last"))
+_some_uploads = select(_uploads.c.id).where(_uploads.c.repository_id == _this).limit(bindparam("limit"))
+_names = array("names")
+_drop_uploads = delete(_uploads).where(_uploads.c.id.in_(select(_names.c.value)))
+_rows = array("rows")
+
+
+def _pages(table: Table) -> tuple[Select[Any], Delete]:
+    """Statements that read the key of up to ``limit`` rows of the repository, without its id, and delete these."""
+    key = [column for column in table.primary_key.columns if column.name != "repository_id"]
+    some = select(*key).where(table.c.repository_id == _this).limit(bindparam("limit"))
+    these = select(*(member(_rows, position) for position in range(len(key))))
+    return some, delete(table).where(
+        table.c.repository_id == _this, tuple_(*key).in_(these) if len(key) > 1 else key[0].in_(these)
+    )
+
+
+_some_leased, _drop_leased = _pages(_kept)
+_some_edges, _drop_edges = _pages(tables.repository_edges)
+_some_blobs, _drop_blobs = _pages(_repository_blobs)
+_some_manifests, _drop_manifests = _pages(_repository_manifests)
 _queue_blobs = (
     update(_blobs)
-    .where(or_(_blobs.c.id.in_(_blobs_of), _blobs.c.id.in_(_manifests_of)))
+    .where(_blobs.c.id.in_(select(member(_rows, 0))))
     .values(collect_after=bindparam("now"))
 )
-_delete_members = tuple(
-    delete(table).where(table.c.repository_id == _this)
-    for table in (
-        _tags,
-        tables.lease_blobs,
-        tables.uploads,
-        tables.repository_edges,
-        _repository_blobs,
-        _repository_manifests,
-    )
-)
+_delete_note = delete(_deleted).where(_deleted.c.repository_id == _this)
 _delete = delete(_t).where(_t.c.id == _this)
 
 
-def remove(connection: Connection, repository_id: int, name: str, *, now: int, actor: str) -> None:
-    """Delete the repository with all it holds: its tags (each as an event), uploads and memberships.
+class Deleted(NamedTuple):
+    """A repository that is deleted and not yet emptied."""
 
-    The blobs stay in the pool until a collection finds that nothing else refers to them.
+    repository_id: int
+    name: str
+    deleted: int
+    actor: str
+    next_event: int | None
+
+
+def remove(connection: Connection, repository_id: int, name: str, *, now: int, actor: str) -> None:
+    """Delete the repository: nobody sees it, or anything in it, any more. What it holds goes by :func:`empty`.
+
+    The removal of each tag is an event, and older than everything that happens from now on, whenever it is written.
     """
-    parameters = {"repository_id": repository_id, "name": name, "now": now, "actor": actor}
-    for statement in (_events_of_all_tags, _queue_blobs, *_delete_members, _delete):
-        connection.execute(statement, parameters)
+    here = {"in_repository": repository_id}
+    connection.execute(_hide, here)
+    note = {"repository_id": repository_id, "name": name, "deleted": now, "actor": actor, "next_event": None}
+    connection.execute(_note_deleted, note)
+    [(count, last)] = connection.execute(_last_tag, here)
+    if count > EMPTIED_AT_ONCE:
+        # Ids are given in their order and none is given twice as long as the one before it is taken: so the event of
+        # the last tag keeps those of the others free.
+        first = connection.execute(_newest_event).scalar() + 1
+        old = connection.execute(_target, here | {"tag": last}).scalar()
+        event = {"id": first + count - 1, "repository": name, "tag": last, "old_digest": old, "new_digest": None}
+        connection.execute(_record_numbered, event | {"at": now, "actor": actor})
+        connection.execute(_reserve, here | {"event": first})
+
+
+def deleted(connection: Connection, repository_id: int | None = None) -> Deleted | None:
+    """A repository that is deleted and not yet emptied: the one of that id, or the first one; None where it is not."""
+    if repository_id is None:
+        row = connection.execute(_next_deleted).first()
+    else:
+        row = connection.execute(_this_deleted, {"in_repository": repository_id}).first()
+    return None if row is None else Deleted(*row)
+
+
+def empty(connection: Connection, emptied: Deleted, *, now: int, limit: int) -> tuple[bool, list[str]]:
+    """Delete up to ``limit`` rows of a deleted repository, and at last its own.
+
+    Tags go first, each as an event. The blobs stay in the pool until a collection finds that nothing else refers to
+    them.
+
+    Args:
+        connection: of a write transaction, in which :func:`deleted` gave ``emptied``.
+        emptied: the repository.
+        now: milliseconds since the epoch: until then its blobs were in use.
+        limit: rows; each takes 5 to 10 µs.
+
+    Returns:
+        Whether it is gone, and the ids of the upload sessions that went with it, whose files are the caller's.
+    """
+    here: dict[str, object] = {"in_repository": emptied.repository_id}
+    left = limit - _empty_tags(connection, emptied, limit)
+    sessions: list[str] = []
+    if left:
+        sessions = connection.execute(_some_uploads, here | {"limit": left}).scalars()
+        connection.execute(_drop_uploads, {"names": bound(sessions)})
+        left -= len(sessions)
+    for some, drop, are_served in (
+        (_some_leased, _drop_leased, False),
+        (_some_edges, _drop_edges, False),
+        (_some_blobs, _drop_blobs, True),
+        (_some_manifests, _drop_manifests, True),
+    ):
+        if not left:
+            return False, sessions
+        found = list(connection.execute(some, here | {"limit": left}))
+        if found:
+            rows = {"rows": bound(found)}
+            connection.execute(drop, here | rows)
+            if are_served:
+                connection.execute(_queue_blobs, rows | {"now": now})
+        left -= len(found)
+    if not left:
+        return False, sessions
+    connection.execute(_delete_note, here)
+    connection.execute(_delete, here)
+    return True, sessions
+
+
+def _empty_tags(connection: Connection, emptied: Deleted, limit: int) -> int:
+    """How many tags went."""
+    here = {"in_repository": emptied.repository_id}
+    found = list(connection.execute(_some_tags, here | {"limit": limit}))
+    if not found:
+        return 0
+    event = {"repository": emptied.name, "new_digest": None, "at": emptied.deleted, "actor": emptied.actor}
+    if emptied.next_event is None:
+        connection.execute(_record, [event | {"tag": tag, "old_digest": old} for tag, old in found])
+    else:
+        numbered = [
+            event | {"id": number, "tag": tag, "old_digest": old}
+            for number, (tag, old) in enumerate(found, emptied.next_event)
+        ]
+        connection.execute(_record_again, numbered)
+        connection.execute(_reserve, here | {"event": emptied.next_event + len(found)})
+    connection.execute(_drop_tags, here | {"last": found[-1][0]})
+    return len(found)
+
+
+def empty_whole(connection: Connection, repository_id: int, *, now: int) -> None:
+    """Delete all rows of a deleted repository at once, where nobody waits."""
+    while (emptied := deleted(connection, repository_id)) is not None:
+        empty(connection, emptied, now=now, limit=EMPTIED_AT_ONCE)

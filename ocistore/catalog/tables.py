@@ -7,7 +7,8 @@
      ├─ repository_edges                        the edges of those manifests, to be found by child
      ├─ tags ──────────────────▶ repository_manifests
      ├─ uploads                                 open sessions; their bytes lie in uploads/<id>
-     └─ (tag_events)                            append-only; by name, so that it outlives the repository
+     ├─ deleted_repositories                    deleted, and not yet emptied: their rows go in small transactions
+     └─ (tag_events)                            by name, so that it outlives the repository
     manifests ─▶ blobs                          what a manifest says, parsed once, when it was put
      └─ edges ─▶ blobs                          what it refers to: config, layers, manifests, subject
     leases ─ lease_blobs ─▶ blobs               what must not be collected until when, and why
@@ -79,9 +80,20 @@ repositories = Table(
     "repositories",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", Text, nullable=False),
+    Column("name", Text),  # NULL: it is deleted, and nobody sees what it still holds
     Column("created", Integer, nullable=False),
     UniqueConstraint("name"),
+    sqlite_strict=True,
+)
+
+deleted_repositories = Table(
+    "deleted_repositories",
+    metadata,
+    Column("repository_id", Integer, ForeignKey("repositories.id"), primary_key=True),
+    Column("name", Text, nullable=False),  # what it was called, for the events of its tags
+    Column("deleted", Integer, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("next_event", Integer),  # ids of tag_events from here on are kept for its tags; NULL: none are
     sqlite_strict=True,
 )
 

@@ -44,7 +44,6 @@ _page = (
     .order_by(_t.c.id)
     .limit(bindparam("limit"))
 )
-_ids = select(_t.c.id).where(_t.c.repository_id == bindparam("in_repository"))
 _touch = (
     update(_t)
     .where(_t.c.id == bindparam("upload"))
@@ -86,11 +85,6 @@ def page(connection: Connection, repository_id: int, *, after: str, limit: int) 
     """Up to ``limit`` sessions behind the id ``after``."""
     parameters = {"in_repository": repository_id, "after": after, "limit": limit}
     return [Session(*row) for row in connection.execute(_page, parameters)]
-
-
-def ids(connection: Connection, repository_id: int) -> list[str]:
-    """The ids of all sessions of a repository."""
-    return connection.execute(_ids, {"in_repository": repository_id}).scalars()
 
 
 def touch(connection: Connection, upload: str, *, offset: int, now: int, expires: int, page_cache: str) -> bool:

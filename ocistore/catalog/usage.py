@@ -10,6 +10,8 @@ from ocistore.catalog import tables
 from ocistore.catalog.sums import halves, total
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Table
+
     from ocistore.catalog.connection import Connection
 
 
@@ -24,13 +26,20 @@ class Counts(NamedTuple):
     uploads: int
 
 
+def _is_deleted(table: Table) -> ColumnElement[bool]:
+    """Whether a row belongs to a repository that is deleted and not yet emptied."""
+    return table.c.repository_id.in_(select(tables.deleted_repositories.c.repository_id))
+
+
 _live = tables.blobs.c.state == literal("live")
 _counts = select(
-    select(func.count()).select_from(tables.repositories).scalar_subquery(),
-    select(func.count()).select_from(tables.tags).scalar_subquery(),
-    select(func.count(tables.repository_manifests.c.manifest_id.distinct())).scalar_subquery(),
+    select(func.count()).where(tables.repositories.c.name.is_not(None)).scalar_subquery(),
+    select(func.count()).where(~_is_deleted(tables.tags)).scalar_subquery(),
+    select(func.count(tables.repository_manifests.c.manifest_id.distinct()))
+    .where(~_is_deleted(tables.repository_manifests))
+    .scalar_subquery(),
     select(func.count()).select_from(tables.blobs).where(_live).scalar_subquery(),
-    select(func.count()).select_from(tables.uploads).scalar_subquery(),
+    select(func.count()).where(~_is_deleted(tables.uploads)).scalar_subquery(),
     *(select(half).where(_live).scalar_subquery() for half in halves(tables.blobs.c.size)),
 )
 

@@ -112,6 +112,7 @@ _tags_above = (
 _serving = (
     select(_repositories.c.id, _repositories.c.name)
     .where(
+        _repositories.c.name.is_not(None),
         or_(
             _repositories.c.id.in_(
                 select(_blob_members.c.repository_id).where(_blob_members.c.blob_id == bindparam("blob"))

@@ -29,8 +29,9 @@ from datetime import timedelta
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import collection, holds, keepers, leases, manifests, removal, uploads
+from ocistore.catalog import collection, holds, keepers, leases, manifests, removal, repositories, uploads
 from ocistore.commit import milliseconds, on_a_full_disk
+from ocistore.emptying import remove_files
 from ocistore.errors import (
     StorageError,
     StoreFullError,
@@ -265,6 +266,7 @@ class _Collection:
         return None
 
     def _work(self) -> None:
+        self._empty_repositories()
         self._end_leases()
         self._leftovers.end_uploads()
         while self._collect_manifests() or self._collect_parts() or self._condemn() or self._reap():
@@ -354,6 +356,20 @@ class _Collection:
         # Outside the lock first, so that a collection that finds nothing writes nothing.
         with self._catalog.read() as connection:
             return bool(question(connection))
+
+    # --- what is deleted already --------------------------------------------------------------------------------------
+
+    def _empty_repositories(self) -> None:
+        """Complete what a killed process left of a repository that it deleted."""
+        while self._is_due(repositories.deleted):
+            with self._batch() as connection:
+                emptied = repositories.deleted(connection)
+                if emptied is None:
+                    return
+                # After this run began, so that what it takes is what its forecast says.
+                now = max(milliseconds(), self._now + 1)
+                _, sessions = repositories.empty(connection, emptied, now=now, limit=repositories.EMPTIED_AT_ONCE)
+            remove_files(self._store.pool, sessions)
 
     # --- leases -----------------------------------------------------------------------------------------------------
 

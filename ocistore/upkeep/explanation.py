@@ -85,12 +85,12 @@ class _Explainer:
             raise RepositoryNotFoundError(repository)
         row = keepers.row_of(self._connection, self._digest)
         servers = [] if row is None else keepers.servers(self._connection, row.id, limit=_SERVERS)
-        served = [each for each in servers if only in {None, each[0]}]
+        named = [(*each, repositories.name_of(self._connection, each[0])) for each in servers]
+        served = [each for each in named if each[2] is not None and only in {None, each[0]}]
         if row is None or (only is not None and not served):
             raise BlobNotFoundError(self._digest, repository=repository or "any")
-        for repository_id, as_manifest in served:
+        for repository_id, as_manifest, name in served:
             explain = self._manifest if as_manifest else self._blob
-            name = repositories.name_of(self._connection, repository_id)
             reasons = tuple(islice(explain(repository_id, row.id), _NAMED))
             lasting = [text for text, until in reasons if until is None]
             ends = [until for _, until in reasons if until is not None]

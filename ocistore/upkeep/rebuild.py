@@ -331,6 +331,7 @@ class _Rebuild:
             self._report.found_manifests, self._report.found_blobs = rebuilding.count_of(connection, lost)
             if not self._report.found_manifests + self._report.found_blobs:
                 repositories.remove(connection, lost, LOST_AND_FOUND, now=self._now, actor=_ACTOR)
+                repositories.empty_whole(connection, lost, now=self._now)
             self._report.repositories = len(repositories.page(connection, prefix="", after="", limit=-1))
             holds.place(connection, REBUILT, now=self._now)
             problems = integrity.problems(connection)

@@ -19,12 +19,14 @@ LARGE = (
 
 ABOUT_ALL = {
     "blobs._bytes_of_live",  # for the progress of a backup
-    "repositories._blobs_of",
-    "repositories._delete_members",
-    "repositories._manifests_of",
-    "repositories._queue_blobs",  # deletes a repository
+    "repositories._last_tag",  # counts the tags of a repository that is deleted
+    "repositories._some_blobs",  # these empty one, a limited number of rows at a time
+    "repositories._some_edges",
+    "repositories._some_leased",
+    "repositories._some_manifests",
+    "repositories._some_tags",
+    "repositories._some_uploads",
     "tags._all",
-    "uploads._ids",
 }
 MODULES_ABOUT_ALL = {"rebuilding", "usage", "verification"}
 

@@ -1,0 +1,60 @@
+"""Emptying deleted repositories, in small transactions, because a repository may have any number of rows.
+
+A repository is deleted by one row, in one commit; nobody sees what it held from then on. Its rows go afterwards, by the
+same call or, where that was killed, by the next collection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from ocistore.catalog import repositories
+from ocistore.commit import milliseconds, on_a_full_disk
+from ocistore.errors import OCIStoreError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.catalog.engine import Catalog
+
+_REST: Final = 0.5
+"""How long to leave the lock to others after a transaction, as a part of the time it took."""
+
+
+def empty_deleted(catalog: Catalog, pool: FilesystemPool, repository_ids: Iterable[int]) -> None:
+    """Delete all rows of these repositories, which are deleted already.
+
+    Nothing is raised where the store cannot be written: the deletion has happened, and the next collection completes
+    it.
+    """
+    for repository_id in repository_ids:
+        with contextlib.suppress(OCIStoreError):
+            on_a_full_disk(pool, partial(_empty, catalog, pool, repository_id))
+
+
+def _empty(catalog: Catalog, pool: FilesystemPool, repository_id: int) -> None:
+    done = False
+    while not done:
+        with catalog.write() as connection:
+            began = time.monotonic()
+            emptied = repositories.deleted(connection, repository_id)
+            if emptied is None:
+                return
+            done, sessions = repositories.empty(
+                connection, emptied, now=milliseconds(), limit=repositories.EMPTIED_AT_ONCE
+            )
+        remove_files(pool, sessions)
+        # Who waits is woken when the lock is given up, and has lost it again if we take it before they run.
+        if not done:
+            time.sleep((time.monotonic() - began) * _REST)
+
+
+def remove_files(pool: FilesystemPool, sessions: Iterable[str]) -> None:
+    """Remove the files of upload sessions whose rows are gone; those that cannot be removed are swept by age."""
+    for session in sessions:
+        with contextlib.suppress(StorageError):
+            pool.remove_upload(session)
