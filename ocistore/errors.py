@@ -35,17 +35,24 @@ class OCIStoreError(Exception):
 
 
 class InvalidNameError(OCIStoreError):
-    """A repository name, a tag or a reference is outside the grammar of the distribution specification."""
+    """A repository name, a tag or a reference is outside the grammar, or does not say which thing is meant."""
 
     code = "NAME_INVALID"
     exit_code = 10
 
-    def __init__(self, name: object, *, kind: str, reason: str) -> None:
-        """``kind`` is what the name was meant to be: ``repository``, ``tag`` or ``reference``."""
+    def __init__(self, name: object, *, kind: str, reason: str, unclear: bool = False) -> None:
+        """Say what is wrong with a name.
+
+        Args:
+            name: as it was given.
+            kind: what it was meant to be: ``repository``, ``tag`` or ``reference``.
+            reason: what is wrong.
+            unclear: it is within the grammar, and does not say enough here.
+        """
         self.name = name
         self.kind = kind
         self.reason = reason
-        super().__init__(f"{name!r:.300} is not a valid {kind}: {reason}")
+        super().__init__(f"{name!r:.300}{':' if unclear else f' is not a valid {kind}:'} {reason}")
 
 
 class InvalidDigestError(OCIStoreError):

@@ -71,7 +71,7 @@ def untag(location: Location, ref: str) -> None:
     """
     reference = Reference.parse(ref)
     if reference.tag is None or reference.digest is not None:
-        raise InvalidNameError(ref, kind="reference", reason="give REPO:TAG, the tag to remove")
+        raise InvalidNameError(ref, kind="reference", reason="give REPO:TAG, the tag to remove", unclear=True)
     with location.changing() as store:
         store.repository(reference.repository).untag(reference.tag)
 
@@ -101,7 +101,8 @@ def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
     """  # noqa: D301  (click takes a real \b, not its spelling)
     reference = Reference.parse(ref)
     if reference.tag is not None and reference.digest is not None:
-        raise InvalidNameError(ref, kind="reference", reason="give a tag or a digest, so that it is clear what goes")
+        reason = "give a tag or a digest, so that it is clear what goes"
+        raise InvalidNameError(ref, kind="reference", reason=reason, unclear=True)
     with location.changing() as store:
         if not yes:
             _confirm(store, reference)

@@ -1,4 +1,4 @@
-"""What several commands are told and say in the same words: platforms, what refers to the rest, tags that move."""
+"""What several commands are told and say in the same words: platforms, what is about the rest, tags that move."""
 
 from __future__ import annotations
 
@@ -30,14 +30,12 @@ platforms_option = click.option(
 )
 
 
-def referrers_option(*, default: bool) -> Callable[[F], F]:
-    """Whether what refers to the rest comes along."""
-    return click.option(
-        "--referrers/--no-referrers",
-        default=default,
-        show_default=True,
-        help="Also what refers to the rest, tagged or not: signatures, SBOMs, attestations.",
-    )
+referrers_option = click.option(
+    "--referrers/--no-referrers",
+    default=None,
+    help="Referrers (signatures, SBOMs, attestations) come along wherever they can be held; --no-referrers leaves them "
+    "out.",
+)
 
 
 def print_changes(report: ImportReport | ExportReport | CopyReport) -> None:
@@ -47,5 +45,7 @@ def print_changes(report: ImportReport | ExportReport | CopyReport) -> None:
             print_line(f"moved; it pointed at something else: {name}", err=True)
     for name in report.other_platforms:
         print_line(f"left out, because it is not of these platforms: {name}", err=True)
+    if report.referrers_left:
+        print_line(f"left out: {report.referrers_left} signatures, SBOMs or other manifests about the rest", err=True)
     for old, new in report.replaced.items():
         print_line(f"only some platforms of {old}: it is {new} there", err=True)

@@ -34,7 +34,7 @@ _STORE: Final = click.Path(file_okay=False, path_type=Path)
 @click.argument("destination", metavar="DST", type=_STORE)
 @click.argument("references", metavar="[REF]...", nargs=-1)
 @platforms_option
-@referrers_option(default=True)
+@referrers_option
 @click.option(
     "--mode",
     type=click.Choice(["auto", "copy", "link"]),
@@ -50,7 +50,7 @@ def copy(
     references: tuple[str, ...],
     *,
     platforms: tuple[str, ...],
-    referrers: bool,
+    referrers: bool | None,
     mode: Sharing,
     dry_run: bool,
     as_json: bool,
@@ -71,7 +71,7 @@ def copy(
             destination,
             references or None,
             platforms=platforms,
-            referrers=referrers,
+            referrers=referrers is not False,
             mode=mode,
             dry_run=dry_run,
             progress=progress,

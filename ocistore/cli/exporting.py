@@ -55,7 +55,12 @@ _STANDARD_OUTPUT: Final = "-"
 )
 @click.option("--compression", type=click.Choice(["none", "gzip", "zstd"]), help="Of an archive, if DEST does not say.")
 @platforms_option
-@referrers_option(default=False)
+@referrers_option
+@click.option(
+    "--referrers-lists",
+    is_flag=True,
+    help="Also list what is about each manifest under the tag sha256-HEX, where regctl and older clients look.",
+)
 @click.option(
     "--base",
     type=click.Path(exists=True),
@@ -80,7 +85,8 @@ def export(
     form: ExportForm | None,
     compression: Compression | None,
     platforms: tuple[str, ...],
-    referrers: bool,
+    referrers: bool | None,
+    referrers_lists: bool,
     base: tuple[str, ...],
     mode: ExportMode,
     dry_run: bool,
@@ -96,7 +102,7 @@ def export(
     output; everything else is then said on standard error.
     """
     if in_place:
-        others = (names, form, compression, platforms, referrers, base, dry_run)
+        others = (names, form, compression, platforms, referrers is not None, referrers_lists, base, dry_run)
         if any(others) or mode != "auto":
             raise click.UsageError("--in-place exports all there is, and goes with no REF, DEST or other option")
         with location.changing() as store:
@@ -112,7 +118,12 @@ def export(
     destination: str | BinaryIO = standard_output() if piped else last
     try:
         destination_of(
-            destination, form=form, compression=compression, mode=mode, referrers=referrers, with_base=bool(base)
+            destination,
+            form=form,
+            compression=compression,
+            mode=mode,
+            referrers=bool(referrers) or referrers_lists,
+            with_base=bool(base),
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -123,6 +134,7 @@ def export(
                 references or None,
                 mode=mode,
                 referrers=referrers,
+                referrers_lists=referrers_lists,
                 form=form,
                 compression=compression,
                 platforms=platforms,

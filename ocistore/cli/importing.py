@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     "import",
     epilog=example(
         "ocistore import ./layout",
-        "ocistore import image.tar library/alpine",
+        "ocistore import image.tar library/alpine:3",
         "ocistore import ./layout --ref 'library/alpine:3.*=mirror/alpine' --platform linux/arm64",
         "podman save library/alpine | ocistore import -",
     ),
 )
 @click.argument("source", type=click.Path(path_type=Path, allow_dash=True))
-@click.argument("repo", required=False, shell_complete=complete_repository)
+@click.argument("repo", metavar="[REPO[:TAG]]", required=False, shell_complete=complete_repository)
 @click.option(
     "--ref",
     "references",
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     help="Only this: REPO[:TAG|PATTERN][@DIGEST], by the names in SOURCE; with =REPO[:TAG], to be called that.",
 )
 @platforms_option
-@referrers_option(default=True)
+@referrers_option
 @click.option("--complete", is_flag=True, help="Take what SOURCE lacks from the store, if it has that.")
 @click.option(
     "--mode",
@@ -73,7 +73,7 @@ def import_(
     *,
     references: tuple[str, ...],
     platforms: tuple[str, ...],
-    referrers: bool,
+    referrers: bool | None,
     complete: bool,
     mode: Sharing,
     dry_run: bool,
@@ -83,9 +83,11 @@ def import_(
 
     SOURCE is a layout's directory, or an archive of a layout or of Docker's, plain or compressed with gzip, xz, bzip2
     or zstd; - stands for standard input. Everything goes into REPO; without one, into the repositories that the names
-    in it say. Makes the store where there is none; a dry run makes none, and looks as if there were an empty one.
+    in it say. With REPO:TAG the one thing that comes in gets that name.
+
+    Makes the store where there is none; a dry run makes none, and looks as if there were an empty one.
     """
-    Wanted.parse(repo, references=references, platforms=platforms, referrers=referrers)
+    Wanted.parse(repo, references=references, platforms=platforms, referrers=referrers is not False)
     given: ImportSource = standard_input() if str(source) == "-" else source
     # Before a store is made: a slip of the pen is to leave none behind.
     with checked(given) as found, _opened(location, dry_run=dry_run) as store, progress_bar("import") as progress:
@@ -94,7 +96,7 @@ def import_(
             repo,
             references=references or None,
             platforms=platforms,
-            referrers=referrers,
+            referrers=referrers is not False,
             complete=complete,
             mode=mode,
             dry_run=dry_run,

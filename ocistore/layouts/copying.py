@@ -70,6 +70,8 @@ class CopyReport:
     """Digests of indexes that lost platforms, with those of the indexes that stand in their place."""
     other_platforms: tuple[str, ...]
     """Names that stayed behind, because there is nothing of the wanted platforms."""
+    referrers_left: int
+    """How many manifests stayed behind that are about something copied: signatures, SBOMs, attestations."""
     copied_bytes: int
     """Bytes of blobs and manifests that the destination did not hold, be they shared with the source or not."""
     present_bytes: int
@@ -98,7 +100,8 @@ def copy(
         destination: an open store, or the directory of one, which is made where there is none.
         references: as :func:`ocistore.layouts.exporting.export` takes them, renaming included; None for every tag.
         platforms: which to keep, as in an export.
-        referrers: also whatever has something copied as its subject, to any depth: signatures, SBOMs, attestations.
+        referrers: also whatever is about something copied, by its subject or by a tag made of the digest, to any depth:
+            signatures, SBOMs, attestations. How many stayed behind is reported.
         mode: see :data:`ocistore.blobs.sharing.Sharing`. With ``link`` the two stores have the same files: what damages
             one damages the other. Small blobs are copied, unless they are linked.
         dry_run: only report. Nothing is touched: no store is made, no lease taken.
@@ -254,6 +257,7 @@ class _Copying:
             absent=selection.absent,
             replaced=selection.replaced,
             other_platforms=selection.other_platforms,
+            referrers_left=selection.referrers_left,
             copied_bytes=total - there,
             present_bytes=there,
             dry_run=dry_run,

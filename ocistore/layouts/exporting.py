@@ -68,6 +68,8 @@ class ExportReport:
     """Digests of indexes that lost platforms, with those of the indexes that went out in their place."""
     other_platforms: tuple[str, ...]
     """Names that stayed behind, because there is nothing of the wanted platforms."""
+    referrers_left: int
+    """How many manifests stayed behind that are about something exported: signatures, SBOMs, attestations."""
     written_bytes: int
     """Bytes of blobs and manifests that were written; in a Docker archive layers count uncompressed. What an archive
     adds to them, and what compressing it saves, is not counted."""
@@ -110,6 +112,7 @@ class _Plan:
             absent=selection.absent,
             replaced=selection.replaced,
             other_platforms=selection.other_platforms,
+            referrers_left=selection.referrers_left,
             written_bytes=written,
             present_bytes=present,
             base_blobs=len(self.left_out),
@@ -124,7 +127,8 @@ def export(
     references: Iterable[str] | None = None,
     *,
     mode: ExportMode = "auto",
-    referrers: bool = False,
+    referrers: bool | None = None,
+    referrers_lists: bool = False,
     form: ExportForm | None = None,
     compression: Compression | None = None,
     platforms: Sequence[str] = (),
@@ -146,8 +150,12 @@ def export(
             it is to be called otherwise, =REPO or =REPO:TAG; None for every tag there is. See
             :class:`ocistore.oci.selection.Selector`.
         mode: how bytes get into a directory; see :data:`ocistore.layouts.exports.writing.ExportMode`.
-        referrers: also whatever has an exported manifest as its subject, to any depth. What has an index as its subject
-            stays behind where that index loses platforms.
+        referrers: also whatever is about an exported manifest, to any depth: what has it as its subject, and what has a
+            tag made of its digest, as cosign's signatures have. None: wherever the form can hold it, which a Docker
+            archive cannot. What is about an index stays behind where that index loses platforms. How many stayed behind
+            is reported.
+        referrers_lists: for each exported manifest with referrers, an index that lists them, with the tag
+            ``sha256-HEX`` (distribution specification, "Referrers Tag Schema"), where regctl and older clients look.
         form: what to write; see :func:`ocistore.layouts.exports.forms.destination_of` for what is chosen without one.
         compression: of an archive.
         platforms: which to keep, each OS/ARCHITECTURE[/VARIANT]; none means all. An index that loses some is another
@@ -174,12 +182,29 @@ def export(
     """
     bases = list(base)
     to = destination_of(
-        destination, form=form, compression=compression, mode=mode, referrers=referrers, with_base=bool(bases)
+        destination,
+        form=form,
+        compression=compression,
+        mode=mode,
+        referrers=bool(referrers) or referrers_lists,
+        with_base=bool(bases),
     )
+    images_only = to.form == "docker-archive"
+    with_referrers = not images_only if referrers is None else referrers
+    if referrers_lists and not with_referrers:
+        raise ValueError("lists of referrers and no referrers do not go together")
     if to.path is not None:
         _refuse_store(store, to.path)
     with store.catalog.snapshot() as connection:
-        selection = choose(connection, store.pool, references, referrers=referrers, platforms=platforms)
+        selection = choose(
+            connection,
+            store.pool,
+            references,
+            referrers=with_referrers,
+            referrers_lists=referrers_lists,
+            images_only=images_only,
+            platforms=platforms,
+        )
     blobs = {node.digest: node.size for node in selection.nodes.values() if node.here and node.media_type is None}
     plan = _Plan(to, selection, held(bases, blobs), mode, dry_run)
     if to.form == "dir":

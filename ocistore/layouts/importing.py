@@ -53,6 +53,8 @@ class ImportReport:
     """Digests of indexes that lost platforms, with those of the indexes that came in in their place."""
     other_platforms: tuple[str, ...]
     """Names that were left out, because there is nothing of the wanted platforms."""
+    referrers_left: int
+    """How many manifests were left out that are about something imported: signatures, SBOMs, attestations."""
     manifests: int
     blobs: int
     """Manifests not included."""
@@ -90,13 +92,15 @@ def import_layout(
         source: a directory, an archive of a layout or one of Docker's, plain or compressed with gzip, zstd, xz or
             bzip2, or a pipe that gives one, by its path; or an open binary file that does. What it is, its content
             says.
-        repository: where everything goes, whatever the layout's names say. Needed where they name no repository.
+        repository: where everything goes, whatever the layout's names say. Needed where they name no repository. As
+            REPO:TAG, where one thing is to come in, also what it is to be called.
         references: what is wanted, as ``REPO[:TAG|PATTERN][@DIGEST][=REPO[:TAG]]``, by the names that the layout has;
             None for everything.
         platforms: which to keep, each ``OS/ARCHITECTURE[/VARIANT]``; none means all. An index that loses some is
             another index, with another digest.
-        referrers: also what refers to that, to any depth, be it listed without a name. If not, entries that have a
-            subject and no tag are left out.
+        referrers: also what is about that, by its subject or by a tag made of the digest, to any depth, whether it is
+            listed with a name or not. If not, entries that have a subject and no tag are left out. How many were left
+            out is reported.
         complete: take what the source lacks from the store, whichever repository there holds it.
         mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.Sharing`. Those of
             archives are copied.
@@ -108,7 +112,8 @@ def import_layout(
         LayoutInvalidError: it is no layout, damaged, or has too many manifests; ``problems`` names everything that is
             missing or wrong.
         ArchiveInvalidError: it is an archive that is damaged or hostile, or of nothing that is read.
-        InvalidNameError: an entry names no repository and none was given; or a name that was given is none.
+        InvalidNameError: an entry names no repository and none was given, and it is about nothing that does; a name
+            that was given is none; or several things were to get one tag.
         ManifestNotFoundError: something that is wanted is not there.
         PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
         StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be read or stored.
@@ -149,6 +154,7 @@ def _report(contents: Contents, taking: _Taking, completed: Iterable[Digest], *,
         moved=taking.moved,
         replaced={str(before): str(after) for before, after in sorted(contents.replaced.items())},
         other_platforms=tuple(sorted(contents.other_platforms)),
+        referrers_left=contents.referrers_left,
         manifests=count,
         blobs=len(sizes) - count,
         bytes=sum(sizes.values()),

@@ -12,8 +12,9 @@ An entry without a tag, such as a referrer, has only ``io.containerd.image.name`
 
 Reading an entry, the repository is the one that the caller gives; otherwise the one in ``io.containerd.image.name``;
 otherwise the one in a ref.name of the form REPO:TAG; and otherwise the one that all other entries name. The tag is the
-one in ref.name, be it TAG or REPO:TAG, and otherwise the one in ``io.containerd.image.name``. A host with a port cannot
-be part of a repository's name and is left out.
+one in ref.name, be it TAG or REPO:TAG, and otherwise the one in ``io.containerd.image.name``. The name of an image that
+has neither a tag nor a digest means the tag ``latest``, as in Docker; a ref.name is one if it has a slash. A host with
+a port cannot be part of a repository's name and is left out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ocistore.errors import InvalidNameError, ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor
-from ocistore.oci.reference import repository_name, tag_name
+from ocistore.oci.reference import DEFAULT_TAG, repository_name, split_host, tag_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,6 +69,8 @@ class Name:
     tag: str | None
     given: str
     """The annotation, for messages; empty where there is none."""
+    host: str | None = None
+    """A host with a port before the repository, which is no part of its name."""
 
 
 def check_layout_file(content: bytes) -> None:
@@ -111,23 +114,37 @@ def name_of(descriptor: Descriptor) -> Name:
     """What the annotations of an entry call it."""
     ref_name = descriptor.annotations.get(REF_NAME, "")
     image_name = descriptor.annotations.get(IMAGE_NAME, "")
-    named = _split(image_name)
-    referred = _split(ref_name)
-    if ref_name and referred == (None, None):
-        referred = (None, _valid_tag(ref_name))
-    return Name(named[0] or referred[0], referred[1] or named[1], ref_name or image_name)
+    given = ref_name or image_name
+    host, repository, tag = _split(image_name)
+    ref_host, ref_repository, ref_tag = _split(ref_name)
+    if ref_repository is None and ref_tag is None:
+        ref_tag = _valid_tag(ref_name)
+    if repository is None:
+        host, repository = ref_host, ref_repository
+    tag = ref_tag or tag
+    if tag is not None and repository is None and image_name:
+        host, repository, _ = _untagged(image_name)
+    elif tag is None and repository is None:
+        # A ref.name without a slash would be a tag, if it were anything.
+        host, repository, tag = _untagged(image_name or (ref_name if "/" in ref_name else ""))
+    return Name(repository, tag, given, host)
 
 
-def _split(name: str) -> tuple[str | None, str | None]:
-    """REPO:TAG or REPO@DIGEST, perhaps behind a host, as repository and tag; None for what it does not say."""
+def _split(name: str) -> tuple[str | None, str | None, str | None]:
+    """REPO:TAG or REPO@DIGEST, perhaps after a host, as host, repository and tag; None for what it does not say."""
     name, at, _ = name.partition("@")
-    host, slash, rest = name.partition("/")
-    if slash and ":" in host:
-        name = rest
+    host, name = split_host(name)
     repository, colon, tag = name.rpartition(":")
     if not colon:
-        return (_valid_repository(name) if at else None), None
-    return _valid_repository(repository), _valid_tag(tag)
+        return host, (_valid_repository(name) if at else None), None
+    return host, _valid_repository(repository), _valid_tag(tag)
+
+
+def _untagged(name: str) -> tuple[str | None, str | None, str | None]:
+    """The name of an image without a tag, which means ``latest``; None for all where it is no such name."""
+    host, rest = split_host(name)
+    repository = _valid_repository(rest)
+    return (None, None, None) if repository is None else (host, repository, DEFAULT_TAG)
 
 
 def _valid_repository(name: str) -> str | None:
@@ -177,7 +194,7 @@ def merged(existing: Iterable[Descriptor], entries: Sequence[Entry], *, keep: bo
 def _written_by_us(descriptor: Descriptor) -> Entry | None:
     """The entry that we, or containerd, wrote as this descriptor; None for what only has a ref.name or none."""
     image_name = descriptor.annotations.get(IMAGE_NAME, "")
-    repository, tag = _split(image_name)
+    _, repository, tag = _split(image_name)
     if repository is None or (tag is None and "@" not in image_name):
         return None
     entry = Entry(repository, tag, descriptor)

@@ -14,6 +14,9 @@ MAXIMUM_REPOSITORY_LENGTH: Final = 255
 MAXIMUM_TAG_LENGTH: Final = 128
 """Characters, by the grammar of the distribution specification."""
 
+DEFAULT_TAG: Final = "latest"
+"""What the name of an image without a tag means to Docker and all that follow it."""
+
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]*", re.ASCII)
@@ -57,6 +60,12 @@ def tag_name(text: str) -> str:
 def is_digest(text: str) -> bool:
     """Whether "a tag or a digest" is meant as a digest, which still has to be parsed: no tag contains a colon."""
     return isinstance(text, str) and ":" in text
+
+
+def split_host(name: str) -> tuple[str | None, str]:
+    """``HOST:PORT/NAME`` as host and name; no host where there is none with a port, as none is part of a repository."""
+    host, slash, rest = name.partition("/")
+    return (host, rest) if slash and ":" in host and "@" not in host else (None, name)
 
 
 _WITH_PATH = re.compile(r"([^:@]*(?::[^:@]*)?(?:@[^:@]*:[^:@]*)?):(.*)", re.DOTALL)
@@ -115,7 +124,8 @@ class Reference:
         """
         target = self.digest or self.tag
         if target is None:
-            raise InvalidNameError(self.repository, kind="reference", reason="give REPO:TAG or REPO@DIGEST")
+            reason = "give REPO:TAG or REPO@DIGEST"
+            raise InvalidNameError(self.repository, kind="reference", reason=reason, unclear=True)
         return target
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import InvalidNameError
 from ocistore.oci.digest import Digest
-from ocistore.oci.reference import MAXIMUM_TAG_LENGTH, Reference, repository_name, tag_name
+from ocistore.oci.reference import MAXIMUM_TAG_LENGTH, Reference, repository_name, split_host, tag_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,10 +34,17 @@ class Selector:
     new_tag: str | None = None
     text: str = ""
     """As it was given, for messages."""
+    host: str | None = None
+    """``HOST:PORT``, where only what was named with it is meant."""
 
     @classmethod
-    def parse(cls, text: str) -> Selector:
+    def parse(cls, text: str, *, hosts: bool = False) -> Selector:
         """Read one.
+
+        Args:
+            text: as above.
+            hosts: whether a repository may have ``HOST:PORT/`` before it, as in names that other tools wrote. In the
+                store no repository has; before a new name it is left out.
 
         Raises:
             InvalidNameError, InvalidDigestError: the part of it that is wrong, and why.
@@ -46,8 +53,9 @@ class Selector:
             raise InvalidNameError(text, kind="reference", reason="it is not text")
         meant, equals, called = text.partition("=")
         name, at, digest = meant.partition("@")
+        host, name = split_host(name) if hosts else (None, name)
         repository, colon, tag = name.partition(":")
-        new_repository, new_colon, new_tag = called.partition(":")
+        new_repository, new_colon, new_tag = (split_host(called)[1] if hosts else called).partition(":")
         selector = cls(
             repository_name(repository),
             _tag_or_pattern(tag) if colon else None,
@@ -55,13 +63,19 @@ class Selector:
             repository_name(new_repository) if equals else None,
             tag_name(new_tag) if new_colon else None,
             text,
+            host,
         )
-        if selector.new_tag is not None and selector.digest is None and (selector.tag is None or selector.is_pattern):
-            reason = "one new tag for several: name one tag or digest, or give only a new repository"
-            raise InvalidNameError(text, kind="reference", reason=reason)
+        # In what other tools wrote, a name alone may be that of one thing: whoever reads it knows.
+        if selector.new_tag is not None and selector.selects_many and (selector.is_pattern or not hosts):
+            raise selector.one_tag_for_several()
         if selector.digest is not None and selector.is_pattern:
             raise InvalidNameError(text, kind="reference", reason="a pattern for tags and a digest")
         return selector
+
+    def one_tag_for_several(self) -> InvalidNameError:
+        """The error of giving one tag to whatever may be meant."""
+        reason = "one new tag for several: name one tag or digest, or give only a new repository"
+        return InvalidNameError(self.text, kind="reference", reason=reason)
 
     @property
     def is_pattern(self) -> bool:
@@ -82,9 +96,9 @@ class Selector:
         """Whether that tag of the repository is meant, as far as its name says."""
         return self.tag is None or (fnmatchcase(tag, self.tag) if self.is_pattern else tag == self.tag)
 
-    def matches(self, repository: str, tag: str | None, digest: str) -> bool:
+    def matches(self, repository: str, tag: str | None, digest: str, *, host: str | None = None) -> bool:
         """Whether something of that name is meant. Untagged content is meant by its digest only."""
-        if repository != self.repository:
+        if repository != self.repository or self.host not in (None, host):
             return False
         if self.digest is not None:
             return digest == self.digest and (self.tag is None or tag is None or tag == self.tag)
@@ -95,8 +109,8 @@ class Selector:
         return self.new_repository or repository, self.new_tag or tag
 
 
-def selectors(texts: Iterable[str]) -> list[Selector]:
-    """Each of them, read.
+def selectors(texts: Iterable[str], *, hosts: bool = False) -> list[Selector]:
+    """Each of them, read; see :meth:`Selector.parse`.
 
     Raises:
         TypeError: one text, which is an iterable of texts too, one for each letter.
@@ -104,7 +118,7 @@ def selectors(texts: Iterable[str]) -> list[Selector]:
     """
     if isinstance(texts, str):
         raise TypeError("references must be a list of references, not one text")
-    return [Selector.parse(text) for text in texts]
+    return [Selector.parse(text, hosts=hosts) for text in texts]
 
 
 def _tag_or_pattern(text: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 from images import artifact, image, index, note, push
 
 from ocistore import Digest, Store
+from ocistore.catalog.schema import SCHEMA_REVISION
 
 
 @pytest.fixture
@@ -141,11 +142,15 @@ def test_pull_says_what_it_skipped(run, repository, store, file, tmp_path):
 # --- import and export ------------------------------------------------------------------------------------------------
 
 
+def about(pushed):
+    return artifact("sbom", subject=pushed).digest
+
+
 def test_what_is_exported_can_be_imported(run, repository, pushed, tmp_path):
     assert run("export", "library/app:v1", "library/app:many", tmp_path / "layout") == (
-        "library/app:many\nlibrary/app:v1\n"
+        f"library/app:many\nlibrary/app:v1\nlibrary/app@{about(pushed)}\n"
     )
-    assert run("import", tmp_path / "layout", "copy") == "copy:many\ncopy:v1\n"
+    assert run("import", tmp_path / "layout", "copy") == f"copy:many\ncopy:v1\ncopy@{about(pushed)} (no tag)\n"
     assert run("cat", "copy:v1").encode() == pushed.manifest
 
 
@@ -153,14 +158,16 @@ def test_export_of_a_repository_takes_all_its_tags_and_of_nothing_everything(run
     push(store.repository("other"), note(1), "v1")
 
     names = ["library/app:latest", "library/app:many", "library/app:v1"]
-    assert json.loads(run("export", "library/app", tmp_path / "one", "--json"))["names"] == names
-    assert json.loads(run("export", tmp_path / "all", "--json"))["names"] == [*names, "other:v1"]
+    assert json.loads(run("export", "library/app", tmp_path / "one", "--no-referrers", "--json"))["names"] == names
+    everything = [*names, f"library/app@{about(pushed)}", "other:v1"]
+    assert json.loads(run("export", tmp_path / "all", "--json"))["names"] == everything
 
 
 def test_export_with_referrers_takes_what_is_about_it(run, repository, pushed, tmp_path):
-    without = json.loads(run("export", "library/app:v1", tmp_path / "without", "--json"))
-    with_them = json.loads(run("export", "library/app:v1", tmp_path / "with", "--json", "--referrers"))
+    without = json.loads(run("export", "library/app:v1", tmp_path / "without", "--json", "--no-referrers"))
+    with_them = json.loads(run("export", "library/app:v1", tmp_path / "with", "--json"))
     assert (without["manifests"], with_them["manifests"]) == (1, 2)
+    assert (without["referrers_left"], with_them["referrers_left"]) == (1, 0)
 
 
 def test_export_by_links_shares_the_files(run, repository, pushed, store, tmp_path):
@@ -195,7 +202,7 @@ def test_export_takes_a_lonely_reference_for_a_forgotten_destination(run, reposi
 
 
 def test_import_prints_its_report(run, repository, pushed, tmp_path):
-    run("export", "library/app:v1", tmp_path / "layout")
+    run("export", "library/app:v1", tmp_path / "layout", "--no-referrers")
     printed = json.loads(run("import", tmp_path / "layout", "copy", "--json"))
     assert printed["source"] == str(tmp_path / "layout")
     assert printed["tags"] == ["copy:v1"]
@@ -203,7 +210,7 @@ def test_import_prints_its_report(run, repository, pushed, tmp_path):
 
 
 def test_import_says_what_it_skipped(run, repository, pushed, tmp_path):
-    run("export", "library/app:v1", tmp_path / "layout")
+    run("export", "library/app:v1", tmp_path / "layout", "--no-referrers")
     index_json = tmp_path / "layout" / "index.json"
     document = json.loads(index_json.read_bytes())
     document["manifests"].append({**document["manifests"][0], "mediaType": "application/vnd.example"})
@@ -451,9 +458,9 @@ def test_uploads_lists_sessions_of_one_repository_or_all(run, store):
 
 
 def test_db_says_which_revision_there_is_and_upgrades(run):
-    assert json.loads(run("db", "current", "--json")) == {"current": "0002", "known": "0002"}
-    assert run("db", "current").split() == ["current", "0002", "known", "0002"]
-    assert run("db", "upgrade") == "0002, nothing to do\n"
-    assert json.loads(run("db", "upgrade", "--json")) == {"from": "0002", "to": "0002"}
+    assert json.loads(run("db", "current", "--json")) == {"current": SCHEMA_REVISION, "known": SCHEMA_REVISION}
+    assert run("db", "current").split() == ["current", SCHEMA_REVISION, "known", SCHEMA_REVISION]
+    assert run("db", "upgrade") == f"{SCHEMA_REVISION}, nothing to do\n"
+    assert json.loads(run("db", "upgrade", "--json")) == {"from": SCHEMA_REVISION, "to": SCHEMA_REVISION}
     assert run("db", "check") == "ok\n"
     assert json.loads(run("db", "check", "--json")) == {"differences": [], "problems": []}

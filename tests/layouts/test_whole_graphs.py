@@ -370,13 +370,15 @@ def referred(store):
     return store
 
 
-def test_referrers_stay_behind_unless_asked_for(referred, destination):
-    assert referred.export(destination, ["app:v1"]).names == ("app:v1",)
+def test_referrers_stay_behind_where_told_to_and_are_counted(referred, destination):
+    report = referred.export(destination, ["app:v1"], referrers=False)
+    assert (report.names, report.referrers_left) == (("app:v1",), 3)
     assert verified(destination).keys() == {SUBJECT.digest, *map(Digest.of, SUBJECT.blobs)}
 
 
 def test_referrers_come_along_to_any_depth_each_with_an_entry_of_its_own(referred, other, destination):
-    report = referred.export(destination, ["app:v1"], referrers=True)
+    report = referred.export(destination, ["app:v1"])
+    assert report.referrers_left == 0
     expected = {"app:v1", *(f"app@{referrer.digest}" for referrer in (SBOM, SIGNATURE, ATTESTED))}
     assert set(report.names) == expected
     assert [entry["digest"] for entry in listed(destination) if REF_NAME in entry["annotations"]] == [SUBJECT.digest]

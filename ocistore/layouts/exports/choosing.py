@@ -7,7 +7,7 @@ go out under several names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ocistore.catalog import graph, manifests, repositories, tags
@@ -19,11 +19,14 @@ from ocistore.errors import (
     RepositoryNotFoundError,
     TagConflictError,
 )
+from ocistore.layouts.exports.referrers import directly_about, left_out, list_index, listed, reach
 from ocistore.layouts.index import Entry
+from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Platform
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, manifest_descriptor
 from ocistore.oci.platforms import narrow, parse_platform
+from ocistore.oci.referrertags import is_about, list_tag
 from ocistore.oci.selection import selectors
 from ocistore.pages import PAGE
 
@@ -49,9 +52,11 @@ class Group:
     nodes: tuple[graph.Node, ...]
     """Everything of the store below the entries, in byte order of digests."""
     made: tuple[Manifest, ...]
-    """Indexes that are not in the store, because they have only the wanted platforms in them; children first."""
+    """Indexes that are not in the store: with only the wanted platforms in them, or lists of referrers; children
+    first."""
     roots: frozenset[str]
-    """What was asked for: digests of manifests of the store, those of indexes that were narrowed among them."""
+    """What was asked for, and what is about it by its tag: digests of manifests of the store, those of indexes that
+    were narrowed among them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Selection:
     """Digests of indexes that lost platforms, with those of the indexes that go out in their place."""
     other_platforms: tuple[str, ...]
     """Names that stay behind: they were not asked for one by one, and there is nothing of the wanted platforms."""
+    referrers_left: int
+    """How many manifests stay behind that are about something which goes out, or about an index that is narrowed."""
     nodes: dict[str, graph.Node] = field(init=False)
     """Everything of the store that goes out, each once, by digest."""
     made: dict[Digest, Manifest] = field(init=False)
@@ -129,7 +136,9 @@ def choose(
     pool: FilesystemPool,
     references: Iterable[str] | None,
     *,
-    referrers: bool = False,
+    referrers: bool = True,
+    referrers_lists: bool = False,
+    images_only: bool = False,
     platforms: Sequence[str] = (),
 ) -> Selection:
     """Find what the references stand for, with everything below it.
@@ -138,7 +147,10 @@ def choose(
         connection: of a snapshot.
         pool: where the bytes of indexes are read, if only some platforms are wanted.
         references: see :class:`ocistore.oci.selection.Selector`; None for every tag there is.
-        referrers: also what has something chosen as its subject, to any depth.
+        referrers: also what is about something chosen, by its subject or by its tag, to any depth.
+        referrers_lists: add, for each manifest with referrers, an index that lists them under the tag that the
+            distribution specification has for it.
+        images_only: leave out what was not asked for by its own name and is about something else by its tag.
         platforms: which to keep, each OS/ARCHITECTURE[/VARIANT]; none means all.
 
     Raises:
@@ -152,8 +164,10 @@ def choose(
     chosen = None if references is None else selectors(references)
     choosing = _Choosing(connection, pool, wanted, [str(platform) for platform in wanted])
     for named in _named(connection, chosen):
+        if images_only and named.among_many and named.tag is not None and is_about(named.tag):
+            continue
         choosing.add(named)
-    return choosing.finish(referrers=referrers)
+    return choosing.finish(referrers=referrers, referrers_lists=referrers_lists)
 
 
 class _Choosing:
@@ -171,6 +185,8 @@ class _Choosing:
         self._taken: dict[tuple[str, str], _Named] = {}
         """By new repository and new tag."""
         self._other: dict[str, PlatformNotFoundError] = {}
+        self._left: set[str] = set()
+        """Digests of what is about something that goes out, and stays behind."""
 
     def add(self, named: _Named) -> None:
         """Take it in, unless it is of another platform."""
@@ -190,12 +206,13 @@ class _Choosing:
                     f"{named.new_repository}:{named.new_tag}",
                     kind="reference",
                     reason=f"it would be the name of two things: {other.name} and {named.name}",
+                    unclear=True,
                 )
         group = self._groups.setdefault((named.repository, named.new_repository), {})
         group[named.new_tag, named.digest] = named
 
-    def finish(self, *, referrers: bool) -> Selection:
-        """All that was taken in, with what is below it."""
+    def finish(self, *, referrers: bool, referrers_lists: bool) -> Selection:
+        """All that was taken in, with what is below it, and about it."""
         if self._other and not self._groups:
             raise next(iter(self._other.values()))
         replaced = {
@@ -203,35 +220,105 @@ class _Choosing:
             for (_, digest), root in self._roots.items()
             if isinstance(root, _Root) and root.descriptor is not None and root.descriptor.digest != digest
         }
-        groups = tuple(
+        groups = [
             self._group(source, repository, list(named.values()), referrers=referrers)
             for (source, repository), named in self._groups.items()
-        )
-        return Selection(groups, dict(sorted(replaced.items())), tuple(sorted(self._other)))
+        ]
+        if referrers_lists:
+            groups = self._with_lists(groups)
+        return Selection(tuple(groups), dict(sorted(replaced.items())), tuple(sorted(self._other)), len(self._left))
 
     def _group(self, source: str, repository: str, named: list[_Named], *, referrers: bool) -> Group:
         repository_id = repository_key(self._connection, source)
         roots = {each.digest: self._roots[source, each.digest] for each in named}
         found = [root for root in roots.values() if isinstance(root, _Root)]
         below = {digest for root in found for digest in root.below}
-        nodes = graph.walk(self._connection, repository_id, below, referrers=referrers)
-        reached = {node.digest: node for node in nodes}
+        tagged: dict[str, str] = {}
+        if referrers:
+            reached = reach(self._connection, repository_id, below)
+            nodes, tagged = reached.nodes, self._untaken(source, repository, reached.tagged)
+        else:
+            nodes = graph.walk(self._connection, repository_id, below, referrers=False)
+            self._left |= left_out(self._connection, repository_id, below, {node.digest for node in nodes})
+        by_digest = {node.digest: node for node in nodes}
+        # Of an index that lost platforms another goes out: what is about the first would not fit it.
+        for digest in roots.keys() - by_digest.keys():
+            self._left |= directly_about(self._connection, repository_id, digest)
         entries = []
         for each in named:
             root = roots[each.digest]
             assert isinstance(root, _Root)
-            descriptor = root.descriptor or _descriptor(reached[each.digest])
+            descriptor = root.descriptor or _descriptor(by_digest[each.digest])
             entries.append(Entry(repository, each.new_tag, descriptor))
-        if referrers:
+        entries += [Entry(repository, tag, _descriptor(by_digest[digest])) for tag, digest in tagged.items()]
+        if referrers and any(node.refers for node in nodes):
             # What refers upwards is reachable from no entry: it needs one of its own. Its own children do not.
+            below.update(tagged.values())
             without = {node.digest for node in graph.walk(self._connection, repository_id, below, referrers=False)}
             entries += [
                 Entry(repository, None, _descriptor(node))
                 for node in nodes
-                if node.refers and node.digest not in without
+                if node.refers and node.media_type is not None and node.digest not in without
             ]
         made = {manifest.descriptor.digest: manifest for root in found for manifest in root.made}
-        return Group(source, repository, tuple(entries), tuple(nodes), tuple(made.values()), frozenset(roots))
+        return Group(
+            source,
+            repository,
+            tuple(entries),
+            tuple(nodes),
+            tuple(made.values()),
+            frozenset(roots.keys() | set(tagged.values())),
+        )
+
+    # --- what is about it ---------------------------------------------------------------------------------------------
+
+    def _untaken(self, source: str, repository: str, tagged: dict[str, str]) -> dict[str, str]:
+        """Of what is about something by its tag, what was not chosen anyway; names that others have are not taken."""
+        free = {}
+        for tag, digest in tagged.items():
+            named = _Named(source, tag, digest, repository, tag, among_many=True)
+            other = self._taken.setdefault((repository, tag), named)
+            if other is named:
+                free[tag] = digest
+            elif other.digest != digest:
+                self._left.add(digest)
+        return free
+
+    def _with_lists(self, groups: list[Group]) -> list[Group]:
+        """The same, with a list of the referrers of each manifest that has some, in the first group that has it."""
+        listing: dict[str, dict[str, dict[str, Descriptor]]] = {}
+        for group in groups:
+            of_repository = listing.setdefault(group.repository, {})
+            for subject, referrers in self._listed(group).items():
+                of_repository.setdefault(subject, {}).update(referrers)
+        return [self._with_own_lists(group, listing[group.repository]) for group in groups]
+
+    def _listed(self, group: Group) -> dict[str, dict[str, Descriptor]]:
+        if not any(node.refers for node in group.nodes):
+            return {}
+        return listed(self._connection, repository_key(self._connection, group.source), group.nodes)
+
+    def _with_own_lists(self, group: Group, listing: dict[str, dict[str, Descriptor]]) -> Group:
+        entries = {entry.tag: entry for entry in group.entries if entry.tag is not None}
+        untagged = [entry for entry in group.entries if entry.tag is None]
+        made = {manifest.descriptor.digest: manifest for manifest in group.made}
+        own = {node.digest for node in group.nodes}
+        for subject in sorted(listing.keys() & own):
+            referrers = listing.pop(subject)
+            tag = list_tag(Digest(subject))
+            before = entries.get(tag)
+            if before is not None and mediatypes.is_index_type(before.descriptor.media_type):
+                there = {str(child.digest): child for child in self._fetch(before.descriptor).manifests}
+                if there.keys() >= referrers.keys():
+                    continue
+                referrers = there | referrers
+            elif before is not None:
+                self._left.update(referrers)  # the tag names something else
+                continue
+            index = list_index(referrers)
+            made[index.descriptor.digest] = index
+            entries[tag] = Entry(group.repository, tag, index.descriptor)
+        return replace(group, entries=(*entries.values(), *untagged), made=tuple(made.values()))
 
     # --- platforms ----------------------------------------------------------------------------------------------------
 
@@ -309,7 +396,7 @@ def _matching(connection: Connection, selector: Selector) -> list[tuple[str, str
         raise ManifestNotFoundError(selector.tag, repository=selector.repository)
     if not matching:
         reason = "the repository has no tags; give REPO@DIGEST for each manifest"
-        raise InvalidNameError(selector.text, kind="reference", reason=reason)
+        raise InvalidNameError(selector.text, kind="reference", reason=reason, unclear=True)
     return matching
 
 

@@ -6,15 +6,14 @@ was reached to what refers to it, until nothing more is found.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ocistore.changes import SetTag
 from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.imports.manifests import Manifests, UnusableError
-from ocistore.layouts.imports.wanted import Chosen, select
+from ocistore.layouts.imports.wanted import Chosen, called, nameless, select
 from ocistore.layouts.index import (
     MAXIMUM_INDEX_SIZE,
     MAXIMUM_LAYOUT_FILE_SIZE,
@@ -24,16 +23,15 @@ from ocistore.layouts.index import (
 )
 from ocistore.oci import mediatypes
 from ocistore.oci.platforms import Narrowed, narrow
+from ocistore.oci.referrertags import is_about, is_list_tag, tags_about
 
 if TYPE_CHECKING:
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.imports.wanted import Wanted
+    from ocistore.layouts.index import Name
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
-
-_FALLBACK_TAG: Final = re.compile(r"sha(256|512)-[0-9a-f]{32,}", re.ASCII)
-"""A tag that lists referrers where a registry cannot (distribution specification, "Referrers Tag Schema")."""
 
 
 @dataclass
@@ -54,6 +52,8 @@ class Contents:
     """Indexes that lost platforms, with those that come in in their place."""
     other_platforms: dict[str, PlatformNotFoundError] = field(default_factory=dict)
     """Names that were not asked for one by one, and of which nothing is of the wanted platforms."""
+    referrers_left: int = 0
+    """How many manifests stay behind that are about something which comes in."""
     missing: dict[Digest, None] = field(default_factory=dict)
     """What must be there and is not."""
     problems: dict[str, None] = field(default_factory=dict)
@@ -104,6 +104,8 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     if not wanted.everything:
         chosen, referrers = _parted(chosen, wanted, manifests)
         selection.left += referrers
+    if wanted.tag is not None:
+        chosen = called(chosen, wanted, source=source.name)
     narrowed: dict[Descriptor, Narrowed | None] = {}
     for entry in chosen:
         # Many names of one thing: what costs time is done once.
@@ -113,11 +115,14 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
         descriptor = _left(entry, narrowed[alike], wanted, contents)
         if descriptor is not None:
             walk.graph(entry.repository, descriptor)
-            _name(contents, entry, descriptor)
+            walk.name(entry, descriptor)
     if contents.other_platforms and not (contents.tags or contents.untagged or contents.problems):
         raise next(iter(contents.other_platforms.values()))
-    if wanted.referrers and selection.left:
-        walk.referrers(selection.left)
+    if selection.left:
+        walk.referrers(selection.left, take=wanted.referrers)
+    for descriptor in selection.nameless:
+        if not walk.is_about_something(descriptor):
+            raise nameless(descriptor, source=source.name)
     return contents
 
 
@@ -150,6 +155,9 @@ def _parted(chosen: list[Chosen], wanted: Wanted, manifests: Manifests) -> tuple
     own: list[Chosen] = []
     referrers: list[Descriptor] = []
     for entry in chosen:
+        if wanted.tag is not None and entry.own.tag is not None and is_about(entry.own.tag):
+            referrers.append(entry.descriptor)
+            continue
         if entry.tag is not None or entry.by_digest:
             own.append(entry)
             continue
@@ -194,17 +202,6 @@ def _left(entry: Chosen, narrowed: Narrowed | None, wanted: Wanted, contents: Co
     return narrowed.descriptor
 
 
-def _name(contents: Contents, entry: Chosen, descriptor: Descriptor) -> None:
-    repository = entry.repository
-    if entry.tag is not None:
-        tag = contents.tags.setdefault((repository, entry.tag), SetTag(repository, entry.tag, descriptor.digest))
-        if tag.digest != descriptor.digest:
-            contents.problem(f"{entry.name} is the name of two entries: {tag.digest} and {descriptor.digest}")
-    else:
-        reason = f" ({entry.given!r:.200} is not a tag)" if entry.given and "@" not in entry.given else ""
-        contents.untagged[f"{repository}@{descriptor.digest}{reason}"] = None
-
-
 class _Walk:
     """Down from the entries, and then up to what refers to what was reached."""
 
@@ -212,6 +209,31 @@ class _Walk:
         self._source = source
         self._contents = contents
         self._manifests = manifests
+        self._called: dict[tuple[str, str], Name] = {}
+        """What the layout calls what has a tag, by repository and tag."""
+        self._sources: dict[str, set[str | None]] = {}
+        """The repositories that the layout names for what went into one of the store's."""
+        self._about: set[Digest] = set()
+        """What is about something that was reached."""
+
+    def name(self, entry: Chosen, descriptor: Descriptor) -> None:
+        """Give what an entry stands for its name."""
+        contents, repository = self._contents, entry.repository
+        self._sources.setdefault(repository, set()).add(entry.own.repository)
+        given = entry.own.given
+        if entry.tag is None:
+            reason = f" ({given!r:.200} is not a tag)" if given and "@" not in given else ""
+            contents.untagged[f"{repository}@{descriptor.digest}{reason}"] = None
+            return
+        tag = contents.tags.setdefault((repository, entry.tag), SetTag(repository, entry.tag, descriptor.digest))
+        before = self._called.setdefault((repository, entry.tag), entry.own)
+        if tag.digest == descriptor.digest:
+            return
+        problem = f"{entry.name} is the name of two entries: {tag.digest} and {descriptor.digest}"
+        if before.given and given and before.given != given:
+            hosts = " by two hosts" if before.host != entry.own.host else ""
+            problem += f", which are called {before.given!a:.200} and {given!a:.200}{hosts}: choose one of them"
+        contents.problem(problem)
 
     def graph(self, repository: str, root: Descriptor) -> list[Digest]:
         """Everything below one entry, without recursion: a manifest is added when all its children were.
@@ -263,9 +285,14 @@ class _Walk:
         else:
             contents.blobs[repository][digest] = size
 
-    def referrers(self, left: list[Descriptor]) -> None:
-        """Of the entries that are left, those that refer to what was reached, to any depth."""
+    def referrers(self, left: list[Descriptor], *, take: bool) -> None:
+        """Of the entries that are left, those that are about what was reached, to any depth; or only count them."""
         by_subject: dict[Digest, list[Descriptor]] = {}
+        by_tag: dict[str, list[tuple[Name, Descriptor]]] = {}
+        for descriptor in left:
+            name = name_of(descriptor)
+            if name.tag and is_about(name.tag) and not is_list_tag(name.tag):
+                by_tag.setdefault(name.tag, []).append((name, descriptor))
         for descriptor in self._listing_referrers(left):
             subject = self._manifests.subject(descriptor)
             if subject is not None:
@@ -273,10 +300,27 @@ class _Walk:
         for repository, held in self._contents.manifests.items():
             pending = list(held)
             while pending:
-                for descriptor in by_subject.get(pending.pop(), ()):
-                    if descriptor.digest not in held:
+                digest = pending.pop()
+                for descriptor in by_subject.get(digest, ()):
+                    self._about.add(descriptor.digest)
+                    if take and descriptor.digest not in held:
                         pending += self.graph(repository, descriptor)
                         self._contents.untagged[f"{repository}@{descriptor.digest}"] = None
+                for tag in tags_about(digest) if by_tag else ():
+                    for name, descriptor in by_tag.get(tag, ()):
+                        if name.repository not in self._sources.get(repository, set()) | {None}:
+                            continue
+                        self._about.add(descriptor.digest)
+                        if take:
+                            pending += self.graph(repository, descriptor)
+                            self.name(Chosen(descriptor, repository, tag, name), descriptor)
+        taken = {digest for held in self._contents.manifests.values() for digest in held}
+        gone = {d.digest for before in self._contents.replaced for d in by_subject.get(before, ())}
+        self._contents.referrers_left = len((self._about | gone) - taken)
+
+    def is_about_something(self, descriptor: Descriptor) -> bool:
+        """Whether an entry is about something that was reached."""
+        return descriptor.digest in self._about
 
     def _listing_referrers(self, left: list[Descriptor]) -> list[Descriptor]:
         """These entries, and what is in those of them that do nothing but list referrers."""
@@ -286,7 +330,7 @@ class _Walk:
         lists: set[Digest] = set()
         for descriptor in left:
             tag = name_of(descriptor).tag
-            if tag and _FALLBACK_TAG.fullmatch(tag) and mediatypes.is_index_type(descriptor.media_type):
+            if tag and is_list_tag(tag) and mediatypes.is_index_type(descriptor.media_type):
                 if descriptor.digest in lists:
                     continue
                 lists.add(descriptor.digest)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import InvalidNameError, ManifestNotFoundError
 from ocistore.layouts.index import name_of
 from ocistore.oci.platforms import parse_platform
-from ocistore.oci.reference import repository_name
+from ocistore.oci.reference import repository_name, split_host, tag_name
 from ocistore.oci.selection import selectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ocistore.layouts.index import Name
     from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.selection import Selector
+
+_NAMED_AT_MOST: Final = 5
+"""How many things a message names."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Wanted:
 
     repository: str | None = None
     """Where everything goes, if that was said."""
+    tag: str | None = None
+    """What it is to be called there, which is one thing then."""
     selectors: tuple[Selector, ...] = ()
     """None of them means everything."""
     platforms: tuple[Platform, ...] = ()
@@ -39,26 +45,39 @@ class Wanted:
         platforms: Iterable[str],
         referrers: bool,
     ) -> Wanted:
-        """Read what was asked for.
+        """Read what was asked for; ``repository`` is REPO or REPO:TAG.
 
         Raises:
             InvalidNameError, InvalidDigestError: the part that is wrong, and why.
             TypeError: one text in the place of many.
         """
-        given = None if repository is None else repository_name(repository)
-        chosen = tuple(selectors(references or ()))
+        given, tag = (None, None) if repository is None else _destination(repository)
+        chosen = tuple(selectors(references or (), hosts=True))
         for selector in chosen:
             if given is not None and selector.new_repository not in (None, given):
                 reason = f"it is to go into {selector.new_repository}, and everything into {given}"
-                raise InvalidNameError(selector.text, kind="reference", reason=reason)
+                raise InvalidNameError(selector.text, kind="reference", reason=reason, unclear=True)
+            if tag is not None and selector.new_tag not in (None, tag):
+                reason = f"it is to be called {selector.new_tag}, and what comes in {tag}"
+                raise InvalidNameError(selector.text, kind="reference", reason=reason, unclear=True)
         if isinstance(platforms, str):
             raise TypeError("platforms must be a list of platforms, not one text")
-        return cls(given, chosen, tuple(parse_platform(platform) for platform in platforms), referrers)
+        return cls(given, tag, chosen, tuple(parse_platform(platform) for platform in platforms), referrers)
 
     @property
     def everything(self) -> bool:
-        """Whether nothing is to be left out."""
-        return not self.selectors and not self.platforms and self.referrers
+        """Whether nothing is to be left out, and everything keeps its own tag."""
+        return not self.selectors and not self.platforms and self.referrers and self.tag is None
+
+
+def _destination(text: str) -> tuple[str, str | None]:
+    if not isinstance(text, str):
+        raise InvalidNameError(text, kind="repository", reason="it is not text")
+    if "@" in text:
+        reason = "give REPO or REPO:TAG; the digest of what comes in is its own"
+        raise InvalidNameError(text, kind="reference", reason=reason)
+    repository, colon, tag = split_host(text)[1].partition(":")
+    return repository_name(repository), tag_name(tag) if colon else None
 
 
 @dataclass(frozen=True)
@@ -68,8 +87,8 @@ class Chosen:
     descriptor: Descriptor
     repository: str
     tag: str | None
-    given: str
-    """What the layout calls it, for messages."""
+    own: Name
+    """What the layout calls it."""
     by_digest: bool = False
     """Whether it was asked for by its digest."""
     among_many: bool = True
@@ -87,6 +106,9 @@ class Selection:
 
     chosen: list[Chosen] = field(default_factory=list)
     left: list[Descriptor] = field(default_factory=list)
+    """Those that come in only as what is about something else."""
+    nameless: list[Descriptor] = field(default_factory=list)
+    """Those of them that have to: everything is wanted, and they name no repository to go into."""
 
 
 def select(entries: Sequence[Descriptor], wanted: Wanted, *, source: str) -> Selection:
@@ -95,11 +117,13 @@ def select(entries: Sequence[Descriptor], wanted: Wanted, *, source: str) -> Sel
     Args:
         entries: what the layout lists.
         wanted: what was asked for. A selector means what an entry would be called if no repository were given, and
-            where it names none, in any repository.
+            where it names none, in any repository. A name alone is a repository where there is one of that name, and
+            else the tag of what names no repository.
         source: what messages call the layout.
 
     Raises:
-        InvalidNameError: an entry that is chosen names no repository, and none was given.
+        InvalidNameError: an entry that was asked for names no repository, and none was given; or a selector gives one
+            tag to several.
         ManifestNotFoundError: a selector means nothing.
     """
     names = [name_of(entry) for entry in entries]
@@ -107,29 +131,77 @@ def select(entries: Sequence[Descriptor], wanted: Wanted, *, source: str) -> Sel
     sole = repositories.copy().pop() if len(repositories) == 1 else None
     selection = Selection()
     unused = dict.fromkeys(wanted.selectors)
+    bare = _bare(wanted.selectors, names)
+    for selector in wanted.selectors:
+        if selector.new_tag is not None and selector.selects_many and selector not in bare:
+            raise selector.one_tag_for_several()
     for entry, name in zip(entries, names, strict=True):
         own = name.repository or sole
         if not wanted.selectors:
             repository = wanted.repository or own
             if repository is None:
-                reason = f"{source} names no repository for {entry.digest}; say which one to import into"
-                raise InvalidNameError(name.given or entry.digest, kind="repository", reason=reason)
-            selection.chosen.append(Chosen(entry, repository, name.tag, name.given))
+                selection.left.append(entry)
+                selection.nameless.append(entry)
+            else:
+                selection.chosen.append(Chosen(entry, repository, name.tag, name))
             continue
         matching = [
             selector
             for selector in wanted.selectors
-            if selector.matches(own or wanted.repository or selector.repository, name.tag, entry.digest)
+            if (
+                name.repository is None and name.tag == selector.repository
+                if selector in bare
+                else selector.matches(
+                    own or wanted.repository or selector.repository, name.tag, entry.digest, host=name.host
+                )
+            )
         ]
         for selector in matching:
             unused.pop(selector, None)
-            repository, tag = selector.renamed(wanted.repository or own or selector.repository, name.tag)
+            into = wanted.repository or own or (None if selector in bare else selector.repository)
+            if selector.new_repository is None and into is None:
+                raise nameless(entry, source=source)
+            repository, tag = selector.renamed(into or "", name.tag)
             by_digest = selector.digest is not None
-            among_many = selector.selects_many
-            selection.chosen.append(Chosen(entry, repository, tag, name.given, by_digest, among_many))
+            among_many = selector.selects_many and selector not in bare
+            selection.chosen.append(Chosen(entry, repository, tag, name, by_digest, among_many))
         if not matching:
             selection.left.append(entry)
     for selector in unused:
         meant = selector.digest or selector.tag or "*"
         raise ManifestNotFoundError(meant, repository=selector.repository, where=source)
     return selection
+
+
+def _bare(chosen: Iterable[Selector], names: Sequence[Name]) -> set[Selector]:
+    """Of these, those that are a name alone, of something which names no repository."""
+    repositories = {name.repository for name in names}
+    tags = {name.tag for name in names if name.repository is None}
+    return {
+        selector
+        for selector in chosen
+        if selector.tag is None
+        and selector.digest is None
+        and selector.repository not in repositories
+        and selector.repository in tags
+    }
+
+
+def nameless(entry: Descriptor, *, source: str) -> InvalidNameError:
+    """The error of an entry that names no repository, where none was given."""
+    reason = f"{source} names no repository for {entry.digest}; say which one to import into"
+    return InvalidNameError(name_of(entry).given or entry.digest, kind="repository", reason=reason, unclear=True)
+
+
+def called(chosen: Sequence[Chosen], wanted: Wanted, *, source: str) -> list[Chosen]:
+    """What was chosen, under the one tag that it is to have.
+
+    Raises:
+        InvalidNameError: it is several things.
+    """
+    names = {each.descriptor.digest: each.own.given or each.name for each in chosen}
+    if len(names) > 1:
+        some = ", ".join(sorted(names.values())[:_NAMED_AT_MOST])
+        reason = f"{source} has {len(names)} things to be called that ({some}); choose one of them"
+        raise InvalidNameError(f"{wanted.repository}:{wanted.tag}", kind="reference", reason=reason, unclear=True)
+    return [replace(each, tag=wanted.tag) for each in chosen[:1]]

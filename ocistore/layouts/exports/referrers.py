@@ -1,0 +1,120 @@
+"""What is about what goes out: by its subject, or by a tag that has the digest of what it is about.
+
+Signatures, SBOMs and attestations have the manifest that they are about as their subject, or, as cosign wrote them
+before version 3, a tag made of its digest (see :mod:`ocistore.oci.referrertags`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ocistore.catalog import graph, manifests, tags
+from ocistore.oci import mediatypes
+from ocistore.oci.descriptor import Descriptor
+from ocistore.oci.digest import Digest
+from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
+from ocistore.oci.referrertags import PREFIXES, tags_about
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from ocistore.catalog.connection import Connection
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Everything below some manifests, and everything about it."""
+
+    nodes: list[graph.Node]
+    tagged: dict[str, str]
+    """Tags of what was reached by its tag alone, with the digests they point at."""
+
+
+def reach(connection: Connection, repository_id: int, roots: Iterable[str]) -> Reached:
+    """Everything below manifests of a repository, and about any of it, to any depth.
+
+    Args:
+        connection: of a snapshot.
+        repository_id: whose content and tags it must be.
+        roots: digests of manifests.
+    """
+    below = set(roots)
+    tagged: dict[str, str] = {}
+    looked_up: set[str] = set()
+    has_tags = any(tags.page(connection, repository_id, prefix=prefix, after="", limit=1) for prefix in PREFIXES)
+    while True:
+        nodes = graph.walk(connection, repository_id, below, referrers=True)
+        if not has_tags:
+            return Reached(nodes, tagged)
+        unknown = [node.digest for node in nodes if node.media_type is not None and node.digest not in looked_up]
+        looked_up.update(unknown)
+        found = tagged_about(connection, repository_id, unknown)
+        tagged |= found
+        if below.issuperset(found.values()):
+            return Reached(nodes, tagged)
+        below.update(found.values())
+
+
+def tagged_about(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, str]:
+    """The tags of a repository that name something about these manifests, with the digests they point at."""
+    names = [tag for digest in digests for tag in tags_about(Digest(digest))]
+    return {name: target.digest for name, target in tags.targets(connection, repository_id, names).items()}
+
+
+def left_out(connection: Connection, repository_id: int, roots: Iterable[str], going: Collection[str]) -> set[str]:
+    """The digests of what is about something below ``roots``, to any depth, and is not among what goes out."""
+    everything = reach(connection, repository_id, roots)
+    about = {node.digest for node in everything.nodes if node.refers and node.media_type is not None}
+    return about.union(everything.tagged.values()).difference(going)
+
+
+def directly_about(connection: Connection, repository_id: int, digest: str) -> set[str]:
+    """The digests of what is about one manifest."""
+    by_subject = manifests.referrers(connection, repository_id, digest, artifact_type=None)
+    return {stored.digest for stored, _ in by_subject} | set(tagged_about(connection, repository_id, [digest]).values())
+
+
+def listed(
+    connection: Connection, repository_id: int, nodes: Iterable[graph.Node]
+) -> dict[str, dict[str, Descriptor]]:
+    """The referrers of each of these manifests that are themselves among them, by subject and digest.
+
+    As a registry lists them: with artifact type and annotations (distribution specification, "Listing Referrers").
+    """
+    own = [node.digest for node in nodes if node.media_type is not None]
+    going = set(own)
+    found = {}
+    for subject in own:
+        referrers = {
+            stored.digest: Descriptor(
+                stored.media_type,
+                Digest(stored.digest),
+                stored.size,
+                annotations=annotations,
+                artifact_type=stored.artifact_type,
+            )
+            for stored, annotations in manifests.referrers(connection, repository_id, subject, artifact_type=None)
+            if stored.digest in going
+        }
+        if referrers:
+            found[subject] = referrers
+    return found
+
+
+def list_index(referrers: Mapping[str, Descriptor]) -> Manifest:
+    """The index that lists referrers, in byte order of digests, so that the same ones give the same bytes.
+
+    Raises:
+        ManifestInvalidError: there are more than an index can list.
+    """
+    document = {
+        "schemaVersion": 2,
+        "mediaType": mediatypes.OCI_INDEX,
+        "manifests": [referrers[digest].to_json() for digest in sorted(referrers)],
+    }
+    content = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return check_manifest(
+        content, media_type=mediatypes.OCI_INDEX, maximum=max(MAXIMUM_MANIFEST_SIZE, len(content))
+    )
