@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from ocistore.layouts.progress import Progress
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.collection import GCReport
+    from ocistore.upkeep.compaction import CompactReport
     from ocistore.upkeep.findings import Level, ScrubReport
+    from ocistore.upkeep.history import HistoryReport
 
 _REMEMBERED_UPLOADS: Final = 256
 """For how many closed upload sessions the state of hashing is kept: resuming those does not read their bytes again."""
@@ -391,6 +393,20 @@ class Store:
         from ocistore.upkeep.backup import backup  # noqa: PLC0415
 
         return backup(self, destination, mode=mode, progress=progress)
+
+    def prune_history(
+        self, *, keep_last: int | None = None, keep_for: timedelta | None = None, dry_run: bool = False
+    ) -> HistoryReport:
+        """Forget old events of tags; see :func:`ocistore.upkeep.history.prune_history`."""
+        from ocistore.upkeep.history import prune_history  # noqa: PLC0415
+
+        return prune_history(self, keep_last=keep_last, keep_for=keep_for, dry_run=dry_run)
+
+    def compact(self) -> CompactReport:
+        """Write the catalog anew, without free space; see :func:`ocistore.upkeep.compaction.compact`."""
+        from ocistore.upkeep.compaction import compact  # noqa: PLC0415
+
+        return compact(self)
 
     def usage(self) -> Usage:
         """Count what the store holds. Reads every row it counts."""

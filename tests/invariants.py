@@ -137,16 +137,19 @@ _QUERIES = {
 }
 
 
-def check(store: Store | Path, *, hashes: bool = False, idle: bool = True) -> list[str]:
+def check(
+    store: Store | Path, *, hashes: bool = False, idle: bool = True, pruned: bool = False
+) -> list[str]:
     """What does not hold of the store.
 
     Args:
         store: open or closed, or its directory.
         hashes: also hash every file, and compare every manifest with the rows that were made of it.
         idle: nobody is writing, so that whatever was staged must have been cleared away.
+        pruned: history was forgotten, so that what is left of it need not begin with that of a new tag.
     """
     root = store if isinstance(store, Path) else store.root
-    return list(_violations(root, hashes=hashes, idle=idle))
+    return list(_violations(root, hashes=hashes, idle=idle, pruned=pruned))
 
 
 def unqueue(root: Path) -> None:
@@ -170,7 +173,7 @@ def unqueue(root: Path) -> None:
         connection.execute("COMMIT")
 
 
-def _violations(root: Path, *, hashes: bool, idle: bool) -> Iterator[str]:
+def _violations(root: Path, *, hashes: bool, idle: bool, pruned: bool) -> Iterator[str]:
     for name in sorted(set(os.listdir(root)) - _ROOT):
         if name.startswith("catalog.db.damaged-"):
             continue
@@ -179,7 +182,7 @@ def _violations(root: Path, *, hashes: bool, idle: bool) -> Iterator[str]:
         connection.execute("BEGIN")  # one state for all queries
         for words, query in _QUERIES.items():
             yield from (words.format(*row) for row in connection.execute(query))
-        yield from _history(connection)
+        yield from _history(connection, pruned=pruned)
         yield from _rows_without_files(connection, root, hashes=hashes)
         if hashes:
             yield from _manifests_unlike_their_rows(connection, root)
@@ -190,7 +193,7 @@ def _violations(root: Path, *, hashes: bool, idle: bool) -> Iterator[str]:
         yield from (f"the session {name} has no file" for name in sessions if not (root / "uploads" / name).is_file())
 
 
-def _history(connection: sqlite3.Connection) -> Iterator[str]:
+def _history(connection: sqlite3.Connection, *, pruned: bool) -> Iterator[str]:
     """The events of each tag lead from one to the next, and the last one to what the tag points at now.
 
     Those of a deleted repository are whole when it is emptied.
@@ -200,7 +203,8 @@ def _history(connection: sqlite3.Connection) -> Iterator[str]:
     for repository, tag, old, new in connection.execute(
         "SELECT repository, tag, old_digest, new_digest FROM tag_events ORDER BY id"
     ):
-        if now.get((repository, tag)) != old and repository not in pending:
+        known = (repository, tag) in now or not pruned
+        if known and now.get((repository, tag)) != old and repository not in pending:
             yield f"the history of {repository}:{tag} goes from {now.get((repository, tag))} on from {old}"
         now[repository, tag] = new
     told = {key: digest for key, digest in now.items() if digest is not None}
@@ -212,7 +216,8 @@ def _history(connection: sqlite3.Connection) -> Iterator[str]:
         )
     }
     for (repository, tag), digest in sorted(told.items() ^ actual.items(), key=repr):
-        if repository not in pending and repository is not None:
+        known = (repository, tag) in now or not pruned
+        if known and repository not in pending and repository is not None:
             yield f"the history and the tag disagree: {repository}:{tag} {digest}"
 
 

@@ -39,6 +39,8 @@ REACHES_UP = {
     ("ocistore.store", "Store.import_", "ocistore.layouts.importing"),
     ("ocistore.store", "Store.backup", "ocistore.upkeep.backup"),
     ("ocistore.store", "Store.scrub", "ocistore.upkeep.scrub"),
+    ("ocistore.store", "Store.compact", "ocistore.upkeep.compaction"),
+    ("ocistore.store", "Store.prune_history", "ocistore.upkeep.history"),
     ("ocistore.store", "Store.gc", "ocistore.upkeep.collection"),
 }
 

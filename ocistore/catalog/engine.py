@@ -26,7 +26,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from ocistore.catalog import epoch
+from ocistore.catalog import epoch, space
 from ocistore.catalog.connection import Connection
 from ocistore.catalog.lock import Turn, WriteLock
 from ocistore.errors import (
@@ -303,6 +303,8 @@ class Catalog:
         ours = self._open_connection()  # no fork happens meanwhile: the lock is held
         engine = create_engine("sqlite://", creator=lambda: ours.driver, poolclass=StaticPool)
         try:
+            # In a database that is still empty; nothing comes of it in others (see space.py).
+            ours.command(f"PRAGMA auto_vacuum = {space.INCREMENTAL}")
             ours.command("PRAGMA journal_mode = WAL")
             ours.command("PRAGMA foreign_keys = OFF")
             # Both know of the transaction: what SQLAlchemy does not think begun, Alembic commits after each revision.

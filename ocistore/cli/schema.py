@@ -1,23 +1,27 @@
-"""db: the schema of the catalog."""
+"""db: the schema of the catalog, its history and its size."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from ocistore.catalog.integrity import problems
 from ocistore.catalog.migrate import differences
 from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.cli.durations import duration_option
 from ocistore.cli.location import Location, pass_location
-from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line
+from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size
 from ocistore.errors import SchemaTooNewError, SchemaTooOldError
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 
 @click.group(no_args_is_help=False, epilog=example("ocistore db current", "ocistore db check"))
 def db() -> None:
-    """Look after the schema of the catalog."""
+    """Look after the catalog: its schema, its history, its size."""
 
 
 @db.command(epilog=example("ocistore db current --json"))
@@ -76,6 +80,48 @@ def check(context: click.Context, *, as_json: bool) -> None:
         if not different and not damage:
             print_line("ok")
     context.exit(1 if different or damage else 0)
+
+
+@db.command("compact", epilog=example("ocistore db compact"))
+@json_option
+@pass_location
+def compact_(location: Location, *, as_json: bool) -> None:
+    """Write the catalog anew, without the space of deleted rows.
+
+    A collection gives that back by itself, in small steps, unless an older version made the store: do it once for
+    those. Every other writer waits, about two seconds for each gigabyte. Needs as much free space as the catalog has,
+    twice: beside it, and in the directory for temporary files (SQLITE_TMPDIR).
+    """
+    with location.changing() as store:
+        report = store.compact()
+    if as_json:
+        print_json(asdict(report))
+    else:
+        print_line(f"{readable_size(report.bytes_before)} -> {readable_size(report.bytes_after)}")
+
+
+@db.command("prune-history", epilog=example("ocistore db prune-history --keep-last 10 --keep-for 90d"))
+@click.option("--keep-last", type=click.IntRange(min=0), metavar="N", help="Keep the last N events of each tag.")
+@duration_option("--keep-for", help="Keep all events that are not older.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; say how many would go.")
+@json_option
+@pass_location
+def prune_history_(
+    location: Location, *, keep_last: int | None, keep_for: timedelta | None, dry_run: bool, as_json: bool
+) -> None:
+    """Forget old events in the history of tags.
+
+    Nothing is ever forgotten without this. An event goes when it is older than --keep-for and not among the last
+    --keep-last of its tag; one of the two must be given. Tags stay as they are. An event takes about 300 bytes.
+    """
+    if keep_last is None and keep_for is None:
+        raise click.UsageError("say what is to be kept: --keep-last, --keep-for or both")
+    with location.reading() if dry_run else location.changing() as store:
+        report = store.prune_history(keep_last=keep_last, keep_for=keep_for, dry_run=dry_run)
+    if as_json:
+        print_json(asdict(report))
+    else:
+        print_fields({"would go" if dry_run else "gone": f"{report.events} events", "kept": str(report.kept)})
 
 
 def _revision(location: Location) -> str:

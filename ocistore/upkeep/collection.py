@@ -39,6 +39,7 @@ from ocistore.errors import (
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.batches import Batch, Bounds, Cut
+from ocistore.upkeep.compaction import give_back
 from ocistore.upkeep.forecast import Forecast, condemned, forecast
 from ocistore.upkeep.guards import refuse_held, refuse_too_much
 from ocistore.upkeep.leftovers import Leftovers
@@ -235,6 +236,10 @@ class _Collection:
         except Cut:
             complete = False
         if found.work:
+            try:
+                give_back(self._store, self._batch)
+            except Cut:
+                complete = False
             self._store.pool.reserve.make()
         if found.work or time.monotonic() >= self._store.next_look_at_snapshot:
             # What was collected is gone, whether there is room for that or not; the next collection takes it.

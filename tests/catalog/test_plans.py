@@ -19,6 +19,7 @@ LARGE = (
 
 ABOUT_ALL = {
     "blobs._bytes_of_live",  # for the progress of a backup
+    "events._count",  # for the report of who forgets some
     "repositories._last_tag",  # counts the tags of a repository that is deleted
     "repositories._some_blobs",  # these empty one, a limited number of rows at a time
     "repositories._some_edges",

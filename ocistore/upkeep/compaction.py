@@ -1,0 +1,80 @@
+"""Giving the space of deleted rows back to the filesystem."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ocistore.catalog import space
+from ocistore.errors import StoreBusyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from ocistore.catalog.connection import Connection
+    from ocistore.store import Store
+
+_AT_ONCE: Final = 200
+"""Pages that are given back in one transaction; each takes 5 to 20 µs."""
+
+_WORTH: Final = 1000
+"""Free pages that are left alone: 4 MB, which the next pushes fill again."""
+
+_PART: Final = 4
+"""One page in so many may be free, likewise."""
+
+
+@dataclass(frozen=True)
+class CompactReport:
+    """What writing the catalog anew changed. Bytes are those of ``catalog.db``."""
+
+    bytes_before: int
+    bytes_after: int
+
+
+def compact(store: Store) -> CompactReport:
+    """Write the catalog anew, without the space of rows that are gone. Nothing that is stored changes.
+
+    A collection gives most of it back by itself, in small steps, for stores made by this version. This is for those
+    made before, which it converts; and it orders the rows, so that long listings are read in the order of the file.
+
+    Every other writer waits meanwhile: about two seconds for each gigabyte; those for whom it takes longer than they
+    wait get StoreBusyError. Readers do not wait. It needs as much room again as the catalog has, twice: beside it for
+    the WAL, and in the directory for temporary files (``SQLITE_TMPDIR``, ``TMPDIR``).
+
+    Raises:
+        StoreFullError, StorageError: there is no room for it, or the disk fails. The catalog is as it was.
+        StoreBusyError, ReadOnlyStoreError: it cannot be written.
+
+    Killed anywhere, it leaves the catalog as it was, or compact.
+    """
+    store.require_writable()
+    catalog = store.catalog
+    with catalog.locked(), catalog.read() as connection:
+        before = space.pages(connection)
+        space.write_anew(connection)
+        after = space.pages(connection)
+    with contextlib.suppress(StoreBusyError), catalog.locked():
+        catalog.settle()  # or later, where somebody still reads the state before
+    return CompactReport(before.size * before.total, after.size * after.total)
+
+
+def give_back(store: Store, batch: Callable[[], AbstractContextManager[Connection]]) -> None:
+    """Give free pages back in small transactions, where a good part of the catalog is free and it can be done so.
+
+    Args:
+        store: open for writing.
+        batch: begins a write transaction of a collection.
+
+    Raises:
+        OCIStoreError: the store could not be written. It is as it was, but for the space.
+    """
+    while True:
+        with store.catalog.read() as connection:
+            found = space.pages(connection)
+        if not found.incremental or found.free <= max(_WORTH, found.total // _PART):
+            return
+        with batch() as connection:
+            space.give_back(connection, _AT_ONCE)

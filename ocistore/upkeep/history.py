@@ -1,0 +1,74 @@
+"""Forgetting old history: the events of tags, of which there are more with every push."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from ocistore.catalog import events
+from ocistore.commit import milliseconds
+
+if TYPE_CHECKING:
+    from ocistore.store import Store
+
+_PAGE: Final = 500
+"""Events that are looked at together; those of them that go, go in one transaction. Each takes about 10 µs."""
+
+_REST: Final = 0.5
+"""How long to leave the lock to others after a transaction, as a part of the time it took."""
+
+
+@dataclass(frozen=True)
+class HistoryReport:
+    """What was forgotten, or with ``dry_run`` would be."""
+
+    events: int
+    kept: int
+    dry_run: bool
+
+
+def prune_history(
+    store: Store, *, keep_last: int | None = None, keep_for: timedelta | None = None, dry_run: bool = False
+) -> HistoryReport:
+    """Forget events of tags that are both older than ``keep_for`` and not among the last ``keep_last`` of their tag.
+
+    By itself a store never forgets one. Each takes about 300 bytes with its indexes. Tags, and what they point at, stay
+    as they are; so does the newest event of the store, whatever is asked, because the numbers of events are never used
+    twice. In small transactions, each of which is whole. Reads all events that are old enough.
+
+    Args:
+        store: open for writing, or for reading only where it is a dry run.
+        keep_last: how many of each tag, removed tags included, stay however old they are; None for none.
+        keep_for: how long all of them stay; None for no time.
+        dry_run: change nothing.
+
+    Raises:
+        ValueError: neither is given, or one is negative.
+        OCIStoreError: the store could not be read or written. What was forgotten by then is gone.
+    """
+    if keep_last is None and keep_for is None:
+        raise ValueError("say which history is to be kept: keep_last, keep_for or both")
+    if (keep_last is not None and keep_last < 0) or (keep_for is not None and keep_for < timedelta(0)):
+        raise ValueError("what is to be kept must not be negative")
+    if not dry_run:
+        store.require_writable()
+    before = milliseconds() - (timedelta(0) if keep_for is None else keep_for) // timedelta(milliseconds=1)
+    after, forgotten = 0, 0
+    while True:
+        with store.catalog.read() as connection:
+            page = events.old(connection, before=before, keep_last=keep_last or 0, after=after, limit=_PAGE)
+        if not page:
+            break
+        after = page[-1].id
+        doomed = [event.id for event in page if event.forgettable]
+        forgotten += len(doomed)
+        if doomed and not dry_run:
+            began = time.monotonic()
+            with store.catalog.write() as connection:
+                events.forget(connection, doomed)
+            time.sleep((time.monotonic() - began) * _REST)
+    with store.catalog.read() as connection:
+        left = events.count(connection)
+    return HistoryReport(events=forgotten, kept=left - (forgotten if dry_run else 0), dry_run=dry_run)
