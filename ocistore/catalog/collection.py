@@ -77,7 +77,8 @@ START: Final = Place(-1, 0, 0)
 _deleted = select(tables.deleted_repositories.c.repository_id)
 
 
-def _due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # noqa: ANN401 - a Select of what is asked
+def due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # noqa: ANN401 - a Select of what is asked
+    """The rows of a table of memberships that are due, behind a place in their queue, with more columns."""
     place = tuple_(table.c.collect_after, table.c.repository_id, key)
     begin = tuple_(bindparam("since"), bindparam("first"), bindparam("second"))
     return (
@@ -103,8 +104,8 @@ _referred_to = present(
     _own_edges.c.child_id == _blob_members.c.blob_id,
     IS_PART,
 )
-_due_manifests = _due(_manifest_members, _manifest_members.c.manifest_id)
-_due_parts = _due(_blob_members, _blob_members.c.blob_id, or_(_referred_to, _kept_by_lease))
+_due_manifests = due(_manifest_members, _manifest_members.c.manifest_id)
+_due_parts = due(_blob_members, _blob_members.c.blob_id, or_(_referred_to, _kept_by_lease))
 _served = or_(
     present(_blob_members.c.blob_id == _blobs.c.id),
     present(_manifest_members.c.manifest_id == _blobs.c.id),

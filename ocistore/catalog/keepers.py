@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, literal, literal_column, or_, select
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from ocistore.catalog.connection import Connection
 
-_REMEMBERED: Final = 10_000
-"""Manifests of a repository."""
+_REMEMBERED: Final = 2000
+"""Alive manifests of a repository, and as many dead ones; about 100 bytes each."""
 
 _blobs = tables.blobs
 _manifests = tables.manifests
@@ -189,21 +190,29 @@ class Known:
     """What was found of the manifests of a repository, as long as one state is seen, so that nothing is climbed twice.
 
     In a chain of referrers each manifest stands below all before it; without this it would be climbed once for each:
-    four thousand of them took minutes, and a batch kept a push waiting for two seconds.
+    four thousand of them took minutes, and a batch kept a push waiting for two seconds. Of what was found the newest is
+    remembered, so that memory stays constant.
     """
 
     def __init__(self) -> None:
-        self.alive: set[int] = set()
-        self.dead: set[int] = set()
         self.waiting: set[int] = set()
         """Dead, and below something that has to leave before them."""
+        self._alive: OrderedDict[int, None] = OrderedDict()
+        self._dead: OrderedDict[int, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._alive) + len(self._dead)
+
+    def find(self, manifest_id: int) -> bool | None:
+        """Whether it is alive, if that is remembered."""
+        return True if manifest_id in self._alive else False if manifest_id in self._dead else None
 
     def note(self, manifest_id: int, *, alive: bool) -> bool:
-        """Remember it; of what was remembered only so much, so that memory stays constant. Returns ``alive``."""
-        found = self.alive if alive else self.dead
+        """Remember it. Returns ``alive``."""
+        found = self._alive if alive else self._dead
         if len(found) >= _REMEMBERED:
-            found.clear()
-        found.add(manifest_id)
+            found.popitem(last=False)
+        found[manifest_id] = None
         return alive
 
 
@@ -222,15 +231,19 @@ def alive(
     of these keeps, however far up, an index around it or its subject.
     """
     known = Known() if known is None else known
+    remembered = known.find(manifest_id)
+    if remembered is not None:
+        return remembered
     parameters: dict[str, object] = {"repository": repository_id, "manifest": manifest_id, "now": now, "before": before}
     dead: list[int] = []
-    if known.alive or known.dead:
+    if len(known):
         directly = connection.execute(_directly_above, parameters).scalars()
-        if not known.alive.isdisjoint(directly):
+        found = {above: known.find(above) for above in directly}
+        if True in found.values():
             return known.note(manifest_id, alive=True)
-        dead = [above for above in directly if above in known.dead]
-    found = connection.execute(_alive, {**parameters, "dead": bound(dead)}).first() is not None
-    return known.note(manifest_id, alive=found)
+        dead = [above for above, alive_ in found.items() if alive_ is False]
+    result = connection.execute(_alive, {**parameters, "dead": bound(dead)}).first() is not None
+    return known.note(manifest_id, alive=result)
 
 
 def removable(

@@ -315,8 +315,15 @@ class _Collection:
     def _unlink(self, connection: Connection, row: collection.Membership, known: keepers.Known) -> list[int]:
         removable = keepers.removable(connection, row.repository_id, row.blob_id, known=known)
         for key in removable:
-            manifests.unlink(connection, row.repository_id, key, now=self._now, since=row.since)
+            manifests.unlink(connection, row.repository_id, key, now=self._in_use_until(), since=row.since)
         return removable
+
+    def _in_use_until(self) -> int:
+        """Until when the blobs of a manifest that goes now were in use: their grace begins now, and not with this run.
+
+        Without a grace they go in this run.
+        """
+        return max(self._now, milliseconds()) if self._before < self._now else self._now
 
     def _collect_parts(self) -> bool:
         worked = False

@@ -1,4 +1,4 @@
-"""What a collection would take, found out without changing anything: for a dry run, and before a real one.
+"""What a collection would take, found out without changing anything: for a dry run.
 
 It follows the rules of :mod:`ocistore.upkeep.collection` over one snapshot of the catalog, and keeps a number for
 everything that would go: about 200 bytes each.
@@ -6,7 +6,7 @@ everything that would go: about 200 bytes each.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -79,12 +79,14 @@ def _manifests(connection: Connection, found: Forecast, now: int, before: int) -
 
 
 def _parts(connection: Connection, found: Forecast, now: int, before: int, *, at_once: bool) -> None:
-    dead: dict[int, int] = {}
-    for repository, _ in found.manifests:
-        dead[repository] = dead.get(repository, 0) + 1
+    # How many dead manifests refer to each blob: so many users are looked at, as config and as layer, and one more.
+    dead: Counter[tuple[int, int]] = Counter()
+    if at_once:
+        for repository, manifest in found.manifests:
+            dead.update((repository, blob) for blob in keepers.parts(connection, repository, manifest))
 
     def goes(repository: int, blob: int) -> bool:
-        limit = dead.get(repository, 0) + 1
+        limit = 2 * dead[repository, blob] + 1
         users = keepers.users(connection, repository, blob, limit=limit)
         return all((repository, user) in found.manifests for user in users) and not keepers.leased(
             connection, repository, blob, now=now
@@ -98,10 +100,12 @@ def _parts(connection: Connection, found: Forecast, now: int, before: int, *, at
         last = page[-1][0]
         after = Place(last.since, last.repository_id, last.blob_id)
     if at_once:
+        asked = set(found.parts)
         for (repository, manifest), since in found.manifests.items():
             for blob in keepers.parts(connection, repository, manifest):
-                if (repository, blob) not in found.parts and goes(repository, blob):
+                if (repository, blob) not in asked and goes(repository, blob):
                     found.parts[repository, blob] = since
+                asked.add((repository, blob))
 
 
 def _blobs(connection: Connection, found: Forecast, before: int, *, at_once: bool) -> None:
@@ -109,10 +113,10 @@ def _blobs(connection: Connection, found: Forecast, before: int, *, at_once: boo
     for (_, blob), since in (*found.manifests.items(), *found.parts.items()):
         if since <= before or at_once:
             gone[blob] = since
-    limit = len(found.manifests) + len(found.parts) + 1
+    leaving = Counter(blob for _, blob in (*found.manifests, *found.parts))
 
     def goes(blob: int) -> bool:
-        servers = keepers.servers(connection, blob, limit=limit)
+        servers = keepers.servers(connection, blob, limit=leaving[blob] + 1)
         return all(
             (repository, blob) in (found.manifests if as_manifest else found.parts)
             for repository, as_manifest in servers

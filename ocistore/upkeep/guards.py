@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.catalog import collection, holds
 from ocistore.commit import milliseconds
 from ocistore.errors import CollectionRefusedError
-from ocistore.upkeep.forecast import forecast
+from ocistore.upkeep.losses import losses_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,33 +37,30 @@ def refuse_too_much(store: Store, *, now: int, untagged_before: int, before: int
     Args:
         store: open.
         now: milliseconds since the epoch.
-        untagged_before: as :func:`~ocistore.upkeep.forecast.forecast` has it.
+        untagged_before: as :func:`~ocistore.upkeep.losses.losses_of` has it.
         before: likewise.
 
     Raises:
         CollectionRefusedError: it would.
     """
-
-    def expected(connection: Connection) -> tuple[int, int]:
-        found = forecast(connection, now=now, untagged_before=untagged_before, before=before, at_once=True)
-        return len(found.blobs), found.bytes
-
-    with store.catalog.snapshot() as connection:
-        if collection.due_manifests(connection, before=untagged_before, limit=1):
-            blobs, doomed = expected(connection)
-        else:
-            blobs, doomed = _GUARDED_BLOBS + 1, collection.due_bytes(connection, before=before)
-            if _is_too_much(connection, blobs, doomed):  # that was an upper bound
-                blobs, doomed = expected(connection)
-        if _is_too_much(connection, blobs, doomed):
+    with store.catalog.read() as connection:
+        manifests = bool(collection.due_manifests(connection, before=untagged_before, limit=1))
+        # Where no manifest is due, an upper bound costs one statement.
+        most = None if manifests else collection.due_bytes(connection, before=before)
+    if most is not None and not _is_too_much(store, _GUARDED_BLOBS + 1, most):
+        return
+    blobs, doomed = losses_of(store.catalog, now=now, untagged_before=untagged_before, before=before)
+    if _is_too_much(store, blobs, doomed):
+        with store.catalog.read() as connection:
             live = collection.live_bytes(connection, enough=2 * doomed)
-            reason = f"it would take {blobs} blobs of {doomed} bytes, more than half of the {live} bytes there are"
-            raise CollectionRefusedError(
-                store.root, reasons=[reason], remedy="see what with --dry-run; if it is right, use --force"
-            )
+        reason = f"it would take {blobs} blobs of {doomed} bytes, more than half of the {live} bytes there are"
+        raise CollectionRefusedError(
+            store.root, reasons=[reason], remedy="see what with --dry-run; if it is right, use --force"
+        )
 
 
-def _is_too_much(connection: Connection, blobs: int, doomed: int) -> bool:
-    if blobs <= _GUARDED_BLOBS and doomed <= _GUARDED_BYTES:
+def _is_too_much(store: Store, blobs: int, doomed: int) -> bool:
+    if doomed <= 0 or (blobs <= _GUARDED_BLOBS and doomed <= _GUARDED_BYTES):
         return False
-    return doomed > 0 and collection.live_bytes(connection, enough=2 * doomed) < 2 * doomed
+    with store.catalog.read() as connection:
+        return collection.live_bytes(connection, enough=2 * doomed) < 2 * doomed

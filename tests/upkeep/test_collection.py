@@ -14,7 +14,9 @@ from state import pool, rows
 
 from ocistore import CollectionRefusedError, CorruptError, Digest, ManifestNotFoundError, Store, UploadNotFoundError
 from ocistore.catalog.engine import Catalog
+from ocistore.commit import milliseconds
 from ocistore.upkeep import snapshot
+from ocistore.upkeep.collection import _Collection
 from ocistore.upkeep.rebuild import rebuild
 
 NOW = timedelta(0)
@@ -520,3 +522,23 @@ def test_a_long_chain_of_referrers_is_climbed_once_for_each_batch_and_not_for_ea
         steps = 0
         assert collect(store).manifests == (0 if kept else length + 1)
     assert steps / length < 100  # hundreds of instructions of SQLite's; 490 and 730 where each link was climbed from
+
+
+def test_the_grace_of_a_blob_begins_when_its_manifest_goes_and_not_when_the_collection_began(
+    store, repository, monkeypatch
+):
+    push(repository, APP)
+    clock = [milliseconds() + 1]
+    begin = _Collection._end_leases
+
+    def slowly(run):
+        clock[0] += 60_000
+        begin(run)
+
+    monkeypatch.setattr("ocistore.upkeep.collection.milliseconds", lambda: clock[0])
+    with monkeypatch.context() as patched:
+        patched.setattr(_Collection, "_end_leases", slowly)
+        assert collect(store, grace=timedelta(seconds=30)).manifests == 1
+    assert collect(store, grace=timedelta(seconds=30)).links == 0
+    clock[0] += 31_000
+    assert collect(store, grace=timedelta(seconds=30)).links == len(APP.blobs)
