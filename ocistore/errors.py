@@ -306,15 +306,20 @@ class FileNotInImageError(OCIStoreError):
 
 
 class StoreBusyError(OCIStoreError):
-    """Somebody else held what this needed for ``waited`` seconds. Nothing was changed; trying again is safe."""
+    """Somebody else held what this needed for ``waited`` seconds. Nothing was changed; trying again is safe.
+
+    Or this thread held it itself, or inherited it in a fork: then ``reason`` says so, and what to do instead.
+    """
 
     code = "UNAVAILABLE"
     exit_code = 30
 
-    def __init__(self, what: str, *, waited: float) -> None:
+    def __init__(self, what: str, *, waited: float, reason: str | None = None) -> None:
         self.what = what
         self.waited = waited
-        super().__init__(f"{what} is in use by another writer (waited {waited:.1f} s)")
+        self.reason = reason
+        words = f"{what} is in use by another writer (waited {waited:.1f} s)"
+        super().__init__(words if reason is None else f"{what} cannot be used now: {reason}")
 
 
 class ReadOnlyStoreError(OCIStoreError):

@@ -1,38 +1,55 @@
-"""Locks between threads, which a forked child must not inherit: whoever held one at that instant is not in it."""
+"""What a forked child must not inherit: locks whose holder is not in it, and objects that it must not close."""
 
 from __future__ import annotations
 
 import os
 import threading
 import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+
+    class _RLock:  # the real one is final to mypy, and its method for forks unknown
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...  # noqa: FBT001, FBT002
+        def release(self) -> None: ...
+        def __enter__(self) -> bool: ...
+        def __exit__(self, *_: object) -> None: ...
+        def _at_fork_reinit(self) -> None: ...
+
+else:
+    _RLock = type(threading.RLock())
 
 
-class ThreadLock:
-    """A lock between the threads of one process, free in every child. Used as a context manager."""
+class ThreadLock(_RLock):
+    """A lock between the threads of one process, free in every child. Used as a context manager.
 
-    __slots__ = ("__weakref__", "_lock")
+    It is the interpreter's own: taking it and giving it up are one step each, which no interrupt comes between. A
+    thread that holds it gets it again, so that a finalizer or a signal handler never waits for the thread that it
+    interrupted; what it guards must bear that.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         _locks.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
 
     def renew(self) -> None:
         """Make it free, whoever held it."""
-        self._lock = threading.Lock()
+        self._at_fork_reinit()
+
+
+def make_immortal(thing: object) -> None:
+    """Keep it for ever: for what must not be closed, not even when the interpreter ends."""
+    import ctypes  # noqa: PLC0415  (almost never needed)
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 _locks: weakref.WeakSet[ThreadLock] = weakref.WeakSet()
 
 
-def _renew_all() -> None:
+def renew_all() -> None:
+    """Make all of them free, in a child."""
     for lock in list(_locks):
         lock.renew()
 
 
-os.register_at_fork(after_in_child=_renew_all)
+os.register_at_fork(after_in_child=renew_all)

@@ -115,7 +115,8 @@ class Store:
         contract."""
         self._catalog = catalog
         self._pool = pool
-        self._close = weakref.finalize(self, _close, catalog, pool)
+        self._closed = False
+        self._dropped = weakref.finalize(self, _drop, catalog, pool)
 
     @classmethod
     def open(cls, root: str | os.PathLike[str], *, create: bool = True, read_only: bool = False) -> Store:
@@ -142,8 +143,17 @@ class Store:
         return cls(*open_store(root, create=create, read_only=read_only))
 
     def close(self) -> None:
-        """Close the store. Closing again does nothing; every other call then raises StoreClosedError."""
-        self._close()
+        """Close the store. Closing again does nothing; every other call then raises StoreClosedError.
+
+        What other threads are in the middle of goes on until it needs the store again; the last of them closes the
+        files. Where this was the process's last use of the store, it waits for the write lock, if need be.
+        """
+        self._closed = True
+        try:
+            self._catalog.close()
+        finally:
+            self._pool.close()
+        self._dropped.detach()
 
     def __enter__(self) -> Self:
         return self
@@ -154,21 +164,21 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Store {str(self.root)!r}{'' if self._close.alive else ' (closed)'}>"
+        return f"<Store {str(self.root)!r}{' (closed)' if self._closed else ''}>"
 
     # What the parts of the store use of each other.
 
     @property
     def catalog(self) -> Catalog:
         """The rows. Not part of the public contract."""
-        if not self._close.alive:
+        if self._closed:
             raise StoreClosedError(f"the store {self.root}")
         return self._catalog
 
     @property
     def pool(self) -> FilesystemPool:
         """The bytes. Not part of the public contract."""
-        if not self._close.alive:
+        if self._closed:
             raise StoreClosedError(f"the store {self.root}")
         return self._pool
 
@@ -414,9 +424,12 @@ class Store:
             return Usage(*counts(connection))
 
 
-def _close(catalog: Catalog, pool: FilesystemPool) -> None:
-    pool.close()
-    catalog.close()
+def _drop(catalog: Catalog, pool: FilesystemPool) -> None:
+    """Close what was not closed. It may be called in the middle of anything, and so waits for nobody."""
+    try:
+        catalog.close(wait=False)
+    finally:
+        pool.close()
 
 
 def _login_name() -> str:

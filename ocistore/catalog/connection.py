@@ -8,11 +8,14 @@ push runs a dozen statements.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+
+from ocistore.forks import make_immortal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,12 +56,19 @@ class Result:
 class Connection:
     """One connection of SQLite, with the errors of ocistore."""
 
-    __slots__ = ("_translated", "driver")
+    __slots__ = ("__weakref__", "_process", "_translated", "driver", "lost", "open", "writing")
 
     def __init__(self, driver: sqlite3.Connection, translated: Callable[[sqlite3.Error], BaseException]) -> None:
         """``translated`` gives the error to raise for one of the driver's."""
-        self.driver = driver
+        self.driver: sqlite3.Connection = driver
         self._translated = translated
+        self._process = os.getpid()
+        self.open = True
+        """Whether it was not closed."""
+        self.writing = False
+        """Whether a write transaction was begun that has neither been committed nor rolled back here."""
+        self.lost: BaseException | None = None
+        """Why SQLite rolled the transaction back by itself, if it did. Nothing more can be written then."""
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | list[dict[str, Any]] = _NONE) -> Result:
         """Run a statement that a module keeps; given a list of parameters, once for each.
@@ -79,18 +89,40 @@ class Connection:
                 return Result(self.driver.executemany(sql, each))
             return Result(self.driver.execute(sql, {**defaults, **parameters}))
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self._failed(error) from error
 
     def command(self, sql: str) -> Result:
         """Run what has no parameters and is no statement of Core: BEGIN, PRAGMA."""
         try:
             return Result(self.driver.execute(sql))
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.Error) -> BaseException:
+        if self.writing and not self.driver.in_transaction:
+            # SQLite has rolled back by itself. What was executed after it would be committed statement by statement.
+            self.writing = False
+            self.lost = self._translated(error)
+            self.driver.execute("PRAGMA query_only = ON")
+            return self.lost
+        return self._translated(error)
+
+    def roll_back(self) -> None:
+        """End the transaction; SQLite may have done so already, where the disk is full or fails."""
+        if self.driver.in_transaction:
+            self.command("ROLLBACK")
 
     def close(self) -> None:
-        """Close it; what was not committed is rolled back."""
-        self.driver.close()
+        """Close it; what was not committed is rolled back. A child does nothing to what it inherited."""
+        if self._process != os.getpid():
+            make_immortal(self.driver)
+        else:
+            self.driver.close()
+        self.open = False
+
+    def __del__(self) -> None:
+        if self.open:
+            self.close()
 
 
 def _compile(statement: Executable, parameters: Mapping[str, Any] | list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:

@@ -1,12 +1,12 @@
-"""Transactions: everything that is particular to SQLite.
+"""Transactions: everything that is particular to SQLite, seen from one store.
 
 ``read()`` for one statement, ``snapshot()`` for several that must agree, ``write()`` for a write transaction: nothing
 else reaches the database. Durability is WAL with ``synchronous=FULL``: what is committed survives a power cut (with
 NORMAL, 100 of 100 acknowledged commits were lost in power cuts). Writers begin with ``BEGIN IMMEDIATE``, because a
 transaction that reads first and writes later fails at once when another writer came in between.
 
-Connections are held open and reused, last in first out: opening one costs as much as ten lookups. A read has no BEGIN,
-because one statement is its own snapshot.
+Connections belong to the process, not to a store (``database.py``): they are held open and reused, last in first out,
+because opening one costs as much as ten lookups. A read has no BEGIN, because one statement is its own snapshot.
 """
 
 from __future__ import annotations
@@ -14,31 +14,26 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import sys
-import threading
-import time
 import weakref
-from collections import deque
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from ocistore.catalog import epoch, space
-from ocistore.catalog.connection import Connection
+from ocistore.catalog.database import Address, Use, attach
 from ocistore.catalog.lock import Turn, WriteLock
+from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT, translated
 from ocistore.errors import (
     CorruptError,
     OCIStoreError,
     ReadOnlyStoreError,
     StorageError,
     StoreBusyError,
-    StoreFullError,
+    StoreClosedError,
     UncertainCommitError,
 )
-from ocistore.forks import ThreadLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,25 +41,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection as AlchemyConnection
 
-BUSY_TIMEOUT: Final = 30.0
-"""Seconds a writer waits for other writers. Commits take milliseconds, a batch of collection no longer than a push, so
-this is only reached when a writer is stopped (SIGSTOP, a debugger) or a disk hangs."""
+    from ocistore.catalog.connection import Connection
+    from ocistore.catalog.database import Database
+
+__all__ = ["BUSY_TIMEOUT", "MINIMUM_SQLITE", "Catalog", "translated"]
 
 MINIMUM_SQLITE: Final = (3, 37, 0)
 """The first version with STRICT tables."""
-
-_IDLE_READERS: Final = 16
-"""How many idle reading connections are kept; each costs a file descriptor and about 100 KiB."""
-
-_catalogs: weakref.WeakSet[Catalog] = weakref.WeakSet()
-_POLL: Final = 0.001
-"""Seconds between two looks whether a fork may happen. Reads take microseconds, so there is rarely a second one."""
-
-first_connections: Final = ThreadLock()
-"""Held while a catalog opens the first of its connections: whoever holds it knows which databases are open here."""
-
-_abandoned: list[object] = []
-"""Connections that must not be closed: a forked child's copies of its parent's, or those closed without the lock."""
 
 
 class Catalog:
@@ -98,105 +81,50 @@ class Catalog:
             )
         self.root = root
         self.read_only = read_only
-        self._database = database
-        self._immutable = immutable
-        self._lock = WriteLock(os.fspath(lock), timeout=BUSY_TIMEOUT)
+        self.closed = False
+        self._timeout = BUSY_TIMEOUT
+        self._address = Address(database, root=root, read_only=read_only, immutable=immutable)
+        self._lock = WriteLock(os.fspath(lock), timeout=self._timeout)
         self._counts_epochs = counts_epochs
-        self._start()
-        self._carried = True
-        self._held_over_fork = contextlib.ExitStack()
-        _catalogs.add(self)
+        self._attached: Database | None = None
 
-    def _start(self) -> None:
-        self._opening = threading.Lock()
-        self._users: set[object] = set()
-        self._no_fork = threading.Event()
-        self._no_fork.set()
-        self._keeper: Connection | None = None
-        self._opened: tuple[int, int] | None = None
-        self._readers: deque[Connection] = deque()
-        self._writer: Connection | None = None
+    def _database(self) -> Database:
+        """The connections of this process, from the first use on.
 
-    # Connections.
+        Raises:
+            StoreClosedError: this catalog is closed.
+            StorageError: there is no such file.
+            StoreBusyError: this process may not use it.
+        """
+        database = self._attached
+        if database is None:
+            self._refuse_closed()
+            database = self._attached = attach(self._address, self, self._lock)
+            if self.closed:  # by another thread, meanwhile
+                self.close()
+        return database
 
-    def _driver_connection(self) -> sqlite3.Connection:
-        mode = "immutable=1&mode=ro" if self._immutable else "mode=ro" if self.read_only else "mode=rw"
-        options: dict[str, Any] = {}
-        if sys.version_info >= (3, 12):
-            options["autocommit"] = sqlite3.LEGACY_TRANSACTION_CONTROL
-        connection: sqlite3.Connection = sqlite3.connect(
-            f"file:{quote(os.fsencode(self._database))}?{mode}",
-            uri=True,
-            timeout=BUSY_TIMEOUT,
-            isolation_level=None,
-            check_same_thread=False,
-            **options,
-        )
-        try:
-            for pragma in (
-                "foreign_keys = ON",
-                "trusted_schema = OFF",
-                "synchronous = FULL",
-                "query_only = ON" if self.read_only else "query_only = OFF",
-            ):
-                connection.execute(f"PRAGMA {pragma}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise StoreClosedError(f"the store {self.root}")
 
-    def _connect(self) -> Connection:
-        try:
-            return Connection(self._driver_connection(), self._translated)
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-
-    def _open_connection(self) -> Connection:
-        """A new connection; the first one is kept until :meth:`close`, so that closing any other never checkpoints."""
-        if not self._carried:
-            raise StoreBusyError("the store, which was in use when this process was forked,", waited=BUSY_TIMEOUT)
-        with self._opening:
-            if self._keeper is None:
-                with first_connections:
-                    self._opened = self._file()
-                    self._keeper = self._connect()
-        return self._connect()
-
-    def has_open(self, database: Path) -> bool:
-        """Whether connections to that file are open, be it under another name by now."""
-        if self._keeper is None:
-            return False
-        ours, theirs = (os.path.realpath(path.parent) for path in (self._database, database))
-        if (ours, self._database.name) == (theirs, database.name):
-            return True
-        return self._opened is not None and self._opened == _file(database)
-
-    def _file(self) -> tuple[int, int] | None:
-        """Which file the database is; None where there is none."""
-        return _file(self._database)
-
-    def _refuse_replaced(self) -> None:
+    def _refuse_replaced(self, database: Database) -> None:
         """Acknowledge nothing that goes into a file which has another name by now, or none. Costs 2 microseconds.
 
         Raises:
             CorruptError: a rebuild, or a person, put another file in the place of the one that is open.
         """
-        if self._file() != self._opened:
+        try:
+            status = os.stat(self._address.path)
+        except OSError:
+            found = None
+        else:
+            found = status.st_dev, status.st_ino
+        if found != database.file:
             raise CorruptError(
-                f"the catalog {self._database}",
+                f"the catalog {self._address.path}",
                 reason="it was replaced or removed while this process had it open; open the store again",
             )
-
-    def _begin_use(self, user: object) -> None:
-        """``user`` has a connection until :meth:`_end_use`: no fork happens meanwhile, see :meth:`before_fork`."""
-        self._users.add(user)
-        while not self._no_fork.is_set():
-            self._users.discard(user)
-            self._no_fork.wait()
-            self._users.add(user)
-
-    def _end_use(self, user: object) -> None:
-        self._users.discard(user)
 
     # The three handles.
 
@@ -204,13 +132,9 @@ class Catalog:
         """A connection for one SELECT, fetched whole inside the block. Two statements may see two states."""
         return _Read(self)
 
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[Connection]:
+    def snapshot(self) -> _Snapshot:
         """A connection on which every statement sees the same state. Be short: it keeps the WAL from being reset."""
-        with self.read() as connection:
-            connection.command("BEGIN")
-            yield connection
-            connection.command("COMMIT")
+        return _Snapshot(self)
 
     def write(self) -> _Write:
         """A write transaction: committed, durably, when the block ends, and rolled back when it raises.
@@ -273,19 +197,14 @@ class Catalog:
         with self.read() as connection:
             busy, *_ = connection.command("PRAGMA wal_checkpoint(TRUNCATE)").first() or (1,)
             if busy:
-                raise StoreBusyError(f"the catalog {self._database}", waited=BUSY_TIMEOUT)
+                raise StoreBusyError(f"the catalog {self._address.path}", waited=BUSY_TIMEOUT)
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> _Locked:
         """Hold the write lock without a transaction: for creation, migration and closing."""
-        turn = self._lock.held()
-        try:
-            self._enter(turn)
-            yield
-        finally:
-            turn.__exit__()
+        return _Locked(self)
 
     def _enter(self, turn: Turn) -> None:
+        self._refuse_closed()
         try:
             turn.__enter__()
         except PermissionError as error:
@@ -300,148 +219,169 @@ class Catalog:
         Foreign keys are not enforced in it: whoever uses it checks them before it ends. The pragma that turns them off
         does nothing inside a transaction.
         """
-        ours = self._open_connection()  # no fork happens meanwhile: the lock is held
-        engine = create_engine("sqlite://", creator=lambda: ours.driver, poolclass=StaticPool)
-        try:
-            # In a database that is still empty; nothing comes of it in others (see space.py).
-            ours.command(f"PRAGMA auto_vacuum = {space.INCREMENTAL}")
-            ours.command("PRAGMA journal_mode = WAL")
-            ours.command("PRAGMA foreign_keys = OFF")
-            # Both know of the transaction: what SQLAlchemy does not think begun, Alembic commits after each revision.
-            with engine.connect() as connection, connection.begin():
-                # Only now: SQLAlchemy's first connect, which looks at what database it is, ends with a rollback.
-                ours.command("BEGIN IMMEDIATE")
-                yield ours, connection
-                ours.command("COMMIT")
-        except DBAPIError as error:
-            if isinstance(error.orig, sqlite3.Error):
-                raise self._translated(error.orig) from error
-            raise
-        finally:
-            engine.dispose()
-
-    def _translated(self, error: sqlite3.Error) -> BaseException:
-        return translated(error, database=self._database, root=self.root) or error
+        with _Alone(self) as ours:
+            engine = create_engine("sqlite://", creator=lambda: ours.driver, poolclass=StaticPool)
+            try:
+                # In a database that is still empty; nothing comes of it in others (see space.py).
+                ours.command(f"PRAGMA auto_vacuum = {space.INCREMENTAL}")
+                ours.command("PRAGMA journal_mode = WAL")
+                ours.command("PRAGMA foreign_keys = OFF")
+                # Both know of the transaction: what SQLAlchemy does not think begun, Alembic commits after each
+                # revision.
+                with engine.connect() as connection, connection.begin():
+                    # Only now: SQLAlchemy's first connect, which looks at what database it is, ends with a rollback.
+                    ours.command("BEGIN IMMEDIATE")
+                    yield ours, connection
+                    ours.command("COMMIT")
+            except DBAPIError as error:
+                if isinstance(error.orig, sqlite3.Error):
+                    raise self._address.translated(error.orig) from error
+                raise
+            finally:
+                engine.dispose()
 
     # Life.
 
-    def close(self) -> None:
-        """Close every connection. The last process to do so moves the WAL into the database file, under the lock.
+    def close(self, *, wait: bool = True) -> None:
+        """Close it, and with the last one of this process every connection; those in use are left to their last use.
 
-        If another writer is stuck in the lock, the connections stay open until the process ends.
-        """
-        with contextlib.ExitStack() as stack:
-            # Where there is nothing to close, as in a child that only inherited, nobody is waited for. Without a lock
-            # file this is no store of ours, and nothing may be left in it.
-            if not self.read_only and self._keeper is not None and os.path.exists(self._lock.path):
-                try:
-                    stack.enter_context(self.locked())
-                except OCIStoreError:
-                    self._abandon_connections()
-            self._close_idle()
-        self._lock.close()
-
-    def _abandon_connections(self) -> None:
-        _abandoned.append((self._keeper, self._readers, self._writer))
-        self._start()
-
-    def _close_idle(self) -> None:
-        while self._readers:
-            self._readers.pop().close()
-        for connection in (self._writer, self._keeper):
-            if connection is not None:
-                connection.close()
-        self._writer = self._keeper = None
-
-    # Forks. SQLite remembers in the process's memory which locks it holds on a file; a child gets that memory and not
-    # the locks. A child's own connections would trust it, and commit into a WAL that the parent's close deletes. So no
-    # connection is open at the instant of a fork, and both sides open new ones when they need them.
-
-    def before_fork(self, locked: set[str]) -> None:
-        """Wait for what is under way, and close every connection, under the write lock, which is kept over the fork.
-
-        Where that takes longer than :data:`BUSY_TIMEOUT`, the child must not use the store, and is told so.
+        The last process to do so moves the WAL into the database file, under the lock.
 
         Args:
-            locked: the locks that this process took for this fork already; the same store may be open several times.
+            wait: for the lock, if need be. Without it the WAL may stay where it is; the next opening reads it.
         """
-        stack = contextlib.ExitStack()
-        try:
-            if not self.read_only and self._keeper is not None and self._lock.path not in locked:
-                stack.enter_context(self.locked())
-                locked.add(self._lock.path)
-            self._no_fork.clear()
-            deadline = time.monotonic() + BUSY_TIMEOUT
-            while self._users and time.monotonic() < deadline:
-                time.sleep(_POLL)
-            self._carried = not self._users
-            if self._carried:
-                self._close_idle()
-        except OCIStoreError:
-            self._carried = False
-        self._held_over_fork = stack
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self._carried = True
-        self._no_fork.set()
-        self._held_over_fork.close()
-
-    def after_fork_in_child(self) -> None:
-        """Start afresh; connections that could not be closed before are neither used nor closed."""
-        self._lock.after_fork_in_child()
-        carried = self._carried
-        self._abandon_connections()
-        self._carried = carried
+        self.closed = True
+        database = self._attached
+        if database is not None:
+            database.leave(weakref.ref(self), wait=wait)
+            self._attached = None
+        self._lock.close()
 
 
 # Classes and not generators: an interrupt between the steps of a generator leaves it suspended with what it holds, for
 # as long as somebody keeps the traceback, as an interactive session does. Here whatever was taken is given back where
-# it is raised.
+# it is raised, or where the object is gone.
 
 
-class _Read:
-    """A block with a connection for reading."""
+class _Using(Use):
+    """A use of the database, with or without a connection."""
 
-    __slots__ = ("_catalog", "_connection")
+    __slots__ = ("_catalog", "_connection", "_database")
 
     def __init__(self, catalog: Catalog) -> None:
+        super().__init__()
         self._catalog = catalog
         self._connection: Connection | None = None
+        self._database: Database | None = None
+
+    def _begin(self) -> Database:
+        database = self._database = self._catalog._database()
+        database.begin(self)
+        return database
+
+    def _connect(self, database: Database) -> Connection:
+        connection = self._connection = database.connection(self._catalog._address)
+        return connection
+
+    def _end(self) -> None:
+        """Give back what is still held. A connection whose state is not to be relied on is closed, which rolls back."""
+        try:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+        finally:
+            database, self._database = self._database, None
+            if database is not None:
+                database.end(self)
+
+
+class _Alone(_Using):
+    """A block with a connection that nobody used before, or will afterwards."""
+
+    __slots__ = ()
 
     def __enter__(self) -> Connection:
-        catalog = self._catalog
         try:
-            catalog._begin_use(self)
-            try:
-                self._connection = catalog._readers.pop()
-            except IndexError:
-                self._connection = catalog._open_connection()
+            connection = self._connect(self._begin())
         except BaseException:
-            self.__exit__(BaseException)
+            self._end()
             raise
-        return self._connection
+        return connection
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+
+class _Read(_Using):
+    """A block with a connection for reading."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Connection:
+        try:
+            connection = self._connection = self._begin().take(self._catalog._address)
+        except BaseException:
+            self._end()
+            raise
+        return connection
 
     def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
-        catalog, connection = self._catalog, self._connection
+        connection, database = self._connection, self._database
         try:
-            if connection is not None:
-                if kind is None and len(catalog._readers) < _IDLE_READERS:
-                    catalog._readers.append(connection)
-                else:
-                    connection.close()
+            if kind is None and connection is not None and database is not None:
+                self._connection = None
+                database.give(self._catalog._address, connection)
         finally:
-            catalog._end_use(self)
+            self._end()
 
 
-class _Write:
-    """A block that is a write transaction."""
+class _Snapshot(_Read):
+    """The same, in a transaction."""
 
-    __slots__ = ("_catalog", "_changes", "_connection", "_mark", "_turn")
+    __slots__ = ()
+
+    def __enter__(self) -> Connection:
+        connection = super().__enter__()
+        try:
+            connection.command("BEGIN")
+        except BaseException:
+            self._end()
+            raise
+        return connection
+
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        try:
+            if kind is None and self._connection is not None:
+                self._connection.command("COMMIT")
+        except BaseException:
+            self._end()
+            raise
+        super().__exit__(kind)
+
+
+class _Locked:
+    """A block that holds the write lock."""
+
+    __slots__ = ("_catalog", "_turn")
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._connection: Connection | None = None
+        self._turn = catalog._lock.held()
+
+    def __enter__(self) -> None:
+        self._catalog._enter(self._turn)
+
+    def __exit__(self, *_: object) -> None:
+        self._turn.__exit__()
+
+
+class _Write(_Using):
+    """A block that is a write transaction."""
+
+    __slots__ = ("_changes", "_mark", "_turn")
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(catalog)
         self._mark: epoch.Mark | None = None
         self._changes = 0
         self._turn = catalog._lock.held()
@@ -450,51 +390,75 @@ class _Write:
         catalog = self._catalog
         try:
             catalog._enter(self._turn)
-            catalog._begin_use(self)
-            self._connection, catalog._writer = catalog._writer, None
-            if self._connection is None:
-                self._connection = catalog._open_connection()
-            catalog._refuse_replaced()
-            self._connection.command("BEGIN IMMEDIATE")
+            database = self._begin()
+            catalog._refuse_replaced(database)
+            if not database.stands(catalog._address):
+                database.reopen(catalog._address, timeout=catalog._timeout)
+            connection = self._writer(database)
+            connection.command("BEGIN IMMEDIATE")
+            connection.writing = True
             if catalog._counts_epochs:
-                self._compare(self._connection)
+                self._compare(connection)
         except BaseException:
-            self._give_up()
+            self._end()
             raise
-        return self._connection
+        return connection
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        connection = self._connection
+    def _writer(self, database: Database) -> Connection:
+        self._connection, database.writer = database.writer, None
+        if self._connection is not None:
+            return self._connection
+        connection = self._connect(database)
+        if not database.guarded:  # the file of a copy, as VACUUM INTO writes it, has no WAL
+            connection.command("PRAGMA journal_mode = WAL")
+            connection.close()
+            connection = self._connect(database)
+        return connection
+
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
+        connection, database = self._connection, self._database
         try:
-            if connection is not None:
-                if kind is not None:
-                    connection.command("ROLLBACK")
+            if connection is not None and database is not None:
+                if kind is None:
+                    self._commit(connection)
                 else:
-                    mark = self._increment(connection)
-                    try:
-                        connection.command("COMMIT")
-                    except StorageError as error:
-                        raise UncertainCommitError(self._catalog.root) from error
-                    if mark is not None:
-                        # It is committed, whatever comes of this: unnoted it is as after a crash, and the next commit
-                        # is noted.
-                        with contextlib.suppress(OSError):
-                            epoch.note(self._catalog._lock.descriptor, mark)
-                self._catalog._writer, self._connection = connection, None
+                    self._roll_back(connection)
+                connection.writing = False
+                if connection.lost is None and database.guarded:
+                    self._connection, database.writer = None, connection
         finally:
             try:
-                self._give_up()
+                self._end()
             except BaseException:  # an interrupt on the way into it
-                self._give_up()
+                self._end()
                 raise
 
+    def _commit(self, connection: Connection) -> None:
+        if connection.lost is not None:
+            raise connection.lost
+        mark = self._increment(connection)
+        try:
+            connection.command("COMMIT")
+        except StorageError as error:
+            raise UncertainCommitError(self._catalog.root) from error
+        if mark is not None:
+            # It is committed, whatever comes of this: unnoted it is as after a crash, and the next commit is noted.
+            with contextlib.suppress(OSError):
+                epoch.note(self._turn.descriptor, mark)
+
+    def _roll_back(self, connection: Connection) -> None:
+        """Roll back, whatever hinders it: a connection that cannot be relied on is closed, and hides no error."""
+        try:
+            connection.roll_back()
+        except (OCIStoreError, sqlite3.Error) as error:
+            connection.lost = error
+
     def _compare(self, connection: Connection) -> None:
-        lock = self._catalog._lock
         self._changes = connection.driver.total_changes
         try:
-            self._mark = epoch.compare(connection, lock.descriptor)
+            self._mark = epoch.compare(connection, self._turn.descriptor)
         except OSError as error:
-            raise StorageError(lock.path, errno=error.errno, reason=str(error)) from error
+            raise StorageError(self._turn.path, errno=error.errno, reason=str(error)) from error
 
     def _increment(self, connection: Connection) -> epoch.Mark | None:
         """Increment the epoch, where this transaction changed anything: a commit of nothing else would cost a sync."""
@@ -502,10 +466,9 @@ class _Write:
             return None
         return epoch.increment(connection, self._mark)
 
-    def _give_up(self) -> None:
-        """Give back what is still held. A connection whose state is not to be relied on is closed, which rolls back."""
+    def _end(self) -> None:
+        connection, self._connection = self._connection, None
         try:
-            connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
         finally:
@@ -515,59 +478,4 @@ class _Write:
                 self._turn.__exit__()
                 raise
             finally:
-                self._catalog._users.discard(self)
-
-
-def translated(error: sqlite3.Error, *, database: Path, root: Path) -> OCIStoreError | None:
-    """The error of ours that says what SQLite said, or None where it is a mistake of ours (a constraint, bad SQL)."""
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return StoreBusyError(f"the catalog {database}", waited=BUSY_TIMEOUT)
-    if name.startswith("SQLITE_FULL") or name == "SQLITE_IOERR_SHMSIZE":  # that file grew by what the disk has not
-        return StoreFullError(str(database))
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return CorruptError(f"the catalog {database}", reason=str(error))
-    if name.startswith("SQLITE_READONLY"):
-        return ReadOnlyStoreError(root, reason=str(error))
-    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_PROTOCOL", "SQLITE_NOLFS")):
-        return StorageError(str(database), errno=None, reason=f"{error} ({name})")
-    return None
-
-
-def _file(database: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(database)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def is_open_here(database: Path) -> bool:
-    """Whether this process has connections to that file."""
-    return any(catalog.has_open(database) for catalog in _all_catalogs())
-
-
-def _all_catalogs() -> list[Catalog]:
-    # In one order everywhere: each takes its store's lock.
-    return sorted(_catalogs, key=lambda catalog: catalog.root)
-
-
-def _before_fork() -> None:
-    locked: set[str] = set()
-    for catalog in _all_catalogs():
-        catalog.before_fork(locked)
-
-
-def _after_fork_in_parent() -> None:
-    for catalog in _all_catalogs():
-        catalog.after_fork_in_parent()
-
-
-def _after_fork_in_child() -> None:
-    for catalog in _all_catalogs():
-        catalog.after_fork_in_child()
-
-
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
+                super()._end()  # last: it may be the last use, which closes everything, under the lock

@@ -1,173 +1,230 @@
-"""The write lock: one writer of a store at a time, first come first served, over all threads and processes.
+"""The write lock: one writer of a store at a time, over all threads and processes.
 
 SQLite alone would serialise writers, but its busy handler sleeps and polls: of four processes that wrote without pause,
-one got 3,250 commits and another 1 in four seconds. A blocking ``flock`` shares evenly. Checkpoints and the closing of
-connections happen under it too, because every SQLite before 3.51.3 (3.50.7, 3.44.6) can corrupt a WAL database when two
-connections checkpoint and commit at the same instant (https://www.sqlite.org/wal.html#walresetbug).
+one got 3,250 commits and another 1 in four seconds. A blocking ``flock`` shares evenly. Checkpoints happen under it
+too, because every SQLite before 3.51.3 (3.50.7, 3.44.6) can corrupt a WAL database when two connections checkpoint and
+commit at the same instant (https://www.sqlite.org/wal.html#walresetbug).
 
-The kernel frees the lock when its holder dies, however it dies.
+The threads of one process get it first come, first served. Among processes the kernel decides: whoever waits is woken
+when it is freed, those who have waited longest first, and a process that asks at that very instant may be faster. A
+process gives it up after each turn, also where more of its threads wait, so none starves.
+
+The kernel frees the lock when its holder dies, however it dies. Within a process, a turn frees it when the turn is
+over, or is gone: whatever interrupts its thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
 import time
+import weakref
 from collections import deque
+from typing import Final
 
+from ocistore.catalog.descriptors import Descriptor
 from ocistore.errors import StoreBusyError
+from ocistore.forks import ThreadLock
+
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+_LOOK: Final = 0.1
+"""Seconds between two looks of a waiting thread whether the one before it is gone without a word. That one wakes the
+next, so this matters only where an interrupt kept it from doing so."""
+_POLL: Final = 0.002
+"""Seconds between two tries for the file, where there is no thread to be had that would wait for it."""
 
 
 class WriteLock:
-    """An exclusive lock on a file. Not reentrant: a thread that holds it and asks again waits for itself."""
+    """An exclusive lock on a file. Not reentrant: a thread that has it and asks again is refused."""
 
     def __init__(self, path: str, *, timeout: float) -> None:
         """``timeout`` is how long :meth:`held` waits before it gives up, in seconds. The file is made if need be."""
         self.path = path
         self._timeout = timeout
-        self._reset()
+        self._file: _LockFile | None = None
 
-    def _reset(self) -> None:
-        self._mutex = threading.Lock()
-        self._holder: Turn | None = None
-        self._turns: deque[Turn] = deque()
-        self._descriptor: int | None = None
-        self._wanted: int | None = None
-
-    def held(self) -> Turn:
+    def held(self, *, wait: bool = True) -> Turn:
         """A context manager that holds the lock for the length of its block.
 
+        Args:
+            wait: whether to wait at all; if not, it starts no thread either.
+
         Entering it raises:
-            StoreBusyError: another writer held it for longer than the timeout.
+            StoreBusyError: another writer held it for longer than the timeout; or this thread holds it, or waits for
+                it, and whatever interrupted it there asks for it, too.
             OSError: the lock file cannot be opened.
         """
-        return Turn(self, self._timeout)
+        return Turn(self, self._timeout if wait else 0.0)
 
-    # Threads of this process queue here first, so that at most one of them waits for the file.
-
-    def take_turn(self, turn: Turn) -> None:
-        """Wait until all who asked before, in this process, are done."""
-        with self._mutex:
-            if self._holder is None:
-                self._holder = turn
-                return
-            self._turns.append(turn)
-        if not turn.given.wait(turn.left()):
-            raise turn.busy()
-
-    def release(self, turn: Turn) -> None:
-        """Give up the lock, or the place in the queue, or nothing, whatever this turn has."""
-        with self._mutex:
-            if self._holder is turn:
-                if self._descriptor is not None:
-                    # Not by closing: a child forked meanwhile may share the description for an instant.
-                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-                self._holder = self._turns.popleft() if self._turns else None
-                if self._holder is not None:
-                    self._holder.given.set()
-            elif turn in self._turns:
-                self._turns.remove(turn)
-
-    # The file.
-
-    def _open(self) -> int:
-        return os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-
-    def lock_file(self, turn: Turn) -> None:
-        """Wait until no other process has the file."""
-        if self._descriptor is None:
-            self._descriptor = self._open()
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._wait_for_file(turn)
-
-    def _wait_for_file(self, turn: Turn) -> None:
-        """Wait in the kernel's queue, which has no timeout: so a thread waits there, and this one waits for the thread.
-
-        The thread has a description of its own. If it is given up, it alone frees that, whenever it comes so far.
-        """
-        wanted = self._wanted = self._open()
-        settled = threading.Event()
-        mutex = threading.Lock()
-        given_up = False
-        failure: OSError | None = None
-
-        def wait() -> None:
-            nonlocal failure
-            try:
-                fcntl.flock(wanted, fcntl.LOCK_EX)
-            except OSError as error:
-                failure = error
-            with mutex:
-                settled.set()
-                if given_up:
-                    _free(wanted)
-
-        thread = threading.Thread(target=wait, name="ocistore-write-lock", daemon=True)
-        got = False
-        try:
-            try:
-                thread.start()
-            except RuntimeError:  # no more threads: then none will free it
-                os.close(wanted)
-                raise
-            settled.wait(turn.left())
-        finally:
-            with mutex:
-                self._wanted = None
-                if settled.is_set() and failure is None:
-                    previous, self._descriptor = self._descriptor, wanted
-                    got = True
-                elif settled.is_set():
-                    _free(wanted)
-                else:
-                    given_up = True
-            if got and previous is not None:
-                os.close(previous)
-        if failure is not None:
-            raise failure
-        if not got:
-            raise turn.busy()
+    def file(self) -> _LockFile:
+        """The open file, which all locks of this process on it share."""
+        file = self._file
+        if file is None or file.process != os.getpid():
+            file = self._file = _LockFile.of(self.path)
+        return file
 
     @property
     def descriptor(self) -> int:
-        """The open file, for whoever holds the lock."""
-        if self._descriptor is None:
+        """The number of the open file, for whoever holds the lock."""
+        if self._file is None:
             raise RuntimeError("the lock is not held")
-        return self._descriptor
-
-    # Life.
+        return self._file.descriptor.number
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's lock without freeing it: the description is shared, the descriptor is ours."""
-        inherited = (self._descriptor, self._wanted)
-        self._reset()
-        for descriptor in inherited:
-            if descriptor is not None:
-                os.close(descriptor)
+        self._file = None
 
     def close(self) -> None:
-        """Close the file. The lock can be taken again, which opens it again."""
-        with self._mutex:
-            if self._holder is not None:
-                return  # somebody still works: the file is closed with the process
-            descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        """Close the file, as soon as nobody works with it. The lock can be taken again, which opens it again."""
+        self._file = None
+
+
+class _LockFile:
+    """The lock's file in this process: who waits for it, in which order, and the description that is locked."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.process = os.getpid()
+        self.descriptor = descriptor
+        # The first one has the lock. Every step is one of the interpreter's, so there is no mutex here that a thread
+        # could hold when it is interrupted by something that needs it.
+        self.turns: deque[_Place] = deque()
+        self._cleaning = threading.Lock()
+
+    @classmethod
+    def of(cls, path: str) -> _LockFile:
+        """The one that this process has of that file.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        descriptor = _opened(path)
+        status = os.fstat(descriptor.number)
+        key = status.st_dev, status.st_ino
+        with _finding:
+            reference = _files.get(key)
+            found = reference() if reference is not None else None
+            if found is None or found.process != os.getpid():
+                found = cls(descriptor)
+                _files[key] = weakref.ref(found)
+            for stale in [key for key, reference in _files.items() if reference() is None]:
+                del _files[stale]
+        return found
+
+    # Threads of this process queue here first, so that at most one of them waits for the file.
+
+    def take_turn(self, turn: Turn, place: _Place) -> None:
+        """Wait until all who asked before, in this process, are done."""
+        if any(other.thread == place.thread and other.turn() is not None for other in tuple(self.turns)):
+            raise StoreBusyError("the store's write lock", waited=0.0, reason=_BY_ITSELF)
+        self.turns.append(place)
+        while self.turns[0] is not place:
+            self._clean_up()
+            if self.turns[0] is place:
+                break
+            left = turn.left()
+            if not place.given.acquire(timeout=min(left, _LOOK)) and left == 0.0 and self.turns[0] is not place:
+                raise turn.busy()
+
+    def lock(self, turn: Turn) -> None:
+        """Wait until no other process has the file."""
+        try:
+            fcntl.flock(self.descriptor.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if turn.left() == 0.0:
+                raise turn.busy() from None
+            self._wait(turn)
+
+    def _wait(self, turn: Turn) -> None:
+        """Wait in the kernel's queue, which has no timeout: so a thread waits there, and this one waits for the thread.
+
+        The thread has a description of its own. If it is given up, it frees that, whenever it comes so far.
+        """
+        waiter = _Waiter(_opened(turn.path))
+        try:
+            if not waiter.start():
+                self._poll(turn)
+                return
+            waiter.done.acquire(timeout=turn.left())
+            locked = waiter.take()
+            if locked is None:
+                raise turn.busy()
+            self.descriptor = locked
+        finally:
+            waiter.give_up()
+
+    def _poll(self, turn: Turn) -> None:
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self.descriptor.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            if turn.left() == 0.0:
+                raise turn.busy()
+            time.sleep(_POLL)
+
+    def release(self, place: _Place) -> None:
+        """Give up the lock, or the place in the queue, or nothing, whatever it has. Doing so again does nothing."""
+        if self.process != os.getpid():
+            return  # inherited: to free the description would free the parent's
+        if self.turns and self.turns[0] is place:
+            # First, and not by closing: a child forked meanwhile may share the description for an instant.
+            fcntl.flock(self.descriptor.number, fcntl.LOCK_UN)
+        with contextlib.suppress(ValueError):
+            self.turns.remove(place)
+        with contextlib.suppress(IndexError, RuntimeError):  # nobody waits; or it was woken already
+            self.turns[0].given.release()
+
+    def _clean_up(self) -> None:
+        """Give up what belongs to a turn that is gone."""
+        if self._cleaning.acquire(blocking=False):  # else somebody does
+            try:
+                for place in tuple(self.turns):
+                    if place.turn() is None:
+                        self.release(place)
+            finally:
+                self._cleaning.release()
+
+    def lost(self) -> None:
+        """A turn is gone; whatever it had is given up."""
+        self._clean_up()
+
+
+class _Place:
+    """A place in the queue. It does not keep its turn alive."""
+
+    __slots__ = ("given", "thread", "turn")
+
+    def __init__(self, turn: Turn, file: _LockFile) -> None:
+        self.thread = threading.get_ident()
+        self.turn = weakref.ref(turn, lambda _: file.lost())
+        self.given = threading.Lock()
+        self.given.acquire()
 
 
 class Turn:
     """One wish to hold the lock. What it has is known by its identity, so that giving up gives up the right thing."""
 
-    __slots__ = ("_lock", "_started", "_timeout", "given")
+    __slots__ = ("__weakref__", "_file", "_lock", "_place", "_started", "_timeout")
 
     def __init__(self, lock: WriteLock, timeout: float) -> None:
         self._lock = lock
         self._timeout = timeout
         self._started = time.monotonic()
-        self.given = threading.Event()
+        self._file: _LockFile | None = None
+        self._place: _Place | None = None
+
+    @property
+    def path(self) -> str:
+        """The lock's file."""
+        return self._lock.path
+
+    @property
+    def descriptor(self) -> int:
+        """The number of the open file, while the lock is held."""
+        if self._file is None:
+            raise RuntimeError("the lock is not held")
+        return self._file.descriptor.number
 
     def left(self) -> float:
         """Seconds until it has waited too long."""
@@ -180,21 +237,109 @@ class Turn:
     def __enter__(self) -> None:
         self._started = time.monotonic()
         try:
-            self._lock.take_turn(self)
-            self._lock.lock_file(self)
+            file = self._file = self._lock.file()
+            place = self._place = _Place(self, file)
+            file.take_turn(self, place)
+            file.lock(self)
         except BaseException:  # also an interrupt, wherever it came
-            self._lock.release(self)
+            self.__exit__()
             raise
 
     def __exit__(self, *_: object) -> None:
+        file, place = self._file, self._place
+        if file is None or place is None:
+            return
         try:
-            self._lock.release(self)
+            file.release(place)
         except BaseException:  # an interrupt in the middle of it
-            self._lock.release(self)
+            file.release(place)
             raise
+        self._place = None
 
 
-def _free(descriptor: int) -> None:
-    # Closing alone is not enough: a child that was forked meanwhile may share the description.
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
+class _Waiter:
+    """A thread that waits for a description of the file, and who waits for the thread."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self._descriptor = descriptor
+        self.done = threading.Lock()
+        self.done.acquire()
+        self._locked: list[Descriptor] = []
+        self._failure: OSError | None = None
+        self._given_up = False
+
+    def start(self) -> bool:
+        """Whether there was a thread to be had."""
+        thread = threading.Thread(target=self._run, name="ocistore-write-lock", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        return True
+
+    def _run(self) -> None:
+        try:
+            fcntl.flock(self._descriptor.number, fcntl.LOCK_EX)
+        except OSError as error:
+            self._failure = error
+        else:
+            self._locked.append(self._descriptor)
+        self.done.release()
+        if self._given_up:
+            self._free()
+
+    def take(self) -> Descriptor | None:
+        """The description, if it is locked by now; it is the caller's then.
+
+        Raises:
+            OSError: it cannot be locked.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return self._locked.pop() if self._locked else None
+
+    def give_up(self) -> None:
+        """Free what was not taken, now or when the thread has it."""
+        self._given_up = True
+        self._free()
+
+    def _free(self) -> None:
+        # The thread and whoever gave up may both come here; one of them gets it.
+        with contextlib.suppress(IndexError):
+            descriptor = self._locked.pop()
+            # Closing alone is not enough: a child that was forked meanwhile may share the description.
+            fcntl.flock(descriptor.number, fcntl.LOCK_UN)
+            descriptor.close()
+
+
+_BY_ITSELF: Final = (
+    "this thread is in the middle of a write: a signal handler, a finalizer or a callback that runs inside one cannot"
+    " write to the same store"
+)
+
+_finding = ThreadLock()
+_files: dict[tuple[int, int], weakref.ref[_LockFile]] = {}
+_descriptors: dict[int, weakref.ref[Descriptor]] = {}
+"""Every description of a lock file that this process has open, for a forked child to close."""
+
+
+def _opened(path: str) -> Descriptor:
+    descriptor = Descriptor(path, _FLAGS)
+    for number, reference in tuple(_descriptors.items()):
+        if reference() is None:
+            _descriptors.pop(number, None)
+    _descriptors[id(descriptor)] = weakref.ref(descriptor)
+    return descriptor
+
+
+def after_fork_in_child() -> None:
+    """Close what was inherited: with the parent killed, the child's would keep the lock."""
+    for reference in tuple(_descriptors.values()):
+        descriptor = reference()
+        if descriptor is not None:
+            descriptor.close()
+    _descriptors.clear()
+    _files.clear()
+
+
+os.register_at_fork(after_in_child=after_fork_in_child)

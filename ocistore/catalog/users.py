@@ -8,7 +8,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import engine
+from ocistore.catalog.database import nobody_attaches, open_here
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +23,8 @@ _NO_SHARED_MEMORY: Final = frozenset({errno.ENOENT, errno.EISDIR, errno.ELOOP, e
 def user_of(database: Path) -> int | None:
     """The id of a process that has the database open, which may be this one; None where nobody has.
 
+    It is -1 where the kernel does not say, because it saw the lock of a description and not that of a process.
+
     SQLite's locks are asked about, and not taken. The question needs a descriptor of the shared memory, and closing
     one drops every lock that this process holds on that file; so it is not asked where this process has the database
     open, and no thread opens it meanwhile.
@@ -30,8 +32,8 @@ def user_of(database: Path) -> int | None:
     Raises:
         OSError: the locks could not be asked about.
     """
-    with engine.first_connections:
-        if engine.is_open_here(database):
+    with nobody_attaches:
+        if open_here(database):
             return os.getpid()
         return _user_of(f"{database}-shm")
 

@@ -1,0 +1,464 @@
+"""The connections of this process to one database file, for all who have it open here.
+
+SQLite keeps one account of its locks for each file and process, whoever opened it. So there is one of these for each
+file, however many stores and threads use it, and it alone opens and closes connections:
+
+- Each use is counted while it lasts, each catalog while it is open; the last one closes what is open.
+- No connection is open at the instant of a fork, see ``forking.py``.
+- What is held belongs to objects. Where an interrupt keeps one from giving back what it has, it is given back when the
+  object is gone, and nobody waits for it meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from ocistore.catalog import forking
+from ocistore.catalog.connection import Connection
+from ocistore.catalog.guard import File, Guard
+from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT, translated
+from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError
+from ocistore.forks import ThreadLock, make_immortal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ocistore.catalog.lock import WriteLock
+
+_IDLE: Final = 16
+"""How many idle reading connections are kept; each costs a file descriptor and about 100 KiB."""
+
+_POLL: Final = 0.0005
+"""Seconds between two looks whether uses have ended, or may begin. Reads take microseconds, so there is rarely a second
+one."""
+
+
+class Use:
+    """Work with a connection, from :meth:`Database.begin` to :meth:`Database.end`."""
+
+    __slots__ = ("__weakref__", "reference", "thread")
+
+    def __init__(self) -> None:
+        self.thread = 0
+        self.reference: weakref.ref[Use] | None = None
+
+
+class _Call:
+    """A call that is under way, for whoever wants to know whether it still is. It ends with its frame."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Address:
+    """How a catalog reaches its database: the path that it was opened by, and what its errors say."""
+
+    __slots__ = ("immutable", "path", "read_only", "root")
+
+    def __init__(self, path: Path, *, root: Path, read_only: bool, immutable: bool) -> None:
+        self.path = path
+        self.root = root
+        self.read_only = read_only
+        self.immutable = immutable
+
+    def translated(self, error: sqlite3.Error) -> BaseException:
+        """The error to raise for one of the driver's."""
+        return translated(error, database=self.path, root=self.root) or error
+
+    def failed(self, error: OSError) -> StorageError:
+        """The error to raise for one of the operating system's."""
+        return StorageError(str(self.path), errno=error.errno, reason=error.strerror or str(error))
+
+    def connect(self) -> Connection:
+        """A new connection.
+
+        Raises:
+            OCIStoreError: the file cannot be opened.
+        """
+        try:
+            return Connection(self._driver(), self.translated)
+        except sqlite3.Error as error:
+            raise self.translated(error) from error
+
+    def _driver(self) -> sqlite3.Connection:
+        mode = "immutable=1&mode=ro" if self.immutable else "mode=ro" if self.read_only else "mode=rw"
+        options: dict[str, Any] = {}
+        if sys.version_info >= (3, 12):
+            options["autocommit"] = sqlite3.LEGACY_TRANSACTION_CONTROL
+        connection: sqlite3.Connection = sqlite3.connect(
+            f"file:{quote(os.fsencode(self.path))}?{mode}",
+            uri=True,
+            timeout=BUSY_TIMEOUT,
+            isolation_level=None,
+            check_same_thread=False,
+            **options,
+        )
+        try:
+            for pragma in (
+                "foreign_keys = ON",
+                "trusted_schema = OFF",
+                "synchronous = FULL",
+                "query_only = ON" if self.read_only else "query_only = OFF",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class Database:
+    """What this process has open of one file."""
+
+    def __init__(self, file: File | None) -> None:
+        """Others go through :func:`attach`. ``file`` is None for one that nobody shares, because it never changes."""
+        self.file = file
+        self.process = os.getpid()
+        """The process whose connections these are. In a child it becomes the child's where nothing was inherited."""
+        self.lock: WriteLock | None = None
+        self.holders: set[weakref.ref[object]] = set()
+        self.names: set[tuple[str, str]] = set()
+        """The directories and names by which it was opened."""
+        self.writer: Connection | None = None
+        self._guard: Guard | None = None
+        self._opening = ThreadLock()
+        self._idle: dict[bool, deque[Connection]] = {False: deque(), True: deque()}
+        self._connections: set[weakref.ref[Connection]] = set()
+        self._users: set[weakref.ref[Use]] = set()
+        self._stopped_by: int | None = None
+        self._finishing: Callable[[], object | None] = lambda: None
+
+    # Uses.
+
+    def begin(self, use: Use) -> None:
+        """``use`` may have connections until :meth:`end`, or until it is gone.
+
+        Raises:
+            StoreBusyError: this process may not use the file.
+        """
+        if self.process != os.getpid():
+            forking.adopt()
+            if self.process != os.getpid():
+                raise forking.inherited()
+        use.thread = threading.get_ident()
+        use.reference = reference = weakref.ref(use, self._lost)
+        self._users.add(reference)
+        if forking.gate.closed_by is not None or self._stopped_by is not None:
+            self._wait_to_begin(reference)
+
+    def end(self, use: Use) -> None:
+        """It has given back what it had. Ending again does nothing."""
+        if use.reference is not None:
+            self._users.discard(use.reference)
+        if not self.holders:
+            self.finish()
+
+    def _lost(self, reference: weakref.ref[Use]) -> None:
+        self._users.discard(reference)
+        if not self.holders:
+            self.finish(wait=False)
+
+    def _wait_to_begin(self, reference: weakref.ref[Use]) -> None:
+        me = threading.get_ident()
+        while True:
+            self._users.discard(reference)
+            if self._stopped_by == me:
+                raise StoreBusyError("the catalog", waited=0.0, reason="this thread is opening it anew")
+            forking.gate.wait()
+            while self._stopped_by is not None:
+                time.sleep(_POLL)
+                if self._stopped_by not in sys._current_frames():
+                    self._stopped_by = None  # interrupted before it could say so
+            self._users.add(reference)
+            if forking.gate.is_open() and self._stopped_by is None:
+                return
+
+    def busy(self, *, besides: int | None = None) -> bool:
+        """Whether somebody uses a connection, other than the thread ``besides``."""
+        return any(use is not None and use.thread != besides for use in (each() for each in tuple(self._users)))
+
+    # Connections.
+
+    def take(self, address: Address) -> Connection:
+        """A connection for reading, during a use.
+
+        Raises:
+            OCIStoreError: the file cannot be opened.
+        """
+        try:
+            return self._idle[address.read_only].pop()
+        except IndexError:
+            return self.connection(address)
+
+    def give(self, address: Address, connection: Connection) -> None:
+        """Take back one that is as good as new, for the next one who reads."""
+        idle = self._idle[address.read_only]
+        if len(idle) < _IDLE and self.guarded:
+            idle.append(connection)
+        else:
+            connection.close()
+
+    def connection(self, address: Address) -> Connection:
+        """A new connection, during a use.
+
+        Raises:
+            OCIStoreError: the file cannot be opened.
+        """
+        if self.file is None or self.guarded:
+            return self._registered(address.connect())
+        with self._opening:
+            try:
+                return self._first_connection(address)
+            except TimeoutError as error:
+                raise StoreBusyError(f"the catalog {address.path}", waited=BUSY_TIMEOUT) from error
+            except OSError as error:
+                raise address.failed(error) from error
+
+    @property
+    def guarded(self) -> bool:
+        """Whether its WAL is safe from being deleted; what never changes has none."""
+        return self.file is None or (self._guard is not None and self._guard.engaged)
+
+    @property
+    def shared_memory(self) -> int | None:
+        """The descriptor of the shared memory, which stays open as long as any connection. Not for closing."""
+        return None if self._guard is None else self._guard.memory()
+
+    def _registered(self, connection: Connection) -> Connection:
+        self._connections.add(weakref.ref(connection, self._connections.discard))
+        return connection
+
+    def _first_connection(self, address: Address) -> Connection:
+        guard = self._guard
+        if guard is None:
+            guard = self._guard = Guard(os.fspath(address.path))
+        if guard.file != self.file:
+            raise CorruptError(
+                f"the catalog {address.path}", reason="it was replaced while this process had it open; open it again"
+            )
+        if guard.engaged or not guard.has_wal():
+            return self._registered(address.connect())
+        until = time.monotonic() + BUSY_TIMEOUT
+        guard.lock(until=until)
+        connection = None
+        try:
+            connection = self._registered(address.connect())
+            connection.command("SELECT 1 FROM sqlite_schema LIMIT 1")  # only now SQLite opens what lies beside it
+            guard.lock_memory(os.fspath(address.path), until=until)
+        except BaseException:
+            if connection is not None:
+                connection.close()
+            guard.unlock()
+            raise
+        return connection
+
+    def stands(self, address: Address) -> bool:
+        """Whether the files beside the database are those in use. Costs 3 microseconds."""
+        return self._guard is None or not self._guard.engaged or self._guard.stands(os.fspath(address.path))
+
+    def reopen(self, address: Address, *, timeout: float) -> None:
+        """Close every connection, because what they work with lost its name; the next one opens what has it.
+
+        Under the write lock, by a use that has no connection.
+
+        Raises:
+            StoreBusyError: others use connections for longer than ``timeout``, in seconds.
+        """
+        me = threading.get_ident()
+        deadline = time.monotonic() + timeout
+        try:
+            self._stopped_by = me
+            while self.busy(besides=me):
+                if time.monotonic() > deadline:
+                    raise StoreBusyError(f"the catalog {address.path}", waited=timeout)
+                time.sleep(_POLL)
+            with self._opening:
+                self._rescue(address)
+                self.shut(settle=False)
+        finally:
+            self._stopped_by = None
+
+    def _rescue(self, address: Address) -> None:
+        """Write what lies in a WAL without a name into the database, while no other WAL has the name."""
+        if self._guard is None or not self._guard.has_lost_wal(os.fspath(address.path)):
+            return
+        # Through one that has that WAL open: a new one would make another.
+        connection = self.writer or next(iter(self._idle[False]), None)
+        if connection is not None:
+            with contextlib.suppress(OCIStoreError):
+                connection.command("PRAGMA wal_checkpoint(PASSIVE)")
+
+    # Life.
+
+    def leave(self, holder: weakref.ref[object], *, wait: bool = True) -> None:
+        """What is referred to is closed, or gone. The last one closes what is open, or leaves that to the last use."""
+        self.holders.discard(holder)
+        if not self.holders:
+            self.finish(wait=wait)
+
+    def finish(self, *, wait: bool = True) -> None:
+        """Close every connection, where nobody needs one any more.
+
+        The last process to do so moves the WAL into the database file, under the lock. Where the lock is not to be had
+        (at all, or without waiting, for a finalizer) the WAL stays, and the next one who opens the file reads it.
+        """
+        if self.process != os.getpid() or self.holders or self.busy() or self._finishing() is not None:
+            return
+        call = _Call()
+        self._finishing = weakref.ref(call)
+        with contextlib.ExitStack() as stack:
+            settle = self._may_settle(stack, wait=wait)
+            if not self._opening.acquire(blocking=wait):
+                return  # somebody opens a connection: a use, which comes here at its end
+            stack.callback(self._opening.release)
+            if self.holders or self.busy():
+                return
+            self.shut(settle=settle)
+            with nobody_attaches:
+                if not self.holders and self.file is not None and databases.get(self.file) is self:
+                    del databases[self.file]
+        del call
+
+    def _may_settle(self, stack: contextlib.ExitStack, *, wait: bool) -> bool:
+        # Without a lock file this is no store of ours, and nothing may be left in it.
+        if self.lock is None or not self._connections or not os.path.exists(self.lock.path):
+            return False
+        try:
+            stack.enter_context(self.lock.held(wait=wait))
+        except (OCIStoreError, OSError):
+            return False
+        return True
+
+    def shut(self, *, settle: bool) -> None:
+        """Close every connection that is not in use; there must be none in use.
+
+        Args:
+            settle: let SQLite move the WAL into the database, where no other process has it open. Under the lock only.
+        """
+        last = self.writer
+        for read_only in (True, False):
+            idle = self._idle[read_only]
+            while idle:
+                connection = idle.pop()
+                if last is None and not read_only:
+                    last = connection
+                else:
+                    connection.close()
+        self.writer = None
+        guard = self._guard
+        if settle and guard is not None and guard.engaged:
+            guard.unlock()
+        if last is not None:
+            last.close()
+        self._guard = None
+        if guard is not None:
+            guard.close()
+
+    def close_at_exit(self) -> None:
+        """Close what is open when the interpreter ends. Waits for nobody: what is in use is left to the kernel."""
+        if self.process == os.getpid() and not self.busy():
+            with contextlib.ExitStack() as stack:
+                settle = self._may_settle(stack, wait=False)
+                if self._opening.acquire(blocking=False):
+                    stack.callback(self._opening.release)
+                    if not self.busy():
+                        self.shut(settle=settle)
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Never close what is open: a child's copies of its parent's, or what is in use when the process ends."""
+        make_immortal(self)
+        for reference in tuple(self._connections):
+            connection = reference()
+            if connection is not None:
+                make_immortal(connection)
+
+    # Forks.
+
+    def prepare_for_fork(self, *, deadline: float) -> None:
+        """Close every connection, once no other thread uses one. Where somebody does all the time, nothing is done."""
+        me = threading.get_ident()
+        while self.busy(besides=me) and time.monotonic() < deadline:
+            time.sleep(_POLL)
+        if not self.busy() and self._opening.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            try:
+                self.shut(settle=False)
+            finally:
+                self._opening.release()
+
+    def after_fork_in_child(self) -> None:
+        """Make it this process's, where nothing was inherited. Else it stays the parent's, whatever happens here."""
+        if self.busy() or any(each is not None and each.open for each in (each() for each in tuple(self._connections))):
+            self._abandon()
+            return
+        self._users.clear()
+        self._stopped_by = None
+        self.process = os.getpid()
+
+
+# Who has which file open.
+
+nobody_attaches: Final = ThreadLock()
+"""Held while a catalog gets to its database: whoever holds it knows which are open here."""
+
+databases: dict[File, Database] = {}
+
+
+def attach(address: Address, holder: object, lock: WriteLock) -> Database:
+    """The connections to a file, until the holder leaves them, or is gone. Attaching again does nothing.
+
+    Raises:
+        StorageError: there is no such file.
+        StoreBusyError: this process may not use it.
+    """
+    if address.immutable:
+        alone = Database(None)
+        alone.holders.add(weakref.ref(holder))
+        return alone
+    try:
+        status = os.stat(address.path)
+    except OSError as error:
+        raise address.failed(error) from error
+    file = File(status.st_dev, status.st_ino)
+    forking.adopt()
+    with nobody_attaches:
+        database = databases.get(file)
+        if database is None:
+            database = databases[file] = Database(file)
+        elif database.process != os.getpid():
+            raise forking.inherited()
+        database.names.add(_name(address.path))
+        if database.lock is None and not address.read_only:
+            database.lock = lock
+        database.holders.add(weakref.ref(holder, partial(database.leave, wait=False)))
+    return database
+
+
+def open_here(path: Path) -> bool:
+    """Whether this process has that file open, be it under another name by now, or had another under its name."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        file = None
+    else:
+        file = File(status.st_dev, status.st_ino)
+    return any(
+        bool(each.holders) and (each.file == file or _name(path) in each.names) for each in tuple(databases.values())
+    )
+
+
+def _name(path: Path) -> tuple[str, str]:
+    return os.path.realpath(path.parent), path.name
+
+
+forking.follow(databases)

@@ -1,0 +1,158 @@
+"""What keeps the files that SQLite works with under the names that it knows.
+
+SQLite holds POSIX locks, which belong to a process: whatever in it opens and closes ``catalog.db`` or its ``-shm``
+(``read_bytes``, ``copytree``) drops them all. Then another process takes itself for the last one when it closes, and
+deletes the WAL under this one; or for the first one when it opens, and empties the shared memory. So there is a second
+pair of locks, which belong to descriptions of our own: nobody's close drops them, and they conflict with POSIX locks,
+those of this process included. While they are held no SQLite anywhere can delete a WAL or empty the shared memory, and
+a connection can be closed at any time, because that never checkpoints.
+
+Closing our own descriptors would drop SQLite's locks, too. So they are closed when no connection is left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import time
+from typing import Final, NamedTuple
+
+from ocistore.catalog.descriptors import Descriptor
+
+_SHARED: Final = (0x40000002, 510)
+"""Where, and over how many bytes, SQLite locks a database file: who has it open shared, who deletes the WAL exclusively
+(``SHARED_FIRST``, ``SHARED_SIZE`` in os.h)."""
+
+_DEAD_MANS_SWITCH: Final = (128, 1)
+"""The same for the shared memory (``UNIX_SHM_DMS`` in os_unix.c): who finds nobody there empties it."""
+
+_WAL: Final = b"\x02\x02"
+_FORMAT: Final = 18
+"""Where a database file says that it has a WAL (section 1.3 of SQLite's file format)."""
+
+_POLL: Final = 0.001
+"""Seconds between two tries while the last user of the database, in another process, closes it."""
+
+
+class File(NamedTuple):
+    """Which file it is, whatever its name."""
+
+    device: int
+    inode: int
+
+
+class Guard:
+    """The locks of this process on one database file and its shared memory."""
+
+    def __init__(self, path: str) -> None:
+        """Open the file, without a lock.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        self._database = Descriptor(path, os.O_RDONLY)
+        self._memory: Descriptor | None = None
+        self.file = _file(os.fstat(self._database.number))
+        self.engaged = False
+        """Whether both are locked."""
+        self._beside: tuple[File | None, File | None] = (None, None)
+
+    def has_wal(self) -> bool:
+        """Whether the database has a WAL by now; a new one is empty.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return os.pread(self._database.number, len(_WAL), _FORMAT) == _WAL
+
+    def lock(self, *, until: float) -> None:
+        """Lock the database, before SQLite opens its WAL. Waits while another process deletes one.
+
+        Args:
+            until: the instant, of the monotonic clock, at which to give up.
+
+        Raises:
+            TimeoutError: somebody held it until then.
+            OSError: there are no locks to be had.
+        """
+        _lock(self._database.number, _SHARED, until=until)
+
+    def lock_memory(self, path: str, *, until: float) -> None:
+        """Lock the shared memory, which SQLite has open by now, and remember what both files are.
+
+        Raises:
+            TimeoutError, OSError: as :meth:`lock`.
+        """
+        if self._memory is None:
+            self._memory = _opened(f"{path}-shm")
+        if self._memory is not None:
+            _lock(self._memory.number, _DEAD_MANS_SWITCH, until=until)
+        self._beside = _beside(path)
+        self.engaged = True
+
+    def memory(self) -> int | None:
+        """The descriptor of the shared memory, if there is one."""
+        return None if self._memory is None else self._memory.number
+
+    def stands(self, path: str) -> bool:
+        """Whether the WAL and the shared memory in use are the ones that have the names. Costs 3 microseconds."""
+        return _beside(path) == self._beside
+
+    def has_lost_wal(self, path: str) -> bool:
+        """Whether the WAL in use has no name any more, and no other has it."""
+        return self._beside[0] is not None and _beside(path)[0] is None
+
+    def unlock(self) -> None:
+        """Let SQLite find out whether it is the last one: with the next close it deletes the WAL if so."""
+        self.engaged = False
+        fcntl.fcntl(self._database.number, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, _SHARED))
+
+    def close(self) -> None:
+        """Give up both files. Only where no connection is left."""
+        self.engaged = False
+        # Explicitly, because a child may share the descriptions, which then stay locked.
+        for held, area in ((self._memory, _DEAD_MANS_SWITCH), (self._database, _SHARED)):
+            if held is not None:
+                fcntl.fcntl(held.number, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, area))
+                held.close()
+
+
+def _opened(path: str) -> Descriptor | None:
+    try:
+        return Descriptor(path, os.O_RDWR)
+    except PermissionError:
+        return Descriptor(path, os.O_RDONLY)
+    except FileNotFoundError:  # SQLite does without where nobody else can have the database open
+        return None
+
+
+def _flock(kind: int, area: tuple[int, int]) -> bytes:
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, *area, 0)
+
+
+def _lock(descriptor: int, area: tuple[int, int], *, until: float) -> None:
+    while True:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK, area))
+        except (BlockingIOError, PermissionError) as error:  # fcntl(2) may say EACCES for EAGAIN
+            if time.monotonic() >= until:
+                raise TimeoutError(f"it is locked by another process: {error}") from error
+            time.sleep(_POLL)
+        else:
+            return
+
+
+def _beside(path: str) -> tuple[File | None, File | None]:
+    return _named(f"{path}-wal"), _named(f"{path}-shm")
+
+
+def _named(path: str) -> File | None:
+    try:
+        return _file(os.stat(path))
+    except OSError:
+        return None
+
+
+def _file(status: os.stat_result) -> File:
+    return File(status.st_dev, status.st_ino)
