@@ -12,6 +12,7 @@ Closing our own descriptors would drop SQLite's locks, too. So they are closed w
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -30,6 +31,8 @@ _DEAD_MANS_SWITCH: Final = (128, 1)
 _WAL: Final = b"\x02\x02"
 _FORMAT: Final = 18
 """Where a database file says that it has a WAL (section 1.3 of SQLite's file format)."""
+
+_MAY_NOT_WRITE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 _POLL: Final = 0.001
 """Seconds between two tries while the last user of the database, in another process, closes it."""
@@ -121,10 +124,12 @@ class Guard:
 def _opened(path: str) -> Descriptor | None:
     try:
         return Descriptor(path, os.O_RDWR)
-    except PermissionError:
-        return Descriptor(path, os.O_RDONLY)
     except FileNotFoundError:  # SQLite does without where nobody else can have the database open
         return None
+    except OSError as error:
+        if error.errno not in _MAY_NOT_WRITE:
+            raise
+        return Descriptor(path, os.O_RDONLY)
 
 
 def _flock(kind: int, area: tuple[int, int]) -> bytes:
