@@ -77,20 +77,25 @@ class Upload:
         """See :meth:`Repository.start_upload`."""
         hasher(algorithm)  # an unknown algorithm is refused before anything is made
         store.require_writable()
-        name = store.pool.create_upload()
+        pool = store.pool
+        made = pool.begin_upload()
+        name = made.name
         try:
-            cache = store.pool.page_cache()
+            cache = pool.page_cache()
+            file = pool.open_upload(name, algorithm)
             now = milliseconds()
             with store.catalog.write() as connection:
                 repository_id = repositories.ensure(connection, repository, now=now)
                 session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME, cache)
                 uploads.start(connection, repository_id, session)
         except UncertainCommitError:
-            raise  # its row may be there, and needs its file
-        except BaseException:
-            store.pool.remove_upload(name)
+            pool.keep_upload(made)  # its row may be there, and needs its file
             raise
-        return cls(store, repository, store.pool.open_upload(name, algorithm))
+        except BaseException:
+            pool.remove_upload(name)
+            raise
+        pool.keep_upload(made)
+        return cls(store, repository, file)
 
     @classmethod
     def resume(cls, store: Store, repository: str, name: str) -> Upload:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -54,6 +55,10 @@ class Child:
         """As ``kill -9`` does: nothing in the child runs any more."""
         self._process.kill()
         self._process.wait(PATIENCE)
+
+    def die(self) -> None:
+        """Wait until it has killed itself."""
+        assert self._process.wait(PATIENCE) == -signal.SIGKILL
 
     def finish(self) -> None:
         """Wait for a good end."""

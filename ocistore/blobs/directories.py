@@ -1,7 +1,8 @@
 """The directories of the pool: made durably, once, and then held open.
 
 Work inside them goes through held descriptors: the kernel walks one name instead of a path, and nobody can slip a
-symbolic link into the middle of that path.
+symbolic link into the middle of that path. Whoever works with one keeps it open, also where the pool is closed
+meanwhile.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.descriptors import owned
 from ocistore.blobs.durability import sync_path
-from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.oserrors import Ignoring, Translating, is_refusal
 from ocistore.errors import CorruptError, UnsupportedFilesystemError
-from ocistore.forks import ThreadLock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ocistore.blobs.descriptors import Descriptor
     from ocistore.blobs.paths import StorePaths
 
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -33,10 +35,9 @@ class Directories:
 
     def __init__(self, paths: StorePaths) -> None:
         self._paths = paths
-        self._opening = ThreadLock()
-        self._held: dict[Path, int] = {}
-        self.algorithms: dict[str, int] = {}
-        """Descriptors of ``blobs/<alg>`` that are open already, for the paths that must be quick."""
+        self._held: dict[Path, Descriptor] = {}
+        self._algorithms: dict[str, Descriptor] = {}
+        """Those of ``blobs/<alg>`` that are open already, for the paths that must be quick."""
         self._durable: set[str] = set()
 
     def create(self) -> None:
@@ -60,53 +61,55 @@ class Directories:
                 _make(paths.blobs)
             # A name is durable when the directory it stands in was synced.
             for directory in (root, root.parent, *(ancestor.parent for ancestor in missing)):
-                with contextlib.suppress(PermissionError):  # a directory that may be written and searched but not read
+                with Ignoring(PermissionError):  # a directory that may be written and searched but not read
                     sync_path(directory)
 
     def _try_hard_links(self) -> None:
         uploads = self.uploads()
         first, second = secrets.token_hex(16), secrets.token_hex(16)
-        os.close(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=uploads))
         try:
-            os.link(first, second, src_dir_fd=uploads, dst_dir_fd=uploads)
-            os.unlink(second, dir_fd=uploads)
-        except OSError as error:
-            if error.errno in _NO_HARD_LINKS:
-                raise UnsupportedFilesystemError(
-                    self._paths.root,
-                    filesystem="a filesystem without hard links",
-                    reason="blobs are given their names by linking",
-                ) from error
-            raise
+            owned(os.open, first, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=uploads)
+            try:
+                os.link(first, second, src_dir_fd=uploads, dst_dir_fd=uploads)
+            except OSError as error:
+                if error.errno in _NO_HARD_LINKS and is_refusal(error):
+                    raise UnsupportedFilesystemError(
+                        self._paths.root,
+                        filesystem="a filesystem without hard links",
+                        reason="blobs are given their names by linking",
+                    ) from error
+                raise
         finally:
-            os.unlink(first, dir_fd=uploads)
+            for name in (first, second):
+                with Ignoring():
+                    os.unlink(name, dir_fd=uploads)
 
-    def uploads(self) -> int:
+    def uploads(self) -> Descriptor:
         """A descriptor of ``uploads/``."""
         return self._open(self._paths.uploads)
 
-    def trash(self) -> int:
+    def trash(self) -> Descriptor:
         """A descriptor of ``trash/``."""
         return self._open(self._paths.trash)
 
-    def quarantine(self) -> int:
+    def quarantine(self) -> Descriptor:
         """A descriptor of ``quarantine/``."""
         return self._open(self._paths.quarantine)
 
-    def algorithm(self, algorithm: str) -> int:
+    def algorithm(self, algorithm: str) -> Descriptor:
         """A descriptor of ``blobs/<alg>``, for reading.
 
         Raises:
             FileNotFoundError: nothing of that algorithm was ever stored.
             CorruptError: it is a symbolic link, or no directory.
         """
-        descriptor = self.algorithms.get(algorithm)
+        descriptor = self._algorithms.get(algorithm)
         if descriptor is None:
             self._open(self._paths.blobs)  # a link in the middle of the path is refused too
-            descriptor = self.algorithms[algorithm] = self._open(self._paths.algorithm(algorithm))
+            descriptor = self._algorithms[algorithm] = self._open(self._paths.algorithm(algorithm))
         return descriptor
 
-    def algorithm_for_writing(self, algorithm: str) -> int:
+    def algorithm_for_writing(self, algorithm: str) -> Descriptor:
         """A descriptor of ``blobs/<alg>``, which is made, durably, where it is missing.
 
         Raises:
@@ -121,23 +124,18 @@ class Directories:
             self._durable.add(algorithm)
         return self.algorithm(algorithm)
 
-    def _open(self, directory: Path) -> int:
+    def _open(self, directory: Path) -> Descriptor:
         descriptor = self._held.get(directory)
-        if descriptor is not None:
-            return descriptor
-        with self._opening:
-            if directory not in self._held:
-                self._held[directory] = _opened(directory, refuse_links=directory != self._paths.root)
-            return self._held[directory]
+        if descriptor is None:
+            # Two threads may both open it; then one of the two is closed at once.
+            opened = _opened(directory, refuse_links=directory != self._paths.root)
+            descriptor = self._held.setdefault(directory, opened)
+        return descriptor
 
     def close(self) -> None:
-        """Close what is held; what is needed afterwards is opened again."""
-        with self._opening:
-            held = list(self._held.values())
-            self.algorithms.clear()
-            self._held.clear()
-        for descriptor in held:
-            os.close(descriptor)
+        """Let go of what is held: each is closed when nobody works with it. What is needed then is opened again."""
+        self._algorithms.clear()
+        self._held.clear()
 
 
 def _make(directory: Path) -> None:
@@ -145,9 +143,9 @@ def _make(directory: Path) -> None:
         os.mkdir(directory, _PRIVATE)
 
 
-def _opened(directory: Path, *, refuse_links: bool) -> int:
+def _opened(directory: Path, *, refuse_links: bool) -> Descriptor:
     try:
-        return os.open(directory, _DIRECTORY_FLAGS if refuse_links else _DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
+        return owned(os.open, directory, _DIRECTORY_FLAGS if refuse_links else _DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
     except OSError as error:
         if error.errno in _NOT_A_DIRECTORY:
             raise CorruptError(str(directory), reason="it is not a directory (symbolic links are refused)") from error

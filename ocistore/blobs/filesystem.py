@@ -7,19 +7,21 @@ and no open file is needed to keep the bytes.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import secrets
 import stat
 from functools import partial
 from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
 
+from ocistore.blobs.anchors import Anchors
+from ocistore.blobs.descriptors import owned
 from ocistore.blobs.directories import Directories
 from ocistore.blobs.durability import sync_files, sync_filesystem, syncfs_reports_errors
-from ocistore.blobs.hashing import verify
+from ocistore.blobs.hashing import digest_of, verify
 from ocistore.blobs.ingest import ingest
-from ocistore.blobs.oserrors import Translating, translated
+from ocistore.blobs.oserrors import Ignoring, Translating, is_refusal, raise_translated
 from ocistore.blobs.output import Output
 from ocistore.blobs.pagecache import page_cache
 from ocistore.blobs.paths import checked_upload_name
@@ -27,16 +29,24 @@ from ocistore.blobs.reader import READ_FLAGS, BlobReader
 from ocistore.blobs.removal import Removal
 from ocistore.blobs.reserve import Reserve
 from ocistore.blobs.session import UploadFile
-from ocistore.blobs.sharing import ToldFile, clone, linked
+from ocistore.blobs.sharing import ToldFile, clone, linked, restore_mode
 from ocistore.blobs.sources import opened
 from ocistore.blobs.staged import StagedFile
-from ocistore.errors import CorruptError, DigestMismatchError, ReadOnlyStoreError, SizeMismatchError
+from ocistore.errors import (
+    CorruptError,
+    DigestMismatchError,
+    ReadOnlyStoreError,
+    SizeMismatchError,
+    StorageError,
+)
 from ocistore.forks import ThreadLock
 from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from ocistore.blobs.anchors import Anchor
+    from ocistore.blobs.descriptors import Descriptor
     from ocistore.blobs.paths import StorePaths
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.session import HashState
@@ -59,7 +69,8 @@ unwritten data too."""
 class FilesystemPool:
     """A pool of files, as :class:`ocistore.blobs.pool.Pool` promises, and the files of upload sessions.
 
-    Safe for any number of threads and processes. It holds descriptors of its directories until it is closed.
+    Safe for any number of threads and processes. It holds descriptors of its directories until it is closed and nobody
+    works with them any more.
     """
 
     def __init__(self, paths: StorePaths, *, read_only: bool = False) -> None:
@@ -71,7 +82,9 @@ class FilesystemPool:
         """What takes files out of the pool, and lists what is in it."""
         self.reserve = Reserve(paths)
         """What is given up when the disk is full."""
-        self._kept: set[int] = set()
+        self._anchors = Anchors(self._unlink)
+        self._kept: WeakSet[StagedFile] = WeakSet()
+        """What is staged and still open."""
         self._syncing = ThreadLock()
         self._syncs_failed = 0
         self._clones = True
@@ -89,9 +102,11 @@ class FilesystemPool:
         self._directories.create()
 
     def close(self) -> None:
-        """Close every descriptor the pool holds. What was staged and not published stays aside and is swept by age."""
-        while self._kept:
-            os.close(self._kept.pop())
+        """Let go of every descriptor the pool holds: those that another thread works with are closed by that.
+
+        What was staged and not discarded stays aside, for whoever has it.
+        """
+        self._anchors.sweep()
         self._directories.close()
 
     # --- in -----------------------------------------------------------------------------------------------------------
@@ -119,16 +134,20 @@ class FilesystemPool:
             algorithm = digest.algorithm
         state = hasher(algorithm)
         with opened(source) as readable:
-            name, descriptor = self._new_file(_PUBLISHED_MODE)
-            path = partial(self._paths.upload, name)
+            anchor = self._anchors.new()
+            path = partial(self._paths.upload, anchor.name)
+            descriptor: Descriptor | None = None
             try:
-                total = ingest(readable, Output(descriptor, path=path, root=self._paths.root), state, size=size)
+                descriptor = self._new_file(anchor, _PUBLISHED_MODE)
+                # Given a copy of the number, so that what this raises, which has a hold on it, keeps no file open.
+                output = Output(int(descriptor), path=path, root=self._paths.root)
+                total = ingest(readable, output, state, size=size)
                 found = Digest.of_hasher(state, algorithm)
                 _check(found, digest)
-                return self._staged(name, descriptor, found, total)
+                return self._staged(anchor, descriptor, found, total)
             except BaseException:
-                os.close(descriptor)
-                self._unlink_quietly(name)
+                descriptor = None  # its place on the disk is free at once, however long somebody keeps the error
+                self._drop(anchor.name)
                 raise
 
     def adopt(
@@ -177,51 +196,66 @@ class FilesystemPool:
     def _adopt_linked(
         self, source: int, digest: Digest, size: int, *, path: str, told: Callable[[int], object]
     ) -> StagedFile:
-        name = secrets.token_hex(16)
-        with linked(source, self._directories.uploads(), name, path=path) as descriptor:
-            verify(descriptor, digest, size, told=told)
+        anchor = self._anchors.new()
         try:
-            return self._staged(name, descriptor, digest, size)
+            before = os.fstat(source)
+            with linked(source, self._directories.uploads(), anchor.name, path=path) as descriptor:
+                verify(int(descriptor), digest, size, told=told)
+            return self._staged(anchor, descriptor, digest, size, linked=before)
         except BaseException:
-            os.close(descriptor)
-            self._unlink_quietly(name)
+            self._drop(anchor.name)
             raise
 
     def _adopt_cloned(
         self, source: int, digest: Digest, size: int, *, told: Callable[[int], object]
     ) -> StagedFile | None:
-        name, descriptor = self._new_file(_PUBLISHED_MODE)
+        anchor = self._anchors.new()
+        translating = Translating(partial(self._paths.upload, anchor.name), root=self._paths.root)
+        descriptor: Descriptor | None = None
         try:
-            with Translating(partial(self._paths.upload, name), root=self._paths.root):
+            descriptor = self._new_file(anchor, _PUBLISHED_MODE)
+            with translating:
                 if not clone(source, descriptor):
                     self._clones = os.fstat(source).st_dev != os.fstat(descriptor).st_dev
-                    os.close(descriptor)
-                    self._unlink_quietly(name)
+                    self._drop(anchor.name)
                     return None
-                reading = os.open(name, READ_FLAGS, dir_fd=self._directories.uploads())
+                reading = owned(os.open, anchor.name, READ_FLAGS, dir_fd=self._directories.uploads())
             # The clone and not the source: it is what will be kept, and nobody writes to it.
-            try:
-                verify(reading, digest, size, told=told)
-            finally:
-                os.close(reading)
-            return self._staged(name, descriptor, digest, size)
+            verify(int(reading), digest, size, told=told, reading=translating)
+            return self._staged(anchor, descriptor, digest, size)
         except BaseException:
-            os.close(descriptor)
-            self._unlink_quietly(name)
+            descriptor = None
+            self._drop(anchor.name)
             raise
 
-    def _staged(self, name: str, descriptor: int, digest: Digest, size: int) -> StagedFile:
-        """The verified file of that name, whose descriptor is kept or closed."""
-        with Translating(partial(self._paths.upload, name), root=self._paths.root):
+    def _staged(
+        self,
+        anchor: Anchor,
+        descriptor: Descriptor,
+        digest: Digest,
+        size: int,
+        *,
+        linked: os.stat_result | None = None,
+    ) -> StagedFile:
+        """The verified file of that name, which is kept open or not."""
+        with Translating(partial(self._paths.upload, anchor.name), root=self._paths.root):
             status = os.fstat(descriptor)
-            if stat.S_IMODE(status.st_mode) != _PUBLISHED_MODE:  # the umask took bits away
+            # The umask took bits away; but a file that somebody brought stays theirs until it is published.
+            if linked is None and stat.S_IMODE(status.st_mode) != _PUBLISHED_MODE:
                 os.fchmod(descriptor, _PUBLISHED_MODE)
-        staged = StagedFile(digest, size, name, status.st_dev, status.st_ino, syncs_failed=self._syncs_failed)
+        staged = StagedFile(
+            digest,
+            size,
+            anchor.name,
+            status.st_dev,
+            status.st_ino,
+            syncs_failed=self._syncs_failed,
+            linked=linked,
+            anchor=anchor,
+        )
         if len(self._kept) < _KEPT_OPEN:
-            self._kept.add(descriptor)
             staged.descriptor = descriptor
-        else:
-            os.close(descriptor)
+            self._kept.add(staged)
         return staged
 
     def publish(self, staged: Sequence[StagedBlob]) -> None:
@@ -271,7 +305,7 @@ class FilesystemPool:
         file = _own(blob)
         with (
             Translating(partial(self._paths.blob, file.digest), root=self._paths.root),
-            contextlib.suppress(FileNotFoundError),
+            Ignoring(FileNotFoundError),
         ):
             directory = self._directories.algorithm(file.digest.algorithm)
             status = os.stat(file.digest.encoded, dir_fd=directory, follow_symlinks=False)
@@ -286,7 +320,23 @@ class FilesystemPool:
         for blob in staged:
             file = _own(blob)
             self._close_kept(file)
-            self._unlink_quietly(file.name)
+            if file.linked is not None:
+                self._give_back(file, file.linked)
+            self._drop(file.name)
+
+    def _give_back(self, file: StagedFile, before: os.stat_result) -> None:
+        """Let a file that somebody brought be as it was, if it did not become a blob."""
+        with Ignoring():  # likewise
+            descriptor = owned(os.open, file.name, READ_FLAGS, dir_fd=self._directories.uploads())
+            self._unlink(file.name)
+            try:
+                directory = self._directories.algorithm(file.digest.algorithm)
+                blob = os.stat(file.digest.encoded, dir_fd=directory, follow_symlinks=False)
+                became = (blob.st_ino, blob.st_dev) == (file.inode, file.device)
+            except FileNotFoundError:
+                became = False
+            if not became:
+                restore_mode(descriptor, before)
 
     def open_staged(self, blob: StagedBlob) -> BlobReader:
         """The bytes of what is staged, for reading.
@@ -297,8 +347,8 @@ class FilesystemPool:
         file = _own(blob)
         path = str(self._paths.upload(file.name))
         with Translating(path, root=self._paths.root):
-            descriptor = os.open(file.name, READ_FLAGS, dir_fd=self._directories.uploads())
-        return BlobReader(descriptor, name=path)
+            descriptor = owned(os.open, file.name, READ_FLAGS, dir_fd=self._directories.uploads())
+        return BlobReader(descriptor, name=path, root=self._paths.root)
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
@@ -349,8 +399,8 @@ class FilesystemPool:
             raise CorruptError(f"blob {digest}", reason=f"its file has {status.st_size} bytes, not {size}")
         os.link(encoded, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
-    def directory(self, algorithm: str) -> int:
-        """A descriptor of ``blobs/<alg>``, for who links many blobs; closed with the pool.
+    def directory(self, algorithm: str) -> Descriptor:
+        """A descriptor of ``blobs/<alg>``, for who links many blobs.
 
         Raises:
             FileNotFoundError: nothing of that algorithm was ever stored.
@@ -367,7 +417,9 @@ class FilesystemPool:
             StorageError: it could not be opened.
         """
         name = str(self._paths.blob(digest))
-        return BlobReader(self._open_blob(digest), name=name, digest=digest if verify else None)
+        return BlobReader(
+            self._open_blob(digest), name=name, root=self._paths.root, digest=digest if verify else None
+        )
 
     def read(self, digest: Digest, size: int) -> bytes:
         """All ``size`` bytes under that digest, at once, not hashed again: for what is small, such as a manifest.
@@ -385,23 +437,50 @@ class FilesystemPool:
         except IsADirectoryError as error:
             raise CorruptError(str(self._paths.blob(digest)), reason="it is not a plain file") from error
         except OSError as error:
-            raise translated(error, path=str(self._paths.blob(digest)), root=self._paths.root) from error
-        finally:
-            os.close(descriptor)
+            raise_translated(error, path=str(self._paths.blob(digest)), root=self._paths.root)
         if len(content) != size:
             raise CorruptError(str(self._paths.blob(digest)), reason=f"it does not have {size} bytes")
         return content
 
-    def _open_blob(self, digest: Digest) -> int:
+    def found_digest(self, digest: Digest, *, told: Callable[[int], object] = lambda _: None) -> tuple[Digest, int]:
+        """What the bytes under that digest hash to, and their number: for who looks whether they are the right ones.
+
+        What cannot be read is read a second time, by another descriptor: one refusal says nothing of the bytes.
+
+        Args:
+            digest: under which they lie, and whose algorithm they are hashed with.
+            told: called with the number of bytes of each piece that was read.
+
+        Raises:
+            FileNotFoundError: there are none.
+            CorruptError: what lies there is not a plain file.
+            StorageError: they cannot be read now, which is no damage.
+        """
+        try:
+            return self._found_digest(digest, told)
+        except StorageError:
+            return self._found_digest(digest, told)
+
+    def _found_digest(self, digest: Digest, told: Callable[[int], object]) -> tuple[Digest, int]:
+        translating = Translating(partial(self._paths.blob, digest), root=self._paths.root)
+        descriptor = self._open_blob(digest)
+        with translating:
+            plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if not plain:
+            raise CorruptError(str(self._paths.blob(digest)), reason="it is not a plain file")
+        return digest_of(int(descriptor), digest.algorithm, told=told, reading=translating)
+
+    def _open_blob(self, digest: Digest) -> Descriptor:
         try:
             # The names inside are the last part of StorePaths.blob, without the 4 microseconds that a Path costs.
-            return os.open(digest.encoded, READ_FLAGS, dir_fd=self._directories.algorithm(digest.algorithm))
+            directory = self._directories.algorithm(digest.algorithm)
+            return owned(os.open, digest.encoded, READ_FLAGS, dir_fd=directory)
         except FileNotFoundError:
             raise
         except OSError as error:
-            if error.errno == errno.ELOOP:
+            if error.errno == errno.ELOOP and is_refusal(error):
                 raise CorruptError(str(self._paths.blob(digest)), reason="it is a symbolic link") from error
-            raise translated(error, path=str(self._paths.blob(digest)), root=self._paths.root) from error
+            raise_translated(error, path=str(self._paths.blob(digest)), root=self._paths.root)
 
     # --- upload sessions ----------------------------------------------------------------------------------------------
 
@@ -411,18 +490,30 @@ class FilesystemPool:
         Raises:
             StoreFullError, ReadOnlyStoreError, StorageError: it could not be made.
         """
+        anchor = self.begin_upload()
+        self.keep_upload(anchor)
+        return anchor.name
+
+    def begin_upload(self) -> Anchor:
+        """Likewise; but the file goes with what this returns, until :meth:`keep_upload`.
+
+        Raises:
+            StoreFullError, ReadOnlyStoreError, StorageError: it could not be made.
+        """
         self._refuse_if_read_only()
-        name, descriptor = self._new_file(_UPLOAD_MODE)
+        anchor = self._anchors.new()
         try:
-            with Translating(partial(self._paths.upload, name), root=self._paths.root):
-                os.fsync(descriptor)
+            with Translating(partial(self._paths.upload, anchor.name), root=self._paths.root):
+                os.fsync(self._new_file(anchor, _UPLOAD_MODE))
                 os.fsync(self._directories.uploads())
         except BaseException:
-            self._unlink_quietly(name)
+            self._drop(anchor.name)
             raise
-        finally:
-            os.close(descriptor)
-        return name
+        return anchor
+
+    def keep_upload(self, upload: Anchor) -> None:
+        """Leave the file of an upload session to whoever knows its name: its row was committed."""
+        self._anchors.let_go(upload.name)
 
     def open_upload(self, name: str, algorithm: str, *, state: HashState | None = None) -> UploadFile:
         """The file of an upload session, for this caller alone; see :class:`UploadFile`.
@@ -439,7 +530,10 @@ class FilesystemPool:
             StorageError, CorruptError: it could not be opened, or is not a plain file.
         """
         self._refuse_if_read_only()
-        return UploadFile.open(self._paths, self._directories.uploads(), name, algorithm, state=state)
+        checked_upload_name(name)
+        with Translating(partial(self._paths.upload, name), root=self._paths.root):
+            uploads = self._directories.uploads()
+        return UploadFile.open(self._paths, uploads, name, algorithm, state=state)
 
     def remove_upload(self, name: str) -> None:
         """Remove the file of an upload session. Does nothing where there is none.
@@ -450,8 +544,9 @@ class FilesystemPool:
         """
         self._refuse_if_read_only()
         path = str(self._paths.upload(name))
-        with Translating(path, root=self._paths.root), contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=self._directories.uploads())
+        with Translating(path, root=self._paths.root):
+            self._unlink(name)
+        self._anchors.let_go(name)
 
     def upload_size(self, name: str) -> int:
         """The number of bytes in the file of an upload session.
@@ -486,26 +581,32 @@ class FilesystemPool:
         if self._read_only:
             raise ReadOnlyStoreError(self._paths.root)
 
-    def _new_file(self, mode: int) -> tuple[str, int]:
-        name = secrets.token_hex(16)
-        with Translating(partial(self._paths.upload, name), root=self._paths.root):
-            return name, os.open(name, _NEW_FILE, mode, dir_fd=self._directories.uploads())
+    def _new_file(self, anchor: Anchor, mode: int) -> Descriptor:
+        with Translating(partial(self._paths.upload, anchor.name), root=self._paths.root):
+            return owned(os.open, anchor.name, _NEW_FILE, mode, dir_fd=self._directories.uploads())
+
+    def _unlink(self, name: str) -> None:
+        with Ignoring(FileNotFoundError):
+            os.unlink(name, dir_fd=self._directories.uploads())
 
     def _unlink_quietly(self, name: str) -> None:
         # What cannot be removed now is swept by age; what the caller is told of matters more.
-        with contextlib.suppress(OSError):
-            os.unlink(name, dir_fd=self._directories.uploads())
+        with Ignoring():
+            self._unlink(name)
+
+    def _drop(self, name: str) -> None:
+        self._unlink_quietly(name)
+        self._anchors.let_go(name)
 
     def _close_kept(self, file: StagedFile) -> None:
-        descriptor, file.descriptor = file.descriptor, None
-        if descriptor is not None and descriptor in self._kept:
-            self._kept.remove(descriptor)
-            os.close(descriptor)
+        file.descriptor = None
+        self._kept.discard(file)
 
     def _make_durable(self, files: Sequence[StagedFile]) -> None:
         if not files:
             return
         try:
+            # Held here too, so that they stay open whoever else discards them meanwhile.
             descriptors = [file.descriptor for file in files if file.descriptor is not None]
             if len(descriptors) == len(files) <= _FILES_SYNCED_ONE_BY_ONE:
                 sync_files(descriptors)
@@ -514,10 +615,12 @@ class FilesystemPool:
             else:
                 self._sync_each_by_name(files)
         except OSError as error:
-            for file in files:
-                self._close_kept(file)
-                self._unlink_quietly(file.name)
-            raise translated(error, path=str(self._paths.uploads), root=self._paths.root) from error
+            descriptors = []
+            if is_refusal(error):
+                for file in files:
+                    self._close_kept(file)
+                    self._drop(file.name)
+            raise_translated(error, path=str(self._paths.uploads), root=self._paths.root)
         for file in files:
             file.durable = True
             self._close_kept(file)
@@ -527,8 +630,9 @@ class FilesystemPool:
             # Of one description the kernel reports an error once, so whoever gets it counts it for all who share it.
             try:
                 sync_filesystem(self._directories.uploads())
-            except OSError:
-                self._syncs_failed += 1
+            except OSError as error:
+                if is_refusal(error):
+                    self._syncs_failed += 1
                 raise
             if any(file.syncs_failed != self._syncs_failed for file in files):
                 raise OSError(errno.EIO, "a sync since then failed, which may have lost these bytes")
@@ -536,14 +640,12 @@ class FilesystemPool:
     def _sync_each_by_name(self, files: Sequence[StagedFile]) -> None:
         uploads = self._directories.uploads()
         for file in files:
-            descriptor = os.open(file.name, READ_FLAGS, dir_fd=uploads)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            os.fsync(owned(os.open, file.name, READ_FLAGS, dir_fd=uploads))
 
     def _link(self, file: StagedFile, directory: int) -> None:
         uploads = self._directories.uploads()
+        if file.linked is not None and stat.S_IMODE(file.linked.st_mode) != _PUBLISHED_MODE:
+            os.fchmod(owned(os.open, file.name, READ_FLAGS, dir_fd=uploads), _PUBLISHED_MODE)
         encoded = file.digest.encoded
         while True:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import DigestMismatchError, SizeMismatchError
@@ -10,18 +11,29 @@ from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
 _BLOCK: Final = 1024 * 1024
 """Bytes read at once."""
 
 
-def digest_of(descriptor: int, algorithm: str, *, told: Callable[[int], object] = lambda _: None) -> tuple[Digest, int]:
+_AS_IT_IS: Final = nullcontext()
+
+
+def digest_of(
+    descriptor: int,
+    algorithm: str,
+    *,
+    told: Callable[[int], object] = lambda _: None,
+    reading: AbstractContextManager[None] = _AS_IT_IS,
+) -> tuple[Digest, int]:
     """The digest and the number of the bytes of an open file, from where it stands to its end.
 
     Args:
         descriptor: of the file.
         algorithm: to hash with.
         told: called with the number of bytes of each piece.
+        reading: a block that each read stands in, and nothing else: what becomes of an error.
 
     Raises:
         OSError: it could not be read.
@@ -29,7 +41,11 @@ def digest_of(descriptor: int, algorithm: str, *, told: Callable[[int], object] 
     state = hasher(algorithm)
     total = 0
     buffer = memoryview(bytearray(_BLOCK))
-    while count := os.readv(descriptor, [buffer]):
+    while True:
+        with reading:
+            count = os.readv(descriptor, [buffer])
+        if not count:
+            break
         state.update(buffer[:count])
         total += count
         told(count)
@@ -37,7 +53,13 @@ def digest_of(descriptor: int, algorithm: str, *, told: Callable[[int], object] 
 
 
 def verify(
-    descriptor: int, digest: Digest, size: int, *, offset: int = 0, told: Callable[[int], object] = lambda _: None
+    descriptor: int,
+    digest: Digest,
+    size: int,
+    *,
+    offset: int = 0,
+    told: Callable[[int], object] = lambda _: None,
+    reading: AbstractContextManager[None] = _AS_IT_IS,
 ) -> None:
     """Whether ``size`` bytes of an open file, from ``offset`` on, are those of a digest.
 
@@ -47,6 +69,7 @@ def verify(
         size: how many bytes there must be; what follows them is not looked at.
         offset: where they begin, in bytes.
         told: called with the number of bytes of each piece.
+        reading: a block that each read stands in, and nothing else: what becomes of an error.
 
     Raises:
         DigestMismatchError, SizeMismatchError: they are not those, or there are fewer.
@@ -56,7 +79,8 @@ def verify(
     buffer = memoryview(bytearray(min(_BLOCK, size)))
     done = 0
     while done < size:
-        count = os.preadv(descriptor, [buffer[: size - done]], offset + done)
+        with reading:
+            count = os.preadv(descriptor, [buffer[: size - done]], offset + done)
         if count == 0:
             raise SizeMismatchError(expected=size, actual=done)
         state.update(buffer[:count])

@@ -1,9 +1,15 @@
-"""The one place where a refusal by the operating system becomes an error of ocistore."""
+"""The one place where a refusal by the operating system becomes an error of ocistore.
+
+Not every ``OSError`` is one: a signal handler may raise a ``TimeoutError`` in the middle of anything, a source of bytes
+or a progress callable whatever it likes, and that belongs to whoever brought it. So each error is asked where it comes
+from before it is translated, or let go of.
+"""
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+from types import FrameType
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from ocistore.errors import OCIStoreError, ReadOnlyStoreError, StorageError, StoreFullError
 
@@ -11,8 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
+    from typing import NoReturn
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_THEIRS: Final = "_ocistore_theirs"
+"""The attribute of an error that an object of the caller's raised."""
+_VARIABLE_ARGUMENTS: Final = 0x04
+"""In the flags of code: it takes any number of arguments by position (inspect.CO_VARARGS)."""
 
 
 def translated(error: OSError, *, path: str, root: Path | None = None) -> OCIStoreError:
@@ -24,8 +38,93 @@ def translated(error: OSError, *, path: str, root: Path | None = None) -> OCISto
     return StorageError(path, errno=error.errno, reason=error.strerror or str(error))
 
 
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether the operating system refused something, and nobody else raised it: see :func:`theirs`.
+
+    The operating system gives every refusal a number. And whoever the interpreter calls between two steps of ours, as a
+    signal handler or a tracer, is given the frame that it interrupts.
+    """
+    if not isinstance(error, OSError) or error.errno is None or getattr(error, _THEIRS, False):
+        return False
+    # The first of them is the frame that caught it, which may itself be a signal handler's, at work with us.
+    traceback = error.__traceback__ and error.__traceback__.tb_next
+    while traceback is not None:
+        if _was_given_a_frame(traceback.tb_frame):
+            return False
+        traceback = traceback.tb_next
+    return True
+
+
+def pass_on_theirs(error: BaseException) -> None:
+    """Raise an ``OSError`` again that is no refusal, for who is about to make something else of it."""
+    if isinstance(error, OSError) and not is_refusal(error):
+        raise error
+
+
+def mark_theirs(error: OSError) -> None:
+    """Note that an object of the caller's raised it: it is raised on, and never becomes an error of ours."""
+    setattr(error, _THEIRS, True)
+
+
+def theirs(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A function of the caller's, such as one that is told of progress, whose errors stay what they are."""
+
+    def called(*arguments: _P.args, **keywords: _P.kwargs) -> _T:
+        try:
+            return function(*arguments, **keywords)
+        except OSError as error:
+            mark_theirs(error)
+            raise
+
+    return called
+
+
+def _was_given_a_frame(frame: FrameType) -> bool:
+    code = frame.f_code
+    names = code.co_varnames[: code.co_argcount + bool(code.co_flags & _VARIABLE_ARGUMENTS) + code.co_kwonlyargcount]
+    given = [frame.f_locals.get(name) for name in names]
+    return any(
+        isinstance(one, FrameType) or (isinstance(one, tuple) and any(isinstance(part, FrameType) for part in one))
+        for one in given
+    )
+
+
+def raise_translated(error: OSError, *, path: str, root: Path | None = None) -> NoReturn:
+    """Raise what ``error`` means to our callers; itself, where it is not the operating system's.
+
+    Raises:
+        OCIStoreError: see :func:`translated`.
+        OSError: somebody else raised it in the middle of our work.
+    """
+    if not is_refusal(error):
+        raise error
+    raise translated(error, path=path, root=root) from error
+
+
+class Ignoring:
+    """A block that the operating system may refuse, for one of these reasons: the rest of it is then left out.
+
+    What somebody else raises in the middle of it goes on, be it of the same class.
+    """
+
+    __slots__ = ("_kinds",)
+
+    def __init__(self, *kinds: type[OSError]) -> None:
+        self._kinds = kinds or (OSError,)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return isinstance(error, self._kinds) and is_refusal(error)
+
+
 class Translating:
-    """A block in which every ``OSError`` is about ``path``, in the store at ``root`` or in none, and leaves as ours.
+    """A block in which every refusal is about ``path``, in the store at ``root`` or in none, and leaves as ours.
+
+    What anybody else raises in it goes on unchanged: see :func:`is_refusal`.
 
     A class and not a generator: it stands around each file that is staged, and costs a third of one. Likewise ``path``
     may be a function that gives the path, which costs more to make than the system call it is for.
@@ -43,6 +142,6 @@ class Translating:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and is_refusal(error):
             path = str(self._path() if callable(self._path) else self._path)
             raise translated(error, path=path, root=self._root) from error

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ocistore.blobs.oserrors import Translating
 from ocistore.errors import CorruptError
 from ocistore.oci.digest import Digest, hasher
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ocistore.blobs.descriptors import Descriptor
 
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 """How a file of the pool is opened: a symbolic link is refused, and a FIFO planted in its place cannot block."""
 
+_NO_SUCH_PLACE: Final = frozenset({errno.EINVAL, errno.EOVERFLOW})
+"""Where nobody can seek in any file: the caller's mistake, raised as by every file of Python's."""
+
+_READ_AT_ONCE: Final = 32 * 1024
 _VERIFIED_AT_ONCE: Final = 128 * 1024
 """Bytes."""
 
@@ -21,58 +32,96 @@ class BlobReader(io.BufferedReader):
     """The bytes of one blob: a seekable binary file, read-only, that knows its size.
 
     What it reads stays readable after the blob was deleted and collected: an open file keeps its bytes. One reader may
-    be used by one thread at a time; ``os.pread(reader.fileno(), ...)`` may be used by any number.
+    be used by one thread at a time; ``os.pread(reader.fileno(), ...)`` may be used by any number, and raises what the
+    operating system says. Reading and seeking raise StorageError where the disk cannot be read now.
     """
 
-    def __init__(self, descriptor: int, *, name: str, digest: Digest | None = None) -> None:
+    def __init__(self, descriptor: Descriptor, *, name: str, root: Path, digest: Digest | None = None) -> None:
         """Take over ``descriptor``, which is closed with the reader, and also where this raises.
 
         Args:
             descriptor: of an open file.
             name: what an error calls it.
+            root: of the store.
             digest: what its bytes must hash to, if that is to be verified while they are read.
 
         Raises:
             CorruptError: it is not of a plain file; ``name`` says what should have been one.
+            StorageError: the file system refused to say.
         """
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise CorruptError(name, reason="it is not a plain file")
-        if digest is None:
-            super().__init__(io.FileIO(descriptor, "rb"))
-        else:
-            super().__init__(_VerifiedFile(descriptor, digest, status.st_size), _VERIFIED_AT_ONCE)
+        translating = Translating(name, root=root)
+        with translating:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise CorruptError(name, reason="it is not a plain file")
+            file = (
+                _File(descriptor, translating)
+                if digest is None
+                else _VerifiedFile(descriptor, translating, digest, status.st_size)
+            )
+        super().__init__(file, _READ_AT_ONCE if digest is None else _VERIFIED_AT_ONCE)
         self.size = status.st_size
         """The number of bytes."""
 
 
-class _VerifiedFile(io.FileIO):
+class _File(io.FileIO):
+    """A file of the pool, whose errors are ours. It is open for as long as somebody has it."""
+
+    def __init__(self, descriptor: Descriptor, translating: Translating) -> None:
+        super().__init__(descriptor, "rb", closefd=False)
+        self._owner: Descriptor | None = descriptor
+        self._translating = translating
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - Buffer has a name from Python 3.12 on
+        with self._translating:
+            count = super().readinto(buffer)
+        assert count is not None  # only what does not block gives None
+        return count
+
+    def readall(self) -> bytes:
+        with self._translating:
+            content = super().readall()
+        assert content is not None
+        return content
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except OSError as error:
+            if error.errno in _NO_SUCH_PLACE:
+                raise
+            with self._translating:
+                raise
+
+    def close(self) -> None:
+        super().close()
+        self._owner = None
+
+
+class _VerifiedFile(_File):
     """A file that hashes what is read, and refuses to give the last bytes of wrong ones.
 
     Bytes may be read again; but once some are left out, by seeking over them, the rest is not verified until they are
     read after all.
     """
 
-    def __init__(self, descriptor: int, digest: Digest, size: int) -> None:
-        super().__init__(descriptor, "rb")
+    def __init__(self, descriptor: Descriptor, translating: Translating, digest: Digest, size: int) -> None:
+        super().__init__(descriptor, translating)
         self._digest = digest
         self._size = size
         self._state = hasher(digest.algorithm)
         self._hashed = 0
         self._good = False
 
-    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - Buffer has a name from Python 3.12 on
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - likewise
         place = self.tell()
         count = super().readinto(buffer)
-        assert count is not None  # only what does not block gives None
         self._see(place, memoryview(buffer)[:count])
         return count
 
     def readall(self) -> bytes:
         place = self.tell()
         content = super().readall()
-        assert content is not None
         self._see(place, memoryview(content))
         if content:
             self._see(place + len(content), memoryview(b""))

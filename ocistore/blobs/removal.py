@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ocistore.blobs.descriptors import owned
+from ocistore.blobs.hashing import digest_of
 from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.reader import READ_FLAGS
 from ocistore.errors import InvalidDigestError
 from ocistore.oci.digest import ALGORITHMS, Digest
 
@@ -47,6 +50,9 @@ class AsideFile:
     size: int
     changed: int
     """Its ctime, in milliseconds."""
+    inode: int
+    names: int
+    """How many names it has, in all directories."""
 
 
 class Removal:
@@ -116,7 +122,49 @@ class Removal:
         with Translating(path, root=self._paths.root):
             for name, status in _entries(directory()):
                 if not stat.S_ISDIR(status.st_mode):
-                    yield AsideFile(name, status.st_size, status.st_ctime_ns // 1_000_000)
+                    yield _aside_file(name, status)
+
+    def find_aside(self, name: str) -> AsideFile | None:
+        """What lies under that name in ``uploads/``; None where nothing does, or a directory.
+
+        Raises:
+            StorageError: the file system refused to say.
+        """
+        with Translating(f"{self._paths.uploads}/{name}", root=self._paths.root):
+            try:
+                status = os.stat(name, dir_fd=self._directories.uploads(), follow_symlinks=False)
+            except FileNotFoundError:
+                return None
+        return None if stat.S_ISDIR(status.st_mode) else _aside_file(name, status)
+
+    def published(self, file: AsideFile) -> Digest | None:
+        """Under which digest a file in ``uploads/`` lies in the pool too: by a push that died, or is not over yet.
+
+        It is hashed, and so found without listing the pool. None where it was not published, or is gone.
+
+        Raises:
+            CorruptError: ``blobs/<alg>`` is not a directory.
+            StorageError: it could not be read.
+        """
+        with Translating(f"{self._paths.uploads}/{file.name}", root=self._paths.root):
+            try:
+                descriptor = owned(os.open, file.name, READ_FLAGS, dir_fd=self._directories.uploads())
+            except FileNotFoundError:
+                return None
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1 or status.st_ino != file.inode:
+                return None
+            for algorithm in ALGORITHMS:
+                try:
+                    directory = self._directories.algorithm(algorithm)
+                    os.lseek(descriptor, 0, os.SEEK_SET)
+                    digest, _ = digest_of(descriptor, algorithm)
+                    named = os.stat(digest.encoded, dir_fd=directory, follow_symlinks=False)
+                except (FileNotFoundError, InvalidDigestError):  # not there, or none that is installed
+                    continue
+                if (named.st_ino, named.st_dev) == (status.st_ino, status.st_dev):
+                    return digest
+        return None
 
     # --- out of the pool ----------------------------------------------------------------------------------------------
 
@@ -207,17 +255,18 @@ class Removal:
 
 def _entries(directory: int) -> Iterator[tuple[str, os.stat_result]]:
     # A description of its own: two listings at once would share the position of one.
-    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        with os.scandir(descriptor) as entries:
-            for entry in entries:
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:  # gone since it was listed
-                    continue
-                yield entry.name, status
-    finally:
-        os.close(descriptor)
+    descriptor = owned(os.open, ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # gone since it was listed
+                continue
+            yield entry.name, status
+
+
+def _aside_file(name: str, status: os.stat_result) -> AsideFile:
+    return AsideFile(name, status.st_size, status.st_ctime_ns // 1_000_000, status.st_ino, status.st_nlink)
 
 
 def _digest(algorithm: str, name: str) -> Digest | None:

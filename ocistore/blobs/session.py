@@ -7,7 +7,6 @@ then it is copied before anything more is written.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -16,16 +15,18 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.oserrors import Translating, translated
+from ocistore.blobs.descriptors import owned
+from ocistore.blobs.oserrors import Ignoring, Translating, is_refusal, raise_translated
 from ocistore.blobs.output import Output
 from ocistore.blobs.staged import StagedFile
-from ocistore.errors import CorruptError, DigestMismatchError, StorageError, StoreBusyError
+from ocistore.errors import CorruptError, DigestMismatchError, StorageError, StoreBusyError, StoreClosedError
 from ocistore.oci.digest import Digest, Hasher, hasher
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ocistore.blobs.descriptors import Descriptor
     from ocistore.blobs.paths import StorePaths
 
 _OPEN: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -56,11 +57,11 @@ class UploadFile:
     def __init__(
         self,
         paths: StorePaths,
-        uploads: int,
+        uploads: Descriptor,
         name: str,
         algorithm: str,
         *,
-        descriptor: int,
+        descriptor: Descriptor,
         state: HashState | None,
     ) -> None:
         """Take over a locked ``descriptor``; others go through :meth:`FilesystemPool.open_upload`."""
@@ -68,13 +69,14 @@ class UploadFile:
         self._path = str(paths.upload(name))
         self._uploads = uploads
         self._algorithm = algorithm
-        self._descriptor = descriptor
+        self._open: Descriptor | None = descriptor
         self.name = name
         """The 32 hexadecimal digits that name the session's file."""
-        status = os.fstat(descriptor)
+        with Translating(self._path, root=self._root):
+            status = os.fstat(descriptor)
         self._inode = status.st_ino
         self._offset = status.st_size
-        self._output = Output(descriptor, path=self._path, root=self._root)
+        self._output = Output(int(descriptor), path=self._path, root=self._root)
         self._hasher = hasher(algorithm)
         self._hashed = 0
         if (
@@ -87,19 +89,19 @@ class UploadFile:
 
     @classmethod
     def open(
-        cls, paths: StorePaths, uploads: int, name: str, algorithm: str, *, state: HashState | None
+        cls, paths: StorePaths, uploads: Descriptor, name: str, algorithm: str, *, state: HashState | None
     ) -> UploadFile:
         """See :meth:`FilesystemPool.open_upload`."""
         path = str(paths.upload(name))
         while True:
             descriptor = _opened(name, uploads, path=path, paths=paths)
             try:
-                if _lock(descriptor, name, uploads, path=path):
+                # Given a copy of the number, so that what this raises keeps neither the file open nor its lock.
+                if _lock(int(descriptor), name, uploads, path=path, paths=paths):
                     return cls(paths, uploads, name, algorithm, descriptor=descriptor, state=state)
             except BaseException:
-                os.close(descriptor)
+                del descriptor
                 raise
-            os.close(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -108,6 +110,12 @@ class UploadFile:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def _descriptor(self) -> Descriptor:
+        if self._open is None:
+            raise StoreClosedError(f"upload {self.name}")
+        return self._open
 
     @property
     def offset(self) -> int:
@@ -132,7 +140,7 @@ class UploadFile:
             self._output.write(view, self._offset)
         except BaseException:
             # What cannot be cut off now is overwritten by the next chunk, or cut off when the file is staged.
-            with contextlib.suppress(OSError):
+            with Ignoring():
                 os.ftruncate(self._descriptor, self._offset)
             raise
         if self._hashed == self._offset:
@@ -152,9 +160,10 @@ class UploadFile:
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(self.name, dir_fd=self._uploads)
-            raise translated(error, path=self._path, root=self._root) from error
+            if is_refusal(error):
+                with Ignoring():
+                    os.unlink(self.name, dir_fd=self._uploads)
+            raise_translated(error, path=self._path, root=self._root)
 
     def truncate(self, offset: int) -> None:
         """Drop what lies behind ``offset``: bytes that a power cut may have torn, because nobody synced them.
@@ -224,11 +233,11 @@ class UploadFile:
 
     def close(self) -> None:
         """Let others have the session. Closing again does nothing."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
+        if self._open is not None:
             # Closing alone is not enough: a child that was forked meanwhile may share the description.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+            with Ignoring():
+                fcntl.flock(self._open, fcntl.LOCK_UN)
+            self._open = None
 
     def _own_the_bytes(self) -> None:
         """Make sure that no blob shares this file: what was staged once may have been published."""
@@ -242,10 +251,10 @@ class UploadFile:
             if status.st_nlink == 0:  # the session was ended from outside: its name must not come back
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
             name = secrets.token_hex(16)
-            copy = os.open(
-                name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, _SESSION_MODE, dir_fd=self._uploads
-            )
             try:
+                copy = owned(
+                    os.open, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, _SESSION_MODE, dir_fd=self._uploads
+                )
                 fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.fchmod(copy, _SESSION_MODE)
                 position = 0
@@ -257,31 +266,29 @@ class UploadFile:
                 os.rename(name, self.name, src_dir_fd=self._uploads, dst_dir_fd=self._uploads)
                 os.fsync(self._uploads)
             except BaseException:
-                os.close(copy)
-                with contextlib.suppress(OSError):
+                with Ignoring():
                     os.unlink(name, dir_fd=self._uploads)
                 raise
-            os.close(self._descriptor)
-            self._descriptor = copy
-            self._output = Output(copy, path=self._path, root=self._root)
+            self._output = Output(int(copy), path=self._path, root=self._root)
             self._inode = os.fstat(copy).st_ino
+            self._open = copy
 
 
-def _opened(name: str, uploads: int, *, path: str, paths: StorePaths) -> int:
+def _opened(name: str, uploads: Descriptor, *, path: str, paths: StorePaths) -> Descriptor:
     try:
         try:
-            return os.open(name, os.O_RDWR | _OPEN, dir_fd=uploads)
+            return owned(os.open, name, os.O_RDWR | _OPEN, dir_fd=uploads)
         except PermissionError:  # it was staged, and is 0444 since; it is copied before anything is written
-            return os.open(name, os.O_RDONLY | _OPEN, dir_fd=uploads)
+            return owned(os.open, name, os.O_RDONLY | _OPEN, dir_fd=uploads)
     except FileNotFoundError:
         raise
     except OSError as error:
-        if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+        if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO} and is_refusal(error):
             raise CorruptError(path, reason="it is not a plain file") from error
-        raise translated(error, path=path, root=paths.root) from error
+        raise_translated(error, path=path, root=paths.root)
 
 
-def _lock(descriptor: int, name: str, uploads: int, *, path: str) -> bool:
+def _lock(descriptor: int, name: str, uploads: Descriptor, *, path: str, paths: StorePaths) -> bool:
     """Lock the file and say whether it is still the session's.
 
     Whoever held the lock before may have committed the session, which raises, or copied its file and left this one
@@ -289,10 +296,16 @@ def _lock(descriptor: int, name: str, uploads: int, *, path: str) -> bool:
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise CorruptError(path, reason="it is not a plain file")
+        named = os.stat(name, dir_fd=uploads, follow_symlinks=False)
+    except FileNotFoundError:
+        raise
     except BlockingIOError as error:
+        if not is_refusal(error):
+            raise
         raise StoreBusyError(f"upload {name}", waited=0.0) from error
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise CorruptError(path, reason="it is not a plain file")
-    named = os.stat(name, dir_fd=uploads, follow_symlinks=False)
+    except OSError as error:  # such as no room for another lock
+        raise_translated(error, path=path, root=paths.root)
     return (named.st_ino, named.st_dev) == (status.st_ino, status.st_dev)

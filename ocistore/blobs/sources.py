@@ -10,7 +10,11 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from ocistore.blobs.descriptors import owned
+from ocistore.blobs.oserrors import mark_theirs, theirs
+
 if TYPE_CHECKING:
+    from ocistore.blobs.descriptors import Descriptor
     from ocistore.blobs.pool import Source
 
 Fill: TypeAlias = Callable[[memoryview], int]
@@ -41,10 +45,7 @@ def opened(source: Source) -> Iterator[bytes | Fill]:
         yield bytes(source) if memoryview(source).nbytes <= _AT_HAND else _Chunks(iter((source,))).fill
     elif isinstance(source, str | os.PathLike):
         descriptor = _opened_plain_file(source)
-        try:
-            yield _Descriptor(descriptor).fill
-        finally:
-            os.close(descriptor)
+        yield _Descriptor(descriptor).fill
     elif isinstance(source, io.RawIOBase | io.BufferedIOBase):
         yield _FileInto(source).fill
     elif callable(getattr(source, "read", None)):
@@ -55,12 +56,11 @@ def opened(source: Source) -> Iterator[bytes | Fill]:
         raise TypeError(f"a blob is read from bytes, a path, a binary file or chunks of bytes, not {_kind(source)}")
 
 
-def _opened_plain_file(path: str | os.PathLike[str]) -> int:
-    descriptor = os.open(path, _SOURCE_FLAGS)
+def _opened_plain_file(path: str | os.PathLike[str]) -> Descriptor:
+    descriptor = owned(os.open, path, _SOURCE_FLAGS)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
         return descriptor
-    os.close(descriptor)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     raise OSError(errno.EINVAL, "not a plain file; to read a pipe or a device, open it first", os.fspath(path))
@@ -69,7 +69,7 @@ def _opened_plain_file(path: str | os.PathLike[str]) -> int:
 class _Descriptor:
     """A plain file that we opened."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: Descriptor) -> None:
         self._descriptor = descriptor
 
     def fill(self, view: memoryview) -> int:
@@ -87,11 +87,12 @@ class _FileInto:
 
     def __init__(self, file: io.RawIOBase | io.BufferedIOBase) -> None:
         self._file = file
+        self._readinto = theirs(file.readinto)
 
     def fill(self, view: memoryview) -> int:
         filled = 0
         while filled < len(view):
-            count = self._file.readinto(view[filled:])
+            count = self._readinto(view[filled:])
             if count is None:
                 raise BlockingIOError(errno.EAGAIN, "a file to read a blob from must not be in non-blocking mode")
             if count == 0:
@@ -107,12 +108,13 @@ class _File:
 
     def __init__(self, file: _Readable) -> None:
         self._file = file
+        self._read = theirs(file.read)
 
     def fill(self, view: memoryview) -> int:
         filled = 0
         while filled < len(view):
             wanted = len(view) - filled
-            chunk = self._file.read(wanted)
+            chunk = self._read(wanted)
             data = _as_bytes(chunk, "read() of a file must return bytes: open it in binary mode; it returned")
             if len(data) == 0:
                 break
@@ -153,6 +155,9 @@ class _Chunks:
                 chunk = next(self._chunks)
             except StopIteration:
                 return filled
+            except OSError as error:
+                mark_theirs(error)
+                raise
             rest = _as_bytes(chunk, "a blob is made of bytes; the source gave")
 
 

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import os
+
+    from ocistore.blobs.anchors import Anchor
+    from ocistore.blobs.descriptors import Descriptor
     from ocistore.oci.digest import Digest
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class StagedFile:
     """A verified file at ``uploads/<name>``: the anchor by which its bytes can take their name again and again."""
 
@@ -18,8 +22,12 @@ class StagedFile:
     name: str
     device: int
     inode: int
-    descriptor: int | None = None
+    descriptor: Descriptor | None = None
     """The file, still open, so that the sync sees every error there was; None where too many were open already."""
     durable: bool = False
     syncs_failed: int = 0
     """How many syncs of the whole filesystem had failed when the file was made."""
+    linked: os.stat_result | None = None
+    """Of a file that somebody brought, and that is to be the blob itself: what it was before."""
+    anchor: Anchor | None = None
+    """What the file goes with, where it is nobody's but ours; a session's file is not."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ocistore.blobs.oserrors import pass_on_theirs
 from ocistore.errors import (
     BlobNotFoundError,
     DigestMismatchError,
@@ -234,8 +235,7 @@ class _Taking:
         except (NotPlainError, DigestMismatchError, SizeMismatchError) as error:
             contents.problem(f"{digest}: {error}")
         except OSError as error:  # from the layout: those of the store are translated
-            if error is tally.raised:
-                raise
+            pass_on_theirs(error)
             if isinstance(error, FileNotFoundError):
                 contents.lacks(digest)
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from ocistore.blobs.oserrors import theirs
 from ocistore.blobs.sharing import ToldFile
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -17,10 +18,8 @@ class Tally:
     def __init__(self, total: int, progress: Progress | None) -> None:
         """``total`` is the bytes in all, as far as is known before."""
         self._total = total
-        self._progress = progress
+        self._progress = None if progress is None else theirs(progress)
         self._done = 0
-        self.raised: BaseException | None = None
-        """What the progress raised, for who must tell it from an error of the files that are read."""
 
     def add(self, count: int) -> None:
         """So many bytes more are done."""
@@ -33,12 +32,8 @@ class Tally:
         self._done = done
         if self._progress is None:
             return
-        try:
-            # A file that grew since it was looked at makes more of the whole, never more than the whole.
-            self._progress(done, max(done, self._total))
-        except BaseException as error:
-            self.raised = error
-            raise
+        # A file that grew since it was looked at makes more of the whole, never more than the whole.
+        self._progress(done, max(done, self._total))
 
 
 class CountedFile(ToldFile):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
-from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog import blobs, epoch, holds, identity, leases, uploads
 from ocistore.catalog.engine import Catalog
@@ -199,7 +199,7 @@ class _Backup:
         self._identity = identity
         self._hold = hold
         self._mode: ExportMode = mode
-        self._progress = progress
+        self._progress = None if progress is None else theirs(progress)
         self._missing: list[str] = []
         self._directories: dict[str, tuple[int, int]] = {}
         """Of each algorithm: where to link from, and where to."""

@@ -6,12 +6,13 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import uploads
+from ocistore.catalog import uploads, verification
 from ocistore.errors import CorruptError, InvalidDigestError, StorageError, StoreBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ocistore.blobs.removal import AsideFile
     from ocistore.store import Store
     from ocistore.upkeep.batches import Batch, Bounds
 
@@ -62,7 +63,9 @@ class Leftovers:
                 ended = uploads.remove_expired(connection, name, now=self._now)
             if ended:
                 self.uploads += 1
-                self.bytes += 0 if file is None else file.offset
+                aside = self._removal.find_aside(name)
+                if aside is not None and self._take_from_pool(aside):
+                    self.bytes += 0 if file is None else file.offset
                 with contextlib.suppress(StorageError):  # a directory in its place is none of ours to delete
                     self._store.pool.remove_upload(name)
         finally:
@@ -70,21 +73,48 @@ class Leftovers:
                 file.close()
 
     def sweep_uploads(self) -> None:
-        """Remove what somebody staged and left behind; likewise."""
-        for name, size in self.stray_files():
+        """Remove what somebody staged and left behind, and published before its row was committed; likewise."""
+        for file in self._strays():
             self._bounds.check()
-            if self._removal.remove_aside(name):
+            alone = self._take_from_pool(file)
+            if self._removal.remove_aside(file.name):
                 self.strays += 1
-                self.bytes += size
+                self.bytes += file.size if alone else 0
 
     def stray_files(self) -> Iterator[tuple[str, int]]:
-        """What somebody staged and left behind, with its bytes."""
+        """What somebody staged and left behind, with the bytes that it would give back."""
+        for file in self._strays():
+            digest = None if file.names == 1 else self._removal.published(file)
+            if digest is not None:
+                with self._catalog.read() as connection:
+                    digest = None if verification.with_rows(connection, [digest]) else digest
+            yield file.name, file.size if file.names == 1 or digest is not None else 0
+
+    def _strays(self) -> Iterator[AsideFile]:
         for file in self._removal.aside():
             if file.changed < self._now - _STRAY_AGE // timedelta(milliseconds=1):
                 with self._catalog.read() as connection:
                     session = uploads.known(connection, [file.name])
                 if not session:
-                    yield file.name, file.size
+                    yield file
+
+    def _take_from_pool(self, file: AsideFile) -> bool:
+        """Take the other name of a file that a killed push published, if no row stands for it.
+
+        Whether the name in ``uploads/`` is its last one: to remove that gives its bytes back. What is moved to
+        ``trash/`` is counted there.
+        """
+        digest = None if file.names == 1 else self._removal.published(file)
+        if digest is not None:
+            with self._catalog.read() as connection:
+                known = verification.with_rows(connection, [digest])
+            if not known:
+                with self._batch() as connection:
+                    if not verification.with_rows(connection, [digest]):
+                        found = self._removal.find(digest)
+                        if found is not None and found.inode == file.inode:  # and not somebody's who came later
+                            self._removal.to_trash(digest)
+        return file.names == 1
 
     def empty_trash(self) -> None:
         """Remove what was taken out of the pool; likewise."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.hashing import digest_of
-from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog import blobs, epoch, graph, holds, integrity, manifests, rebuilding, repositories, tags
 from ocistore.catalog.engine import Catalog
@@ -140,7 +140,7 @@ class _Rebuild:
         self._paths = paths
         self._pool = pool
         self._lock = lock
-        self._progress = progress
+        self._progress = None if progress is None else theirs(progress)
         self._old = old
         self._now = milliseconds()
         self._report = RebuildReport()

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.blobs.hashing import digest_of
+from ocistore.blobs.oserrors import pass_on_theirs, theirs
 from ocistore.catalog import repositories, verification
 from ocistore.catalog.blobs import bytes_of_live
 from ocistore.commit import milliseconds
@@ -120,7 +121,7 @@ class _Scrub:
         self._repair = repair
         self._healer = healer
         self._pace = pace
-        self._progress = progress
+        self._progress = None if progress is None else theirs(progress)
         self._report = ScrubReport(level)
         self._orphans = Orphans(store, self._report, pace, repair=repair, told=self._told)
         self._comparison = Comparison(store, self._report, repair=repair)
@@ -219,6 +220,7 @@ class _Scrub:
         except CorruptError as error:
             return error.reason
         except OSError as error:
+            pass_on_theirs(error)
             return f"it cannot be read: {error.strerror}"
         if (actual, read) != (digest, size):
             return "its bytes are not those of its digest"

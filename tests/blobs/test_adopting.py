@@ -2,13 +2,18 @@
 
 import contextlib
 import errno
+import gc
+import mmap
 import os
 import shutil
 import stat
 import subprocess
+import threading
+import time
 
 import pytest
 
+from ocistore.blobs import filesystem
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.paths import StorePaths
 from ocistore.errors import DigestMismatchError, ReadOnlyStoreError, SizeMismatchError, StorageError
@@ -122,6 +127,7 @@ def test_a_refusal_leaves_the_mode_that_another_store_gave_a_file_it_linked(pool
     def linked(count):
         if not (tmp_path / "other").exists():
             os.link(file, tmp_path / "other")
+            file.chmod(0o444)
 
     with opened(file) as descriptor, pytest.raises(DigestMismatchError):
         pool.adopt(descriptor, digest=Digest.of(b"other"), size=len(CONTENT), mode="link", told=linked)
@@ -185,3 +191,100 @@ def test_a_filesystem_that_can_shares_the_bytes(tmp_path):
         pool.close()
     finally:
         subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+# --- by link: whose the file is until it is a blob --------------------------------------------------------------------
+
+
+def mode_of(file):
+    return stat.S_IMODE(file.stat().st_mode)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o444, 0o400])
+def test_the_mode_of_a_linked_file_is_never_wider_until_it_is_published(pool, paths, file, mode):
+    file.chmod(mode)
+    seen = []
+    with opened(file) as descriptor:
+        staged = pool.adopt(
+            descriptor, digest=DIGEST, size=len(CONTENT), mode="link", told=lambda count: seen.append(mode_of(file))
+        )
+    assert set(seen) == {mode}  # its bytes are verified first
+    assert mode_of(file) == mode & 0o444
+    pool.publish([staged])
+    pool.discard([staged])
+    assert mode_of(file) == 0o444
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
+@pytest.mark.parametrize("withdrawn", [False, True])
+def test_a_linked_file_that_becomes_no_blob_is_as_it_was(pool, paths, file, mode, withdrawn):
+    file.chmod(mode)
+    with opened(file) as descriptor:
+        staged = pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="link")
+    if withdrawn:
+        pool.publish([staged])
+        pool.withdraw(staged)
+    pool.discard([staged])
+    assert (mode_of(file), file.stat().st_nlink) == (mode, 1)
+
+
+def test_a_file_that_somebody_has_open_for_writing_is_not_linked(pool, paths, file):
+    with open(file, "r+b"), opened(file) as descriptor:
+        with pytest.raises(StorageError, match=r"open for writing.*copy instead") as caught:
+            pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="link", path="layout/blob")
+        assert caught.value.path == "layout/blob"
+        assert (mode_of(file), file.stat().st_nlink, os.listdir(paths.uploads)) == (0o640, 1, [])
+        pool.discard([pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="auto")])
+
+
+def test_a_file_that_somebody_has_mapped_for_writing_is_not_linked(pool, file):
+    with open(file, "r+b") as writer:
+        mapped = mmap.mmap(writer.fileno(), 0)
+    with opened(file) as descriptor, pytest.raises(StorageError, match="open for writing"):
+        pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="link")
+    mapped.close()
+
+
+def test_whoever_wants_to_write_to_a_file_that_is_being_linked_is_seen(pool, paths, file):
+    threads = []
+
+    def write():
+        with open(file, "r+b") as writer:  # waits until nobody verifies any more
+            writer.write(b"X")
+
+    def told(count):
+        if not threads:
+            threads.append(threading.Thread(target=write))
+            threads[0].start()
+            time.sleep(0.3)
+
+    with opened(file) as descriptor, pytest.raises(StorageError, match="written to while it was read"):
+        pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="link", told=told)
+    threads[0].join()
+    assert (mode_of(file), file.stat().st_nlink, os.listdir(paths.uploads)) == (0o640, 1, [])
+
+
+def test_a_file_that_may_be_written_to_by_another_name_is_not_linked(pool, file, tmp_path):
+    os.link(file, tmp_path / "other")
+    with opened(file) as descriptor, pytest.raises(StorageError, match=r"other names.*copy instead"):
+        pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="link")
+    assert mode_of(file) == 0o640
+    file.chmod(0o444)
+    adopted(pool, file, mode="link")
+
+
+@pytest.mark.parametrize("call", ["clone", "verify", "none"])
+def test_a_clone_that_is_refused_closes_each_descriptor_once(pool, file, monkeypatch, call):
+    def fails(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    if call == "clone":
+        monkeypatch.setattr(filesystem, "clone", fails)
+    elif call == "verify":
+        monkeypatch.setattr(filesystem, "clone", lambda *_: True)
+        monkeypatch.setattr(filesystem, "verify", fails)
+    before = len(os.listdir("/proc/self/fd"))
+    with opened(file) as descriptor, contextlib.suppress(StorageError, OSError):
+        pool.discard([pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="auto")])
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before + 1  # uploads/

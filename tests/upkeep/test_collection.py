@@ -10,7 +10,8 @@ from datetime import timedelta
 import pytest
 from images import APP, artifact, image, index, note, push
 from invariants import check
-from state import pool, rows
+from processes import python
+from state import pool, rows, strays
 
 from ocistore import CollectionRefusedError, CorruptError, Digest, ManifestNotFoundError, Store, UploadNotFoundError
 from ocistore.catalog.engine import Catalog
@@ -435,6 +436,77 @@ def test_files_that_whoever_staged_them_left_behind_go_after_a_day(store, reposi
     report = store.gc()
     assert (report.strays, report.bytes) == (1, len(b"left behind"))
     assert os.listdir(store.root / "uploads") == [upload.id]
+
+
+KILLED = """
+import os, signal, sys
+from ocistore import Store, Digest
+from ocistore.blobs.filesystem import FilesystemPool
+when, algorithm = sys.argv[2:]
+store = Store.open(sys.argv[1])
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if when == "published":
+    FilesystemPool.holds = die
+elif when == "committed":
+    FilesystemPool.discard = die
+repository = store.repository("app")
+if algorithm == "upload":
+    with repository.start_upload() as upload:
+        upload.write(b"x" * 100_000)
+        upload.commit(Digest.of(b"x" * 100_000))
+else:
+    repository.put_blob(b"x" * 100_000, algorithm=algorithm)
+"""
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_what_a_killed_push_published_goes_with_its_anchor(store, monkeypatch, algorithm):
+    with python(KILLED, store.root, "published", algorithm) as child:
+        child.die()
+    assert len(pool(store.root)) == 1
+    assert store.gc().strays == 0  # it may not be dead
+    monkeypatch.setattr("ocistore.upkeep.leftovers._STRAY_AGE", timedelta(seconds=-60))
+    expected = store.gc(dry_run=True)
+    report = store.gc()
+    assert (report.strays, report.bytes) == (expected.strays, expected.bytes) == (1, 100_000)
+    assert pool(store.root) == {}
+    assert strays(store.root) == []
+
+
+def test_what_an_expired_session_published_goes_with_it(store):
+    with python(KILLED, store.root, "published", "upload") as child:
+        child.die()
+    assert len(pool(store.root)) == 1
+    expire_uploads(store)
+    report = store.gc()
+    assert (report.uploads, report.bytes) == (1, 100_000)
+    assert pool(store.root) == {}
+    assert strays(store.root) == []
+
+
+def test_what_a_push_committed_before_it_was_killed_stays(store, monkeypatch):
+    with python(KILLED, store.root, "committed", "sha256") as child:
+        child.die()
+    monkeypatch.setattr("ocistore.upkeep.leftovers._STRAY_AGE", timedelta(seconds=-60))
+    expected = store.gc(dry_run=True)
+    report = store.gc()
+    assert (report.strays, report.bytes) == (expected.strays, expected.bytes) == (1, 0)
+    with store.repository("app").open_blob(Digest.of(b"x" * 100_000)) as reader:
+        assert reader.read() == b"x" * 100_000
+    assert strays(store.root) == []
+
+
+def test_what_another_push_published_since_stays(store, monkeypatch):
+    with python(KILLED, store.root, "published", "sha256") as child:
+        child.die()
+    blob = store.paths.blob(Digest.of(b"x" * 100_000))
+    blob.rename(store.root / "elsewhere")
+    blob.write_bytes(b"x" * 100_000)
+    blob.chmod(0o444)
+    monkeypatch.setattr("ocistore.upkeep.leftovers._STRAY_AGE", timedelta(seconds=-60))
+    assert store.gc().strays == 1
+    assert blob.read_bytes() == b"x" * 100_000
 
 
 def test_nothing_is_taken_from_behind_a_symbolic_link(store, repository, tmp_path):

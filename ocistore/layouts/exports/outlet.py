@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from ocistore.archives.compression import Compressor
-from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.errors import ArchiveInvalidError, CorruptError, StorageError
 from ocistore.layouts.directory import TEMPORARY, make_directory
 
@@ -48,7 +48,11 @@ _LEFTOVER: Final = re.compile(re.escape(TEMPORARY) + "archive-[0-9a-f]{16}", re.
 
 
 class Outlet:
-    """Takes the bytes of an archive in order. Whatever cannot be written is an error of ours that names the target."""
+    """Takes the bytes of an archive in order.
+
+    What the operating system refuses is an error of ours that names the target; what a file object of the caller's
+    raises goes on unchanged.
+    """
 
     def __init__(self, target: int | BinaryIO, *, name: str, compression: Compression, tally: Tally) -> None:
         """Write to an open file, or to what has ``write``; ``name`` is what messages call it.
@@ -122,7 +126,7 @@ class Outlet:
             self._compressor.finish()
         if self._file is not None:
             with Translating(self._name):
-                self._file.flush()
+                theirs(self._file.flush)()
 
     def _sent(self, source: int, size: int) -> int:
         """How many bytes the kernel sent: all, or less where it cannot, or where the source ends early."""
@@ -162,7 +166,7 @@ class Outlet:
         with Translating(self._name):
             if self._descriptor is None:
                 assert self._file is not None
-                written: int | None = self._file.write(data)
+                written: int | None = theirs(self._file.write)(data)
                 if written is not None and written != len(data):
                     raise OSError(errno.EIO, f"it took {written} of {len(data)} bytes")
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.oserrors import pass_on_theirs
 from ocistore.errors import DigestMismatchError, ManifestInvalidError
 from ocistore.layouts.directory import NotPlainError
 from ocistore.oci import mediatypes, strictjson
@@ -91,7 +92,8 @@ class Manifests:
         try:
             content = self._source.content(config.digest, config.size)
             return Platform.from_json(strictjson.loads(content, maximum=_MAXIMUM_CONFIG_SIZE), path="")
-        except (OSError, NotPlainError, ManifestInvalidError):
+        except (OSError, NotPlainError, ManifestInvalidError) as error:
+            pass_on_theirs(error)
             return None  # what is wrong with it is found when it is taken in
 
     def subject(self, descriptor: Descriptor) -> Digest | None:
@@ -111,7 +113,8 @@ class Manifests:
         """Whether the layout has something under that digest."""
         try:
             self._source.size(digest)
-        except (OSError, NotPlainError):
+        except (OSError, NotPlainError) as error:
+            pass_on_theirs(error)
             return False
         return True
 
@@ -123,7 +126,8 @@ class Manifests:
             if self._source.size(descriptor.digest) != descriptor.size:
                 return None
             return self._parsed(descriptor)
-        except (OSError, NotPlainError, ManifestInvalidError, DigestMismatchError):
+        except (OSError, NotPlainError, ManifestInvalidError, DigestMismatchError) as error:
+            pass_on_theirs(error)
             return None
 
     def _checked(self, descriptor: Descriptor) -> Manifest | None:
@@ -143,6 +147,7 @@ class Manifests:
         except (NotPlainError, ManifestInvalidError, DigestMismatchError) as error:
             self._contents.problem(f"{digest}: {error}")
         except OSError as error:
+            pass_on_theirs(error)
             self._contents.problem(f"{digest}: {error.strerror}")
         return None
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from ocistore.archives.compression import MAGIC_SIZE, Decompressed, compression_of
 from ocistore.archives.tar import TarReader
+from ocistore.blobs.oserrors import pass_on_theirs, theirs
 from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageError
 from ocistore.layouts.imports.archive import ArchiveFile
@@ -89,8 +90,7 @@ def opened(
             stream = partial(_stream, store=store, tally=tally, name=name, held=held or partial(_holds, store))
             found = _open(source, name, stack, stream)
         except OSError as error:
-            if error is tally.raised:
-                raise
+            pass_on_theirs(error)
             raise _unreadable(error, name) from error
         stack.callback(found.close)
         if mode == "link" and not isinstance(found, DirectorySource):
@@ -104,7 +104,7 @@ def _open(
     if not isinstance(source, str | os.PathLike):
         if not callable(getattr(source, "read", None)):
             raise TypeError(f"a layout is read from a path or a binary file, not from {type(source).__qualname__}")
-        return stream(source)
+        return stream(_Theirs(source))
     path = Path(name)
     mode = _mode(path)
     if stat.S_ISDIR(mode):
@@ -168,13 +168,14 @@ def checked(source: ImportSource) -> Iterator[ImportSource]:
         try:
             found = _check(source, name, stack)
         except OSError as error:
+            pass_on_theirs(error)
             raise _unreadable(error, name) from error
         yield found
 
 
 def _check(source: ImportSource, name: str, stack: contextlib.ExitStack) -> ImportSource:
     if not isinstance(source, str | os.PathLike):
-        return _begun(source, name)
+        return _begun(_Theirs(source), name)
     path = Path(name)
     mode = _mode(path)
     if stat.S_ISDIR(mode):
@@ -273,6 +274,13 @@ def _refuse_others(first: bytes, name: str) -> None:
 
 def _unreadable(error: OSError, name: str) -> StorageError:
     return StorageError(name, errno=error.errno, reason=error.strerror or str(error))
+
+
+class _Theirs:
+    """A file object of the caller's, whose errors stay what they are."""
+
+    def __init__(self, file: Readable) -> None:
+        self.read = theirs(file.read)
 
 
 class _Replayed:

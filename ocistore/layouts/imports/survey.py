@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ocistore.blobs.oserrors import pass_on_theirs
 from ocistore.changes import SetTag
 from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
@@ -142,6 +143,7 @@ def listed(source: Source) -> tuple[list[Descriptor], list[str]]:
         except (NotPlainError, ManifestInvalidError) as error:
             problems.append(f"{file}: {error}")
         except OSError as error:
+            pass_on_theirs(error)
             problems.append(f"{file}: {error.strerror}")
     return ([], problems) if problems else (entries, [])
 
@@ -278,6 +280,7 @@ class _Walk:
             contents.problem(f"{digest}: {error}")
             return
         except OSError as error:
+            pass_on_theirs(error)
             contents.problem(f"{digest}: {error.strerror}")
             return
         if size != descriptor.size:
