@@ -110,7 +110,7 @@ def import_(
     for name in report.untagged:
         print_line(f"{name} (no tag)")
     for entry in report.skipped:
-        print_line(f"skipped an entry that is no manifest: {entry}", err=True)
+        print_line(f"left out: {entry}", err=True)
     print_changes(report)
     new = f", of which {readable_size(report.new_bytes)} {'would be' if dry_run else 'are'} new"
     click.echo(_summary(report.manifests, report.blobs, report.bytes) + new, err=True)

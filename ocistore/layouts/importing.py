@@ -47,7 +47,8 @@ class ImportReport:
     untagged: tuple[str, ...]
     """What got no tag, as REPO@DIGEST, with its name in the layout where that cannot be a tag."""
     skipped: tuple[str, ...]
-    """Entries that were left out because their media type is no manifest's that we know, as "DIGEST (MEDIA TYPE)"."""
+    """Entries that were left out because their media type is no manifest's that we know, as "DIGEST (MEDIA TYPE)"; and
+    what else of an archive was, with the reason."""
     moved: tuple[str, ...]
     """Those of the tags that pointed at something else in the store, just before."""
     replaced: Mapping[str, str]

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ocistore.errors import InvalidNameError, ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor
-from ocistore.oci.reference import DEFAULT_TAG, repository_name, split_host, tag_name
+from ocistore.oci.reference import DEFAULT_TAG, is_digest, repository_name, split_host, tag_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -132,7 +132,9 @@ def name_of(descriptor: Descriptor) -> Name:
 
 def _split(name: str) -> tuple[str | None, str | None, str | None]:
     """REPO:TAG or REPO@DIGEST, perhaps after a host, as host, repository and tag; None for what it does not say."""
-    name, at, _ = name.partition("@")
+    name, at, digest = name.partition("@")
+    if at and not is_digest(digest):
+        return None, None, None
     host, name = split_host(name)
     repository, colon, tag = name.rpartition(":")
     if not colon:

@@ -418,10 +418,55 @@ def test_links_may_come_before_what_they_lead_to(store, tmp_path, way, kind):
 
 
 @EACH_WAY
-def test_where_there_is_a_layout_too_it_is_what_is_read(store, tmp_path, layout, way):
-    # As docker save writes it from version 25 on.
+def test_where_there_is_a_layout_too_both_are_read(store, tmp_path, layout, way):
     content = tarred([*docker_members({"app:docker": LAYERS}), *members_of(layout.path)])
-    assert imported(store, tmp_path, content, way).tags == ("app:v1",)
+    assert imported(store, tmp_path, content, way).tags == ("app:docker", "app:v1")
+
+
+SYMBOLIC, HARD = tarfile.SYMTYPE, tarfile.LNKTYPE
+LINKED = {
+    "symbolic links": lambda name: [link(name, f"../../stuff/{name.rpartition('/')[2]}")],
+    "hard links": lambda name: [link(name, f"stuff/{name.rpartition('/')[2]}", HARD)],
+    "links to links": lambda name: [link(name, "../../a/b/c"), link("a/b/c", "../d"), link("a/d", "stuff/it", HARD)],
+}
+
+
+@EACH_WAY
+@pytest.mark.parametrize("links", LINKED.values(), ids=LINKED)
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_blobs_may_be_links_to_members(store, tmp_path, way, links, first, algorithm):  # noqa: PLR0917
+    # As in layouts that Debian publishes; a tool that finds equal files writes one, and a link.
+    layout = Layout(tmp_path / "layout")
+    body = json.loads(image("long", filler="x" * 100_000).manifest)
+    layer = image("long", filler="x" * 100_000).layers[0]
+    body["layers"][0]["digest"] = Digest.of(layer, algorithm)
+    content = document(body)
+    layout.blob(content), layout.blob(image("long", filler="x" * 100_000).config), layout.blob(layer, algorithm)
+    layout.entries = [{"mediaType": mediatypes.OCI_MANIFEST, "digest": Digest.of(content), "size": len(content)}]
+    layout.write()
+    name = f"blobs/{algorithm}/{Digest.of(layer, algorithm).encoded}"
+    made = links(name)
+    elsewhere = "stuff/it" if len(made) == 3 else f"stuff/{name.rpartition('/')[2]}"
+    others = [pair for pair in members_of(layout.path) if pair[0].name != name]
+    rest = [member(elsewhere, layer), *others]
+    report = imported(store, tmp_path, tarred([*made, *rest] if first else [*rest, *made]), way, "app")
+    assert report.blobs == 2
+    with store.repository("app").open_blob(Digest.of(layer, algorithm)) as blob:
+        assert blob.read() == layer
+    again = imported(store, tmp_path, tarred([*made, *rest]), way, "app")
+    assert again.new_bytes == 0
+
+
+@EACH_WAY
+def test_the_files_at_the_top_and_directories_may_be_links(store, tmp_path, layout, way):
+    members = [
+        member(f"version-1/{header.name}", content, **({"type": header.type} if not header.isreg() else {}))
+        for header, content in members_of(layout.path)
+    ]
+    links = [link(name, f"version-1/{name}") for name in ("index.json", "oci-layout")]
+    links.append(link("blobs", "./version-1/../version-1/blobs/"))
+    assert imported(store, tmp_path, tarred([*links, *members]), way).tags == ("app:v1",)
 
 
 def changed(**fields):

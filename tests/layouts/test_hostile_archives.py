@@ -82,6 +82,7 @@ MEMBERS = {
     "a sparse file": (member("hole", type=tarfile.GNUTYPE_SPARSE), "it is a sparse file"),
     "a contradiction": (member("x", b"", type=b"Z"), "its kind, b'Z', is unknown"),
     "a name too long": (member("a/" * MAXIMUM_NAME_LENGTH, b"x"), "a name of [0-9]+ characters"),
+    "a path too deep": (member("a/" * 33, b"x"), "a path of more than 32 names"),
     "a second index.json": (member("index.json", b"{}"), "two members of that name"),
     "a second index.json, in other words": (member("./index.json", b"{}"), "two members of that name"),
     "a second oci-layout, as a link": (link("oci-layout", "index.json"), "two members of that name"),
@@ -105,11 +106,33 @@ def test_links_in_a_ring_are_refused(refused, members):
     assert "links without end" in str(refused(tarred([*members, *ring])))
 
 
-def test_a_link_in_the_place_of_a_blob_is_refused(refused, members):
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        (f"blobs/sha256/{CONFIG.encoded}", f"{LAYER} has {len(APP.config)} bytes, not {len(APP.layers[0])}"),
+        (f"blobs/sha256/{LAYER_2.encoded}", f"{LAYER}: content has digest {LAYER_2}, not {LAYER}"),
+        ("nothing", f"{LAYER} is missing"),
+        ("a/directory", f"{LAYER}: it is a directory"),
+    ],
+)
+def test_a_link_to_other_bytes_in_the_place_of_a_blob_is_refused(refused, members, kind, target, problem):
     name = f"blobs/sha256/{LAYER.encoded}"
-    moved = [member("elsewhere", content) if h.name == name else (h, content) for h, content in members]
-    error = refused(tarred([*moved, link(name, "../../elsewhere")]), LayoutInvalidError)
-    assert error.problems == (f"{LAYER}: it is a symlink",)
+    others = [(header, content) for header, content in members if header.name != name]
+    made = link(name, f"../../{target}" if kind == tarfile.SYMTYPE else target, kind)
+    content = tarred([*others, made, member("a/directory", type=tarfile.DIRTYPE)])
+    assert refused(content, LayoutInvalidError).problems == (problem,)
+
+
+def test_links_that_lead_on_and_on_take_little_time(refused, members):
+    deep = "a/" * 30 + "b"
+    links = [link(f"{n:05}/{deep}", f"{n + 1:05}/{deep}", tarfile.LNKTYPE) for n in range(MAXIMUM_OTHERS - 2)]
+    began = time.process_time()
+    assert "links without end" in str(refused(tarred([*members, *links])))
+    assert time.process_time() - began < 10
+    links = [link(f"{n:05}/{deep}", f"{n + 1:05}/{deep[:-1]}c", tarfile.LNKTYPE) for n in range(MAXIMUM_OTHERS - 2)]
+    assert "is missing" in str(refused(tarred([*members[1:], *links]), LayoutInvalidError))  # they lead to nothing
+    assert time.process_time() - began < 20
 
 
 def test_members_below_a_link_are_refused(refused, members):

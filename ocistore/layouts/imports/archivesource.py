@@ -1,4 +1,4 @@
-"""An import from an archive: of an OCI layout, or of Docker's form."""
+"""An import from an archive: of an OCI layout, of Docker's form, or of both."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, SizeMismatchError
 from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT, NotPlainError
-from ocistore.layouts.imports.docker import MANIFEST_JSON, converted
+from ocistore.layouts.imports.docker import MANIFEST_JSON, REPOSITORIES, Converted, converted
+from ocistore.layouts.imports.united import united
 from ocistore.layouts.index import LAYOUT_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import Sharing
@@ -33,20 +32,24 @@ def source_of(archive: Archive[P]) -> Source:
         LayoutInvalidError: it is one of Docker's, and something in it is missing or wrong; ``problems`` names it all.
         OSError: it could not be read.
     """
-    return _LayoutArchive(archive) if is_layout(archive) else _DockerArchive(archive)
+    if is_layout(archive):
+        return _LayoutArchive(archive)
+    return _UnitedArchive(archive) if INDEX_JSON in archive.members else _DockerArchive(archive)
 
 
 def is_layout(archive: Archive[P]) -> bool:
-    """Whether an archive has a layout in it, and is not one of Docker's alone.
+    """Whether an archive has a layout in it, and nothing that Docker would read.
 
     Raises:
-        ArchiveInvalidError: it is neither.
+        ArchiveInvalidError: it has neither.
     """
-    if OCI_LAYOUT in archive.members or INDEX_JSON in archive.members:
-        return True
     if MANIFEST_JSON in archive.members:
         return False
+    if OCI_LAYOUT in archive.members or INDEX_JSON in archive.members:
+        return True
     reason = f"it has no {OCI_LAYOUT}, as archives of layouts have, and no {MANIFEST_JSON}, as Docker's have"
+    if REPOSITORIES in archive.members:
+        reason = f"it is of the form that Docker wrote before version 1.10: it has no {MANIFEST_JSON}"
     raise ArchiveInvalidError(archive.name, reason=reason)
 
 
@@ -56,6 +59,7 @@ class _ArchiveSource(Generic[P]):
     def __init__(self, archive: Archive[P]) -> None:
         self.name = archive.name
         self.streamed = archive.streamed
+        self.left_out: tuple[str, ...] = ()
         self._archive = archive
 
     def _entry(self, digest: Digest) -> Entry[P]:
@@ -87,46 +91,71 @@ class _ArchiveSource(Generic[P]):
 
 
 class _LayoutArchive(_ArchiveSource[P]):
-    """A layout in an archive. Links are refused, as in a directory."""
+    """A layout in an archive. Links to other members are followed: what makes archives may link what is equal."""
 
     def read(self, name: str, *, maximum: int) -> bytes:
-        entry = self._archive.members.plain(name)
+        entry = self._archive.members.followed(name)
         if entry.size > maximum:
             raise NotPlainError(f"it is larger than {maximum} bytes")
         return self._archive.read(entry, entry.size)
 
     def _entry(self, digest: Digest) -> Entry[P]:
-        return self._archive.members.plain(f"{BLOBS}/{digest.algorithm}/{digest.encoded}")
+        return self._archive.members.followed(f"{BLOBS}/{digest.algorithm}/{digest.encoded}")
 
 
-class _DockerArchive(_ArchiveSource[P]):
-    """One of Docker's archives, of which only the manifests are not in it."""
+class _ConvertedArchive(_LayoutArchive[P]):
+    """An archive with images of Docker's, of which only the manifests are not in it."""
 
     def __init__(self, archive: Archive[P]) -> None:
         super().__init__(archive)
-        found = converted(archive)
-        if found.problems:
-            raise LayoutInvalidError(Path(archive.name), problems=list(found.problems))
-        self._files: Mapping[str, bytes] = {OCI_LAYOUT: LAYOUT_FILE, INDEX_JSON: found.index}
-        self._manifests = found.manifests
-        self._blobs = found.blobs
+        self._files: dict[str, bytes] = {}
+        """What the files of the top level would be, where they are others than in the archive."""
+        self._converted: Converted[P] = Converted()
 
     def read(self, name: str, *, maximum: int) -> bytes:
+        if name not in self._files:
+            return super().read(name, maximum=maximum)
         content = self._files[name]
         if len(content) > maximum:
             raise NotPlainError(f"it would be larger than {maximum} bytes")
         return content
 
     def size(self, digest: Digest) -> int:
-        return len(self._manifests[digest]) if digest in self._manifests else super().size(digest)
+        made = self._converted.manifests.get(digest)
+        return super().size(digest) if made is None else len(made)
 
     def content(self, digest: Digest, size: int) -> bytes:
-        if digest in self._manifests:
-            return self._manifests[digest][:size]
-        return super().content(digest, size)
+        made = self._converted.manifests.get(digest)
+        return super().content(digest, size) if made is None else made[:size]
 
     def _entry(self, digest: Digest) -> Entry[P]:
-        try:
-            return self._blobs[digest]
-        except KeyError:
-            raise FileNotFoundError(digest) from None
+        found = self._converted.blobs.get(digest)
+        return super()._entry(digest) if found is None else found
+
+    def _take(self, index: bytes, converted: Converted[P]) -> None:
+        if converted.problems:
+            raise LayoutInvalidError(Path(self.name), problems=list(converted.problems))
+        self._files = {OCI_LAYOUT: LAYOUT_FILE, INDEX_JSON: index}
+        self._converted = converted
+        self.left_out = tuple(converted.left_out)
+
+
+class _DockerArchive(_ConvertedArchive[P]):
+    """One of Docker's archives."""
+
+    def __init__(self, archive: Archive[P]) -> None:
+        super().__init__(archive)
+        self._take(*converted(archive))
+
+
+class _UnitedArchive(_ConvertedArchive[P]):
+    """One of Docker's archives with a layout in it, as Docker writes it from version 25 on."""
+
+    def __init__(self, archive: Archive[P]) -> None:
+        super().__init__(archive)
+        found = united(archive)
+        if found is None:  # and whoever reads index.json will say why
+            return
+        self._take(*found)
+        if OCI_LAYOUT in archive.members:
+            del self._files[OCI_LAYOUT]

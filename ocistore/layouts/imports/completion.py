@@ -27,6 +27,7 @@ class CompletedSource:
     def __init__(self, source: Source, store: Store) -> None:
         self.name = source.name
         self.streamed = source.streamed
+        self.left_out = source.left_out
         self.completed: dict[Digest, None] = {}
         """What the source lacks and the store has."""
         self._source = source

@@ -24,6 +24,7 @@ class DirectorySource:
     """A layout directory, read in place."""
 
     streamed = False
+    left_out: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         """Open it.

@@ -1,28 +1,33 @@
 """Docker's archives read as a layout: each image gets an OCI manifest; its config and its layers stay byte for byte.
 
 There is one form, ``manifest.json`` beside configs and layers that it names, and many writers: ``docker save``,
-podman's and skopeo's ``docker-archive``, crane's tarballs. From version 25 on ``docker save`` puts a whole OCI layout
-beside it, which says more: then that is read, and not this.
+podman's and skopeo's ``docker-archive``, crane's tarballs. Where there is an ``index.json``, too, both are read: see
+:mod:`ocistore.layouts.imports.united`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ocistore.archives.compression import MAGIC_SIZE, compression_of
 from ocistore.errors import InvalidDigestError, ManifestInvalidError
 from ocistore.layouts.directory import NotPlainError
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
-from ocistore.layouts.index import IMAGE_NAME, index_bytes
+from ocistore.layouts.index import IMAGE_NAME, index_bytes, name_of
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor, json_object
 from ocistore.oci.digest import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from collections.abc import Set as AbstractSet
+
     from ocistore.layouts.imports.archive import Archive
     from ocistore.layouts.imports.members import Entry
+    from ocistore.layouts.index import Name
 
 MANIFEST_JSON: Final = "manifest.json"
 MAXIMUM_MANIFEST_JSON_SIZE: Final = 16 * 1024 * 1024
@@ -34,6 +39,14 @@ MAXIMUM_CONFIGS_SIZE: Final = 256 * 1024 * 1024
 MAXIMUM_NAMES: Final = 50_000
 """Images, and names that they have, in one archive: each becomes an entry of an index, in memory."""
 
+REPOSITORIES: Final = "repositories"
+"""Names of images by their topmost layers: all that described them before Docker 1.10."""
+_MAXIMUM_REPOSITORIES_SIZE: Final = 4 * 1024 * 1024
+_DEFAULT_HOST: Final = "docker.io"
+_DEFAULT_REPOSITORY: Final = "library"
+_ANY: Final = Descriptor(mediatypes.OCI_MANIFEST, Digest.of(b""), 0)
+_NO_NAME: Final = "<none>:<none>"
+"""How Docker prints an image that has no name; some tools take it for one."""
 _KEYS: Final = frozenset({"Config", "RepoTags", "Layers", "Parent", "LayerSources"})
 _LAYER_TYPES: Final = {
     "none": mediatypes.OCI_LAYER,
@@ -47,20 +60,35 @@ _LAYER_TYPES: Final = {
 P = TypeVar("P")
 
 
+@dataclass(frozen=True)
+class SavedImage:
+    """One image, as manifest.json describes it."""
+
+    config: str
+    """Its name in the archive."""
+    layers: tuple[str, ...]
+    """Their names in the archive, the lowest first."""
+    names: tuple[str, ...]
+    """``RepoTags``: what it is called."""
+    path: str
+    """Where in manifest.json it stands, for messages."""
+
+
 @dataclass
 class Converted(Generic[P]):
-    """An archive of Docker's, as a layout."""
+    """Images of Docker's as parts of a layout."""
 
-    index: bytes = b""
-    """What its index.json would be."""
     manifests: dict[Digest, bytes] = field(default_factory=dict)
+    """Those that are not in the archive."""
     blobs: dict[Digest, Entry[P]] = field(default_factory=dict)
     problems: dict[str, None] = field(default_factory=dict)
     """What is missing or wrong, each once."""
+    left_out: list[str] = field(default_factory=list)
+    """What something in the archive describes and cannot come in; each a line that says why."""
 
 
-def converted(archive: Archive[P]) -> Converted[P]:
-    """Read ``manifest.json``, and what it names as far as need be.
+def converted(archive: Archive[P]) -> tuple[bytes, Converted[P]]:
+    """Read ``manifest.json``, and what it names as far as need be; what its index.json would be, and the rest.
 
     An uncompressed layer is what ``diff_ids`` of the config say: where that was not hashed yet, it is taken at its word
     here, and verified when it is staged.
@@ -69,76 +97,172 @@ def converted(archive: Archive[P]) -> Converted[P]:
         ArchiveInvalidError: a name in it leads out of the archive.
         OSError: the archive could not be read.
     """
-    conversion = _Conversion(archive)
-    try:
-        images = _images(archive)
-    except (ManifestInvalidError, NotPlainError) as error:
-        conversion.result.problems[f"{MANIFEST_JSON}: {error}"] = None
-        return conversion.result
+    conversion = Conversion(archive)
     entries: list[Descriptor] = []
-    for position, image in enumerate(images):
-        try:
-            entries += conversion.image(image, path=f"[{position}]")
-        except ManifestInvalidError as error:
-            conversion.result.problems[f"{MANIFEST_JSON}: {error}"] = None
-        except _TooMuchError as error:
-            conversion.result.problems[f"{MANIFEST_JSON}: {error}"] = None
-            return conversion.result
-    conversion.result.index = index_bytes(entries)
-    return conversion.result
+    images = conversion.saved_images()
+    for image in images:
+        descriptor = conversion.manifest_of(image)
+        if descriptor is not None:
+            entries += [named(descriptor, name) for name in image.names or ("",)]
+    conversion.result.left_out += unlisted_names(archive, images, set())
+    return index_bytes(entries), conversion.result
 
 
-def _images(archive: Archive[P]) -> list[Any]:
-    entry = archive.members.plain(MANIFEST_JSON)
-    if entry.size > MAXIMUM_MANIFEST_JSON_SIZE:
-        raise NotPlainError(f"it is larger than {MAXIMUM_MANIFEST_JSON_SIZE} bytes")
-    document = strictjson.loads(archive.read(entry, entry.size), maximum=MAXIMUM_MANIFEST_JSON_SIZE)
-    if not isinstance(document, list):
-        raise ManifestInvalidError("it is not a list of images")
-    return document
+def named(descriptor: Descriptor, name: str) -> Descriptor:
+    """The descriptor as an entry of an index that is called so; without a name where that is empty."""
+    return replace(descriptor, annotations={IMAGE_NAME: name} if name else {})
+
+
+def name_key(name: Name) -> tuple[str, str, str] | None:
+    """A name in the one spelling that Docker gives it: host, repository and tag; None where it has no tag."""
+    if name.repository is None or name.tag is None:
+        return None
+    host, repository = name.host, name.repository
+    if host is None:
+        first, slash, rest = repository.partition("/")
+        if slash and ("." in first or first == "localhost"):
+            host, repository = first, rest
+        else:
+            host = _DEFAULT_HOST
+    if host == _DEFAULT_HOST and "/" not in repository:
+        repository = f"{_DEFAULT_REPOSITORY}/{repository}"
+    return host, repository, name.tag
+
+
+def unlisted_names(
+    archive: Archive[P], images: Iterable[SavedImage], known: AbstractSet[tuple[str, str, str] | None]
+) -> list[str]:
+    """The names that only the file ``repositories`` has, each with that reason.
+
+    Docker wrote its names there before there was manifest.json, and writes them still; it does not read them where
+    there is one.
+
+    Args:
+        archive: the archive.
+        images: those of manifest.json.
+        known: other names that something has.
+
+    Raises:
+        OSError: it could not be read.
+    """
+    listed = known | {name_key(name_of(named(_ANY, name))) for image in images for name in image.names}
+    return [
+        f"{name!r:.300} (only the file {REPOSITORIES} names it)"
+        for name in _repository_names(archive)
+        if name_key(name_of(named(_ANY, name))) not in listed
+    ]
+
+
+def _repository_names(archive: Archive[P]) -> list[str]:
+    try:
+        entry = archive.members.followed(REPOSITORIES)
+        if entry.size > _MAXIMUM_REPOSITORIES_SIZE:
+            return []
+        document = strictjson.loads(archive.read(entry, entry.size), maximum=_MAXIMUM_REPOSITORIES_SIZE)
+    except (FileNotFoundError, NotPlainError, ManifestInvalidError):
+        return []
+    if not isinstance(document, dict):
+        return []
+    return [f"{name}:{tag}" for name, tags in document.items() if isinstance(tags, dict) for tag in tags]
 
 
 class _TooMuchError(Exception):
     """There is more of something than is read; the text says of what."""
 
 
-class _Conversion(Generic[P]):
+class Conversion(Generic[P]):
+    """The images that are read from one archive. What is wrong with one is noted in the result."""
+
     def __init__(self, archive: Archive[P]) -> None:
+        """Nothing is read yet."""
         self.result: Converted[P] = Converted()
         self._archive = archive
         self._compressed: dict[str, Descriptor] = {}
         """Layers that had to be hashed, by name: images share them."""
-        self._names = 0
+        self._configs: dict[str, Digest | None] = {}
+        """By name, what was found where only the digest was asked for."""
         self._configs_size = 0
         self._manifests_size = 0
+        self._ended = False
+        """Whether there was too much of something, so that no more is read."""
 
-    def image(self, value: object, *, path: str) -> list[Descriptor]:
-        """The entries of one image: one for each of its names. None where something is wrong, which is noted."""
-        members = json_object(value, _KEYS, path=path)
-        config_name = _text(members.get("Config"), path=f"{path}.Config")
-        layer_names = [_text(name, path=f"{path}.Layers") for name in _list(members.get("Layers"), f"{path}.Layers")]
-        names = [_text(name, path=f"{path}.RepoTags") for name in _list(members.get("RepoTags"), f"{path}.RepoTags")]
-        self._names += len(names) or 1
-        if self._names > MAXIMUM_NAMES:
-            raise _TooMuchError(f"it has more than {MAXIMUM_NAMES} images and names")
-        entry = self._found(config_name)
-        if entry is None:
-            for name in layer_names:
-                self._found(name)
+    def saved_images(self) -> list[SavedImage]:
+        """What manifest.json lists, but for what is wrong in itself.
+
+        Raises:
+            OSError: it could not be read.
+        """
+        images: list[SavedImage] = []
+        count = 0
+        try:
+            for position, value in enumerate(_listed(self._archive)):
+                try:
+                    image = _saved_image(value, path=f"[{position}]")
+                except ManifestInvalidError as error:
+                    self._wrong(error)
+                    continue
+                count += len(image.names) or 1
+                if count > MAXIMUM_NAMES:
+                    raise _TooMuchError(f"it has more than {MAXIMUM_NAMES} images and names")
+                images.append(image)
+        except (ManifestInvalidError, NotPlainError, _TooMuchError) as error:
+            self._wrong(error)
             return []
-        config = self._config(entry, config_name)
-        diff_ids = _diff_ids(config, name=config_name)
-        if len(diff_ids) != len(layer_names):
-            reason = f"it has {len(layer_names)} layers, and its config {len(diff_ids)} diff_ids"
-            raise ManifestInvalidError(reason, path=path)
-        layers = [self._layer(name, diff_id) for name, diff_id in zip(layer_names, diff_ids, strict=True)]
+        return images
+
+    def config_digest(self, image: SavedImage) -> Digest | None:
+        """The digest of an image's config, which is what Docker knows an image by; None where that is not there.
+
+        Raises:
+            ArchiveInvalidError: its name leads out of the archive.
+            OSError: it could not be read.
+        """
+        if image.config not in self._configs:
+            found = None
+            with contextlib.suppress(FileNotFoundError, NotPlainError, ManifestInvalidError, _TooMuchError):
+                entry = self._archive.members.followed(image.config)
+                found = Digest.of(self._config(entry, image.config))
+            self._configs[image.config] = found
+        return self._configs[image.config]
+
+    def manifest_of(self, image: SavedImage) -> Descriptor | None:
+        """The manifest that an image gets; None where something is wrong, which is noted.
+
+        Raises:
+            ArchiveInvalidError: a name leads out of the archive.
+            OSError: something could not be read.
+        """
+        try:
+            return None if self._ended else self._image(image)
+        except ManifestInvalidError as error:
+            self._wrong(error)
+        except _TooMuchError as error:
+            self._wrong(error)
+            self._ended = True
+        return None
+
+    def _wrong(self, error: Exception) -> None:
+        self.result.problems[f"{MANIFEST_JSON}: {error}"] = None
+
+    def _image(self, image: SavedImage) -> Descriptor | None:
+        entry = self._found(image.config)
+        if entry is None:
+            for name in image.layers:
+                self._found(name)
+            return None
+        config = self._config(entry, image.config)
+        diff_ids = _diff_ids(config, name=image.config)
+        if len(diff_ids) != len(image.layers):
+            reason = f"it has {len(image.layers)} layers, and its config {len(diff_ids)} diff_ids"
+            raise ManifestInvalidError(reason, path=image.path)
+        layers = [self._layer(name, diff_id) for name, diff_id in zip(image.layers, diff_ids, strict=True)]
         digest = Digest.of(config)
         self.result.blobs[digest] = entry
-        return self._entries(
-            names, Descriptor(mediatypes.OCI_CONFIG, digest, len(config)), [layer for layer in layers if layer]
+        return self._manifest(
+            Descriptor(mediatypes.OCI_CONFIG, digest, len(config)), [layer for layer in layers if layer]
         )
 
-    def _entries(self, names: list[str], config: Descriptor, layers: list[Descriptor]) -> list[Descriptor]:
+    def _manifest(self, config: Descriptor, layers: list[Descriptor]) -> Descriptor:
         document = {
             "schemaVersion": 2,
             "mediaType": mediatypes.OCI_MANIFEST,
@@ -151,10 +275,7 @@ class _Conversion(Generic[P]):
         if self._manifests_size > MAXIMUM_MANIFESTS_SIZE:
             raise _TooMuchError(f"the manifests of its images have more than {MAXIMUM_MANIFESTS_SIZE} bytes")
         self.result.manifests[digest] = content
-        return [
-            Descriptor(mediatypes.OCI_MANIFEST, digest, len(content), annotations={IMAGE_NAME: name} if name else {})
-            for name in names or [""]
-        ]
+        return Descriptor(mediatypes.OCI_MANIFEST, digest, len(content))
 
     def _config(self, entry: Entry[P], name: str) -> bytes:
         if entry.size > MAXIMUM_CONFIG_SIZE:
@@ -186,6 +307,26 @@ class _Conversion(Generic[P]):
         except NotPlainError as error:
             self.result.problems[f"{name!r:.200}: {error}"] = None
         return None
+
+
+def _listed(archive: Archive[P]) -> list[Any]:
+    entry = archive.members.followed(MANIFEST_JSON)
+    if entry.size > MAXIMUM_MANIFEST_JSON_SIZE:
+        raise NotPlainError(f"it is larger than {MAXIMUM_MANIFEST_JSON_SIZE} bytes")
+    document = strictjson.loads(archive.read(entry, entry.size), maximum=MAXIMUM_MANIFEST_JSON_SIZE)
+    if document is None:  # as Go writes an empty list
+        return []
+    if not isinstance(document, list):
+        raise ManifestInvalidError("it is not a list of images")
+    return document
+
+
+def _saved_image(value: object, *, path: str) -> SavedImage:
+    members = json_object(value, _KEYS, path=path)
+    config = _text(members.get("Config"), path=f"{path}.Config")
+    layers = [_text(name, path=f"{path}.Layers") for name in _list(members.get("Layers"), f"{path}.Layers")]
+    names = [_text(name, path=f"{path}.RepoTags") for name in _list(members.get("RepoTags"), f"{path}.RepoTags")]
+    return SavedImage(config, tuple(layers), tuple(name for name in names if name != _NO_NAME), path)
 
 
 def _diff_ids(config: bytes, *, name: str) -> list[Digest]:

@@ -25,6 +25,8 @@ MAXIMUM_OTHERS: Final = 20_000
 Docker's archives have three for each layer; layouts have two in all."""
 MAXIMUM_NAME_LENGTH: Final = 512
 """Characters of a name, and of what a link leads to. The longest that any tool writes, of a sha512 digest, has 141."""
+_MAXIMUM_DEPTH: Final = 32
+"""Names on one path. Each is looked at for each member; layouts have three, and what they are packed in a few more."""
 _MAXIMUM_LINKS: Final = 40
 """Links that lead to links, as in Linux (path_resolution(7))."""
 
@@ -108,26 +110,12 @@ class Members(Generic[P]):
             parents = {posixpath.dirname(parent) for parent in parents if parent}
         for name, entry in self._entries.items():
             if entry.target:
-                self._followed(name, entry)
+                self._found(name)
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is a file of that name."""
-        entry = self._entries.get(name)
+        """Whether there is a file of that name, or a link that leads to one."""
+        entry = self._found(name)
         return entry is not None and entry.kind == "file"
-
-    def plain(self, name: str) -> Entry[P]:
-        """The file of that name.
-
-        Raises:
-            FileNotFoundError: there is none.
-            NotPlainError: it is something else; a link, too.
-        """
-        entry = self._entries.get(name)
-        if entry is None:
-            raise FileNotFoundError(name)
-        if entry.kind != "file":
-            raise NotPlainError(f"it is a {entry.kind}")
-        return entry
 
     def followed(self, name: str) -> Entry[P]:
         """The file of that name, or the one that a link of that name leads to.
@@ -137,23 +125,32 @@ class Members(Generic[P]):
             NotPlainError: it is something else.
             ArchiveInvalidError: the name, or a link, leads out of the archive or in a ring.
         """
-        name = self._within(name, name)
-        entry = self._entries.get(name)
-        if entry is not None and entry.target:
-            entry = self._followed(name, entry)
+        entry = self._found(self._within(name, name))
         if entry is None:
             raise FileNotFoundError(name)
         if entry.kind != "file":
             raise NotPlainError(f"it is a {entry.kind}")
         return entry
 
-    def _followed(self, name: str, entry: Entry[P]) -> Entry[P] | None:
-        found: Entry[P] | None = entry
+    def _found(self, name: str) -> Entry[P] | None:
+        """What a name leads to: no link, or None. Links may come before what they lead to, or after it."""
+        sought = name
         for _ in range(_MAXIMUM_LINKS):
-            if found is None or not found.target:
-                return found
-            found = self._entries.get(found.target)
+            entry = self._entries.get(sought) or self._linked_directory(sought)
+            if entry is None or not entry.target:
+                return entry
+            sought = entry.target
         raise self._error(name, "it is a link that leads to links without end")
+
+    def _linked_directory(self, name: str) -> Entry[P] | None:
+        """A link to what a name means, where one of the directories on its way is a link."""
+        end = name.find("/")
+        while end >= 0:
+            above = self._entries.get(name[:end])
+            if above is not None and above.kind == "symlink":
+                return Entry("symlink", target=above.target + name[end:])
+            end = name.find("/", end + 1)
+        return None
 
     def _within(self, path: str, member: str) -> str:
         """The path without what means nothing in it; where it leads out of the archive, an error about ``member``."""
@@ -164,6 +161,8 @@ class Members(Generic[P]):
         if path == member and ".." in path.split("/"):
             raise self._error(member, "its path leads upwards")
         name = posixpath.normpath(path) if path else "."
+        if name.count("/") >= _MAXIMUM_DEPTH:
+            raise self._error(member, f"a path of more than {_MAXIMUM_DEPTH} names")
         if name == ".." or name.startswith("../"):
             raise self._error(member, f"it leads out of the archive, to {path!r:.200}")
         return "" if name == "." else name

@@ -26,6 +26,8 @@ class Source(Protocol):
     """What messages call it."""
     streamed: bool
     """Whether all of it was read, and told of, when it was opened, so that nothing can be read again."""
+    left_out: tuple[str, ...]
+    """What something in it describes, and its index does not list; each a line for a report."""
 
     def read(self, name: str, *, maximum: int) -> bytes:
         """A file of the top level: ``oci-layout`` or ``index.json``. Larger than ``maximum`` bytes, it is refused."""

@@ -17,7 +17,7 @@ from ocistore.errors import (
     SizeMismatchError,
     StoreBusyError,
 )
-from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
+from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
 from ocistore.layouts.imports.members import Entry, Members, digest_in
 from ocistore.layouts.imports.source import SMALL
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ocistore.archives.tar import Member, Readable
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.reader import BlobReader
     from ocistore.layouts.progress import Tally
 
 _IN_MEMORY: Final = {
@@ -93,42 +94,57 @@ class ArchiveStream:
 
     def read(self, entry: Entry[_Place], size: int) -> bytes:
         """The beginning of a file that came by."""
-        place = entry.place
+        place = _place(entry)
         if isinstance(place, bytes):
             return place[:size]
-        if isinstance(place, _Held):
-            try:
-                with self._pool.open(place.digest) as reader:
-                    return reader.read(size)
-            except FileNotFoundError as error:
-                raise _collected(place.digest) from error
-        if place is None:
-            raise NotPlainError("it was passed over")
-        with self._pool.open_staged(place) as reader:
+        with self._opened(place) as reader:
             return reader.read(size)
 
     def digest(self, entry: Entry[_Place]) -> Digest:
         """What its bytes hashed to when it came by."""
-        if entry.place is None or isinstance(entry.place, bytes):
-            return Digest.of(self.read(entry, entry.size))
-        return entry.place.digest
+        place = _place(entry)
+        return Digest.of(place) if isinstance(place, bytes) else place.digest
 
     def verify(self, entry: Entry[_Place], digest: Digest, tally: Tally) -> None:
-        """Compare that."""
-        actual = self.digest(entry)  # as it was when it came by
+        """Compare that; where a link has the name of another algorithm, the bytes that were staged."""
+        place = _place(entry)
+        if isinstance(place, bytes):
+            actual = Digest.of(place, digest.algorithm)
+        elif place.digest.algorithm == digest.algorithm:
+            actual = place.digest
+        else:
+            actual = self._digest_by(place, digest.algorithm)
         if actual != digest:
             raise DigestMismatchError(expected=digest, actual=actual)
         tally.add(entry.size)
 
     def stage(self, pool: FilesystemPool, entry: Entry[_Place], digest: Digest, tally: Tally) -> StagedBlob:
         """What was staged when it came by."""
-        place = entry.place
+        place = _place(entry)
         self.verify(entry, digest, tally)
         if isinstance(place, bytes):
             return pool.stage(place, digest=digest, size=entry.size)
-        if isinstance(place, _Held) or place is None:
-            raise _collected(digest)
-        return place
+        if place.digest == digest:
+            if isinstance(place, _Held):
+                raise _collected(digest)
+            return place
+        with self._opened(place) as reader:
+            return pool.stage(reader, digest=digest, size=entry.size)
+
+    def _opened(self, place: StagedBlob | _Held) -> BlobReader:
+        if not isinstance(place, _Held):
+            return self._pool.open_staged(place)
+        try:
+            return self._pool.open(place.digest)
+        except FileNotFoundError as error:
+            raise _collected(place.digest) from error
+
+    def _digest_by(self, place: StagedBlob | _Held, algorithm: str) -> Digest:
+        state = hasher(algorithm)
+        with self._opened(place) as reader:
+            while piece := reader.read(_READ_AT_ONCE):
+                state.update(piece)
+        return Digest.of_hasher(state, algorithm)
 
     def changed(self) -> str:
         """Nothing can have been: it was read once."""
@@ -141,13 +157,11 @@ class ArchiveStream:
 
     # --- as they come -------------------------------------------------------------------------------------------------
 
-    def _arrived(self, name: str, member: Member) -> _Place | None:
+    def _arrived(self, name: str, member: Member) -> _Place:
         maximum = _IN_MEMORY.get(name)
         if maximum is not None:
             return self._in_memory(member, maximum)
         digest = digest_in(name)
-        if digest is None and OCI_LAYOUT in self.members:
-            return None  # no part of a layout, and this is one
         if digest is None and member.size <= min(SMALL, self._room):
             self._room -= member.size
             return b"".join(self._content())
@@ -178,6 +192,11 @@ class ArchiveStream:
         actual = Digest.of_hasher(state, digest.algorithm)
         if actual != digest:
             raise DigestMismatchError(expected=digest, actual=actual)
+
+
+def _place(entry: Entry[_Place]) -> _Place:
+    assert entry.place is not None  # every file was added with one
+    return entry.place
 
 
 def _collected(digest: Digest) -> StoreBusyError:

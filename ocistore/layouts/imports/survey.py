@@ -24,6 +24,7 @@ from ocistore.layouts.index import (
 )
 from ocistore.oci import mediatypes
 from ocistore.oci.platforms import Narrowed, narrow
+from ocistore.oci.reference import is_digest
 from ocistore.oci.referrertags import is_about, is_list_tag, tags_about
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     """
     contents = Contents()
     entries, problems = listed(source)
+    contents.skipped += source.left_out
     contents.problems.update(dict.fromkeys(problems))
     # An unknown media type must be no error (image specification, image-layout, "index.json").
     contents.skipped += [f"{entry.digest} ({entry.media_type})" for entry in entries if not _is_manifest(entry)]
@@ -204,6 +206,18 @@ def _left(entry: Chosen, narrowed: Narrowed | None, wanted: Wanted, contents: Co
     return narrowed.descriptor
 
 
+def _why_no_tag(given: str, descriptor: Descriptor) -> str:
+    """Why an entry that is called so has no tag, in brackets behind its name; empty where it is as it should be."""
+    name, at, digest = given.partition("@")
+    if not given or digest == descriptor.digest:
+        return ""
+    if not at:
+        return f" ({given!r:.200} is not a tag)"
+    if not is_digest(digest):
+        return f" ({given!r:.200} is no name: {digest!r:.100} is no digest)"
+    return f" ({name!r:.200} was {digest:.200}, of another manifest)"
+
+
 class _Walk:
     """Down from the entries, and then up to what refers to what was reached."""
 
@@ -224,7 +238,7 @@ class _Walk:
         self._sources.setdefault(repository, set()).add(entry.own.repository)
         given = entry.own.given
         if entry.tag is None:
-            reason = f" ({given!r:.200} is not a tag)" if given and "@" not in given else ""
+            reason = _why_no_tag(given, entry.descriptor)
             contents.untagged[f"{repository}@{descriptor.digest}{reason}"] = None
             return
         tag = contents.tags.setdefault((repository, entry.tag), SetTag(repository, entry.tag, descriptor.digest))

@@ -1,0 +1,246 @@
+"""An archive that is described twice, by an OCI layout's index.json and by Docker's manifest.json: what both describe.
+
+``docker save`` writes both from version 25 on, and so do containerd and others; and they need not agree. An image that
+was saved without a name may be in manifest.json alone, and ``manifests`` in index.json be ``null`` (Docker 25.0.x); of
+several that were saved by their digests, index.json may have one; manifests of Docker 25.0.0 have no layers; and a name
+may stand in one of them only. No tool reads both, so what is left out of one is lost to those that read the other.
+
+An image is its config: that is how the two are compared. What index.json has is taken as it is, and manifest.json adds
+the images and the names that are not there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from ocistore.errors import InvalidDigestError, ManifestInvalidError
+from ocistore.layouts.directory import BLOBS, INDEX_JSON, NotPlainError
+from ocistore.layouts.imports.docker import Conversion, name_key, named, unlisted_names
+from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
+from ocistore.layouts.index import (
+    IMAGE_NAME,
+    MAXIMUM_INDEX_SIZE,
+    MAXIMUM_INDEX_VALUES,
+    name_of,
+)
+from ocistore.oci import mediatypes, strictjson
+from ocistore.oci.descriptor import Descriptor
+from ocistore.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocistore.layouts.imports.archive import Archive
+    from ocistore.layouts.imports.docker import Converted, SavedImage
+    from ocistore.layouts.index import Name
+
+_MAXIMUM_MANIFEST_SIZE: Final = 4 * 1024 * 1024
+"""Bytes of a manifest that is looked into for the config it has."""
+P = TypeVar("P")
+
+
+@dataclass
+class _Entry:
+    """One entry of index.json: as it stands there, and what leads to it."""
+
+    value: dict[str, Any]
+    descriptor: Descriptor
+    name: Name
+    images: list[SavedImage] = field(default_factory=list)
+    """Those of manifest.json that are in it, or are it."""
+    named_by_docker: bool = False
+    """Whether it has no name of its own, and was given one that manifest.json has."""
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """A manifest that index.json leads to."""
+
+    descriptor: Descriptor
+    layers: int
+    entry: _Entry
+
+
+def united(archive: Archive[P]) -> tuple[bytes, Converted[P]] | None:
+    """Read both descriptions: what index.json would be, and what is not in the archive as it says.
+
+    None where index.json is damaged, which whoever reads it will say.
+
+    Raises:
+        ArchiveInvalidError: a name in manifest.json leads out of the archive.
+        OSError: the archive could not be read.
+    """
+    document = _index(archive)
+    if document is None:
+        return None
+    return _Union(archive, document).united()
+
+
+class _Union(Generic[P]):
+    def __init__(self, archive: Archive[P], document: dict[str, Any]) -> None:
+        self._archive = archive
+        self._document = document
+        self._conversion = Conversion(archive)
+        self._entries = list(_entries(document))
+        self._by_config: dict[str, list[_Manifest]] = {}
+        self._added: list[Descriptor] = []
+
+    def united(self) -> tuple[bytes, Converted[P]]:
+        images = self._conversion.saved_images()
+        self._walk()
+        for image in images:
+            self._place(image)
+        for image in images:
+            self._add(image)
+        known = {name_key(entry.name) for entry in self._entries}
+        self._conversion.result.left_out += unlisted_names(self._archive, images, known)
+        listed = self._document.get("manifests") or []
+        manifests = [*listed, *(descriptor.to_json() for descriptor in self._added)]
+        index = json.dumps({**self._document, "manifests": manifests}, ensure_ascii=False, separators=(",", ":"))
+        return index.encode("utf-8", "surrogatepass"), self._conversion.result
+
+    # --- what index.json leads to -------------------------------------------------------------------------------------
+
+    def _walk(self) -> None:
+        """Look which configs index.json leads to. What is missing or damaged is passed over: it is found later."""
+        left = MAXIMUM_MANIFESTS_SIZE
+        read: dict[str, dict[str, Any] | None] = {}
+        for entry in self._entries:
+            seen: set[str] = set()
+            pending = [entry.descriptor]
+            while pending:
+                descriptor = pending.pop()
+                if descriptor.digest in seen:
+                    continue
+                seen.add(descriptor.digest)
+                if descriptor.digest not in read:
+                    left -= min(descriptor.size, _MAXIMUM_MANIFEST_SIZE)
+                    read[descriptor.digest] = self._manifest(descriptor) if left >= 0 else None
+                manifest = read[descriptor.digest]
+                if manifest is None:
+                    continue
+                if mediatypes.is_index_type(descriptor.media_type):
+                    pending += _descriptors(manifest.get("manifests"))
+                    continue
+                layers = manifest.get("layers")
+                count = len(layers) if isinstance(layers, list) else 0
+                for config in _descriptors([manifest.get("config")]):
+                    known = _Manifest(descriptor, count, entry)
+                    self._by_config.setdefault(config.digest, []).append(known)
+
+    def _manifest(self, descriptor: Descriptor) -> dict[str, Any] | None:
+        kind = descriptor.media_type
+        if not (mediatypes.is_manifest_type(kind) or mediatypes.is_index_type(kind)):
+            return None
+        digest = descriptor.digest
+        try:
+            found = self._archive.members.followed(f"{BLOBS}/{digest.algorithm}/{digest.encoded}")
+            if found.size > _MAXIMUM_MANIFEST_SIZE:
+                return None
+            document = strictjson.loads(self._archive.read(found, found.size), maximum=_MAXIMUM_MANIFEST_SIZE)
+        except (FileNotFoundError, NotPlainError, ManifestInvalidError):
+            return None
+        return document if isinstance(document, dict) else None
+
+    # --- what manifest.json adds --------------------------------------------------------------------------------------
+
+    def _known(self, image: SavedImage) -> list[_Manifest]:
+        digest = self._conversion.config_digest(image) or _digest_named(image.config)
+        return self._by_config.get(digest, []) if digest is not None else []
+
+    def _place(self, image: SavedImage) -> None:
+        for manifest in self._known(image):
+            manifest.entry.images.append(image)
+
+    def _add(self, image: SavedImage) -> None:
+        known = self._known(image)
+        whole = [manifest for manifest in known if manifest.layers == len(image.layers)]
+        if whole:
+            for name in image.names:
+                self._add_name(name, image, whole)
+            return
+        descriptor = self._conversion.manifest_of(image)
+        if descriptor is None:
+            return
+        names = {name_key(name_of(named(descriptor, name))): name for name in image.names}
+        replaced = False
+        for manifest in known:
+            # Of the same config, and of other layers than that speaks of.
+            entry = manifest.entry
+            if entry.descriptor.digest == manifest.descriptor.digest:
+                entry.value |= {"mediaType": descriptor.media_type, "digest": str(descriptor.digest)}
+                entry.value["size"] = descriptor.size
+                self._conversion.result.left_out.append(
+                    f"{manifest.descriptor.digest} (it lists {manifest.layers} layers, and its image has"
+                    f" {len(image.layers)}: {descriptor.digest} is in its place)"
+                )
+                names.pop(name_key(entry.name), None)
+                replaced = True
+        self._added += [named(descriptor, name) for name in names.values()]
+        if not image.names and not replaced:
+            self._added.append(descriptor)
+
+    def _add_name(self, name: str, image: SavedImage, whole: list[_Manifest]) -> None:
+        """Give a name to what index.json has, unless it is called so there."""
+        wanted = name_of(named(whole[0].descriptor, name))
+        entries = [manifest.entry for manifest in whole]
+        if any(name_key(entry.name) == name_key(wanted) for entry in entries):
+            return
+        for entry in entries:
+            # What has no name of a repository is what this is the name of, if there is no other image in it.
+            if any(other.names != image.names for other in entry.images):
+                continue
+            if entry.named_by_docker:
+                self._added.append(named(entry.descriptor, name))
+                return
+            if entry.name.repository is None and entry.name.given in ("", wanted.tag):
+                annotations = entry.value.get("annotations") or {}
+                entry.value["annotations"] = {**annotations, IMAGE_NAME: name}
+                entry.name, entry.named_by_docker = wanted, True
+                return
+        self._added.append(named(whole[0].descriptor, name))
+
+
+def _index(archive: Archive[P]) -> dict[str, Any] | None:
+    """The index.json of an archive; None where it is damaged."""
+    try:
+        entry = archive.members.followed(INDEX_JSON)
+        if entry.size > MAXIMUM_INDEX_SIZE:
+            return None
+        content = archive.read(entry, entry.size)
+        if sum(map(content.count, (b",", b"[", b"{"))) > MAXIMUM_INDEX_VALUES:
+            return None
+        document = strictjson.loads(content, maximum=MAXIMUM_INDEX_SIZE)
+    except (FileNotFoundError, NotPlainError, ManifestInvalidError):
+        return None
+    if not isinstance(document, dict) or not isinstance(document.get("manifests"), list | None):
+        return None
+    return document if "manifests" in document else None
+
+
+def _entries(document: dict[str, Any]) -> Iterator[_Entry]:
+    for value in document["manifests"] or ():
+        for descriptor in _descriptors([value]):
+            yield _Entry(value, descriptor, name_of(descriptor))
+
+
+def _descriptors(values: object) -> list[Descriptor]:
+    """Those of a list that are descriptors. What is wrong with others is said when they are needed."""
+    found = []
+    for value in values if isinstance(values, list) else ():
+        try:
+            found.append(Descriptor.from_json(value, path=""))
+        except ManifestInvalidError:
+            continue
+    return found
+
+
+def _digest_named(name: str) -> Digest | None:
+    """The digest that a config's name says it has, as ``docker save`` and others name them."""
+    encoded = name.rpartition("/")[2].removesuffix(".json")
+    try:
+        return Digest.parse(f"sha256:{encoded}")
+    except InvalidDigestError:
+        return None
