@@ -62,7 +62,11 @@ def refuse_in_use(paths: StorePaths) -> None:
     if user == os.getpid():
         raise RebuildRefusedError(paths.root, reason="this process has it open; close the store first")
     if user is not None:
-        raise RebuildRefusedError(paths.root, reason=f"process {user} has it open; end it first")
+        raise RebuildRefusedError(paths.root, reason=f"{_process(user)} has it open; end it first")
+
+
+def _process(user: int) -> str:
+    return f"process {user}" if user > 0 else "another process"
 
 
 def healthy(paths: StorePaths) -> Healthy | None:

@@ -164,7 +164,7 @@ def test_threads_get_it_first_come_first_served(path):
             for number in range(10):
                 threads.append(threading.Thread(target=work, args=(number,)))
                 threads[-1].start()
-                eventually(lambda: len(shared._turns) == len(threads))
+                eventually(lambda: len(shared.file().turns) == 1 + len(threads))
         for thread in threads:
             thread.join()
     assert order == list(range(10))

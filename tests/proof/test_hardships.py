@@ -18,7 +18,7 @@ from wrong_ways import the_row_goes_before_the_file
 
 from ocistore import Digest, OCIStoreError, Store, StoreBusyError
 from ocistore.blobs.oserrors import Translating
-from ocistore.catalog import engine, epoch, keepers
+from ocistore.catalog import database, engine, epoch, keepers
 from ocistore.upkeep import collection
 
 NOW = timedelta(0)
@@ -95,8 +95,9 @@ def test_connections_that_are_carried_over_a_fork_are_seen_to_lose_what_was_ackn
     shutil.copytree(empty_store, tmp_path / "store")
 
     def wrong():
-        engine.Catalog.before_fork = lambda self, locked: setattr(self, "_held_over_fork", contextlib.ExitStack())
-        engine.Catalog.after_fork_in_child = lambda self: self._lock.after_fork_in_child()
+        database.Database.prepare_for_fork = lambda self, *, deadline: None
+        database.Database.after_fork_in_child = lambda self: setattr(self, "process", os.getpid())
+        database.Database.stands = lambda self, address: True
         found = _acknowledged_in_a_child_whose_parent_closes(Store.open(tmp_path / "store"))
         os._exit(LOST if "tsecond" not in found else 0)
 
