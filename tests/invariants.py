@@ -40,6 +40,15 @@ _ROOT = frozenset(
     }
 )
 _BLOB = re.compile(r"sha256/[0-9a-f]{64}|sha512/[0-9a-f]{128}|blake3/[0-9a-f]{64}")
+_MANIFESTS = frozenset(
+    {
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    }
+)
+"""What an index lists under any other type is held as a blob."""
 _HASHERS = {"sha256": hashlib.sha256, "sha512": hashlib.sha512, "blake3": blake3.blake3}
 
 # Whether something holds the row ``m`` of a table, so that it need not be in the collector's queue.
@@ -249,11 +258,16 @@ def _manifests_unlike_their_rows(connection: sqlite3.Connection, root: Path) -> 
             (role, entry["digest"], entry["size"], entry["mediaType"])
             for role, entries in (
                 ("config", [document["config"]] if "config" in document else []),
-                ("layer", document.get("layers", [])),
-                ("manifest", document.get("manifests", [])),
-                ("subject", [document["subject"]] if "subject" in document else []),
+                ("layer", document.get("layers") or []),
+                ("manifest", document.get("manifests") or []),
+                ("subject", [document["subject"]] if document.get("subject") else []),
             )
             for entry in entries
+        ]
+        wanted = [
+            ("layer" if role == "manifest" and media_type not in _MANIFESTS else role, *rest)
+            for role, *rest in wanted
+            for media_type in rest[-1:]
         ]
         found = connection.execute(
             """SELECT e.role, b.digest, e.size, e.media_type FROM edges e JOIN blobs b ON b.id = e.child_id
@@ -264,7 +278,7 @@ def _manifests_unlike_their_rows(connection: sqlite3.Connection, root: Path) -> 
             yield f"the edges of {digest} are {found}, the manifest says {wanted}"
         if document.get("mediaType", media_type) != media_type:
             yield f"{digest} is noted as {media_type}"
-        if (json.loads(noted) if noted else {}) != document.get("annotations", {}):
+        if (json.loads(noted) if noted else {}) != (document.get("annotations") or {}):
             yield f"the annotations of {digest} are noted as {noted}"
         config = document.get("config", {})
         if document.get("artifactType", config.get("mediaType")) != artifact_type:

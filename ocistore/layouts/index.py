@@ -86,7 +86,7 @@ def check_layout_file(content: bytes) -> None:
 
 
 def read_index(content: bytes) -> list[Descriptor]:
-    """The entries of an index.json.
+    """The entries of an index.json. ``"manifests": null`` is what umoci writes for a layout without entries.
 
     Raises:
         ManifestInvalidError: it is not one; ``path`` says where.
@@ -99,12 +99,14 @@ def read_index(content: bytes) -> list[Descriptor]:
     version = document.get("schemaVersion")
     if version != 2 or isinstance(version, bool | float):
         raise ManifestInvalidError(f"schemaVersion is {version!r:.100}, not 2", path="schemaVersion")
-    if document.get("mediaType", mediatypes.OCI_INDEX) != mediatypes.OCI_INDEX:
+    if (document.get("mediaType") or mediatypes.OCI_INDEX) != mediatypes.OCI_INDEX:  # Go's writers may say null or ""
         raise ManifestInvalidError(f"it is not {mediatypes.OCI_INDEX}", path="mediaType")
     for key in ("layers", "config"):
         if key in document:
             raise ManifestInvalidError("an index has no such property", path=key)
-    manifests = document.get("manifests")
+    manifests = document.get("manifests", "")
+    if manifests is None:
+        manifests = []
     if not isinstance(manifests, list):
         raise ManifestInvalidError("it must be a list", path="manifests")
     return [Descriptor.from_json(value, path=f"manifests[{position}]") for position, value in enumerate(manifests)]

@@ -28,7 +28,11 @@ _SCHEMA1: Final = frozenset({mediatypes.DOCKER_SCHEMA1, mediatypes.DOCKER_SCHEMA
 
 
 class Edge(NamedTuple):
-    """One thing a manifest refers to. ``required``: the manifest is only stored where its repository holds that."""
+    """One thing a manifest refers to. ``required``: the manifest is only stored where its repository holds that.
+
+    A ``manifest`` is held as a manifest, a ``config`` or ``layer`` as a blob. A child of an index whose media type is
+    no manifest's is a blob, too, and so a ``layer``.
+    """
 
     role: Role
     descriptor: Descriptor
@@ -100,6 +104,8 @@ class Manifest:
         """Everything it refers to: config, layers, manifests, subject, each in the order of the document.
 
         Required are all but the subject, and layers of a non-distributable type that say in ``urls`` where they are.
+        An index may list children of any media type (image specification, image index, ``manifests``): those that are
+        no manifests for this store are blobs.
         """
         parts = self._parts
         edges = [] if parts.config is None else [Edge("config", parts.config, required=True)]
@@ -107,7 +113,10 @@ class Manifest:
             Edge("layer", layer, required=not (layer.urls and mediatypes.is_nondistributable(layer.media_type)))
             for layer in parts.layers
         ]
-        edges += [Edge("manifest", child, required=True) for child in parts.manifests]
+        edges += [
+            Edge("manifest" if mediatypes.is_known_manifest(child.media_type) else "layer", child, required=True)
+            for child in parts.manifests
+        ]
         if parts.subject is not None:
             edges.append(Edge("subject", parts.subject, required=False))
         return tuple(edges)
@@ -223,7 +232,7 @@ def _media_type(members: dict[str, Any], *, given: str | None) -> str:
     if found in _SCHEMA1:
         raise ManifestInvalidError(f"{found} is the first version of Docker's manifests, which is no longer in use",
                                    path="mediaType")
-    if not (mediatypes.is_manifest_type(found) or mediatypes.is_index_type(found)):
+    if not mediatypes.is_known_manifest(found):
         raise ManifestInvalidError(f"{found} is not a type of manifest", path="mediaType")
     if said is None and found not in (mediatypes.OCI_MANIFEST, mediatypes.OCI_INDEX):
         raise ManifestInvalidError(f"a manifest of type {found} must say so itself", path="mediaType")
@@ -246,9 +255,12 @@ def _refuse(members: dict[str, Any], keys: tuple[str, ...], *, media_type: str) 
 
 
 def _descriptors(members: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
-    items = members.get(key)
+    """The list under a key that must be there. Null is an empty one: so clients written in Go write and read it."""
+    if key not in members:
+        raise ManifestInvalidError("it is missing", path=key)
+    items = [] if members[key] is None else members[key]
     if not isinstance(items, list):
-        raise ManifestInvalidError("it is missing" if items is None else f"{items!r:.100} is not a list", path=key)
+        raise ManifestInvalidError(f"{items!r:.100} is not a list", path=key)
     count = len(items) + ("config" in members) + ("subject" in members)
     if count > MAXIMUM_DESCRIPTORS:
         raise ManifestInvalidError(f"the manifest refers to {count} things, at most {MAXIMUM_DESCRIPTORS} are allowed",

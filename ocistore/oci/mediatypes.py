@@ -54,6 +54,11 @@ def is_index_type(media_type: str) -> bool:
     return media_type in _INDEXES
 
 
+def is_known_manifest(media_type: str) -> bool:
+    """Whether content of that type is read as a manifest, of either kind. Content of any other type is a blob."""
+    return media_type in _MANIFESTS or media_type in _INDEXES
+
+
 def is_image_config(media_type: str | None) -> bool:
     """Whether it is the type of an image's config: what describes a file system and how to run it."""
     return media_type in _IMAGE_CONFIGS

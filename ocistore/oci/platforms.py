@@ -113,7 +113,9 @@ class _Narrowing:
             if descriptor.digest not in self.indexes:
                 self.indexes[descriptor.digest] = self._left_of_index(descriptor, depth=depth)
             return self.indexes[descriptor.digest]
-        platform = descriptor.platform or self.platform_of(descriptor)
+        platform = descriptor.platform
+        if platform is None and mediatypes.is_manifest_type(descriptor.media_type):
+            platform = self.platform_of(descriptor)
         if platform is None:
             return descriptor
         self.result.available[str(platform)] = None

@@ -99,7 +99,7 @@ INDEXES = {
     "version 2.0": (b'{"schemaVersion":2.0,"manifests":[]}', "schemaVersion is 2.0"),
     "no version": (document({"manifests": []}), "schemaVersion is None"),
     "no manifests": (document({"schemaVersion": 2}), "manifests: it must be a list"),
-    "null manifests": (document({"schemaVersion": 2, "manifests": None}), "manifests: it must be a list"),
+    "manifests in an object": (document({"schemaVersion": 2, "manifests": {}}), "manifests: it must be a list"),
     "with layers": (listing(GOOD, layers=[]), "layers: an index has no such property"),
     "with a config": (listing(GOOD, config=GOOD), "config: an index has no such property"),
     "of an image's type": (listing(GOOD, mediaType=mediatypes.OCI_MANIFEST), "mediaType: it is not"),

@@ -67,6 +67,17 @@ def refused(content, **options):
     return caught.value
 
 
+@pytest.mark.parametrize(
+    "media_type",
+    [DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, OCI_LAYER_GZIP, "application/vnd.oci.artifact.manifest.v1+json", "x/y"],
+)
+def test_what_an_index_lists_under_a_type_that_is_no_manifests_is_held_as_a_blob(media_type):
+    child = descriptor(b"something", media_type)
+    manifest = check_manifest(encode(INDEX | {"manifests": [CHILDREN[0], child]}))
+    assert [child.to_json() for child in manifest.manifests] == [CHILDREN[0], child]
+    assert [(edge.role, edge.required) for edge in manifest.edges()] == [("manifest", True), ("layer", True)]
+
+
 @pytest.mark.parametrize("document", [IMAGE, INDEX, DOCKER_IMAGE, DOCKER_INDEX])
 def test_a_manifest_is_described_by_its_own_bytes(document):
     content = json.dumps(document, indent=3).encode() + b"\n"
@@ -117,8 +128,10 @@ def test_only_foreign_layers_with_urls_may_be_absent(media_type, urls, required)
     assert [edge.required for edge in edges] == [True, required]
 
 
-@pytest.mark.parametrize("document", [IMAGE | {"layers": []}, INDEX | {"manifests": []}])
-def test_empty_lists_are_allowed(document):
+@pytest.mark.parametrize("nothing", [[], None])
+@pytest.mark.parametrize(("whole", "key"), [(IMAGE, "layers"), (INDEX, "manifests")])
+def test_empty_lists_are_allowed(whole, key, nothing):
+    document = whole | {key: nothing}
     assert len(check_manifest(encode(document)).edges()) == ("config" in document)
 
 
@@ -294,7 +307,7 @@ def test_what_is_not_one_clear_json_object_is_refused(content):
         (IMAGE | {"config": []}, "config"),
         (IMAGE | {"config": CONFIG | {"size": True}}, "config.size"),
         (without(IMAGE, "layers"), "layers"),
-        *[(IMAGE | {"layers": bad}, "layers") for bad in (None, {}, "x", 5)],
+        *[(IMAGE | {"layers": bad}, "layers") for bad in ({}, "x", 5, False)],
         (IMAGE | {"layers": [LAYERS[0], None]}, "layers[1]"),
         (IMAGE | {"layers": [LAYERS[0], LAYERS[1] | {"size": -1}]}, "layers[1].size"),
         (IMAGE | {"layers": [LAYERS[0] | {"size": 3.0}]}, "layers[0].size"),
@@ -302,7 +315,7 @@ def test_what_is_not_one_clear_json_object_is_refused(content):
         (IMAGE | {"layers": [LAYERS[0] | {"digest": LAYERS[0]["digest"] + "\n"}]}, "layers[0].digest"),
         (IMAGE | {"layers": [LAYERS[0] | {"data": "dHdv"}]}, "layers[0].data"),
         (without(INDEX, "manifests"), "manifests"),
-        *[(INDEX | {"manifests": bad}, "manifests") for bad in (None, {}, "x", 5)],
+        *[(INDEX | {"manifests": bad}, "manifests") for bad in ({}, "x", 5, False)],
         (INDEX | {"manifests": [CHILDREN[0] | {"platform": {}}]}, "manifests[0].platform"),
         *[(IMAGE | {"subject": bad}, "subject") for bad in ([], "x", {}, 5, False)],
         (INDEX | {"subject": SUBJECT | {"size": "7"}}, "subject.size"),

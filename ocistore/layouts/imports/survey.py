@@ -151,7 +151,7 @@ def listed(source: Source) -> tuple[list[Descriptor], list[str]]:
 
 
 def _is_manifest(descriptor: Descriptor) -> bool:
-    return mediatypes.is_manifest_type(descriptor.media_type) or mediatypes.is_index_type(descriptor.media_type)
+    return mediatypes.is_known_manifest(descriptor.media_type)
 
 
 def _parted(chosen: list[Chosen], wanted: Wanted, manifests: Manifests) -> tuple[list[Chosen], list[Descriptor]]:
