@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from ocistore.catalog import blobs, manifests, repositories, tags, uploads
 from ocistore.errors import (
@@ -22,6 +22,8 @@ from ocistore.errors import (
     TagConflictError,
     UploadNotFoundError,
 )
+from ocistore.oci import mediatypes
+from ocistore.oci.manifest import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,6 +43,11 @@ class AnyValue(enum.Enum):
 
 ANY: Final = AnyValue.ANY
 """For a tag's ``expected``: whatever it points at now, if it exists at all."""
+
+
+Missing: TypeAlias = Literal["refuse", "children", "all"]
+"""What a manifest may lack in its repository: with ``refuse`` nothing; with ``children`` an index may lack some of its
+children, and not all of them; with ``all`` everything. A subject and foreign layers may always be absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,7 @@ class PutManifest:
     repository: str
     manifest: Manifest
     blob: StagedBlob
+    missing: Missing = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,16 +239,22 @@ class Application:
                 )
             )
             known = manifests.children(self.connection, repository_id, wanted)
-            edges = [edge for change in level for edge in change.manifest.edges()]
-            _check_children(edges, known, repository=repository)
+            incomplete = _check_children(level, known, repository=repository)
             absent = {
-                edge.descriptor.digest: edge.descriptor.size for edge in edges if edge.descriptor.digest not in known
+                edge.descriptor.digest: edge.descriptor.size
+                for change in level
+                for edge in change.manifest.edges()
+                if edge.descriptor.digest not in known
             }
             if absent:
                 blobs.name(self.connection, absent.items())
                 known |= manifests.children(self.connection, repository_id, absent)
             new = [
-                manifests.NewManifest(change.manifest, self.platforms.get(change.manifest.descriptor.digest))
+                manifests.NewManifest(
+                    change.manifest,
+                    self.platforms.get(change.manifest.descriptor.digest),
+                    incomplete=change.manifest.descriptor.digest in incomplete,
+                )
                 for change in level
             ]
             manifests.put(self.connection, repository_id, new, known, now=self.now)
@@ -381,23 +395,64 @@ def _levels(run: Sequence[PutManifest]) -> Iterator[list[PutManifest]]:
     )
 
 
-def _check_children(edges: Iterable[Edge], known: Mapping[str, manifests.Child], *, repository: str) -> None:
-    """Whether everything that must be there is, and what is there has the size and type that the manifest says."""
-    missing: dict[str, None] = {}
-    for edge in edges:
-        child = known.get(edge.descriptor.digest)
-        as_manifest = edge.role in {"manifest", "subject"}
-        if child is None or not child.live or not (child.manifest_here if as_manifest else child.blob_here):
-            # Whether others hold it is not this repository's business.
-            if edge.required:
-                missing[edge.descriptor.digest] = None
-        elif child.size != edge.descriptor.size:
-            raise ManifestInvalidError(
-                f"{edge.role} {edge.descriptor.digest} has {child.size} bytes, not {edge.descriptor.size}"
-            )
-        elif as_manifest and child.media_type != edge.descriptor.media_type:
-            raise ManifestInvalidError(
-                f"{edge.role} {edge.descriptor.digest} is of type {child.media_type}, not {edge.descriptor.media_type}"
-            )
+def _check_children(
+    level: Iterable[PutManifest], known: Mapping[str, manifests.Child], *, repository: str
+) -> set[Digest]:
+    """Whether everything that must be there is, and what is there has the size and type that the manifest says.
+
+    Returns:
+        The manifests that lack something which they may lack.
+    """
+    missing: dict[str, str] = {}
+    incomplete: set[Digest] = set()
+    for change in level:
+        lacking = [edge for edge in change.manifest.edges() if _is_lacking(edge, known)]
+        if not lacking:
+            continue
+        refused = _refused(change, lacking)
+        is_index = mediatypes.is_index_type(change.manifest.media_type)
+        for edge in refused:
+            missing.setdefault(edge.descriptor.digest, kind_of(edge.descriptor) if is_index else edge.role)
+        if not refused:
+            _check_absent(lacking)
+            incomplete.add(change.manifest.descriptor.digest)
     if missing:
-        raise ManifestBlobUnknownError(list(missing), repository=repository)
+        raise ManifestBlobUnknownError(list(missing), repository=repository, kinds=list(missing.values()))
+    return incomplete
+
+
+def _is_lacking(edge: Edge, known: Mapping[str, manifests.Child]) -> bool:
+    """Whether it is required and not there; whether others hold it is not this repository's business."""
+    child = known.get(edge.descriptor.digest)
+    as_manifest = edge.role in {"manifest", "subject"}
+    if child is None or not child.live or not (child.manifest_here if as_manifest else child.blob_here):
+        return edge.required
+    if child.size != edge.descriptor.size:
+        raise ManifestInvalidError(
+            f"{edge.role} {edge.descriptor.digest} has {child.size} bytes, not {edge.descriptor.size}"
+        )
+    if as_manifest and child.media_type != edge.descriptor.media_type:
+        raise ManifestInvalidError(
+            f"{edge.role} {edge.descriptor.digest} is of type {child.media_type}, not {edge.descriptor.media_type}"
+        )
+    return False
+
+
+def _refused(change: PutManifest, lacking: Sequence[Edge]) -> Sequence[Edge]:
+    """What of that it may not lack."""
+    if change.missing == "all":
+        return ()
+    children = {child.digest for child in change.manifest.manifests}
+    gone = {edge.descriptor.digest for edge in lacking}
+    return lacking if change.missing == "refuse" or not gone < children else ()
+
+
+def _check_absent(lacking: Iterable[Edge]) -> None:
+    """Whether a manifest says one thing of what nobody can look at."""
+    said: dict[str, Edge] = {}
+    for edge in lacking:
+        digest = edge.descriptor.digest
+        first = said.setdefault(digest, edge)
+        if first.descriptor.size != edge.descriptor.size:
+            sizes = f"{first.descriptor.size} and {edge.descriptor.size}"
+            raise ManifestInvalidError(f"{edge.role} {digest} cannot have {sizes} bytes")

@@ -167,12 +167,15 @@ class ManifestBlobUnknownError(OCIStoreError):
     code = "MANIFEST_BLOB_UNKNOWN"
     exit_code = 19
 
-    def __init__(self, missing: Sequence[str], *, repository: str) -> None:
+    def __init__(self, missing: Sequence[str], *, repository: str, kinds: Sequence[str] = ()) -> None:
+        """``kinds`` says of each what it is, such as ``layer`` or ``image for linux/arm64``."""
         self.missing = tuple(missing)
         self.repository = repository
+        self.kinds = tuple(kinds)
+        words = [f"{digest} ({kind})" for digest, kind in zip(self.missing, self.kinds, strict=False)] or self.missing
         super().__init__(
             f"repository {repository!r} lacks {len(self.missing)} of the manifest's blobs: "
-            + ", ".join(self.missing[:20])
+            + ", ".join(words[:20])
             + (" ..." if len(self.missing) > 20 else "")
         )
 

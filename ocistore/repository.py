@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.catalog import blobs, manifests, repositories, tags
 from ocistore.changes import (
@@ -13,6 +13,7 @@ from ocistore.changes import (
     AnyValue,
     DeleteBlob,
     DeleteManifest,
+    Missing,
     MountBlob,
     PutBlob,
     PutManifest,
@@ -158,17 +159,20 @@ class RepositoryChanges(abc.ABC):
         media_type: str | None = None,
         digest: str | None = None,
         tags: Iterable[str] = (),
+        missing: Missing = "refuse",
     ) -> Descriptor:
         """Store a manifest or index, exactly these bytes, and point tags at it, all in one commit. Idempotent.
 
         What it refers to must be in this repository: config, layers and children; not its subject, and not foreign
-        layers.
+        layers. What an index lists under a media type that is no manifest's must be here as a blob.
 
         Args:
             content: the manifest.
             media_type: its media type; otherwise the one it states itself.
             digest: what the bytes must hash to, with any supported algorithm.
             tags: the tags to point at it, whatever they point at now.
+            missing: what may be absent: nothing, with ``refuse``; some of an index's ``children``, as in an index that
+                was pulled for one platform; or ``all``. What is absent is kept by the manifest once it comes.
 
         Returns:
             Its descriptor.
@@ -183,6 +187,8 @@ class RepositoryChanges(abc.ABC):
         """
         if isinstance(tags, str):  # which is an iterable of tags too, one for each letter
             raise TypeError("tags must be a list of tags, not one text")
+        if missing not in get_args(Missing):
+            raise ValueError(f"missing must be refuse, children or all, not {missing!r}")
         names = list(dict.fromkeys(tag_name(tag) for tag in tags))
         expected = None if digest is None else Digest.parse(digest)
         manifest = check_manifest(
@@ -193,9 +199,8 @@ class RepositoryChanges(abc.ABC):
             manifest.content, digest=manifest.descriptor.digest, size=manifest.descriptor.size
         )
         found = manifest.descriptor.digest
-        self._submit(
-            [PutManifest(self.name, manifest, staged), *(SetTag(self.name, tag, found) for tag in names)], [staged]
-        )
+        put = PutManifest(self.name, manifest, staged, missing)
+        self._submit([put, *(SetTag(self.name, tag, found) for tag in names)], [staged])
         return manifest.descriptor
 
     def delete_manifest(self, digest: str) -> None:

@@ -94,13 +94,18 @@ _QUERIES = {
         JOIN repositories r ON r.id = m.repository_id
         JOIN edges e ON e.parent_id = m.manifest_id
         JOIN blobs p ON p.id = e.parent_id JOIN blobs c ON c.id = e.child_id
-        WHERE r.name IS NOT NULL AND (
+        WHERE r.name IS NOT NULL AND m.incomplete IS NULL AND (
               (e.role = 'config' OR e.role = 'layer' AND NOT (e.media_type LIKE '%nondistributable%'
                                                               OR e.media_type LIKE '%foreign%'))
           AND NOT EXISTS (SELECT 1 FROM repository_blobs h
                           WHERE h.repository_id = m.repository_id AND h.blob_id = e.child_id)
            OR e.role = 'manifest' AND NOT EXISTS (SELECT 1 FROM repository_manifests h
                           WHERE h.repository_id = m.repository_id AND h.manifest_id = e.child_id))""",
+    "repository {} holds {} as incomplete, which refers to nothing that may be absent": """
+        SELECT r.name, b.digest FROM repository_manifests m
+        JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id
+        WHERE m.incomplete IS NOT NULL AND (m.incomplete <> 1 OR NOT EXISTS (
+            SELECT 1 FROM edges e WHERE e.parent_id = m.manifest_id AND e.role <> 'subject'))""",
     "{} says that {} has {} bytes, it has {}": """
         SELECT p.digest, c.digest, e.size, c.size FROM edges e
         JOIN blobs p ON p.id = e.parent_id JOIN blobs c ON c.id = e.child_id

@@ -112,17 +112,22 @@ class Model:
             raise BlobNotFoundError(digest, repository=name)
         contents.blobs.remove(digest)
 
-    def put_manifest(self, name: str, content: bytes, *, tags: Sequence[str] = ()) -> tuple[str, int]:
+    def put_manifest(
+        self, name: str, content: bytes, *, tags: Sequence[str] = (), missing: str = "refuse"
+    ) -> tuple[str, int]:
         contents = self._ensure(name)
         manifest = check_manifest(content)
-        missing = [
+        lacking = [
             edge.descriptor.digest
             for edge in manifest.edges()
             if edge.required
             and edge.descriptor.digest not in (contents.manifests if edge.role == "manifest" else contents.blobs)
         ]
-        if missing:
-            raise ManifestBlobUnknownError(list(dict.fromkeys(missing)), repository=name)
+        children = {child.digest for child in manifest.manifests}
+        if missing == "all" or (missing == "children" and set(lacking) < children):
+            lacking = []
+        if lacking:
+            raise ManifestBlobUnknownError(list(dict.fromkeys(lacking)), repository=name)
         digest = manifest.descriptor.digest
         contents.manifests.setdefault(digest, content)
         self.live[digest] = len(content)

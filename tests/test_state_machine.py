@@ -51,7 +51,8 @@ IMAGES = (
 )
 LOOSE = (b"", b"loose", A.manifest)  # a manifest put as a blob is none
 BLOBS = tuple(dict.fromkeys([*LOOSE, *(blob for each in IMAGES for blob in each.blobs)]))
-MANIFESTS = tuple(each.manifest for each in IMAGES)
+SPARSE = index([A, B, LOST])  # which nobody can put whole
+MANIFESTS = (*(each.manifest for each in IMAGES), SPARSE.manifest)
 BLOB_DIGESTS = (*map(Digest.of, BLOBS), Digest.of(b"loose", "sha512"), Digest.of(b"never"))
 MANIFEST_DIGESTS = (*map(Digest.of, MANIFESTS), LOST.digest)
 DIGESTS = tuple(dict.fromkeys([*BLOB_DIGESTS, *MANIFEST_DIGESTS]))
@@ -85,7 +86,7 @@ operations = st.one_of(
     operation("put_blob", st.just(b"loose"), algorithm=st.just("sha512")),
     operation("mount_blob", st.sampled_from(BLOB_DIGESTS), names),
     operation("delete_blob", digests),
-    operation("put_manifest", manifests, tags=some_tags),
+    operation("put_manifest", manifests, tags=some_tags, missing=st.sampled_from(["refuse", "children", "all"])),
     operation("delete_manifest", digests),
     operation("tag", tags, manifest_digests, expected=st.sampled_from([ANY, None, *MANIFEST_DIGESTS])),
     operation("untag", tags),
@@ -179,7 +180,10 @@ class Machine(RuleBasedStateMachine):
             return Operation(method, data.draw(names), (data.draw(st.sampled_from(blobs)), name))
         if method == "put_manifest" and pushed:
             content = contents.manifests[data.draw(st.sampled_from(pushed))]
-            return Operation(method, data.draw(names), (content,), (("tags", data.draw(some_tags)),))
+            missing = data.draw(st.sampled_from(["refuse", "children", "all"]))
+            return Operation(
+                method, data.draw(names), (content,), (("missing", missing), ("tags", data.draw(some_tags)))
+            )
         if method == "delete_manifest" and pushed:
             return Operation(method, name, (data.draw(st.sampled_from(pushed)),))
         if method == "untag" and tagged:

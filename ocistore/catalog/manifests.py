@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, func, insert, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import leases, tables
-from ocistore.catalog.arrays import array, bound
+from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class NewManifest(NamedTuple):
 
     manifest: Manifest
     platform: Mapping[str, object] | None
+    incomplete: bool = False
+    """The repository lacks some of what it refers to, and may."""
 
 
 # --- looking up -------------------------------------------------------------------------------------------------------
@@ -181,13 +183,20 @@ _children = (
 _put = insert(_manifests)
 _put_edges = insert(_edges)
 _ids = array("ids")
+_rows = array("rows")
 _linked = upsert(_members).from_select(
-    ["repository_id", "manifest_id", "pushed_at", "collect_after"],
-    select(bindparam("repository_id"), _ids.c.value, bindparam("now"), bindparam("now")).where(true()),
+    ["repository_id", "manifest_id", "pushed_at", "collect_after", "incomplete"],
+    select(
+        bindparam("repository_id"), member(_rows, 0), bindparam("now"), bindparam("now"), member(_rows, 1)
+    ).where(true()),
 )
 _link = _linked.on_conflict_do_update(
     index_elements=["repository_id", "manifest_id"],
-    set_={"collect_after": _linked.excluded.collect_after, "pushed_at": _linked.excluded.pushed_at},
+    set_={
+        "collect_after": _linked.excluded.collect_after,
+        "pushed_at": _linked.excluded.pushed_at,
+        "incomplete": _linked.excluded.incomplete,
+    },
 )
 
 _own = upsert(_own_edges).from_select(
@@ -243,9 +252,9 @@ def put(
         ]
         if rows:
             connection.execute(_put_edges, rows)
-    parameters = {"repository_id": repository_id, "ids": bound(ids.values()), "now": now}
-    connection.execute(_link, parameters)
-    connection.execute(_own, parameters)
+    members = [(ids[entry.manifest.descriptor.digest], 1 if entry.incomplete else None) for entry in new]
+    connection.execute(_link, {"repository_id": repository_id, "rows": bound(members), "now": now})
+    connection.execute(_own, {"repository_id": repository_id, "ids": bound(ids.values())})
 
 
 def _row(entry: NewManifest, ids: Mapping[Digest, int], known: Mapping[str, Child]) -> dict[str, object]:

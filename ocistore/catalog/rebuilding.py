@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, func, literal, literal_column, select, true
+from sqlalchemy import bindparam, delete, func, literal, literal_column, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
@@ -70,6 +70,21 @@ _keep_loose = (
     )
     .on_conflict_do_nothing()
 )
+_child_members = _manifest_members.alias("child")
+_note_incomplete = (
+    update(_manifest_members)
+    .where(
+        present(
+            _edges.c.parent_id == _manifest_members.c.manifest_id,
+            _edges.c.role == literal("manifest"),
+            ~present(
+                _child_members.c.repository_id == _manifest_members.c.repository_id,
+                _child_members.c.manifest_id == _edges.c.child_id,
+            ),
+        )
+    )
+    .values(incomplete=1)
+)
 _small = (
     select(_blobs.c.id, _blobs.c.digest, _blobs.c.size)
     .where(_blobs.c.id > bindparam("after"), _blobs.c.size <= bindparam("maximum"), _blobs.c.state == literal("live"))
@@ -124,6 +139,11 @@ def serve_manifests(connection: Connection, repository_id: int, digests: Sequenc
 def serve_parts(connection: Connection, *, now: int) -> None:
     """Let every repository serve the configs and layers of its manifests."""
     connection.execute(_serve_parts, {"now": now})
+
+
+def note_incomplete(connection: Connection) -> None:
+    """Note of every index that lacks a child in its repository that it does."""
+    connection.execute(_note_incomplete, {})
 
 
 def leave_to_others(connection: Connection, repository_id: int) -> None:

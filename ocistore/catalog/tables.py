@@ -172,6 +172,8 @@ repository_manifests = Table(
     Column("manifest_id", Integer, ForeignKey("manifests.blob_id"), nullable=False),
     Column("pushed_at", Integer, nullable=False),
     Column("collect_after", Integer),
+    # 1: the repository lacked something of it when it was put, and it was accepted all the same; NULL: it has all
+    Column("incomplete", Integer),
     PrimaryKeyConstraint("repository_id", "manifest_id"),
     sqlite_strict=True,
     sqlite_with_rowid=False,

@@ -9,6 +9,7 @@ from sqlalchemy import and_, bindparam, func, literal, literal_column, or_, sele
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
 from ocistore.catalog.presence import present
+from ocistore.oci.mediatypes import NONDISTRIBUTABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +26,7 @@ _repositories = tables.repositories
 _tags = tables.tags
 _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
+_child_members = _manifest_members.alias("child")
 
 
 class Candidate(NamedTuple):
@@ -176,6 +178,34 @@ _served_without_bytes = select(
 ).where(true())
 
 
+# What a repository may lack: whatever an incomplete manifest refers to, subjects, and foreign layers.
+_lacking = select(func.count()).select_from(_manifest_members).join(
+    _repositories, _repositories.c.id == _manifest_members.c.repository_id
+).join(
+    _edges, _edges.c.parent_id == _manifest_members.c.manifest_id
+).where(
+    _repositories.c.name.is_not(None),  # those that were deleted are emptied step by step
+    _manifest_members.c.incomplete.is_(None),
+    or_(
+        and_(
+            _edges.c.role == literal("manifest"),
+            ~present(
+                _child_members.c.repository_id == _manifest_members.c.repository_id,
+                _child_members.c.manifest_id == _edges.c.child_id,
+            ),
+        ),
+        and_(
+            _edges.c.role.in_([literal("config"), literal("layer")]),
+            _edges.c.media_type.not_in([literal(media_type) for media_type in sorted(NONDISTRIBUTABLE)]),
+            ~present(
+                _blob_members.c.repository_id == _manifest_members.c.repository_id,
+                _blob_members.c.blob_id == _edges.c.child_id,
+            ),
+        ),
+    ),
+)
+
+
 def never_verified(connection: Connection, part: Part, *, after: int, limit: int) -> list[Candidate]:
     """Up to ``limit`` blobs that were never verified, behind the id ``after``."""
     parameters = {"after": after, "limit": limit, **_of(part)}
@@ -267,6 +297,7 @@ def inconsistencies(connection: Connection) -> list[str]:
         (_missing_edges, "edges of manifests are missing from their repositories"),
         (_excess_edges, "edges of repositories belong to none of their manifests"),
         (_served_without_bytes, "blobs are served by repositories and not live"),
+        (_lacking, "parts of manifests are not served by their repositories"),
     ):
         count = connection.execute(statement).scalar()
         if count:

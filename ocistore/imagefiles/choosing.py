@@ -9,7 +9,8 @@ from ocistore.errors import ManifestInvalidError, ManifestNotFoundError, Platfor
 from ocistore.imagefiles.config import platform_of
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Platform
-from ocistore.oci.platforms import ATTESTED, is_wanted
+from ocistore.oci.manifest import ATTESTED
+from ocistore.oci.platforms import is_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,6 +19,9 @@ MAXIMUM_MANIFEST_SIZE: Final = 4 * 1024 * 1024
 MAXIMUM_DESCRIPTORS: Final = 10_000
 """Each becomes a row in the one transaction that stores the manifest, and nobody else writes meanwhile."""
 
+ATTESTED: Final = "vnd.docker.reference.digest"
+"""The annotation by which BuildKit's attestations, whose platform is unknown, name the manifest they are about."""
+
 Role: TypeAlias = Literal["config", "layer", "manifest", "subject"]
 
 _KEYS: Final = frozenset({
@@ -37,6 +40,17 @@ class Edge(NamedTuple):
     role: Role
     descriptor: Descriptor
     required: bool
+
+
+def kind_of(child: Descriptor) -> str:
+    """What a child of an index is, as far as the index says, for messages: ``image for linux/arm64``, ``index``."""
+    if ATTESTED in child.annotations:
+        return f"attestation of {child.annotations[ATTESTED]:.140}"
+    if not mediatypes.is_known_manifest(child.media_type):
+        return f"content of type {child.media_type}"
+    if child.platform is not None:
+        return f"image for {child.platform}"
+    return "index" if mediatypes.is_index_type(child.media_type) else "manifest"
 
 
 class _Parts(NamedTuple):

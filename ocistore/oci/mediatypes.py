@@ -30,7 +30,7 @@ DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+
 _MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _IMAGE_CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 _INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
-_NONDISTRIBUTABLE: Final = frozenset({
+NONDISTRIBUTABLE: Final = frozenset({
     DOCKER_FOREIGN_LAYER,
     OCI_NONDISTRIBUTABLE_LAYER,
     OCI_NONDISTRIBUTABLE_LAYER_GZIP,
@@ -72,7 +72,7 @@ def is_tar(media_type: str) -> bool:
 
 def is_nondistributable(media_type: str) -> bool:
     """Whether layers of that type may be left where their ``urls`` say, instead of being pushed."""
-    return media_type in _NONDISTRIBUTABLE
+    return media_type in NONDISTRIBUTABLE
 
 
 def media_type(text: object, *, path: str = "mediaType") -> str:

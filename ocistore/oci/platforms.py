@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ocistore.errors import InvalidNameError, ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor, Platform
-from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
+from ocistore.oci.manifest import ATTESTED, MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,9 +26,6 @@ _ALIASES: Final = {
 """Architectures as machines call them, and as images do (Go's GOARCH, which the image specification asks for)."""
 _IMPLIED_VARIANT: Final = {"arm64": "v8", "arm": "v7", "amd64": "v1"}
 """The variant of an architecture that names none, as containerd takes it."""
-
-ATTESTED: Final = "vnd.docker.reference.digest"
-"""The annotation by which BuildKit's attestations, whose platform is unknown, name the manifest they are about."""
 
 _MAXIMUM_DEPTH: Final = 64
 """Indexes in indexes; real ones are two deep."""

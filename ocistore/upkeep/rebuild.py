@@ -327,6 +327,7 @@ class _Rebuild:
         with catalog.write() as connection:
             rebuilding.leave_to_others(connection, lost)
             rebuilding.serve_parts(connection, now=self._now)
+            rebuilding.note_incomplete(connection)
             rebuilding.keep_loose(connection, lost, now=self._now)
             self._report.found_manifests, self._report.found_blobs = rebuilding.count_of(connection, lost)
             if not self._report.found_manifests + self._report.found_blobs:

@@ -44,16 +44,15 @@ _SECOND = (
     + "INSERT INTO collection_holds VALUES (1, 'restored', 100, NULL);"
 )
 _THIRD = _SECOND.replace("'sha256', 0, 100, 100, 200)", "'sha256', 0, 100, 100, 200, 'boot/7')", 1)
-ROWS = {
-    "0001": _FIRST,
-    "0002": _SECOND,
-    "0003": _THIRD,
-    "0004": _THIRD
+_FOURTH = (
+    _THIRD
     + """
         INSERT INTO repositories VALUES (2, NULL, 100);
         INSERT INTO deleted_repositories VALUES (2, 'gone', 100, 'somebody', NULL);
-    """,
-}
+    """
+)
+_FIFTH = _FOURTH.replace("_manifests VALUES (1, 1, 100, NULL)", "_manifests VALUES (1, 1, 100, NULL, 1)", 1)
+ROWS = {"0001": _FIRST, "0002": _SECOND, "0003": _THIRD, "0004": _FOURTH, "0005": _FIFTH}
 
 
 @contextlib.contextmanager

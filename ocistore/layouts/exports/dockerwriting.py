@@ -19,8 +19,7 @@ from ocistore.errors import ArchiveInvalidError, CorruptError, InvalidDigestErro
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_CONFIG_SIZE
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.digest import Digest, hasher
-from ocistore.oci.manifest import Manifest
-from ocistore.oci.platforms import ATTESTED
+from ocistore.oci.manifest import ATTESTED, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
