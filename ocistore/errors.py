@@ -7,10 +7,11 @@ contract: they never change and are never used again.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 
@@ -277,16 +278,28 @@ class PlatformNotFoundError(OCIStoreError):
     exit_code = 45
 
     def __init__(
-        self, reference: str, *, wanted: Sequence[str], available: Sequence[str], fitting: Sequence[str] = ()
+        self,
+        reference: str,
+        *,
+        wanted: Sequence[str],
+        available: Sequence[str],
+        fitting: Sequence[str] = (),
+        absent: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """``fitting`` says which fit, where more than one do."""
+        """``fitting`` says which fit, where more than one do; ``absent``, by digest, what would and is not there."""
         self.reference = reference
         self.wanted = tuple(wanted)
         self.available = tuple(available)
         self.fitting = tuple(fitting)
+        self.absent = dict(absent)
         if fitting:
             super().__init__(f"{reference} has several images for {' or '.join(self.wanted)}: say which of "
                              f"{', '.join(self.fitting[:20])}")
+            return
+        if absent:
+            missing = ", ".join(f"{digest} is missing ({kind})" for digest, kind in list(self.absent.items())[:20])
+            others = f"; --platform {' or '.join(self.available[:20])} would do" if available else ""
+            super().__init__(f"{reference} is not here for {' or '.join(self.wanted)}: {missing}{others}")
             return
         there = f"there are {', '.join(self.available[:20])}" if available else "it says none"
         super().__init__(f"{reference} is not for {' or '.join(self.wanted)}: {there}")

@@ -111,6 +111,8 @@ def import_(
         print_line(f"{name} (no tag)")
     for entry in report.skipped:
         print_line(f"left out: {entry}", err=True)
+    for digest, kind in report.absent.items():
+        print_line(f"absent, and so not imported: {digest} ({kind})", err=True)
     print_changes(report)
     new = f", of which {readable_size(report.new_bytes)} {'would be' if dry_run else 'are'} new"
     click.echo(_summary(report.manifests, report.blobs, report.bytes) + new, err=True)

@@ -57,9 +57,18 @@ class _Shown:
             "layers": [layer.to_json() for layer in manifest.layers],
             "manifests": [child.to_json() for child in manifest.manifests],
             "subject": None if manifest.subject is None else manifest.subject.to_json(),
+            "absent": self._absent(),
             "tags": list(self.tags),
             "referrers": [each.to_json() for each in self.repository.referrers(manifest.descriptor.digest)],
         }
+
+    def _absent(self) -> list[str]:
+        """What it refers to and the repository does not hold; a subject is not asked about."""
+        return [
+            edge.descriptor.digest
+            for edge in self.manifest.edges()
+            if edge.role != "subject" and not _is_held(self.repository, edge.role, edge.descriptor)
+        ]
 
     def print_text(self) -> None:
         manifest = self.manifest
@@ -79,6 +88,18 @@ class _Shown:
             click.echo("annotations:")
             print_fields(dict(sorted(manifest.annotations.items())), indent="  ")
         _Tree(self.repository).print(manifest)
+
+
+def _is_held(repository: Repository, role: str, descriptor: Descriptor) -> bool:
+    """Whether the repository holds something that a manifest refers to, damaged or not."""
+    try:
+        if role == "manifest":
+            repository.resolve(descriptor.digest)
+        else:
+            repository.stat_blob(descriptor.digest)
+    except (BlobNotFoundError, ManifestNotFoundError):
+        return False
+    return True
 
 
 class _Tree:
@@ -125,6 +146,8 @@ class _Tree:
 
     def _child(self, child: Descriptor) -> tuple[Manifest | None, str]:
         """A manifest in an index, if it is to be printed; and what is to be said of it."""
+        if not mediatypes.is_known_manifest(child.media_type):
+            return None, self._note(child)
         try:
             found = self._repository.get_manifest(child.digest)
         except ManifestNotFoundError:
@@ -207,6 +230,7 @@ def show(location: Location, ref: str, *, only_config: bool, platform: str | Non
       repository
       digest, mediaType, size (bytes), artifactType, annotations
       config, layers, manifests, subject   descriptors as in the manifest
+      absent                               digests of those that are not in the store
       tags                                 that point at it
       referrers                            descriptors of what is about it
     """  # noqa: D301  (click takes a real \b, not its spelling)

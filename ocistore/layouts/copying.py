@@ -65,7 +65,7 @@ class CopyReport:
     bytes: int
     """Of blobs and manifests, each counted once, whether they had to be copied or not."""
     absent: tuple[str, ...]
-    """Digests that copied manifests refer to and the source does not hold: foreign layers."""
+    """Digests that copied manifests refer to and the source does not hold: foreign layers, absent children."""
     replaced: Mapping[str, str]
     """Digests of indexes that lost platforms, with those of the indexes that stand in their place."""
     other_platforms: tuple[str, ...]
@@ -291,7 +291,8 @@ class _Copying:
                 done += self._sizes[digest]
                 tally.reach(done)
             stage_manifests(destination, graphs, staged)
-            destination.commit(changes(blobs, graphs, self._tags, staged))
+            # What the source does not hold is absent there, too.
+            destination.commit(changes(blobs, graphs, self._tags, staged, missing="all"))
         finally:
             destination.pool.discard(staged.values())
 

@@ -63,7 +63,7 @@ class ExportReport:
     bytes: int
     """Of blobs and manifests, each counted once, whether they had to be written or not."""
     absent: tuple[str, ...]
-    """Digests that exported manifests refer to and the store does not hold: foreign layers."""
+    """Digests that exported manifests refer to and the repository does not hold: foreign layers, absent children."""
     replaced: Mapping[str, str]
     """Digests of indexes that lost platforms, with those of the indexes that went out in their place."""
     other_platforms: tuple[str, ...]

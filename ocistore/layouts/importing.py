@@ -20,7 +20,7 @@ from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.imports.recognition import opened
 from ocistore.layouts.imports.survey import survey
 from ocistore.layouts.imports.wanted import Wanted
-from ocistore.layouts.intake import changes, moved, present, stage_manifests
+from ocistore.layouts.intake import changes, moved, present, stage_manifests, still_absent
 from ocistore.layouts.progress import Tally
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ class ImportReport:
     """Of blobs and manifests, each counted once."""
     new_bytes: int
     """Of those, the bytes that the store did not have."""
+    absent: Mapping[str, str]
+    """Digests of what indexes list and the source lacks, each with what it is, such as ``image for linux/arm64 in
+    app:v1``. The indexes came in as they are, unless platforms were chosen; a later import or push completes them."""
     completed: tuple[str, ...]
     """Digests of what the source lacks and the store had, in byte order."""
     dry_run: bool
@@ -161,6 +164,7 @@ def _report(contents: Contents, taking: _Taking, completed: Iterable[Digest], *,
         blobs=len(sizes) - count,
         bytes=sum(sizes.values()),
         new_bytes=sum(size for digest, size in sizes.items() if digest not in taking.held),
+        absent=taking.absent,
         completed=tuple(sorted(completed)),
         dry_run=dry_run,
     )
@@ -180,6 +184,8 @@ class _Taking:
         """What the store had."""
         self.moved: tuple[str, ...] = ()
         """Tags that pointed at something else."""
+        self.absent: dict[str, str] = {}
+        """What indexes list, and neither the source nor their repository has."""
         self._store = store
         self._mode = mode
         self._progress = None if source.streamed else progress  # what came as a stream was told of as it came
@@ -195,6 +201,7 @@ class _Taking:
         sizes = contents.blob_sizes()
         self.held = present(self._store, sizes | contents.manifest_sizes())
         self.moved = moved(self._store, contents.tags.values())
+        self.absent = still_absent(self._store, contents.absent)
         try:
             self._take_in(contents, sizes, self.held)
         except BlobNotFoundError as error:
@@ -221,7 +228,8 @@ class _Taking:
             if contents.problems or self._dry_run:
                 return
             stage_manifests(self._store, contents.manifests, staged)
-            self._store.commit(changes(contents.blobs, contents.manifests, contents.tags.values(), staged))
+            tags = contents.tags.values()
+            self._store.commit(changes(contents.blobs, contents.manifests, tags, staged, missing="children"))
         finally:
             self._store.pool.discard(staged.values())
 
@@ -238,7 +246,7 @@ class _Taking:
         except OSError as error:  # from the layout: those of the store are translated
             pass_on_theirs(error)
             if isinstance(error, FileNotFoundError):
-                contents.lacks(digest)
+                contents.lacks(digest, "it was there when this began")
             else:
                 contents.problem(f"{digest}: {error.strerror}")
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ocistore.catalog import blobs as blob_rows
+from ocistore.catalog import manifests as manifest_rows
 from ocistore.catalog import repositories
 from ocistore.catalog import tags as tag_rows
 from ocistore.changes import LinkBlob, PutBlob, PutManifest
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from ocistore.blobs.pool import StagedBlob
-    from ocistore.changes import Change, SetTag
+    from ocistore.changes import Change, Missing, SetTag
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
     from ocistore.store import Store
@@ -43,6 +44,20 @@ def moved(store: Store, tags: Collection[SetTag]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def still_absent(store: Store, absent: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Of children that were not brought along, by repository, those that it does not hold either; by digest."""
+    found: dict[str, str] = {}
+    with store.catalog.snapshot() as connection:
+        for repository, kinds in absent.items():
+            here = repositories.find(connection, repository)
+            known = {} if here is None else manifest_rows.children(connection, here, kinds)
+            for digest, kind in kinds.items():
+                child = known.get(digest)
+                if child is None or not (child.manifest_here or child.blob_here):
+                    found.setdefault(digest, kind)
+    return dict(sorted(found.items()))
+
+
 def stage_manifests(
     store: Store, manifests: Mapping[str, Mapping[Digest, Manifest]], staged: dict[Digest, StagedBlob]
 ) -> None:
@@ -59,6 +74,8 @@ def changes(
     manifests: Mapping[str, Mapping[Digest, Manifest]],
     tags: Collection[SetTag],
     staged: Mapping[Digest, StagedBlob],
+    *,
+    missing: Missing,
 ) -> list[Change]:
     """What is to be committed.
 
@@ -67,6 +84,7 @@ def changes(
         manifests: by repository, children before parents; all of them staged.
         tags: in any order.
         staged: by digest.
+        missing: what the manifests may lack.
     """
     found: list[Change] = []
     for repository, sizes in blobs.items():
@@ -74,5 +92,5 @@ def changes(
             blob = staged.get(digest)
             found.append(LinkBlob(repository, digest, size) if blob is None else PutBlob(repository, blob))
     for repository, held in manifests.items():
-        found += [PutManifest(repository, manifest, staged[digest]) for digest, manifest in held.items()]
+        found += [PutManifest(repository, manifest, staged[digest], missing) for digest, manifest in held.items()]
     return [*found, *tags]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ocistore.errors import InvalidNameError, ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor, Platform
-from ocistore.oci.manifest import ATTESTED, MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
+from ocistore.oci.manifest import ATTESTED, MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +67,9 @@ class Narrowed:
     made: dict[Digest, Manifest] = field(default_factory=dict)
     """Indexes that are not in the original, children before parents."""
     available: dict[str, None] = field(default_factory=dict)
-    """The platforms that were found, in order, each once: for messages."""
+    """Where nothing is left: the platforms that there are, in order, each once."""
+    absent: dict[str, str] = field(default_factory=dict)
+    """What fits, or nobody knows whether it does, and is not here; each with what it is."""
 
 
 def narrow(
@@ -76,24 +78,32 @@ def narrow(
     *,
     fetch: Callable[[Descriptor], Manifest],
     platform_of: Callable[[Descriptor], Platform | None],
+    here: Callable[[Descriptor], bool] = lambda _: True,
 ) -> Narrowed:
     """Leave out what is not of the wanted platforms. An index that loses a child is another index, with another digest.
 
-    What has no platform, such as an artifact, stays; an attestation goes with the manifest that it is about.
+    What has no platform, such as an artifact, stays; an attestation goes with the manifest that it is about. What is
+    not here is left out, unless an index would lose nothing else: then that stays as it is.
 
     Args:
         root: a manifest or an index.
         wanted: what to keep; nothing means everything.
         fetch: the manifest of a descriptor; called for indexes only.
         platform_of: the platform of an image manifest whose descriptor says none; None where its config says none.
+        here: whether a child of an index is there, and not only listed.
 
     Raises:
         ManifestInvalidError: indexes are nested too deeply. Also what ``fetch`` and ``platform_of`` raise.
     """
-    narrowing = _Narrowing(wanted, fetch, platform_of, Narrowed(root))
+    narrowing = _Narrowing(wanted, fetch, platform_of, here, Narrowed(root))
+    result = narrowing.result
     if wanted:
-        narrowing.result.descriptor = narrowing.left_of(root, depth=0)
-    return narrowing.result
+        result.descriptor = narrowing.left_of(root, depth=0)
+        if result.descriptor is None:
+            for other, platform in narrowing.others:
+                if other.digest == root.digest or here(other):
+                    result.available[str(platform)] = None
+    return result
 
 
 @dataclass
@@ -101,22 +111,32 @@ class _Narrowing:
     wanted: Sequence[Platform]
     fetch: Callable[[Descriptor], Manifest]
     platform_of: Callable[[Descriptor], Platform | None]
+    here: Callable[[Descriptor], bool]
     result: Narrowed
+    others: list[tuple[Descriptor, Platform]] = field(default_factory=list)
+    """Of other platforms."""
     indexes: dict[Digest, Descriptor | None] = field(default_factory=dict)
     """What was left of each: the same one may be in many."""
 
     def left_of(self, descriptor: Descriptor, *, depth: int) -> Descriptor | None:
-        if mediatypes.is_index_type(descriptor.media_type):
+        is_index = mediatypes.is_index_type(descriptor.media_type)
+        platform = None if is_index else descriptor.platform
+        if platform is not None and not is_wanted(platform, self.wanted):
+            self.others.append((descriptor, platform))
+            return None
+        if depth and not self.here(descriptor):
+            self.result.absent[descriptor.digest] = kind_of(descriptor)
+            return None
+        if is_index:
             if descriptor.digest not in self.indexes:
                 self.indexes[descriptor.digest] = self._left_of_index(descriptor, depth=depth)
             return self.indexes[descriptor.digest]
-        platform = descriptor.platform
         if platform is None and mediatypes.is_manifest_type(descriptor.media_type):
             platform = self.platform_of(descriptor)
-        if platform is None:
-            return descriptor
-        self.result.available[str(platform)] = None
-        return descriptor if is_wanted(platform, self.wanted) else None
+            if platform is not None and not is_wanted(platform, self.wanted):
+                self.others.append((descriptor, platform))
+                return None
+        return descriptor
 
     def _left_of_index(self, descriptor: Descriptor, *, depth: int) -> Descriptor | None:
         if depth == _MAXIMUM_DEPTH:
@@ -127,13 +147,22 @@ class _Narrowing:
             for child in index.manifests
         ]
         stayed = {child.digest for child, left in zip(index.manifests, kept, strict=True) if left is not None}
+        absent = {child.digest for child in index.manifests if child.digest in self.result.absent}
         for position, child in enumerate(index.manifests):
-            if child.annotations.get(ATTESTED) in stayed:
-                kept[position] = child
-        if all(left == child for left, child in zip(kept, index.manifests, strict=True)):
-            return descriptor
+            about = child.annotations.get(ATTESTED)
+            if about in absent:
+                absent.add(child.digest)  # what it is about is to be here, and is not: it goes where that goes
+            elif about in stayed:
+                if self.here(child):
+                    kept[position] = child
+                else:
+                    absent.add(child.digest)
+                    self.result.absent[child.digest] = kind_of(child)
         if not any(kept):
-            return None
+            return None if index.manifests else descriptor
+        children = list(zip(index.manifests, kept, strict=True))
+        if all(left == child or (left is None and child.digest in absent) for child, left in children):
+            return descriptor
         made = _with_children(index, kept)
         self.result.made[made.descriptor.digest] = made
         return replace(descriptor, digest=made.descriptor.digest, size=made.descriptor.size, data=None)

@@ -178,12 +178,12 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once(stocked, layout):
     blob_file(layout, Digest.of(second)).write_bytes(second[:-1] + b"?")
     problems = refused(stocked, layout)
     assert sorted(problems) == sorted([
-        f"{CONFIG} is missing",
+        f"{CONFIG} is missing: config of the manifest in app:v1",
         f"{LAYER}: content has digest {Digest.of(b'L' * len(APP.layers[0]))}, not {LAYER}",
         f"{LAYER_2} has 18 bytes, not {len(APP.layers[1])}",
-        f"{Digest.of(image('second').config)} is missing",
+        f"{Digest.of(image('second').config)} is missing: config of the manifest in app:v1",
         f"{Digest.of(second)}: content has digest {Digest.of(second[:-1] + b'?')}, not {Digest.of(second)}",
-        f"{image('absent').digest} is missing",
+        f"{image('absent').digest} is missing: app:v2",
     ])
 
 
@@ -192,7 +192,7 @@ def test_a_problem_of_many_manifests_is_named_once(stocked, layout):
         layout.add(index([APP], annotations={"number": str(number)}), f"v{number}")
     layout.write()
     blob_file(layout, LAYER).unlink()
-    assert refused(stocked, layout) == (f"{LAYER} is missing",)
+    assert refused(stocked, layout) == (f"{LAYER} is missing: layer of the manifest in app:v0",)
 
 
 def replaced(layout, digest, make):
@@ -305,7 +305,10 @@ LIES = {
     "a child that is a blob": (with_child(digest=CONFIG, size=len(APP.config)), f"{CONFIG}: invalid manifest"),
     "a child of another type": (with_child(mediaType=mediatypes.OCI_INDEX), f"{APP.digest}: invalid manifest"),
     "a child of Docker's type": (with_child(mediaType=mediatypes.DOCKER_MANIFEST), f"{APP.digest}: invalid manifest"),
-    "a child that is no manifest": (with_child(mediaType="application/octet-stream"), f"{APP.digest}: invalid"),
+    "a child of an unknown type that is smaller": (
+        with_child(mediaType="application/octet-stream", size=CHILD_SIZE + 1),
+        f"{APP.digest} has {CHILD_SIZE} bytes, not {CHILD_SIZE + 1}",
+    ),
     "layers in an index": (
         Image(document({**json.loads(ROOT.manifest), "layers": []}), (), ROOT.media_type),
         "layers: a manifest of type",

@@ -8,6 +8,7 @@ go out under several names.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ocistore.catalog import graph, manifests, repositories, tags
@@ -70,6 +71,8 @@ class Selection:
     """Names that stay behind: they were not asked for one by one, and there is nothing of the wanted platforms."""
     referrers_left: int
     """How many manifests stay behind that are about something which goes out, or about an index that is narrowed."""
+    left_out: frozenset[str]
+    """Digests of what fits the wanted platforms, and is listed by an index that goes out narrowed, and is not here."""
     nodes: dict[str, graph.Node] = field(init=False)
     """Everything of the store that goes out, each once, by digest."""
     made: dict[Digest, Manifest] = field(init=False)
@@ -99,8 +102,8 @@ class Selection:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Digests that something which goes out refers to, and the store does not hold: foreign layers."""
-        return tuple(sorted(node.digest for node in self.nodes.values() if not node.here))
+        """Digests that something which goes out refers to, and its repository does not hold."""
+        return tuple(sorted(self.left_out | {node.digest for node in self.nodes.values() if not node.here}))
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,8 @@ class _Choosing:
         self._other: dict[str, PlatformNotFoundError] = {}
         self._left: set[str] = set()
         """Digests of what is about something that goes out, and stays behind."""
+        self._absent: set[str] = set()
+        """Digests of what fits the wanted platforms and is not here."""
 
     def add(self, named: _Named) -> None:
         """Take it in, unless it is of another platform."""
@@ -196,7 +201,9 @@ class _Choosing:
         root = self._roots[key]
         if isinstance(root, PlatformNotFoundError):
             if not named.among_many:
-                raise PlatformNotFoundError(named.name, wanted=root.wanted, available=root.available)
+                raise PlatformNotFoundError(
+                    named.name, wanted=root.wanted, available=root.available, absent=root.absent
+                )
             self._other[named.name] = root
             return
         if named.new_tag is not None:
@@ -226,7 +233,13 @@ class _Choosing:
         ]
         if referrers_lists:
             groups = self._with_lists(groups)
-        return Selection(tuple(groups), dict(sorted(replaced.items())), tuple(sorted(self._other)), len(self._left))
+        return Selection(
+            tuple(groups),
+            dict(sorted(replaced.items())),
+            tuple(sorted(self._other)),
+            len(self._left),
+            frozenset(self._absent),
+        )
 
     def _group(self, source: str, repository: str, named: list[_Named], *, referrers: bool) -> Group:
         repository_id = repository_key(self._connection, source)
@@ -331,9 +344,21 @@ class _Choosing:
         own = manifest_descriptor(
             stored.media_type, Digest(stored.digest), stored.size, artifact_type=stored.artifact_type
         )
-        narrowed = narrow(own, self._wanted, fetch=self._fetch, platform_of=self._platform_of)
+        narrowed = narrow(
+            own,
+            self._wanted,
+            fetch=self._fetch,
+            platform_of=self._platform_of,
+            here=partial(self._here, repository_key(self._connection, named.repository)),
+        )
         if narrowed.descriptor is None:
-            return PlatformNotFoundError(named.name, wanted=self._wanted_texts, available=list(narrowed.available))
+            return PlatformNotFoundError(
+                named.name,
+                wanted=self._wanted_texts,
+                available=list(narrowed.available),
+                absent=narrowed.absent,
+            )
+        self._absent |= narrowed.absent.keys()
         if narrowed.descriptor.digest == own.digest:
             return _Root(own, frozenset([own.digest]))
         # Indexes that were narrowed on the way may have been left out above: only what the new root leads to goes out.
@@ -351,6 +376,13 @@ class _Choosing:
                 below.add(digest)
         children_first = tuple(manifest for digest, manifest in narrowed.made.items() if digest in made)
         return _Root(narrowed.descriptor, frozenset(below), children_first)
+
+    def _here(self, repository_id: int, child: Descriptor) -> bool:
+        """Whether the repository holds a child of an index; what others hold is not its business."""
+        found = manifests.children(self._connection, repository_id, [child.digest]).get(child.digest)
+        if found is None or not found.live:
+            return False
+        return found.manifest_here if mediatypes.is_known_manifest(child.media_type) else found.blob_here
 
     def _fetch(self, descriptor: Descriptor) -> Manifest:
         digest = descriptor.digest

@@ -27,7 +27,7 @@ _MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
 
 
 class UnusableError(Exception):
-    """A manifest that is needed is missing or wrong, which was noted."""
+    """A manifest that is needed is absent, or is wrong, which was noted."""
 
 
 class Manifests:
@@ -42,13 +42,14 @@ class Manifests:
         self._read: dict[Digest, Manifest | None] = {}
         self._subjects: dict[tuple[Digest, str, int], Digest | None] = {}
         """By digest, media type and size, of manifests that are not kept: an index may list one a million times."""
+        self._absent: set[Digest] = set()
         self._platforms: dict[Digest, Platform | None] = {}
         """By the digests of configs, which images share."""
         self.made: dict[Digest, Manifest] = {}
         """Those that are not in the layout, but take the place of some that are."""
 
     def get(self, descriptor: Descriptor) -> Manifest | None:
-        """The manifest; None where something is wrong with it."""
+        """The manifest; None where it is absent, or something is wrong with it, which is noted."""
         digest = descriptor.digest
         if digest in self.made:
             return self.made[digest]
@@ -64,11 +65,15 @@ class Manifests:
                 self._contents.problem(f"{digest} is of type {known.media_type}, not {descriptor.media_type}")
         return manifest
 
+    def is_absent(self, digest: Digest) -> bool:
+        """Whether a manifest that was asked for is not there. Whether that is wrong, others know."""
+        return digest in self._absent
+
     def needed(self, descriptor: Descriptor) -> Manifest:
         """The manifest.
 
         Raises:
-            UnusableError: something is wrong with it.
+            UnusableError: it is absent, or something is wrong with it.
         """
         manifest = self.get(descriptor)
         if manifest is None:
@@ -143,7 +148,7 @@ class Manifests:
                 return None
             return self._parsed(descriptor)
         except FileNotFoundError:
-            self._contents.lacks(digest)
+            self._absent.add(digest)
         except (NotPlainError, ManifestInvalidError, DigestMismatchError) as error:
             self._contents.problem(f"{digest}: {error}")
         except OSError as error:

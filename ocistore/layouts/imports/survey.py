@@ -15,6 +15,7 @@ from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.imports.manifests import Manifests, UnusableError
 from ocistore.layouts.imports.wanted import Chosen, called, nameless, select
+from ocistore.layouts.imports.wholeness import Wholeness, absent_children
 from ocistore.layouts.index import (
     MAXIMUM_INDEX_SIZE,
     MAXIMUM_LAYOUT_FILE_SIZE,
@@ -56,6 +57,8 @@ class Contents:
     """Names that were not asked for one by one, and of which nothing is of the wanted platforms."""
     referrers_left: int = 0
     """How many manifests stay behind that are about something which comes in."""
+    absent: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By repository, what indexes that come in list and the layout lacks, each with what it is."""
     missing: dict[Digest, None] = field(default_factory=dict)
     """What must be there and is not."""
     problems: dict[str, None] = field(default_factory=dict)
@@ -73,10 +76,11 @@ class Contents:
         """The bytes of every blob that is no manifest, or is one and a layer of another, too."""
         return {digest: size for held in self.blobs.values() for digest, size in held.items()}
 
-    def lacks(self, digest: Digest) -> None:
-        """Note that something is missing."""
-        self.missing[digest] = None
-        self.problem(f"{digest} is missing")
+    def lacks(self, digest: Digest, what: str) -> None:
+        """Note that something is missing, and what that is; of many things that lack it, the first."""
+        if digest not in self.missing:
+            self.missing[digest] = None
+            self.problem(f"{digest} is missing: {what}")
 
 
 def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximum_manifests_size: int) -> Contents:
@@ -102,7 +106,8 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     contents.skipped += [f"{entry.digest} ({entry.media_type})" for entry in entries if not _is_manifest(entry)]
     selection = select([entry for entry in entries if _is_manifest(entry)], wanted, source=source.name)
     manifests = Manifests(source, contents, maximum_size=maximum_manifest_size, maximum_sizes=maximum_manifests_size)
-    walk = _Walk(source, contents, manifests)
+    wholeness = Wholeness(source, manifests)
+    walk = _Walk(source, contents, manifests, wholeness)
     chosen = selection.chosen
     if not wanted.everything:
         chosen, referrers = _parted(chosen, wanted, manifests)
@@ -114,10 +119,10 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
         # Many names of one thing: what costs time is done once.
         alike = replace(entry.descriptor, annotations={})
         if alike not in narrowed:
-            narrowed[alike] = _narrowed(entry.descriptor, wanted, contents, manifests)
+            narrowed[alike] = _narrowed(entry, wanted, contents, manifests, wholeness)
         descriptor = _left(entry, narrowed[alike], wanted, contents)
         if descriptor is not None:
-            walk.graph(entry.repository, descriptor)
+            walk.graph(entry.repository, descriptor, entry.name)
             walk.name(entry, descriptor)
     if contents.other_platforms and not (contents.tags or contents.untagged or contents.problems):
         raise next(iter(contents.other_platforms.values()))
@@ -176,12 +181,21 @@ def _parted(chosen: list[Chosen], wanted: Wanted, manifests: Manifests) -> tuple
 
 
 def _narrowed(
-    descriptor: Descriptor, wanted: Wanted, contents: Contents, manifests: Manifests
+    entry: Chosen, wanted: Wanted, contents: Contents, manifests: Manifests, wholeness: Wholeness
 ) -> Narrowed | None:
-    """What is left of something in the index; None where it is damaged, which is noted."""
+    """What is left of something in the index; None where it is missing or damaged, which is noted."""
+    descriptor = entry.descriptor
     try:
-        narrowed = narrow(descriptor, wanted.platforms, fetch=manifests.needed, platform_of=manifests.platform)
+        narrowed = narrow(
+            descriptor,
+            wanted.platforms,
+            fetch=manifests.needed,
+            platform_of=manifests.platform,
+            here=wholeness.here,
+        )
     except UnusableError:
+        if manifests.is_absent(descriptor.digest):
+            contents.lacks(descriptor.digest, entry.name)
         return None
     except ManifestInvalidError as error:
         contents.problem(f"{descriptor.digest}: {error}")
@@ -196,13 +210,17 @@ def _left(entry: Chosen, narrowed: Narrowed | None, wanted: Wanted, contents: Co
         return None
     if narrowed.descriptor is None:
         platforms = [str(platform) for platform in wanted.platforms]
-        none_fits = PlatformNotFoundError(entry.name, wanted=platforms, available=list(narrowed.available))
+        none_fits = PlatformNotFoundError(
+            entry.name, wanted=platforms, available=list(narrowed.available), absent=narrowed.absent
+        )
         if not entry.among_many:
             raise none_fits
         contents.other_platforms[entry.name] = none_fits
         return None
     if narrowed.descriptor.digest != entry.descriptor.digest:
         contents.replaced[entry.descriptor.digest] = narrowed.descriptor.digest
+    for digest, kind in narrowed.absent.items():
+        contents.absent.setdefault(entry.repository, {}).setdefault(digest, f"{kind} in {entry.name}")
     return narrowed.descriptor
 
 
@@ -218,13 +236,19 @@ def _why_no_tag(given: str, descriptor: Descriptor) -> str:
     return f" ({name!r:.200} was {digest:.200}, of another manifest)"
 
 
+def _of(kind: str, name: str) -> str:
+    """What something is, in what was asked for."""
+    return f"{kind} in {name}" if kind else name
+
+
 class _Walk:
     """Down from the entries, and then up to what refers to what was reached."""
 
-    def __init__(self, source: Source, contents: Contents, manifests: Manifests) -> None:
+    def __init__(self, source: Source, contents: Contents, manifests: Manifests, wholeness: Wholeness) -> None:
         self._source = source
         self._contents = contents
         self._manifests = manifests
+        self._wholeness = wholeness
         self._called: dict[tuple[str, str], Name] = {}
         """What the layout calls what has a tag, by repository and tag."""
         self._sources: dict[str, set[str | None]] = {}
@@ -251,8 +275,11 @@ class _Walk:
             problem += f", which are called {before.given!a:.200} and {given!a:.200}{hosts}: choose one of them"
         contents.problem(problem)
 
-    def graph(self, repository: str, root: Descriptor) -> list[Digest]:
+    def graph(self, repository: str, root: Descriptor, name: str) -> list[Digest]:
         """Everything below one entry, without recursion: a manifest is added when all its children were.
+
+        Children that an index may lack are left out, and noted as absent. Where something is missing that may not be,
+        all else is added, so that whatever is wrong with it is found as well.
 
         Returns:
             The digests of the manifests that were added.
@@ -261,6 +288,9 @@ class _Walk:
         held = contents.manifests.setdefault(repository, {})
         contents.blobs.setdefault(repository, {})
         visited = contents.visited.setdefault(repository, set())
+        lacks = self._wholeness.lacks(root)
+        for lack in lacks:
+            contents.lacks(lack.digest, _of(lack.kind, name))
         added: list[Digest] = []
         pending: list[tuple[Descriptor, Manifest | None]] = [(root, None)]
         while pending:
@@ -274,22 +304,23 @@ class _Walk:
                 continue
             visited.add(descriptor.digest)
             pending.append((descriptor, manifest))
+            absent = {} if lacks else dict(absent_children(manifest, self._wholeness))
+            for digest, kind in absent.items():
+                contents.absent.setdefault(repository, {}).setdefault(digest, _of(kind, name))
             for edge in manifest.edges():
-                if edge.role == "manifest":
+                if edge.role == "manifest" and edge.descriptor.digest not in absent:
                     pending.append((edge.descriptor, None))
-                elif edge.role != "subject":
-                    self._blob(repository, edge.descriptor, required=edge.required)
+                elif edge.role in {"config", "layer"}:
+                    self._blob(repository, edge.descriptor)
         return added
 
-    def _blob(self, repository: str, descriptor: Descriptor, *, required: bool) -> None:
+    def _blob(self, repository: str, descriptor: Descriptor) -> None:
         contents, digest = self._contents, descriptor.digest
         known = contents.blobs[repository].get(digest)
         try:
             size = self._source.size(digest) if known is None else known
         except FileNotFoundError:
-            if required:
-                contents.lacks(digest)
-            return
+            return  # it need not be there, or was noted
         except NotPlainError as error:
             contents.problem(f"{digest}: {error}")
             return
@@ -321,7 +352,7 @@ class _Walk:
                 for descriptor in by_subject.get(digest, ()):
                     self._about.add(descriptor.digest)
                     if take and descriptor.digest not in held:
-                        pending += self.graph(repository, descriptor)
+                        pending += self.graph(repository, descriptor, f"{repository}@{descriptor.digest}")
                         self._contents.untagged[f"{repository}@{descriptor.digest}"] = None
                 for tag in tags_about(digest) if by_tag else ():
                     for name, descriptor in by_tag.get(tag, ()):
@@ -329,7 +360,7 @@ class _Walk:
                             continue
                         self._about.add(descriptor.digest)
                         if take:
-                            pending += self.graph(repository, descriptor)
+                            pending += self.graph(repository, descriptor, f"{repository}:{tag}")
                             self.name(Chosen(descriptor, repository, tag, name), descriptor)
         taken = {digest for held in self._contents.manifests.values() for digest in held}
         gone = {d.digest for before in self._contents.replaced for d in by_subject.get(before, ())}

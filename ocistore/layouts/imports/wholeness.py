@@ -1,0 +1,125 @@
+"""What a layout lacks of a graph, and which children an index may lack.
+
+An index is taken in although children of it are absent: what Docker, ctr and nerdctl save of an image that was pulled
+for one platform is such a sparse index. Absent is a child that is not in the layout, and one of which something is not:
+the manifest of an image without its layers is no use to anybody. An index needs one child that is there; and where it
+lists images, one of them, because an attestation alone is about nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ocistore.layouts.directory import NotPlainError
+from ocistore.oci import mediatypes
+from ocistore.oci.manifest import ATTESTED, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ocistore.layouts.imports.manifests import Manifests
+    from ocistore.layouts.imports.source import Source
+    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.digest import Digest
+    from ocistore.oci.manifest import Manifest
+
+
+class Lack(NamedTuple):
+    """Something that is not there."""
+
+    digest: Digest
+    kind: str
+    """What it is, such as ``layer of the image for linux/arm64``; empty for the root of a graph."""
+
+
+class Wholeness:
+    """Of the manifests of one layout, each looked at once."""
+
+    def __init__(self, source: Source, manifests: Manifests) -> None:
+        """Look for blobs in ``source``. What is wrong with a manifest is noted by ``manifests``, and is not missing."""
+        self._source = source
+        self._manifests = manifests
+        self._lacks: dict[Digest, tuple[Lack, ...]] = {}
+        self._blobs: dict[Digest, bool] = {}
+
+    def lacks(self, root: Descriptor) -> tuple[Lack, ...]:
+        """What is missing of a graph, because of which it cannot be taken in. Without recursion."""
+        pending: list[tuple[Descriptor, Manifest | None]] = [(root, None)]
+        while pending:
+            descriptor, manifest = pending.pop()
+            if manifest is not None:
+                self._lacks[descriptor.digest] = self._of_manifest(manifest)
+                continue
+            if not mediatypes.is_known_manifest(descriptor.media_type):
+                continue
+            manifest = self._manifests.get(descriptor)  # also where it is known: this descriptor may say another size
+            if descriptor.digest in self._lacks:
+                continue
+            if manifest is None:
+                absent = self._manifests.is_absent(descriptor.digest)
+                self._lacks[descriptor.digest] = (Lack(descriptor.digest, ""),) if absent else ()
+                continue
+            self._lacks[descriptor.digest] = ()
+            pending.append((descriptor, manifest))
+            pending += [(child, None) for child in manifest.manifests]
+        return self._of_child(root)
+
+    def here(self, child: Descriptor) -> bool:
+        """Whether a child of an index is there, with all it needs."""
+        return not self.lacks(child)
+
+    def _of_child(self, child: Descriptor) -> tuple[Lack, ...]:
+        if mediatypes.is_known_manifest(child.media_type):
+            return self._lacks[child.digest]
+        return () if self._has(child.digest) else (Lack(child.digest, ""),)
+
+    def _of_manifest(self, manifest: Manifest) -> tuple[Lack, ...]:
+        if mediatypes.is_index_type(manifest.media_type):
+            return self._of_index(manifest)
+        return tuple(
+            Lack(edge.descriptor.digest, edge.role)
+            for edge in manifest.edges()
+            if edge.required and not self._has(edge.descriptor.digest)
+        )
+
+    def _of_index(self, index: Manifest) -> tuple[Lack, ...]:
+        lacking = [(child, lacks) for child in index.manifests if (lacks := self._of_child(child))]
+        if not lacking:
+            return ()
+        absent = {child.digest for child, _ in lacking}
+        images = [child for child in index.manifests if ATTESTED not in child.annotations]
+        if any(child.digest not in absent for child in images or index.manifests):
+            return ()
+        found: dict[Digest, Lack] = {}
+        for child, lacks in lacking:
+            for lack in lacks:
+                found.setdefault(lack.digest, lack._replace(kind=_within(lack.kind, child)))
+        return tuple(found.values())
+
+    def _has(self, digest: Digest) -> bool:
+        found = self._blobs.get(digest)
+        if found is None:
+            found = self._blobs[digest] = has(self._source, digest)
+        return found
+
+
+def absent_children(index: Manifest, wholeness: Wholeness) -> Iterable[Lack]:
+    """The children that an index which is taken in lacks, each with what it is."""
+    return [Lack(child.digest, kind_of(child)) for child in index.manifests if not wholeness.here(child)]
+
+
+def has(source: Source, digest: Digest) -> bool:
+    """Whether something lies under the digest, be it what it should be or not."""
+    try:
+        source.size(digest)
+    except FileNotFoundError:
+        return False
+    except (OSError, NotPlainError):
+        return True  # which is wrong, and not missing
+    return True
+
+
+def _within(kind: str, child: Descriptor) -> str:
+    if not kind:
+        return kind_of(child)
+    return kind if " of the " in kind else f"{kind} of the {kind_of(child)}"
