@@ -5,15 +5,15 @@ from __future__ import annotations
 import platform as machine
 from typing import TYPE_CHECKING
 
-from ocistore.errors import ManifestInvalidError, ManifestNotFoundError, PlatformNotFoundError
+from ocistore.errors import BlobNotFoundError, ManifestInvalidError, ManifestNotFoundError, PlatformNotFoundError
 from ocistore.imagefiles.config import platform_of
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Platform
-from ocistore.oci.manifest import ATTESTED
-from ocistore.oci.platforms import is_wanted
+from ocistore.oci.manifest import ATTESTED, kind_of
+from ocistore.oci.platforms import fitting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
@@ -39,7 +39,10 @@ def choose_image(repository: Repository, reference: Reference, platform: Platfor
     """The one image that a reference means.
 
     An image, or artifact, itself, where that is for the platform, or none was asked for. Of an index, the image for the
-    platform that was asked for; without one, the only image in it, or the one for the machine that this runs on.
+    platform that was asked for; without one, the only image in it that is here, or the one for the machine that this
+    runs on. Of several that fit, the first in the index (image specification, image index, ``manifests``); how they are
+    compared is said at :func:`ocistore.oci.platforms.fitting`. What is no image, such as an attestation or an index of
+    SOCI's, is none of them, unless there is nothing else.
 
     Args:
         repository: that of the reference.
@@ -47,35 +50,41 @@ def choose_image(repository: Repository, reference: Reference, platform: Platfor
         platform: what is asked for; without a variant, any.
 
     Raises:
-        PlatformNotFoundError: no image fits, or several do. The error lists the platforms that there are.
-        ManifestNotFoundError, RepositoryNotFoundError: the reference means nothing, or the image that fits is not here.
+        PlatformNotFoundError: no image that is here fits. The error lists the platforms that there are.
+        ManifestNotFoundError, RepositoryNotFoundError: the reference means nothing.
         ManifestInvalidError: the config of an image, which had to be asked for its platform, is none.
     """
     manifest = repository.get_manifest(reference.target)
     if not mediatypes.is_index_type(manifest.media_type):
         found = None if platform is None else platform_of(repository, manifest)
-        if platform is not None and (found is None or not is_wanted(found, [platform])):
+        if platform is not None and (found is None or not fitting([(found, found)], platform)):
             available = [] if found is None else [str(found)]
             raise PlatformNotFoundError(str(reference), wanted=[str(platform)], available=available)
         return manifest
-    images = dict(_images(repository, manifest))
-    if platform is None and len(images) == 1:
-        return repository.get_manifest(next(iter(images)))
+    listed = list(_candidates(repository, manifest))
+    if platform is None and (only := _only(repository, listed)) is not None:
+        return only
     wanted = own_platform() if platform is None else platform
-    fitting = {digest: found for digest, found in images.items() if found is not None and is_wanted(found, [wanted])}
-    exact = [digest for digest, found in fitting.items() if str(found) == str(wanted)]
-    if len(fitting) != 1 and len(exact) != 1:
-        raise PlatformNotFoundError(
-            str(reference),
-            wanted=[str(wanted)],
-            available=sorted({str(found) for found in images.values() if found is not None}),
-            fitting=[f"{found} ({digest})" for digest, found in fitting.items()],
-        )
-    return repository.get_manifest(exact[0] if len(exact) == 1 else next(iter(fitting)))
+    absent: dict[str, str] = {}
+    others: list[Manifest] = []
+    for child in fitting([(child, said) for child, said in listed if said is not None], wanted):
+        held = _held(repository, child)
+        if held is None:
+            absent[child.digest] = kind_of(child)
+        elif _is_image(held):
+            return held
+        else:
+            others.append(held)
+    if others:
+        return others[0]
+    there = [str(said) for child, said in listed if said is not None and _held(repository, child) is not None]
+    raise PlatformNotFoundError(
+        str(reference), wanted=[str(wanted)], available=list(dict.fromkeys(there)), absent=absent
+    )
 
 
-def _images(repository: Repository, index: Manifest) -> Iterator[tuple[Digest, Platform | None]]:
-    """What is in an index, and in the indexes in it, in order, each once; without attestations."""
+def _candidates(repository: Repository, index: Manifest) -> Iterator[tuple[Descriptor, Platform | None]]:
+    """The manifests in an index, and in the indexes in it, in order, each once; without attestations."""
     seen: set[Digest] = {index.descriptor.digest}
     waiting = list(reversed(index.manifests))
     while waiting:
@@ -84,20 +93,43 @@ def _images(repository: Repository, index: Manifest) -> Iterator[tuple[Digest, P
             continue
         seen.add(child.digest)
         if mediatypes.is_index_type(child.media_type):
-            waiting += reversed(_children(repository, child))
-        elif ATTESTED not in child.annotations and (child.platform is None or child.platform.os != _UNKNOWN):
-            yield child.digest, child.platform or _platform_inside(repository, child)
+            inner = _held(repository, child)
+            waiting += () if inner is None else reversed(inner.manifests)
+        elif not mediatypes.is_manifest_type(child.media_type) or ATTESTED in child.annotations:
+            continue
+        elif child.platform is None or child.platform.os != _UNKNOWN:
+            yield child, child.platform or _platform_inside(repository, child)
 
 
-def _children(repository: Repository, index: Descriptor) -> tuple[Descriptor, ...]:
+def _only(repository: Repository, listed: Sequence[tuple[Descriptor, Platform | None]]) -> Manifest | None:
+    """Of those that are here, the only image; where none is an image, the only one."""
+    images: list[Manifest] = []
+    others: list[Manifest] = []
+    for child, _ in listed:
+        found = _held(repository, child)
+        if found is not None:
+            (images if _is_image(found) else others).append(found)
+        if len(images) > 1:
+            return None
+    left = images or others
+    return left[0] if len(left) == 1 else None
+
+
+def _is_image(manifest: Manifest) -> bool:
+    """Not so are artifacts that are listed beside images, such as SOCI's indexes of their layers."""
+    return mediatypes.is_image_config(manifest.artifact_type)
+
+
+def _held(repository: Repository, child: Descriptor) -> Manifest | None:
     try:
-        return repository.get_manifest(index.digest).manifests
+        return repository.get_manifest(child.digest)
     except ManifestNotFoundError:
-        return ()
+        return None
 
 
 def _platform_inside(repository: Repository, child: Descriptor) -> Platform | None:
+    manifest = _held(repository, child)
     try:
-        return platform_of(repository, repository.get_manifest(child.digest))
-    except (ManifestNotFoundError, ManifestInvalidError):
+        return None if manifest is None else platform_of(repository, manifest)
+    except (BlobNotFoundError, ManifestInvalidError):
         return None

@@ -84,6 +84,7 @@ def summary_of(content: bytes) -> ConfigSummary:
             _text(document, "architecture") or "unknown",
             _text(document, "os") or "unknown",
             os_version=_text(document, "os.version") or "",
+            os_features=_texts(document, "os.features"),
             variant=_text(document, "variant") or "",
         ),
         created=_text(document, "created"),

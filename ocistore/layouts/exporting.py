@@ -211,7 +211,9 @@ def export(
         return _export_directory(store, plan, progress)
     if to.path is not None:
         outlet.require_room(to.path, to.name)
-    return (_export_docker if to.form == "docker-archive" else _export_archive)(store, plan, progress)
+    if to.form == "docker-archive":
+        return _export_docker(store, plan, platforms, progress)
+    return _export_archive(store, plan, progress)
 
 
 def export_in_place(store: Store) -> ExportReport:
@@ -261,9 +263,11 @@ def _export_archive(store: Store, plan: _Plan, progress: Progress | None) -> Exp
     return plan.report(written=written)
 
 
-def _export_docker(store: Store, plan: _Plan, progress: Progress | None) -> ExportReport:
+def _export_docker(
+    store: Store, plan: _Plan, platforms: Sequence[str], progress: Progress | None
+) -> ExportReport:
     to = plan.destination
-    archive = docker_archive(store.pool, plan.selection, archive=to.name)
+    archive = docker_archive(store.pool, plan.selection, archive=to.name, platforms=platforms)
     if not plan.dry_run:
         tally = Tally(archive.size, progress)
         with outlet.opened(to.target, name=to.name, compression=to.compression, tally=tally) as out:

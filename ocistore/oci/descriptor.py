@@ -32,8 +32,13 @@ class Platform:
     variant: str = ""
 
     def __str__(self) -> str:
-        """As people write it: ``linux/arm64/v8``."""
-        return f"{self.os}/{self.architecture}" + (f"/{self.variant}" if self.variant else "")
+        """As people write it: ``linux/arm64/v8``; with a version or features ``windows(10.0.17763.1)/amd64``.
+
+        The second as containerd writes it. It is what ``parse_platform`` reads.
+        """
+        more = self.os_version + "".join(f"+{feature}" for feature in self.os_features)
+        os = f"{self.os}({more})" if more else self.os
+        return f"{os}/{self.architecture}" + (f"/{self.variant}" if self.variant else "")
 
     @classmethod
     def from_json(cls, value: object, *, path: str) -> Platform:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ocistore.errors import InvalidNameError, ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
@@ -13,11 +13,21 @@ from ocistore.oci.descriptor import Descriptor, Platform
 from ocistore.oci.manifest import ATTESTED, MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ocistore.oci.digest import Digest
 
-_PART: Final = re.compile(r"[a-z0-9._-]+", re.ASCII)
+T = TypeVar("T")
+
+_PART: Final = r"[a-z0-9._-]+"
+_WRITTEN: Final = re.compile(
+    rf"(?P<os>{_PART})(\((?P<version>[a-z0-9._-]*)(?P<features>(\+{_PART})*)\))?/(?P<architecture>{_PART})"
+    rf"(/(?P<variant>{_PART}))?(:(?P<last>{_PART}))?",
+    re.ASCII,
+)
+_MAXIMUM_LENGTH: Final = 500
+_VERSIONED: Final = re.compile(r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?", re.ASCII)
+"""A variant that is newer than others of its architecture: ``v7``, ``v8.2``."""
 
 _ALIASES: Final = {
     "aarch64": ("arm64", ""), "x86_64": ("amd64", ""), "x86-64": ("amd64", ""), "i386": ("386", ""),
@@ -34,28 +44,93 @@ _MAXIMUM_DEPTH: Final = 64
 def parse_platform(text: str) -> Platform:
     """What people type: ``OS/ARCHITECTURE[/VARIANT]``, such as ``linux/arm64``.
 
+    A version of the operating system, and features of it, are given as containerd does, ``windows(10.0.17763)/amd64``
+    and ``linux(+feature)/amd64``; the version also as crane does, ``windows/amd64:10.0.17763``.
+
     Raises:
         InvalidNameError: it is nothing of the kind.
     """
-    parts = text.lower().split("/") if isinstance(text, str) else []
-    if not 2 <= len(parts) <= 3 or any(_PART.fullmatch(part) is None for part in parts):
+    match = _WRITTEN.fullmatch(text.lower()) if isinstance(text, str) and len(text) <= _MAXIMUM_LENGTH else None
+    if match is None or (match["version"] and match["last"]):
         raise InvalidNameError(text, kind="platform", reason="it must be OS/ARCHITECTURE[/VARIANT], as linux/arm64")
-    architecture, variant = _ALIASES.get(parts[1], (parts[1], ""))
-    return Platform(architecture, parts[0], variant=parts[2] if len(parts) == 3 else variant)
+    architecture, variant = _ALIASES.get(match["architecture"], (match["architecture"], ""))
+    features = tuple((match["features"] or "").split("+")[1:])
+    return Platform(
+        architecture,
+        match["os"],
+        os_version=match["version"] or match["last"] or "",
+        os_features=features,
+        variant=match["variant"] or variant,
+    )
 
 
 def is_wanted(platform: Platform, wanted: Sequence[Platform]) -> bool:
-    """Whether an image of that platform is one of those asked for. No variant asked for means any."""
-    return any(
-        platform.os == each.os
-        and platform.architecture == each.architecture
-        and (not each.variant or _variant(platform) == each.variant)
-        for each in wanted
-    )
+    """Whether an image of that platform is one of those asked for. What was not asked for may be anything."""
+    return any(_is_exact(platform, each) for each in wanted)
+
+
+def _is_exact(platform: Platform, wanted: Platform) -> bool:
+    return _has_fitting_system(platform, wanted) and (not wanted.variant or _variant(platform) == wanted.variant)
+
+
+def _has_fitting_system(platform: Platform, wanted: Platform) -> bool:
+    """Everything but the variant.
+
+    A version fits where it begins with the one that is wanted, part by part, or none is said: which Windows an image is
+    built for, its first three parts say. The features of a platform are mandatory (image specification, image index,
+    ``os.features``): those that were asked for must have all of them among them.
+    """
+    if (platform.os, _architecture(platform)) != (wanted.os, _architecture(wanted)):
+        return False
+    if wanted.os_version and platform.os_version:
+        parts = wanted.os_version.split(".")
+        if platform.os_version.split(".")[: len(parts)] != parts:
+            return False
+    return not wanted.os_features or set(platform.os_features) <= set(wanted.os_features)
+
+
+def fitting(candidates: Iterable[tuple[T, Platform]], wanted: Platform) -> list[T]:
+    """Those that can be used where a platform is wanted, the one to use first.
+
+    An older variant runs where a newer one is wanted (``arm/v6`` on ``arm/v7``), and never the other way round; where
+    none is wanted, the one that is implied comes first, then older ones, then newer ones. Then come those without
+    mandatory features that nobody asked for before those with some, and those that say the wanted version before those
+    that say none. Of equal ones the first stands first (image specification, image index, ``manifests``).
+    """
+    ranked = [(rank, found) for found, platform in candidates if (rank := _rank(platform, wanted)) is not None]
+    return [found for _, found in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def _rank(platform: Platform, wanted: Platform) -> tuple[int, ...] | None:
+    """Less is better; None for what does not fit."""
+    if not _has_fitting_system(platform, wanted):
+        return None
+    has, wants = _variant(platform), _variant(wanted)
+    if has == wants:
+        place = (0, 0, 0)
+    else:
+        number, limit = _number(has), _number(wants)
+        if number is not None and limit is not None and number < limit:
+            place = (1, -number[0], -number[1])
+        elif wanted.variant:
+            return None
+        else:
+            place = (2, *(number or (0, 0)))
+    return (*place, int(not set(platform.os_features) <= set(wanted.os_features)),
+            int(bool(wanted.os_version) and not platform.os_version))
+
+
+def _architecture(platform: Platform) -> str:
+    return _ALIASES.get(platform.architecture, (platform.architecture, ""))[0]
 
 
 def _variant(platform: Platform) -> str:
     return platform.variant or _IMPLIED_VARIANT.get(platform.architecture, "")
+
+
+def _number(variant: str) -> tuple[int, int] | None:
+    match = _VERSIONED.fullmatch(variant)
+    return None if match is None else (int(match[1]), int(match[2] or 0))
 
 
 @dataclass
@@ -95,14 +170,20 @@ def narrow(
     Raises:
         ManifestInvalidError: indexes are nested too deeply. Also what ``fetch`` and ``platform_of`` raise.
     """
+    if not wanted:
+        return Narrowed(root)
     narrowing = _Narrowing(wanted, fetch, platform_of, here, Narrowed(root))
+    left = narrowing.left_of(root, depth=0)
+    older = narrowing.with_older_variants()
+    if older != list(wanted):
+        narrowing = _Narrowing(older, fetch, platform_of, here, Narrowed(root))
+        left = narrowing.left_of(root, depth=0)
     result = narrowing.result
-    if wanted:
-        result.descriptor = narrowing.left_of(root, depth=0)
-        if result.descriptor is None:
-            for other, platform in narrowing.others:
-                if other.digest == root.digest or here(other):
-                    result.available[str(platform)] = None
+    result.descriptor = left
+    if left is None:
+        for other, platform in narrowing.others:
+            if other.digest == root.digest or here(other):
+                result.available[str(platform)] = None
     return result
 
 
@@ -115,8 +196,21 @@ class _Narrowing:
     result: Narrowed
     others: list[tuple[Descriptor, Platform]] = field(default_factory=list)
     """Of other platforms."""
+    found: list[Platform] = field(default_factory=list)
+    """Of what is here and fits."""
     indexes: dict[Digest, Descriptor | None] = field(default_factory=dict)
     """What was left of each: the same one may be in many."""
+
+    def with_older_variants(self) -> list[Platform]:
+        """What was wanted; where a variant is not here, an older one that is, and runs there."""
+        older: list[Platform] = []
+        for wanted in self.wanted:
+            best = None
+            if wanted.variant and not any(_is_exact(platform, wanted) for platform in self.found):
+                there = ((platform, platform) for other, platform in self.others if self.here(other))
+                best = next(iter(fitting(there, wanted)), None)
+            older.append(wanted if best is None else replace(wanted, variant=_variant(best)))
+        return older
 
     def left_of(self, descriptor: Descriptor, *, depth: int) -> Descriptor | None:
         is_index = mediatypes.is_index_type(descriptor.media_type)
@@ -136,6 +230,8 @@ class _Narrowing:
             if platform is not None and not is_wanted(platform, self.wanted):
                 self.others.append((descriptor, platform))
                 return None
+        if platform is not None:
+            self.found.append(platform)
         return descriptor
 
     def _left_of_index(self, descriptor: Descriptor, *, depth: int) -> Descriptor | None:

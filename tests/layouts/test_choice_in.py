@@ -363,7 +363,8 @@ def test_without_asking_nothing_comes_from_the_store_and_the_error_says_how(stor
     with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
         store.import_(form(delta))
     *missing, hint = caught.value.problems
-    assert sorted(missing) == sorted([f"{ONE.digest} is missing", f"{Digest.of(TWO.layers[0])} is missing"])
+    layer = f"{Digest.of(TWO.layers[0])} is missing: layer of the manifest in app:v2"
+    assert sorted(missing) == sorted([f"{ONE.digest} is missing: manifest in app:v2", layer])
     assert "--complete" in hint
 
 
@@ -372,7 +373,7 @@ def test_what_neither_has_is_named(store, delta, form):
     for complete in (False, True):
         with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
             store.import_(form(delta), complete=complete)
-        assert f"{Digest.of(TWO.layers[0])} is missing" in caught.value.problems
+        assert f"{Digest.of(TWO.layers[0])} is missing: layer of the manifest in app:v2" in caught.value.problems
         assert "--complete" not in str(caught.value)
 
 
@@ -416,7 +417,7 @@ def test_what_a_collection_takes_while_it_is_counted_on_is_missing(store, delta)
 
     with pytest.raises(LayoutInvalidError) as caught:
         store.import_(delta, complete=True, progress=collecting(store))
-    assert caught.value.problems == (f"{Digest.of(TWO.layers[0])} is missing",)
+    assert caught.value.problems == (f"{Digest.of(TWO.layers[0])} is missing: it was there when this began",)
     assert "app" not in store.repositories()
 
 

@@ -147,12 +147,19 @@ def test_what_another_repository_has_is_absent_and_comes_along_only_when_asked_f
     assert check(store, hashes=True) == []
 
 
-def test_a_child_that_lacks_a_layer_is_absent_and_nothing_of_it_comes_in(store, layout):
+def test_a_child_that_is_there_without_its_layer_is_damaged_and_the_error_says_what_would_do(store, layout):
     source = saved(layout, BUILT, AMD, ARM)
     (source / "blobs" / Digest.of(ARM.layers[0]).replace(":", "/")).unlink()
-    report = store.import_(source)
-    assert report.absent[ARM.digest] == "image for linux/arm64 in app:v1"
-    assert set(pool(store.root)) == contents(AMD) | {BUILT.digest}
+    with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
+        store.import_(source)
+    assert caught.value.problems == (
+        f"{Digest.of(ARM.layers[0])} is missing: layer of the image for linux/arm64 in app:v1",
+        "app:v1 is whole for linux/amd64: choose that (--platform)",
+    )
+    with pytest.raises(LayoutInvalidError, match="is missing: layer "), unchanged(store.root):
+        store.import_(source, platforms=["linux/arm64"])
+    store.import_(source, platforms=["linux/amd64"])
+    assert set(pool(store.root)) >= contents(AMD)
     assert check(store, hashes=True) == []
 
 
@@ -179,6 +186,10 @@ def test_an_index_none_of_whose_images_is_there_is_refused_and_all_that_is_missi
         f"{Digest.of(ARM.config)} is missing: config of the image for linux/arm64 in app:v1",
         f"{PROVENANCE_ARM.digest} is missing: attestation of {ARM.digest} in app:v1",
     }
+    for blob in (ARM.digest, *map(Digest.of, ARM.layers)):
+        (source / "blobs" / blob.replace(":", "/")).unlink()
+    with pytest.raises(LayoutInvalidError, match="image for linux/arm64 in app:v1"), unchanged(store.root):
+        store.import_(source)
 
 
 def test_everything_missing_is_said_to_be_what_it_is(store, layout):

@@ -25,16 +25,37 @@ from ocistore.oci.platforms import is_wanted, narrow, parse_platform
         ("linux/arm", Platform("arm", "linux", variant="v6"), True),
         ("linux/amd64", Platform("amd64", "windows"), False),
         ("windows/amd64", Platform("amd64", "windows", "10.0.1"), True),
+        ("windows(10.0)/amd64", Platform("amd64", "windows", "10.0.1"), True),
+        ("windows(10.0.1)/amd64", Platform("amd64", "windows", "10.0.17763"), False),
+        ("windows(10.0.1)/amd64", Platform("amd64", "windows"), True),
+        ("windows/amd64:10.0.1", Platform("amd64", "windows", "10.0.2"), False),
+        ("linux(+a+b)/amd64", Platform("amd64", "linux", os_features=("b",)), True),
+        ("linux(+a)/amd64", Platform("amd64", "linux", os_features=("a", "b")), False),
+        ("linux/amd64", Platform("amd64", "linux", os_features=("a", "b")), True),
+        ("linux/amd64", Platform("x86_64", "linux"), True),
     ],
 )
 def test_what_runs_where(wanted, platform, is_one):
     assert is_wanted(platform, [parse_platform(wanted)]) is is_one
 
 
-@pytest.mark.parametrize("text", ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/a b", None, "a\n/b"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/a b", None, "a\n/b", "windows(10/amd64", "()/amd64",
+        "windows(10)/amd64:10", "linux/amd64:", "linux(+)/amd64", "linux/" + "a" * 1000, 5,
+    ],
+)
 def test_what_is_no_platform_is_refused(text):
     with pytest.raises(InvalidNameError):
         parse_platform(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["linux/arm64", "linux/arm/v7", "windows(10.0.17763.1)/amd64", "linux(+a+b)/amd64", "w(1+a)/amd64/v2"]
+)
+def test_a_platform_is_written_as_it_is_read(text):
+    assert str(parse_platform(text)) == text
 
 
 def descriptor(content, *, platform=None, annotations=None, media_type=mediatypes.OCI_MANIFEST):
@@ -106,6 +127,19 @@ def test_where_a_descriptor_says_none_the_config_decides():
     found = narrowed(content, "linux/arm64", platform_of=lambda d: platforms.get(d.digest))
     (only,) = found.made.values()
     assert [child.digest for child in only.manifests] == [Digest.of(ARM), Digest.of(NOTE)]
+
+
+def test_an_older_variant_is_kept_where_the_wanted_one_is_not_there():
+    content = made([descriptor(ARM, platform="linux/arm"), descriptor(AMD, platform="linux/arm")])
+    document = json.loads(content)
+    document["manifests"][0]["platform"]["variant"] = "v5"
+    document["manifests"][1]["platform"]["variant"] = "v6"
+    content = json.dumps(document).encode()
+    STORE[Digest.of(content)] = check_manifest(content)
+    for wanted in (["linux/arm/v7"], ["linux/arm/v8", "linux/s390x"], ["linux/arm/v6"]):
+        (only,) = narrowed(content, *wanted).made.values()
+        assert [child.digest for child in only.manifests] == [Digest.of(AMD)]
+    assert narrowed(content, "linux/arm/v4").descriptor is None
 
 
 def test_the_same_index_in_many_is_looked_into_once():

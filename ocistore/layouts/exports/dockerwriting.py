@@ -20,14 +20,15 @@ from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_CONFIG_SIZE
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.digest import Digest, hasher
 from ocistore.oci.manifest import ATTESTED, Manifest
+from ocistore.oci.platforms import fitting, parse_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.layouts.exports.choosing import Selection
     from ocistore.layouts.exports.outlet import Outlet
-    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.descriptor import Descriptor, Platform
 
 _BLOCK: Final = 1024 * 1024
 
@@ -106,27 +107,34 @@ class DockerArchive:
         return json.dumps(document, separators=(",", ":")).encode()
 
 
-def docker_archive(pool: FilesystemPool, selection: Selection, *, archive: str) -> DockerArchive:
+def docker_archive(
+    pool: FilesystemPool, selection: Selection, *, archive: str, platforms: Sequence[str] = ()
+) -> DockerArchive:
     """Look at all images that were chosen, and read all of their layers that are compressed.
 
     Args:
         pool: where their bytes are.
         selection: what was chosen; each name must lead to one image.
         archive: what messages call the archive.
+        platforms: which were chosen: of an index, the image that fits the only one best goes out.
 
     Raises:
         ArchiveInvalidError: one of them is no image, is an index of several, lacks a layer, or has layers that are not
             what its config says.
         CorruptError: a blob is missing, or has another size.
     """
-    checking = _Checking(pool, selection, archive)
+    wanted = parse_platform(platforms[0]) if len(platforms) == 1 else None
+    checking = _Checking(pool, selection, archive, wanted)
     for entry in sorted(selection.entries, key=lambda entry: entry.image_name):
         checking.add(entry.descriptor, entry.image_name, tagged=entry.tag is not None)
     return DockerArchive(list(checking.images.values()), checking.layers)
 
 
 class _Checking:
-    def __init__(self, pool: FilesystemPool, selection: Selection, archive: str) -> None:
+    def __init__(
+        self, pool: FilesystemPool, selection: Selection, archive: str, wanted: Platform | None
+    ) -> None:
+        self._wanted = wanted
         self._pool = pool
         self._selection = selection
         self._archive = archive
@@ -154,24 +162,31 @@ class _Checking:
             image.names.append(name)
 
     def _image(self, descriptor: Descriptor, name: str) -> Manifest:
-        """The one image that the descriptor leads to."""
-        found: dict[Digest, Descriptor] = {}
+        """The one image that the descriptor leads to; of several for one platform, the first that is here."""
+        listed: list[tuple[Manifest, Platform | None]] = []
         pending, seen = [descriptor], set()
         while pending:
             each = pending.pop()
-            if each.digest in seen or ATTESTED in each.annotations:
+            if each.digest in seen or ATTESTED in each.annotations or not self._is_here(each):
                 continue
             seen.add(each.digest)
             if mediatypes.is_index_type(each.media_type):
                 pending += reversed(self._manifest(each).manifests)
             elif mediatypes.is_manifest_type(each.media_type):
-                found[each.digest] = each
-        if len(found) != 1:
-            platforms = sorted({str(each.platform) for each in found.values() if each.platform is not None})
+                listed.append((self._manifest(each), each.platform))
+        images = [pair for pair in listed if mediatypes.is_image_config(pair[0].artifact_type)] or listed
+        known = [(found, platform) for found, platform in images if platform is not None]
+        if self._wanted is not None and (fits := fitting(known, self._wanted)):
+            return fits[0]
+        if len(images) != 1 and (len(known) != len(images) or len({_kind(platform) for _, platform in known}) != 1):
+            platforms = sorted({str(platform) for _, platform in known})
             there = f" ({', '.join(platforms[:20])})" if platforms else ""
-            raise self._refused(name, f"it is an index of {len(found)} images{there}: choose one platform")
-        (only,) = found.values()
-        return self._manifest(only)
+            raise self._refused(name, f"it is an index of {len(images)} images{there}: choose one platform")
+        return images[0][0]
+
+    def _is_here(self, descriptor: Descriptor) -> bool:
+        node = self._selection.nodes.get(descriptor.digest)
+        return descriptor.digest in self._selection.made or (node is not None and node.here)
 
     def _manifest(self, descriptor: Descriptor) -> Manifest:
         made = self._selection.made.get(descriptor.digest)
@@ -257,6 +272,11 @@ def _write_decompressed(outlet: Outlet, pool: FilesystemPool, layer: _Layer, arc
             outlet.write(data)
     if position != layer.size:
         raise CorruptError(f"blob {digest}", reason="it decompresses to another size than a moment ago")
+
+
+def _kind(platform: Platform) -> tuple[str, str, str]:
+    """What two images must not differ in, if one may go out for both."""
+    return platform.os, platform.architecture, platform.variant
 
 
 def _member(diff_id: Digest) -> str:

@@ -15,7 +15,7 @@ from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.imports.manifests import Manifests, UnusableError
 from ocistore.layouts.imports.wanted import Chosen, called, nameless, select
-from ocistore.layouts.imports.wholeness import Wholeness, absent_children
+from ocistore.layouts.imports.wholeness import Wholeness, absent_children, whole_platforms
 from ocistore.layouts.index import (
     MAXIMUM_INDEX_SIZE,
     MAXIMUM_LAYOUT_FILE_SIZE,
@@ -291,6 +291,10 @@ class _Walk:
         lacks = self._wholeness.lacks(root)
         for lack in lacks:
             contents.lacks(lack.digest, _of(lack.kind, name))
+        if lacks and (index := self._manifests.get(root)) is not None:
+            platforms = whole_platforms(index, self._wholeness)
+            if platforms:
+                contents.problem(f"{name} is whole for {', '.join(platforms)}: choose that (--platform)")
         added: list[Digest] = []
         pending: list[tuple[Descriptor, Manifest | None]] = [(root, None)]
         while pending:
@@ -304,7 +308,7 @@ class _Walk:
                 continue
             visited.add(descriptor.digest)
             pending.append((descriptor, manifest))
-            absent = {} if lacks else dict(absent_children(manifest, self._wholeness))
+            absent = {} if lacks else absent_children(manifest, self._wholeness)
             for digest, kind in absent.items():
                 contents.absent.setdefault(repository, {}).setdefault(digest, _of(kind, name))
             for edge in manifest.edges():

@@ -1,9 +1,9 @@
 """What a layout lacks of a graph, and which children an index may lack.
 
 An index is taken in although children of it are absent: what Docker, ctr and nerdctl save of an image that was pulled
-for one platform is such a sparse index. Absent is a child that is not in the layout, and one of which something is not:
-the manifest of an image without its layers is no use to anybody. An index needs one child that is there; and where it
-lists images, one of them, because an attestation alone is about nothing.
+for one platform is such a sparse index. It needs one child that is there; and where it lists images, one of them,
+because an attestation alone is about nothing. A child whose manifest is there and whose config or layers are not is
+damaged, and not absent.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from ocistore.oci import mediatypes
 from ocistore.oci.manifest import ATTESTED, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ocistore.layouts.imports.manifests import Manifests
     from ocistore.layouts.imports.source import Source
     from ocistore.oci.descriptor import Descriptor
@@ -30,6 +28,8 @@ class Lack(NamedTuple):
     digest: Digest
     kind: str
     """What it is, such as ``layer of the image for linux/arm64``; empty for the root of a graph."""
+    damage: bool = False
+    """Something is there that cannot do without it."""
 
 
 class Wholeness:
@@ -65,8 +65,9 @@ class Wholeness:
         return self._of_child(root)
 
     def here(self, child: Descriptor) -> bool:
-        """Whether a child of an index is there, with all it needs."""
-        return not self.lacks(child)
+        """Whether a child of an index is there, be it damaged."""
+        lacks = self.lacks(child)
+        return not lacks or any(lack.damage for lack in lacks)
 
     def _of_child(self, child: Descriptor) -> tuple[Lack, ...]:
         if mediatypes.is_known_manifest(child.media_type):
@@ -77,7 +78,7 @@ class Wholeness:
         if mediatypes.is_index_type(manifest.media_type):
             return self._of_index(manifest)
         return tuple(
-            Lack(edge.descriptor.digest, edge.role)
+            Lack(edge.descriptor.digest, edge.role, damage=True)
             for edge in manifest.edges()
             if edge.required and not self._has(edge.descriptor.digest)
         )
@@ -87,12 +88,16 @@ class Wholeness:
         if not lacking:
             return ()
         absent = {child.digest for child, _ in lacking}
+        is_damaged = any(lack.damage for _, lacks in lacking for lack in lacks)
         images = [child for child in index.manifests if ATTESTED not in child.annotations]
-        if any(child.digest not in absent for child in images or index.manifests):
+        is_sparse = any(child.digest not in absent for child in images or index.manifests)
+        if is_sparse and not is_damaged:
             return ()
         found: dict[Digest, Lack] = {}
         for child, lacks in lacking:
             for lack in lacks:
+                if is_sparse and not lack.damage:
+                    continue
                 found.setdefault(lack.digest, lack._replace(kind=_within(lack.kind, child)))
         return tuple(found.values())
 
@@ -103,9 +108,19 @@ class Wholeness:
         return found
 
 
-def absent_children(index: Manifest, wholeness: Wholeness) -> Iterable[Lack]:
+def absent_children(index: Manifest, wholeness: Wholeness) -> dict[Digest, str]:
     """The children that an index which is taken in lacks, each with what it is."""
-    return [Lack(child.digest, kind_of(child)) for child in index.manifests if not wholeness.here(child)]
+    return {child.digest: kind_of(child) for child in index.manifests if not wholeness.here(child)}
+
+
+def whole_platforms(index: Manifest, wholeness: Wholeness) -> list[str]:
+    """The platforms of the images in an index that are there with all they need, in order."""
+    found = {
+        str(child.platform): None
+        for child in index.manifests
+        if child.platform is not None and ATTESTED not in child.annotations and not wholeness.lacks(child)
+    }
+    return list(found)
 
 
 def has(source: Source, digest: Digest) -> bool:
