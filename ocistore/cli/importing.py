@@ -102,6 +102,8 @@ def import_(
             dry_run=dry_run,
             progress=progress if found is source else None,  # how much a pipe will give, nobody knows
         )
+    if not (report.tags or report.untagged):
+        print_line(f"nothing was imported: {report.source} lists nothing that can be", err=True)
     if as_json:
         print_json(asdict(report) | {"source": str(report.source)})
         return
@@ -109,7 +111,7 @@ def import_(
         print_line(name)
     for name in report.untagged:
         print_line(f"{name} (no tag)")
-    for entry in report.skipped:
+    for entry in (*report.skipped, *report.unusable):
         print_line(f"left out: {entry}", err=True)
     for digest, kind in report.absent.items():
         print_line(f"absent, and so not imported: {digest} ({kind})", err=True)

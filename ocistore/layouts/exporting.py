@@ -32,6 +32,7 @@ from ocistore.layouts.index import (
     LAYOUT_FILE,
     MAXIMUM_INDEX_SIZE,
     MAXIMUM_LAYOUT_FILE_SIZE,
+    Listing,
     check_layout_file,
     index_bytes,
     merged,
@@ -301,7 +302,9 @@ def _export_directory(store: Store, plan: _Plan, progress: Progress | None) -> E
                 # The files first, because the sync of a file takes with it most of what the directories wait for.
                 if existing is None:
                     layout.replace(OCI_LAYOUT, LAYOUT_FILE)
-                with layout.replacing(INDEX_JSON, index_bytes(merged(existing or [], plan.selection.entries))):
+                before = existing or Listing([], [])
+                names = merged(before.entries, plan.selection.entries)
+                with layout.replacing(INDEX_JSON, index_bytes(names, before.unusable)):
                     writer.finish()
         with Translating(str(path)):
             layout.sync_top()
@@ -347,7 +350,7 @@ def _locked_directory(path: Path) -> Iterator[LayoutDirectory]:
             fcntl.flock(layout.descriptor, fcntl.LOCK_UN)  # a child forked meanwhile shares the description
 
 
-def _existing_entries(layout: LayoutDirectory) -> list[Descriptor] | None:
+def _existing_entries(layout: LayoutDirectory) -> Listing | None:
     """What the layout in the destination lists; None where it is empty, or an export into it was cut short."""
     try:
         check_layout_file(layout.read(OCI_LAYOUT, maximum=MAXIMUM_LAYOUT_FILE_SIZE))
@@ -372,6 +375,6 @@ def _existing_entries(layout: LayoutDirectory) -> list[Descriptor] | None:
 def _entries_in_place(layout: LayoutDirectory) -> list[Descriptor]:
     """What an earlier export in place listed, for its names; nothing where that cannot be read: it is replaced."""
     try:
-        return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
+        return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE)).entries
     except (FileNotFoundError, NotPlainError, ManifestInvalidError):
         return []

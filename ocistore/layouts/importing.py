@@ -49,6 +49,9 @@ class ImportReport:
     skipped: tuple[str, ...]
     """Entries that were left out because their media type is no manifest's that we know, as "DIGEST (MEDIA TYPE)"; and
     what else of an archive was, with the reason."""
+    unusable: tuple[str, ...]
+    """Entries that were left out because nothing can be read of them: their digests are of unknown algorithms, or their
+    media types are none; as "DIGEST (NAME: WHY)"."""
     moved: tuple[str, ...]
     """Those of the tags that pointed at something else in the store, just before."""
     replaced: Mapping[str, str]
@@ -156,6 +159,7 @@ def _report(contents: Contents, taking: _Taking, completed: Iterable[Digest], *,
         tags=tuple(sorted({f"{tag.repository}:{tag.name}" for tag in contents.tags.values()})),
         untagged=tuple(contents.untagged),
         skipped=tuple(contents.skipped),
+        unusable=tuple(contents.unusable),
         moved=taking.moved,
         replaced={str(before): str(after) for before, after in sorted(contents.replaced.items())},
         other_platforms=tuple(sorted(contents.other_platforms)),

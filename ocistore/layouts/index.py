@@ -20,16 +20,17 @@ a port cannot be part of a repository's name and is left out.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ocistore.errors import InvalidNameError, ManifestInvalidError
+from ocistore.errors import InvalidDigestError, InvalidNameError, ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor
+from ocistore.oci.digest import Digest, is_of_other_algorithm
 from ocistore.oci.reference import DEFAULT_TAG, is_digest, repository_name, split_host, tag_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 IMAGE_NAME: Final = "io.containerd.image.name"
@@ -43,6 +44,9 @@ takes sixty in memory."""
 
 MAXIMUM_LAYOUT_FILE_SIZE: Final = 64 * 1024
 """Bytes of an oci-layout file; real ones have 30."""
+
+_KNOWN: Final = {"digest": "sha256:" + "0" * 64, "mediaType": "application/octet-stream", "data": None}
+"""What stands for what is not known of an entry, while the rest of it is looked at."""
 
 LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -85,8 +89,34 @@ def check_layout_file(content: bytes) -> None:
         raise ManifestInvalidError(f"imageLayoutVersion is {version!r:.100}, not '1.0.0'", path="imageLayoutVersion")
 
 
-def read_index(content: bytes) -> list[Descriptor]:
+@dataclass(frozen=True)
+class Unusable:
+    """An entry of which nothing can be read here: its algorithm is unknown, or its media type is none, or unknown."""
+
+    digest: str
+    reason: str
+    annotations: Mapping[str, str]
+    document: Mapping[str, Any] = field(default_factory=dict)
+    """The entry as it stands there; empty where that does not matter."""
+
+    def __str__(self) -> str:
+        """For reports: its digest, what it is called, and what is wrong with it."""
+        given = name_in(self.annotations).given
+        called = f"{given!r:.200}: " if given else ""
+        return f"{self.digest} ({called}{self.reason})"
+
+
+class Listing(NamedTuple):
+    """What an index.json lists, in its order."""
+
+    entries: list[Descriptor]
+    unusable: list[Unusable]
+
+
+def read_index(content: bytes) -> Listing:
     """The entries of an index.json. ``"manifests": null`` is what umoci writes for a layout without entries.
+
+    That one entry cannot be used is no reason to refuse the others; that one is damaged is.
 
     Raises:
         ManifestInvalidError: it is not one; ``path`` says where.
@@ -109,13 +139,42 @@ def read_index(content: bytes) -> list[Descriptor]:
         manifests = []
     if not isinstance(manifests, list):
         raise ManifestInvalidError("it must be a list", path="manifests")
-    return [Descriptor.from_json(value, path=f"manifests[{position}]") for position, value in enumerate(manifests)]
+    listing = Listing([], [])
+    for position, value in enumerate(manifests):
+        path = f"manifests[{position}]"
+        try:
+            listing.entries.append(Descriptor.from_json(value, path=path))
+        except ManifestInvalidError:
+            if not isinstance(value, dict) or (reason := _unusable(value)) is None:
+                raise
+            known = Descriptor.from_json({**value, **_KNOWN}, path=path)  # is all the rest as it should be?
+            listing.unusable.append(Unusable(str(value.get("digest")), reason, known.annotations, value))
+    return listing
+
+
+def _unusable(value: dict[str, Any]) -> str | None:
+    """Why nothing can be read of an entry, where that is no damage."""
+    digest, media_type = value.get("digest"), value.get("mediaType")
+    if is_of_other_algorithm(digest):
+        return "its digest is of an algorithm that is not known here"
+    try:
+        Digest.parse(digest if isinstance(digest, str) else "")
+    except InvalidDigestError:
+        return None
+    if media_type is not None and not isinstance(media_type, str):
+        return None
+    return None if mediatypes.is_media_type(media_type) else f"{media_type!r:.100} is not a media type"
 
 
 def name_of(descriptor: Descriptor) -> Name:
     """What the annotations of an entry call it."""
-    ref_name = descriptor.annotations.get(REF_NAME, "")
-    image_name = descriptor.annotations.get(IMAGE_NAME, "")
+    return name_in(descriptor.annotations)
+
+
+def name_in(annotations: Mapping[str, str]) -> Name:
+    """What annotations of an entry call it."""
+    ref_name = annotations.get(REF_NAME, "")
+    image_name = annotations.get(IMAGE_NAME, "")
     given = ref_name or image_name
     host, repository, tag = _split(image_name)
     ref_host, ref_repository, ref_tag = _split(ref_name)
@@ -229,11 +288,16 @@ def _named(entry: Entry, *, short: bool) -> Descriptor:
     )
 
 
-def index_bytes(descriptors: Iterable[Descriptor]) -> bytes:
-    """An index.json that lists them, in their order; the same descriptors give the same bytes."""
+def index_bytes(descriptors: Sequence[Descriptor], unusable: Iterable[Unusable] = ()) -> bytes:
+    """An index.json that lists them, in their order; the same descriptors give the same bytes.
+
+    What is unusable comes last, as it stood, unless something else has its name by now.
+    """
+    taken = {descriptor.annotations.get(REF_NAME) for descriptor in descriptors} - {None}
+    kept = [each.document for each in unusable if each.annotations.get(REF_NAME) not in taken]
     document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": mediatypes.OCI_INDEX,
-        "manifests": [descriptor.to_json() for descriptor in descriptors],
+        "manifests": [*(descriptor.to_json() for descriptor in descriptors), *kept],
     }
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

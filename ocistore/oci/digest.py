@@ -90,6 +90,20 @@ class Digest(str):
         return self[self.index(":") + 1 :]
 
 
+def is_of_other_algorithm(text: object) -> bool:
+    """Whether it is a digest by its form (image specification, descriptor, "Digests"), of an algorithm not known here.
+
+    Or of one whose package is not installed.
+    """
+    if not isinstance(text, str) or len(text) > _MAXIMUM_LENGTH or (match := _GRAMMAR.fullmatch(text)) is None:
+        return False
+    try:
+        hasher(match[1])
+    except InvalidDigestError:
+        return True
+    return False
+
+
 def hasher(algorithm: str) -> Hasher:
     """A fresh hasher of that algorithm.
 

@@ -75,6 +75,11 @@ def is_nondistributable(media_type: str) -> bool:
     return media_type in NONDISTRIBUTABLE
 
 
+def is_media_type(text: object) -> bool:
+    """Whether it is one by RFC 6838, section 4.2."""
+    return isinstance(text, str) and _GRAMMAR.fullmatch(text) is not None
+
+
 def media_type(text: object, *, path: str = "mediaType") -> str:
     """``text`` where it is a media type by RFC 6838, section 4.2, which the image specification asks of descriptors.
 

@@ -298,7 +298,7 @@ class _Rebuild:
 
     def _in_place(self) -> Iterator[Name]:
         with LayoutDirectory(self._paths.root) as layout:
-            entries = read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
+            entries = read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE)).entries
         for entry in entries:
             called = name_of(entry)
             if called.repository is not None:

@@ -108,7 +108,7 @@ INDEXES = {
     "no size": (listing({key: GOOD[key] for key in GOOD if key != "size"}), r"manifests\[0\]: .* needs size"),
     "negative size": (listing({**GOOD, "size": -1}), r"manifests\[0\].size"),
     "size in words": (listing({**GOOD, "size": "192"}), r"manifests\[0\].size"),
-    "unknown algorithm": (listing({**GOOD, "digest": "md5:" + "0" * 32}), "unknown algorithm"),
+    "unknown algorithm, and a wrong size": (listing({**GOOD, "digest": "md5:" + "0" * 32, "size": -1}), "size"),
     "climbing digest": (listing({**GOOD, "digest": "sha256:../../../../etc/passwd"}), "not a digest"),
     "climbing algorithm": (listing({**GOOD, "digest": "../..:" + "0" * 64}), "not a digest"),
     "upper-case digest": (listing({**GOOD, "digest": GOOD["digest"].upper()}), "not a digest"),
@@ -116,7 +116,8 @@ INDEXES = {
     "short digest": (listing({**GOOD, "digest": GOOD["digest"][:-1]}), "64 hexadecimal digits"),
     "number as annotation": (listing({**GOOD, "annotations": {REF_NAME: 1}}), r"annotations: .* is not text"),
     "list as annotations": (listing({**GOOD, "annotations": ["v1"]}), "annotations: .* is not an object"),
-    "no media type": (listing({**GOOD, "mediaType": "image"}), "is not a media type"),
+    "a number as a media type": (listing({**GOOD, "mediaType": 1}), "is not a media type"),
+    "no media type, and annotations in a list": (listing({**GOOD, "mediaType": "x", "annotations": []}), "annotations"),
 }
 
 

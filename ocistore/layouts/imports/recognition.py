@@ -206,7 +206,7 @@ def _look_into(archive: ArchiveFile) -> None:
 def _look(source: Source) -> None:
     """What it lists, if anything is wrong with that."""
     try:
-        _, problems = listed(source)
+        problems = listed(source).problems
     finally:
         source.close()
     if problems:

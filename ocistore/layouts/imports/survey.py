@@ -7,7 +7,7 @@ was reached to what refers to it, until nothing more is found.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ocistore.blobs.oserrors import pass_on_theirs
 from ocistore.changes import SetTag
@@ -19,6 +19,7 @@ from ocistore.layouts.imports.wholeness import Wholeness, absent_children, whole
 from ocistore.layouts.index import (
     MAXIMUM_INDEX_SIZE,
     MAXIMUM_LAYOUT_FILE_SIZE,
+    Unusable,
     check_layout_file,
     name_of,
     read_index,
@@ -51,6 +52,7 @@ class Contents:
     """By repository, the manifests that were walked, be it in vain."""
     untagged: dict[str, None] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
     replaced: dict[Digest, Digest] = field(default_factory=dict)
     """Indexes that lost platforms, with those that come in in their place."""
     other_platforms: dict[str, PlatformNotFoundError] = field(default_factory=dict)
@@ -99,12 +101,18 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
         All else is in ``problems`` of what is returned.
     """
     contents = Contents()
-    entries, problems = listed(source)
+    entries, unusable, problems = listed(source)
     contents.skipped += source.left_out
     contents.problems.update(dict.fromkeys(problems))
     # An unknown media type must be no error (image specification, image-layout, "index.json").
-    contents.skipped += [f"{entry.digest} ({entry.media_type})" for entry in entries if not _is_manifest(entry)]
-    selection = select([entry for entry in entries if _is_manifest(entry)], wanted, source=source.name)
+    others = [entry for entry in entries if not _is_manifest(entry)]
+    contents.skipped += [f"{entry.digest} ({entry.media_type})" for entry in others]
+    contents.unusable += map(str, unusable)
+    unusable += [Unusable(entry.digest, f"{entry.media_type} is no manifest", entry.annotations) for entry in others]
+    known = [entry for entry in entries if _is_manifest(entry)]
+    selection = select(known, wanted, source=source.name, unusable=unusable)
+    for refused in selection.unusable:
+        contents.problem(f"it was asked for, and cannot be read: {refused}")
     manifests = Manifests(source, contents, maximum_size=maximum_manifest_size, maximum_sizes=maximum_manifests_size)
     wholeness = Wholeness(source, manifests)
     walk = _Walk(source, contents, manifests, wholeness)
@@ -114,6 +122,8 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
         selection.left += referrers
     if wanted.tag is not None:
         chosen = called(chosen, wanted, source=source.name)
+        if not chosen:
+            contents.problem(f"there is nothing in it to be called {wanted.repository}:{wanted.tag}")
     narrowed: dict[Descriptor, Narrowed | None] = {}
     for entry in chosen:
         # Many names of one thing: what costs time is done once.
@@ -124,8 +134,9 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
         if descriptor is not None:
             walk.graph(entry.repository, descriptor, entry.name)
             walk.name(entry, descriptor)
-    if contents.other_platforms and not (contents.tags or contents.untagged or contents.problems):
-        raise next(iter(contents.other_platforms.values()))
+    if wanted.platforms and not (contents.tags or contents.untagged or contents.problems):
+        nothing = PlatformNotFoundError(source.name, wanted=list(map(str, wanted.platforms)), available=[])
+        raise next(iter(contents.other_platforms.values()), nothing)
     if selection.left:
         walk.referrers(selection.left, take=wanted.referrers)
     for descriptor in selection.nameless:
@@ -134,9 +145,18 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     return contents
 
 
-def listed(source: Source) -> tuple[list[Descriptor], list[str]]:
+class Listed(NamedTuple):
     """What index.json lists, and what is wrong with the two files at the top; never both."""
+
+    entries: list[Descriptor]
+    unusable: list[Unusable]
+    problems: list[str]
+
+
+def listed(source: Source) -> Listed:
+    """Read the two files at the top."""
     entries: list[Descriptor] = []
+    unusable: list[Unusable] = []
     problems: list[str] = []
     for file, maximum in ((OCI_LAYOUT, MAXIMUM_LAYOUT_FILE_SIZE), (INDEX_JSON, MAXIMUM_INDEX_SIZE)):
         try:
@@ -144,7 +164,7 @@ def listed(source: Source) -> tuple[list[Descriptor], list[str]]:
             if file == OCI_LAYOUT:
                 check_layout_file(content)
             else:
-                entries = read_index(content)
+                entries, unusable = read_index(content)
         except FileNotFoundError:
             problems.append(f"there is no {file}")
         except (NotPlainError, ManifestInvalidError) as error:
@@ -152,7 +172,7 @@ def listed(source: Source) -> tuple[list[Descriptor], list[str]]:
         except OSError as error:
             pass_on_theirs(error)
             problems.append(f"{file}: {error.strerror}")
-    return ([], problems) if problems else (entries, [])
+    return Listed([], [], problems) if problems else Listed(entries, unusable, [])
 
 
 def _is_manifest(descriptor: Descriptor) -> bool:

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import InvalidNameError, ManifestNotFoundError
-from ocistore.layouts.index import name_of
+from ocistore.layouts.index import name_in, name_of
 from ocistore.oci.platforms import parse_platform
 from ocistore.oci.reference import repository_name, split_host, tag_name
 from ocistore.oci.selection import selectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
-    from ocistore.layouts.index import Name
+    from ocistore.layouts.index import Name, Unusable
     from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.selection import Selector
 
@@ -109,9 +109,13 @@ class Selection:
     """Those that come in only as what is about something else."""
     nameless: list[Descriptor] = field(default_factory=list)
     """Those of them that have to: everything is wanted, and they name no repository to go into."""
+    unusable: list[Unusable] = field(default_factory=list)
+    """Those that nothing but what was asked for means, and of which nothing can be read."""
 
 
-def select(entries: Sequence[Descriptor], wanted: Wanted, *, source: str) -> Selection:
+def select(
+    entries: Sequence[Descriptor], wanted: Wanted, *, source: str, unusable: Sequence[Unusable] = ()
+) -> Selection:
     """Give each entry its name, as docs/layouts.md says, and choose.
 
     Args:
@@ -120,6 +124,7 @@ def select(entries: Sequence[Descriptor], wanted: Wanted, *, source: str) -> Sel
             where it names none, in any repository. A name alone is a repository where there is one of that name, and
             else the tag of what names no repository.
         source: what messages call the layout.
+        unusable: what else it lists.
 
     Raises:
         InvalidNameError: an entry that was asked for names no repository, and none was given; or a selector gives one
@@ -131,7 +136,8 @@ def select(entries: Sequence[Descriptor], wanted: Wanted, *, source: str) -> Sel
     sole = repositories.copy().pop() if len(repositories) == 1 else None
     selection = Selection()
     unused = dict.fromkeys(wanted.selectors)
-    bare = _bare(wanted.selectors, names)
+    unusable_names = [name_in(each.annotations) for each in unusable]
+    bare = _bare(wanted.selectors, [*names, *unusable_names])
     for selector in wanted.selectors:
         if selector.new_tag is not None and selector.selects_many and selector not in bare:
             raise selector.one_tag_for_several()
@@ -148,13 +154,7 @@ def select(entries: Sequence[Descriptor], wanted: Wanted, *, source: str) -> Sel
         matching = [
             selector
             for selector in wanted.selectors
-            if (
-                name.repository is None and name.tag == selector.repository
-                if selector in bare
-                else selector.matches(
-                    own or wanted.repository or selector.repository, name.tag, entry.digest, host=name.host
-                )
-            )
+            if _means(selector, name, entry.digest, own=own, wanted=wanted, bare=bare)
         ]
         for selector in matching:
             unused.pop(selector, None)
@@ -168,9 +168,27 @@ def select(entries: Sequence[Descriptor], wanted: Wanted, *, source: str) -> Sel
         if not matching:
             selection.left.append(entry)
     for selector in unused:
+        refused = [
+            each
+            for each, name in zip(unusable, unusable_names, strict=True)
+            if _means(selector, name, each.digest, own=name.repository or sole, wanted=wanted, bare=bare)
+        ]
+        selection.unusable += refused
+        if refused:
+            continue
         meant = selector.digest or selector.tag or "*"
         raise ManifestNotFoundError(meant, repository=selector.repository, where=source)
     return selection
+
+
+def _means(
+    selector: Selector, name: Name, digest: str, *, own: str | None, wanted: Wanted, bare: Container[Selector]
+) -> bool:
+    """Whether a selector means the entry of that name, in the repository that is its own, as far as one is known."""
+    if selector in bare:
+        return name.repository is None and name.tag == selector.repository
+    repository = own or wanted.repository or selector.repository
+    return selector.matches(repository, name.tag, digest, host=name.host)
 
 
 def _bare(chosen: Iterable[Selector], names: Sequence[Name]) -> set[Selector]:
