@@ -92,6 +92,8 @@ class PutManifest:
     manifest: Manifest
     blob: StagedBlob
     missing: Missing = "refuse"
+    entry: str | None = None
+    """What the index.json that listed it without a tag said of it besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ class SetTag:
     name: str
     digest: Digest
     expected: Digest | AnyValue | None = ANY
+    entry: str | None = None
+    """What the index.json that it comes from said of it besides; None leaves what was said, unless the tag moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +258,7 @@ class Application:
                     change.manifest,
                     self.platforms.get(change.manifest.descriptor.digest),
                     incomplete=change.manifest.descriptor.digest in incomplete,
+                    entry=change.entry,
                 )
                 for change in level
             ]
@@ -278,7 +283,12 @@ class Application:
         repository_id = self._find(repository)
         for batch in _split(run, lambda change: change.name, lambda change: [change.name]):
             moves = [
-                tags.Move(change.name, self._manifest_id(repository, repository_id, change.digest), change.digest)
+                tags.Move(
+                    change.name,
+                    self._manifest_id(repository, repository_id, change.digest),
+                    change.digest,
+                    change.entry,
+                )
                 for change in batch
             ]
             conditional = {change.name: change for change in batch if change.expected is not ANY}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, insert, select, true, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import leases, tables
@@ -68,6 +68,8 @@ class NewManifest(NamedTuple):
     platform: Mapping[str, object] | None
     incomplete: bool = False
     """The repository lacks some of what it refers to, and may."""
+    entry: str | None = None
+    """What the index.json that listed it without a tag said of it besides; None leaves what was said before."""
 
 
 # --- looking up -------------------------------------------------------------------------------------------------------
@@ -180,14 +182,27 @@ _children = (
     .join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
     .outerjoin(_manifests, _manifests.c.blob_id == _blobs.c.id)
 )
+_entries = (
+    select(_blobs.c.digest, _members.c.entry)
+    .join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
+    .join(
+        _members, and_(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id == _blobs.c.id)
+    )
+    .where(_members.c.entry.is_not(None))
+)
 _put = insert(_manifests)
 _put_edges = insert(_edges)
 _ids = array("ids")
 _rows = array("rows")
 _linked = upsert(_members).from_select(
-    ["repository_id", "manifest_id", "pushed_at", "collect_after", "incomplete"],
+    ["repository_id", "manifest_id", "pushed_at", "collect_after", "incomplete", "entry"],
     select(
-        bindparam("repository_id"), member(_rows, 0), bindparam("now"), bindparam("now"), member(_rows, 1)
+        bindparam("repository_id"),
+        member(_rows, 0),
+        bindparam("now"),
+        bindparam("now"),
+        member(_rows, 1),
+        member(_rows, 2),
     ).where(true()),
 )
 _link = _linked.on_conflict_do_update(
@@ -196,6 +211,7 @@ _link = _linked.on_conflict_do_update(
         "collect_after": _linked.excluded.collect_after,
         "pushed_at": _linked.excluded.pushed_at,
         "incomplete": _linked.excluded.incomplete,
+        "entry": func.coalesce(_linked.excluded.entry, _members.c.entry),
     },
 )
 
@@ -215,6 +231,11 @@ def children(connection: Connection, repository_id: int, digests: Iterable[str])
         digest: Child(id_, size, state == "live", bool(blob_here), bool(manifest_here), media_type)
         for digest, id_, size, state, blob_here, manifest_here, media_type in rows
     }
+
+
+def entries(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, str]:
+    """What was said besides of these manifests, by digest, where they came into the repository without a tag."""
+    return dict(connection.execute(_entries, {"repository_id": repository_id, "digests": bound(digests)}))
 
 
 def put(
@@ -252,7 +273,9 @@ def put(
         ]
         if rows:
             connection.execute(_put_edges, rows)
-    members = [(ids[entry.manifest.descriptor.digest], 1 if entry.incomplete else None) for entry in new]
+    members = [
+        (ids[entry.manifest.descriptor.digest], 1 if entry.incomplete else None, entry.entry) for entry in new
+    ]
     connection.execute(_link, {"repository_id": repository_id, "rows": bound(members), "now": now})
     connection.execute(_own, {"repository_id": repository_id, "ids": bound(ids.values())})
 

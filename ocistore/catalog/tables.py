@@ -174,6 +174,7 @@ repository_manifests = Table(
     Column("collect_after", Integer),
     # 1: the repository lacked something of it when it was put, and it was accepted all the same; NULL: it has all
     Column("incomplete", Integer),
+    Column("entry", Text),  # as in tags, of what came in without one
     PrimaryKeyConstraint("repository_id", "manifest_id"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
@@ -204,6 +205,8 @@ tags = Table(
     Column("name", Text, nullable=False),
     Column("manifest_id", Integer, nullable=False),
     Column("updated", Integer, nullable=False),
+    # what the index.json it came from said of it besides: a JSON object of annotations and platform; NULL: nothing
+    Column("entry", Text),
     PrimaryKeyConstraint("repository_id", "name"),
     ForeignKeyConstraint(
         ["repository_id", "manifest_id"],

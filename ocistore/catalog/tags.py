@@ -30,6 +30,8 @@ class Move(NamedTuple):
     name: str
     manifest_id: int
     digest: str
+    entry: str | None = None
+    """What is said of it besides; None leaves what was said of it where it points there already."""
 
 
 class Target(NamedTuple):
@@ -37,6 +39,7 @@ class Target(NamedTuple):
 
     manifest_id: int
     digest: str
+    entry: str | None = None
 
 
 class Event(NamedTuple):
@@ -55,7 +58,7 @@ _names = array("names")
 # As a set and not as a join: given a join, SQLite reads all tags of the repository through the index on its manifests,
 # which took 100 ms of each push at 100,000 tags.
 _targets = (
-    select(_t.c.name, _t.c.manifest_id, _blobs.c.digest)
+    select(_t.c.name, _t.c.manifest_id, _blobs.c.digest, _t.c.entry)
     .join_from(_t, _blobs, _blobs.c.id == _t.c.manifest_id)
     .where(_t.c.repository_id == _here, _t.c.name.in_(select(_names.c.value)))
 )
@@ -79,12 +82,21 @@ _all = (
 )
 _moves = array("moves")
 _moved = upsert(_t).from_select(
-    ["repository_id", "name", "manifest_id", "updated"],
-    select(_here, member(_moves, 0), member(_moves, 1), bindparam("now")).where(true()),
+    ["repository_id", "name", "manifest_id", "updated", "entry"],
+    select(_here, member(_moves, 0), member(_moves, 1), bindparam("now"), member(_moves, 2)).where(true()),
 )
 _move = _moved.on_conflict_do_update(
     index_elements=["repository_id", "name"],
-    set_={"manifest_id": _moved.excluded.manifest_id, "updated": _moved.excluded.updated},
+    set_={
+        "manifest_id": _moved.excluded.manifest_id,
+        "updated": _moved.excluded.updated,
+        "entry": _moved.excluded.entry,
+    },
+)
+_note = (
+    update(_t)
+    .where(_t.c.repository_id == _here, _t.c.name == bindparam("tag"))
+    .values(entry=bindparam("said"))
 )
 _drop = delete(_t).where(_t.c.repository_id == _here, _t.c.name.in_(select(_names.c.value)))
 _manifests = array("manifests")
@@ -106,7 +118,7 @@ _history_of_tag = _history.where(_events.c.tag == bindparam("tag"))
 def targets(connection: Connection, repository_id: int, names: Iterable[str]) -> dict[str, Target]:
     """What these tags point at. Names that are no tags are left out."""
     rows = connection.execute(_targets, {"in_repository": repository_id, "names": bound(names)})
-    return {name: Target(manifest_id, digest) for name, manifest_id, digest in rows}
+    return {name: Target(*rest) for name, *rest in rows}
 
 
 def of_manifest(connection: Connection, repository_id: int, manifest_id: int) -> list[str]:
@@ -143,9 +155,19 @@ def move(
     """Point tags at manifests that the repository holds, making those that do not exist.
 
     Each real change is an event; a tag that points there already is not one. What a tag pointed at before goes before
-    the collector.
+    the collector. What was said of it goes with it.
     """
     old = targets(connection, repository_id, [entry.name for entry in moves])
+    noted = [
+        {"in_repository": repository_id, "tag": entry.name, "said": entry.entry}
+        for entry in moves
+        if entry.entry is not None
+        and entry.name in old
+        and old[entry.name].manifest_id == entry.manifest_id
+        and old[entry.name].entry != entry.entry
+    ]
+    if noted:
+        connection.execute(_note, noted)
     changed = {
         entry.name: entry
         for entry in moves
@@ -157,7 +179,7 @@ def move(
         _move,
         {
             "in_repository": repository_id,
-            "moves": bound((entry.name, entry.manifest_id) for entry in changed.values()),
+            "moves": bound((entry.name, entry.manifest_id, entry.entry) for entry in changed.values()),
             "now": now,
         },
     )

@@ -27,6 +27,7 @@ from ocistore.errors import (
 )
 from ocistore.layouts.exports.choosing import Group, Selection, choose
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
+from ocistore.layouts.index import said_besides
 from ocistore.layouts.intake import changes, moved, present, stage_manifests
 from ocistore.layouts.progress import Tally
 from ocistore.oci.digest import Digest
@@ -232,11 +233,17 @@ class _Copying:
         self._sizes = {Digest(digest): node.size for digest, node in selection.nodes.items() if node.here}
         self._sizes |= {digest: manifest.descriptor.size for digest, manifest in selection.made.items()}
         self._tags = [
-            SetTag(group.repository, entry.tag, entry.descriptor.digest)
+            SetTag(group.repository, entry.tag, entry.descriptor.digest, entry=said_besides(entry.descriptor))
             for group in selection.groups
             for entry in group.entries
             if entry.tag is not None
         ]
+        self._said = {
+            (group.repository, entry.descriptor.digest): said_besides(entry.descriptor)
+            for group in selection.groups
+            for entry in group.entries
+            if entry.tag is None
+        }
         self._present = frozenset() if destination is None else present(destination, self._sizes)
         self._moved = () if destination is None else moved(destination, self._tags)
 
@@ -292,7 +299,7 @@ class _Copying:
                 tally.reach(done)
             stage_manifests(destination, graphs, staged)
             # What the source does not hold is absent there, too.
-            destination.commit(changes(blobs, graphs, self._tags, staged, missing="all"))
+            destination.commit(changes(blobs, graphs, self._tags, staged, missing="all", said=self._said))
         finally:
             destination.pool.discard(staged.values())
 

@@ -233,7 +233,10 @@ class _Taking:
                 return
             stage_manifests(self._store, contents.manifests, staged)
             tags = contents.tags.values()
-            self._store.commit(changes(contents.blobs, contents.manifests, tags, staged, missing="children"))
+            found = changes(
+                contents.blobs, contents.manifests, tags, staged, missing="children", said=contents.said
+            )
+            self._store.commit(found)
         finally:
             self._store.pool.discard(staged.values())
 

@@ -20,12 +20,12 @@ a port cannot be part of a repository's name and is left out.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ocistore.errors import InvalidDigestError, InvalidNameError, ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
-from ocistore.oci.descriptor import Descriptor
+from ocistore.oci.descriptor import Descriptor, Platform
 from ocistore.oci.digest import Digest, is_of_other_algorithm
 from ocistore.oci.reference import DEFAULT_TAG, is_digest, repository_name, split_host, tag_name
 
@@ -222,6 +222,33 @@ def _valid_tag(name: str) -> str | None:
         return tag_name(name)
     except InvalidNameError:
         return None
+
+
+def said_besides(descriptor: Descriptor) -> str | None:
+    """What an entry says besides its name: its annotations and its platform, as JSON; None where that is nothing.
+
+    Such as cosign's ``kind``, and the platform by which skopeo chooses. They are kept with the tag, and written again.
+    """
+    annotations = {key: text for key, text in descriptor.annotations.items() if key not in {IMAGE_NAME, REF_NAME}}
+    document: dict[str, Any] = {}
+    if annotations:
+        document["annotations"] = annotations
+    if descriptor.platform is not None:
+        document["platform"] = descriptor.platform.to_json()
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")) if document else None
+
+
+def saying(descriptor: Descriptor, besides: str | None) -> Descriptor:
+    """The descriptor with what was kept of the entry that it came from."""
+    if besides is None:
+        return descriptor
+    document = json.loads(besides)
+    platform = document.get("platform")
+    return replace(
+        descriptor,
+        annotations={**descriptor.annotations, **document.get("annotations", {})},
+        platform=None if platform is None else Platform.from_json(platform, path="platform"),
+    )
 
 
 def merged(existing: Iterable[Descriptor], entries: Sequence[Entry], *, keep: bool = True) -> list[Descriptor]:

@@ -76,6 +76,7 @@ def changes(
     staged: Mapping[Digest, StagedBlob],
     *,
     missing: Missing,
+    said: Mapping[tuple[str, Digest], str | None],
 ) -> list[Change]:
     """What is to be committed.
 
@@ -85,6 +86,7 @@ def changes(
         tags: in any order.
         staged: by digest.
         missing: what the manifests may lack.
+        said: what is said besides of manifests that come without a tag, by repository and digest.
     """
     found: list[Change] = []
     for repository, sizes in blobs.items():
@@ -92,5 +94,8 @@ def changes(
             blob = staged.get(digest)
             found.append(LinkBlob(repository, digest, size) if blob is None else PutBlob(repository, blob))
     for repository, held in manifests.items():
-        found += [PutManifest(repository, manifest, staged[digest], missing) for digest, manifest in held.items()]
+        found += [
+            PutManifest(repository, manifest, staged[digest], missing, said.get((repository, digest)))
+            for digest, manifest in held.items()
+        ]
     return [*found, *tags]

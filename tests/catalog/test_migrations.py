@@ -52,7 +52,8 @@ _FOURTH = (
     """
 )
 _FIFTH = _FOURTH.replace("_manifests VALUES (1, 1, 100, NULL)", "_manifests VALUES (1, 1, 100, NULL, 1)", 1)
-ROWS = {"0001": _FIRST, "0002": _SECOND, "0003": _THIRD, "0004": _FOURTH, "0005": _FIFTH}
+_SIXTH = _FIFTH.replace("100, NULL, 1)", "100, NULL, 1, NULL)", 1).replace("'latest', 1, 100", "'latest', 1, 100, NULL")
+ROWS = {"0001": _FIRST, "0002": _SECOND, "0003": _THIRD, "0004": _FOURTH, "0005": _FIFTH, "0006": _SIXTH}
 
 
 @contextlib.contextmanager

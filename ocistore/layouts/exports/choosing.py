@@ -21,7 +21,7 @@ from ocistore.errors import (
     TagConflictError,
 )
 from ocistore.layouts.exports.referrers import directly_about, left_out, list_index, listed, reach
-from ocistore.layouts.index import Entry
+from ocistore.layouts.index import Entry, saying
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Platform
 from ocistore.oci.digest import Digest
@@ -258,18 +258,25 @@ class _Choosing:
         for digest in roots.keys() - by_digest.keys():
             self._left |= directly_about(self._connection, repository_id, digest)
         entries = []
+        names = [*(each.tag for each in named if each.tag is not None), *tagged]
+        said = {name: target.entry for name, target in tags.targets(self._connection, repository_id, names).items()}
+        untagged = manifests.entries(self._connection, repository_id, by_digest)
         for each in named:
             root = roots[each.digest]
             assert isinstance(root, _Root)
             descriptor = root.descriptor or _descriptor(by_digest[each.digest])
-            entries.append(Entry(repository, each.new_tag, descriptor))
-        entries += [Entry(repository, tag, _descriptor(by_digest[digest])) for tag, digest in tagged.items()]
+            besides = untagged.get(each.digest) if each.tag is None else said.get(each.tag)
+            entries.append(Entry(repository, each.new_tag, saying(descriptor, besides)))
+        entries += [
+            Entry(repository, tag, saying(_descriptor(by_digest[digest]), said.get(tag)))
+            for tag, digest in tagged.items()
+        ]
         if referrers and any(node.refers for node in nodes):
             # What refers upwards is reachable from no entry: it needs one of its own. Its own children do not.
             below.update(tagged.values())
             without = {node.digest for node in graph.walk(self._connection, repository_id, below, referrers=False)}
             entries += [
-                Entry(repository, None, _descriptor(node))
+                Entry(repository, None, saying(_descriptor(node), untagged.get(node.digest)))
                 for node in nodes
                 if node.refers and node.media_type is not None and node.digest not in without
             ]

@@ -23,6 +23,7 @@ from ocistore.layouts.index import (
     check_layout_file,
     name_of,
     read_index,
+    said_besides,
 )
 from ocistore.oci import mediatypes
 from ocistore.oci.platforms import Narrowed, narrow
@@ -59,6 +60,8 @@ class Contents:
     """Names that were not asked for one by one, and of which nothing is of the wanted platforms."""
     referrers_left: int = 0
     """How many manifests stay behind that are about something which comes in."""
+    said: dict[tuple[str, Digest], str | None] = field(default_factory=dict)
+    """What the layout says besides of what comes in without a tag, by repository and digest."""
     absent: dict[str, dict[str, str]] = field(default_factory=dict)
     """By repository, what indexes that come in list and the layout lacks, each with what it is."""
     missing: dict[Digest, None] = field(default_factory=dict)
@@ -284,8 +287,12 @@ class _Walk:
         if entry.tag is None:
             reason = _why_no_tag(given, entry.descriptor)
             contents.untagged[f"{repository}@{descriptor.digest}{reason}"] = None
+            contents.said.setdefault((repository, descriptor.digest), said_besides(entry.descriptor))
             return
-        tag = contents.tags.setdefault((repository, entry.tag), SetTag(repository, entry.tag, descriptor.digest))
+        besides = said_besides(entry.descriptor)
+        tag = contents.tags.setdefault(
+            (repository, entry.tag), SetTag(repository, entry.tag, descriptor.digest, entry=besides)
+        )
         before = self._called.setdefault((repository, entry.tag), entry.own)
         if tag.digest == descriptor.digest:
             return
@@ -378,6 +385,7 @@ class _Walk:
                     if take and descriptor.digest not in held:
                         pending += self.graph(repository, descriptor, f"{repository}@{descriptor.digest}")
                         self._contents.untagged[f"{repository}@{descriptor.digest}"] = None
+                        self._contents.said[repository, descriptor.digest] = said_besides(descriptor)
                 for tag in tags_about(digest) if by_tag else ():
                     for name, descriptor in by_tag.get(tag, ()):
                         if name.repository not in self._sources.get(repository, set()) | {None}:
