@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, func, insert, select, true, update
+from sqlalchemy import bindparam, delete, func, insert, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import leases, tables
@@ -182,14 +182,13 @@ _children = (
     .join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
     .outerjoin(_manifests, _manifests.c.blob_id == _blobs.c.id)
 )
-_entries = (
-    select(_blobs.c.digest, _members.c.entry)
-    .join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
-    .join(
-        _members, and_(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id == _blobs.c.id)
-    )
-    .where(_members.c.entry.is_not(None))
+# A value and not a join, for which SQLite may read all manifests of the repository.
+_said = (
+    select(_members.c.entry)
+    .where(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id == _blobs.c.id)
+    .scalar_subquery()
 )
+_entries = select(_blobs.c.digest, _said).join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
 _put = insert(_manifests)
 _put_edges = insert(_edges)
 _ids = array("ids")
@@ -235,7 +234,8 @@ def children(connection: Connection, repository_id: int, digests: Iterable[str])
 
 def entries(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, str]:
     """What was said besides of these manifests, by digest, where they came into the repository without a tag."""
-    return dict(connection.execute(_entries, {"repository_id": repository_id, "digests": bound(digests)}))
+    rows = connection.execute(_entries, {"repository_id": repository_id, "digests": bound(digests)})
+    return {digest: entry for digest, entry in rows if entry is not None}
 
 
 def put(

@@ -142,7 +142,7 @@ class Narrowed:
     made: dict[Digest, Manifest] = field(default_factory=dict)
     """Indexes that are not in the original, children before parents."""
     available: dict[str, None] = field(default_factory=dict)
-    """Where nothing is left: the platforms that there are, in order, each once."""
+    """The platforms that were found, in order, each once; where nothing is left, of those that are here."""
     absent: dict[str, str] = field(default_factory=dict)
     """What fits, or nobody knows whether it does, and is not here; each with what it is."""
 
@@ -180,10 +180,9 @@ def narrow(
         left = narrowing.left_of(root, depth=0)
     result = narrowing.result
     result.descriptor = left
-    if left is None:
-        for other, platform in narrowing.others:
-            if other.digest == root.digest or here(other):
-                result.available[str(platform)] = None
+    for found, platform in narrowing.found:
+        if left is not None or found.digest == root.digest or here(found):
+            result.available[str(platform)] = None
     return result
 
 
@@ -194,10 +193,8 @@ class _Narrowing:
     platform_of: Callable[[Descriptor], Platform | None]
     here: Callable[[Descriptor], bool]
     result: Narrowed
-    others: list[tuple[Descriptor, Platform]] = field(default_factory=list)
-    """Of other platforms."""
-    found: list[Platform] = field(default_factory=list)
-    """Of what is here and fits."""
+    found: list[tuple[Descriptor, Platform]] = field(default_factory=list)
+    """What has a platform, in order; what fits and is not here is not among it."""
     indexes: dict[Digest, Descriptor | None] = field(default_factory=dict)
     """What was left of each: the same one may be in many."""
 
@@ -206,8 +203,8 @@ class _Narrowing:
         older: list[Platform] = []
         for wanted in self.wanted:
             best = None
-            if wanted.variant and not any(_is_exact(platform, wanted) for platform in self.found):
-                there = ((platform, platform) for other, platform in self.others if self.here(other))
+            if wanted.variant and not any(_is_exact(platform, wanted) for _, platform in self.found):
+                there = ((platform, platform) for found, platform in self.found if self.here(found))
                 best = next(iter(fitting(there, wanted)), None)
             older.append(wanted if best is None else replace(wanted, variant=_variant(best)))
         return older
@@ -216,7 +213,7 @@ class _Narrowing:
         is_index = mediatypes.is_index_type(descriptor.media_type)
         platform = None if is_index else descriptor.platform
         if platform is not None and not is_wanted(platform, self.wanted):
-            self.others.append((descriptor, platform))
+            self.found.append((descriptor, platform))
             return None
         if depth and not self.here(descriptor):
             self.result.absent[descriptor.digest] = kind_of(descriptor)
@@ -227,12 +224,10 @@ class _Narrowing:
             return self.indexes[descriptor.digest]
         if platform is None and mediatypes.is_manifest_type(descriptor.media_type):
             platform = self.platform_of(descriptor)
-            if platform is not None and not is_wanted(platform, self.wanted):
-                self.others.append((descriptor, platform))
-                return None
-        if platform is not None:
-            self.found.append(platform)
-        return descriptor
+        if platform is None:
+            return descriptor
+        self.found.append((descriptor, platform))
+        return descriptor if is_wanted(platform, self.wanted) else None
 
     def _left_of_index(self, descriptor: Descriptor, *, depth: int) -> Descriptor | None:
         if depth == _MAXIMUM_DEPTH:

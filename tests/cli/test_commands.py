@@ -258,7 +258,7 @@ def test_show_prints_what_a_manifest_is_and_what_surrounds_it(run, repository, p
 
     assert list(printed) == [
         *("repository", "digest", "mediaType", "size", "artifactType", "annotations", "config", "layers", "manifests"),
-        *("subject", "tags", "referrers"),
+        *("subject", "absent", "tags", "referrers"),
     ]
     assert printed["repository"] == "library/app"
     assert printed["digest"] == pushed.digest
@@ -267,6 +267,7 @@ def test_show_prints_what_a_manifest_is_and_what_surrounds_it(run, repository, p
     assert printed["config"] == manifest["config"]
     assert printed["layers"] == manifest["layers"]
     assert printed["subject"] is None
+    assert printed["absent"] == []
     assert printed["tags"] == ["latest", "v1"]
     (referrer,) = printed["referrers"]
     assert printed == printed | json.loads(run("show", f"library/app@{pushed.digest}", "--json"))

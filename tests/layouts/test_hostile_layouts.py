@@ -414,7 +414,7 @@ def test_a_graph_with_more_paths_than_atoms_is_walked_node_by_node(store, layout
     began = time.process_time()
     if innermost == "missing":
         blob_file(layout, APP.digest).unlink()
-        assert refused(store, layout) == (f"{APP.digest} is missing",)
+        assert refused(store, layout) == (f"{APP.digest} is missing: manifest of the index in app:left",)
     else:
         assert store.import_(layout.path, "app").manifests == 81
         assert store.export(tmp_path / "out").manifests == 81

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 HOT = [image(f"hot {number}", layers=1 + number % 3) for number in range(8)]
 HOT += [index([HOT[0], HOT[1]]), index([HOT[2], HOT[3]]), artifact(subject=HOT[4])]
+SPARSE = index([HOT[0], HOT[5]])
 REPOSITORIES = ("one", "two", "three")
 MOMENT = timedelta(milliseconds=3)
 PUSHERS, COLLECTORS = 4, 2
@@ -65,6 +66,13 @@ LOST_RACES = (
 
 def _push(store: Store, rng: random.Random) -> None:
     push(store.repository(rng.choice(REPOSITORIES)), rng.choice(HOT), f"t{rng.randrange(3)}")
+
+
+def _sparse(store: Store, rng: random.Random) -> None:
+    """An index of which one child is brought along, and the other may be there, or come, or never come."""
+    repository = store.repository(rng.choice(REPOSITORIES))
+    push(repository, HOT[0])
+    repository.put_manifest(SPARSE.manifest, missing="children", tags=[f"t{rng.randrange(3)}"])
 
 
 def _in_one(store: Store, rng: random.Random) -> None:
@@ -114,7 +122,7 @@ def _upload(store: Store, rng: random.Random) -> None:
         upload.commit(Digest.of(content))
 
 
-WORK = [_push] * 6 + [_in_one] * 3 + [_retag, _mount, _delete, _delete, _out_and_in, _upload]
+WORK = [_push] * 6 + [_in_one] * 3 + [_sparse] * 2 + [_retag, _mount, _delete, _delete, _out_and_in, _upload]
 
 
 _stopped = mmap.mmap(-1, 1)
