@@ -223,6 +223,20 @@ def test_backup_and_rebuild_keep_it(store, repository, sparse, tmp_path):
     assert check(store.root, hashes=True) == []
 
 
+def test_a_rebuild_makes_no_row_of_bytes_for_content_that_an_index_lacked(store, repository):
+    push(repository, HERE)
+    children = [described(HERE.manifest, HERE.media_type), described(b"cache", "application/x-cache")]
+    content = document({"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": children})
+    repository.put_manifest(content, missing="children", tags=["v1"])
+    store.close()
+    (store.root / "catalog.snapshot").unlink(missing_ok=True)
+    rebuild(store.root, force=True)
+    with Store.open(store.root) as rebuilt:
+        assert states(rebuilt)[Digest.of(b"cache")] == "absent"
+        assert rebuilt.scrub(level="deep").rows == []
+    assert check(store.root, hashes=True) == []
+
+
 def test_a_lost_child_of_a_whole_index_is_seen_by_a_deep_scrub(store, repository):
     push(repository, index([HERE, OTHER]), "v1")
     with contextlib.closing(sqlite3.connect(store.root / "catalog.db", isolation_level=None)) as connection:

@@ -76,10 +76,14 @@ _note_incomplete = (
     .where(
         present(
             _edges.c.parent_id == _manifest_members.c.manifest_id,
-            _edges.c.role == literal("manifest"),
+            _edges.c.role != literal("subject"),
             ~present(
                 _child_members.c.repository_id == _manifest_members.c.repository_id,
                 _child_members.c.manifest_id == _edges.c.child_id,
+            ),
+            ~present(
+                _blob_members.c.repository_id == _manifest_members.c.repository_id,
+                _blob_members.c.blob_id == _edges.c.child_id,
             ),
         )
     )
@@ -142,7 +146,7 @@ def serve_parts(connection: Connection, *, now: int) -> None:
 
 
 def note_incomplete(connection: Connection) -> None:
-    """Note of every index that lacks a child in its repository that it does."""
+    """Note of every manifest that lacks something in its repository that it does."""
     connection.execute(_note_incomplete, {})
 
 

@@ -37,6 +37,7 @@ from ocistore.errors import (
 )
 from ocistore.layouts.directory import INDEX_JSON, LayoutDirectory, NotPlainError
 from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, name_of, read_index
+from ocistore.oci import mediatypes
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name
@@ -264,8 +265,10 @@ class _Rebuild:
         ]
         self._report.missing.extend(needed[: _LISTED - len(self._report.missing)])
         # A blob that is needed and gone has a live row all the same: nobody is served it, and pushing it again heals
-        # it. A manifest has none, because nobody knows what it refers to.
-        gone = [digest for digest in needed if edges[digest].role in {"config", "layer"}]
+        # it. A manifest has none, because nobody knows what it refers to; nor has what an index lists, which it may
+        # have lacked from the beginning.
+        is_index = mediatypes.is_index_type(manifest.media_type)
+        gone = [] if is_index else [digest for digest in needed if edges[digest].role in {"config", "layer"}]
         if gone:
             blobs.publish(connection, [(digest, edges[digest].descriptor.size) for digest in gone])
         known = manifests.children(connection, lost, wanted)

@@ -118,7 +118,7 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
         contents.problem(f"it was asked for, and cannot be read: {refused}")
     manifests = Manifests(source, contents, maximum_size=maximum_manifest_size, maximum_sizes=maximum_manifests_size)
     wholeness = Wholeness(source, manifests)
-    walk = _Walk(source, contents, manifests, wholeness)
+    walk = _Walk(contents, manifests, wholeness)
     chosen = selection.chosen
     if not wanted.everything:
         chosen, referrers = _parted(chosen, wanted, manifests)
@@ -267,8 +267,7 @@ def _of(kind: str, name: str) -> str:
 class _Walk:
     """Down from the entries, and then up to what refers to what was reached."""
 
-    def __init__(self, source: Source, contents: Contents, manifests: Manifests, wholeness: Wholeness) -> None:
-        self._source = source
+    def __init__(self, contents: Contents, manifests: Manifests, wholeness: Wholeness) -> None:
         self._contents = contents
         self._manifests = manifests
         self._wholeness = wholeness
@@ -349,7 +348,7 @@ class _Walk:
         contents, digest = self._contents, descriptor.digest
         known = contents.blobs[repository].get(digest)
         try:
-            size = self._source.size(digest) if known is None else known
+            size = self._wholeness.size(digest) if known is None else known
         except FileNotFoundError:
             return  # it need not be there, or was noted
         except NotPlainError as error:

@@ -8,6 +8,8 @@ damaged, and not absent.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from ocistore.layouts.directory import NotPlainError
@@ -40,7 +42,8 @@ class Wholeness:
         self._source = source
         self._manifests = manifests
         self._lacks: dict[Digest, tuple[Lack, ...]] = {}
-        self._blobs: dict[Digest, bool] = {}
+        self._sizes: dict[Digest, int | None] = {}
+        """Of blobs that were looked for; None of those that are not there."""
 
     def lacks(self, root: Descriptor) -> tuple[Lack, ...]:
         """What is missing of a graph, because of which it cannot be taken in. Without recursion."""
@@ -101,11 +104,27 @@ class Wholeness:
                 found.setdefault(lack.digest, lack._replace(kind=_within(lack.kind, child)))
         return tuple(found.values())
 
+    def size(self, digest: Digest) -> int:
+        """The bytes of a blob, asked for once; raises what :meth:`ocistore.layouts.imports.source.Source.size` does."""
+        if digest not in self._sizes:
+            try:
+                self._sizes[digest] = self._source.size(digest)
+            except FileNotFoundError:
+                self._sizes[digest] = None
+        size = self._sizes[digest]
+        if size is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(digest))
+        return size
+
     def _has(self, digest: Digest) -> bool:
-        found = self._blobs.get(digest)
-        if found is None:
-            found = self._blobs[digest] = has(self._source, digest)
-        return found
+        """Whether something lies there, be it what it should be or not: what is wrong is not missing."""
+        try:
+            self.size(digest)
+        except FileNotFoundError:
+            return False
+        except (OSError, NotPlainError):
+            return True
+        return True
 
 
 def absent_children(index: Manifest, wholeness: Wholeness) -> dict[Digest, str]:
@@ -121,17 +140,6 @@ def whole_platforms(index: Manifest, wholeness: Wholeness) -> list[str]:
         if child.platform is not None and ATTESTED not in child.annotations and not wholeness.lacks(child)
     }
     return list(found)
-
-
-def has(source: Source, digest: Digest) -> bool:
-    """Whether something lies under the digest, be it what it should be or not."""
-    try:
-        source.size(digest)
-    except FileNotFoundError:
-        return False
-    except (OSError, NotPlainError):
-        return True  # which is wrong, and not missing
-    return True
 
 
 def _within(kind: str, child: Descriptor) -> str:
