@@ -12,8 +12,8 @@ from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
-from ocistore.blobs.reserve import SIZE as RESERVE
-from ocistore.blobs.reserve import Reserve, available
+from ocistore.blobs.permissions import PRIVATE, make_directory, make_file
+from ocistore.blobs.reserve import OPENING, available
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
@@ -31,6 +31,8 @@ from ocistore.errors import (
 
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from ocistore.blobs.reserve import Reserve
 
 _NETWORK_FILESYSTEMS: Final = {
     0x6969: "NFS",
@@ -67,6 +69,7 @@ def open_store(
         _refuse_read_only(paths)
     else:
         _make_root(paths)
+    make_lock(paths)
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
     pool = FilesystemPool(paths)
     try:
@@ -80,12 +83,34 @@ def open_store(
         if found != SCHEMA_REVISION:
             pool.create()
             upgrade(catalog, now=milliseconds(), before_creation=partial(_refuse_blobs, paths))
+        else:
+            _make_lost(paths, pool)
         pool.reserve.make()
     except BaseException:
         pool.close()
         catalog.close()
+        if pool.reserve.gave:
+            pool.reserve.restore()
         raise
     return paths, catalog, pool
+
+
+def _make_lost(paths: StorePaths, pool: FilesystemPool) -> None:
+    lost = lost_directories(paths)
+    if lost:
+        try:
+            pool.create()
+        except StoreFullError:
+            if lost != [paths.quarantine]:  # which is made when it is needed: its inode may just have been
+                raise
+
+
+def lost_directories(paths: StorePaths) -> list[Path]:
+    """The directories of a store that are not there: copies by git, rsync or to an object store leave empty ones out.
+
+    Opening makes them again.
+    """
+    return [path for path in (paths.blobs, paths.uploads, paths.trash, paths.quarantine) if not path.exists()]
 
 
 def _revision(catalog: Catalog, reserve: Reserve) -> str | None:
@@ -93,10 +118,15 @@ def _revision(catalog: Catalog, reserve: Reserve) -> str | None:
 
     Even a store that is only read needs room for these, and so may need some of what is reserved.
     """
+    memory = catalog.shared_memory
+    # SQLite would write into holes, and not come back to say that there is no room.
+    risky = memory.is_at_risk and not memory.is_there() and available(catalog.root) < OPENING
+    if risky and not reserve.let_open():
+        raise StoreFullError(str(catalog.root))
     try:
         return revision(catalog)
     except (StorageError, StoreFullError):
-        if available(catalog.root) > RESERVE or not reserve.shrink():
+        if not reserve.let_open():
             raise
         return revision(catalog)
 
@@ -184,8 +214,18 @@ def _make_root(paths: StorePaths) -> None:
             missing.append(directory)
             directory = directory.parent
         for directory in reversed(missing):
-            os.makedirs(directory, exist_ok=True)
+            if directory == paths.root:
+                make_directory(directory, PRIVATE.directory)
+            else:
+                os.makedirs(directory, exist_ok=True)
             sync_path(directory.parent)
+
+
+def make_lock(paths: StorePaths) -> None:
+    """Make the file of the write lock where it is not there: whoever takes the lock makes a private one."""
+    if paths.permissions != PRIVATE and not paths.write_lock.exists():
+        with Translating(str(paths.write_lock), root=paths.root):
+            os.close(make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file))
 
 
 def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> None:
@@ -195,7 +235,7 @@ def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> No
         with Translating(str(paths.catalog), root=paths.root):
             # Never opened where it exists: closing it would drop the locks that SQLite holds on it in this process.
             if not paths.catalog.exists():
-                os.close(os.open(paths.catalog, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                os.close(make_file(paths.catalog, os.O_WRONLY | os.O_EXCL, paths.permissions.file))
             sync_path(paths.root)
 
 
@@ -221,9 +261,10 @@ def _open_read_only(paths: StorePaths) -> tuple[StorePaths, Catalog, FilesystemP
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
     _refuse_network_filesystem(paths.root)
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
+    pool = FilesystemPool(paths, read_only=True)
     try:
         try:
-            found = _revision(catalog, Reserve(paths))
+            found = _revision(catalog, pool.reserve)
         except (ReadOnlyStoreError, StorageError):
             # A WAL database wants to write beside itself even to be read. On read-only media nobody can change it.
             catalog.close()
@@ -237,8 +278,10 @@ def _open_read_only(paths: StorePaths) -> tuple[StorePaths, Catalog, FilesystemP
             _refuse_revision(paths.root, found)
     except BaseException:
         catalog.close()
+        if pool.reserve.gave:
+            pool.reserve.restore()
         raise
-    return paths, catalog, FilesystemPool(paths, read_only=True)
+    return paths, catalog, pool
 
 
 def _immutable(paths: StorePaths) -> bool:

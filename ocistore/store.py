@@ -153,6 +153,8 @@ class Store:
             self._catalog.close()
         finally:
             self._pool.close()
+        if self._pool.reserve.gave or not self._catalog.read_only:
+            self._pool.reserve.restore()
         self._dropped.detach()
 
     def __enter__(self) -> Self:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -575,3 +576,24 @@ def test_opening_costs_the_same_however_much_the_store_holds(root):
         for number in range(500):
             push(transaction.repository(f"r{number % 50}"), image(number, layers=0), f"t{number}")
     assert 0 < steps() <= few
+
+
+# --- what a copy lost -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", [["trash"], ["uploads", "trash", "quarantine"], ["blobs", "uploads"]])
+def test_empty_directories_that_a_copy_left_out_are_made_again(tmp_path, empty_store, lost):
+    root = shutil.copytree(empty_store, tmp_path / "store")
+    for name in lost:
+        (root / name).rmdir()
+    before = files(root)
+    with Store.open(root, read_only=True) as store:
+        assert list(store.repositories()) == []
+    assert files(root) == before
+    with Store.open(root) as store:
+        push(store.repository("app"), image(), "v1")
+        store.repository("app").start_upload().cancel()
+        store.repository("app").untag("v1")
+        store.gc(grace=timedelta(0), keep_untagged=timedelta(0))
+        store.scrub()
+    assert check(root, hashes=True) == []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs.descriptors import owned
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Ignoring, Translating, is_refusal
+from ocistore.blobs.permissions import PRIVATE, inherit, make_directory
 from ocistore.errors import CorruptError, UnsupportedFilesystemError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from ocistore.blobs.paths import StorePaths
 
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_PRIVATE: Final = 0o700
 _NOT_A_DIRECTORY: Final = frozenset({errno.ENOTDIR, errno.ELOOP})
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
@@ -41,7 +41,9 @@ class Directories:
         self._durable: set[str] = set()
 
     def create(self) -> None:
-        """Make the tree, mode 0700, and make it durable; what exists already is kept. Any number may do it at once.
+        """Make the tree and make it durable; what exists already is kept. Any number may do it at once.
+
+        Its modes are those of :mod:`ocistore.blobs.permissions`.
 
         Raises:
             UnsupportedFilesystemError: the filesystem has no hard links, by which blobs are published.
@@ -53,12 +55,13 @@ class Directories:
         with Translating(str(root), root=root):
             missing = [ancestor for ancestor in root.parents if not ancestor.exists()]
             root.parent.mkdir(parents=True, exist_ok=True)
-            for directory in (root, paths.uploads, paths.trash, paths.quarantine):
-                _make(directory)
+            make_directory(root, PRIVATE.directory)
+            for directory in (paths.uploads, paths.trash, paths.quarantine):
+                make_directory(directory, paths.permissions.directory)
             # The blobs directory comes last: where it exists, somebody has already tried this filesystem.
             if not paths.blobs.is_dir():
                 self._try_hard_links()
-                _make(paths.blobs)
+                make_directory(paths.blobs, paths.permissions.directory)
             # A name is durable when the directory it stands in was synced.
             for directory in (root, root.parent, *(ancestor.parent for ancestor in missing)):
                 with Ignoring(PermissionError):  # a directory that may be written and searched but not read
@@ -93,7 +96,14 @@ class Directories:
         return self._open(self._paths.trash)
 
     def quarantine(self) -> Descriptor:
-        """A descriptor of ``quarantine/``."""
+        """A descriptor of ``quarantine/``, which is made again where its inode was needed to open a full store."""
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = self._open(self._paths.quarantine)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+            self._held.pop(self._paths.quarantine, None)
+        make_directory(self._paths.quarantine, self._paths.permissions.directory)
+        os.fsync(self._open(self._paths.root))
         return self._open(self._paths.quarantine)
 
     def algorithm(self, algorithm: str) -> Descriptor:
@@ -117,7 +127,9 @@ class Directories:
         """
         if algorithm not in self._durable:
             blobs = self._open(self._paths.blobs)  # refuses a link before anything is made behind it
-            _make(self._paths.algorithm(algorithm))
+            name = self._paths.algorithm(algorithm).name  # which refuses an unknown one
+            if make_directory(name, PRIVATE.directory, dir_fd=blobs):
+                inherit(name, blobs)
             # Whoever made these names may have died, or may not have come so far yet, before they were durable.
             os.fsync(blobs)
             os.fsync(self._open(self._paths.root))
@@ -136,11 +148,6 @@ class Directories:
         """Let go of what is held: each is closed when nobody works with it. What is needed then is opened again."""
         self._algorithms.clear()
         self._held.clear()
-
-
-def _make(directory: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(directory, _PRIVATE)
 
 
 def _opened(directory: Path, *, refuse_links: bool) -> Descriptor:

@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PUBLISHED_MODE: Final = 0o444
-_UPLOAD_MODE: Final = 0o600
 
 _KEPT_OPEN: Final = 64
 """How many staged files stay open until they are synced. A file that is closed and opened again can lose the error of a
@@ -501,10 +500,14 @@ class FilesystemPool:
             StoreFullError, ReadOnlyStoreError, StorageError: it could not be made.
         """
         self._refuse_if_read_only()
+        mode = self._paths.permissions.file
         anchor = self._anchors.new()
         try:
             with Translating(partial(self._paths.upload, anchor.name), root=self._paths.root):
-                os.fsync(self._new_file(anchor, _UPLOAD_MODE))
+                descriptor = self._new_file(anchor, mode)
+                if stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:  # the umask took bits away
+                    os.fchmod(descriptor, mode)
+                os.fsync(descriptor)
                 os.fsync(self._directories.uploads())
         except BaseException:
             self._drop(anchor.name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs import permissions
 from ocistore.errors import InvalidNameError
 from ocistore.oci.digest import ALGORITHMS, Digest
 
@@ -93,6 +94,11 @@ class StorePaths:
     def quarantine(self) -> Path:
         """The directory of what scrub found damaged."""
         return self.root / "quarantine"
+
+    @cached_property
+    def permissions(self) -> permissions.Permissions:
+        """The modes of what is made here. Asked for first when the root exists."""
+        return permissions.of_root(self.root)
 
     @property
     def write_lock(self) -> Path:

@@ -1,13 +1,21 @@
-"""The reserved file: space that is given up when the disk is full, so that a store can still be opened and emptied.
+"""The reserve: what is given up when the disk is full, so that a store can still be opened and emptied.
 
-A commit that deletes needs room too, in the WAL. On a full disk there is none, and nothing could ever be deleted.
+A commit that deletes needs room too, in the WAL, and so does opening. On a full disk there is none, and nothing could
+ever be deleted. Of bytes a file is reserved, and of inodes, of which opening takes two, that file's own and that of
+``quarantine/``, an empty directory that is made again when there is room.
+
+What opening took comes back when the last process closes the store, and is then reserved again. A reserve that is
+smaller than it should be, whatever made it so, grows at each opening as far as there is room.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import TYPE_CHECKING, Final
+
+from ocistore.blobs.permissions import make_directory, make_file
 
 if TYPE_CHECKING:
     from ocistore.blobs.paths import StorePaths
@@ -18,13 +26,14 @@ SIZE: Final = 8 * 1024**2
 _SHARE: Final = 64
 """Never more than this part of what is free: on a small disk the reserve is small too."""
 
-_OPENING: Final = 64 * 1024
+OPENING: Final = 64 * 1024
 """Bytes that opening takes: the shared memory of the catalog has 32 KiB, and its WAL begins."""
 
-_LEAST: Final = 2 * _OPENING
+_LEAST: Final = 2 * OPENING
 """Bytes that are reserved on a disk that is nearly full too, where that is no more than half of what is free."""
 
-_NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_INODES: Final = 2
+"""How many opening takes: those of the catalog's WAL and of its shared memory."""
 
 
 def available(directory: str | os.PathLike[str]) -> int:
@@ -33,53 +42,136 @@ def available(directory: str | os.PathLike[str]) -> int:
     return status.f_bavail * status.f_frsize
 
 
+def _out_of_inodes(directory: str) -> bool:
+    status = os.statvfs(directory)
+    return status.f_files > 0 and status.f_favail < _INODES  # some filesystems have no number of them
+
+
 class Reserve:
-    """The file of one store. Any number of processes may make it, and give it up, at once."""
+    """The reserve of one store. Any number of processes may make it, and give it up, at once."""
 
     def __init__(self, paths: StorePaths) -> None:
+        self._paths = paths
         self._path = os.fspath(paths.reserved)
         self._root = os.fspath(paths.root)
+        self._owed = 0
+        """Bytes that the file had, where opening needed all of it; one that was made shorter says so itself."""
+        self._gave = False
 
     def make(self) -> None:
-        """Set space aside, where none is and there is enough. What the filesystem refuses is left alone.
+        """Set space aside, as far as it is not and there is room. What the filesystem refuses is left alone.
 
         Not durable, and need not be: the next opening, or collection, makes it again.
         """
         with contextlib.suppress(OSError):
-            if os.path.lexists(self._path):
-                return
-            free = available(self._root)
-            size = min(SIZE, max(free // _SHARE, min(_LEAST, free // 2)))
-            if size == 0:
-                return
-            descriptor = os.open(self._path, _NEW_FILE, 0o600)
-            try:
-                os.posix_fallocate(descriptor, 0, size)
-            except OSError:
-                os.unlink(self._path)
-                raise
-            finally:
-                os.close(descriptor)
+            self._grow(0)
 
-    def shrink(self) -> bool:
-        """Give back as much as opening takes, and keep the rest for deleting. False where there is none to give."""
+    def _grow(self, least: int) -> None:
+        """Make it as large as it should be, and at least ``least`` bytes.
+
+        Raises:
+            OSError: there is no room.
+        """
         try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            status = os.lstat(self._path)
+        except FileNotFoundError:
+            have = 0
+        else:
+            if not stat.S_ISREG(status.st_mode):
+                return  # somebody else's
+            # A file of holes, as some copying makes of it, reserves nothing.
+            have = status.st_size if status.st_blocks else 0
+        if have >= SIZE:
+            return
+        free = available(self._root) + have
+        size = max(least, min(SIZE, max(free // _SHARE, min(_LEAST, free // 2))))
+        if size <= have:
+            return
+        descriptor = make_file(self._path, os.O_WRONLY | os.O_NOFOLLOW, self._paths.permissions.file)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            os.pwrite(descriptor, b"%20d" % size, 0)
+        except OSError:
+            os.ftruncate(descriptor, have)  # without a byte it is an inode in reserve
+            raise
+        finally:
+            os.close(descriptor)
+
+    def let_open(self) -> bool:
+        """Give back as much as opening takes, and keep the rest for deleting. False where nothing was given.
+
+        What was given is reserved again by :meth:`restore`.
+        """
+        try:
+            if _out_of_inodes(self._root):
+                given = self._give_inodes()
+            else:
+                given = available(self._root) <= SIZE and self._shrink()
         except OSError:
             return False
-        try:
-            size = os.fstat(descriptor).st_size
-            if size <= _OPENING:
-                return self.give_up()
-            os.ftruncate(descriptor, size - _OPENING)
-        except OSError:
+        self._gave |= given
+        return given
+
+    def _shrink(self) -> bool:
+        size = os.stat(self._path, follow_symlinks=False).st_size
+        if size == 0:
             return False
+        if size <= OPENING:
+            os.unlink(self._path)
+            self._owed = size
+            return True
+        # Not opened with O_TRUNC: the size is another process's by now, perhaps.
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, size - OPENING)
         finally:
             os.close(descriptor)
         return True
 
+    def _give_inodes(self) -> bool:
+        given = False
+        with contextlib.suppress(OSError):
+            self._owed = max(self._owed, os.stat(self._path, follow_symlinks=False).st_size, 1)
+            os.unlink(self._path)
+            given = True
+        with contextlib.suppress(OSError):
+            os.rmdir(self._paths.quarantine)
+            given = True
+        return given
+
+    def restore(self) -> None:
+        """Reserve again what was given so that a process could open the store, and was freed by closing it.
+
+        To be called after closing, by who may write, or gave something itself.
+        """
+        owed, self._owed, self._gave = self._owed, 0, False
+        with contextlib.suppress(OSError):
+            if os.path.lexists(self._path) and os.stat(self._path, follow_symlinks=False).st_size >= SIZE:
+                return
+            make_directory(self._paths.quarantine, self._paths.permissions.directory)
+        with contextlib.suppress(OSError):
+            self._grow(owed or self._noted())
+
+    @property
+    def gave(self) -> bool:
+        """Whether something was given through this object, and not restored."""
+        return self._gave
+
+    def _noted(self) -> int:
+        """How large it was when it was made, whoever let whom open the store since."""
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return 0
+        try:
+            noted = os.pread(descriptor, 20, 0).strip()
+        finally:
+            os.close(descriptor)
+        return min(SIZE, int(noted)) if noted.isdigit() else 0
+
     def give_up(self) -> bool:
         """Give the space back to the filesystem. False where there is none to give."""
+        self._owed = 0
         try:
             os.unlink(self._path)
         except OSError:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ocistore.blobs.paths import StorePaths
 
 _OPEN: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_SESSION_MODE: Final = 0o600
 _PUBLISHED_MODE: Final = 0o444
 
 _READ_BLOCK: Final = 1024 * 1024
@@ -68,6 +67,7 @@ class UploadFile:
         self._root = paths.root
         self._path = str(paths.upload(name))
         self._uploads = uploads
+        self._mode = paths.permissions.file
         self._algorithm = algorithm
         self._open: Descriptor | None = descriptor
         self.name = name
@@ -219,6 +219,8 @@ class UploadFile:
             StoreFullError, ReadOnlyStoreError, StorageError: they could not be read, or made durable (see
             :meth:`sync`).
         """
+        if not _may_change_mode(os.fstat(self._descriptor)):
+            self._own_the_bytes()  # of a session that another member of the group began
         found = self.digest(digest.algorithm)
         if found != digest:
             raise DigestMismatchError(expected=digest, actual=found, subject=f"upload {self.name}")
@@ -244,19 +246,19 @@ class UploadFile:
         with Translating(self._path, root=self._root):
             status = os.fstat(self._descriptor)
             writable = fcntl.fcntl(self._descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
-            if status.st_nlink == 1 and writable:
-                if stat.S_IMODE(status.st_mode) != _SESSION_MODE:  # staged, and never published or withdrawn again
-                    os.fchmod(self._descriptor, _SESSION_MODE)
+            if status.st_nlink == 1 and writable and _may_change_mode(status):
+                if stat.S_IMODE(status.st_mode) != self._mode:  # staged, and never published or withdrawn again
+                    os.fchmod(self._descriptor, self._mode)
                 return
             if status.st_nlink == 0:  # the session was ended from outside: its name must not come back
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
             name = secrets.token_hex(16)
             try:
                 copy = owned(
-                    os.open, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, _SESSION_MODE, dir_fd=self._uploads
+                    os.open, name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, self._mode, dir_fd=self._uploads
                 )
                 fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.fchmod(copy, _SESSION_MODE)
+                os.fchmod(copy, self._mode)
                 position = 0
                 while position < self._offset and (
                     count := os.sendfile(copy, self._descriptor, position, self._offset - position)
@@ -272,6 +274,11 @@ class UploadFile:
             self._output = Output(int(copy), path=self._path, root=self._root)
             self._inode = os.fstat(copy).st_ino
             self._open = copy
+
+
+def _may_change_mode(status: os.stat_result) -> bool:
+    user = os.geteuid()
+    return user in {0, status.st_uid}
 
 
 def _opened(name: str, uploads: Descriptor, *, path: str, paths: StorePaths) -> Descriptor:

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 _IDLE: Final = 16
 """How many idle reading connections are kept; each costs a file descriptor and about 100 KiB."""
 
+_LARGEST_WAL: Final = 8 * 1024**2
+"""Bytes of which the WAL is not larger any more after it was moved into the database: twice those after which it is, so
+that nothing is cut off and allocated again but after a transaction larger than any push."""
+
 _POLL: Final = 0.0005
 """Seconds between two looks whether uses have ended, or may begin. Reads take microseconds, so there is rarely a second
 one."""
@@ -108,6 +112,8 @@ class Address:
                 "foreign_keys = ON",
                 "trusted_schema = OFF",
                 "synchronous = FULL",
+                "temp_store = MEMORY",
+                f"journal_size_limit = {_LARGEST_WAL}",
                 "query_only = ON" if self.read_only else "query_only = OFF",
             ):
                 connection.execute(f"PRAGMA {pragma}")

@@ -24,6 +24,7 @@ from sqlalchemy.pool import StaticPool
 from ocistore.catalog import epoch, space
 from ocistore.catalog.database import Address, Use, attach
 from ocistore.catalog.lock import Turn, WriteLock
+from ocistore.catalog.sharedmemory import SharedMemory
 from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT, translated
 from ocistore.errors import (
     CorruptError,
@@ -82,6 +83,7 @@ class Catalog:
         self.root = root
         self.read_only = read_only
         self.closed = False
+        self.shared_memory = SharedMemory(os.fspath(database))
         self._timeout = BUSY_TIMEOUT
         self._address = Address(database, root=root, read_only=read_only, immutable=immutable)
         self._lock = WriteLock(os.fspath(lock), timeout=self._timeout)
@@ -395,6 +397,7 @@ class _Write(_Using):
             if not database.stands(catalog._address):
                 database.reopen(catalog._address, timeout=catalog._timeout)
             connection = self._writer(database)
+            catalog.shared_memory.allocate(database.shared_memory)
             connection.command("BEGIN IMMEDIATE")
             connection.writing = True
             if catalog._counts_epochs:

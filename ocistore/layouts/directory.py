@@ -14,6 +14,7 @@ import secrets
 import stat
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs import permissions as modes
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.reader import READ_FLAGS
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from ocistore.blobs.permissions import Permissions
     from ocistore.oci.digest import Digest
 
 OCI_LAYOUT: Final = "oci-layout"
@@ -44,13 +46,17 @@ class NotPlainError(Exception):
 class LayoutDirectory:
     """An open layout directory. A context manager; keeps a descriptor of each directory it has seen."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, permissions: Permissions | None = None) -> None:
         """Open it; ``path`` itself may be a symbolic link, as everywhere on a command line.
+
+        ``permissions`` are those of what is made in it, where it is a store's or a backup's; if not given, it is for
+        the umask to say.
 
         Raises:
             OSError: there is no directory.
         """
         self.path = path
+        self._permissions = permissions
         self.descriptor = os.open(path, _DIRECTORY)
         self._blobs = -1
         self._algorithms: dict[str, int] = {}
@@ -127,8 +133,12 @@ class LayoutDirectory:
         """The same, made if need be. Durable after :meth:`sync`."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(BLOBS, dir_fd=self.descriptor)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(algorithm, dir_fd=self._open_blobs())
+        if self._permissions is not None:
+            if modes.make_directory(algorithm, self._permissions.directory, dir_fd=self._open_blobs()):
+                modes.inherit(algorithm, self._open_blobs())
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(algorithm, dir_fd=self._open_blobs())
         return self.algorithm(algorithm)
 
     def _open_blobs(self) -> int:
@@ -166,6 +176,8 @@ class LayoutDirectory:
         temporary, descriptor = new_file(self.descriptor)
         try:
             try:
+                if self._permissions is not None:
+                    os.fchmod(descriptor, self._mode_of(name) or self._permissions.file)
                 view = memoryview(content)
                 while view:
                     view = view[os.write(descriptor, view) :]
@@ -178,6 +190,14 @@ class LayoutDirectory:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=self.descriptor)
             raise
+
+    def _mode_of(self, name: str) -> int | None:
+        """The mode of a file that is to be replaced: somebody may have let others read it."""
+        try:
+            status = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return stat.S_IMODE(status.st_mode) & 0o666 if stat.S_ISREG(status.st_mode) else None
 
     def replace(self, name: str, content: bytes) -> None:
         """The same, with nothing to do before the file gets its name."""

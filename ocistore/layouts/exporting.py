@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ocistore.archives.compression import Compression
+    from ocistore.blobs.permissions import Permissions
     from ocistore.layouts.progress import Progress
     from ocistore.oci.descriptor import Descriptor
     from ocistore.store import Store
@@ -227,7 +228,7 @@ def export_in_place(store: Store) -> ExportReport:
         ReadOnlyStoreError, StoreFullError, StorageError: they could not be written.
     """
     store.require_writable()
-    with _locked_directory(store.root) as layout:
+    with _locked_directory(store.root, permissions=store.paths.permissions) as layout:
         # Under the lock, so that of two exports at once the later state is written last.
         with store.catalog.snapshot() as connection:
             selection = choose(connection, store.pool, None)
@@ -329,9 +330,9 @@ def _present(path: Path, sizes: Mapping[str, int]) -> int:
     return found
 
 
-def _opened_directory(path: Path) -> LayoutDirectory:
+def _opened_directory(path: Path, *, permissions: Permissions | None = None) -> LayoutDirectory:
     try:
-        return LayoutDirectory(path)
+        return LayoutDirectory(path, permissions=permissions)
     except NotADirectoryError as error:
         problem = "it is not a directory; an archive is written where the name ends as one's, or its form is asked for"
         raise LayoutInvalidError(path, problems=[problem]) from error
@@ -340,9 +341,9 @@ def _opened_directory(path: Path) -> LayoutDirectory:
 
 
 @contextlib.contextmanager
-def _locked_directory(path: Path) -> Iterator[LayoutDirectory]:
+def _locked_directory(path: Path, *, permissions: Permissions | None = None) -> Iterator[LayoutDirectory]:
     """The directory, locked against other exports of ours into it: two of them would lose each other's names."""
-    with _opened_directory(path) as layout:
+    with _opened_directory(path, permissions=permissions) as layout:
         fcntl.flock(layout.descriptor, fcntl.LOCK_EX)
         try:
             yield layout

@@ -26,6 +26,7 @@ from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.blobs.paths import StorePaths
+from ocistore.blobs.permissions import make_file
 from ocistore.catalog import blobs, epoch, holds, identity, leases, uploads
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision
@@ -36,6 +37,7 @@ from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.writing import BlobWriter
 from ocistore.layouts.progress import Tally
 from ocistore.oci.digest import Digest
+from ocistore.opening import make_lock
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.holding import Hold, collections_held
 
@@ -107,6 +109,7 @@ def backup(
             pool.create()
             with _alone(target):
                 earlier = _refuse_foreign(store, target)  # again: another backup may have been made there meanwhile
+                make_lock(target)
                 return _Backup(
                     store, target, pool, identity=earlier or identity.fresh(), hold=hold, mode=mode, progress=progress
                 ).run()
@@ -232,9 +235,7 @@ class _Backup:
             for suffix in ("-wal", "-shm"):
                 Path(f"{unfinished}{suffix}").unlink(missing_ok=True)  # of a backup that was killed
             # Emptied and not removed: without it what was killed would be no backup, and be refused.
-            os.close(
-                os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            )
+            os.close(make_file(unfinished, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, self._target.permissions.file))
         self._store.catalog.copy_to(unfinished)
         copy = Catalog(
             self._target.root,
@@ -262,7 +263,7 @@ class _Backup:
                 total = blobs.bytes_of_live(connection)
         tally = Tally(total, self._told)
         with (
-            LayoutDirectory(self._target.root) as directory,
+            LayoutDirectory(self._target.root, permissions=self._target.permissions) as directory,
             BlobWriter(self._store, directory, self._mode, tally, permissions=0o444) as writer,
         ):
             directory.clear_leftovers()

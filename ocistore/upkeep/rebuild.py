@@ -21,6 +21,7 @@ from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.hashing import digest_of
 from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.blobs.paths import StorePaths
+from ocistore.blobs.permissions import make_file
 from ocistore.catalog import blobs, epoch, graph, holds, integrity, manifests, rebuilding, repositories, tags
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.lock import WriteLock
@@ -162,7 +163,7 @@ class _Rebuild:
 
     def _run(self) -> None:
         with Translating(str(self._paths.rebuilt), root=self._paths.root):
-            os.close(os.open(self._paths.rebuilt, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.close(make_file(self._paths.rebuilt, os.O_WRONLY | os.O_EXCL, self._paths.permissions.file))
         private = self._paths.root / f"{self._paths.rebuilt.name}-lock"
         if self._old is not None and self._old.has_names:
             keep_names(self._paths, private)

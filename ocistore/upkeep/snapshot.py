@@ -104,7 +104,7 @@ def _take(catalog: Catalog, paths: StorePaths, first: Header, check: Callable[[]
     with Translating(str(paths.snapshot), root=paths.root):
         try:
             with open(temporary, "xb") as file:
-                os.fchmod(file.fileno(), 0o600)
+                os.fchmod(file.fileno(), paths.permissions.file)
                 _write(file, catalog, first, check)
                 file.flush()
                 os.fsync(file.fileno())

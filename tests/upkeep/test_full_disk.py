@@ -171,3 +171,49 @@ def test_a_push_that_runs_out_of_space_leaves_nothing(root, small_disk):
                 push(transaction.repository("b"), image("large", layers=5), "v1")
         assert (rows(root), pool(root), set(files(root))) == before
         assert (root / "reserved").exists()  # it is for removing
+
+
+def test_what_opening_takes_of_the_reserve_comes_back_when_the_store_is_closed(root, small_disk):
+    before = (root / "reserved").stat().st_size
+    with small_disk.full():
+        for read_only in (False, True, False):
+            with Store.open(root, read_only=read_only):
+                assert (root / "reserved").stat().st_size < before
+            if not read_only:  # which leaves the files that opening makes where they are
+                assert (root / "reserved").stat().st_size == before
+
+
+def test_a_reserve_grows_back_when_there_is_room(root, small_disk):
+    before = (root / "reserved").stat().st_size
+    for size in (0, 1, 64 * 1024):
+        with open(root / "reserved", "wb") as file:  # as where it was killed while it was made, or copied without holes
+            file.write(bytes(size))
+        Store.open(root).close()
+        assert (root / "reserved").stat().st_size >= before
+
+
+def test_a_reserve_of_holes_is_filled(tmp_path, empty_store):
+    root = shutil.copytree(empty_store, tmp_path / "store")
+    with open(root / "reserved", "wb") as file:
+        file.truncate(reserve.SIZE)
+    Store.open(root).close()
+    assert (root / "reserved").stat().st_blocks * 512 >= reserve.SIZE
+
+
+def test_the_wal_does_not_keep_its_greatest_size(store):
+    with store.transaction() as transaction:
+        for number in range(3000):
+            transaction.repository("app").put_blob(b"%d" % number)
+    with store.catalog.write() as connection:
+        connection.driver.execute("CREATE TABLE large (content)")
+        connection.driver.execute(
+            "INSERT INTO large WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 24)"
+            " SELECT randomblob(1000000) FROM n"
+        )
+    wal = store.root / "catalog.db-wal"
+    assert wal.stat().st_size > 20 * 1024**2
+    with store.catalog.write() as connection:
+        connection.driver.execute("DROP TABLE large")
+    for number in range(3):
+        store.repository("app").put_blob(b"x%d" % number)
+    assert wal.stat().st_size <= 8 * 1024**2
