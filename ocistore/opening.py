@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs import mounts
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
@@ -41,30 +42,51 @@ _NETWORK_FILESYSTEMS: Final = {
     0xFF534D42: "CIFS",
     0x01021997: "9P",
     0x5346414F: "AFS",
+    0x6B414653: "AFS",
     0x00C36400: "Ceph",
     0x0BD00BD0: "Lustre",
     0x47504653: "GPFS",
+    0x564C: "NCP",
+    0x73757245: "Coda",
+    0x01161970: "GFS2",
+    0x7461636F: "OCFS2",
+    0x19830326: "BeeGFS",
+    0x20030528: "OrangeFS",
+    0xAAD7AAEA: "PanFS",
+    0x61636673: "StoreNext",
+    0xBEEFDEAD: "StoreNext",
+    0x013111A8: "IBRIX",
+    0x786F4256: "a shared folder of VirtualBox",
+    0xBACBACBC: "a shared folder of VMware",
+    0x7C7C6673: "a shared folder of Parallels",
 }
-"""The magic numbers of statfs(2), for filesystems on which neither SQLite's WAL nor flock works between machines."""
+"""The magic numbers of statfs(2), for filesystems on which neither SQLite's WAL nor flock works between machines.
+
+From linux/magic.h and coreutils (stat.c, human_fstype)."""
+
+ALLOWING: Final = "open it with any_filesystem=True"
+"""What a program does to have a store where nothing says what is behind the filesystem."""
 
 _HALF_MADE: Final = frozenset(
     {"write.lock", "catalog.db", "catalog.db-wal", "catalog.db-shm", "blobs", "uploads", "trash", "quarantine"}
 )
 """What may lie in a directory whose creation as a store was interrupted."""
 
+OF_THE_VOLUME: Final = frozenset({"lost+found"})
+"""What lies in an empty filesystem as mkfs makes it."""
+
 
 def open_store(
-    root: str | os.PathLike[str], *, create: bool, read_only: bool
+    root: str | os.PathLike[str], *, create: bool, read_only: bool, any_filesystem: bool = False
 ) -> tuple[StorePaths, Catalog, FilesystemPool]:
     """See :meth:`Store.open`. A crash while a store is made leaves a directory that opening makes a store of."""
-    # Absolute, so that the process may change its directory; symbolic links above the root are the user's.
-    paths = StorePaths(Path(os.path.abspath(root)))
+    paths = StorePaths.at(root)
     if read_only:
-        return _open_read_only(paths)
+        return _open_read_only(paths, any_filesystem=any_filesystem)
     existed = _exists(paths)
     if not existed and not create:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
-    _refuse_network_filesystem(paths.root)
+    _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
     if existed:
         _refuse_read_only(paths)
     else:
@@ -127,8 +149,16 @@ def _revision(catalog: Catalog, reserve: Reserve) -> str | None:
         return revision(catalog)
     except (StorageError, StoreFullError):
         if not reserve.let_open():
+            _refuse_long(catalog.root)
             raise
         return revision(catalog)
+
+
+def _refuse_long(root: Path) -> None:
+    """Say why SQLite opens nothing, where the path is short and what its symbolic links lead to is too long."""
+    real = Path(os.path.realpath(root))
+    if real != root:
+        StorePaths.at(real)
 
 
 def _refuse_read_only(paths: StorePaths) -> None:
@@ -166,7 +196,7 @@ def _exists(paths: StorePaths) -> bool:
 
 
 def _refuse_foreign_directory(paths: StorePaths) -> None:
-    present = set(os.listdir(paths.root))
+    present = set(os.listdir(paths.root)) - OF_THE_VOLUME
     if paths.write_lock.name in present:
         _refuse_lost_catalog(paths)
     if not present or (paths.write_lock.name in present and present <= _HALF_MADE):
@@ -239,7 +269,7 @@ def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> No
             sync_path(paths.root)
 
 
-def _refuse_network_filesystem(root: Path) -> None:
+def _refuse_network_filesystem(root: Path, *, any_filesystem: bool = False) -> None:
     import ctypes  # noqa: PLC0415  (only opening needs it)
 
     directory = root
@@ -249,17 +279,38 @@ def _refuse_network_filesystem(root: Path) -> None:
     buffer = (ctypes.c_long * 32)()  # struct statfs begins with f_type, a long, and is shorter than this
     if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(directory), buffer) != 0:
         return  # the next call on the directory says why
-    name = _NETWORK_FILESYSTEMS.get(buffer[0] & 0xFFFFFFFF)
+    magic = buffer[0] & 0xFFFFFFFF
+    name = _NETWORK_FILESYSTEMS.get(magic)
+    if magic == mounts.FUSE:
+        with Translating(str(root), root=root):
+            name = _refused_fuse(root, mounts.behind(directory), any_filesystem=any_filesystem)
     if name is not None:
         raise UnsupportedFilesystemError(
             root, filesystem=name, reason="a store needs a local filesystem, where locks and shared memory work"
         )
 
 
-def _open_read_only(paths: StorePaths) -> tuple[StorePaths, Catalog, FilesystemPool]:
+def _refused_fuse(root: Path, behind: mounts.Behind, *, any_filesystem: bool) -> str | None:
+    """The name of a filesystem in user space that is another machine's; None where a store may lie on it.
+
+    Raises:
+        UnsupportedFilesystemError: nothing says what it is.
+    """
+    if behind.is_remote:
+        return f"{behind} (FUSE)"
+    if not behind.is_local and not any_filesystem:
+        raise UnsupportedFilesystemError(
+            root,
+            filesystem=f"{behind or 'a filesystem'} (FUSE)",
+            reason=f"what is behind it is not known; where it is a disk of this machine, {ALLOWING}",
+        )
+    return None
+
+
+def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePaths, Catalog, FilesystemPool]:
     if not _exists(paths):
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
-    _refuse_network_filesystem(paths.root)
+    _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
     pool = FilesystemPool(paths, read_only=True)
     try:

@@ -119,7 +119,9 @@ class Store:
         self._dropped = weakref.finalize(self, _drop, catalog, pool)
 
     @classmethod
-    def open(cls, root: str | os.PathLike[str], *, create: bool = True, read_only: bool = False) -> Store:
+    def open(
+        cls, root: str | os.PathLike[str], *, create: bool = True, read_only: bool = False, any_filesystem: bool = False
+    ) -> Store:
         """Open a store, making it or bringing its schema up to date where need be.
 
         Safe when many processes do it at once with a directory that does not exist yet. Takes the same time however
@@ -129,6 +131,8 @@ class Store:
             root: the store's directory. It may exist if it is empty.
             create: make a store where there is none.
             read_only: change nothing, not even the schema. Works on read-only media, and while others write.
+            any_filesystem: accept a filesystem in user space (FUSE) of which is not known what is behind it. Only where
+                that is a disk of this machine: otherwise what is acknowledged may be lost.
 
         Raises:
             StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a
@@ -140,7 +144,7 @@ class Store:
             UnsupportedFilesystemError: a network filesystem, or one without hard links.
             StorageError, StoreFullError, StoreBusyError: the operating system refused, or another process is stuck.
         """
-        return cls(*open_store(root, create=create, read_only=read_only))
+        return cls(*open_store(root, create=create, read_only=read_only, any_filesystem=any_filesystem))
 
     def close(self) -> None:
         """Close the store. Closing again does nothing; every other call then raises StoreClosedError.

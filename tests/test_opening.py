@@ -19,6 +19,7 @@ import ocistore
 from ocistore import (
     BlobNotFoundError,
     CorruptError,
+    InvalidNameError,
     ReadOnlyStoreError,
     StorageError,
     Store,
@@ -27,6 +28,7 @@ from ocistore import (
     UnsupportedFilesystemError,
     opening,
 )
+from ocistore.upkeep.rebuild import rebuild
 
 TREE = {"blobs", "catalog.db", "quarantine", "reserved", "trash", "uploads", "write.lock"}
 HELLO = b"hello"
@@ -597,3 +599,154 @@ def test_empty_directories_that_a_copy_left_out_are_made_again(tmp_path, empty_s
         store.gc(grace=timedelta(0), keep_untagged=timedelta(0))
         store.scrub()
     assert check(root, hashes=True) == []
+
+
+# --- paths that are no use --------------------------------------------------------------------------------------------
+
+
+def of_length(top, length):
+    """A path of so many bytes below another one."""
+    path = str(top)
+    while len(path) < length - 101:
+        path += "/" + "d" * 100
+    return Path(path + "/" + "d" * (length - len(path) - 1))
+
+
+@pytest.mark.parametrize(
+    ("root", "reason"),
+    [
+        ("", "it is empty"),
+        (Path("a\0b"), "NUL"),
+        ("a\ud800b", "cannot be written in"),
+    ],
+)
+@pytest.mark.parametrize(
+    "use",
+    [
+        Store.open,
+        lambda root: Store.open(root, read_only=True),
+        rebuild,
+    ],
+)
+def test_a_path_that_no_directory_can_have_is_one_sentence(tmp_path, monkeypatch, root, reason, use):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidNameError, match=reason) as caught:
+        use(root)
+    assert caught.value.kind == "path of a store"
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_longest_path_that_sqlite_takes_holds_a_store_and_a_longer_one_is_refused(tmp_path):
+    root = of_length(tmp_path, 493)
+    with Store.open(root) as store:
+        push(store.repository("app"), image(), "v1")
+    assert check(root) == []
+    with pytest.raises(StorageError, match="494 bytes are more than the 493") as caught:
+        Store.open(of_length(tmp_path, 494))
+    assert caught.value.errno == 36
+    assert not of_length(tmp_path, 494).exists()
+
+
+def test_a_backup_is_refused_where_its_catalog_would_have_too_long_a_name(tmp_path, store):
+    store.backup(of_length(tmp_path, 482))
+    for length in (483, 493, 600):
+        with pytest.raises(StorageError, match="482"):
+            store.backup(of_length(tmp_path, length))
+        assert not of_length(tmp_path, length).exists()
+
+
+def test_a_link_to_too_long_a_path_is_refused(tmp_path):
+    os.makedirs(of_length(tmp_path, 520))
+    (tmp_path / "short").symlink_to(of_length(tmp_path, 520))
+    with pytest.raises(StorageError, match="520 bytes are more"):
+        Store.open(tmp_path / "short")
+
+
+def test_a_relative_path_below_a_directory_that_is_gone_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(StorageError, match="working directory"):
+        Store.open("store")
+
+
+def test_links_in_a_ring_are_the_systems_error(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(StorageError):
+        Store.open(tmp_path / "a")
+
+
+def test_the_root_of_a_volume_can_be_a_store_and_a_backup(tmp_path, store):
+    store.repository("app").put_blob(HELLO)
+    for name in ("volume", "other"):
+        (tmp_path / name / "lost+found").mkdir(parents=True)
+    with Store.open(tmp_path / "volume") as own:
+        own.repository("app").put_blob(HELLO)
+    store.backup(tmp_path / "other")
+    store.backup(tmp_path / "other")
+    with Store.open(tmp_path / "other", read_only=True) as backup:
+        assert list(backup.repositories()) == ["app"]
+    assert {"lost+found", "catalog.db"} <= set(os.listdir(tmp_path / "volume"))
+
+
+def test_names_that_are_not_ascii_work_where_the_locale_is(tmp_path):
+    """As in cron, in containers and under ``env -i``, before Python helps itself with UTF-8."""
+    root = tmp_path / "naïve-店"
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = {**os.environ, **ascii_only, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    (tmp_path / "plain.txt").write_text("x")
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "ocistore", "--store", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path)
+
+    push = "push app:v1 plain.txt"
+    for command in ("init", push, "show app:v1", "repos", "gc", "db check"):
+        done = run(*command.split())
+        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    with Store.open(root, read_only=True) as store:
+        assert list(store.repositories()) == ["app"]
+    code = f"from ocistore import Store\nStore.open({str(root)!a})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert "InvalidNameError" in done.stderr
+    assert "use a UTF-8 locale" in done.stderr
+
+
+# --- filesystems in user space ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [
+        ("fuse.sshfs", "needs a local filesystem"),
+        ("fuse.rclone", "needs a local filesystem"),
+        ("virtiofs", "needs a local filesystem"),
+        ("fuse.glusterfs", "needs a local filesystem"),
+        ("fuse.whatever", "any_filesystem=True"),
+        ("fuse", "any_filesystem=True"),
+        ("fuseblk", None),
+        ("fuse.fuse-overlayfs", None),
+    ],
+)
+def test_a_filesystem_in_user_space_is_asked_what_is_behind_it(small_disk, monkeypatch, kind, refused):
+    device = os.stat(small_disk.root).st_dev
+    mounts = small_disk.root.parent / "mountinfo"
+    mounts.write_text(
+        f"1 2 0:99999 / /elsewhere rw - ext4 /dev/x rw\n"
+        f"3 2 {os.major(device)}:{os.minor(device)} / {small_disk.root} rw,nosuid shared:7 - {kind} host:/x rw\n"
+    )
+    monkeypatch.setattr("ocistore.blobs.mounts.FUSE", 0x01021994)  # tmpfs, which is at hand
+    monkeypatch.setattr("ocistore.blobs.mounts.MOUNTS", str(mounts))
+    if refused is None:
+        Store.open(small_disk.root / "store").close()
+        return
+    with pytest.raises(UnsupportedFilesystemError, match=refused):
+        Store.open(small_disk.root / "store")
+    assert os.listdir(small_disk.root) == []
+    if "any" in refused:
+        Store.open(small_disk.root / "store", any_filesystem=True).close()
+        Store.open(small_disk.root / "store", any_filesystem=True, read_only=True).close()
+    else:
+        with pytest.raises(UnsupportedFilesystemError):
+            Store.open(small_disk.root / "store", any_filesystem=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import sys
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 from ocistore.blobs import permissions
-from ocistore.errors import InvalidNameError
+from ocistore.errors import InvalidNameError, StorageError
 from ocistore.oci.digest import ALGORITHMS, Digest
 
-if TYPE_CHECKING:
-    from pathlib import Path
+LONGEST_ROOT: Final = 493
+"""Bytes. SQLite takes 511 for the name of a database and of what lies beside it (os_unix.c, MAX_PATHNAME)."""
 
 _UPLOAD_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -39,6 +43,40 @@ class StorePaths:
     """
 
     root: Path
+
+    @classmethod
+    def at(cls, root: str | os.PathLike[str], *, spare: int = 0) -> StorePaths:
+        """The paths of the store at ``root``, which need not exist.
+
+        Absolute, so that the process may change its directory; symbolic links above the root are the user's.
+
+        Args:
+            root: as the caller was given it.
+            spare: by how many bytes a name is longer than that of the catalog that SQLite is to open there.
+
+        Raises:
+            InvalidNameError: no directory can have that name.
+            StorageError: it is too long, or is relative to a directory that is gone.
+        """
+        given = os.fspath(root)
+        if not given:
+            raise InvalidNameError(given, kind="path of a store", reason="it is empty")
+        if "\0" in given:
+            raise InvalidNameError(given, kind="path of a store", reason="it has a NUL character")
+        try:
+            absolute = os.path.abspath(given)
+            length = len(os.fsencode(absolute))
+        except UnicodeEncodeError as error:
+            encoding = sys.getfilesystemencoding()
+            reason = f"it cannot be written in {encoding}, the encoding of file names here; use a UTF-8 locale"
+            raise InvalidNameError(given, kind="path of a store", reason=reason) from error
+        except OSError as error:
+            reason = f"the working directory: {error.strerror}"
+            raise StorageError(given, errno=error.errno, reason=reason) from error
+        if length > LONGEST_ROOT - spare:
+            reason = f"its {length} bytes are more than the {LONGEST_ROOT - spare} that SQLite can work with here"
+            raise StorageError(absolute, errno=errno.ENAMETOOLONG, reason=reason)
+        return cls(Path(absolute))
 
     # Those that every blob needs are cached: to make a path costs as much as a system call.
 

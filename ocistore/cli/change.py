@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ocistore.blobs.paths import StorePaths
 from ocistore.changes import ANY
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
-from ocistore.cli.printing import example, json_option, print_json, print_line
+from ocistore.cli.printing import example, json_option, print_json, print_line, printable
 from ocistore.cli.tagged import tags_of
 from ocistore.errors import InvalidNameError, ManifestNotFoundError
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import Reference
+from ocistore.opening import lost_directories
 
 if TYPE_CHECKING:
     from ocistore.store import Store
@@ -29,10 +31,15 @@ _NAMED: Final = 20
 def init(location: Location) -> None:
     """Make an empty store, and print its path.
 
-    A store that is there already is left as it is; an older one is brought up to date.
+    A store that is there already is left as it is; an older one is brought up to date, and empty directories that a
+    copy of it lost are made again.
     """
+    paths = StorePaths.at(location.root)
+    lost = lost_directories(paths) if paths.catalog.exists() else []
     with location.creating() as store:
         print_line(str(store.root))
+    for path in lost:
+        click.echo(printable(f"made again: {path}"), err=True)
 
 
 @click.command(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 STORE_VARIABLE: Final = "OCISTORE_STORE"
 
+ANY_FILESYSTEM_VARIABLE: Final = "OCISTORE_ANY_FILESYSTEM"
+"""Set to 1, it accepts a filesystem in user space of which is not known what is behind it."""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -35,15 +38,19 @@ class Location:
 
     def reading(self) -> Store:
         """The store, for looking only: works on read-only media, and never changes anything."""
-        return Store.open(self.root, create=False, read_only=True)
+        return Store.open(self.root, create=False, read_only=True, any_filesystem=_any_filesystem())
 
     def changing(self) -> Store:
         """The store, which must exist."""
-        return Store.open(self.root, create=False)
+        return Store.open(self.root, create=False, any_filesystem=_any_filesystem())
 
     def creating(self) -> Store:
         """The store, which is made where there is none."""
-        return Store.open(self.root)
+        return Store.open(self.root, any_filesystem=_any_filesystem())
+
+
+def _any_filesystem() -> bool:
+    return os.environ.get(ANY_FILESYSTEM_VARIABLE) == "1"
 
 
 pass_location = click.make_pass_decorator(Location)

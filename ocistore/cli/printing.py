@@ -29,16 +29,24 @@ def example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def _encodable(text: str) -> str:
+    """The text with what standard output has no letters for, as under an ASCII locale, written as escapes."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def printable(text: str) -> str:
     r"""``text`` with whatever could move the cursor, break the line or hide as something else written as ``\x1b``.
 
     Annotations, titles and file names come from strangers, and a terminal obeys what is printed on it.
     """
     if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
+        return _encodable(text)
+    return _encodable(
+        "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+            for character in text
+        )
     )
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from ocistore.cli.location import ANY_FILESYSTEM_VARIABLE
 from ocistore.cli.printing import printable
 from ocistore.errors import OCIStoreError
+from ocistore.opening import ALLOWING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +42,8 @@ class Program(click.Group):
         try:
             result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except OCIStoreError as error:
-            _fail(str(error), error.exit_code)
+            # What a program does is not what a person types.
+            _fail(str(error).replace(ALLOWING, f"set {ANY_FILESYSTEM_VARIABLE}=1"), error.exit_code)
         except click.UsageError as error:
             hint = "" if error.ctx is None else f" (see: {error.ctx.command_path} --help)"
             _fail(f"{error.format_message()}{hint}", _MISUSED)

@@ -14,6 +14,7 @@ from ocistore.cli.durations import duration_option
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size
 from ocistore.errors import SchemaTooNewError, SchemaTooOldError
+from ocistore.opening import lost_directories
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -60,8 +61,8 @@ def upgrade(location: Location, *, as_json: bool) -> None:
 def check(context: click.Context, *, as_json: bool) -> None:
     """Compare the database with what it should be.
 
-    Its schema statement by statement, its pages, its foreign keys. Exits 1 where something is wrong. Reads the whole
-    database, but no blobs.
+    Its schema statement by statement, its pages, its foreign keys, and the directories beside it. Exits 1 where
+    something is wrong. Reads the whole database, but no blobs.
     """
     location = context.ensure_object(Location)
     with location.reading() as store:
@@ -70,16 +71,20 @@ def check(context: click.Context, *, as_json: bool) -> None:
             different = differences(connection)
         with store.catalog.read() as connection:
             damage = problems(connection)
+        lost = [path.name for path in lost_directories(store.paths)]
     if as_json:
-        print_json({"differences": [asdict(difference) for difference in different], "problems": damage})
+        found = {"differences": [asdict(difference) for difference in different], "problems": damage, "missing": lost}
+        print_json(found)
     else:
+        for name in lost:
+            print_line(f"missing: {name}/, which ocistore init makes again")
         for difference in different:
             print_line(f"{difference.kind}: {difference.name}")
         for problem in damage:
             print_line(f"damaged: {problem}")
-        if not different and not damage:
+        if not different and not damage and not lost:
             print_line("ok")
-    context.exit(1 if different or damage else 0)
+    context.exit(1 if different or damage or lost else 0)
 
 
 @db.command("compact", epilog=example("ocistore db compact"))

@@ -37,7 +37,7 @@ from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.writing import BlobWriter
 from ocistore.layouts.progress import Tally
 from ocistore.oci.digest import Digest
-from ocistore.opening import make_lock
+from ocistore.opening import OF_THE_VOLUME, make_lock
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.holding import Hold, collections_held
 
@@ -100,7 +100,7 @@ def backup(
         ReadOnlyStoreError, StoreBusyError: collections could not be held off.
     """
     store.require_writable()
-    target = StorePaths(Path(os.path.abspath(destination)))
+    target = StorePaths.at(destination, spare=len(".unfinished"))
     with Translating(str(target.root), root=target.root):
         _refuse_foreign(store, target)
     pool = FilesystemPool(target)
@@ -127,7 +127,7 @@ def _refuse_foreign(store: Store, target: StorePaths) -> str | None:
     if ours == theirs or ours in theirs.parents or theirs in ours.parents:
         raise StoreNotFoundError(target.root, reason="a backup cannot lie in its own store, or around it")
     try:
-        present = set(os.listdir(target.root))
+        present = set(os.listdir(target.root)) - OF_THE_VOLUME
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:

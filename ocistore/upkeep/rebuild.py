@@ -102,7 +102,7 @@ def rebuild(
         StoreBusyError: somebody writes.
         OCIStoreError: something could not be read or written; the old catalog is as it was.
     """
-    paths = StorePaths(Path(os.path.abspath(root)))
+    paths = StorePaths.at(root, spare=len(".rebuilt"))
     if not paths.blobs.is_dir():
         raise StoreNotFoundError(paths.root, reason="there are no blobs")
     pool = FilesystemPool(paths)
