@@ -254,8 +254,8 @@ def with_a_damaged_index(path):
     Layout(path).add(image("mine"), "v0").write(b'{"schemaVersion":2,"manifests":[')
 
 
-def with_an_unknown_algorithm(path):
-    Layout(path).add(image("mine"), "v0").entry(image("mine"), digest="md5:" + "0" * 32).write()
+def with_a_damaged_entry(path):
+    Layout(path).add(image("mine"), "v0").entry(image("mine"), digest="sha256:" + "0" * 32).write()
 
 
 def with_a_linked_index(path):
@@ -283,7 +283,7 @@ REFUSED = [
     without_version,
     of_another_version,
     with_a_damaged_index,
-    with_an_unknown_algorithm,
+    with_a_damaged_entry,
     with_a_linked_index,
     with_linked_blobs,
     with_a_file_as_blobs,

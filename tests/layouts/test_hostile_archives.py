@@ -112,7 +112,7 @@ def test_links_in_a_ring_are_refused(refused, members):
     [
         (f"blobs/sha256/{CONFIG.encoded}", f"{LAYER} has {len(APP.config)} bytes, not {len(APP.layers[0])}"),
         (f"blobs/sha256/{LAYER_2.encoded}", f"{LAYER}: content has digest {LAYER_2}, not {LAYER}"),
-        ("nothing", f"{LAYER} is missing"),
+        ("nothing", f"{LAYER} is missing: layer in app:v2"),
         ("a/directory", f"{LAYER}: it is a directory"),
     ],
 )
