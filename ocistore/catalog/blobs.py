@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, case, delete, literal, literal_column, null, or_, select, true, update
+from sqlalchemy import and_, bindparam, case, delete, literal, literal_column, null, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import leases, tables
 from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.order import in_order
 from ocistore.catalog.presence import present
 from ocistore.catalog.sums import halves, total
 
@@ -34,7 +35,7 @@ class Membership(NamedTuple):
 _digests = array("digests")
 _live = (
     select(_t.c.digest, _t.c.size)
-    .join_from(_digests, _t, _t.c.digest == _digests.c.value)
+    .select_from(in_order(_digests, (_t, _t.c.digest == _digests.c.value)))
     .where(_t.c.state == literal("live"))
 )
 
@@ -74,7 +75,7 @@ _name = _named.on_conflict_do_nothing(index_elements=["digest"])
 _linked = upsert(_members).from_select(
     ["repository_id", "blob_id", "linked_at", "collect_after"],
     select(bindparam("repository_id"), _t.c.id, bindparam("now"), bindparam("now"))
-    .join_from(_digests, _t, _t.c.digest == _digests.c.value)
+    .select_from(in_order(_digests, (_t, _t.c.digest == _digests.c.value)))
     .where(_t.c.state == literal("live")),
 )
 _link = _linked.on_conflict_do_update(
@@ -90,11 +91,15 @@ _referred_to = present(
 )
 _membership = (
     select(_t.c.size, case((~_referred_to, _members.c.collect_after)))
-    .join_from(_repositories, _members, _members.c.repository_id == _repositories.c.id)
-    .join(_t, _t.c.id == _members.c.blob_id)
+    .select_from(
+        in_order(
+            _repositories,
+            (_t, _t.c.digest == bindparam("digest")),
+            (_members, and_(_members.c.repository_id == _repositories.c.id, _members.c.blob_id == _t.c.id)),
+        )
+    )
     .where(
         _repositories.c.name == bindparam("repository"),
-        _t.c.digest == bindparam("digest"),
         _t.c.state == literal("live"),
     )
 )
@@ -115,11 +120,18 @@ _roles = array("roles")
 _parent = _t.alias("parent")
 _referrers = (
     select(_parent.c.digest)
-    .join_from(_t, _own_edges, _own_edges.c.child_id == _t.c.id)
-    .join(_parent, _parent.c.id == _own_edges.c.parent_id)
+    .select_from(
+        in_order(
+            _t,
+            (
+                _own_edges,
+                and_(_own_edges.c.repository_id == bindparam("repository_id"), _own_edges.c.child_id == _t.c.id),
+            ),
+            (_parent, _parent.c.id == _own_edges.c.parent_id),
+        )
+    )
     .where(
         _t.c.digest == bindparam("digest"),
-        _own_edges.c.repository_id == bindparam("repository_id"),
         _own_edges.c.role.in_(select(_roles.c.value)),
     )
     .distinct()

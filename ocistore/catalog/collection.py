@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, case, func, literal, literal_column, or_, sele
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.order import in_order
 from ocistore.catalog.presence import present
 from ocistore.catalog.sums import halves, total
 
@@ -146,7 +147,7 @@ _due_bytes = (
         _blobs.c.collect_after <= bindparam("before"), _blobs.c.state == literal("live")
     ),
     select(*halves(_blobs.c.size))
-    .join_from(_blob_members, _blobs, _blobs.c.id == _blob_members.c.blob_id)
+    .select_from(in_order(_blob_members, (_blobs, _blobs.c.id == _blob_members.c.blob_id)))
     .where(_blob_members.c.collect_after <= bindparam("before")),
 )
 _next_live = (

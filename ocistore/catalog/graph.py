@@ -8,6 +8,7 @@ from sqlalchemy import and_, bindparam, literal, or_, select
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
+from ocistore.catalog.order import in_order, once_known
 from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def _statement(*, referrers: bool) -> Select[Any]:
     roots = array("roots")
     reached = (
         select(_blobs.c.id.label("id"))
-        .join_from(roots, _blobs, _blobs.c.digest == roots.c.value)
+        .select_from(in_order(roots, (_blobs, _blobs.c.digest == roots.c.value)))
         .cte("reached", recursive=True)
     )
     repository: BindParameter[int] = bindparam("repository_id")
@@ -51,40 +52,38 @@ def _statement(*, referrers: bool) -> Select[Any]:
     holder = _manifest_members.alias("holder")
     down = (
         select(_edges.c.child_id)
-        .join_from(reached, holder, and_(holder.c.manifest_id == reached.c.id, holder.c.repository_id == repository))
-        .join(_edges, _edges.c.parent_id == reached.c.id)
-        .where(_edges.c.role != literal("subject"))
+        .select_from(in_order(reached, (_edges, _edges.c.parent_id == reached.c.id)))
+        .where(
+            present(holder.c.manifest_id == reached.c.id, holder.c.repository_id == repository),
+            once_known(reached.c.id, _edges.c.role != literal("subject")),
+        )
     )
-    # The holder as a condition and not as a join: given a join, SQLite begins with all manifests of the repository, and
-    # ends with all blobs of the store.
     up = (
         select(_manifests.c.blob_id)
-        .join_from(reached, _manifests, _manifests.c.subject_id == reached.c.id)
-        .where(present(holder.c.manifest_id == _manifests.c.blob_id, holder.c.repository_id == repository))
+        .select_from(in_order(reached, (_manifests, _manifests.c.subject_id == reached.c.id)))
+        .where(
+            once_known(
+                reached.c.id,
+                present(holder.c.manifest_id == _manifests.c.blob_id, holder.c.repository_id == repository),
+            )
+        )
     )
     closure = reached.union(down, up) if referrers else reached.union(down)
+    as_blob = present(_blob_members.c.repository_id == repository, _blob_members.c.blob_id == closure.c.id)
+    as_manifest = present(
+        _manifest_members.c.repository_id == repository, _manifest_members.c.manifest_id == closure.c.id
+    )
     return (
         select(
             _blobs.c.digest,
             _blobs.c.size,
-            and_(
-                _blobs.c.state == literal("live"),
-                or_(_blob_members.c.blob_id.is_not(None), _manifest_members.c.manifest_id.is_not(None)),
-            ),
+            and_(_blobs.c.state == literal("live"), or_(as_blob, as_manifest)),
             _manifests.c.media_type,
             _manifests.c.artifact_type,
             _manifests.c.subject_id.is_not(None),
         )
-        .join_from(closure, _blobs, _blobs.c.id == closure.c.id)
-        .outerjoin(
-            _blob_members,
-            and_(_blob_members.c.repository_id == repository, _blob_members.c.blob_id == closure.c.id),
-        )
-        .outerjoin(
-            _manifest_members,
-            and_(_manifest_members.c.repository_id == repository, _manifest_members.c.manifest_id == closure.c.id),
-        )
-        .outerjoin(_manifests, _manifests.c.blob_id == _manifest_members.c.manifest_id)
+        .select_from(in_order(closure, (_blobs, _blobs.c.id == closure.c.id)))
+        .outerjoin(_manifests, and_(_manifests.c.blob_id == closure.c.id, as_manifest))
         .order_by(_blobs.c.digest)
     )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, literal, literal_column, or_, select
+from sqlalchemy import Integer, and_, bindparam, literal, literal_column, or_, select
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
 from ocistore.catalog.collection import AS_BLOB, IN_FORCE, IS_PART, Blob
+from ocistore.catalog.order import in_order, once_known
 from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
@@ -39,29 +40,39 @@ def _holders(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
     """
     up = select(bindparam("manifest").label("id")).cte("up", recursive=True)
     repository: BindParameter[int] = bindparam("repository")
-    indexes = select(_own_edges.c.parent_id).join_from(
-        up,
-        _own_edges,
-        and_(
-            _own_edges.c.child_id == up.c.id,
-            _own_edges.c.repository_id == repository,
-            _own_edges.c.role == literal_column("'manifest'"),
-        ),
+    indexes = (
+        select(_own_edges.c.parent_id)
+        .select_from(
+            in_order(
+                up,
+                (
+                    _own_edges,
+                    and_(
+                        _own_edges.c.child_id == up.c.id,
+                        _own_edges.c.repository_id == once_known(up.c.id, repository),
+                    ),
+                ),
+            )
+        )
+        .where(once_known(up.c.id, _own_edges.c.role == literal_column("'manifest'")))
     )
     if without != ():
-        indexes = indexes.where(_own_edges.c.parent_id.not_in(without))
+        indexes = indexes.where(once_known(up.c.id, _own_edges.c.parent_id.not_in(without)))
     subjects = (
         select(_manifests.c.subject_id)
-        .join_from(up, _manifests, _manifests.c.blob_id == up.c.id)
+        .select_from(in_order(up, (_manifests, _manifests.c.blob_id == up.c.id)))
         .where(
-            present(
-                _manifest_members.c.repository_id == repository,
-                _manifest_members.c.manifest_id == _manifests.c.subject_id,
+            once_known(
+                up.c.id,
+                present(
+                    _manifest_members.c.repository_id == repository,
+                    _manifest_members.c.manifest_id == _manifests.c.subject_id,
+                ),
             )
         )
     )
     if without != ():
-        subjects = subjects.where(_manifests.c.subject_id.not_in(without))
+        subjects = subjects.where(once_known(up.c.id, _manifests.c.subject_id.not_in(without)))
     return up.union(indexes, subjects)
 
 
@@ -89,10 +100,15 @@ _on_a_subject = present(
 _above = select(_up.c.id, or_(_in_an_index, _on_a_subject))
 _below = _up.alias("below")
 _as_index = present(
-    _own_edges.c.repository_id == bindparam("repository"),
-    _own_edges.c.child_id == _below.c.id,
-    _own_edges.c.parent_id == _up.c.id,
-    _own_edges.c.role == literal_column("'manifest'"),
+    once_known(
+        _below.c.id,
+        present(
+            _own_edges.c.repository_id == bindparam("repository"),
+            _own_edges.c.child_id == _below.c.id,
+            _own_edges.c.parent_id == _up.c.id,
+            _own_edges.c.role == literal_column("'manifest'"),
+        ).correlate(_below, _up),
+    )
 )
 _directly_above = (
     select(_own_edges.c.parent_id)
@@ -122,10 +138,18 @@ _why = (
         .scalar_subquery(),
         _manifest_members.c.collect_after,
     )
-    .join_from(_up, _blobs, _blobs.c.id == _up.c.id)
-    .join(
-        _manifest_members,
-        and_(_manifest_members.c.repository_id == bindparam("repository"), _manifest_members.c.manifest_id == _up.c.id),
+    .select_from(
+        in_order(
+            _up,
+            (_blobs, _blobs.c.id == _up.c.id),
+            (
+                _manifest_members,
+                and_(
+                    _manifest_members.c.repository_id == once_known(_up.c.id, bindparam("repository", type_=Integer)),
+                    _manifest_members.c.manifest_id == _up.c.id,
+                ),
+            ),
+        )
     )
     .limit(bindparam("limit"))
 )

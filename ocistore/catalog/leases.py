@@ -9,6 +9,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.order import in_order
 from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ _digests = array("digests")
 _keep = upsert(_kept).from_select(
     ["lease_id", "repository_id", "blob_id"],
     select(bindparam("lease"), bindparam("repository_id"), _blobs.c.id)
-    .join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
+    .select_from(in_order(_digests, (_blobs, _blobs.c.digest == _digests.c.value)))
     .where(
         or_(
             *(
@@ -103,7 +104,7 @@ _forget = delete(_kept).where(
 _every = select(_t.c.id)
 _of = (
     select(_t.c.id, _t.c.reason, _t.c.created, _t.c.expires)
-    .join_from(_kept, _t, _t.c.id == _kept.c.lease_id)
+    .select_from(in_order(_kept, (_t, _t.c.id == _kept.c.lease_id)))
     .where(
         _kept.c.repository_id == bindparam("repository_id"),
         _kept.c.blob_id == bindparam("blob"),

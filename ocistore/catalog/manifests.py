@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, insert, select, true, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import leases, tables
 from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.order import in_order
 from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
@@ -77,28 +78,46 @@ class NewManifest(NamedTuple):
 _stored = (_blobs.c.digest, _blobs.c.size, _manifests.c.media_type, _manifests.c.artifact_type)
 _by_tag = (
     select(*_stored)
-    .join_from(_repositories, _tags, _tags.c.repository_id == _repositories.c.id)
-    .join(_manifests, _manifests.c.blob_id == _tags.c.manifest_id)
-    .join(_blobs, _blobs.c.id == _manifests.c.blob_id)
+    .select_from(
+        in_order(
+            _repositories,
+            (_tags, _tags.c.repository_id == _repositories.c.id),
+            (_manifests, _manifests.c.blob_id == _tags.c.manifest_id),
+            (_blobs, _blobs.c.id == _manifests.c.blob_id),
+        )
+    )
     .where(_repositories.c.name == bindparam("repository"), _tags.c.name == bindparam("reference"))
 )
 _by_digest = (
     select(*_stored)
-    .join_from(_blobs, _manifests, _manifests.c.blob_id == _blobs.c.id)
-    .join(_members, _members.c.manifest_id == _manifests.c.blob_id)
-    .join(_repositories, _repositories.c.id == _members.c.repository_id)
-    .where(_repositories.c.name == bindparam("repository"), _blobs.c.digest == bindparam("reference"))
+    .select_from(
+        in_order(
+            _repositories,
+            (_blobs, _blobs.c.digest == bindparam("reference")),
+            (
+                _members,
+                and_(_members.c.repository_id == _repositories.c.id, _members.c.manifest_id == _blobs.c.id),
+            ),
+            (_manifests, _manifests.c.blob_id == _blobs.c.id),
+        )
+    )
+    .where(_repositories.c.name == bindparam("repository"))
 )
 _platform = (
     select(_manifests.c.platform)
-    .join_from(_blobs, _manifests, _manifests.c.blob_id == _blobs.c.id)
+    .select_from(in_order(_blobs, (_manifests, _manifests.c.blob_id == _blobs.c.id)))
     .where(_blobs.c.digest == bindparam("digest"))
 )
 _id_of = select(_blobs.c.id).where(_blobs.c.digest == bindparam("digest"))
 _page = (
     select(_members.c.manifest_id, *_stored)
-    .join_from(_members, _manifests, _manifests.c.blob_id == _members.c.manifest_id)
-    .join(_blobs, _blobs.c.id == _manifests.c.blob_id)
+    .select_from(
+        in_order(
+            _members,
+            (_manifests, _manifests.c.blob_id == _members.c.manifest_id),
+            (_blobs, _blobs.c.id == _members.c.manifest_id),
+        )
+    )
     .where(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id > bindparam("after"))
     .order_by(_members.c.manifest_id)
     .limit(bindparam("limit"))
@@ -106,10 +125,21 @@ _page = (
 _subject = _blobs.alias("subject")
 _referrers = (
     select(*_stored, _manifests.c.annotations)
-    .join_from(_subject, _manifests, _manifests.c.subject_id == _subject.c.id)
-    .join(_blobs, _blobs.c.id == _manifests.c.blob_id)
-    .join(_members, _members.c.manifest_id == _manifests.c.blob_id)
-    .where(_subject.c.digest == bindparam("digest"), _members.c.repository_id == bindparam("repository_id"))
+    .select_from(
+        in_order(
+            _subject,
+            (_manifests, _manifests.c.subject_id == _subject.c.id),
+            (
+                _members,
+                and_(
+                    _members.c.repository_id == bindparam("repository_id"),
+                    _members.c.manifest_id == _manifests.c.blob_id,
+                ),
+            ),
+            (_blobs, _blobs.c.id == _manifests.c.blob_id),
+        )
+    )
+    .where(_subject.c.digest == bindparam("digest"))
     .order_by(_blobs.c.digest)
 )
 _referrers_of_type = _referrers.where(_manifests.c.artifact_type == bindparam("artifact_type"))
@@ -179,7 +209,7 @@ _children = (
         present(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id == _blobs.c.id),
         _manifests.c.media_type,
     )
-    .join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
+    .select_from(in_order(_digests, (_blobs, _blobs.c.digest == _digests.c.value)))
     .outerjoin(_manifests, _manifests.c.blob_id == _blobs.c.id)
 )
 # A value and not a join, for which SQLite may read all manifests of the repository.
@@ -188,7 +218,9 @@ _said = (
     .where(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id == _blobs.c.id)
     .scalar_subquery()
 )
-_entries = select(_blobs.c.digest, _said).join_from(_digests, _blobs, _blobs.c.digest == _digests.c.value)
+_entries = select(_blobs.c.digest, _said).select_from(
+    in_order(_digests, (_blobs, _blobs.c.digest == _digests.c.value))
+)
 _put = insert(_manifests)
 _put_edges = insert(_edges)
 _ids = array("ids")
@@ -217,7 +249,7 @@ _link = _linked.on_conflict_do_update(
 _own = upsert(_own_edges).from_select(
     ["repository_id", "child_id", "parent_id", "role"],
     select(bindparam("repository_id"), _edges.c.child_id, _edges.c.parent_id, _edges.c.role)
-    .join_from(_ids, _edges, _edges.c.parent_id == _ids.c.value)
+    .select_from(in_order(_ids, (_edges, _edges.c.parent_id == _ids.c.value)))
     .where(true()),
 )
 _own = _own.on_conflict_do_nothing()

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import bindparam, func, select, tuple_
 
 from ocistore.catalog import tables
+from ocistore.catalog.order import in_order
 from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+
     from ocistore.catalog.connection import Connection
 
 _repositories = tables.repositories
@@ -27,25 +30,30 @@ class Name(NamedTuple):
     digest: str
 
 
+
+
+def _name_of(repository_id: ColumnElement[int]) -> ColumnElement[str | None]:
+    """The name of a repository; NULL where it is deleted."""
+    return select(_repositories.c.name).where(_repositories.c.id == repository_id).scalar_subquery()
+
+
 _newest_event = select(func.coalesce(func.max(tables.tag_events.c.id), 0))
 _page_of_tags = (
-    select(_tags.c.repository_id, _repositories.c.name, _tags.c.name, _blobs.c.digest)
-    .join_from(_tags, _repositories, _repositories.c.id == _tags.c.repository_id)
-    .join(_blobs, _blobs.c.id == _tags.c.manifest_id)
+    select(_tags.c.repository_id, _name_of(_tags.c.repository_id), _tags.c.name, _blobs.c.digest)
+    .select_from(in_order(_tags, (_blobs, _blobs.c.id == _tags.c.manifest_id)))
     .where(
         tuple_(_tags.c.repository_id, _tags.c.name) > tuple_(bindparam("repository"), bindparam("after")),
-        _repositories.c.name.is_not(None),
+        _name_of(_tags.c.repository_id).is_not(None),
     )
     .order_by(_tags.c.repository_id, _tags.c.name)
     .limit(bindparam("limit"))
 )
 _page_of_untagged = (
-    select(_members.c.repository_id, _repositories.c.name, _members.c.manifest_id, _blobs.c.digest)
-    .join_from(_members, _repositories, _repositories.c.id == _members.c.repository_id)
-    .join(_blobs, _blobs.c.id == _members.c.manifest_id)
+    select(_members.c.repository_id, _name_of(_members.c.repository_id), _members.c.manifest_id, _blobs.c.digest)
+    .select_from(in_order(_members, (_blobs, _blobs.c.id == _members.c.manifest_id)))
     .where(
         tuple_(_members.c.repository_id, _members.c.manifest_id) > tuple_(bindparam("repository"), bindparam("after")),
-        _repositories.c.name.is_not(None),
+        _name_of(_members.c.repository_id).is_not(None),
         ~present(
             _tags.c.repository_id == _members.c.repository_id, _tags.c.manifest_id == _members.c.manifest_id
         ),

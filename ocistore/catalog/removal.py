@@ -9,6 +9,7 @@ from sqlalchemy import and_, bindparam, delete, func, literal, literal_column, n
 from ocistore.catalog import leases, tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.collection import CONDEMNED, IS_NAMED
+from ocistore.catalog.order import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,10 +37,17 @@ _keep_manifests = (
 _index = _manifest_members.alias("around")
 _last_to_go = (
     select(func.max(_index.c.collect_after) + 1)
-    .join_from(
-        _own_edges,
-        _index,
-        and_(_index.c.repository_id == _own_edges.c.repository_id, _index.c.manifest_id == _own_edges.c.parent_id),
+    .select_from(
+        in_order(
+            _own_edges,
+            (
+                _index,
+                and_(
+                    _index.c.repository_id == _own_edges.c.repository_id,
+                    _index.c.manifest_id == _own_edges.c.parent_id,
+                ),
+            ),
+        )
     )
     .where(
         _own_edges.c.repository_id == _manifest_members.c.repository_id,

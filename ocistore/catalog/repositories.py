@@ -9,6 +9,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.order import in_order
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, Delete, Select, Table
@@ -77,7 +78,7 @@ _last_tag = (
 )
 _target = (
     select(_blobs.c.digest)
-    .join_from(_tags, _blobs, _blobs.c.id == _tags.c.manifest_id)
+    .select_from(in_order(_tags, (_blobs, _blobs.c.id == _tags.c.manifest_id)))
     .where(_tags.c.repository_id == _this, _tags.c.name == bindparam("tag"))
 )
 _newest_event = select(func.coalesce(func.max(_events.c.id), 0))
@@ -92,7 +93,7 @@ _this_deleted = _find_deleted.where(_deleted.c.repository_id == _this)
 _next_deleted = _find_deleted.order_by(_deleted.c.repository_id).limit(literal_column("1"))
 _some_tags = (
     select(_tags.c.name, _blobs.c.digest)
-    .join_from(_tags, _blobs, _blobs.c.id == _tags.c.manifest_id)
+    .select_from(in_order(_tags, (_blobs, _blobs.c.id == _tags.c.manifest_id)))
     .where(_tags.c.repository_id == _this)
     .order_by(_tags.c.name)
     .limit(bindparam("limit"))

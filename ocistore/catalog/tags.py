@@ -9,6 +9,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.order import in_order
 from ocistore.catalog.repositories import beyond
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ _names = array("names")
 # which took 100 ms of each push at 100,000 tags.
 _targets = (
     select(_t.c.name, _t.c.manifest_id, _blobs.c.digest, _t.c.entry)
-    .join_from(_t, _blobs, _blobs.c.id == _t.c.manifest_id)
+    .select_from(in_order(_t, (_blobs, _blobs.c.id == _t.c.manifest_id)))
     .where(_t.c.repository_id == _here, _t.c.name.in_(select(_names.c.value)))
 )
 _of_manifest = select(_t.c.name).where(_t.c.repository_id == _here, _t.c.manifest_id == bindparam("manifest"))
@@ -76,7 +77,7 @@ _page = (
 )
 _all = (
     select(_t.c.name, _blobs.c.digest)
-    .join(_blobs, _blobs.c.id == _t.c.manifest_id)
+    .select_from(in_order(_t, (_blobs, _blobs.c.id == _t.c.manifest_id)))
     .where(_t.c.repository_id == _here)
     .order_by(_t.c.name)
 )

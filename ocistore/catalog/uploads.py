@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, delete, insert, select, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
+from ocistore.catalog.order import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +36,7 @@ _columns = (_t.c.id, _t.c.algorithm, _t.c.offset, _t.c.started, _t.c.touched, _t
 _insert = insert(_t)
 _find = (
     select(*_columns)
-    .join(_repositories, _repositories.c.id == _t.c.repository_id)
+    .select_from(in_order(_t, (_repositories, _repositories.c.id == _t.c.repository_id)))
     .where(_repositories.c.name == bindparam("repository"), _t.c.id == bindparam("upload"))
 )
 _page = (
