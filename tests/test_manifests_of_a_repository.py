@@ -273,8 +273,9 @@ def test_a_foreign_layer_need_not_be_here(stocked, media_type):
         described(b"elsewhere", mediatypes.OCI_NONDISTRIBUTABLE_LAYER),
         described(b"elsewhere", mediatypes.OCI_NONDISTRIBUTABLE_LAYER, urls=[]),
         described(b"elsewhere", mediatypes.OCI_LAYER, urls=["https://layers.example/1"]),
+        described(b"elsewhere", mediatypes.OCI_NONDISTRIBUTABLE_LAYER, urls=["not a url"]),
     ],
-    ids=["no urls", "empty urls", "urls but distributable"],
+    ids=["no urls", "empty urls", "urls but distributable", "no urls in urls"],
 )
 def test_a_layer_that_is_not_wholly_foreign_must_be_here(stocked, layer):
     with pytest.raises(ManifestBlobUnknownError) as caught:

@@ -50,6 +50,20 @@ _KINDS: Final[dict[bytes, Kind]] = {
 }
 
 
+def begins_like_tar(first: bytes) -> bool:
+    """Whether an archive begins with these bytes: the first :data:`BLOCK` of something, or all where there are fewer.
+
+    No bytes at all are taken for an archive without members, as they are in a layer.
+    """
+    if not first.strip(b"\0"):
+        return True
+    try:
+        tarfile.TarInfo.frombuf(first[:BLOCK], "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
 class Readable(Protocol):
     """What an archive is read from: a binary file that need not be seekable."""
 

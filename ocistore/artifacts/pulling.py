@@ -14,6 +14,7 @@ from ocistore.artifacts.titles import TITLE, is_packed_directory, layers_by_titl
 from ocistore.artifacts.unpacking import unpack
 from ocistore.blobs.oserrors import Translating
 from ocistore.errors import ArtifactInvalidError, CorruptError
+from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.progress import Tally
 from ocistore.oci.reference import Reference
 
@@ -77,7 +78,7 @@ def pull_files(
         RepositoryNotFoundError, ManifestNotFoundError, BlobNotFoundError: there is no such artifact, or a file of it is
             not in the store.
         CorruptError: a blob is damaged. No file has taken its name.
-        StorageError: the system refused to read a blob.
+        StorageError: the system refused to read a blob; or the directory is a link that somebody else planted.
         OSError: the directory, or a file in it, cannot be written; the error names which.
 
     When it returns, the files survive a power cut. A crash, or an error, leaves each file as it was or as it should be;
@@ -90,6 +91,7 @@ def pull_files(
     for layer in titled.values():
         repository.stat_blob(layer.digest)  # before anything is written
     root = Path(os.path.abspath(directory))
+    refuse_planted(root)
     _refuse_store(store, root)
     tally = Tally(sum(layer.size for layer in titled.values()), progress)
     unpacked = {title for title, layer in titled.items() if is_packed_directory(layer) and not keep_packed}

@@ -28,6 +28,7 @@ from ocistore.layouts.exports.choosing import Selection, choose
 from ocistore.layouts.exports.dockerwriting import docker_archive
 from ocistore.layouts.exports.forms import Destination, ExportForm, destination_of
 from ocistore.layouts.exports.writing import BlobWriter, ExportMode, is_there
+from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.index import (
     LAYOUT_FILE,
     MAXIMUM_INDEX_SIZE,
@@ -176,7 +177,8 @@ def export(
         LayoutInvalidError: the destination is something else than said above, or a base is.
         ArchiveInvalidError: an archive cannot be written there; or a Docker archive cannot hold what was asked for.
         CorruptError: a blob of the store is missing or has the wrong size.
-        StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, whoever read it went away.
+        StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, whoever read it went away; with
+            EACCES, perhaps somebody else planted a link or a pipe of that name where everybody may write.
         ValueError: options that do not go together.
 
     A crash, or any error, leaves a layout there was as it was, with perhaps some blobs more; and an archive as it was.
@@ -196,6 +198,7 @@ def export(
     if referrers_lists and not with_referrers:
         raise ValueError("lists of referrers and no referrers do not go together")
     if to.path is not None:
+        refuse_planted(to.path)
         _refuse_store(store, to.path)
     with store.catalog.snapshot() as connection:
         selection = choose(

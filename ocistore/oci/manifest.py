@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
@@ -21,6 +22,8 @@ MAXIMUM_DESCRIPTORS: Final = 10_000
 
 ATTESTED: Final = "vnd.docker.reference.digest"
 """The annotation by which BuildKit's attestations, whose platform is unknown, name the manifest they are about."""
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[!-~]+", re.ASCII)
+"""RFC 3986, section 3, as far as it says where something is: a scheme, which is no drive's letter, and more."""
 
 Role: TypeAlias = Literal["config", "layer", "manifest", "subject"]
 
@@ -117,14 +120,14 @@ class Manifest:
     def edges(self) -> tuple[Edge, ...]:
         """Everything it refers to: config, layers, manifests, subject, each in the order of the document.
 
-        Required are all but the subject, and layers of a non-distributable type that say in ``urls`` where they are.
-        An index may list children of any media type (image specification, image index, ``manifests``): those that are
-        no manifests for this store are blobs.
+        Required are all but the subject, and layers of a non-distributable type that say in ``urls`` where they are:
+        what is no URL says nothing. An index may list children of any media type (image specification, image index,
+        ``manifests``): those that are no manifests for this store are blobs.
         """
         parts = self._parts
         edges = [] if parts.config is None else [Edge("config", parts.config, required=True)]
         edges += [
-            Edge("layer", layer, required=not (layer.urls and mediatypes.is_nondistributable(layer.media_type)))
+            Edge("layer", layer, required=not (mediatypes.is_nondistributable(layer.media_type) and _has_url(layer)))
             for layer in parts.layers
         ]
         edges += [
@@ -148,6 +151,10 @@ class Manifest:
         # The limit on bytes was for strangers; what is stored may have been let in under a higher one.
         document = strictjson.loads(self.content, maximum=len(self.content))
         return _parts(document, given=self.descriptor.media_type)
+
+
+def _has_url(layer: Descriptor) -> bool:
+    return any(_URL.fullmatch(url) for url in layer.urls)
 
 
 def manifest_descriptor(media_type: str, digest: Digest, size: int, *, artifact_type: str | None) -> Descriptor:

@@ -35,6 +35,7 @@ from ocistore.commit import milliseconds
 from ocistore.errors import CorruptError, OCIStoreError, StoreBusyError, StoreNotFoundError
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.writing import BlobWriter
+from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.progress import Tally
 from ocistore.oci.digest import Digest
 from ocistore.opening import OF_THE_VOLUME, make_lock
@@ -101,6 +102,7 @@ def backup(
     """
     store.require_writable()
     target = StorePaths.at(destination, spare=len(".unfinished"))
+    refuse_planted(target.root)
     with Translating(str(target.root), root=target.root):
         _refuse_foreign(store, target)
     pool = FilesystemPool(target)

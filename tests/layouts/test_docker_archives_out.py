@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import lzma
 import tarfile
 
 import pytest
@@ -24,9 +25,22 @@ def tar_of(name, size=100):
 
 
 def packed(content, media_type):
+    if media_type.endswith("xz"):
+        return lzma.compress(content)
     if media_type.endswith("gzip"):
         return gzip.compress(content, mtime=0)
     return zstd().compress(content) if media_type.endswith("zstd") else content
+
+
+def configured(config, *layers):
+    """An image of that config, as bytes, and of layers."""
+    body = {
+        "schemaVersion": 2,
+        "mediaType": mediatypes.OCI_MANIFEST,
+        "config": described(config, mediatypes.OCI_CONFIG),
+        "layers": [described(content, media_type) for content, media_type in layers],
+    }
+    return Image(document(body), (config, *(content for content, _ in layers)))
 
 
 def built(name, *layers, diff_ids=None, config_type=mediatypes.OCI_CONFIG, architecture="arm64", algorithm="sha256"):
@@ -123,6 +137,17 @@ def test_what_media_types_say_of_compression_is_not_believed(store):
     assert exported(store)[1][layer(ONE)] == ONE
 
 
+def test_layers_of_xz_and_of_nothing_go_out_as_what_they_are(store):
+    xz = built("xz", (ONE, "application/vnd.oci.image.layer.v1.tar+xz"))
+    nothing = built(
+        "nothing", (b"", mediatypes.OCI_LAYER_GZIP), (b"", mediatypes.OCI_LAYER), (bytes(1024), mediatypes.OCI_LAYER)
+    )
+    push(store.repository("app"), xz, "xz")
+    push(store.repository("app"), nothing, "nothing")
+    _, members = exported(store)
+    assert (members[layer(ONE)], members[layer(b"")], members[layer(bytes(1024))]) == (ONE, b"", bytes(1024))
+
+
 def test_docker_types_and_other_algorithms_go_out_too(store):
     docker = built("docker", (ONE, mediatypes.DOCKER_LAYER_GZIP), config_type=mediatypes.DOCKER_CONFIG)
     push(store.repository("app"), docker, "v1")
@@ -166,6 +191,34 @@ REFUSED = {
     ),
     "other compressed layers": (
         built("app", (ONE, mediatypes.OCI_LAYER_GZIP), diff_ids=[Digest.of(TWO)]), "and not",
+    ),
+    "a model": (built("app", (b"GGUF" * 1000, "application/vnd.docker.ai.gguf.v3")), "gguf.v3, and no archive"),
+    "WebAssembly": (
+        built("app", (b"\0asm" * 999, "application/vnd.wasm.content.layer.v1+wasm")), "v1.wasm, and no archive",
+    ),
+    "a signature": (
+        built("app", (b"{}", "application/vnd.dev.cosign.simplesigning.v1+json")), "v1.json, and no archive of files",
+    ),
+    "an encrypted layer": (
+        built("app", (BIG, f"{mediatypes.OCI_LAYER_GZIP}+encrypted"), diff_ids=[Digest.of(ONE)]), "is encrypted",
+    ),
+    "an encrypted layer of another type": (
+        built("app", (b"\x93" * 5000, mediatypes.OCI_LAYER_GZIP.removesuffix("+gzip")), diff_ids=[Digest.of(ONE)]),
+        "is no tar archive, whatever its type says",
+    ),
+    "something compressed that is no archive": (
+        built("app", (b"\0asm" * 1000, mediatypes.OCI_LAYER_GZIP)), "is no tar archive, whatever its type says",
+    ),
+    "a layer shorter than a header": (built("app", (b"short", mediatypes.OCI_LAYER)), "is no tar archive"),
+    "rootfs that is null": (configured(b'{"rootfs":null}', (ONE, mediatypes.OCI_LAYER)), "there is no rootfs"),
+    "rootfs that is a list": (configured(b'{"rootfs":[]}', (ONE, mediatypes.OCI_LAYER)), "rootfs is not an object"),
+    "a config that is a list": (configured(b"[]", (ONE, mediatypes.OCI_LAYER)), "it is not an object"),
+    "a config that is null": (configured(b"null", (ONE, mediatypes.OCI_LAYER)), "it is not an object"),
+    "diff_ids that are null": (
+        configured(b'{"rootfs":{"diff_ids":null}}', (ONE, mediatypes.OCI_LAYER)), "1 layers, its config speaks of 0",
+    ),
+    "diff_ids that are numbers": (
+        configured(b'{"rootfs":{"diff_ids":[1]}}', (ONE, mediatypes.OCI_LAYER)), "rootfs.diff_ids",
     ),
     "a diff_id that is no digest": (built("app", (ONE, mediatypes.OCI_LAYER), diff_ids=["../../x"]), "rootfs.diff_ids"),
     "diff_ids that are no list": (built("app", diff_ids="x"), "no list"),

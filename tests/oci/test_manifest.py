@@ -119,6 +119,8 @@ def test_an_index_refers_to_its_manifests_and_its_subject():
         (DOCKER_FOREIGN_LAYER, ["https://a.example/1"], False),
         (OCI_NONDISTRIBUTABLE_LAYER_GZIP, ["https://a.example/1"], False),
         (DOCKER_FOREIGN_LAYER, [], True),
+        (DOCKER_FOREIGN_LAYER, ["", "nowhere", "C:\\layer", "https://", "https:// a", "mailto:a@b"], True),
+        (DOCKER_FOREIGN_LAYER, ["nowhere", "ftp://a.example/1"], False),
         (OCI_LAYER_GZIP, ["https://a.example/1"], True),
     ],
 )

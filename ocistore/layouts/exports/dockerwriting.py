@@ -9,11 +9,13 @@ once to write them. What came in uncompressed goes out byte for byte.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from ocistore.archives.compression import MAGIC_SIZE, Decompressed, ReadCompression, compression_of
+from ocistore.archives.tar import BLOCK, begins_like_tar
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.errors import ArchiveInvalidError, CorruptError, InvalidDigestError, ManifestInvalidError
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_CONFIG_SIZE
@@ -155,6 +157,8 @@ class _Checking:
             if len(diff_ids) != len(manifest.layers):
                 reason = f"it has {len(manifest.layers)} layers, its config speaks of {len(diff_ids)}"
                 raise self._refused(name, reason)
+            for blob in manifest.layers:
+                self._check_type(blob, name)
             for blob, diff_id in zip(manifest.layers, diff_ids, strict=True):
                 self._check_layer(blob, diff_id, name)
             image = self.images[config.digest] = _Image(config, diff_ids, [])
@@ -205,13 +209,17 @@ class _Checking:
             raise self._refused(name, f"its config has {config.size} bytes")
         try:
             document = strictjson.loads(self._read(config), maximum=MAXIMUM_CONFIG_SIZE)
-            diff_ids = document["rootfs"]["diff_ids"] if isinstance(document, dict) else None
-            if not isinstance(diff_ids, list | None):
-                raise self._refused(name, "rootfs.diff_ids in its config is no list")
-            return tuple(Digest.parse(diff_id) for diff_id in diff_ids or ())
-        except (ManifestInvalidError, InvalidDigestError, KeyError, TypeError) as error:
+            return _diff_ids(document)
+        except (ManifestInvalidError, InvalidDigestError) as error:
             reason = f"its config does not say what its layers are (rootfs.diff_ids): {error}"
             raise self._refused(name, reason) from error
+
+    def _check_type(self, blob: Descriptor, name: str) -> None:
+        kind = blob.media_type
+        if kind.endswith("+encrypted"):
+            raise self._refused(name, f"its layer {blob.digest} is encrypted ({kind})")
+        if not mediatypes.is_tar(kind):
+            raise self._refused(name, f"its layer {blob.digest} is {kind}, and no archive of files")
 
     def _check_layer(self, blob: Descriptor, diff_id: Digest, name: str) -> None:
         layer = self._diff_ids.get(blob.digest)
@@ -229,10 +237,13 @@ class _Checking:
         if node is None or not node.here:
             raise self._refused(name, f"its layer {blob.digest} is not in the store")
         with _opened(self._pool, blob) as (source, compression):
+            beginning, blocks = _begun(_blocks(source, compression, name=f"{self._archive}: layer {blob.digest}"))
+            if not begins_like_tar(beginning):
+                raise self._refused(name, f"its layer {blob.digest} is no tar archive, whatever its type says")
             if compression == "none" and blob.digest.algorithm == expected.algorithm:
                 return _Layer(blob.digest, blob.size, blob, compression)
             state, size = hasher(expected.algorithm), 0
-            for data in _blocks(source, compression, name=f"{self._archive}: layer {blob.digest}"):
+            for data in blocks:
                 state.update(data)
                 size += len(data)
         return _Layer(Digest.of_hasher(state, expected.algorithm), size, blob, compression)
@@ -259,6 +270,31 @@ def _blocks(source: BinaryIO, compression: ReadCompression, *, name: str) -> Ite
     stream = source if compression == "none" else cast("BinaryIO", Decompressed(source, compression, name=name))
     while data := stream.read(_BLOCK):
         yield data
+
+
+def _begun(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The first bytes, as many as a header of an archive has where there are as many; and all of them."""
+    first = b""
+    while len(first) < BLOCK and (more := next(blocks, b"")):
+        first += more
+    return first[:BLOCK], itertools.chain([first] if first else [], blocks)
+
+
+def _diff_ids(config: object) -> tuple[Digest, ...]:
+    """The digests of an image's layers, as its config has them.
+
+    Raises:
+        ManifestInvalidError, InvalidDigestError: it has none, or something else in their place.
+    """
+    if not isinstance(config, dict):
+        raise ManifestInvalidError("it is not an object")
+    rootfs = config.get("rootfs")
+    if not isinstance(rootfs, dict):
+        raise ManifestInvalidError("there is no rootfs" if rootfs is None else "rootfs is not an object")
+    diff_ids = rootfs.get("diff_ids")
+    if not isinstance(diff_ids, list | None):
+        raise ManifestInvalidError("they are no list")
+    return tuple(Digest.parse(diff_id) for diff_id in diff_ids or ())
 
 
 def _write_decompressed(outlet: Outlet, pool: FilesystemPool, layer: _Layer, archive: str) -> None:

@@ -21,6 +21,7 @@ from ocistore.archives.compression import Compressor
 from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.errors import ArchiveInvalidError, CorruptError, StorageError
 from ocistore.layouts.directory import TEMPORARY, make_directory
+from ocistore.layouts.following import followed, planted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,13 +216,15 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
         yield outlet
         outlet.finish()
         return
-    path = Path(os.path.realpath(target))  # a symbolic link stays, and what it leads to is replaced
+    with Translating(name):
+        path = followed(target)  # a symbolic link stays, and what it leads to is replaced
     if path.is_dir():
         raise ArchiveInvalidError(name, reason="it is a directory, which no archive replaces")
     if is_stream(path):
         with Translating(name):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
         try:
+            _refuse_planted(descriptor, path, name)
             outlet = Outlet(descriptor, name=name, compression=compression, tally=tally)
             yield outlet
             outlet.finish()
@@ -241,6 +244,12 @@ def is_stream(path: Path) -> bool:
     except OSError:
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _refuse_planted(descriptor: int, path: Path, name: str) -> None:
+    if planted(os.fstat(descriptor), os.stat(path.parent)):
+        reason = "it is a pipe that somebody else made in a directory where everybody may write"
+        raise StorageError(name, errno=errno.EACCES, reason=reason)
 
 
 @contextlib.contextmanager
@@ -307,7 +316,8 @@ def require_room(path: Path, name: str) -> None:
         ArchiveInvalidError: there is a directory.
         StorageError: the parent is a file.
     """
-    real = Path(os.path.realpath(path))
+    with Translating(name):
+        real = followed(path)
     if real.is_dir():
         raise ArchiveInvalidError(name, reason="it is a directory, which no archive replaces")
     for parent in real.parents:

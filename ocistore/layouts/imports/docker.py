@@ -22,7 +22,7 @@ from ocistore.oci.descriptor import Descriptor, json_object
 from ocistore.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from ocistore.layouts.imports.archive import Archive
@@ -103,7 +103,8 @@ def converted(archive: Archive[P]) -> tuple[bytes, Converted[P]]:
     for image in images:
         descriptor = conversion.manifest_of(image)
         if descriptor is not None:
-            entries += [named(descriptor, name) for name in image.names or ("",)]
+            names = conversion.names_of(image, [descriptor.digest])
+            entries += [named(descriptor, name) for name in names or ("",)]
     conversion.result.left_out += unlisted_names(archive, images, set())
     return index_bytes(entries), conversion.result
 
@@ -241,6 +242,29 @@ class Conversion(Generic[P]):
             self._ended = True
         return None
 
+    def names_of(self, image: SavedImage, digests: Sequence[Digest]) -> list[str]:
+        """What an image is called. A digest in a name must be the image's; where it is another's, that is noted.
+
+        Args:
+            image: the image.
+            digests: of what it is, the manifest first. That of its config, by which Docker knows it, counts too.
+
+        Raises:
+            ArchiveInvalidError: the name of its config leads out of the archive.
+            OSError: something could not be read.
+        """
+        names: list[str] = []
+        for name in image.names:
+            before, _, digest = name.partition("@")
+            if not _is_digest(digest) or digest in digests:
+                names.append(name)
+            elif digest == self.config_digest(image):
+                names.append(f"{before}@{digests[0]}")
+            else:
+                problem = f"{image.path}.RepoTags: {name!r:.300} is the name of another image, this is {digests[0]}"
+                self.result.problems[f"{MANIFEST_JSON}: {problem}"] = None
+        return names
+
     def _wrong(self, error: Exception) -> None:
         self.result.problems[f"{MANIFEST_JSON}: {error}"] = None
 
@@ -327,6 +351,14 @@ def _saved_image(value: object, *, path: str) -> SavedImage:
     layers = [_text(name, path=f"{path}.Layers") for name in _list(members.get("Layers"), f"{path}.Layers")]
     names = [_text(name, path=f"{path}.RepoTags") for name in _list(members.get("RepoTags"), f"{path}.RepoTags")]
     return SavedImage(config, tuple(layers), tuple(name for name in names if name != _NO_NAME), path)
+
+
+def _is_digest(text: str) -> bool:
+    try:
+        Digest.parse(text)
+    except InvalidDigestError:
+        return False
+    return True
 
 
 def _diff_ids(config: bytes, *, name: str) -> list[Digest]:

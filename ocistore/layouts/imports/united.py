@@ -158,13 +158,15 @@ class _Union(Generic[P]):
         known = self._known(image)
         whole = [manifest for manifest in known if manifest.layers == len(image.layers)]
         if whole:
-            for name in image.names:
+            own = [manifest.descriptor.digest for manifest in whole] + [m.entry.descriptor.digest for m in whole]
+            for name in self._conversion.names_of(image, own):
                 self._add_name(name, image, whole)
             return
         descriptor = self._conversion.manifest_of(image)
         if descriptor is None:
             return
-        names = {name_key(name_of(named(descriptor, name))): name for name in image.names}
+        own = [descriptor.digest, *(manifest.descriptor.digest for manifest in known)]
+        names = {name_key(name_of(named(descriptor, name))): name for name in self._conversion.names_of(image, own)}
         replaced = False
         for manifest in known:
             # Of the same config, and of other layers than that speaks of.
