@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from images import artifact, index, note, push
+from images import artifact, note, push
 from invariants import check
 from races import HOT, LOST_RACES, MOMENT, REPOSITORIES, WORK
 
@@ -199,13 +199,6 @@ def _in_a_child(store: Store, rng: random.Random) -> None:
         (store.root.parent / f"error-{os.getpid()}").write_text(traceback.format_exc())
     finally:
         os._exit(status)
-
-
-def _sparse(store: Store, rng: random.Random) -> None:
-    there, absent = rng.sample(HOT[:8], 2)
-    repository = store.repository(rng.choice(REPOSITORIES))
-    push(repository, there)
-    repository.put_manifest(index([there, absent]).manifest, tags=["sparse"], missing="children")
 
 
 def _about(store: Store, rng: random.Random) -> None:
