@@ -20,14 +20,14 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def run_python(code: str, *arguments: object) -> str:
+def run_python(code: str, *arguments: object, patience: float = PATIENCE) -> str:
     """What the code prints. Its ``sys.argv[1:]`` are the arguments."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
         env=_environment(),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=patience,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

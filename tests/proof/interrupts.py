@@ -1,0 +1,208 @@
+"""Interrupts at any instruction: operations in which KeyboardInterrupt is raised before the Nth, and what is left then.
+
+It is raised from a trace function, so at places, too, where a signal would come an instruction later. Run in a process
+of its own, because what it counts are the descriptors and locks of a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import random
+import sys
+import time
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+from images import image, push
+from invariants import check
+
+import ocistore
+from ocistore import Digest, OCIStoreError, Store
+from ocistore.blobs.paths import StorePaths
+from ocistore.catalog import database
+from ocistore.catalog.lock import WriteLock
+
+NOW = timedelta(0)
+PACKAGE = os.path.dirname(ocistore.__file__)
+KEPT = image("kept", layers=2)
+
+
+class Interrupted:
+    """Raises in the block, before its Nth instruction in our code; ``reached`` says whether it came so far."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+        self.reached = False
+
+    def _trace(self, frame, event, argument):
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        if event == "opcode":
+            self.left -= 1
+            if self.left <= 0:
+                self.reached = True
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self._trace
+
+    def __enter__(self):
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_):
+        sys.settrace(None)
+
+
+def put(store, number):
+    store.repository("put").put_blob(b"put %d" % number)
+
+
+def put_large(store, number):
+    store.repository("put").put_blob(b"%d" % number * 300_000)
+
+
+def commit(store, number):
+    store.repository("kept").tag(f"t{number % 5}", KEPT.digest)
+
+
+def read(store, number):
+    repository = store.repository("kept")
+    assert repository.get_manifest("v1").content == KEPT.manifest
+    assert len(list(repository.tags())) > 0
+    with repository.open_blob(Digest.of(KEPT.blobs[0])) as reader:
+        reader.read()
+
+
+def transaction(store, number):
+    with store.transaction() as change:
+        change.repository("one").put_blob(b"one %d" % number)
+        change.repository("two").put_blob(b"two %d" % number)
+
+
+def upload(store, number):
+    with store.repository("up").start_upload() as session:
+        session.write(b"up %d" % number)
+        session.commit(str(Digest.of(b"up %d" % number)))
+
+
+def collect(store, number):
+    store.repository("put").put_blob(b"dead %d" % number)
+    store.gc(grace=NOW, keep_untagged=NOW, force=True)
+
+
+def import_(store, number):
+    store.import_(store.root.parent / "layout", f"imported{number % 3}")
+
+
+def lease(store, number):
+    with store.lease(ttl=timedelta(hours=1)):
+        store.repository("put").put_blob(b"leased %d" % number)
+
+
+def open_and_close(store, number):
+    with Store.open(store.root) as second:
+        list(second.repositories())
+
+
+def open_elsewhere(store, number):
+    with Store.open(store.root.parent / "other") as other:
+        other.repository("a").put_blob(b"other %d" % number)
+
+
+OPERATIONS = {
+    function.__name__: function
+    for function in (
+        put, put_large, commit, read, transaction, upload, collect, import_, lease, open_and_close, open_elsewhere,
+    )
+}
+
+
+def descriptors() -> dict[str, int]:
+    """How often each file is open, without SQLite's connections, which are kept for the next one."""
+    found: dict[str, int] = {}
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            name = os.readlink(f"/proc/self/fd/{number}")
+            found[name] = found.get(name, 0) + 1
+    return found
+
+
+def run(root: Path, name: str, count: int, seed: int) -> dict[str, object]:
+    """``count`` interrupts of an operation; what leaked, and how often it came to the end before."""
+    chance = random.Random(f"{name} {seed}")
+    work = OPERATIONS[name]
+    store = Store.open(root / "store")
+    wrong: list[str] = []
+    before = len(os.listdir(root / "store" / "uploads"))
+    finished = interrupts = number = 0
+    work(store, -1)
+    with Interrupted(sys.maxsize) as whole:
+        work(store, -2)
+    longest = (sys.maxsize - whole.left) * 11 // 10
+    while interrupts < count:
+        number += 1
+        interrupted = Interrupted(chance.randrange(1, longest))
+        began = time.monotonic()
+        try:
+            with interrupted:
+                work(store, number)
+        except KeyboardInterrupt:
+            interrupts += 1
+        except Exception as error:
+            wrong.append(f"{name} {number}: {type(error).__name__} {error}"[:300])
+        else:
+            if interrupted.reached:
+                interrupts += 1  # it came in a finalizer, where the interpreter reports it and goes on
+            else:
+                finished += 1
+        if time.monotonic() - began > 5:
+            wrong.append(f"{name} {number}: it took {time.monotonic() - began:.1f} s")
+        wrong += [f"{name} {number}: {words}" for words in held(store)]
+        if len(wrong) > 20:
+            break
+    for session in tuple(store.repository("up").uploads()) if name == "upload" else ():
+        store.repository("up").cancel_upload(session.id)  # an upload session outlives who began it
+    store.close()
+    gc.collect()
+    left = [path for path in descriptors() if str(root / "store") in path or str(root / "other") in path]
+    staged = len(os.listdir(root / "store" / "uploads")) - before
+    return {"interrupts": interrupts, "finished": finished, "wrong": wrong, "open": left, "staged": staged}
+
+
+def held(store) -> list[str]:
+    """What is held that nobody holds."""
+    found = []
+    for each in tuple(database.databases.values()):
+        if each.busy():
+            found.append("a use did not end")
+    lock = WriteLock(os.fspath(StorePaths(store.root).write_lock), timeout=1)
+    try:
+        with lock.held(wait=False):
+            pass
+    except OCIStoreError as error:
+        found.append(f"the write lock is taken: {error}")
+    return found
+
+
+def prepare(root: Path) -> None:
+    with Store.open(root / "store") as store:
+        push(store.repository("kept"), KEPT, "v1")
+        store.export(root / "layout", ["kept:v1"])
+
+
+def main(directory: str, names: str, count: str, seed: str) -> None:
+    """Print what was found, as JSON."""
+    warnings.simplefilter("ignore")
+    root = Path(directory)
+    sys.unraisablehook = lambda unraisable: None  # an interrupt in a finalizer
+    prepare(root)
+    found = {name: run(root, name, int(count), int(seed)) for name in names.split(",")}
+    with Store.open(root / "store") as store:
+        found["store"] = {"wrong": check(store, hashes=True, idle=False), "interrupts": 0, "open": [], "staged": 0}
+    sys.stdout.write(json.dumps(found))
