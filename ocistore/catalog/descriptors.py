@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import weakref
+from functools import partial
+from typing import Any
+
+_owned: dict[weakref.ref[Any], weakref.ref[Any]] = {}
 
 
 class Descriptor:
-    """An open file. Closed by :meth:`close`, or when nobody refers to it any more."""
+    """An open file. Closed by :meth:`close`, or when nobody refers to it any more.
 
-    __slots__ = ("__weakref__", "_held")
+    Opening and closing are one step of the interpreter each, without any instruction of Python's: between a call and
+    the assignment of what it returned, or at the first instruction of a ``__del__``, an interrupt would lose it.
+    """
+
+    __slots__ = ("__weakref__", "_closer", "_held")
 
     def __init__(self, path: str, flags: int, mode: int = 0o600) -> None:
         """Open it, and not for programs that this process starts.
@@ -17,7 +26,10 @@ class Descriptor:
             OSError: it cannot be opened.
         """
         self._held: list[int] = []
-        # In one step of the interpreter: between a call and the assignment of what it returns, an interrupt loses it.
+        # Closes what the list holds by the time it is asked to, and that only once.
+        self._closer = map(os.close, iter(self._held))
+        closing = weakref.ref(self, partial(next, self._closer))
+        _owned[weakref.ref(self, _owned.pop)] = closing
         self._held.extend(map(os.open, (path,), (flags | os.O_CLOEXEC,), (mode,)))
 
     @property
@@ -27,17 +39,14 @@ class Descriptor:
         Raises:
             ValueError: it is closed.
         """
-        try:
-            return self._held[0]
-        except IndexError:
-            raise ValueError("the file is closed") from None
+        if self._closer is _CLOSED:
+            raise ValueError("the file is closed")
+        return self._held[0]
 
     def close(self) -> None:
         """Close it. Closing again does nothing."""
-        while self._held:
-            # Likewise in one step, lest a number is closed twice: by then it may be another file's.
-            any(map(os.close, map(self._held.pop, (0,))))
+        next(self._closer, None)
+        self._closer = _CLOSED
 
-    def __del__(self) -> None:
-        if self._held:
-            self.close()
+
+_CLOSED: map[None] = map(os.close, iter(()))

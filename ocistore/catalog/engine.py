@@ -364,16 +364,22 @@ class _Snapshot(_Read):
 class _Locked:
     """A block that holds the write lock."""
 
-    __slots__ = ("_catalog", "_turn")
+    __slots__ = ("__weakref__", "_catalog", "_turn")
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._turn = catalog._lock.held()
+        self._turn = catalog._lock.held(owner=self)
 
     def __enter__(self) -> None:
+        if self._catalog._attached is not None:
+            self._catalog._attached.refuse_inherited()
         self._catalog._enter(self._turn)
 
     def __exit__(self, *_: object) -> None:
+        self._turn.__exit__()
+
+    def give_up(self) -> None:
+        """Give back what it has, in the place of an exit that was interrupted before it did."""
         self._turn.__exit__()
 
 
@@ -386,11 +392,12 @@ class _Write(_Using):
         super().__init__(catalog)
         self._mark: epoch.Mark | None = None
         self._changes = 0
-        self._turn = catalog._lock.held()
+        self._turn = catalog._lock.held(owner=self)
 
     def __enter__(self) -> Connection:
         catalog = self._catalog
         try:
+            catalog._database().refuse_inherited()  # before the lock, which the parent may hold
             catalog._enter(self._turn)
             database = self._begin()
             catalog._refuse_replaced(database)
@@ -408,9 +415,10 @@ class _Write(_Using):
         return connection
 
     def _writer(self, database: Database) -> Connection:
-        self._connection, database.writer = database.writer, None
-        if self._connection is not None:
-            return self._connection
+        connection, database.writer = database.writer, None
+        if connection is not None and connection.open:  # not one that an interrupted write has closed
+            self._connection = connection
+            return connection
         connection = self._connect(database)
         if not database.guarded:  # the file of a copy, as VACUUM INTO writes it, has no WAL
             connection.command("PRAGMA journal_mode = WAL")
@@ -455,6 +463,10 @@ class _Write(_Using):
             connection.roll_back()
         except (OCIStoreError, sqlite3.Error) as error:
             connection.lost = error
+
+    def give_up(self) -> None:
+        """Give back what it has, in the place of an exit that was interrupted before it did."""
+        self._end()
 
     def _compare(self, connection: Connection) -> None:
         self._changes = connection.driver.total_changes

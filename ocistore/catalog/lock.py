@@ -18,15 +18,30 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
 import threading
 import time
 import weakref
 from collections import deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog.descriptors import Descriptor
 from ocistore.errors import StoreBusyError
 from ocistore.forks import ThreadLock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+    from typing import Protocol
+
+    class Owner(Protocol):
+        """A block that holds the lock, and more."""
+
+        def give_up(self) -> None: ...  # noqa: D102
+
+
+_EXCEPTIONS: Final = 100
+"""How far a chain of exceptions is followed, which each have the one before for their context."""
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
 _LOOK: Final = 0.1
@@ -45,10 +60,11 @@ class WriteLock:
         self._timeout = timeout
         self._file: _LockFile | None = None
 
-    def held(self, *, wait: bool = True) -> Turn:
+    def held(self, *, wait: bool = True, owner: Owner | None = None) -> Turn:
         """A context manager that holds the lock for the length of its block.
 
         Args:
+            owner: the block that is left through an ``__exit__`` of its own; see :meth:`Turn.left_behind`.
             wait: whether to wait at all; if not, it starts no thread either.
 
         Entering it raises:
@@ -56,7 +72,7 @@ class WriteLock:
                 it, and whatever interrupted it there asks for it, too.
             OSError: the lock file cannot be opened.
         """
-        return Turn(self, self._timeout if wait else 0.0)
+        return Turn(self, self._timeout if wait else 0.0, owner)
 
     def file(self) -> _LockFile:
         """The open file, which all locks of this process on it share."""
@@ -116,8 +132,10 @@ class _LockFile:
 
     def take_turn(self, turn: Turn, place: _Place) -> None:
         """Wait until all who asked before, in this process, are done."""
-        if any(other.thread == place.thread and other.turn() is not None for other in tuple(self.turns)):
-            raise StoreBusyError("the store's write lock", waited=0.0, reason=_BY_ITSELF)
+        for other in tuple(self.turns):
+            held = other.turn() if other.thread == place.thread else None
+            if held is not None and not held.left_behind():
+                raise StoreBusyError("the store's write lock", waited=0.0, reason=_BY_ITSELF)
         self.turns.append(place)
         while self.turns[0] is not place:
             self._clean_up()
@@ -205,10 +223,11 @@ class _Place:
 class Turn:
     """One wish to hold the lock. What it has is known by its identity, so that giving up gives up the right thing."""
 
-    __slots__ = ("__weakref__", "_file", "_lock", "_place", "_started", "_timeout")
+    __slots__ = ("__weakref__", "_file", "_lock", "_owner", "_place", "_started", "_timeout")
 
-    def __init__(self, lock: WriteLock, timeout: float) -> None:
+    def __init__(self, lock: WriteLock, timeout: float, owner: Owner | None) -> None:
         self._lock = lock
+        self._owner = None if owner is None else weakref.ref(owner)
         self._timeout = timeout
         self._started = time.monotonic()
         self._file: _LockFile | None = None
@@ -255,6 +274,37 @@ class Turn:
             file.release(place)
             raise
         self._place = None
+
+
+    def left_behind(self) -> bool:
+        """Give up what a block has that was left, but whose exit an interrupt kept from doing anything.
+
+        The exception that is under way refers to it, and so keeps it alive while others clean up after that exception.
+        """
+        owner = self._owner() if self._owner is not None else None
+        if owner is None or not any(frame.f_locals.get("self") is owner for frame in _exits_that_failed()):
+            return False
+        owner.give_up()
+        return True
+
+
+def _exits_that_failed() -> Iterator[FrameType]:
+    """The frames of every ``__exit__`` in the exceptions that are being handled, which are not running any more."""
+    running = set()
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        running.add(id(frame))
+        frame = frame.f_back
+    error = sys.exc_info()[1]
+    for _ in range(_EXCEPTIONS):
+        if error is None:
+            return
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code.co_name == "__exit__" and id(trace.tb_frame) not in running:
+                yield trace.tb_frame
+            trace = trace.tb_next
+        error = error.__context__
 
 
 class _Waiter:
@@ -319,27 +369,26 @@ _BY_ITSELF: Final = (
 
 _finding = ThreadLock()
 _files: dict[tuple[int, int], weakref.ref[_LockFile]] = {}
-_descriptors: dict[int, weakref.ref[Descriptor]] = {}
-"""Every description of a lock file that this process has open, for a forked child to close."""
+_descriptors: dict[int, tuple[int, weakref.ref[Descriptor]]] = {}
+"""Every description of a lock file that is open here, with the process that opened it, for a forked child to close."""
 
 
 def _opened(path: str) -> Descriptor:
     descriptor = Descriptor(path, _FLAGS)
-    for number, reference in tuple(_descriptors.items()):
+    for number, (_, reference) in tuple(_descriptors.items()):
         if reference() is None:
             _descriptors.pop(number, None)
-    _descriptors[id(descriptor)] = weakref.ref(descriptor)
+    _descriptors[id(descriptor)] = os.getpid(), weakref.ref(descriptor)
     return descriptor
 
 
 def after_fork_in_child() -> None:
     """Close what was inherited: with the parent killed, the child's would keep the lock."""
-    for reference in tuple(_descriptors.values()):
+    for number, (process, reference) in tuple(_descriptors.items()):
         descriptor = reference()
-        if descriptor is not None:
+        if descriptor is not None and process != os.getpid():
             descriptor.close()
-    _descriptors.clear()
-    _files.clear()
+            del _descriptors[number]
 
 
 os.register_at_fork(after_in_child=after_fork_in_child)
