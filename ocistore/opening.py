@@ -311,18 +311,19 @@ def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePa
     if not _exists(paths):
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
     _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
-    catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
+    beside = all(os.access(path, os.W_OK, effective_ids=True) for path in (paths.root, paths.catalog))
+    catalog = Catalog(
+        paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True, may_write_beside=beside
+    )
     pool = FilesystemPool(paths, read_only=True)
     try:
         try:
-            found = _revision(catalog, pool.reserve)
-        except (ReadOnlyStoreError, StorageError):
-            # A WAL database wants to write beside itself even to be read. On read-only media nobody can change it.
-            catalog.close()
-            if not _immutable(paths):
+            found = _revision(catalog, pool.reserve) if beside else revision(catalog)
+        except StorageError as error:
+            if beside:
                 raise
-            catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True, immutable=True)
-            found = revision(catalog)
+            reason = "what was committed last cannot be read by who may not write: let who may open it once"
+            raise ReadOnlyStoreError(paths.root, reason=reason) from error
         if found is None:
             raise StoreNotFoundError(paths.root, reason="its catalog.db is empty")
         if found != SCHEMA_REVISION:
@@ -333,12 +334,6 @@ def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePa
             pool.reserve.restore()
         raise
     return paths, catalog, pool
-
-
-def _immutable(paths: StorePaths) -> bool:
-    """Whether the catalog lies on a filesystem mounted read-only, with nothing left in a WAL that would be missed."""
-    wal = Path(f"{paths.catalog}-wal")
-    return bool(os.statvfs(paths.root).f_flag & os.ST_RDONLY) and (not wal.exists() or wal.stat().st_size == 0)
 
 
 def _refuse_revision(root: Path, found: str) -> NoReturn:

@@ -130,7 +130,8 @@ class Store:
         Args:
             root: the store's directory. It may exist if it is empty.
             create: make a store where there is none.
-            read_only: change nothing, not even the schema. Works on read-only media, and while others write.
+            read_only: change nothing, not even the schema. Works on read-only media, for who may not write, and while
+                others write.
             any_filesystem: accept a filesystem in user space (FUSE) of which is not known what is behind it. Only where
                 that is a disk of this machine: otherwise what is acknowledged may be lost.
 

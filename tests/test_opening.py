@@ -23,6 +23,7 @@ from ocistore import (
     ReadOnlyStoreError,
     StorageError,
     Store,
+    StoreBusyError,
     StoreClosedError,
     StoreNotFoundError,
     UnsupportedFilesystemError,
@@ -750,3 +751,137 @@ def test_a_filesystem_in_user_space_is_asked_what_is_behind_it(small_disk, monke
     else:
         with pytest.raises(UnsupportedFilesystemError):
             Store.open(small_disk.root / "store", any_filesystem=True)
+
+
+# --- who may not write, in every state of a store ---------------------------------------------------------------------
+
+READS_AS_NOBODY = """
+import os, sys
+from ocistore import OCIStoreError, Store
+from ocistore.layouts import exporting  # Python's own files may not be everybody's to read
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+store = None
+for line in sys.stdin:
+    try:
+        if line.strip() == "open":
+            store = Store.open(sys.argv[1], read_only=True)
+        if line.strip() == "close":
+            store.close()
+        if line.strip() == "write":
+            store.repository("app").put_blob(b"no")
+        repository = store.repository("app")
+        print(*(f"{tag}={len(repository.get_manifest(tag).content)}" for tag in repository.tags()), flush=True)
+    except OCIStoreError as error:
+        print(type(error).__name__, error, flush=True)
+"""
+
+HOLDS_IT = """
+import sys
+from ocistore import Store
+with Store.open(sys.argv[1]) as store:
+    print("open", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "close":
+            break
+        app = store.repository("app")
+        for tag in line.split():
+            app.tag(tag, app.resolve("v1").digest)
+        print("tagged", flush=True)
+print("closed", flush=True)
+"""
+
+
+@pytest.fixture
+def readable(root):
+    privileged("setpriv", "--reuid", "65534", "true")
+    # Not where pytest keeps things: that is for its owner only, and is made so again by each pytest that starts.
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o755)
+        shared = shutil.copytree(root, Path(top) / "store")
+        subprocess.run(["chmod", "-R", "a+rX", shared], check=True)
+        yield shared
+
+
+def tags(child):
+    return [word.partition("=")[0] for word in child.says().split()]
+
+
+def test_who_may_not_write_reads_whoever_opens_writes_and_closes(readable):
+    with python(READS_AS_NOBODY, readable) as reader:
+        before = files(readable)
+        reader.tell("open")
+        assert tags(reader) == ["v1"]  # closed, nobody has it open
+        assert files(readable) == before
+        for number in range(2):
+            with python(HOLDS_IT, readable) as writer:
+                assert writer.says() == "open"
+                reader.tell("read")
+                expected = ["v1", *(f"t{other}{letter}" for other in range(number) for letter in "ab")]
+                assert tags(reader) == sorted(expected)
+                writer.tell(f"t{number}a t{number}b")
+                assert writer.says() == "tagged"
+                reader.tell("read")
+                assert tags(reader) == sorted([*expected, f"t{number}a", f"t{number}b"])
+                writer.tell("close")
+                assert writer.says() == "closed"
+            reader.tell("read")
+            assert tags(reader) == sorted([*expected, f"t{number}a", f"t{number}b"])
+        reader.tell("write")
+        assert reader.says().startswith("ReadOnlyStoreError")
+    assert check(readable, hashes=True) == []
+
+
+def test_who_may_not_write_reads_what_a_killed_writer_left(readable):
+    with python(HOLDS_IT, readable) as writer, python(READS_AS_NOBODY, readable) as reader:
+        assert writer.says() == "open"
+        writer.tell("t1")
+        assert writer.says() == "tagged"
+        writer.kill()
+        reader.tell("open")
+        assert tags(reader) == ["t1", "v1"]
+        (readable / "catalog.db-shm").unlink()  # as in a copy of the directory, made with it
+    with python(READS_AS_NOBODY, readable) as reader:
+        reader.tell("open")
+        assert reader.says().startswith(("t1=", "ReadOnlyStoreError"))
+
+
+def test_a_read_only_mount_of_a_store_that_others_write_is_read_as_it_is(tmp_path, root):
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    privileged("mount", "--bind", str(root), str(mounted))
+    try:
+        privileged("mount", "-o", "remount,bind,ro", str(mounted))
+        with Store.open(mounted, read_only=True) as reader:
+            assert list(reader.repository("app").tags()) == ["v1"]
+            for number in range(3):
+                with Store.open(root) as store:
+                    store.repository("app").tag(f"t{number}", image().digest)
+                    assert len(list(reader.repository("app").tags())) == 2 + number
+                assert len(list(reader.repository("app").tags())) == 2 + number
+            with pytest.raises(ReadOnlyStoreError):
+                Store.open(mounted)
+    finally:
+        subprocess.run(["umount", "--lazy", mounted], check=True)
+
+
+def test_what_changed_while_it_was_read_without_locks_is_read_again(tmp_path, root):
+    def change(how):
+        with Store.open(root) as store:
+            how(store.repository("app"))
+
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    privileged("mount", "--bind", str(root), str(mounted))
+    try:
+        privileged("mount", "-o", "remount,bind,ro", str(mounted))
+        with Store.open(mounted, read_only=True) as reader:
+            with pytest.raises(StoreBusyError, match="changed while it was read"), reader.catalog.snapshot():
+                change(lambda app: app.tag("v2", image().digest))
+            with pytest.raises(StoreBusyError, match="changed while it was read"), reader.catalog.read():
+                change(lambda app: app.untag("v2"))
+                raise CorruptError("what was read half before and half afterwards", reason="as it looks")
+            assert list(reader.repository("app").tags()) == ["v1"]
+    finally:
+        subprocess.run(["umount", "--lazy", mounted], check=True)

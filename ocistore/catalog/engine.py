@@ -24,6 +24,7 @@ from sqlalchemy.pool import StaticPool
 from ocistore.catalog import epoch, space
 from ocistore.catalog.database import Address, Use, attach
 from ocistore.catalog.lock import Turn, WriteLock
+from ocistore.catalog.quiet import Quiet
 from ocistore.catalog.sharedmemory import SharedMemory
 from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT, translated
 from ocistore.errors import (
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.database import Database
+    from ocistore.catalog.quiet import State
 
 __all__ = ["BUSY_TIMEOUT", "MINIMUM_SQLITE", "Catalog", "translated"]
 
@@ -61,7 +63,7 @@ class Catalog:
         database: Path,
         lock: Path,
         read_only: bool,
-        immutable: bool = False,
+        may_write_beside: bool = True,
         counts_epochs: bool = True,
     ) -> None:
         """Prepare, without touching a file.
@@ -71,7 +73,8 @@ class Catalog:
             database: the SQLite file.
             lock: the file of the write lock.
             read_only: refuse every write.
-            immutable: nothing can change the file, as on read-only media: SQLite then needs neither locks nor a WAL.
+            may_write_beside: whether SQLite may make a WAL and shared memory beside it, as it does even to read. If
+                not, the catalog is read-only (see ``quiet.py``).
             counts_epochs: increment the epoch with each commit (see ``epoch.py``); not in a copy that is being made.
         """
         if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
@@ -85,7 +88,8 @@ class Catalog:
         self.closed = False
         self.shared_memory = SharedMemory(os.fspath(database))
         self._timeout = BUSY_TIMEOUT
-        self._address = Address(database, root=root, read_only=read_only, immutable=immutable)
+        self._address = Address(database, root=root, read_only=read_only, immutable=False)
+        self._quiet = None if may_write_beside else Quiet(database, root=root)
         self._lock = WriteLock(os.fspath(lock), timeout=self._timeout)
         self._counts_epochs = counts_epochs
         self._attached: Database | None = None
@@ -105,6 +109,10 @@ class Catalog:
             if self.closed:  # by another thread, meanwhile
                 self.close()
         return database
+
+    def _reach(self, quiet: Quiet) -> tuple[Database, State] | None:
+        self._refuse_closed()
+        return quiet.begin()
 
     def _refuse_closed(self) -> None:
         if self.closed:
@@ -257,6 +265,8 @@ class Catalog:
         if database is not None:
             database.leave(weakref.ref(self), wait=wait)
             self._attached = None
+        if self._quiet is not None:
+            self._quiet.close()
         self._lock.close()
 
 
@@ -268,21 +278,31 @@ class Catalog:
 class _Using(Use):
     """A use of the database, with or without a connection."""
 
-    __slots__ = ("_catalog", "_connection", "_database")
+    __slots__ = ("_address", "_catalog", "_connection", "_database", "_state")
 
     def __init__(self, catalog: Catalog) -> None:
         super().__init__()
         self._catalog = catalog
+        self._address = catalog._address
         self._connection: Connection | None = None
         self._database: Database | None = None
+        self._state: State | None = None
 
     def _begin(self) -> Database:
-        database = self._database = self._catalog._database()
+        catalog = self._catalog
+        quiet = None if catalog._quiet is None else catalog._reach(catalog._quiet)
+        if quiet is None:
+            database = self._database = catalog._database()
+        else:
+            database, self._state = quiet
+            self._database = database
+            if catalog._quiet is not None:
+                self._address = catalog._quiet.address
         database.begin(self)
         return database
 
     def _connect(self, database: Database) -> Connection:
-        connection = self._connection = database.connection(self._catalog._address)
+        connection = self._connection = database.connection(self._address)
         return connection
 
     def _end(self) -> None:
@@ -321,7 +341,7 @@ class _Read(_Using):
 
     def __enter__(self) -> Connection:
         try:
-            connection = self._connection = self._begin().take(self._catalog._address)
+            connection = self._connection = self._begin().take(self._address)
         except BaseException:
             self._end()
             raise
@@ -330,9 +350,11 @@ class _Read(_Using):
     def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         connection, database = self._connection, self._database
         try:
+            if self._state is not None and self._catalog._quiet is not None:
+                self._catalog._quiet.check(self._state)  # also where it raised: that may be why
             if kind is None and connection is not None and database is not None:
                 self._connection = None
-                database.give(self._catalog._address, connection)
+                database.give(self._address, connection)
         finally:
             self._end()
 
