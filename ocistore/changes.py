@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
-from ocistore.catalog import blobs, manifests, repositories, tags, uploads
+from ocistore.catalog import batches, blobs, manifests, repositories, tags, uploads
 from ocistore.errors import (
     BlobNotFoundError,
     ManifestBlobUnknownError,
@@ -26,7 +26,7 @@ from ocistore.oci import mediatypes
 from ocistore.oci.manifest import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.catalog.connection import Connection
@@ -165,13 +165,19 @@ class Application:
     """The platforms of image manifests, by digest; read before the transaction began."""
     leases: Sequence[Lease] = ()
     """What keeps all that these changes bring into a repository."""
+    batch: int | None = None
+    """Everything goes into hidden repositories of this batch."""
+    adopted: set[str] = field(default_factory=set)
+    """Repositories of which hidden ones have something, as long as they have it."""
     deleted: list[int] = field(default_factory=list)
     """Repositories that are deleted by now and still have rows: for ``emptying.py``."""
     sessions: list[str] = field(default_factory=list)
     """Upload sessions that went with their repositories. Their files are left when this is committed."""
     _emptied: int = 0
-    _ids: dict[str, int] = field(default_factory=dict)
-    _manifest_ids: dict[tuple[str, str], int] = field(default_factory=dict)
+    ids: dict[str, int] = field(default_factory=dict)
+    """Of repositories, by name."""
+    manifest_ids: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Of manifests, by repository and digest."""
 
     def apply(self, changes: Iterable[Change]) -> None:
         """Apply them in order, except that the bytes of all blobs and manifests become live rows first.
@@ -196,9 +202,9 @@ class Application:
             elif isinstance(change, LinkBlob | MountBlob):
                 kept.setdefault(change.repository, []).append(change.digest)
         for repository, digests in kept.items():
-            if repository in self._ids:  # it may have been deleted again by a later change
+            if repository in self.ids:  # it may have been deleted again by a later change
                 for lease in self.leases:
-                    lease.keep_all(self.connection, self._ids[repository], digests)
+                    lease.keep_all(self.connection, self.ids[repository], digests)
 
     # One method for a run of each kind of change in one repository.
 
@@ -242,7 +248,7 @@ class Application:
                     *(edge.descriptor.digest for edge in change.manifest.edges()),
                 )
             )
-            known = manifests.children(self.connection, repository_id, wanted)
+            known = self._children(repository, repository_id, wanted)
             incomplete = _check_children(level, known, repository=repository)
             absent = {
                 edge.descriptor.digest: edge.descriptor.size
@@ -265,7 +271,7 @@ class Application:
             manifests.put(self.connection, repository_id, new, known, now=self.now)
             for change in level:
                 digest = change.manifest.descriptor.digest
-                self._manifest_ids[repository, digest] = known[digest].id
+                self.manifest_ids[repository, digest] = known[digest].id
 
     def _delete_manifests(self, repository: str, run: Sequence[DeleteManifest]) -> None:
         repository_id = self._find(repository)
@@ -277,11 +283,12 @@ class Application:
             names = tags.of_manifest(self.connection, repository_id, manifest_id)
             tags.remove(self.connection, repository_id, repository, names, now=self.now, actor=self.actor)
             manifests.unlink(self.connection, repository_id, manifest_id, now=self.now)
-            self._manifest_ids.pop((repository, change.digest), None)
+            self.manifest_ids.pop((repository, change.digest), None)
 
     def _set_tags(self, repository: str, run: Sequence[SetTag]) -> None:
         repository_id = self._find(repository)
-        for batch in _split(run, lambda change: change.name, lambda change: [change.name]):
+        self._know_manifests(repository, repository_id, [change.digest for change in run])
+        for piece in _split(run, lambda change: change.name, lambda change: [change.name]):
             moves = [
                 tags.Move(
                     change.name,
@@ -289,9 +296,9 @@ class Application:
                     change.digest,
                     change.entry,
                 )
-                for change in batch
+                for change in piece
             ]
-            conditional = {change.name: change for change in batch if change.expected is not ANY}
+            conditional = {change.name: change for change in piece if change.expected is not ANY}
             if conditional:
                 actual = tags.targets(self.connection, repository_id, conditional)
                 for name, change in conditional.items():
@@ -299,7 +306,9 @@ class Application:
                     if found != change.expected:
                         expected = None if change.expected is None else str(change.expected)
                         raise TagConflictError(name, repository=repository, expected=expected, actual=found)
-            tags.move(self.connection, repository_id, repository, moves, now=self.now, actor=self.actor)
+            tags.move(
+                self.connection, repository_id, repository, moves, now=self.now, actor=self.actor, batch=self.batch
+            )
 
     def _remove_tags(self, repository: str, run: Sequence[RemoveTag]) -> None:
         repository_id = self._find(repository)
@@ -321,8 +330,8 @@ class Application:
             repository_id = self._find(repository)
             repositories.remove(self.connection, repository_id, repository, now=self.now, actor=self.actor)
             self._empty(repository_id)
-            del self._ids[repository]
-            self._manifest_ids = {key: value for key, value in self._manifest_ids.items() if key[0] != repository}
+            del self.ids[repository]
+            self.manifest_ids = {key: value for key, value in self.manifest_ids.items() if key[0] != repository}
 
     def _empty(self, repository_id: int) -> None:
         """Empty a deleted repository, if that is little: what is small goes in one commit."""
@@ -341,26 +350,54 @@ class Application:
     # Names to ids, once per transaction.
 
     def _find(self, repository: str) -> int:
-        if repository not in self._ids:
+        if repository not in self.ids:
             found = repositories.find(self.connection, repository)
             if found is None:
                 raise RepositoryNotFoundError(repository)
-            self._ids[repository] = found
-        return self._ids[repository]
+            self.ids[repository] = found if self.batch is None else self._ensure(repository)
+        return self.ids[repository]
 
     def _ensure(self, repository: str) -> int:
-        if repository not in self._ids:
-            self._ids[repository] = repositories.ensure(self.connection, repository, now=self.now)
-        return self._ids[repository]
+        if repository not in self.ids:
+            if self.batch is None:
+                self.ids[repository] = repositories.ensure(self.connection, repository, now=self.now)
+            else:
+                self.ids[repository] = batches.make(self.connection, self.batch, repository, now=self.now)
+        return self.ids[repository]
+
+    def _children(
+        self, repository: str, repository_id: int, digests: Collection[Digest]
+    ) -> dict[str, manifests.Child]:
+        """What is known of these digests; a hidden repository has what the one of its name has."""
+        known = manifests.children(self.connection, repository_id, digests)
+        if self.batch is not None:
+            lacking = [
+                digest
+                for digest in digests
+                if digest in known and not (known[digest].blob_here or known[digest].manifest_here)
+            ]
+            source = repositories.find(self.connection, repository) if lacking else None
+            if source is not None:
+                batches.adopt(self.connection, source, repository_id, lacking)
+                self.adopted.add(repository)
+                known = manifests.children(self.connection, repository_id, digests)
+        return known
+
+    def _know_manifests(self, repository: str, repository_id: int, digests: Iterable[Digest]) -> None:
+        unknown = {digest for digest in digests if (repository, digest) not in self.manifest_ids}
+        if len(unknown) > 1:
+            for digest, child in self._children(repository, repository_id, unknown).items():
+                if child.manifest_here:
+                    self.manifest_ids[repository, digest] = child.id
 
     def _manifest_id(self, repository: str, repository_id: int, digest: Digest) -> int:
         key = (repository, digest)
-        if key not in self._manifest_ids:
-            child = manifests.children(self.connection, repository_id, [digest]).get(digest)
+        if key not in self.manifest_ids:
+            child = self._children(repository, repository_id, [digest]).get(digest)
             if child is None or not child.manifest_here:
                 raise ManifestNotFoundError(digest, repository=repository)
-            self._manifest_ids[key] = child.id
-        return self._manifest_ids[key]
+            self.manifest_ids[key] = child.id
+        return self.manifest_ids[key]
 
 
 # Each function takes a run of the kind of its key, which no type can say of a mapping.

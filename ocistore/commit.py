@@ -77,15 +77,15 @@ def commit(
     if all(isinstance(change, _REMOVALS) for change in changes):
         return on_a_full_disk(pool, partial(_apply, catalog, pool, changes, actor))
     staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
-    unpublished = _not_in_pool(catalog, pool, staged)
+    unpublished = not_in_pool(catalog, pool, staged)
     published: set[Digest] = set()
     try:
         for _ in range(ATTEMPTS):
             published.update(change.blob.digest for change in unpublished)
             pool.publish([change.blob for change in unpublished])
-            platforms = _platforms(pool, changes)
+            platforms = platforms_of(pool, changes)
             with catalog.write() as connection:
-                unpublished = _gone(connection, pool, staged, published)
+                unpublished = gone(connection, pool, staged, published)
                 if not unpublished:
                     identity.become_store(connection)
                     application = Application(connection, pool, milliseconds(), actor, platforms, leases)
@@ -100,7 +100,7 @@ def commit(
     except Exception:
         # What cannot be withdrawn, as on a broken disk, is what a crash would have left: a file that nobody is served.
         with contextlib.suppress(OCIStoreError):
-            _withdraw(catalog, pool, [staged[digest].blob for digest in published])
+            withdraw(catalog, pool, [staged[digest].blob for digest in published])
         raise
 
 
@@ -129,7 +129,7 @@ def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], ac
     return application
 
 
-def _withdraw(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob]) -> None:
+def withdraw(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob]) -> None:
     """Take away the names of what was published for nothing. Under the lock, so that no row can come to rely on one."""
     if published:
         with catalog.write() as connection:
@@ -145,7 +145,7 @@ _MAXIMUM_PLATFORM_LENGTH: Final = 128
 _Staged = PutBlob | PutManifest
 
 
-def _not_in_pool(catalog: Catalog, pool: FilesystemPool, staged: Mapping[Digest, _Staged]) -> list[_Staged]:
+def not_in_pool(catalog: Catalog, pool: FilesystemPool, staged: Mapping[Digest, _Staged]) -> list[_Staged]:
     """What has to be published: everything but live blobs whose files are as they should be."""
     # Files first: most content is new, and then there is nothing to ask the catalog. And directories before files: that
     # a new store has none takes as long to be told, for each blob, as writing it.
@@ -169,7 +169,7 @@ def _looks_right(pool: FilesystemPool, change: _Staged) -> bool:
         return False
 
 
-def _gone(
+def gone(
     connection: Connection, pool: FilesystemPool, staged: Mapping[Digest, _Staged], published: set[Digest]
 ) -> list[_Staged]:
     """What does not stand under its name in this transaction, because a collection came in between."""
@@ -186,7 +186,7 @@ def _gone(
     ]
 
 
-def _platforms(pool: FilesystemPool, changes: Sequence[Change]) -> dict[str, dict[str, object]]:
+def platforms_of(pool: FilesystemPool, changes: Sequence[Change]) -> dict[str, dict[str, object]]:
     """The platform of each image manifest among the changes whose config says one, by digest."""
     found = {}
     for change in changes:

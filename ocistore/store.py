@@ -22,6 +22,7 @@ from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE
 from ocistore.oci.reference import repository_name
 from ocistore.opening import open_store
 from ocistore.pages import pages, text
+from ocistore.parts import commit_in_parts, is_large
 from ocistore.repository import Repository
 from ocistore.transaction import Transaction
 
@@ -207,7 +208,8 @@ class Store:
     def commit(self, changes: Sequence[Change]) -> None:
         """Apply changes in one transaction; see :func:`ocistore.commit.commit`. Not part of the public contract."""
         self.require_writable()
-        done = commit(self.catalog, self.pool, changes, actor=self.actor, leases=held(self))
+        how = commit_in_parts if is_large(changes) else commit
+        done = how(self.catalog, self.pool, changes, actor=self.actor, leases=held(self))
         remove_files(self.pool, done.sessions)
         empty_deleted(self.catalog, self.pool, done.deleted)
 

@@ -128,14 +128,15 @@ _QUERIES = {
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id
         WHERE r.name IS NOT NULL AND (m.repository_id, m.manifest_id) NOT IN kept""",
     "a repository has no name and is not being emptied, or has one and is: {}": """
-        SELECT r.id FROM repositories r LEFT JOIN deleted_repositories d ON d.repository_id = r.id
-        WHERE (r.name IS NULL) <> (d.repository_id IS NOT NULL)""",
+        SELECT r.id FROM repositories r WHERE (r.name IS NULL) <>
+               (r.id IN (SELECT repository_id FROM deleted_repositories
+                         UNION ALL SELECT repository_id FROM staged_repositories))""",
     "repository {}, child {}, parent {}, role {}: its own edges and those of its manifests differ": """
         WITH wanted AS (SELECT m.repository_id, e.child_id, e.parent_id, e.role
                         FROM repository_manifests m JOIN edges e ON e.parent_id = m.manifest_id
-                        WHERE m.repository_id NOT IN (SELECT repository_id FROM deleted_repositories)),
+                        WHERE m.repository_id NOT IN (SELECT id FROM repositories WHERE name IS NULL)),
              found AS (SELECT * FROM repository_edges
-                       WHERE repository_id NOT IN (SELECT repository_id FROM deleted_repositories))
+                       WHERE repository_id NOT IN (SELECT id FROM repositories WHERE name IS NULL))
         SELECT * FROM (SELECT * FROM wanted EXCEPT SELECT * FROM found)
         UNION ALL SELECT * FROM (SELECT * FROM found EXCEPT SELECT * FROM wanted)""",
     "the lease {} names {}, which {} does not serve": """
@@ -215,7 +216,8 @@ def _history(connection: sqlite3.Connection, *, pruned: bool) -> Iterator[str]:
     pending = {name for (name,) in connection.execute("SELECT name FROM deleted_repositories")}
     now: dict[tuple[str, str], str | None] = {}
     for repository, tag, old, new in connection.execute(
-        "SELECT repository, tag, old_digest, new_digest FROM tag_events ORDER BY id"
+        "SELECT repository, tag, old_digest, new_digest FROM tag_events"
+        " WHERE batch IS NULL OR batch NOT IN (SELECT id FROM batches) ORDER BY id"
     ):
         known = (repository, tag) in now or not pruned
         if known and now.get((repository, tag)) != old and repository not in pending:

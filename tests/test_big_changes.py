@@ -2,6 +2,7 @@
 
 import contextlib
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from images import APP, artifact, image, index, push
@@ -9,8 +10,8 @@ from invariants import check
 from processes import python
 from state import catalog
 
-from ocistore import RepositoryNotFoundError, Store, UploadNotFoundError
-from ocistore.catalog import repositories
+from ocistore import ManifestBlobUnknownError, OCIStoreError, RepositoryNotFoundError, Store, UploadNotFoundError, parts
+from ocistore.catalog import names, repositories
 from ocistore.catalog.engine import Catalog
 
 TABLES = ["repositories", "repository_blobs", "repository_manifests", "repository_edges", "tags", "uploads"]
@@ -179,3 +180,260 @@ def test_killed_anywhere_in_a_deletion_it_has_happened_or_not(tmp_path, steps):
         assert check(store) == []
         if steps:
             assert counts(root) == NOTHING
+
+
+# --- committing in parts ----------------------------------------------------------------------------------------------
+
+NUMBER = 12
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """What is in parts begins with twenty rows, and each part has ten."""
+    monkeypatch.setattr(parts, "LARGE", 20)
+    monkeypatch.setattr(parts, "AT_ONCE", 10)
+
+
+def put(transaction, *names, number=NUMBER):
+    for name in names:
+        for i in range(number):
+            push(transaction.repository(name), image((name, i)), f"v{i}", "latest")
+        push(transaction.repository(name), index([image((name, 0)), image((name, 1))]), "both")
+
+
+def all_rows(root):
+    """Everything, but for keys and times."""
+    with catalog(root) as connection:
+        return {
+            name: sorted(connection.execute(query), key=repr)
+            for name, query in {
+                "tags": "SELECT r.name, t.name, b.digest FROM tags t JOIN repositories r ON r.id = t.repository_id"
+                " JOIN blobs b ON b.id = t.manifest_id",
+                "manifests": "SELECT r.name, b.digest FROM repository_manifests m"
+                " JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id",
+                "blobs": "SELECT r.name, b.digest FROM repository_blobs m"
+                " JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.blob_id",
+                "edges": "SELECT r.name, p.digest, c.digest, e.role FROM repository_edges e"
+                " JOIN repositories r ON r.id = e.repository_id JOIN blobs p ON p.id = e.parent_id"
+                " JOIN blobs c ON c.id = e.child_id",
+                "events": "SELECT repository, tag, old_digest, new_digest FROM tag_events",
+                "live": "SELECT digest FROM blobs WHERE state = 'live'",
+            }.items()
+        }
+
+
+def nothing_is_left_over(root):
+    tables = ["batches", "staged_repositories", "deleted_repositories"]
+    assert counts(root, tables) == dict.fromkeys(tables, 0)
+
+
+@pytest.mark.parametrize("before", [(), ("app",), ("app", "more/app")])
+def test_in_parts_comes_the_same_about_as_at_once(tmp_path, monkeypatch, before):
+    found = []
+    for large in (10**9, 20):
+        monkeypatch.setattr(parts, "LARGE", large)
+        monkeypatch.setattr(parts, "AT_ONCE", 10)
+        with Store.open(tmp_path / str(large)) as store:
+            for name in before:
+                push(store.repository(name), image((name, 3)), "v3", "latest", "old")
+            with changed_rows(monkeypatch) as changed, store.transaction() as transaction:
+                put(transaction, "app", "more/app")
+            assert (len(changed) > 10) is (large == 20)
+            found.append(all_rows(store.root))
+            assert check(store, hashes=True) == []
+            nothing_is_left_over(store.root)
+    # Of a tag that is there already and moves several times in one commit, only the last move is an event.
+    events = [set(each.pop("events")) for each in found]
+    assert {event[1] for event in events[0] ^ events[1]} <= ({"latest"} if before else set())
+    assert found[0] == found[1]
+
+
+def test_nobody_sees_a_part(store, small_parts, monkeypatch):
+    push(store.repository("old"), APP, "v1")
+    seen = []
+    apply = parts._Parts._apply
+
+    def look(self, *arguments, **options):
+        with Store.open(store.root, read_only=True) as other:
+            usage = other.usage()
+            seen.append((list(other.repositories()), usage.tags, usage.manifests, usage.repositories))
+            assert list(other.repository("old").tags()) == ["v1"]
+            assert len(list(other.repository("old").history())) == 1
+            assert list(other.repository("old").manifests()) == [other.repository("old").resolve("v1")]
+            assert check(store, idle=False) == []
+        return apply(self, *arguments, **options)
+
+    monkeypatch.setattr(parts._Parts, "_apply", look)
+    with store.transaction() as transaction:
+        put(transaction, "old", "new")
+    assert len(seen) > 10
+    assert set(map(repr, seen)) == {repr((["old"], 1, 1, 1))}
+    assert list(store.repositories()) == ["new", "old"]
+    assert store.repository("old").resolve("v3").digest == image(("old", 3)).digest
+    assert check(store, hashes=True) == []
+
+
+def during(monkeypatch, act, *, at=5):
+    """Do something before the part of that number is written, once."""
+    apply = parts._Parts._apply
+    done = []
+
+    def interrupted(self, *arguments, **options):
+        done.append(None)
+        if len(done) == at:
+            act()
+        return apply(self, *arguments, **options)
+
+    monkeypatch.setattr(parts._Parts, "_apply", interrupted)
+
+
+def test_a_collection_takes_nothing_of_it(store, small_parts, monkeypatch):
+    zero = timedelta(0)
+    during(monkeypatch, lambda: store.gc(grace=zero, keep_untagged=zero), at=8)
+    with store.transaction() as transaction:
+        put(transaction, "new")
+    assert len(list(store.repository("new").manifests())) == NUMBER + 1
+    assert check(store, hashes=True) == []
+
+
+def test_a_repository_that_came_to_be_meanwhile_is_given_it(store, small_parts, monkeypatch):
+    during(monkeypatch, lambda: push(store.repository("new"), APP, "latest", "theirs"))
+    with store.transaction() as transaction:
+        put(transaction, "new")
+    assert store.repository("new").resolve("theirs").digest == APP.digest
+    assert [event.old for event in store.repository("new").history("latest")][-2:] == [APP.digest, None]
+    assert check(store, hashes=True) == []
+    nothing_is_left_over(store.root)
+
+
+@pytest.mark.parametrize("act", ["manifest", "repository", "again"])
+def test_what_it_relied_on_is_looked_at_again_when_it_was_deleted_meanwhile(store, small_parts, monkeypatch, act):
+    repository = store.repository("app")
+    child = push(repository, image("child"), "child")
+    whole = index([image("child")])
+
+    def delete():
+        if act == "manifest":
+            repository.delete_manifest(child.digest)
+        else:
+            store.delete_repository("app")
+        if act == "again":
+            push(repository, APP, "v1")
+
+    during(monkeypatch, delete, at=12)
+    with pytest.raises(ManifestBlobUnknownError) as caught, store.transaction() as transaction:
+        transaction.repository("app").put_manifest(whole.manifest, tags=["whole"])
+        put(transaction, "app")
+    assert caught.value.missing == (child.digest,)
+    assert check(store, hashes=True) == []
+    nothing_is_left_over(store.root)
+
+
+def test_a_manifest_may_refer_to_what_is_there_already(store, small_parts):
+    repository = store.repository("app")
+    push(repository, image("child"), "child")
+    with store.transaction() as transaction:
+        transaction.repository("app").put_manifest(index([image("child")]).manifest, tags=["whole"])
+        put(transaction, "app")
+    assert repository.resolve("whole").digest == index([image("child")]).digest
+    assert check(store, hashes=True) == []
+
+
+def test_a_change_that_is_refused_leaves_nothing(store, small_parts):
+    push(store.repository("app"), APP, "v1")
+    before = all_rows(store.root)
+    for refuse in (
+        lambda pending: pending.repository("app").tag("v1", APP.digest, expected=None),
+        lambda pending: pending.repository("new").tag("wrong", image("nowhere").digest),
+        lambda pending: pending.repository("new").put_manifest(image("nowhere").manifest),
+    ):
+        with pytest.raises(OCIStoreError), store.transaction() as transaction:
+            put(transaction, "app", "new")
+            refuse(transaction)
+        assert all_rows(store.root) | {"live": before["live"]} == before
+        assert check(store, hashes=True) == []
+        nothing_is_left_over(store.root)
+
+
+def test_expectations_and_removals_are_part_of_the_last_step(store, small_parts):
+    push(store.repository("app"), APP, "v1", "gone")
+    with store.transaction() as transaction:
+        put(transaction, "app")
+        transaction.repository("app").tag("v1", APP.digest, expected=image(("app", 1)).digest)
+        transaction.repository("app").untag("gone")
+        put(transaction, "late")
+    assert store.repository("app").resolve("v1").digest == APP.digest
+    assert "gone" not in store.repository("app").tags()
+    assert list(store.repositories()) == ["app", "late"]
+    assert check(store, hashes=True) == []
+
+
+def test_the_newest_event_changes_when_it_is_revealed(store, small_parts, monkeypatch):
+    found = []
+
+    def newest():
+        with store.catalog.read() as connection:
+            found.append(names.newest_event(connection))
+
+    during(monkeypatch, newest, at=8)
+    with store.transaction() as transaction:
+        put(transaction, "new")
+    newest()
+    assert found[0] < found[1]
+
+
+def test_a_lease_keeps_what_comes_in_parts(store, small_parts):
+    zero = timedelta(0)
+    with store.lease(ttl=timedelta(hours=1)):
+        with store.transaction() as transaction:
+            for i in range(NUMBER):
+                push(transaction.repository("new"), image(i))
+                push(transaction.repository("new"), image(i), "latest")
+        store.gc(grace=zero, keep_untagged=zero)
+        assert len(list(store.repository("new").manifests())) == NUMBER
+    assert check(store) == []
+
+
+KILLED_IN_PARTS = """
+import os, sys
+from ocistore import Store, parts
+parts.LARGE, parts.AT_ONCE, parts.TTL = 20, 10, 1
+sys.path.insert(0, sys.argv[3])
+from images import image, push
+parts.milliseconds = lambda: 10**12
+store = Store.open(sys.argv[1])
+done, apply = 0, parts._Parts._apply
+def counted(*arguments, **options):
+    global done
+    if done == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+    done += 1
+    return apply(*arguments, **options)
+parts._Parts._apply = counted
+with store.transaction() as transaction:
+    for i in range(12):
+        push(transaction.repository("new"), image(i), f"v{i}")
+        push(transaction.repository("old"), image(i), f"v{i}")
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("steps", [0, 1, 9, 18, 10**6])
+def test_killed_in_parts_all_of_it_is_there_or_nothing(tmp_path, steps):
+    root = tmp_path / "store"
+    with Store.open(root) as store:
+        push(store.repository("old"), APP, "v1")
+        before = all_rows(root)
+    with python(KILLED_IN_PARTS, root, steps, Path(__file__).parent) as child, pytest.raises(AssertionError):
+        child.finish()
+    with Store.open(root) as store:
+        assert check(store, idle=False) == []
+        assert list(store.repositories()) == (["new", "old"] if steps == 10**6 else ["old"])
+        zero = timedelta(0)
+        store.gc(grace=zero, keep_untagged=zero)
+        store.gc(grace=zero, keep_untagged=zero)
+        assert check(store, idle=False) == []
+        nothing_is_left_over(root)
+        after = all_rows(root)
+    if steps != 10**6:
+        assert after == before

@@ -22,7 +22,8 @@ FLOORS = (
     {"errors", "forks"},
     {"oci"},
     {"archives", "blobs", "catalog"},
-    {"changes", "commit", "emptying", "lease", "opening", "pages", "repository", "store", "transaction", "upload"},
+    {"changes", "commit", "emptying", "lease", "opening", "pages", "parts"}
+    | {"repository", "store", "transaction", "upload"},
     {"layouts"},
     {"upkeep"},
     {"artifacts"},

@@ -75,7 +75,7 @@ class Place(NamedTuple):
 
 START: Final = Place(-1, 0, 0)
 
-_deleted = select(tables.deleted_repositories.c.repository_id)
+_hidden = select(tables.repositories.c.id).where(tables.repositories.c.name.is_(None))
 
 
 def due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # noqa: ANN401 - a Select of what is asked
@@ -87,7 +87,8 @@ def due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # no
         .where(
             table.c.collect_after <= bindparam("before"),
             place > begin,
-            table.c.repository_id.not_in(_deleted),  # what is emptied is queued anew, as used until then
+            # What is emptied is queued anew, as used until then; what is staged is kept by its batch.
+            table.c.repository_id.not_in(_hidden),
         )
         .order_by(table.c.collect_after, table.c.repository_id, key)
         .limit(bindparam("limit"))
@@ -171,6 +172,7 @@ _work = or_(
     present(tables.leases.c.expires <= bindparam("now")),
     present(tables.uploads.c.expires <= bindparam("now")),
     present(tables.deleted_repositories.c.repository_id.is_not(None)),
+    present(tables.batches.c.expires <= bindparam("now")),
 )
 _outlook = select(_held, _work)
 

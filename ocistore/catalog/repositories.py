@@ -132,7 +132,8 @@ class Deleted(NamedTuple):
     """A repository that is deleted and not yet emptied."""
 
     repository_id: int
-    name: str
+    name: str | None
+    """None where nobody has ever seen it, so that its tags leave no events."""
     deleted: int
     actor: str
     next_event: int | None
@@ -218,7 +219,9 @@ def _empty_tags(connection: Connection, emptied: Deleted, limit: int) -> int:
     if not found:
         return 0
     event = {"repository": emptied.name, "new_digest": None, "at": emptied.deleted, "actor": emptied.actor}
-    if emptied.next_event is None:
+    if emptied.name is None:
+        pass
+    elif emptied.next_event is None:
         connection.execute(_record, [event | {"tag": tag, "old_digest": old} for tag, old in found])
     else:
         numbered = [

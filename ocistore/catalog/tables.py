@@ -7,6 +7,7 @@
      ├─ repository_edges                        the edges of those manifests, to be found by child
      ├─ tags ──────────────────▶ repository_manifests
      ├─ uploads                                 open sessions; their bytes lie in uploads/<id>
+     ├─ staged_repositories ──▶ batches          large changes on their way: hidden, until one commit reveals them
      ├─ deleted_repositories                    deleted, and not yet emptied: their rows go in small transactions
      └─ (tag_events)                            by name, so that it outlives the repository
     manifests ─▶ blobs                          what a manifest says, parsed once, when it was put
@@ -83,7 +84,7 @@ repositories = Table(
     "repositories",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", Text),  # NULL: it is deleted, and nobody sees what it still holds
+    Column("name", Text),  # NULL: nobody sees it or what it holds, because it is deleted or still staged
     Column("created", Integer, nullable=False),
     UniqueConstraint("name"),
     sqlite_strict=True,
@@ -93,7 +94,7 @@ deleted_repositories = Table(
     "deleted_repositories",
     metadata,
     Column("repository_id", Integer, ForeignKey("repositories.id"), primary_key=True),
-    Column("name", Text, nullable=False),  # what it was called, for the events of its tags
+    Column("name", Text),  # what it was called, for the events of its tags; NULL: nobody has ever seen it, nor them
     Column("deleted", Integer, nullable=False),
     Column("actor", Text, nullable=False),
     Column("next_event", Integer),  # ids of tag_events from here on are kept for its tags; NULL: none are
@@ -227,10 +228,30 @@ tag_events = Table(
     Column("new_digest", Text),  # NULL: the tag was removed
     Column("at", Integer, nullable=False),
     Column("actor", Text, nullable=False),
+    Column("batch", Integer),  # as long as there is a batch of that id, it has not happened yet
     sqlite_strict=True,
 )
 Index("ix_tag_events_repository", tag_events.c.repository)
 Index("ix_tag_events_repository_tag", tag_events.c.repository, tag_events.c.tag)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Integer, primary_key=True),  # random, and never used again
+    Column("expires", Integer, nullable=False),
+    sqlite_strict=True,
+)
+Index("ix_batches_expires", batches.c.expires)
+
+staged_repositories = Table(
+    "staged_repositories",
+    metadata,
+    Column("repository_id", Integer, ForeignKey("repositories.id"), primary_key=True),
+    Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
+    Column("name", Text, nullable=False),  # of the repository that is to have what is in it
+    sqlite_strict=True,
+)
+Index("ix_staged_repositories_batch_id", staged_repositories.c.batch_id)
 
 uploads = Table(
     "uploads",

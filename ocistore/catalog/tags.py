@@ -9,6 +9,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.batches import visible
 from ocistore.catalog.order import in_order
 from ocistore.catalog.repositories import beyond
 
@@ -109,7 +110,7 @@ _queue = (
 _record = insert(_events)
 _history = (
     select(_events.c.id, _events.c.tag, _events.c.old_digest, _events.c.new_digest, _events.c.at, _events.c.actor)
-    .where(_events.c.repository == bindparam("repository"), _events.c.id < bindparam("before"))
+    .where(_events.c.repository == bindparam("repository"), _events.c.id < bindparam("before"), visible(_events))
     .order_by(_events.c.id.desc())
     .limit(bindparam("limit"))
 )
@@ -152,11 +153,12 @@ def move(
     *,
     now: int,
     actor: str,
+    batch: int | None = None,
 ) -> None:
     """Point tags at manifests that the repository holds, making those that do not exist.
 
     Each real change is an event; a tag that points there already is not one. What a tag pointed at before goes before
-    the collector. What was said of it goes with it.
+    the collector. What was said of it goes with it. With ``batch``, nobody sees the events before that is revealed.
     """
     old = targets(connection, repository_id, [entry.name for entry in moves])
     noted = [
@@ -197,6 +199,7 @@ def move(
                 "new_digest": entry.digest,
                 "at": now,
                 "actor": actor,
+                "batch": batch,
             }
             for entry in changed.values()
         ],
@@ -223,6 +226,7 @@ def remove(
                 "new_digest": None,
                 "at": now,
                 "actor": actor,
+                "batch": None,
             }
             for name, target in sorted(old.items())
         ],

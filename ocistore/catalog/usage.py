@@ -26,20 +26,20 @@ class Counts(NamedTuple):
     uploads: int
 
 
-def _is_deleted(table: Table) -> ColumnElement[bool]:
-    """Whether a row belongs to a repository that is deleted and not yet emptied."""
-    return table.c.repository_id.in_(select(tables.deleted_repositories.c.repository_id))
+def _is_hidden(table: Table) -> ColumnElement[bool]:
+    """Whether a row belongs to a repository that nobody sees: it is deleted and not yet emptied, or staged."""
+    return table.c.repository_id.in_(select(tables.repositories.c.id).where(tables.repositories.c.name.is_(None)))
 
 
 _live = tables.blobs.c.state == literal("live")
 _counts = select(
     select(func.count()).where(tables.repositories.c.name.is_not(None)).scalar_subquery(),
-    select(func.count()).where(~_is_deleted(tables.tags)).scalar_subquery(),
+    select(func.count()).where(~_is_hidden(tables.tags)).scalar_subquery(),
     select(func.count(tables.repository_manifests.c.manifest_id.distinct()))
-    .where(~_is_deleted(tables.repository_manifests))
+    .where(~_is_hidden(tables.repository_manifests))
     .scalar_subquery(),
     select(func.count()).select_from(tables.blobs).where(_live).scalar_subquery(),
-    select(func.count()).where(~_is_deleted(tables.uploads)).scalar_subquery(),
+    select(func.count()).where(~_is_hidden(tables.uploads)).scalar_subquery(),
     *(select(half).where(_live).scalar_subquery() for half in halves(tables.blobs.c.size)),
 )
 

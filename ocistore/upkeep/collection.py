@@ -29,7 +29,7 @@ from datetime import timedelta
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import collection, holds, keepers, leases, manifests, removal, repositories, uploads
+from ocistore.catalog import batches, collection, holds, keepers, leases, manifests, removal, repositories, uploads
 from ocistore.commit import milliseconds, on_a_full_disk
 from ocistore.emptying import remove_files
 from ocistore.errors import (
@@ -271,6 +271,7 @@ class _Collection:
         return None
 
     def _work(self) -> None:
+        self._end_batches()
         self._empty_repositories()
         self._end_leases()
         self._leftovers.end_uploads()
@@ -370,6 +371,14 @@ class _Collection:
             return bool(question(connection))
 
     # --- what is deleted already --------------------------------------------------------------------------------------
+
+    def _end_batches(self) -> None:
+        """Remove what a killed process wrote and did not come to reveal."""
+        while self._is_due(lambda c: batches.expired(c, now=self._now)):
+            with self._batch() as connection:
+                batch = batches.expired(connection, now=self._now)
+                if batch is not None:
+                    batches.abandon(connection, batch, now=self._now, limit=repositories.EMPTIED_AT_ONCE)
 
     def _empty_repositories(self) -> None:
         """Complete what a killed process left of a repository that it deleted."""

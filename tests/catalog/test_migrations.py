@@ -53,7 +53,20 @@ _FOURTH = (
 )
 _FIFTH = _FOURTH.replace("_manifests VALUES (1, 1, 100, NULL)", "_manifests VALUES (1, 1, 100, NULL, 1)", 1)
 _SIXTH = _FIFTH.replace("100, NULL, 1)", "100, NULL, 1, NULL)", 1).replace("'latest', 1, 100", "'latest', 1, 100, NULL")
-ROWS = {"0001": _FIRST, "0002": _SECOND, "0003": _THIRD, "0004": _FOURTH, "0005": _FIFTH, "0006": _SIXTH}
+ROWS = {
+    "0001": _FIRST,
+    "0002": _SECOND,
+    "0003": _THIRD,
+    "0004": _FOURTH,
+    "0005": _FIFTH,
+    "0006": _SIXTH,
+    "0007": _SIXTH.replace("100, 'somebody');", "100, 'somebody', 7);", 1)
+    + """
+        INSERT INTO batches VALUES (7, 200);
+        INSERT INTO repositories VALUES (3, NULL, 100);
+        INSERT INTO staged_repositories VALUES (3, 7, 'soon');
+    """,
+}
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from ocistore import Store
 from ocistore.catalog import blobs, graph, keepers, leases, losses, manifests, removal, tables, tags
 from ocistore.catalog.connection import Connection
 
-FEW = r"store|collection_holds|deleted_repositories|alembic_version|sqlite_master"
+FEW = r"store|collection_holds|deleted_repositories|batches|staged_repositories|alembic_version|sqlite_master"
 """Tables of few rows, whatever a store holds. Of deleted repositories there are those that are being emptied."""
 
 MADE = r"up|reached|below|anon_\d+|CONSTANT ROW|[\w.]+ VIRTUAL TABLE INDEX \d+:.*"
@@ -48,6 +48,10 @@ SORTED = r"USE TEMP B-TREE FOR ORDER BY"
 """What must not be in the plan of a page: all rows behind it would be sorted first."""
 
 ALLOWED = {
+    "batches._both_have": "all tags of a hidden repository",
+    "batches._give": "gives all that a hidden repository holds to another one",
+    "batches._give_tags": "likewise",
+    "batches._losses": "what a hidden repository adopted",
     "blobs._bytes_of_live": "for the progress of a backup",
     "events._count": "for the report of who forgets some",
     "leases._every": "ends all leases, in a copy",

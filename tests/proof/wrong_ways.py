@@ -71,7 +71,7 @@ def a_push_believes_its_name_stands():
 def a_commit_does_not_look_again():
     """Nor is one that took away what the push relied on."""
     _slow_to_commit()
-    commit._gone = lambda connection, pool, staged, published: []
+    commit.gone = lambda connection, pool, staged, published: []
 
 
 def _slow_to_commit():

@@ -1,0 +1,205 @@
+"""Committing what is large: in many small transactions that nobody sees, and one that reveals all of it.
+
+An import of 50,000 manifests held the write lock for 7 to 17 seconds, in which nobody else could push. So the rows of
+large changes are written into hidden repositories first (see ``catalog/batches.py``), a part at a time, and one small
+transaction gives these their names; where there is a repository of that name already, it gives what they hold to it.
+A batch keeps what is in it from collection; the batch of a process that died runs out, and a collection removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from typing import TYPE_CHECKING, Final
+
+from ocistore.catalog import batches, identity, tags
+from ocistore.changes import ANY, Application, LinkBlob, PutBlob, PutManifest, SetTag
+from ocistore.commit import ATTEMPTS, commit, gone, milliseconds, not_in_pool, platforms_of, withdraw
+from ocistore.emptying import empty_deleted
+from ocistore.errors import OCIStoreError, StoreBusyError, UncertainCommitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.catalog.connection import Connection
+    from ocistore.catalog.engine import Catalog
+    from ocistore.changes import Change
+    from ocistore.lease import Lease
+    from ocistore.oci.digest import Digest
+
+LARGE: Final = 3000
+"""Rows, about, from which on changes are committed in parts; each takes 10 to 30 µs."""
+
+AT_ONCE: Final = 500
+"""Rows, about, that are written in one transaction."""
+
+TTL: Final = 10 * 60 * 1000
+"""Milliseconds that a batch lasts from its last transaction. Only a process that is stopped takes as long for one."""
+
+_REST: Final = 0.5
+"""How long to leave the lock to others after a transaction, as a part of the time it took."""
+
+_STARTS: Final = 3
+"""How often a batch is begun. Another time is needed where what it relied on was deleted meanwhile, or it ran out."""
+
+_STAGEABLE: Final = (PutBlob, LinkBlob, PutManifest, SetTag)
+
+
+class _AgainError(Exception):
+    """The batch cannot be revealed as it is."""
+
+
+def is_large(changes: Sequence[Change]) -> bool:
+    """Whether to commit them in parts."""
+    # Each has one row at least: mostly that is all there is to count.
+    return len(changes) > LARGE or sum(map(_rows, changes)) > LARGE
+
+
+def commit_in_parts(
+    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Sequence[Lease] = ()
+) -> Application:
+    """Apply all changes as :func:`ocistore.commit.commit` does, so that nobody sees some of them and not the others.
+
+    What cannot be written beforehand, such as a tag with an expectation and all that comes after it, is applied in
+    the transaction that reveals the rest. Of a tag that exists and is moved several times, the history has one event.
+
+    Raises:
+        UncertainCommitError, OCIStoreError: likewise.
+
+    After a crash all of it is there, or none.
+    """
+    beforehand, last = _divided(changes)
+    if sum(map(_rows, beforehand)) > AT_ONCE:
+        for _ in range(_STARTS):
+            with contextlib.suppress(_AgainError):
+                return _Parts(catalog, pool, actor, leases).run(beforehand, last)
+    return commit(catalog, pool, changes, actor=actor, leases=leases)
+
+
+def _rows(change: Change) -> int:
+    return 3 + 2 * len(change.manifest.edges()) if isinstance(change, PutManifest) else 1
+
+
+def _divided(changes: Sequence[Change]) -> tuple[Sequence[Change], Sequence[Change]]:
+    """What can be written beforehand, and the rest. The last tag is in the rest, so that the newest event is new."""
+    count = 0
+    for change in changes:
+        if not isinstance(change, _STAGEABLE) or (isinstance(change, SetTag) and change.expected is not ANY):
+            break
+        count += 1
+    last = next((index for index in reversed(range(count)) if isinstance(changes[index], SetTag)), None)
+    if last is None:
+        return changes[:count], changes[count:]
+    return [*changes[:last], *changes[last + 1 : count]], [changes[last], *changes[count:]]
+
+
+def _parts(changes: Sequence[Change]) -> Iterator[list[Change]]:
+    part: list[Change] = []
+    rows = 0
+    for change in changes:
+        more = _rows(change)
+        if part and rows + more > AT_ONCE:
+            yield part
+            part, rows = [], 0
+        part.append(change)
+        rows += more
+    if part:
+        yield part
+
+
+class _Parts:
+    """One batch."""
+
+    def __init__(self, catalog: Catalog, pool: FilesystemPool, actor: str, leases: Sequence[Lease]) -> None:
+        self._catalog = catalog
+        self._pool = pool
+        self._actor = actor
+        self._leases = leases
+        self._batch = secrets.randbits(62) | 1
+        self._published: set[Digest] = set()
+        self._ids: dict[str, int] = {}
+        self._manifest_ids: dict[tuple[str, str], int] = {}
+        self._adopted: set[str] = set()
+
+    def run(self, beforehand: Sequence[Change], last: Sequence[Change]) -> Application:
+        """All of it."""
+        staged = _staged([*beforehand, *last])
+        try:
+            self._publish(not_in_pool(self._catalog, self._pool, staged))
+            with self._catalog.write() as connection:
+                identity.become_store(connection)
+                batches.start(connection, self._batch, expires=milliseconds() + TTL)
+            for part in _parts(beforehand):
+                self._apply(part)
+            return self._apply(last, reveal=True)
+        except (StoreBusyError, UncertainCommitError):
+            raise  # as in a commit; the batch runs out, if it was not revealed
+        except Exception:
+            with contextlib.suppress(OCIStoreError):
+                self._abandon()
+                published = [staged[digest].blob for digest in self._published]
+                for begin in range(0, len(published), AT_ONCE):
+                    withdraw(self._catalog, self._pool, published[begin : begin + AT_ONCE])
+            raise
+
+    def _publish(self, changes: Sequence[PutBlob | PutManifest]) -> None:
+        self._published.update(change.blob.digest for change in changes)
+        self._pool.publish([change.blob for change in changes])
+
+    def _apply(self, changes: Sequence[Change], *, reveal: bool = False) -> Application:
+        """Apply some of the changes in one transaction."""
+        staged = _staged(changes)
+        for _ in range(ATTEMPTS):
+            platforms = platforms_of(self._pool, changes)
+            with self._catalog.write() as connection:
+                began = time.monotonic()
+                now = milliseconds()
+                if not batches.renew(connection, self._batch, now=now, expires=now + TTL):
+                    raise _AgainError
+                missing = gone(connection, self._pool, staged, self._published)
+                if not missing:
+                    application = Application(connection, self._pool, now, self._actor, platforms, self._leases)
+                    if reveal:
+                        self._reveal(connection, application)
+                    else:
+                        application.batch, application.adopted = self._batch, self._adopted
+                        application.ids, application.manifest_ids = self._ids, self._manifest_ids
+                    application.apply(changes)
+            if not missing:
+                # Who waits is woken when the lock is given up, and has lost it again if we take it before they run.
+                if not reveal:
+                    time.sleep((time.monotonic() - began) * _REST)
+                return application
+            self._publish(missing)
+        raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
+
+    def _reveal(self, connection: Connection, application: Application) -> None:
+        taken = batches.taken(connection, self._batch)
+        others = {staged.name: other for staged, other in taken}
+        for name in self._adopted:
+            if batches.has_lost(connection, self._ids[name], others.get(name)):
+                raise _AgainError
+        for staged, other in taken:
+            batches.give(connection, staged, other)
+            moved = batches.tags_of_both(connection, staged, other)
+            if moved:
+                batches.drop_events(connection, self._batch, staged.name, [tag[0] for tag in moved])
+                moves = [tags.Move(*tag) for tag in moved]
+                tags.move(connection, other, staged.name, moves, now=application.now, actor=self._actor)
+            batches.give_tags(connection, staged, other)
+            batches.discard(connection, staged, now=application.now)
+            application.deleted.append(staged.repository_id)
+        batches.reveal(connection, self._batch)
+
+    def _abandon(self) -> None:
+        done = False
+        while not done:
+            with self._catalog.write() as connection:
+                done = batches.abandon(connection, self._batch, now=milliseconds(), limit=AT_ONCE)
+        empty_deleted(self._catalog, self._pool, self._ids.values())
+
+
+def _staged(changes: Sequence[Change]) -> Mapping[Digest, PutBlob | PutManifest]:
+    return {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
