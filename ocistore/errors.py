@@ -22,7 +22,12 @@ def _rebuild(cls: type[OCIStoreError], args: tuple[Any, ...], fields: dict[str, 
 
 
 class OCIStoreError(Exception):
-    """The root of everything ocistore raises."""
+    """The root of everything ocistore raises.
+
+    Apart from ``TypeError`` and ``ValueError`` for arguments that make no sense, and from what is the caller's own: a
+    file that a blob is to be read from and that cannot be opened or read is an ``OSError``, and what a source, a file
+    object, a progress callable or a signal handler of the caller's raises is raised unchanged.
+    """
 
     code: ClassVar[str] = "UNKNOWN"
     exit_code: ClassVar[int] = 1

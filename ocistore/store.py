@@ -100,6 +100,8 @@ class Store:
         read_only: whether changes are refused.
         actor: whom the history of tags names for changes made through this object; the user's login name, if not set.
         maximum_manifest_size: bytes that a manifest pushed or imported through this object may have; 4 MiB, if not set.
+        past_page_cache: whether big blobs are written past the kernel's page cache, so that they push nobody else's
+            pages out of it; true, if not set. It is done on Linux from 6.16 on, where the filesystem can.
     """
 
     root: Path
@@ -189,6 +191,15 @@ class Store:
         if self._closed:
             raise StoreClosedError(f"the store {self.root}")
         return self._pool
+
+    @property
+    def past_page_cache(self) -> bool:
+        """Whether big blobs are written past the kernel's page cache, where that can be trusted."""
+        return self._pool.past_cache
+
+    @past_page_cache.setter
+    def past_page_cache(self, value: bool) -> None:
+        self._pool.past_cache = value
 
     @property
     def read_only(self) -> bool:

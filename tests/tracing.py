@@ -25,6 +25,9 @@ CHANGING = (
 )
 """What changes a filesystem or makes changes durable; of ``openat``, the calls that create."""
 
+READING = "read,pread64,readv,preadv,preadv2,lseek,newfstatat,fstat,statx,flock,fcntl,mmap,getdents64"
+"""What looks at a filesystem and changes nothing. Python itself makes most of these calls, for its modules."""
+
 _BARRIER = "getppid"
 """A call that nothing makes but what waits to be traced: strace answers the first one itself."""
 _TRACED = 1 << 30
@@ -46,7 +49,9 @@ def require_strace() -> None:
         missing("needs strace")
 
 
-def traced(command: Callable[..., object], *arguments: object, options: Sequence[str | Path]) -> int:
+def traced(
+    command: Callable[..., object], *arguments: object, options: Sequence[str | Path], calls: str = CHANGING
+) -> int:
     """Run the command in a forked process under strace, which sees nothing but the command; how it ended.
 
     Negative: the signal that killed it.
@@ -69,7 +74,7 @@ def traced(command: Callable[..., object], *arguments: object, options: Sequence
     # Without --seccomp-bpf, under which no signal is injected.
     strace = subprocess.run(
         [
-            *("strace", "-f", "-qq", "-e", f"trace={CHANGING},{_BARRIER}"),
+            *("strace", "-f", "-qq", "-e", f"trace={calls},{_BARRIER}"),
             f"--inject={_BARRIER}:retval={_TRACED}:when=1",
             *options,
             *("-p", str(child)),
@@ -110,6 +115,20 @@ def all_calls(command: Callable[..., object], *arguments: object, log: Path) -> 
     return found
 
 
+def reads(command: Callable[..., object], *arguments: object, log: Path, below: Path) -> list[tuple[str, int]]:
+    """The calls of the command that look at something below that directory: the name, the how many-th of that name."""
+    assert traced(command, *arguments, options=("-y", "-s", "4096", "-o", log), calls=READING) == 0
+    found, counts = [], Counter[str]()
+    for line in log.read_text(errors="replace").split("\n"):
+        name = line.split("(")[0].split()[-1] if "(" in line else "resumed"
+        if "resumed" in name or name == _BARRIER or "=" not in line:
+            continue
+        counts[name] += 1
+        if str(below) in line:
+            found.append((name, counts[name]))
+    return found
+
+
 def calls(command: Callable[..., object], *arguments: object, log: Path) -> list[tuple[str, int]]:
     """The system calls of the command that change something: of each its name, and the how many-th of that name."""
     return [(name, number) for name, number, changes in all_calls(command, *arguments, log=log) if changes]
@@ -123,7 +142,9 @@ def killed(command: Callable[..., object], *arguments: object, at: tuple[str, in
     return status != 0
 
 
-def failing(command: Callable[..., object], *arguments: object, at: tuple[str, int], error: str) -> int:
+def failing(
+    command: Callable[..., object], *arguments: object, at: tuple[str, int], error: str, calls: str = CHANGING
+) -> int:
     """Run the command, with that one system call failing; its exit status."""
     name, number = at
-    return traced(command, *arguments, options=(f"--inject={name}:error={error}:when={number}",))
+    return traced(command, *arguments, options=(f"--inject={name}:error={error}:when={number}",), calls=calls)

@@ -86,6 +86,8 @@ class FilesystemPool:
         """What is staged and still open."""
         self._syncing = ThreadLock()
         self._syncs_failed = 0
+        self.past_cache = True
+        """Whether big blobs may be written past the page cache; see :mod:`ocistore.blobs.output`."""
         self._clones = True
         """Whether the filesystem can share bytes by reflink, as far as was tried."""
 
@@ -139,7 +141,7 @@ class FilesystemPool:
             try:
                 descriptor = self._new_file(anchor, _PUBLISHED_MODE)
                 # Given a copy of the number, so that what this raises, which has a hold on it, keeps no file open.
-                output = Output(int(descriptor), path=path, root=self._paths.root)
+                output = Output(int(descriptor), path=path, root=self._paths.root, past_cache=self.past_cache)
                 total = ingest(readable, output, state, size=size)
                 found = Digest.of_hasher(state, algorithm)
                 _check(found, digest)
@@ -536,7 +538,7 @@ class FilesystemPool:
         checked_upload_name(name)
         with Translating(partial(self._paths.upload, name), root=self._paths.root):
             uploads = self._directories.uploads()
-        return UploadFile.open(self._paths, uploads, name, algorithm, state=state)
+        return UploadFile.open(self._paths, uploads, name, algorithm, state=state, past_cache=self.past_cache)
 
     def remove_upload(self, name: str) -> None:
         """Remove the file of an upload session. Does nothing where there is none.

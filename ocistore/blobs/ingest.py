@@ -58,9 +58,13 @@ def _copy(fill: Fill, output: Output, hasher: Hasher, *, limit: int | None) -> i
 
 
 def _copy_beside_hashing(fill: Fill, output: Output, hasher: Hasher, *, position: int, limit: int | None) -> int:
-    """Read and write here while a thread hashes: hashlib lets go of the interpreter meanwhile."""
+    """Read and write here while a thread hashes: hashlib lets go of the interpreter meanwhile.
+
+    Where no thread can be had, one after the other.
+    """
     block = memoryview(bytearray(BLOCK))
     pending: deque[tuple[memoryview, Future[object]]] = deque()
+    alone = False
     with contextlib.ExitStack() as stack:
         thread: ThreadPoolExecutor | None = None
         while limit is None or position < limit:
@@ -74,11 +78,22 @@ def _copy_beside_hashing(fill: Fill, output: Output, hasher: Hasher, *, position
             if thread is None:
                 # However this is left, leaving waits for the thread.
                 thread = stack.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="ocistore-hash"))
-            pending.append((block, thread.submit(hasher.update, data)))
+            if not alone:
+                try:
+                    pending.append((block, thread.submit(hasher.update, data)))
+                except RuntimeError:  # there are no more threads to be had, or the interpreter is about to end
+                    alone = True
+                    for _, hashed in pending:
+                        hashed.result()
+                    pending.clear()
+            if alone:
+                hasher.update(data)
             output.write(data, position)
             position += count
             if count < len(room):
                 break
+            if alone:
+                continue
             if len(pending) < _BLOCKS:
                 block = memoryview(bytearray(BLOCK))
             else:

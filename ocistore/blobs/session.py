@@ -62,6 +62,7 @@ class UploadFile:
         *,
         descriptor: Descriptor,
         state: HashState | None,
+        past_cache: bool,
     ) -> None:
         """Take over a locked ``descriptor``; others go through :meth:`FilesystemPool.open_upload`."""
         self._root = paths.root
@@ -76,7 +77,8 @@ class UploadFile:
             status = os.fstat(descriptor)
         self._inode = status.st_ino
         self._offset = status.st_size
-        self._output = Output(int(descriptor), path=self._path, root=self._root)
+        self._past_cache = past_cache
+        self._output = Output(int(descriptor), path=self._path, root=self._root, past_cache=past_cache)
         self._hasher = hasher(algorithm)
         self._hashed = 0
         if (
@@ -89,7 +91,14 @@ class UploadFile:
 
     @classmethod
     def open(
-        cls, paths: StorePaths, uploads: Descriptor, name: str, algorithm: str, *, state: HashState | None
+        cls,
+        paths: StorePaths,
+        uploads: Descriptor,
+        name: str,
+        algorithm: str,
+        *,
+        state: HashState | None,
+        past_cache: bool,
     ) -> UploadFile:
         """See :meth:`FilesystemPool.open_upload`."""
         path = str(paths.upload(name))
@@ -98,7 +107,9 @@ class UploadFile:
             try:
                 # Given a copy of the number, so that what this raises keeps neither the file open nor its lock.
                 if _lock(int(descriptor), name, uploads, path=path, paths=paths):
-                    return cls(paths, uploads, name, algorithm, descriptor=descriptor, state=state)
+                    return cls(
+                        paths, uploads, name, algorithm, descriptor=descriptor, state=state, past_cache=past_cache
+                    )
             except BaseException:
                 del descriptor
                 raise
@@ -271,7 +282,7 @@ class UploadFile:
                 with Ignoring():
                     os.unlink(name, dir_fd=self._uploads)
                 raise
-            self._output = Output(int(copy), path=self._path, root=self._root)
+            self._output = Output(int(copy), path=self._path, root=self._root, past_cache=self._past_cache)
             self._inode = os.fstat(copy).st_ino
             self._open = copy
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STORE_VARIABLE: Final = "OCISTORE_STORE"
+PAST_CACHE_VARIABLE: Final = "OCISTORE_PAST_PAGE_CACHE"
+"""``0`` where big blobs are to be written by way of the page cache."""
 
 ANY_FILESYSTEM_VARIABLE: Final = "OCISTORE_ANY_FILESYSTEM"
 """Set to 1, it accepts a filesystem in user space of which is not known what is behind it."""
@@ -42,15 +44,20 @@ class Location:
 
     def changing(self) -> Store:
         """The store, which must exist."""
-        return Store.open(self.root, create=False, any_filesystem=_any_filesystem())
+        return _as_wished(Store.open(self.root, create=False, any_filesystem=_any_filesystem()))
 
     def creating(self) -> Store:
         """The store, which is made where there is none."""
-        return Store.open(self.root, any_filesystem=_any_filesystem())
+        return _as_wished(Store.open(self.root, any_filesystem=_any_filesystem()))
 
 
 def _any_filesystem() -> bool:
     return os.environ.get(ANY_FILESYSTEM_VARIABLE) == "1"
+
+
+def _as_wished(store: Store) -> Store:
+    store.past_page_cache = os.environ.get(PAST_CACHE_VARIABLE) != "0"
+    return store
 
 
 pass_location = click.make_pass_decorator(Location)

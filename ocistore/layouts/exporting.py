@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.oserrors import Ignoring, Translating, pass_on_theirs
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, StorageError
 from ocistore.layouts.directory import (
     BLOBS,
@@ -340,6 +340,7 @@ def _opened_directory(path: Path, *, permissions: Permissions | None = None) -> 
         problem = "it is not a directory; an archive is written where the name ends as one's, or its form is asked for"
         raise LayoutInvalidError(path, problems=[problem]) from error
     except OSError as error:
+        pass_on_theirs(error)
         raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
 
 
@@ -347,11 +348,13 @@ def _opened_directory(path: Path, *, permissions: Permissions | None = None) -> 
 def _locked_directory(path: Path, *, permissions: Permissions | None = None) -> Iterator[LayoutDirectory]:
     """The directory, locked against other exports of ours into it: two of them would lose each other's names."""
     with _opened_directory(path, permissions=permissions) as layout:
-        fcntl.flock(layout.descriptor, fcntl.LOCK_EX)
+        with Translating(str(path)):  # there may be no room for another lock
+            fcntl.flock(layout.descriptor, fcntl.LOCK_EX)
         try:
             yield layout
         finally:
-            fcntl.flock(layout.descriptor, fcntl.LOCK_UN)  # a child forked meanwhile shares the description
+            with Ignoring():  # closing it gives the lock up too, unless a child forked meanwhile shares the description
+                fcntl.flock(layout.descriptor, fcntl.LOCK_UN)
 
 
 def _existing_entries(layout: LayoutDirectory) -> Listing | None:
@@ -373,6 +376,7 @@ def _existing_entries(layout: LayoutDirectory) -> Listing | None:
     except (NotPlainError, ManifestInvalidError) as error:
         raise LayoutInvalidError(layout.path, problems=[str(error)]) from error
     except OSError as error:
+        pass_on_theirs(error)
         raise StorageError(str(layout.path), errno=error.errno, reason=str(error)) from error
 
 

@@ -9,10 +9,14 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from processes import run_python
 
+from ocistore import Store
+from ocistore.blobs import ingest, output
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.paths import StorePaths
 from ocistore.errors import CorruptError, ReadOnlyStoreError, SizeMismatchError, StorageError, StoreFullError
@@ -490,3 +494,87 @@ def test_a_hash_that_falls_behind_is_waited_for(paths, pool):
     )
     assert result.stderr == ""
     assert int(result.stdout) <= 32
+
+
+# --- without a thread of its own --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_a_big_blob_is_stored_where_no_thread_can_be_had(pool, monkeypatch, after):
+    submit, calls = ingest.ThreadPoolExecutor.submit, []
+
+    def refused(self, *arguments):
+        calls.append(arguments)
+        if len(calls) > after:
+            raise RuntimeError("can't start new thread")
+        return submit(self, *arguments)
+
+    monkeypatch.setattr(ingest.ThreadPoolExecutor, "submit", refused)
+    content = os.urandom(9_000_000)
+    staged = pool.stage(iter([content]))
+    pool.publish([staged])
+    assert (staged.digest, pool.read(staged.digest, staged.size)) == (Digest.of(content), content)
+    assert len(calls) == after + 1
+    pool.discard([staged])
+
+
+def test_a_big_blob_is_stored_while_the_interpreter_ends(paths):
+    code = """
+import atexit, os, pathlib, sys, threading
+from ocistore import Store
+from ocistore.blobs import ingest, output
+from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.paths import StorePaths
+pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+pool.create()
+def put(fill):
+    staged = pool.stage(fill * 9_000_000)
+    pool.publish([staged])
+    pool.discard([staged])
+atexit.register(put, b"a")
+threading.Thread(target=lambda: (threading.main_thread().join(), put(b"b"))).start()
+"""
+    assert run_python(code, paths.root) == ""
+    assert len(os.listdir(paths.algorithm("sha256"))) == 2
+
+
+# --- past the page cache ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("release", "allowed", "expected"),
+    [
+        ("6.18.1", True, True),
+        ("6.16.0", True, True),
+        ("7.0-rc1", True, True),
+        ("6.15.2", True, False),
+        ("6.18.1", False, False),
+        ("5.10", True, False),
+        ("no number", True, False),
+    ],
+)
+def test_big_blobs_are_written_past_the_cache_only_where_that_is_trusted(pool, monkeypatch, release, allowed, expected):
+    flags = []
+
+    def pwritev(descriptor, pieces, position, given=0):
+        flags.append(given)
+        return os.pwrite(descriptor, pieces[0], position)
+
+    monkeypatch.setattr(os, "uname", lambda: types.SimpleNamespace(release=release))
+    monkeypatch.setattr(os, "pwritev", pwritev)
+    output.kernel_is_trusted.cache_clear()
+    pool.past_cache = allowed
+    content = os.urandom(3_000_000)
+    staged = pool.stage(iter([content]))
+    output.kernel_is_trusted.cache_clear()
+    assert any(flags) == expected
+    with pool.open_staged(staged) as reader:
+        assert reader.read() == content
+    pool.discard([staged])
+
+
+def test_writing_past_the_cache_can_be_switched_off(tmp_path):
+    with Store.open(tmp_path / "store") as store:
+        assert store.past_page_cache
+        store.past_page_cache = False
+        assert not store.pool.past_cache

@@ -5,21 +5,23 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+import sqlite3
 import traceback
 from typing import TYPE_CHECKING
 
 from invariants import check
 from operations import fill, kept
 
-from ocistore import OCIStoreError, Store
+from ocistore import CorruptError, OCIStoreError, Store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from operations import Operation
 
-CLEAN, REFUSED, RAW, STUCK = 0, 3, 4, 5
-"""How a run with one failing call ends: well; with one error of ours; with another; with a store of no more use."""
+CLEAN, REFUSED, RAW, STUCK, SLANDERED = 0, 3, 4, 5, 6
+"""How a run with one failing call ends: well; with one error of ours; with another; with a store of no more use;
+with good content called damaged."""
 
 
 class Bench:
@@ -56,6 +58,10 @@ class Bench:
         status = CLEAN
         try:
             self.run()
+        except CorruptError as error:
+            traceback.print_exc()
+            # SQLite itself calls its database malformed where the disk cannot read it (SQLITE_IOERR_CORRUPTFS).
+            status = REFUSED if isinstance(error.__cause__, sqlite3.Error) else SLANDERED
         except OCIStoreError:
             status = REFUSED
         except BaseException:

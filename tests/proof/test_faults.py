@@ -2,8 +2,8 @@
 
 import pytest
 from operations import OPERATIONS
-from rig import CLEAN, RAW, REFUSED, STUCK, Bench
-from tracing import all_calls, failing, require_strace
+from rig import CLEAN, RAW, REFUSED, SLANDERED, STUCK, Bench
+from tracing import CHANGING, READING, all_calls, failing, reads, require_strace
 
 from ocistore.blobs.oserrors import Translating
 
@@ -16,13 +16,29 @@ ERRORS = {
 }
 """By system call: what it fails with."""
 
+READ_ERRORS = {
+    **dict.fromkeys(("read", "pread64", "readv", "preadv", "preadv2", "lseek"), ("EIO", "ENOMEM")),
+    **dict.fromkeys(("newfstatat", "fstat", "statx"), ("EIO", "ENOMEM", "EACCES")),
+    "flock": ("ENOLCK", "EIO"),
+    "fcntl": ("ENOLCK", "EIO"),
+    "mmap": ("ENOMEM",),
+    "getdents64": ("EIO",),
+}
+
 MOST = 120
 """Faults of each operation in the long form, spread over all of its calls."""
+
+MOST_READS = 200
+"""Likewise, of reads."""
 
 IN_SHORT = ["push", "gc", "import", "export", "backup"]
 """The operations that a plain run tries, with one fault each."""
 
-WORDS = {RAW: "an error that is not ours", STUCK: "the store does not work any more"}
+WORDS = {
+    RAW: "an error that is not ours",
+    STUCK: "the store does not work any more",
+    SLANDERED: "what cannot be read now is called damaged",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -42,10 +58,20 @@ def _faults(bench, log):
     ]
 
 
-def _found(bench, fault):
+def _read_faults(bench, log):
+    bench.fresh()
+    bench.run()
+    bench.fresh()
+    return [
+        ((name, number), READ_ERRORS[name][number % len(READ_ERRORS[name])])
+        for name, number in reads(bench.run, log=log, below=bench.root.parent)
+    ]
+
+
+def _found(bench, fault, *, calls=CHANGING):
     point, error = fault
     bench.fresh()
-    status = failing(bench.run_refused, at=point, error=error)
+    status = failing(bench.run_refused, at=point, error=error, calls=calls)
     found = [] if status in {CLEAN, REFUSED} else [WORDS.get(status, f"it ended with {status}")]
     return [f"{error} from {point}: {words}" for words in (*found, *bench.wrong())]
 
@@ -73,3 +99,21 @@ def test_whatever_call_fails_costs_one_clear_error(name, tmp_path, empty_store, 
     faults = faults[:: 1 + len(faults) // MOST]
     record_property("faults", len(faults))
     assert [words for fault in faults for words in _found(bench, fault)] == []
+
+
+@pytest.mark.parametrize("name", IN_SHORT)
+def test_a_read_that_fails_costs_one_clear_error(name, tmp_path, empty_store):
+    bench = Bench(OPERATIONS[name], tmp_path, empty_store)
+    faults = _read_faults(bench, tmp_path / "log")
+    place = len(faults) * (2 * IN_SHORT.index(name) + 1) // (2 * len(IN_SHORT))
+    assert _found(bench, faults[place], calls=READING) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_whatever_read_fails_costs_one_clear_error(name, tmp_path, empty_store, record_property):
+    bench = Bench(OPERATIONS[name], tmp_path, empty_store)
+    faults = _read_faults(bench, tmp_path / "log")
+    faults = faults[:: 1 + len(faults) // MOST_READS]
+    record_property("faults", len(faults))
+    assert [words for fault in faults for words in _found(bench, fault, calls=READING)] == []
