@@ -464,4 +464,4 @@ def test_db_says_which_revision_there_is_and_upgrades(run):
     assert run("db", "upgrade") == f"{SCHEMA_REVISION}, nothing to do\n"
     assert json.loads(run("db", "upgrade", "--json")) == {"from": SCHEMA_REVISION, "to": SCHEMA_REVISION}
     assert run("db", "check") == "ok\n"
-    assert json.loads(run("db", "check", "--json")) == {"differences": [], "problems": []}
+    assert json.loads(run("db", "check", "--json")) == {"differences": [], "problems": [], "missing": []}

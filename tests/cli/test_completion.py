@@ -56,7 +56,7 @@ def test_bash_is_given_only_what_follows_the_colon(filled):
 def test_commands_and_options_are_completed():
     assert bash("ocistore unt", None) == ["untag"]
     assert "--subject" in bash("ocistore push --s", None)
-    assert bash("ocistore db c", None) == ["check", "current"]
+    assert bash("ocistore db c", None) == ["check", "compact", "current"]
 
 
 def test_the_store_may_be_given_on_the_line(filled):
