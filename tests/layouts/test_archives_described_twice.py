@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import tarfile
+import time
 
 import pytest
 from archived import COMPRESSIONS, config_of, docker_members, member, tarred
@@ -295,6 +297,65 @@ def test_an_archive_with_no_more_than_repositories_is_said_to_be_that(store, imp
     content = tarred([member("0/layer.tar", b"x"), member("repositories", document({"app": {"v1": "0"}}))])
     with pytest.raises(ArchiveInvalidError, match=r"before version 1\.10"), unchanged(store.root):
         imported(content)
+
+
+@pytest.mark.parametrize("index", [None, *NOTHING])
+def test_an_unpacked_archive_is_read_as_the_archive_is(store, tmp_path, index):
+    saved = Saved()
+    saved.in_index(saved.manifest(LAYERS), "app:v1")
+    saved.in_manifest_json(LAYERS, "app:v1").in_manifest_json(LAYERS[:1], "other:v2", compress=COMPRESSIONS["gzip"])
+    with tarfile.open(fileobj=io.BytesIO(saved.bytes(index=index))) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    report = store.import_(tmp_path / "unpacked")
+    assert report.tags == (("docker.io/library/app:v1" if index is None else "app:v1"), "other:v2")
+    assert layers_of(store, "other", "v2") == [COMPRESSIONS["gzip"](LAYERS[0])]
+    (tmp_path / "unpacked" / saved.listed[-1]["Layers"][0]).write_bytes(b"\x1f\x8b, and something else")
+    with pytest.raises(LayoutInvalidError, match="content has digest"), unchanged(store.root):
+        store.import_(tmp_path / "unpacked")
+    (tmp_path / "unpacked" / saved.listed[-1]["Layers"][0]).unlink()
+    with pytest.raises(LayoutInvalidError, match="is missing"), unchanged(store.root):
+        store.import_(tmp_path / "unpacked")
+
+
+@pytest.mark.parametrize("content", [b"{}", b"text", None])
+def test_another_manifest_json_beside_a_layout_is_none_of_docker(store, tmp_path, content):
+    saved = Saved()
+    saved.in_index(saved.manifest(LAYERS), "app:v1")
+    with tarfile.open(fileobj=io.BytesIO(saved.bytes())) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    (tmp_path / "unpacked" / "manifest.json").unlink()
+    if content is None:
+        (tmp_path / "unpacked" / "manifest.json").mkdir()
+    else:
+        (tmp_path / "unpacked" / "manifest.json").write_bytes(content)
+    assert store.import_(tmp_path / "unpacked").tags == ("docker.io/library/app:v1",)
+
+
+def test_many_names_of_many_entries_take_time_by_their_number(store, imported):
+    saved = Saved()
+    manifest = saved.manifest(LAYERS)
+    saved.in_manifest_json(LAYERS, *(f"app:n{number}" for number in range(3_000)))
+    for number in range(3_000):
+        saved.in_index(manifest, f"app:m{number}")
+    began = time.process_time()
+    assert len(imported(saved.bytes(), "mine").tags) == 6_000
+    assert time.process_time() - began < 20
+
+
+def test_an_index_that_leads_to_more_than_anybody_lists_is_refused(store, imported, monkeypatch):
+    monkeypatch.setattr("ocistore.layouts.imports.united._MAXIMUM_STEPS", 1000)
+    saved = Saved()
+    manifests = [saved.manifest(LAYERS[:1], number=number) for number in range(50)]
+    for number in range(30):
+        index = document({
+            "schemaVersion": 2,
+            "manifests": [described(manifest, mediatypes.OCI_MANIFEST) for manifest in manifests],
+            "annotations": {"number": str(number)},
+        })
+        saved.blob(index)
+        saved.entries.append(described(index, mediatypes.OCI_INDEX))
+    with pytest.raises(LayoutInvalidError, match="list more than 1000 manifests"), unchanged(store.root):
+        imported(saved.bytes(), "mine")
 
 
 def test_what_was_imported_twice_is_the_same(store, imported):

@@ -5,7 +5,7 @@ import shutil
 from datetime import timedelta
 
 import pytest
-from archived import COMPRESSIONS, docker_members, members_of, tarred
+from archived import COMPRESSIONS, docker_members, link, member, members_of, tarred
 from handmade import Layout
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from ocistore import OCIStoreError, Store
 
 BLOCK = 512
 NOW = timedelta(0)
-FORMS = [*COMPRESSIONS, "docker", "docker gzip"]
+FORMS = [*COMPRESSIONS, "docker", "docker gzip", "both", "links"]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,11 @@ def archives(tmp_path_factory):
     layout.add(index([app, image("second")]), "app:v1").add(artifact(subject=app), "app:note")
     members = members_of(layout.write())
     docker = docker_members({"app:v1": [b"one", b"two"], "app:v2": [b"one"]})
+    first, *rest = members
+    linked = [link(first[0].name, "../../elsewhere"), *rest, member("elsewhere", first[1])]
     return {
+        "both": tarred([*docker, *members]),
+        "links": tarred(linked).rstrip(b"\0"),
         **{name: compress(tarred(members)) for name, compress in COMPRESSIONS.items()},
         "docker": tarred(docker),
         "docker gzip": COMPRESSIONS["gzip"](tarred(docker)),

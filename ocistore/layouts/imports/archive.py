@@ -24,13 +24,11 @@ _HASHED_AT_ONCE: Final = 1024 * 1024
 P = TypeVar("P")
 
 
-class Archive(Protocol[P]):
-    """All members of an archive, and the bytes of each. ``OSError`` where they cannot be read."""
+class Files(Protocol[P]):
+    """Files by name, and the bytes of each. ``OSError`` where they cannot be read."""
 
     name: str
-    """What messages call it."""
-    streamed: bool
-    """See :attr:`ocistore.layouts.imports.source.Source.streamed`."""
+    """What messages call all of them."""
     members: Members[P]
 
     def read(self, entry: Entry[P], size: int) -> bytes:
@@ -38,8 +36,15 @@ class Archive(Protocol[P]):
         ...
 
     def digest(self, entry: Entry[P]) -> Digest:
-        """What the bytes of a file hash to, by sha256 or what was computed already."""
+        """What the bytes of a file hash to, by sha256 or what was computed already; or what its name says."""
         ...
+
+
+class Archive(Files[P], Protocol[P]):
+    """All members of an archive."""
+
+    streamed: bool
+    """See :attr:`ocistore.layouts.imports.source.Source.streamed`."""
 
     def verify(self, entry: Entry[P], digest: Digest, tally: Tally) -> None:
         """Compare a file with a digest; raises DigestMismatchError or SizeMismatchError."""

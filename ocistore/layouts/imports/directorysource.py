@@ -1,4 +1,4 @@
-"""An import from a layout directory."""
+"""An import from a layout directory, which may be an unpacked archive of Docker's that describes its images twice."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 from ocistore.blobs import hashing
-from ocistore.errors import SizeMismatchError
-from ocistore.layouts.directory import INDEX_JSON, LayoutDirectory, read_at_once
+from ocistore.errors import LayoutInvalidError, ManifestInvalidError, SizeMismatchError
+from ocistore.layouts.directory import INDEX_JSON, LayoutDirectory, NotPlainError, read_at_once
+from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
+from ocistore.layouts.imports.members import Entry, Members, digest_in
 from ocistore.layouts.imports.source import SMALL
+from ocistore.layouts.imports.united import united
+from ocistore.layouts.index import MAXIMUM_INDEX_SIZE
+from ocistore.oci import strictjson
+from ocistore.oci.digest import Digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +23,6 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import Sharing
     from ocistore.layouts.progress import Tally
-    from ocistore.oci.digest import Digest
 
 
 class DirectorySource:
@@ -89,3 +94,101 @@ class DirectorySource:
         except FileNotFoundError:
             return None
         return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class UnpackedSource(DirectorySource):
+    """A directory that ``docker save`` wrote, and that was unpacked: see :mod:`ocistore.layouts.imports.united`.
+
+    Only what lies where blobs do is read of what manifest.json names: that is where Docker puts it all in archives that
+    have an index.json, too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open it, and read what describes it.
+
+        Raises:
+            LayoutInvalidError: an image that manifest.json describes cannot be read.
+            OSError: there is no directory, or something in it cannot be read.
+        """
+        super().__init__(path)
+        self._made: dict[Digest, bytes] = {}
+        self._united: bytes | None = None
+        """What index.json would be."""
+        try:
+            self._unite(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, name: str, *, maximum: int) -> bytes:
+        """A file of the top level."""
+        if name != INDEX_JSON or self._united is None:
+            return super().read(name, maximum=maximum)
+        if len(self._united) > maximum:
+            raise NotPlainError(f"it would be larger than {maximum} bytes")
+        return self._united
+
+    def size(self, digest: Digest) -> int:
+        """The size of the file of a blob, or of a manifest that was made."""
+        made = self._made.get(digest)
+        return super().size(digest) if made is None else len(made)
+
+    def content(self, digest: Digest, size: int) -> bytes:
+        """The beginning of that."""
+        made = self._made.get(digest)
+        return super().content(digest, size) if made is None else made[:size]
+
+    def _unite(self, path: Path) -> None:
+        files = _Files(self)
+        if not files.are_dockers():
+            return
+        found = united(files)
+        if found is None:  # and whoever reads index.json will say why
+            return
+        index, converted = found
+        if converted.problems:
+            raise LayoutInvalidError(path, problems=list(converted.problems))
+        self._united, self._made, self.left_out = index, converted.manifests, tuple(converted.left_out)
+
+
+class _Files(Members["Digest | bytes"]):
+    """The files of such a directory, looked up when they are asked for."""
+
+    def __init__(self, source: DirectorySource) -> None:
+        super().__init__(source.name)
+        self.name = source.name
+        self.members: Members[Digest | bytes] = self
+        self._source = source
+
+    def are_dockers(self) -> bool:
+        """Whether there is a manifest.json that is a list; others have files of that name, too."""
+        try:
+            content = self._source.read(MANIFEST_JSON, maximum=MAXIMUM_MANIFEST_JSON_SIZE)
+            return isinstance(strictjson.loads(content, maximum=MAXIMUM_MANIFEST_JSON_SIZE), list)
+        except (FileNotFoundError, NotPlainError, ManifestInvalidError):
+            return False
+
+    def followed(self, name: str) -> Entry[Digest | bytes]:
+        """A blob by its digest, or a file of the top level, which is read."""
+        digest = digest_in(name)
+        if digest is not None:
+            return Entry("file", self._source.size(digest), digest)
+        if "/" in name:
+            raise FileNotFoundError(name)
+        content = self._source.read(name, maximum=MAXIMUM_INDEX_SIZE)
+        return Entry("file", len(content), content)
+
+    def read(self, entry: Entry[Digest | bytes], size: int) -> bytes:
+        """The beginning of one."""
+        place = self._place(entry)
+        return place[:size] if isinstance(place, bytes) else self._source.content(place, size)
+
+    def digest(self, entry: Entry[Digest | bytes]) -> Digest:
+        """What its name says, which is verified when it is staged."""
+        place = self._place(entry)
+        return Digest.of(place) if isinstance(place, bytes) else place
+
+    @staticmethod
+    def _place(entry: Entry[Digest | bytes]) -> Digest | bytes:
+        assert entry.place is not None  # every file has one
+        return entry.place

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from ocistore.layouts.imports.archive import Archive
+    from ocistore.layouts.imports.archive import Files
     from ocistore.layouts.imports.members import Entry
     from ocistore.layouts.index import Name
 
@@ -87,7 +87,7 @@ class Converted(Generic[P]):
     """What something in the archive describes and cannot come in; each a line that says why."""
 
 
-def converted(archive: Archive[P]) -> tuple[bytes, Converted[P]]:
+def converted(archive: Files[P]) -> tuple[bytes, Converted[P]]:
     """Read ``manifest.json``, and what it names as far as need be; what its index.json would be, and the rest.
 
     An uncompressed layer is what ``diff_ids`` of the config say: where that was not hashed yet, it is taken at its word
@@ -131,7 +131,7 @@ def name_key(name: Name) -> tuple[str, str, str] | None:
 
 
 def unlisted_names(
-    archive: Archive[P], images: Iterable[SavedImage], known: AbstractSet[tuple[str, str, str] | None]
+    archive: Files[P], images: Iterable[SavedImage], known: AbstractSet[tuple[str, str, str] | None]
 ) -> list[str]:
     """The names that only the file ``repositories`` has, each with that reason.
 
@@ -154,7 +154,7 @@ def unlisted_names(
     ]
 
 
-def _repository_names(archive: Archive[P]) -> list[str]:
+def _repository_names(archive: Files[P]) -> list[str]:
     try:
         entry = archive.members.followed(REPOSITORIES)
         if entry.size > _MAXIMUM_REPOSITORIES_SIZE:
@@ -174,7 +174,7 @@ class _TooMuchError(Exception):
 class Conversion(Generic[P]):
     """The images that are read from one archive. What is wrong with one is noted in the result."""
 
-    def __init__(self, archive: Archive[P]) -> None:
+    def __init__(self, archive: Files[P]) -> None:
         """Nothing is read yet."""
         self.result: Converted[P] = Converted()
         self._archive = archive
@@ -333,7 +333,7 @@ class Conversion(Generic[P]):
         return None
 
 
-def _listed(archive: Archive[P]) -> list[Any]:
+def _listed(archive: Files[P]) -> list[Any]:
     entry = archive.members.followed(MANIFEST_JSON)
     if entry.size > MAXIMUM_MANIFEST_JSON_SIZE:
         raise NotPlainError(f"it is larger than {MAXIMUM_MANIFEST_JSON_SIZE} bytes")

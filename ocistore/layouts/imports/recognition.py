@@ -18,7 +18,7 @@ from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageError
 from ocistore.layouts.imports.archive import ArchiveFile
 from ocistore.layouts.imports.archivesource import is_layout, source_of
-from ocistore.layouts.imports.directorysource import DirectorySource
+from ocistore.layouts.imports.directorysource import DirectorySource, UnpackedSource
 from ocistore.layouts.imports.stream import ArchiveStream
 from ocistore.layouts.imports.survey import listed
 from ocistore.layouts.progress import Tally
@@ -108,7 +108,7 @@ def _open(
     path = Path(name)
     mode = _mode(path)
     if stat.S_ISDIR(mode):
-        return DirectorySource(path)
+        return UnpackedSource(path)
     file = stack.enter_context(_opened_file(path))
     if stat.S_ISFIFO(mode):
         return stream(file)
@@ -179,7 +179,7 @@ def _check(source: ImportSource, name: str, stack: contextlib.ExitStack) -> Impo
     path = Path(name)
     mode = _mode(path)
     if stat.S_ISDIR(mode):
-        _look(DirectorySource(path))
+        _look(UnpackedSource(path))
         return source
     file = _opened_file(path)
     if stat.S_ISFIFO(mode):  # which cannot be opened a second time

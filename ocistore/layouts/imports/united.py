@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from ocistore.errors import InvalidDigestError, ManifestInvalidError
 from ocistore.layouts.directory import BLOBS, INDEX_JSON, NotPlainError
@@ -32,12 +32,16 @@ from ocistore.oci.digest import Digest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocistore.layouts.imports.archive import Archive
+    from ocistore.layouts.imports.archive import Files
     from ocistore.layouts.imports.docker import Converted, SavedImage
     from ocistore.layouts.index import Name
 
 _MAXIMUM_MANIFEST_SIZE: Final = 4 * 1024 * 1024
 """Bytes of a manifest that is looked into for the config it has."""
+_MAXIMUM_STEPS: Final = 1_000_000
+"""Manifests that are looked at, each as often as an entry leads to it."""
+_COMPARED: Final = 100
+"""Manifests of one config that an image is compared with. In an archive that anybody made there are one or two."""
 P = TypeVar("P")
 
 
@@ -48,8 +52,8 @@ class _Entry:
     value: dict[str, Any]
     descriptor: Descriptor
     name: Name
-    images: list[SavedImage] = field(default_factory=list)
-    """Those of manifest.json that are in it, or are it."""
+    images: set[tuple[str, ...]] = field(default_factory=set)
+    """What the images of manifest.json are called that are in it, or are it."""
     named_by_docker: bool = False
     """Whether it has no name of its own, and was given one that manifest.json has."""
 
@@ -63,7 +67,16 @@ class _Manifest:
     entry: _Entry
 
 
-def united(archive: Archive[P]) -> tuple[bytes, Converted[P]] | None:
+class _Part(NamedTuple):
+    """What is to be known of a manifest that index.json leads to."""
+
+    children: tuple[Descriptor, ...] = ()
+    config: str | None = None
+    """Its digest."""
+    layers: int = 0
+
+
+def united(archive: Files[P]) -> tuple[bytes, Converted[P]] | None:
     """Read both descriptions: what index.json would be, and what is not in the archive as it says.
 
     None where index.json is damaged, which whoever reads it will say.
@@ -79,12 +92,18 @@ def united(archive: Archive[P]) -> tuple[bytes, Converted[P]] | None:
 
 
 class _Union(Generic[P]):
-    def __init__(self, archive: Archive[P], document: dict[str, Any]) -> None:
+    def __init__(self, archive: Files[P], document: dict[str, Any]) -> None:
         self._archive = archive
         self._document = document
         self._conversion = Conversion(archive)
         self._entries = list(_entries(document))
+        self._left = MAXIMUM_MANIFESTS_SIZE
+        """Bytes of manifests that may still be read."""
+        self._parts: dict[str, _Part] = {}
         self._by_config: dict[str, list[_Manifest]] = {}
+        """The first of them that have it."""
+        self._keys: dict[tuple[str, int], set[tuple[str, str, str] | None]] = {}
+        """What all of them are called that have a config, and so many layers."""
         self._added: list[Descriptor] = []
 
     def united(self) -> tuple[bytes, Converted[P]]:
@@ -105,8 +124,7 @@ class _Union(Generic[P]):
 
     def _walk(self) -> None:
         """Look which configs index.json leads to. What is missing or damaged is passed over: it is found later."""
-        left = MAXIMUM_MANIFESTS_SIZE
-        read: dict[str, dict[str, Any] | None] = {}
+        steps = 0
         for entry in self._entries:
             seen: set[str] = set()
             pending = [entry.descriptor]
@@ -115,20 +133,36 @@ class _Union(Generic[P]):
                 if descriptor.digest in seen:
                     continue
                 seen.add(descriptor.digest)
-                if descriptor.digest not in read:
-                    left -= min(descriptor.size, _MAXIMUM_MANIFEST_SIZE)
-                    read[descriptor.digest] = self._manifest(descriptor) if left >= 0 else None
-                manifest = read[descriptor.digest]
-                if manifest is None:
-                    continue
-                if mediatypes.is_index_type(descriptor.media_type):
-                    pending += _descriptors(manifest.get("manifests"))
-                    continue
-                layers = manifest.get("layers")
-                count = len(layers) if isinstance(layers, list) else 0
-                for config in _descriptors([manifest.get("config")]):
-                    known = _Manifest(descriptor, count, entry)
-                    self._by_config.setdefault(config.digest, []).append(known)
+                steps += 1
+                if steps > _MAXIMUM_STEPS:
+                    problem = f"{INDEX_JSON}: it, and what it leads to, list more than {_MAXIMUM_STEPS} manifests"
+                    self._conversion.result.problems[problem] = None
+                    return
+                part = self._part(descriptor)
+                pending += part.children
+                if part.config is not None:
+                    self._note(part.config, _Manifest(descriptor, part.layers, entry))
+
+    def _note(self, config: str, manifest: _Manifest) -> None:
+        some = self._by_config.setdefault(config, [])
+        if len(some) < _COMPARED:
+            some.append(manifest)
+        self._keys.setdefault((config, manifest.layers), set()).add(name_key(manifest.entry.name))
+
+    def _part(self, descriptor: Descriptor) -> _Part:
+        digest = descriptor.digest
+        if digest not in self._parts:
+            self._left -= min(descriptor.size, _MAXIMUM_MANIFEST_SIZE)
+            document = self._manifest(descriptor) if self._left >= 0 else None
+            found = _Part()
+            if document is not None and mediatypes.is_index_type(descriptor.media_type):
+                found = _Part(tuple(_descriptors(document.get("manifests"))))
+            elif document is not None:
+                layers = document.get("layers")
+                for config in _descriptors([document.get("config")]):
+                    found = _Part((), config.digest, len(layers) if isinstance(layers, list) else 0)
+            self._parts[digest] = found
+        return self._parts[digest]
 
     def _manifest(self, descriptor: Descriptor) -> dict[str, Any] | None:
         kind = descriptor.media_type
@@ -146,16 +180,16 @@ class _Union(Generic[P]):
 
     # --- what manifest.json adds --------------------------------------------------------------------------------------
 
-    def _known(self, image: SavedImage) -> list[_Manifest]:
-        digest = self._conversion.config_digest(image) or _digest_named(image.config)
-        return self._by_config.get(digest, []) if digest is not None else []
+    def _config(self, image: SavedImage) -> str:
+        """The digest of its config; empty where nothing says that."""
+        return self._conversion.config_digest(image) or _digest_named(image.config) or ""
 
     def _place(self, image: SavedImage) -> None:
-        for manifest in self._known(image):
-            manifest.entry.images.append(image)
+        for manifest in self._by_config.get(self._config(image), ()):
+            manifest.entry.images.add(image.names)
 
     def _add(self, image: SavedImage) -> None:
-        known = self._known(image)
+        known = self._by_config.get(self._config(image), [])
         whole = [manifest for manifest in known if manifest.layers == len(image.layers)]
         if whole:
             own = [manifest.descriptor.digest for manifest in whole] + [m.entry.descriptor.digest for m in whole]
@@ -187,12 +221,11 @@ class _Union(Generic[P]):
     def _add_name(self, name: str, image: SavedImage, whole: list[_Manifest]) -> None:
         """Give a name to what index.json has, unless it is called so there."""
         wanted = name_of(named(whole[0].descriptor, name))
-        entries = [manifest.entry for manifest in whole]
-        if any(name_key(entry.name) == name_key(wanted) for entry in entries):
+        if name_key(wanted) in self._keys[self._config(image), len(image.layers)]:
             return
-        for entry in entries:
+        for entry in (manifest.entry for manifest in whole):
             # What has no name of a repository is what this is the name of, if there is no other image in it.
-            if any(other.names != image.names for other in entry.images):
+            if len(entry.images) > 1:
                 continue
             if entry.named_by_docker:
                 self._added.append(named(entry.descriptor, name))
@@ -205,7 +238,7 @@ class _Union(Generic[P]):
         self._added.append(named(whole[0].descriptor, name))
 
 
-def _index(archive: Archive[P]) -> dict[str, Any] | None:
+def _index(archive: Files[P]) -> dict[str, Any] | None:
     """The index.json of an archive; None where it is damaged."""
     try:
         entry = archive.members.followed(INDEX_JSON)
