@@ -27,7 +27,7 @@ def archives(tmp_path_factory):
     layout = Layout(tmp_path_factory.mktemp("good") / "layout")
     layout.add(index([app, image("second")]), "app:v1").add(artifact(subject=app), "app:note")
     members = members_of(layout.write())
-    docker = docker_members({"app:v1": [b"one", b"two"], "app:v2": [b"one"]})
+    docker = docker_members({"app:d1": [b"one", b"two"], "app:d2": [b"one"]})
     first, *rest = members
     linked = [link(first[0].name, "../../elsewhere"), *rest, member("elsewhere", first[1])]
     return {
