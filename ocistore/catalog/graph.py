@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, literal, or_, select
+from sqlalchemy import and_, bindparam, literal, literal_column, or_, select
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _blobs = tables.blobs
 _edges = tables.edges
+_own_edges = tables.repository_edges
 _manifests = tables.manifests
 _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
@@ -69,7 +70,16 @@ def _statement(*, referrers: bool) -> Select[Any]:
         )
     )
     closure = reached.union(down, up) if referrers else reached.union(down)
-    as_blob = present(_blob_members.c.repository_id == repository, _blob_members.c.blob_id == closure.c.id)
+    # As a blob only where something there refers to it as one: the bytes of a manifest that somebody put as a blob are
+    # not the child that a sparse index lacks.
+    as_blob = and_(
+        present(_blob_members.c.repository_id == repository, _blob_members.c.blob_id == closure.c.id),
+        present(
+            _own_edges.c.repository_id == repository,
+            _own_edges.c.child_id == closure.c.id,
+            _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")]),
+        ),
+    )
     as_manifest = present(
         _manifest_members.c.repository_id == repository, _manifest_members.c.manifest_id == closure.c.id
     )

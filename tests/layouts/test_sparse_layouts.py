@@ -284,6 +284,17 @@ def test_it_goes_out_as_it_is_and_comes_in_again(sparse, tmp_path, name):
         assert check(other, hashes=True) == []
 
 
+def test_the_bytes_of_a_child_that_is_no_manifest_here_stay_behind(sparse, tmp_path):
+    sparse.repository("app").put_blob(ARM.manifest)  # as a push in the middle has it, or a mistake
+    report = sparse.export(tmp_path / "out", ["app"])
+    assert set(report.absent) == {ARM.digest, PROVENANCE_ARM.digest}
+    copied = copy(sparse, tmp_path / "copy")
+    assert copied.absent == report.absent
+    with Store.open(tmp_path / "other") as other:
+        assert ARM.digest in other.import_(tmp_path / "out").absent
+        assert check(other, hashes=True) == []
+
+
 def test_it_goes_out_narrowed_to_what_is_here(sparse, tmp_path):
     report = sparse.export(tmp_path / "out", ["app"], platforms=["linux/amd64"])
     assert report.absent == ()
