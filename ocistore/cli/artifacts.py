@@ -232,7 +232,7 @@ def pull(location: Location, ref: str, output: Path, *, keep_packed: bool, as_js
         print_line(str(file))
     for layer in report.skipped:
         size = readable_size(layer.size)
-        click.echo(f"skipped a layer without a title: {layer.digest} ({size}, {layer.media_type})", err=True)
+        print_line(f"skipped a layer without a title: {layer.digest} ({size}, {layer.media_type})", err=True)
 
 
 COMMANDS: Final = (push, pull, attach, discover)

@@ -154,7 +154,7 @@ def _confirm(store: Store, reference: Reference) -> None:
             "say --yes to delete it, or untag to remove no more than the tag"
         )
         question = f"Delete the manifest of {reference} with its other tags, {names}?"
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError(problem)
     click.confirm(question, abort=True, err=True)
 

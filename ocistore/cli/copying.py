@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ocistore.cli.choice import platforms_option, print_changes, referrers_option
-from ocistore.cli.printing import example, json_option, print_json, print_line, printable, progress_bar, readable_size
+from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
 from ocistore.errors import ReadOnlyStoreError, StorageError, StoreFullError
 from ocistore.layouts.copying import copy as copy_to
 from ocistore.layouts.copying import refuse_same
@@ -101,7 +101,7 @@ def _print(report: CopyReport, *, as_json: bool) -> None:
     summary = f"manifests: {report.manifests}, blobs: {report.blobs}, {readable_size(report.bytes)}"
     present, copied = readable_size(report.present_bytes), readable_size(report.copied_bytes)
     verb = "to be copied" if report.dry_run else "copied"
-    click.echo(printable(f"{summary}; there already: {present}; {verb}: {copied}"), err=True)
+    print_line(f"{summary}; there already: {present}; {verb}: {copied}", err=True)
 
 
 COMMANDS: Final = (copy,)

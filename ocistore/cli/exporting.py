@@ -17,7 +17,6 @@ from ocistore.cli.printing import (
     json_option,
     print_json,
     print_line,
-    printable,
     progress_bar,
     readable_size,
     standard_output,
@@ -172,7 +171,7 @@ def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
     for digest in report.absent:
         print_line(f"not in the store, and so not exported: {digest}", err=True)
     print_changes(report)
-    click.echo(printable(_summary(report)), err=True)
+    print_line(_summary(report), err=True)
 
 
 def _summary(report: ExportReport) -> str:

@@ -117,7 +117,7 @@ def import_(
         print_line(f"absent, and so not imported: {digest} ({kind})", err=True)
     print_changes(report)
     new = f", of which {readable_size(report.new_bytes)} {'would be' if dry_run else 'are'} new"
-    click.echo(_summary(report.manifests, report.blobs, report.bytes) + new, err=True)
+    print_line(_summary(report.manifests, report.blobs, report.bytes) + new, err=True)
 
 
 @contextlib.contextmanager

@@ -83,14 +83,44 @@ def standard_output() -> BinaryIO:
     return sys.stdout.buffer
 
 
+def occupy_standard_descriptors() -> None:
+    """Let nothing that is opened later be standard input, output or error, where the command was started without one.
+
+    Otherwise a file of the store would have that number, and whoever writes to standard error, as the interpreter does
+    when it dies, would write into it. ``sys.stdin`` and ``sys.stdout`` stay None, by which it is known that they are
+    closed; of standard error nothing is expected but that it takes what is written.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    if sys.stderr is None:
+        _silence_standard_error()
+
+
+def _silence_standard_error() -> None:
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+
+
 def print_line(text: str, *, err: bool = False) -> None:
     """One line, whatever is in it; on standard error, if that is asked for."""
-    click.echo(printable(text), err=err)
+    _echo(printable(text), err=err)
 
 
 def print_json(document: object, *, err: bool = False) -> None:
     """One JSON document; on standard error, if that is asked for."""
-    click.echo(json.dumps(document, indent=2), err=err)
+    _echo(json.dumps(document, indent=2), err=err)
+
+
+def _echo(text: str, *, err: bool) -> None:
+    try:
+        click.echo(text, err=err)
+    except OSError:
+        if not err:
+            raise
+        # What is told on the side, or why a command failed, must not change what it does nor how it ends.
+        _silence_standard_error()
 
 
 def print_json_lines(items: Iterable[object]) -> None:
@@ -113,18 +143,24 @@ def print_fields(fields: Mapping[str, str | None], *, indent: str = "") -> None:
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[Progress | None]:
     """What tells of progress on standard error where that is a terminal; None where it is not."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
-    with contextlib.ExitStack() as shown:
-        bar: click._termui_impl.ProgressBar[int] | None = None
+    bar: click._termui_impl.ProgressBar[int] | None = None
 
-        def progress(done: int, total: int) -> None:
-            nonlocal bar
+    def progress(done: int, total: int) -> None:
+        nonlocal bar
+        with contextlib.suppress(OSError):  # a terminal that is gone must not end the work
             if bar is None:
-                bar = shown.enter_context(click.progressbar(length=total, label=label, file=sys.stderr))
+                bar = click.progressbar(length=total, label=label, file=sys.stderr)
+                bar.__enter__()
             bar.length = total
             if done >= total or (done - bar.pos) * _STEPS >= total:
                 bar.update(done - bar.pos)
 
+    try:
         yield progress
+    finally:
+        if bar is not None:
+            with contextlib.suppress(OSError):
+                bar.render_finish()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from ocistore.cli.location import ANY_FILESYSTEM_VARIABLE
-from ocistore.cli.printing import printable
+from ocistore.cli.printing import occupy_standard_descriptors, print_line
 from ocistore.errors import OCIStoreError
 from ocistore.opening import ALLOWING
 
@@ -39,6 +39,7 @@ class Program(click.Group):
         """Run a command; in standalone mode, report what it raises and exit."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        occupy_standard_descriptors()
         try:
             result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except OCIStoreError as error:
@@ -59,5 +60,5 @@ class Program(click.Group):
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    click.echo(f"Error: {printable(message)}", err=True)
+    print_line(f"Error: {message}", err=True)
     sys.exit(exit_code)

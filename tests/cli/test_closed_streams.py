@@ -1,0 +1,80 @@
+"""Commands without standard output or error, or with ones that take nothing, do their work and end as they should."""
+
+import os
+import subprocess
+
+import pytest
+from images import APP, push
+from invariants import check
+from processes import PATIENCE
+from state import pool
+
+from ocistore import Store
+
+SHELL = {
+    "no error": "2>&-",
+    "no output": ">&-",
+    "neither": "<&- >&- 2>&-",
+    "a full error": "2>/dev/full",
+}
+COMMANDS = [
+    (0, "push", "note:v1", "FILE"),
+    (0, "pull", "note:v1", "-o", "pulled"),
+    (0, "export", "library/app:v1", "layout"),
+    (0, "import", "layout", "imported"),
+    (0, "backup", "backup"),
+    (0, "tags", "library/app"),
+    (0, "untag", "imported:v1"),
+    (0, "gc", "--grace", "0s", "--keep-untagged", "0s"),
+    (0, "scrub", "--level", "deep"),
+    (0, "rebuild", "--force"),
+    (0, "gc", "--confirm"),
+    (0, "usage"),
+    (11, "show", "nothing:v1"),
+    (2, "nonsense"),
+    (2, "rm", "library/app"),
+]
+"""Each with how it ends."""
+
+
+@pytest.mark.parametrize("streams", SHELL)
+def test_every_command_does_its_work_whichever_streams_there_are(store, tmp_path, command, streams):
+    push(store.repository("library/app"), APP, "v1")
+    store.close()
+    (tmp_path / "FILE").write_bytes(b"content")
+    for expected, *arguments in COMMANDS:
+        words = [*command, "--store", str(store.root), *arguments]
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {SHELL[streams]}', "sh", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+        assert (done.returncode, b"Traceback" in done.stderr) == (expected, False), (arguments, done.stderr)
+    assert (tmp_path / "pulled" / "FILE").read_bytes() == b"content"
+    assert (tmp_path / "layout" / "index.json").is_file()
+    with Store.open(store.root) as again, Store.open(tmp_path / "backup") as copy:
+        assert list(again.repositories()) == ["library/app", "note"]
+        assert list(copy.repositories()) == ["imported", "library/app", "note"]
+    assert check(store.root, hashes=True) == []
+    assert len(pool(store.root)) == 6
+
+
+def test_no_file_of_a_store_becomes_standard_error(store, tmp_path, command):
+    # What is written to descriptor 2, by whatever crashes, must not come to lie in the catalog.
+    code = """
+import os, sys
+from ocistore.cli.printing import occupy_standard_descriptors
+occupy_standard_descriptors()
+from ocistore import Store
+store = Store.open(sys.argv[1])
+os._exit(sum(os.path.realpath(f"/proc/self/fd/{each}") != "/dev/null" for each in range(3)))
+"""
+    done = subprocess.run(
+        ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", command[0], "-c", code, store.root],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0
