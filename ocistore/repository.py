@@ -421,18 +421,19 @@ class Repository(RepositoryChanges):
         """The manifests and indexes of this repository, tagged or not, in the order in which the store first saw them.
 
         Args:
-            after: begin behind this digest, the last one of the page before.
+            after: begin behind this digest, the last one of the page before: a manifest of this repository.
             limit: how many at most; None for all.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
-            ManifestNotFoundError: the store does not know the digest ``after`` (any more).
+            ManifestNotFoundError: the repository has no manifest ``after``, whatever others have. One that was deleted
+                is known until it is collected.
         """
         repository_id = self._id()
         start = 0
         if after:
             with self._store.catalog.read() as connection:
-                known = manifests.key(connection, Digest.parse(after))
+                known = manifests.key(connection, repository_id, Digest.parse(after))
             if known is None:
                 raise ManifestNotFoundError(after, repository=self.name)
             start = known

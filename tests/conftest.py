@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 from state import catalog, strays
@@ -36,6 +37,12 @@ def store(tmp_path, empty_store):
 @pytest.fixture
 def repository(store):
     return store.repository("library/app")
+
+
+@pytest.fixture
+def command():
+    """How the command line is started as a process of its own."""
+    return [sys.executable, "-W", "error", "-m", "ocistore"]
 
 
 class SmallDisk:

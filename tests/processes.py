@@ -60,6 +60,14 @@ class Child:
         """Wait until it has killed itself."""
         assert self._process.wait(PATIENCE) == -signal.SIGKILL
 
+    def stop(self) -> None:
+        """As SIGSTOP does: it stands still, wherever it is."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """After :meth:`stop`."""
+        self._process.send_signal(signal.SIGCONT)
+
     def finish(self) -> None:
         """Wait for a good end."""
         assert self._process.wait(PATIENCE) == 0

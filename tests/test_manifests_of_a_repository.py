@@ -634,6 +634,19 @@ def test_a_page_behind_a_digest_the_store_never_saw_is_refused(repository, seven
     assert caught.value.reference == unseen
 
 
+def test_a_page_behind_a_digest_tells_nothing_of_what_other_repositories_have(store, repository, seven):
+    there = store.repository("secret")
+    push(there, index([image("secret")], subject=image("absent")), "v1")
+    there.put_blob(b"blob")
+    there.put_blob(note("as a blob").manifest)
+    secret = [index([image("secret")], subject=image("absent")).digest, image("secret").digest, image("absent").digest]
+    secret += [Digest.of(each) for each in (b"blob", note("as a blob").manifest, image("secret").config)]
+    for digest in (*secret, Digest.of(b"unseen")):
+        with pytest.raises(ManifestNotFoundError) as caught:
+            repository.manifests(after=digest)
+        assert str(caught.value) == f"repository 'library/app' has no manifest '{digest}'"
+
+
 def test_a_page_behind_what_is_no_digest_is_refused(repository, seven):
     with pytest.raises(InvalidDigestError):
         repository.manifests(after="v1")

@@ -235,6 +235,14 @@ class Removal:
         """
         return self._remove(name, self._directories.trash, str(self._paths.trash))
 
+    def remove_quarantined(self, name: str) -> bool:
+        """Remove a file from ``quarantine/`` whose bytes are in the pool again. False where somebody else did.
+
+        Raises:
+            ReadOnlyStoreError, StorageError: it could not be removed.
+        """
+        return self._remove(name, self._directories.quarantine, str(self._paths.quarantine))
+
     def remove_aside(self, name: str) -> bool:
         """Remove a file from ``uploads/``. False where somebody else did.
 

@@ -9,15 +9,18 @@ from sqlalchemy import bindparam, delete, insert, literal_column, or_, select, u
 from ocistore.catalog import tables
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ocistore.catalog.connection import Connection
 
 _t = tables.collection_holds
 
 _place = insert(_t).returning(_t.c.id)
 _in_force = (
-    select(_t.c.reason).where(or_(_t.c.expires.is_(None), _t.c.expires > bindparam("now"))).order_by(_t.c.id)
+    select(_t.c.id, _t.c.reason).where(or_(_t.c.expires.is_(None), _t.c.expires > bindparam("now"))).order_by(_t.c.id)
 )
 _waiting = select(_t.c.reason).where(_t.c.expires.is_(None)).limit(literal_column("1"))
+_temporary = select(_t.c.id).where(_t.c.expires.is_not(None)).order_by(_t.c.id)
 _renew = (
     update(_t)
     .where(_t.c.id == bindparam("hold"), _t.c.expires > bindparam("now"))
@@ -35,14 +38,19 @@ def place(connection: Connection, reason: str, *, now: int, expires: int | None 
     return hold
 
 
-def in_force(connection: Connection, *, now: int) -> list[str]:
-    """Why no collection may run now; empty where one may."""
-    return connection.execute(_in_force, {"now": now}).scalars()
+def in_force(connection: Connection, *, now: int, without: Collection[int] = ()) -> list[str]:
+    """Why no collection may run now; empty where one may. Not by the holds ``without``."""
+    return [reason for hold, reason in connection.execute(_in_force, {"now": now}) if hold not in without]
 
 
 def waiting(connection: Connection) -> bool:
     """Whether a hold waits for a person."""
     return connection.execute(_waiting).first() is not None
+
+
+def temporary(connection: Connection) -> list[int]:
+    """The holds that somebody keeps while at work, whether or not they have run out."""
+    return connection.execute(_temporary).scalars()
 
 
 def renew(connection: Connection, hold: int, *, now: int, expires: int) -> bool:

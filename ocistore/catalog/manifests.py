@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, func, insert, select, true, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import leases, tables
@@ -108,7 +108,13 @@ _platform = (
     .select_from(in_order(_blobs, (_manifests, _manifests.c.blob_id == _blobs.c.id)))
     .where(_blobs.c.digest == bindparam("digest"))
 )
-_id_of = select(_blobs.c.id).where(_blobs.c.digest == bindparam("digest"))
+_served_here = present(_members.c.manifest_id == _blobs.c.id, _members.c.repository_id == bindparam("repository_id"))
+_served = or_(present(_members.c.manifest_id == _blobs.c.id), present(_blob_members.c.blob_id == _blobs.c.id))
+_id_of = (
+    select(_blobs.c.id)
+    .join_from(_blobs, _manifests, _manifests.c.blob_id == _blobs.c.id)
+    .where(_blobs.c.digest == bindparam("digest"), or_(_served_here, ~_served))
+)
 _page = (
     select(_members.c.manifest_id, *_stored)
     .select_from(
@@ -167,9 +173,13 @@ def platform(connection: Connection, digest: str) -> dict[str, object] | None:
     return parsed
 
 
-def key(connection: Connection, digest: str) -> int | None:
-    """The key of a digest in the order of :func:`page`, or None for a digest the store does not know."""
-    found: int | None = connection.execute(_id_of, {"digest": digest}).scalar()
+def key(connection: Connection, repository_id: int, digest: str) -> int | None:
+    """The key of a manifest in the order of :func:`page`; None where the repository has none of that digest.
+
+    One that no repository has any more, and no collection has taken yet, has its key still: a listing may be continued
+    behind it. What others have is never told.
+    """
+    found: int | None = connection.execute(_id_of, {"digest": digest, "repository_id": repository_id}).scalar()
     return found
 
 

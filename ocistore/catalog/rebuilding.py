@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, func, literal, literal_column, select, true, update
+from sqlalchemy import bindparam, delete, func, literal, literal_column, null, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
@@ -89,6 +89,10 @@ _note_incomplete = (
     )
     .values(incomplete=1)
 )
+_digests = array("digests")
+_forget_verified = (
+    update(_blobs).where(_blobs.c.digest.in_(select(_digests.c.value))).values(verified_at=null())
+)
 _small = (
     select(_blobs.c.id, _blobs.c.digest, _blobs.c.size)
     .where(_blobs.c.id > bindparam("after"), _blobs.c.size <= bindparam("maximum"), _blobs.c.state == literal("live"))
@@ -126,6 +130,11 @@ _serve_edges = (
 def live(connection: Connection, rows: Iterable[tuple[str, int]], *, now: int) -> None:
     """Make rows of files that were hashed and found good, given as digest and size."""
     connection.execute(_live, {"rows": bound(rows), "now": now})
+
+
+def forget_verified(connection: Connection, digests: Iterable[str]) -> None:
+    """Note that nobody knows whether the bytes of these blobs are good."""
+    connection.execute(_forget_verified, {"digests": bound(digests)})
 
 
 def small_blobs(connection: Connection, *, after: int, maximum: int, limit: int) -> list[tuple[int, str, int]]:

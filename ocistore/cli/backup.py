@@ -96,13 +96,14 @@ def rebuild(location: Location, *, force: bool, as_json: bool) -> None:
         )
         for words, names in (
             ("missing", report.missing),
+            ("unreadable", report.unreadable),
             ("lost tag", report.lost_tags),
             ("moved to quarantine/", report.quarantined),
         ):
             for name in names:
                 print_line(f"{words}: {name}")
         print_line("Look whether all is there, then: ocistore gc --confirm")
-    if report.missing or report.lost_tags:
+    if report.missing or report.unreadable or report.lost_tags:
         sys.exit(_INCOMPLETE)
 
 

@@ -27,7 +27,7 @@ from ocistore.upkeep.findings import Level
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ocistore.upkeep.findings import ScrubReport
+    from ocistore.upkeep.findings import Damage, ScrubReport
 
 _SUBSET: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
 _RATE: Final = re.compile(r"([0-9]{1,12})([kMG]?)", re.ASCII)
@@ -94,14 +94,15 @@ def scrub(
     """Look for damage, and repair it.
 
     Hashes every blob, those first that were verified longest ago. Damaged files are moved to quarantine/ and never
-    deleted; pushing the same content again heals them, as does --heal-from. Files that no row knows are removed once
-    they are an hour old. Runs beside everything else.
+    deleted; pushing the same content again heals them, as does --heal-from, or a good copy in quarantine/. What cannot
+    be read now is reported and left where it is. Files that no row knows are removed once they are an hour old. Runs
+    beside everything else.
 
     With --level deep, what the catalog says of manifests is put right where it is wrong; rows that contradict each
     other are reported, hold collections off, and are made anew by rebuild --force.
 
-    The exit code is 0 where all is well, 1 where all damage is repaired, 2 where some is left; the tags that it
-    concerns are named.
+    The exit code is 0 where all is well, 1 where all damage is repaired, 2 where some is left, 3 where none is known to
+    be left but something could not be read; the tags that it concerns are named.
     """
     with location.reading() if check else location.changing() as store, progress_bar("Reading") as progress:
         report = store.scrub(
@@ -126,8 +127,10 @@ def _print(report: ScrubReport) -> None:
     for damage in report.damages:
         place = "" if damage.quarantined is None else f"; moved to quarantine/{damage.quarantined}"
         print_line(f"{'repaired' if damage.repaired else 'damaged'}: {damage.digest}: {damage.problem}{place}")
-        for concerned in damage.tags or damage.repositories:
-            print_line(f"  concerns {concerned}")
+        _print_concerned(damage)
+    for unread in report.unread:
+        print_line(f"unreadable: {unread.digest}: {unread.problem}")
+        _print_concerned(unread)
     for problem in report.rows:
         print_line(f"catalog: {problem}")
     for problem in report.corrected:
@@ -139,12 +142,18 @@ def _print(report: ScrubReport) -> None:
             "looked at": f"{report.blobs} blobs, {readable_size(report.bytes)} read",
             "damaged": str(report.damaged),
             "repaired": str(report.repaired) if report.damaged else None,
+            "unreadable": f"{report.unreadable} files, left where they are" if report.unreadable else None,
             "without a row": f"{report.orphans} files" if report.orphans else None,
             "removed": f"{report.trashed} files that no row knows" if report.trashed else None,
             "adopted": str(report.adopted) if report.adopted else None,
             "left": None if report.complete else "something: the time was over; run it again",
         }
     )
+
+
+def _print_concerned(damage: Damage) -> None:
+    for concerned in damage.tags or damage.repositories:
+        print_line(f"  concerns {concerned}")
 
 
 COMMANDS: Final = (scrub,)

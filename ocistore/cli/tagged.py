@@ -15,7 +15,9 @@ def tags_of(store: Store, repository: str, digest: Digest) -> list[str]:
     """The tags of a repository that point at the manifest of that digest, in byte order."""
     with store.catalog.snapshot() as connection:
         repository_id = repositories.find(connection, repository)
-        manifest_id = manifests.key(connection, digest)
-        if repository_id is None or manifest_id is None:
+        if repository_id is None:
+            return []
+        manifest_id = manifests.key(connection, repository_id, digest)
+        if manifest_id is None:
             return []
         return sorted(tags.of_manifest(connection, repository_id, manifest_id))

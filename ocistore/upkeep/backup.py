@@ -1,7 +1,8 @@
 """Backup: a consistent copy of a store that is in use, which opens as a store itself.
 
     1  a hold is placed, in a write transaction: no collection acts from its commit on, because each of its transactions
-       looks for holds; it runs out by itself an hour after a backup that died
+       looks for holds; the next collection ends the hold of a backup that died, and one that stands still for an hour
+       has lost its own and fails
     2  the catalog is copied as it is at one instant, to DEST/catalog.db.unfinished
     3  every live blob of that copy is given to DEST, unless it is there already, and made durable
     4  the copy takes its name: only now DEST is the new backup. Killed before, it is the one that it was
@@ -154,8 +155,13 @@ def _refuse_foreign(store: Store, target: StorePaths) -> str | None:
 def _identity_of_backup(target: StorePaths) -> identity.Identity:
     earlier = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
     try:
-        if revision(earlier) != SCHEMA_REVISION:
-            raise StoreNotFoundError(target.root, reason="its catalog.db is empty, or of another version")
+        found = revision(earlier)
+        if found is None:
+            raise StoreNotFoundError(target.root, reason="its catalog.db is empty")
+        if found > SCHEMA_REVISION:
+            reason = f"its catalog.db has schema {found}, newer than {SCHEMA_REVISION} which this ocistore knows"
+            raise StoreNotFoundError(target.root, reason=reason)
+        # An older schema does no harm: its catalog is asked whose it is, and replaced.
         with earlier.read() as connection:
             return identity.find(connection)
     except CorruptError as error:

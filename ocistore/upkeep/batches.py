@@ -6,6 +6,8 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from ocistore.catalog import holds
+from ocistore.commit import milliseconds
 from ocistore.upkeep.guards import refuse_held
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ class Batch:
             self._begun = time.monotonic()
             # In each: a backup may have begun since the last one.
             refuse_held(connection, self._root)
+            # And one that stood still until its hold ran out is told so, whatever the clock says by then.
+            holds.forget_expired(connection, now=milliseconds())
         except BaseException as error:
             self._transaction.__exit__(type(error), error, error.__traceback__)
             raise

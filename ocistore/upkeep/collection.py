@@ -42,6 +42,7 @@ from ocistore.upkeep.batches import Batch, Bounds, Cut
 from ocistore.upkeep.compaction import give_back
 from ocistore.upkeep.forecast import Forecast, condemned, forecast
 from ocistore.upkeep.guards import refuse_held, refuse_too_much
+from ocistore.upkeep.holding import abandoned, end_abandoned
 from ocistore.upkeep.leftovers import Leftovers
 
 if TYPE_CHECKING:
@@ -188,17 +189,17 @@ class _Collection:
                 name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)
             }
             over = len(leases.expired(connection, now=self._now, limit=-1))
-            held = holds.in_force(connection, now=milliseconds())
+            held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._store, connection))
         strays = list(self._leftovers.stray_files())
-        abandoned = sum(file.size for file in self._removal.aside() if file.name in ended)
-        abandoned += sum(size for _, size in strays) + sum(file.size for file in self._removal.trashed())
+        left_behind = sum(file.size for file in self._removal.aside() if file.name in ended)
+        left_behind += sum(size for _, size in strays) + sum(file.size for file in self._removal.trashed())
         return GCReport(
             dry_run=True,
             complete=True,
             manifests=len(expected.manifests),
             links=len(expected.parts),
             blobs=len(expected.blobs),
-            bytes=expected.bytes + abandoned,
+            bytes=expected.bytes + left_behind,
             uploads=len(ended),
             strays=len(strays),
             leases=over,
@@ -216,6 +217,7 @@ class _Collection:
                 connection, now=self._now, untagged_before=self._untagged_before, before=self._before
             )
         if found.held:
+            end_abandoned(self._store)
             with self._catalog.read() as connection:
                 refuse_held(connection, self._store.root)
         complete = True

@@ -43,6 +43,10 @@ class ScrubReport:
     repaired: int = 0
     damages: list[Damage] = field(default_factory=list)
     """The first thousand."""
+    unreadable: int = 0
+    """Files that could not be read now, which says nothing about their bytes: they are left where they are."""
+    unread: list[Damage] = field(default_factory=list)
+    """The first thousand of these."""
     rows: list[str] = field(default_factory=list)
     """What is wrong with the catalog itself; collections are held off then. A rebuild makes it right."""
     corrected: list[str] = field(default_factory=list)
@@ -58,9 +62,14 @@ class ScrubReport:
 
     @property
     def exit_code(self) -> int:
-        """0 where all is well, 1 where everything that was not is repaired, 2 where damage is left."""
+        """0 where all is well, 1 where everything that was not is repaired, 2 where damage is left.
+
+        3 where none is left that is known, but something could not be read.
+        """
         if self.rows or self.damaged > self.repaired:
             return 2
+        if self.unreadable:
+            return 3
         return 1 if self.damaged or self.corrected else 0
 
 

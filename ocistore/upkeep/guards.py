@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
     from ocistore.store import Store
 
+_CONFIRM: Final = "look at the store, then: ocistore gc --confirm"
+_WAIT: Final = "wait until it is done, or end that process"
+
 _GUARDED_BLOBS: Final = 1000
 _GUARDED_BYTES: Final = 1024**3
 """A collection that takes no more than either is never too much: half of a small store is a normal thing to delete."""
@@ -28,7 +31,7 @@ def refuse_held(connection: Connection, root: Path) -> None:
     """
     reasons = holds.in_force(connection, now=milliseconds())
     if reasons:
-        raise CollectionRefusedError(root, reasons=reasons, remedy="look at the store, then: ocistore gc --confirm")
+        raise CollectionRefusedError(root, reasons=reasons, remedy=_CONFIRM if holds.waiting(connection) else _WAIT)
 
 
 def refuse_too_much(store: Store, *, now: int, untagged_before: int, before: int) -> None:

@@ -1,9 +1,10 @@
-"""Where scrub finds good bytes for damaged blobs: layouts, archives as an import reads them, and other stores."""
+"""Where scrub finds good bytes for damaged blobs: quarantine/, layouts, archives that import reads, and stores."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from ocistore.errors import (
     DigestMismatchError,
     LayoutInvalidError,
     SizeMismatchError,
+    StorageError,
     StoreBusyError,
 )
 from ocistore.layouts.directory import BLOBS, NotPlainError
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.removal import AsideFile
     from ocistore.layouts.imports.source import Source
     from ocistore.oci.digest import Digest
     from ocistore.store import Store
@@ -59,6 +62,9 @@ class Healer:
         self.unusable: list[str] = []
         """What is wrong with archives that turned out to be damaged when they were needed."""
         self._store = store
+        self._quarantined: defaultdict[str, list[AsideFile]] | None = None
+        """What lay in ``quarantine/`` when something was needed first, by ALGORITHM-HEX."""
+        self._good_copies: dict[Digest, str] = {}
         self._stack = contextlib.ExitStack()
         self._origins: list[_Origin] = []
         try:
@@ -93,6 +99,9 @@ class Healer:
         Raises:
             StoreFullError, StorageError: they could not be written.
         """
+        own = self._from_quarantine(digest, size)
+        if own is not None:
+            return own
         for origin in self._origins:
             source = self._opened(origin)
             if source is None:
@@ -103,6 +112,30 @@ class Healer:
             ):
                 return source.stage(self._store.pool, digest, size, "copy", Tally(0, None))
         return None
+
+    def _from_quarantine(self, digest: Digest, size: int) -> StagedBlob | None:
+        """A good copy that lies in ``quarantine/``, moved there by mistake or by hand."""
+        if self._quarantined is None:
+            self._quarantined = defaultdict(list)
+            for file in self._store.pool.removal.quarantined():
+                self._quarantined[file.name.partition(".")[0]].append(file)
+        for file in self._quarantined.get(f"{digest.algorithm}-{digest.encoded}", ()):
+            if file.size != size:
+                continue
+            path = self._store.paths.quarantine / file.name
+            with contextlib.suppress(OSError, StorageError, DigestMismatchError, SizeMismatchError):
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                with open(descriptor, "rb") as source:
+                    staged = self._store.pool.stage(source, digest=digest, size=size)
+                self._good_copies[digest] = file.name
+                return staged
+        return None
+
+    def taken_back(self, digest: Digest) -> None:
+        """Remove the good copy from ``quarantine/``, if what was staged came from there and is in the pool again."""
+        name = self._good_copies.pop(digest, None)
+        if name is not None:
+            self._store.pool.removal.remove_quarantined(name)
 
     def _opened(self, origin: _Origin) -> Source | None:
         if origin.source is None and not origin.unusable:

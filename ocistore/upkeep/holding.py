@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+import struct
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import holds
 from ocistore.commit import milliseconds
 from ocistore.errors import StorageError
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ocistore.blobs.paths import StorePaths
+    from ocistore.catalog.connection import Connection
     from ocistore.store import Store
 
 HELD: Final = "a backup is being copied"
@@ -23,18 +28,33 @@ _HOLD: Final = timedelta(hours=1) // timedelta(milliseconds=1)
 _RENEWED_EVERY: Final = 60.0
 """Seconds."""
 
+_FIRST_BYTE: Final = 1 << 32
+"""Of those that holds lock in the file of the write lock, which has a hundred bytes."""
+
 
 class Hold:
-    """Keeps collections from acting for as long as it is told, now and then, that somebody is still at work."""
+    """Keeps collections from acting for as long as it is told, now and then, that somebody is still at work.
+
+    While it lasts, a lock on the byte of its own in the file of the write lock says that whoever placed it lives: the
+    kernel frees it when that process ends, however it ends, and the next collection or backup then ends the hold.
+    """
 
     def __init__(self, store: Store, target: StorePaths) -> None:
         self._catalog = store.catalog
         self._target = target
         self._renewed = time.monotonic()
-        now = milliseconds()
-        with self._catalog.write() as connection:
-            holds.forget_expired(connection, now=now)
-            self._id = holds.place(connection, HELD, now=now, expires=now + _HOLD)
+        end_abandoned(store)
+        with Translating(str(store.paths.write_lock), root=store.root):
+            self._living = open(store.paths.write_lock, "r+b", buffering=0)  # noqa: SIM115 - until it is lifted
+        try:
+            with self._catalog.write() as connection:
+                now = milliseconds()  # under the lock, which may have been waited for
+                self._id = holds.place(connection, HELD, now=now, expires=now + _HOLD)
+                with Translating(str(store.paths.write_lock), root=store.root):
+                    fcntl.fcntl(self._living, fcntl.F_OFD_SETLK, _byte(self._id))
+        except BaseException:
+            self._living.close()
+            raise
 
     def renew(self) -> None:
         """Let it go on, if it is time to."""
@@ -47,8 +67,8 @@ class Hold:
         Raises:
             StorageError: it had run out, as where the machine was asleep: what was to be copied may be collected.
         """
-        now = milliseconds()
         with self._catalog.write() as connection:
+            now = milliseconds()  # under the lock: one that was taken before may be from before it ran out
             kept = holds.renew(connection, self._id, now=now, expires=now + _HOLD)
         if not kept:
             reason = "the backup stood still for so long that collections were no longer held off; run it again"
@@ -57,8 +77,49 @@ class Hold:
 
     def lift(self) -> None:
         """Let collections run again."""
-        with self._catalog.write() as connection:
-            holds.lift(connection, self._id)
+        try:
+            with self._catalog.write() as connection:
+                holds.lift(connection, self._id)
+        finally:
+            self._living.close()
+
+
+def end_abandoned(store: Store) -> None:
+    """End the holds of processes that have died.
+
+    Raises:
+        OCIStoreError: the store could not be written.
+    """
+    with store.catalog.read() as connection:
+        if not abandoned(store, connection):
+            return
+    with store.catalog.write() as connection:
+        for hold in abandoned(store, connection):
+            holds.lift(connection, hold)
+
+
+def abandoned(store: Store, connection: Connection) -> list[int]:
+    """The holds of processes that have died.
+
+    Raises:
+        StorageError: it could not be found out.
+    """
+    placed = holds.temporary(connection)
+    if not placed:
+        return []
+    with Translating(str(store.paths.write_lock), root=store.root), open(store.paths.write_lock, "rb") as asking:
+        return [hold for hold in placed if not _is_locked(asking.fileno(), hold)]
+
+
+def _is_locked(descriptor: int, hold: int) -> bool:
+    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _byte(hold))
+    kind: int = struct.unpack_from("h", answer)[0]
+    return kind != fcntl.F_UNLCK
+
+
+def _byte(hold: int) -> bytes:
+    """A ``struct flock`` for the byte of a hold, behind all that is ever written into the file."""
+    return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _FIRST_BYTE + hold, 1, 0)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.hashing import digest_of
 from ocistore.catalog import holds, verification
 from ocistore.commit import milliseconds
 from ocistore.errors import (
@@ -18,6 +17,7 @@ from ocistore.errors import (
 )
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, check_manifest
 from ocistore.upkeep.findings import LISTED, Damage
+from ocistore.upkeep.reading import UnreadableError, hashed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +79,11 @@ class Orphans:
             if file.digest is not None and file.digest in known:
                 continue
             self._pace.check(share=_ORPHANS_SHARE)
-            good = file.digest is not None and self._is_good(file.digest, file.size)
+            try:
+                good = file.digest is not None and self._is_good(file.digest, file.size)
+            except UnreadableError as error:
+                self._add_unreadable(file, str(error))
+                continue
             if not good and file.digest is not None and self._pool.removal.find(file.digest) is None:
                 continue  # collected since it was listed
             if not self._repair:
@@ -95,9 +99,17 @@ class Orphans:
                 self._adopt(adopt, file, file.digest, unplaced)
 
     def _is_good(self, digest: Digest, size: int) -> bool:
-        with contextlib.suppress(CorruptError, OSError), self._pool.open(digest) as file:
-            return digest_of(file.fileno(), digest.algorithm, told=self._told) == (digest, size)
-        return False
+        try:
+            return hashed(self._pool, digest, size, told=self._told) == (digest, size)
+        except (CorruptError, FileNotFoundError):
+            return False
+
+    def _add_unreadable(self, file: PoolFile, reason: str) -> None:
+        self._report.unreadable += 1
+        if len(self._report.unread) < LISTED:
+            called = f"{file.algorithm}:{file.name[:128]}"
+            problem = f"a file without a row, which cannot be read now: {reason}"
+            self._report.unread.append(Damage(called, problem, repaired=False))
 
     def _quarantine_orphan(self, file: PoolFile) -> None:
         with self._catalog.write() as connection:

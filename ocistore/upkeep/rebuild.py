@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.filesystem import FilesystemPool
-from ocistore.blobs.hashing import digest_of
 from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import make_file
@@ -34,6 +33,7 @@ from ocistore.errors import (
     InvalidNameError,
     ManifestInvalidError,
     RebuildRefusedError,
+    StorageError,
     StoreNotFoundError,
 )
 from ocistore.layouts.directory import INDEX_JSON, LayoutDirectory, NotPlainError
@@ -43,11 +43,13 @@ from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name
 from ocistore.upkeep import snapshot
+from ocistore.upkeep.reading import UnreadableError, hashed
 from ocistore.upkeep.replacing import Healthy, healthy, keep_names, put_in_place, refuse_in_use, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from ocistore.blobs.removal import PoolFile
     from ocistore.catalog.connection import Connection
     from ocistore.layouts.progress import Progress
 
@@ -76,6 +78,9 @@ class RebuildReport:
     """Names in quarantine/ of what lay in the pool and is not what its name says."""
     missing: list[str] = field(default_factory=list)
     """Digests that a manifest needs and the pool has not: pushing them again heals them."""
+    unreadable: list[str] = field(default_factory=list)
+    """Digests of what lies in the pool and could not be read now: kept, and looked at again by the next scrub. A
+    manifest among them is not known for one; when it can be read, rebuild once more."""
     lost_tags: list[str] = field(default_factory=list)
     """REPO:TAG of which the manifest is gone."""
     found_manifests: int = 0
@@ -157,8 +162,13 @@ class _Rebuild:
         return self._report
 
     def _remove_rebuilt(self) -> None:
+        self._remove_beside_rebuilt()
         with Translating(str(self._paths.rebuilt), root=self._paths.root):
-            for suffix in ("", "-wal", "-shm", "-journal", "-lock"):
+            self._paths.rebuilt.unlink(missing_ok=True)
+
+    def _remove_beside_rebuilt(self) -> None:
+        with Translating(str(self._paths.rebuilt), root=self._paths.root):
+            for suffix in ("-wal", "-shm", "-journal", "-lock"):
                 Path(f"{self._paths.rebuilt}{suffix}").unlink(missing_ok=True)
 
     def _run(self) -> None:
@@ -197,32 +207,39 @@ class _Rebuild:
 
         batch: list[tuple[str, int]] = []
         for file in removal.files():
-            digest = file.digest
-            size = None if digest is None else self._good_size(digest, told)
-            if digest is None or size is None:
+            size = None if file.digest is None else self._good_size(file, file.digest, told)
+            if file.digest is None or size is None:
                 name = removal.to_quarantine(file)
                 if name is not None:
                     self._report.quarantined.append(name)
                 continue
-            batch.append((digest, size))
+            batch.append((file.digest, size))
             self._report.blobs += 1
             if len(batch) == _BATCH:
                 self._write_live(catalog, batch)
                 batch = []
         self._write_live(catalog, batch)
+        self._forget_verified(catalog)
 
-    def _good_size(self, digest: Digest, told: Callable[[int], object]) -> int | None:
-        """The number of bytes, where they are those of the digest."""
+    def _good_size(self, file: PoolFile, digest: Digest, told: Callable[[int], object]) -> int | None:
+        """The number of bytes, where they are those of the digest, or cannot be read, so that nobody knows."""
         try:
-            with self._pool.open(digest) as file:
-                found, size = digest_of(file.fileno(), digest.algorithm, told=told)
+            found, size = hashed(self._pool, digest, None, told=told)
         except (FileNotFoundError, CorruptError):
             return None
+        except UnreadableError:
+            self._report.unreadable.append(digest)
+            return file.size
         return size if found == digest else None
 
     def _write_live(self, catalog: Catalog, batch: list[tuple[str, int]]) -> None:
         with catalog.write() as connection:
             rebuilding.live(connection, batch, now=self._now)
+
+    def _forget_verified(self, catalog: Catalog) -> None:
+        if self._report.unreadable:
+            with catalog.write() as connection:
+                rebuilding.forget_verified(connection, self._report.unreadable)
 
     # --- manifests ----------------------------------------------------------------------------------------------------
 
@@ -243,8 +260,8 @@ class _Rebuild:
     def _manifest(self, digest: str, size: int) -> Manifest | None:
         try:
             content = self._pool.read(Digest.parse(digest), size)
-        except (FileNotFoundError, CorruptError):
-            return None  # a row that stands for what is missing
+        except (FileNotFoundError, CorruptError, StorageError):
+            return None  # a row that stands for what is missing, or cannot be read
         if not content.lstrip(b" \t\r\n").startswith(b"{"):
             return None
         try:
@@ -273,7 +290,10 @@ class _Rebuild:
         if gone:
             blobs.publish(connection, [(digest, edges[digest].descriptor.size) for digest in gone])
         known = manifests.children(connection, lost, wanted)
-        new = manifests.NewManifest(manifest, platform_of(self._pool, manifest))
+        platform: dict[str, object] = {}
+        with contextlib.suppress(StorageError):  # a deep scrub notes it when the config can be read
+            platform = platform_of(self._pool, manifest)
+        new = manifests.NewManifest(manifest, platform)
         manifests.put(connection, lost, [new], known, now=self._now)
 
     # --- names --------------------------------------------------------------------------------------------------------
@@ -295,7 +315,7 @@ class _Rebuild:
         found = []
         if header is not None:
             found.append((header.taken, self._paths.snapshot.name, snapshot.read(self._paths)))
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError):
             changed = self._paths.index_json.lstat().st_mtime_ns // 1_000_000
             found.append((changed, self._paths.index_json.name, self._in_place()))
         return [(name, names) for _, name, names in sorted(found, key=lambda source: source[0], reverse=True)]
@@ -347,6 +367,7 @@ class _Rebuild:
     def _put_in_place(self, private_lock: Path) -> None:
         paths = self._paths
         settled = settle(paths, private_lock)
+        self._remove_beside_rebuilt()
         with Translating(str(paths.catalog), root=paths.root):
             self._report.damaged = put_in_place(paths, paths.damaged(self._now), settled=settled)
 

@@ -6,7 +6,9 @@ What is damaged is looked at again in a write transaction before anything is don
 pushed again meanwhile is no damage.
 
 A damaged file is moved to ``quarantine/``, never deleted. Its row stays live: nobody is served it, and pushing the same
-digest again heals it, as does a source that has the bytes (:mod:`ocistore.upkeep.healing`).
+digest again heals it, as does a source that has the bytes (:mod:`ocistore.upkeep.healing`); the first of these is
+``quarantine/`` itself, where a good copy may lie. Only what was read in full, twice, and is wrong has wrong bytes. A
+file that cannot be read (an error of the disk, no memory) is reported as that, and stays where it is.
 """
 
 from __future__ import annotations
@@ -14,14 +16,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, get_args
 
-from ocistore.blobs.hashing import digest_of
-from ocistore.blobs.oserrors import pass_on_theirs, theirs
+from ocistore.blobs.oserrors import theirs
 from ocistore.catalog import repositories, verification
 from ocistore.catalog.blobs import bytes_of_live
 from ocistore.commit import milliseconds
 from ocistore.errors import (
     CorruptError,
     RepositoryNotFoundError,
+    StorageError,
 )
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
@@ -29,6 +31,7 @@ from ocistore.upkeep.comparison import Comparison
 from ocistore.upkeep.findings import LISTED, Cut, Damage, Level, Pace, ScrubReport
 from ocistore.upkeep.healing import Healer
 from ocistore.upkeep.orphans import Orphans
+from ocistore.upkeep.reading import UnreadableError, hashed
 
 if TYPE_CHECKING:
     import os
@@ -189,22 +192,36 @@ class _Scrub:
     def _look_at(self, candidate: Candidate) -> None:
         digest = Digest.parse(candidate.digest)
         self._report.blobs += 1
-        for _ in range(_LOOKS):
+        try:
+            for _ in range(_LOOKS):
+                if self._is_settled(candidate, digest):
+                    return
+        except UnreadableError as error:
+            self._unreadable(candidate, digest, str(error))
+
+    def _is_settled(self, candidate: Candidate, digest: Digest) -> bool:
+        """Whether the blob was found good, or was dealt with. False where it has to be looked at again."""
+        try:
             file = self._pool.removal.find(digest)
             problem = self._problem(digest, candidate.size)
-            if problem is None:
-                if self._level == "deep":
-                    self._comparison.compare_manifest(candidate, digest)
-                if self._level != "quick":
-                    self._good.append(candidate.id)
-                    if time.monotonic() - self._marked > _MARKED_EVERY:
-                        self._mark()
-                return
-            if self._damaged(candidate, digest, problem, file):
-                return
+        except StorageError as error:
+            raise UnreadableError(error.reason) from error
+        if problem is not None:
+            return self._damaged(candidate, digest, problem, file)
+        if self._level == "deep":
+            self._comparison.compare_manifest(candidate, digest)
+        if self._level != "quick":
+            self._good.append(candidate.id)
+            if time.monotonic() - self._marked > _MARKED_EVERY:
+                self._mark()
+        return True
 
     def _problem(self, digest: Digest, size: int) -> str | None:
-        """What is wrong with the file of a blob, in words."""
+        """What is wrong with the file of a blob, in words.
+
+        Raises:
+            UnreadableError, StorageError: it could not be found out.
+        """
         found = self._pool.size(digest)
         if found is None:
             return "there is no plain file" if self._pool.removal.find(digest) else "its file is gone"
@@ -213,18 +230,12 @@ class _Scrub:
         if self._level == "quick":
             return None
         try:
-            with self._pool.open(digest) as file:
-                actual, read = digest_of(file.fileno(), digest.algorithm, told=self._told)
+            read = hashed(self._pool, digest, size, told=self._told)
         except FileNotFoundError:
             return "its file is gone"
         except CorruptError as error:
             return error.reason
-        except OSError as error:
-            pass_on_theirs(error)
-            return f"it cannot be read: {error.strerror}"
-        if (actual, read) != (digest, size):
-            return "its bytes are not those of its digest"
-        return None
+        return None if read == (digest, size) else "its bytes are not those of its digest"
 
     def _told(self, count: int) -> None:
         self._report.bytes += count
@@ -266,6 +277,18 @@ class _Scrub:
         self._add(candidate, problem, repaired=self._heal(candidate, digest), quarantined=quarantined)
         return True
 
+    def _unreadable(self, candidate: Candidate, digest: Digest, reason: str) -> None:
+        """Report what could not be read. It stays where it is, but where other good bytes can take its place."""
+        with self._catalog.read() as connection:
+            if verification.live_size(connection, digest) != candidate.size:
+                return
+        problem = f"it cannot be read now: {reason}"
+        if self._repair and self._heal(candidate, digest):
+            self._add(candidate, problem, repaired=True, quarantined=None)
+            return
+        self._report.unreadable += 1
+        self._list(self._report.unread, candidate, problem, repaired=False, quarantined=None)
+
     def _heal(self, candidate: Candidate, digest: Digest) -> bool:
         """Whether one of the sources had the bytes."""
         staged = self._healer.stage(digest, candidate.size)
@@ -274,22 +297,30 @@ class _Scrub:
         try:
             self._pool.publish([staged])
             with self._catalog.write() as connection:
-                if verification.live_size(connection, digest) is None:
-                    self._pool.withdraw(staged)
-                else:
+                live = verification.live_size(connection, digest) is not None
+                if live:
                     verification.mark(connection, [candidate.id], now=milliseconds())
+                else:
+                    self._pool.withdraw(staged)
         finally:
             self._pool.discard([staged])
+        if live:
+            self._healer.taken_back(digest)
         return True
 
     def _add(self, candidate: Candidate, problem: str, *, repaired: bool, quarantined: str | None) -> None:
         self._report.damaged += 1
         self._report.repaired += repaired
-        if len(self._report.damages) >= LISTED:
+        self._list(self._report.damages, candidate, problem, repaired=repaired, quarantined=quarantined)
+
+    def _list(
+        self, listed: list[Damage], candidate: Candidate, problem: str, *, repaired: bool, quarantined: str | None
+    ) -> None:
+        if len(listed) >= LISTED:
             return
         with self._catalog.read() as connection:
             concerned = verification.affected(connection, candidate.id, limit=_AFFECTED)
-        self._report.damages.append(
+        listed.append(
             Damage(
                 candidate.digest,
                 problem,

@@ -10,6 +10,7 @@ it, and no lock is held.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -41,6 +42,9 @@ _VERSION: Final = 1
 _PAGE: Final = 1000
 _MAXIMUM_LINE: Final = 4096
 """Bytes; a repository's name has 255 characters at most, a tag 128, a digest 135."""
+
+_NO_FILE: Final = frozenset({errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENOTDIR})
+"""There is no snapshot, or something else in its place."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ def refresh(
         StoreFullError, StorageError, ReadOnlyStoreError: it could not be written; the old one is still there.
     """
     now = milliseconds()
-    last = header(paths)
+    with Translating(str(paths.snapshot), root=paths.root):
+        last = header(paths)
     if last is not None and 0 <= now - last.taken < older_than // timedelta(milliseconds=1):
         return False
     with catalog.read() as connection:
@@ -153,12 +158,20 @@ def _all(catalog: Catalog, check: Callable[[], None]) -> Iterator[Name]:
 
 
 def header(paths: StorePaths) -> Header | None:
-    """When the snapshot was taken; None where there is none, or it is damaged at its beginning."""
+    """When the snapshot was taken; None where there is none, or it is damaged at its beginning.
+
+    Raises:
+        OSError: it could not be read, which does not mean that it is damaged.
+    """
     try:
         with _opened(paths.snapshot) as file:
             return _header(file.readline(_MAXIMUM_LINE))
-    except (OSError, CorruptError):
+    except CorruptError:
         return None
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return None
+        raise
 
 
 def read(paths: StorePaths) -> Iterator[Name]:

@@ -1,6 +1,5 @@
 """What the tests of the command line share."""
 
-import sys
 from dataclasses import dataclass
 
 import pytest
@@ -31,9 +30,3 @@ class CommandLine:
 def run(store):
     """The command line, on the store of the test."""
     return CommandLine(store.root)
-
-
-@pytest.fixture
-def command():
-    """How the command line is started as a process of its own."""
-    return [sys.executable, "-W", "error", "-m", "ocistore"]

@@ -37,7 +37,9 @@ COMMANDS = [
 """Each with how it ends."""
 
 
-@pytest.mark.parametrize("streams", SHELL)
+@pytest.mark.parametrize(
+    "streams", [each if each == "no error" else pytest.param(each, marks=pytest.mark.slow) for each in SHELL]
+)
 def test_every_command_does_its_work_whichever_streams_there_are(store, tmp_path, command, streams):
     push(store.repository("library/app"), APP, "v1")
     store.close()

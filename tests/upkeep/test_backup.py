@@ -4,11 +4,13 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import subprocess
 import threading
 import time
 from datetime import timedelta
 
 import pytest
+from earlier import to_revision
 from images import APP, artifact, image, index, push
 from invariants import check
 from processes import python
@@ -24,7 +26,6 @@ from ocistore import (
     StoreNotFoundError,
 )
 from ocistore.blobs.paths import StorePaths
-from ocistore.catalog import holds
 from ocistore.catalog.schema import APPLICATION_ID
 from ocistore.layouts.exports import writing
 from ocistore.upkeep.rebuild import rebuild
@@ -150,31 +151,56 @@ def test_writers_and_a_collector_beside_many_backups_lose_nothing(filled, destin
     assert check(filled, hashes=True) == []
 
 
-def test_a_hold_of_a_backup_that_died_runs_out(filled, destination):
-    code = """
+STUCK = """
 import sys, time
 from ocistore import Store
 store = Store.open(sys.argv[1])
 def stuck(done, total):
     print("copying", flush=True)
-    time.sleep(60)
+    sys.stdin.readline()
 store.backup(sys.argv[2], mode="copy", progress=stuck)
+print("done", flush=True)
 """
-    with python(code, filled.root, destination) as child:
+
+
+@pytest.mark.parametrize("then", ["gc", "force", "confirm", "backup", "dry run"])
+def test_the_hold_of_a_backup_that_died_is_ended_by_whoever_comes_next(filled, destination, then, command):
+    with python(STUCK, filled.root, destination) as child:
         assert child.says() == "copying"
+        for refused in (False, True):
+            with pytest.raises(CollectionRefusedError, match="wait until it is done, or end that process"):
+                filled.gc(force=refused)
+        assert filled.gc(dry_run=True).refused == ("a backup is being copied",)
         child.kill()
-    with pytest.raises(CollectionRefusedError, match="backup"):
-        filled.gc()
-    with filled.catalog.write() as connection:
-        for row in rows(filled.root)["collection_holds"]:
-            holds.renew(connection, row[0], now=0, expires=1)
+    if then == "dry run":
+        assert filled.gc(dry_run=True).refused == ()
+    elif then == "backup":
+        filled.backup(destination)
+    else:
+        options = {"gc": [], "force": ["--force"], "confirm": ["--confirm"]}[then]
+        subprocess.run([*command, "--store", filled.root, "gc", *options], check=True, capture_output=True)
+    assert rows(filled.root)["collection_holds"] == [] or then == "dry run"
     filled.gc()
-    for create in (False, True):
-        with pytest.raises(StoreNotFoundError, match="not finished"):
-            Store.open(destination, create=create)
-    filled.backup(destination)  # the same directory: it is completed
+    if then != "backup":
+        for create in (False, True):
+            with pytest.raises(StoreNotFoundError, match="not finished"):
+                Store.open(destination, create=create)
+        filled.backup(destination)  # the same directory: it is completed
     assert check(destination, hashes=True) == []
     assert sorted(name for name in os.listdir(destination) if name.startswith(".ocistore-")) == []
+
+
+def test_a_backup_that_stands_still_is_not_taken_for_dead(filled, destination):
+    with python(STUCK, filled.root, destination) as child:
+        assert child.says() == "copying"
+        child.stop()
+        with pytest.raises(CollectionRefusedError, match="being copied"):
+            filled.gc(force=True)
+        child.go_on()
+        while child.tell() is None and child.says() != "done":
+            pass
+    assert filled.gc().complete
+    assert check(destination, hashes=True) == []
 
 
 def test_a_backup_that_fails_leaves_the_earlier_one(filled, destination, monkeypatch):
@@ -252,6 +278,33 @@ def test_what_is_no_place_for_a_backup_is_refused_and_left_alone(filled, tmp_pat
         filled.backup(place)
     if kind == "something else":
         assert os.listdir(place) == ["mine"]
+
+
+def test_a_backup_from_before_a_schema_upgrade_is_brought_up_to_date(filled, destination):
+    filled.backup(destination)
+    to_revision(destination, "0002")  # the first schema with identities
+    push(filled.repository("new"), image("new"), "v1")
+    kept = (destination / "blobs" / "sha256" / APP.digest.encoded).stat().st_ino
+    filled.backup(destination)
+    assert (destination / "blobs" / "sha256" / APP.digest.encoded).stat().st_ino == kept
+    assert without_upkeep(destination) == without_upkeep(filled.root)
+    assert check(destination, hashes=True) == []
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_another_store_of_an_older_schema_is_no_backup(filled, tmp_path, empty_store, revision):
+    place = shutil.copytree(empty_store, tmp_path / "place")
+    to_revision(place, revision)
+    with pytest.raises(StoreNotFoundError):
+        filled.backup(place)
+
+
+def test_a_backup_of_a_newer_schema_is_left_alone_and_said_to_be_one(filled, destination):
+    filled.backup(destination)
+    with contextlib.closing(sqlite3.connect(destination / "catalog.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreNotFoundError, match="schema 9999, newer than"):
+        filled.backup(destination)
 
 
 def test_a_catalog_from_a_backup_that_is_put_back_is_noticed(filled, destination):

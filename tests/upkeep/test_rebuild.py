@@ -1,6 +1,7 @@
 """Making a catalog again: from the bytes of the pool, and the names that are kept outside of the catalog."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -219,6 +220,24 @@ def test_damaged_blobs_are_moved_aside_and_heal_when_they_are_pushed_again(fille
         with repository.open_blob(layer) as blob:
             assert blob.read() == APP.layers[0]
         assert check(store, hashes=True) == []
+
+
+def test_what_cannot_be_read_now_is_kept_and_reported(filled, monkeypatch):
+    lose(filled)
+    layer, readv, fail = Digest.of(APP.layers[0]), os.readv, [True]
+
+    def reading(descriptor, buffers):
+        if fail[0] and os.readlink(f"/proc/self/fd/{descriptor}").endswith(layer.encoded):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return readv(descriptor, buffers)
+
+    monkeypatch.setattr(os, "readv", reading)
+    report = rebuild(filled)
+    assert (report.unreadable, report.missing, report.quarantined) == ([layer], [], [])
+    fail[0] = False
+    assert check(filled, hashes=True) == []
+    with Store.open(filled) as store:
+        assert store.scrub().exit_code == 0
 
 
 def test_a_tag_whose_manifest_is_gone_is_reported(filled):

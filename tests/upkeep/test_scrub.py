@@ -1,6 +1,7 @@
 """Scrub: damage is found, moved aside and healed; files that no row knows go."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,8 @@ from archived import COMPRESSIONS, config_of, docker_members, tarred
 from images import APP, artifact, image, index, push
 from invariants import check
 from processes import python
-from state import pool, rows, unchanged
+from state import files, pool, rows, unchanged
+from tracing import failing, require_strace
 
 from ocistore import (
     ArchiveInvalidError,
@@ -27,6 +29,7 @@ from ocistore import (
     Store,
 )
 from ocistore.catalog import holds
+from ocistore.upkeep import reading
 
 LAYER = Digest.of(APP.layers[0])
 ALL = index([APP, image("other")])
@@ -364,6 +367,111 @@ def test_a_platform_is_left_as_it_is_noted_where_the_config_is_gone_or_damaged(f
     report = filled.scrub(level="deep")
     assert (report.rows, report.corrected) == ([], [])
     assert rows(filled.root)["manifests"] == before
+
+
+# --- what cannot be read ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Reads of files that end with one of these names fail, as on a disk with a bad sector."""
+    names = set()
+    readv = os.readv
+
+    def reading(descriptor, buffers):
+        if os.readlink(f"/proc/self/fd/{descriptor}").rpartition("/")[2] in names:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return readv(descriptor, buffers)
+
+    monkeypatch.setattr(os, "readv", reading)
+    return names
+
+
+def test_a_read_that_fails_once_is_done_again_and_moves_nothing(filled):
+    require_strace()
+    assert failing(clean, filled.root, at=("readv", 3), error="EIO") == 0
+    assert failing(clean, filled.root, at=("readv", 5), error="ENOMEM") == 0
+    assert os.listdir(filled.root / "quarantine") == []
+
+
+def clean(root):
+    with Store.open(root) as store:
+        report = store.scrub()
+    assert (report.exit_code, report.unreadable, report.damages) == (0, 0, [])
+
+
+@pytest.mark.parametrize("level", ["default", "deep"])
+def test_what_cannot_be_read_is_reported_apart_and_left_where_it_is(filled, unreadable, level):
+    unreadable |= {LAYER.encoded, APP.digest.encoded}
+    with unchanged_files(filled.root):
+        report = filled.scrub(level=level)
+    assert (report.damaged, report.unreadable, report.exit_code) == (0, 2, 3)
+    [manifest] = [each for each in report.unread if each.digest == APP.digest]
+    assert manifest.problem == "it cannot be read now: Input/output error"
+    assert "mirror:x" in manifest.tags
+    verified = {digest: verified for _, digest, *_, verified in rows(filled.root)["blobs"]}
+    assert verified[str(LAYER)] is None
+    unreadable.clear()
+    assert filled.scrub(level=level).exit_code == 0
+
+
+@contextlib.contextmanager
+def unchanged_files(root):
+    before = files(root)
+    yield
+    assert files(root) == before
+
+
+def test_what_cannot_be_read_heals_from_a_source(filled, unreadable, tmp_path):
+    filled.export(tmp_path / "layout")
+    unreadable.add(LAYER.encoded)
+    report = filled.scrub(heal_from=[tmp_path / "layout"])
+    assert (report.damaged, report.repaired, report.unreadable, report.exit_code) == (1, 1, 0, 1)
+
+
+def test_an_unreadable_file_without_a_row_is_left_where_it_is(filled, later, unreadable):
+    path = plant(filled, b"no row")
+    unreadable.add(path.name)
+    report = filled.scrub()
+    assert (report.unreadable, report.damaged, report.trashed, path.exists()) == (1, 0, 0, True)
+    unreadable.clear()
+    assert filled.scrub().trashed == 1
+
+
+def test_wrong_bytes_of_one_read_are_read_again_before_they_are_believed(filled, monkeypatch):
+    found = reading.digest_of
+    lied = []
+
+    def lying(descriptor, algorithm, *, told):
+        digest, size = found(descriptor, algorithm, told=told)
+        if digest == LAYER and not lied:
+            lied.append(digest)
+            return Digest.of(b"something else"), size
+        return digest, size
+
+    monkeypatch.setattr(reading, "digest_of", lying)
+    assert filled.scrub().exit_code == 0
+    assert lied == [LAYER]
+
+
+@pytest.mark.parametrize("damage", ["gone", "truncated", "one bit", "a directory"])
+@pytest.mark.parametrize("level", ["quick", "default"])
+def test_a_good_copy_in_quarantine_comes_back_by_itself(filled, damage, level):
+    path = path_of(filled, LAYER)
+    good = path.read_bytes()
+    for name, content in (("0" * 16, bytes(len(good))), ("1" * 16, b"short"), ("2" * 16, good)):
+        (filled.root / "quarantine" / f"sha256-{LAYER.encoded}.{name}").write_bytes(content)
+    (filled.root / "quarantine" / f"sha256-{LAYER.encoded}.link").symlink_to("/etc/passwd")
+    DAMAGES[damage](path)
+    report = filled.scrub(level=level)
+    if level == "quick" and damage == "one bit":
+        assert report.damaged == 0
+        return
+    assert (report.damaged, report.repaired, report.exit_code) == (1, 1, 1)
+    assert path.read_bytes() == good
+    assert not (filled.root / "quarantine" / f"sha256-{LAYER.encoded}.{'2' * 16}").exists()
+    assert (filled.root / "quarantine" / f"sha256-{LAYER.encoded}.{'0' * 16}").exists()
+    assert check(filled, hashes=True) == []
 
 
 # --- files without rows -----------------------------------------------------------------------------------------------

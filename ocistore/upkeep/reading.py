@@ -1,0 +1,70 @@
+"""Reading a blob to see whether its bytes are good: what cannot be read just now is not damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Final
+
+from ocistore.blobs.hashing import digest_of
+from ocistore.blobs.oserrors import pass_on_theirs
+from ocistore.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.oci.digest import Digest
+
+_READS: Final = 3
+"""How often a blob is read before it is said to be unreadable, each time by a new descriptor. A read fails for want of
+memory or descriptors, by a path to a disk that comes back, or by a sector that is read at the second attempt."""
+
+
+class UnreadableError(Exception):
+    """Bytes could not be read, which says nothing about what they are."""
+
+
+def hashed(
+    pool: FilesystemPool, digest: Digest, size: int | None, *, told: Callable[[int], object]
+) -> tuple[Digest, int]:
+    """The digest and the number of the bytes that lie under a digest.
+
+    Where they are others than they should be, they are read once more, past what the kernel has cached of them; so
+    what is returned was read twice in full if it is wrong.
+
+    Args:
+        pool: where they lie.
+        digest: under which.
+        size: how many there should be; None where that is not known.
+        told: called with the number of bytes of each piece that is read.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        CorruptError: what lies there is no plain file.
+        UnreadableError: no attempt could read them.
+    """
+    found: tuple[Digest, int] | None = None
+    reason = ""
+    for _ in range(_READS):
+        try:
+            with pool.open(digest) as file:
+                if found is not None:
+                    with contextlib.suppress(OSError):
+                        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                again = digest_of(file.fileno(), digest.algorithm, told=told)
+        except FileNotFoundError:
+            raise
+        except StorageError as error:
+            reason = error.reason
+            continue
+        except OSError as error:
+            pass_on_theirs(error)
+            reason = error.strerror or str(error)
+            continue
+        if again[0] == digest and size in (None, again[1]):
+            return again
+        if found is not None:
+            return again
+        found = again
+    raise UnreadableError(reason or "it could not be read a second time")
