@@ -27,6 +27,7 @@ _edges = tables.edges
 _own_edges = tables.repository_edges
 _tags = tables.tags
 _kept = tables.lease_blobs
+_leases = tables.leases
 _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
 
@@ -86,6 +87,19 @@ _young = present(
     _manifest_members.c.collect_after > bindparam("before"),
 )
 _alive = select(_up.c.id).where(or_(_tagged, _leased, _young)).limit(literal_column("1"))
+# What a lease kept that has run out is put before the collector when that ends, and so is young then.
+_let_go = present(
+    _kept.c.repository_id == bindparam("repository"),
+    _kept.c.blob_id == _up.c.id,
+    _leases.c.id == _kept.c.lease_id,
+    _leases.c.expires <= bindparam("now"),
+    _manifest_members.c.repository_id == bindparam("repository"),
+    _manifest_members.c.manifest_id == _up.c.id,
+    _manifest_members.c.collect_after.is_(None),
+)
+_alive_once_leases_end = (
+    select(_up.c.id).where(or_(_tagged, _leased, _young, _let_go)).limit(literal_column("1"))
+)
 _up = _holders()
 _in_an_index = present(
     _own_edges.c.repository_id == bindparam("repository"),
@@ -248,11 +262,13 @@ def alive(
     now: int,
     before: int,
     known: Known | None = None,
+    leases_end: bool = False,
 ) -> bool:
     """Whether the repository keeps a manifest.
 
     A tag, a lease that has not run out by ``now``, or being untagged only since later than ``before`` keeps it; or one
-    of these keeps, however far up, an index around it or its subject.
+    of these keeps, however far up, an index around it or its subject. With ``leases_end``, as it is once every lease
+    that has run out was ended, which makes what it alone kept untagged since now.
     """
     known = Known() if known is None else known
     remembered = known.find(manifest_id)
@@ -266,7 +282,8 @@ def alive(
         if True in found.values():
             return known.note(manifest_id, alive=True)
         dead = [above for above, alive_ in found.items() if alive_ is False]
-    result = connection.execute(_alive, {**parameters, "dead": bound(dead)}).first() is not None
+    statement = _alive_once_leases_end if leases_end else _alive
+    result = connection.execute(statement, {**parameters, "dead": bound(dead)}).first() is not None
     return known.note(manifest_id, alive=result)
 
 

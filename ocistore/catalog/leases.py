@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, literal, or_, select, tuple_, update
+from sqlalchemy import and_, bindparam, delete, insert, literal, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
@@ -80,6 +80,14 @@ _some = (
     .where(_kept.c.lease_id == bindparam("lease"))
     .order_by(_kept.c.repository_id, _kept.c.blob_id)
     .limit(bindparam("limit"))
+)
+_let_go = tuple(
+    select(of.c.repository_id, of_blob)
+    .join_from(_t, _kept, _kept.c.lease_id == _t.c.id)
+    .join(of, and_(of.c.repository_id == _kept.c.repository_id, of_blob == _kept.c.blob_id))
+    .where(_t.c.expires <= bindparam("now"), of.c.collect_after.is_(None))
+    .distinct()
+    for of, of_blob in _members
 )
 _rows = array("rows")
 _pairs = select(member(_rows, 0), member(_rows, 1))
@@ -169,6 +177,18 @@ def end(connection: Connection, lease: str, *, now: int, limit: int) -> bool:
         return False
     connection.execute(_delete, {"lease": lease})
     return True
+
+
+class LetGo(NamedTuple):
+    """Memberships that come before the collector when leases end which have run out: (repository, blob)."""
+
+    blobs: list[tuple[int, int]]
+    manifests: list[tuple[int, int]]
+
+
+def let_go(connection: Connection, *, now: int) -> LetGo:
+    """What is put before the collector when all leases end that have run out by ``now``: it was in no queue before."""
+    return LetGo(*([(row[0], row[1]) for row in connection.execute(each, {"now": now})] for each in _let_go))
 
 
 def forget(connection: Connection, members: Iterable[tuple[int, int]]) -> None:

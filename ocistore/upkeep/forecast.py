@@ -10,11 +10,11 @@ from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import collection, keepers
+from ocistore.catalog import collection, keepers, leases
 from ocistore.catalog.collection import START, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ocistore.catalog.connection import Connection
 
@@ -47,23 +47,34 @@ def forecast(connection: Connection, *, now: int, untagged_before: int, before: 
         at_once: also count the blobs that would go later, as a consequence, once their grace is over.
     """
     found = Forecast()
-    _manifests(connection, found, now, untagged_before)
-    _parts(connection, found, now, before, at_once=at_once or now <= before)
+    let_go = leases.let_go(connection, now=now)
+    _manifests(connection, found, now, untagged_before, let_go.manifests)
+    _parts(connection, found, now, before, let_go.blobs, at_once=at_once or now <= before)
     _blobs(connection, found, before, at_once=at_once)
     return found
 
 
-def _manifests(connection: Connection, found: Forecast, now: int, before: int) -> None:
+def _manifests(
+    connection: Connection, found: Forecast, now: int, before: int, let_go: Iterable[tuple[int, int]]
+) -> None:
     queue: deque[tuple[int, int, int]] = deque()
     seen: set[tuple[int, int]] = set()
     known: defaultdict[int, keepers.Known] = defaultdict(keepers.Known)
 
     def alive(repository: int, manifest: int) -> bool:
         return keepers.alive(
-            connection, repository, manifest, now=now, before=before, known=known[repository]
+            connection,
+            repository,
+            manifest,
+            now=now,
+            before=before,
+            known=known[repository],
+            leases_end=now > before,  # else what they let go of goes at once
         )
 
-    for due in _due_manifests(connection, before):
+    due_now = [(*membership, now) for membership in let_go if now <= before]
+    # The last to be due first: what several keep goes when the last of these does.
+    for due in (*due_now, *reversed(list(_due_manifests(connection, before)))):
         queue.append(due)
         while queue:
             repository, manifest, since = queue.popleft()
@@ -78,7 +89,15 @@ def _manifests(connection: Connection, found: Forecast, now: int, before: int) -
             )
 
 
-def _parts(connection: Connection, found: Forecast, now: int, before: int, *, at_once: bool) -> None:
+def _parts(
+    connection: Connection,
+    found: Forecast,
+    now: int,
+    before: int,
+    let_go: Iterable[tuple[int, int]],
+    *,
+    at_once: bool,
+) -> None:
     # How many dead manifests refer to each blob: so many users are looked at, as config and as layer, and one more.
     dead: Counter[tuple[int, int]] = Counter()
     if at_once:
@@ -99,6 +118,8 @@ def _parts(connection: Connection, found: Forecast, now: int, before: int, *, at
                 found.parts[repository, blob] = since
         last = page[-1][0]
         after = Place(last.since, last.repository_id, last.blob_id)
+    if now <= before:
+        found.parts.update({membership: now for membership in let_go if goes(*membership)})
     if at_once:
         asked = set(found.parts)
         for (repository, manifest), since in found.manifests.items():
@@ -109,10 +130,14 @@ def _parts(connection: Connection, found: Forecast, now: int, before: int, *, at
 
 
 def _blobs(connection: Connection, found: Forecast, before: int, *, at_once: bool) -> None:
-    gone = {}
+    # A blob is due when the last of its memberships was, or when it was let go of itself, if that was later.
+    gone: dict[int, int] = {}
     for (_, blob), since in (*found.manifests.items(), *found.parts.items()):
-        if since <= before or at_once:
-            gone[blob] = since
+        gone[blob] = max(since, gone.get(blob, since))
+
+    def due(blob: collection.Blob) -> bool:
+        return at_once or max(blob.since, gone.get(blob.id, blob.since)) <= before
+
     leaving = Counter(blob for _, blob in (*found.manifests, *found.parts))
 
     def goes(blob: int) -> bool:
@@ -125,13 +150,13 @@ def _blobs(connection: Connection, found: Forecast, before: int, *, at_once: boo
     after = START
     while page := collection.due_blobs(connection, before=before, limit=_PAGE, after=after):
         for row in page:
-            if not row.absent and goes(row.id):
+            if not row.absent and due(row) and goes(row.id):
                 found.blobs[row.id] = row
         after = Place(page[-1].since, page[-1].id, 0)
     for blob in gone:
         if blob not in found.blobs and goes(blob):
             live = keepers.live_blob(connection, blob)
-            if live is not None:
+            if live is not None and due(live):
                 found.blobs[blob] = live
 
 
