@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, insert, literal, or_, select, tuple_, update
+from sqlalchemy import bindparam, delete, insert, literal, or_, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
@@ -82,10 +82,14 @@ _some = (
     .limit(bindparam("limit"))
 )
 _let_go = tuple(
-    select(of.c.repository_id, of_blob)
-    .join_from(_t, _kept, _kept.c.lease_id == _t.c.id)
-    .join(of, and_(of.c.repository_id == _kept.c.repository_id, of_blob == _kept.c.blob_id))
-    .where(_t.c.expires <= bindparam("now"), of.c.collect_after.is_(None))
+    select(_kept.c.repository_id, _kept.c.blob_id)
+    .select_from(in_order(_t, (_kept, _kept.c.lease_id == _t.c.id)))
+    .where(
+        _t.c.expires <= bindparam("now"),
+        present(
+            of.c.repository_id == _kept.c.repository_id, of_blob == _kept.c.blob_id, of.c.collect_after.is_(None)
+        ),
+    )
     .distinct()
     for of, of_blob in _members
 )

@@ -67,6 +67,7 @@ ALLOWED = {
     "collection._due_blobs": "whether anybody serves it",
     "keepers._blob": "whether anybody serves it",
     "keepers._servers": "up to a limit",
+    "manifests._id_of": "whether anybody serves it",
     "losses._idle": "the newest one who serves it",
     "losses._itself": "whether anybody serves it, and the newest one who does",
     "losses._parts": "the newest one who serves it",
