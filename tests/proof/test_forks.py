@@ -108,7 +108,7 @@ def _acknowledged_in_a_child_forked_under_a_signal(store, times, delay=0.1):
             for turn in range(3):
                 push(store.repository("app"), image(f"child {number} {turn}"), f"child{number}.{turn}")
 
-        with raised_in(delay), slow_reader(store, 0.3), contextlib.suppress(Interrupt):
+        with slow_reader(store, 0.3), raised_in(delay), contextlib.suppress(Interrupt):
             child = in_child(work)
         status = ended(child)
         assert status in {0, REFUSED}
