@@ -307,14 +307,15 @@ class _Using(Use):
 
     def _end(self) -> None:
         """Give back what is still held. A connection whose state is not to be relied on is closed, which rolls back."""
+        # It stays this object's until it is closed: a transaction that only an interrupted frame knows goes on.
         try:
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
         finally:
-            database, self._database = self._database, None
-            if database is not None:
-                database.end(self)
+            if self._database is not None:
+                self._database.end(self)
+                self._database = None
 
 
 class _Alone(_Using):
@@ -504,10 +505,9 @@ class _Write(_Using):
         return epoch.increment(connection, self._mark)
 
     def _end(self) -> None:
-        connection, self._connection = self._connection, None
         try:
-            if connection is not None:
-                connection.close()
+            if self._connection is not None:
+                self._connection.close()
         finally:
             try:
                 self._turn.__exit__()

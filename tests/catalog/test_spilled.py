@@ -1,4 +1,4 @@
-"""Transactions that are larger than SQLite's cache, and so write before they commit: what fails there is what is said."""
+"""Transactions larger than SQLite's cache, which write before they commit: what fails there is what is said."""
 
 import contextlib
 import shutil
