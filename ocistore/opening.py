@@ -131,8 +131,12 @@ def lost_directories(paths: StorePaths) -> list[Path]:
     """The directories of a store that are not there: copies by git, rsync or to an object store leave empty ones out.
 
     Opening makes them again.
+
+    Raises:
+        StorageError: the file system refused to say.
     """
-    return [path for path in (paths.blobs, paths.uploads, paths.trash, paths.quarantine) if not path.exists()]
+    with Translating(str(paths.root), root=paths.root):
+        return [path for path in (paths.blobs, paths.uploads, paths.trash, paths.quarantine) if not path.exists()]
 
 
 def _revision(catalog: Catalog, reserve: Reserve) -> str | None:

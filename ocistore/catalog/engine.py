@@ -123,11 +123,17 @@ class Catalog:
 
         Raises:
             CorruptError: a rebuild, or a person, put another file in the place of the one that is open.
+            StorageError: the file system refused to say.
         """
         try:
             status = os.stat(self._address.path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             found = None
+        except OSError as error:
+            if error.errno is None:  # no refusal: a signal handler raised it
+                raise
+            reason = error.strerror or str(error)
+            raise StorageError(str(self._address.path), errno=error.errno, reason=reason) from error
         else:
             found = status.st_dev, status.st_ino
         if found != database.file:

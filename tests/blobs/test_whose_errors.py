@@ -375,3 +375,24 @@ def test_what_cannot_be_read_is_read_once_more_by_another_descriptor(pool, monke
         assert caught.value.errno == errno.EIO
     assert len(tried) == 2
     pool.discard([staged])
+
+
+@pytest.mark.parametrize("name", ["catalog.db", "blobs"])
+def test_a_directory_that_cannot_be_looked_at_now_is_no_damage(tmp_path, monkeypatch, name):
+    root = tmp_path / "store"
+    Store.open(root).close()
+    looked = os.stat
+
+    def stat(path, **options):
+        if isinstance(path, str | os.PathLike) and os.fspath(path) == str(root / name):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return looked(path, **options)
+
+    store = Store.open(root) if name == "catalog.db" else None
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(StorageError) as caught:
+        Store.open(root) if store is None else store.repository("app").put_blob(b"x")
+    assert caught.value.errno == errno.EIO
+    monkeypatch.undo()
+    with store or Store.open(root) as again:
+        again.repository("app").put_blob(b"x")
