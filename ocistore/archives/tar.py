@@ -30,6 +30,11 @@ _SKIPPED_AT_ONCE: Final = 1024 * 1024
 _MAXIMUM_RECORDS: Final = 10_000
 """Records in the extended headers before one member. Each costs a microsecond, and a hundred thousand fit into the
 bytes allowed; a file has some dozens of attributes at most."""
+_FREE_RECORDS: Final = 100_000
+_RECORDS_OF_A_MEMBER: Final = 16
+"""Records in all extended headers of an archive, and what is added to that for each member: name, times and owners are
+eight. A record takes five bytes, which compress to almost none: a few hundred kilobytes could keep a processor busy for
+minutes."""
 _MAXIMUM_END: Final = 64 * 1024 * 1024
 """Bytes of zeros behind the last member. Tar pads to records, of 10 KiB or what it is told to; a hole has exabytes."""
 
@@ -131,6 +136,8 @@ class TarReader:
         """Bytes of the extended headers before the member that comes next."""
         self._records = 0
         """Records in these."""
+        self._allowed = _FREE_RECORDS
+        """Records that may still come."""
 
     def __iter__(self) -> Iterator[Member]:
         """Every member.
@@ -165,6 +172,7 @@ class TarReader:
         self._skip(self._left)
         whole = self._skip_padding(self._padding)
         self._left = self._padding = self._extended_size = self._records = 0
+        self._allowed += _RECORDS_OF_A_MEMBER
         extended: dict[str, str] = {}
         while True:
             block = self._block() if whole else None
@@ -247,8 +255,11 @@ class TarReader:
         position = 0
         while position < len(content):
             self._records += 1
+            self._allowed -= 1
             if self._records > _MAXIMUM_RECORDS:
                 raise self._error(f"a member has more than {_MAXIMUM_RECORDS} attributes")
+            if self._allowed < 0:
+                raise self._error("its members have more attributes than anybody writes")
             digits, space, _ = content[position : position + 20].partition(b" ")
             if not space or not digits.isdigit():
                 raise self._error("an extended header is damaged")

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import tarfile
+import time
 
 import pytest
 
@@ -179,3 +180,14 @@ def test_an_archive_without_its_padding_is_read(seek, end, size):
 
 def test_no_bytes_at_all_are_an_archive_where_that_was_said():
     assert list(TarReader(io.BytesIO(), name="it", may_be_empty=True)) == []
+
+
+def test_attributes_are_not_read_without_end():
+    one = pax([b"5 a=\n"] * 9_000) + header()
+    content = one * 400
+    began = time.process_time()
+    with pytest.raises(ArchiveInvalidError, match="more attributes than anybody writes"):
+        listed(content, seek=True)
+    assert time.process_time() - began < 5
+    usual = pax([b"12 path=abc\n", *[b"5 a=\n"] * 15]) + header()
+    assert len(listed(usual * 8_000, seek=True)) == 8_000
