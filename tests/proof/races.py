@@ -16,7 +16,7 @@ import signal
 import time
 import traceback
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +29,7 @@ from ocistore import (
     Digest,
     InvalidNameError,
     LayoutInvalidError,
+    LeaseExpiredError,
     ManifestBlobUnknownError,
     ManifestNotFoundError,
     ReferencedError,
@@ -47,13 +48,18 @@ HOT = [image(f"hot {number}", layers=1 + number % 3) for number in range(8)]
 HOT += [index([HOT[0], HOT[1]]), index([HOT[2], HOT[3]]), artifact(subject=HOT[4])]
 SPARSE = index([HOT[0], HOT[5]])
 REPOSITORIES = ("one", "two", "three")
+LEASED = "leased"
+"""A repository in which nobody deletes: what goes from it, a collection took."""
 MOMENT = timedelta(milliseconds=3)
+LONGEST = 1.0
+"""Seconds that a lease is made for, at most."""
 PUSHERS, COLLECTORS = 4, 2
 
 LOST_RACES = (
     BlobNotFoundError,
     InvalidNameError,  # nothing to export: the repository has no tags
     LayoutInvalidError,
+    LeaseExpiredError,  # and it says so, before anything is lost
     ManifestBlobUnknownError,
     ManifestNotFoundError,
     ReferencedError,
@@ -122,7 +128,33 @@ def _upload(store: Store, rng: random.Random) -> None:
         upload.commit(Digest.of(content))
 
 
-WORK = [_push] * 6 + [_in_one] * 3 + [_sparse] * 2 + [_retag, _mount, _delete, _delete, _out_and_in, _upload]
+class LostUnderLeaseError(Exception):
+    """A collection took what a lease kept that was still in force."""
+
+
+def _under_a_lease(store: Store, rng: random.Random) -> None:
+    """Push the parts of an image, dawdle for longer than their grace, and push what refers to them."""
+    repository, wanted = store.repository(LEASED), rng.choice(HOT[:8])
+    with store.lease(ttl=timedelta(seconds=rng.choice([0.002, LONGEST, LONGEST])), reason="a slow push") as lease:
+        try:
+            for blob in wanted.blobs:
+                repository.put_blob(blob)
+            if rng.random() < 0.5:
+                lease.renew()
+            time.sleep(rng.random() * 0.1)
+            for blob in wanted.blobs:
+                repository.stat_blob(Digest.of(blob))
+            repository.put_manifest(wanted.manifest)
+            time.sleep(rng.random() * 0.1)
+            repository.get_manifest(wanted.digest)
+        except (BlobNotFoundError, ManifestBlobUnknownError, ManifestNotFoundError, RepositoryNotFoundError) as error:
+            if datetime.now(UTC) < lease.expires:
+                raise LostUnderLeaseError from error
+            raise
+
+
+WORK = [_under_a_lease] * 3 + [_push] * 6 + [_in_one] * 3 + [_sparse] * 2 + [_delete] * 2
+WORK += [_retag, _mount, _out_and_in, _upload]
 
 
 _stopped = mmap.mmap(-1, 1)
@@ -160,6 +192,10 @@ class Outcome:
     leaked: list[str] = field(default_factory=list)
     nameless: int = 0
     """Files of the pool without a row, which pushes that were killed left to scrub."""
+
+    def note(self, failure: str) -> None:
+        """What a worker died of."""
+        (self.violations if LostUnderLeaseError.__name__ in failure else self.failures).append(failure)
 
     @property
     def wrong(self) -> list[str]:
@@ -201,7 +237,7 @@ class Race:
                     ended, status = os.waitpid(worker, os.WNOHANG)
                     if ended:
                         if status != signal.SIGKILL:
-                            outcome.failures.append((self._counts / f"error-{worker}").read_text())
+                            outcome.note((self._counts / f"error-{worker}").read_text())
                         number += 1
                         work = workers.pop(worker)
                         workers[self._start(work, number)] = work
@@ -214,7 +250,7 @@ class Race:
                     os.kill(worker, signal.SIGKILL)
                 _, status = os.waitpid(worker, 0)
                 if status not in {0, signal.SIGKILL}:
-                    outcome.failures.append((self._counts / f"error-{worker}").read_text())
+                    outcome.note((self._counts / f"error-{worker}").read_text())
         outcome.pushes = sum(path.stat().st_size for path in self._counts.glob("_pusher-*"))
         outcome.collections = sum(path.stat().st_size for path in self._counts.glob("_collector-*"))
         outcome.violations += check(self._root, hashes=True, idle=False)
@@ -251,6 +287,7 @@ class Race:
         """What a last collection leaves that no row names, when everything is old; and how many files scrub is left."""
         with pytest.MonkeyPatch.context() as patched, Store.open(self._root) as store:
             patched.setattr(leftovers, "_STRAY_AGE", timedelta(0))
+            time.sleep(LONGEST)  # until the leases of those who were killed have run out
             for name in list(store.repositories()):
                 for session in list(store.repository(name).uploads()):
                     store.repository(name).upload(session.id).cancel()
@@ -263,4 +300,5 @@ class Race:
         found = [] if killed else [f"leaked: {digest}" for digest in nameless]
         for directory in ("uploads", "trash"):
             found += [f"left: {directory}/{name}" for name in os.listdir(self._root / directory)]
+        found += [f"a lease that nobody ended: {row[0]}" for row in rows(self._root)["leases"]]
         return found + check(self._root, hashes=True), len(nameless)

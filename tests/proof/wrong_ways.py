@@ -12,7 +12,8 @@ import time
 from ocistore import commit
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import collection as statements
-from ocistore.catalog import keepers, removal
+from ocistore.catalog import keepers, leases, removal
+from ocistore.lease import Lease
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import rebuild
 from ocistore.upkeep.collection import _Collection
@@ -74,6 +75,29 @@ def a_commit_does_not_look_again():
     commit.gone = lambda connection, pool, staged, published: []
 
 
+def a_collector_looks_at_no_leases():
+    """What is pushed slowly goes before what refers to it comes."""
+    late = {"now": 2**62}
+    due_parts, alive = statements.due_parts, keepers.alive
+    statements.due_parts = lambda connection, **options: due_parts(connection, **(options | late))
+    keepers.alive = lambda *arguments, **options: alive(*arguments, **(options | late))
+
+
+def a_lease_goes_on_naming_what_was_taken():
+    """The blob that it names cannot be deleted, and a collection ends there."""
+    leases.forget = lambda connection, members: None
+    end = Lease._end
+
+    def slowly(lease):
+        # Right in itself, as above: only the time between two transactions is longer.
+        with lease._store.catalog.write() as connection:
+            leases.expire(connection, lease.id)
+        time.sleep(random.random() * 0.1)
+        end(lease)
+
+    Lease._end = slowly
+
+
 def _slow_to_commit():
     # Right in itself: only the time between the two steps, which a busy machine makes as long, is longer.
     publish = FilesystemPool.publish
@@ -91,6 +115,8 @@ WRONG_WAYS = [
     a_child_goes_before_its_index,
     a_push_believes_its_name_stands,
     a_commit_does_not_look_again,
+    a_collector_looks_at_no_leases,
+    a_lease_goes_on_naming_what_was_taken,
 ]
 
 
