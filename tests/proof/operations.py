@@ -148,6 +148,15 @@ def _many(store: Store) -> None:
         push(transaction.repository("many"), image("many", layers=3), "v1")
 
 
+def _leased(store: Store) -> None:
+    with store.lease(ttl=timedelta(hours=1), reason="slow") as lease:
+        store.repository("app").put_blob(b"leased")
+        lease.keep("loose", Digest.of(b"looser"))
+        lease.renew()
+        store.repository("app").stat_blob(Digest.of(b"leased"))
+        _collect(store)
+
+
 def _upload(store: Store) -> None:
     with store.repository("app").start_upload() as upload:
         upload.write(BIG[:1000])
@@ -307,6 +316,14 @@ OPERATIONS = {
             Step(
                 _quiet(lambda store: store.delete_repository("doomed")),
                 lambda store: "doomed" not in list(store.repositories()),
+            ),
+        )
+    ),
+    "lease": Operation(
+        (
+            Step(
+                _leased,
+                lambda store: _blob(store, "app", b"leased") and _blob(store, "loose", b"looser"),
             ),
         )
     ),

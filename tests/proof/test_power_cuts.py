@@ -1,6 +1,7 @@
 """What was acknowledged before the power went can be read when it is back."""
 
 import contextlib
+import contextvars
 import itertools
 import os
 import random
@@ -14,7 +15,7 @@ from images import image, push
 from invariants import check
 from power import disk
 
-from ocistore import Digest, DigestMismatchError, ManifestNotFoundError, OCIStoreError, Store
+from ocistore import BlobNotFoundError, Digest, DigestMismatchError, ManifestNotFoundError, OCIStoreError, Store
 from ocistore.blobs import filesystem
 
 CUTS = 50
@@ -27,6 +28,8 @@ def _work(root, run, say):
     """Push, tag, delete and collect; say what was done once it is."""
     with Store.open(root) as store:
         repository = store.repository("app")
+        lease = store.lease(ttl=timedelta(hours=1), reason="of somebody whose power goes")
+        contextvars.copy_context().run(lease.__enter__)
         for number in itertools.count():
             pushed = push(repository, image(f"{run}.{number}", layers=2), f"t{run}.{number}")
             say(f"pushed {number}")
@@ -35,6 +38,10 @@ def _work(root, run, say):
             if number % 4 == 3:
                 repository.delete_manifest(image(f"{run}.{number - 2}", layers=2).digest)
                 say(f"deleted {number - 2}")
+            if number % 4 == 2:
+                with lease.use():
+                    repository.put_blob(b"leased %d" % number)
+                say(f"leased {number}")
             if number % 8 == 7:
                 store.gc(grace=MOMENT, keep_untagged=MOMENT, force=True)
 
@@ -77,9 +84,12 @@ def _lost(root, run, lines):
     try:
         with Store.open(root) as store:
             repository = store.repository("app")
+            store.gc(grace=MOMENT, keep_untagged=MOMENT, force=True)
             for word, number in done:
                 if word == "pushed":
                     found += _missing(repository, run, int(number), deleted)
+                elif word == "leased" and not _is_served(repository, b"leased " + number.encode()):
+                    found.append(f"what a lease kept is lost: {number}")
             latest = [int(number) for word, number in done if word == "latest"]
             if latest and repository.resolve(f"latest{run}").digest not in {
                 image(f"{run}.{number}", layers=2).digest for number in range(latest[-1], latest[-1] + 100)
@@ -89,6 +99,14 @@ def _lost(root, run, lines):
     except OCIStoreError as error:
         found.append(repr(error))
     return found
+
+
+def _is_served(repository, content):
+    try:
+        with repository.open_blob(Digest.of(content)) as reader:
+            return reader.read() == content
+    except BlobNotFoundError:
+        return False
 
 
 def _missing(repository, run, number, deleted):

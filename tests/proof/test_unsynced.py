@@ -55,7 +55,16 @@ def _push_collect_and_push_again(store):
     push(store.repository("app"), image("again", layers=2), "v1")
 
 
-OPERATIONS = [_push, _one_transaction, _upload, _push_collect_and_push_again]
+def _under_a_lease(store):
+    with store.lease(ttl=timedelta(hours=1)):
+        store.repository("app").put_blob(b"leased" * 1000)
+        store.gc(grace=NOW, keep_untagged=NOW, force=True)
+        push(store.repository("app"), image("leased"))
+        store.gc(grace=NOW, keep_untagged=NOW, force=True)
+    store.gc(grace=NOW, keep_untagged=NOW, force=True)
+
+
+OPERATIONS = [_under_a_lease, _push, _one_transaction, _upload, _push_collect_and_push_again]
 
 
 def _lost(store, operation, monkeypatch, *, deaf_to=lambda descriptor: False):
