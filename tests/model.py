@@ -66,6 +66,8 @@ class Model:
 
     repositories: dict[str, Contents] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    leases: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    """What each keeps, by repository and digest."""
     live: dict[str, int] = field(default_factory=dict)
     """Every digest that was committed since the last collection, or that one left, with its size."""
 
@@ -78,6 +80,7 @@ class Model:
             operation.repository, *operation.arguments, **dict(operation.options)
         )
         self.__dict__ = changed.__dict__
+        self._forget()
         return result
 
     def put_blob(
@@ -167,10 +170,28 @@ class Model:
         for tag in sorted(self.find(name).tags):
             self.untag(name, tag)
         del self.repositories[name]
+        self._forget()
+
+    def keep(self, name: str, lease: str, digest: str) -> None:
+        contents = self.find(name)
+        if digest not in contents.blobs and digest not in contents.manifests:
+            raise ManifestNotFoundError(digest, repository=name)
+        self.leases[lease].add((name, digest))
+
+    def _forget(self) -> None:
+        """A lease does not name what its repository does not serve any more."""
+        served = {
+            (name, digest)
+            for name, contents in self.repositories.items()
+            for digest in (*contents.blobs, *contents.manifests)
+        }
+        for kept in self.leases.values():
+            kept.intersection_update(served)
 
     def collect(self) -> list[str]:
         """Keep what tags reach, by marking; returns the digests that go."""
-        for contents in self.repositories.values():
+        for name, contents in self.repositories.items():
+            leased = {digest for kept in self.leases.values() for owner, digest in kept if owner == name}
             children = {}
             subjects: dict[str, list[str]] = {}
             parts = {}
@@ -182,14 +203,14 @@ class Model:
                     if edge.role == "subject":
                         subjects.setdefault(edge.descriptor.digest, []).append(digest)
             alive: set[str] = set()
-            wanted = list(contents.tags.values())
+            wanted = [*contents.tags.values(), *leased]
             while wanted:
                 digest = wanted.pop()
                 if digest in contents.manifests and digest not in alive:
                     alive.add(digest)
                     wanted += children[digest] + subjects.get(digest, [])
             contents.manifests = {digest: each for digest, each in contents.manifests.items() if digest in alive}
-            contents.blobs &= set().union(*(parts[digest] for digest in alive)) if alive else set()
+            contents.blobs &= leased.union(*(parts[digest] for digest in alive))
         kept = {digest for each in self.repositories.values() for digest in (*each.blobs, *each.manifests)}
         gone = sorted(set(self.live) - kept)
         self.live = {digest: size for digest, size in self.live.items() if digest in kept}

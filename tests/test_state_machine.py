@@ -1,7 +1,10 @@
 """Random operations on a store and on a few dictionaries, which must always agree."""
 
+import contextlib
+import contextvars
 import os
 import shutil
+import sqlite3
 import tempfile
 from dataclasses import replace
 from datetime import timedelta
@@ -91,6 +94,11 @@ operations = st.one_of(
     operation("tag", tags, manifest_digests, expected=st.sampled_from([ANY, None, *MANIFEST_DIGESTS])),
     operation("untag", tags),
 )
+brought = st.one_of(
+    operation("put_blob", st.sampled_from(BLOBS)),
+    operation("mount_blob", st.sampled_from(BLOB_DIGESTS), names),
+    operation("put_manifest", manifests, tags=some_tags),
+)
 pushes = st.builds(
     lambda name, pushed, tagged: [
         *(replace(each, repository=name) for each in everything_of(pushed)),
@@ -125,6 +133,7 @@ class Machine(RuleBasedStateMachine):
         self.model = Model()
         self.open_uploads = {}
         self.ended_uploads = []
+        self.leases = {}
 
     @initialize()
     def begin(self):
@@ -244,6 +253,52 @@ class Machine(RuleBasedStateMachine):
         for key in [key for key, (owner, _) in self.open_uploads.items() if owner == name]:
             self.ended_uploads.append(self.open_uploads.pop(key)[1])
 
+    # Leases.
+
+    @precondition(lambda self: len(self.leases) < 3)
+    @rule(which=st.integers(0, 1))
+    def begin_a_lease(self, which):
+        lease = self.stores[which].lease(ttl=timedelta(hours=1))
+        contextvars.copy_context().run(lease.__enter__)
+        self.leases[lease.id] = (which, lease)
+        self.model.leases[lease.id] = set()
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def push_under_a_lease(self, data):
+        which, lease = self.leases[data.draw(st.sampled_from(list(self.leases)))]
+        pushed = data.draw(st.one_of(pushes, st.builds(lambda each: [each], brought)))
+        with lease.use():
+            for each in pushed:
+                wanted, error = outcome(self.model.run, each)
+                found, failed = outcome(each.run, self.stores[which].repository(each.repository))
+                assert same_error(failed, error), (failed, error)
+                assert plain(found) == wanted
+                if found is not None:
+                    self.model.keep(each.repository, lease.id, found.digest)
+
+    @precondition(lambda self: self.leases)
+    @rule(name=names, digest=digests, data=st.data())
+    def keep(self, name, digest, data):
+        _, lease = self.leases[data.draw(st.sampled_from(list(self.leases)))]
+        _, error = outcome(self.model.keep, name, lease.id, digest)
+        _, failed = outcome(lease.keep, name, digest)
+        assert same_error(failed, error), (failed, error)
+
+    @precondition(lambda self: self.leases)
+    @rule(data=st.data())
+    def end_a_lease(self, data):
+        _, lease = self.leases.pop(data.draw(st.sampled_from(list(self.leases))))
+        contextvars.copy_context().run(lease.__exit__, None, None, None)
+        del self.model.leases[lease.id]
+
+    def _forget_leases(self):
+        """As those of somebody who died, a while later."""
+        with contextlib.closing(sqlite3.connect(self.root / "catalog.db", isolation_level=None)) as connection:
+            connection.execute("UPDATE leases SET expires = 1")
+        self.leases.clear()
+        self.model.leases.clear()
+
     # Upload sessions.
 
     @rule(name=names, algorithm=algorithms, which=st.integers(0, 1))
@@ -335,6 +390,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def reopen(self):
         self._close()
+        self._forget_leases()
         self._open()
 
     @rule(name=names, prefix=st.sampled_from(["", "v", "l"]), after=tags, limit=st.integers(0, 3))
