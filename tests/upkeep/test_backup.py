@@ -28,6 +28,7 @@ from ocistore import (
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog.schema import APPLICATION_ID
 from ocistore.layouts.exports import writing
+from ocistore.upkeep.holding import collections_held
 from ocistore.upkeep.rebuild import rebuild
 
 NOW = timedelta(0)
@@ -188,6 +189,25 @@ def test_the_hold_of_a_backup_that_died_is_ended_by_whoever_comes_next(filled, d
         filled.backup(destination)  # the same directory: it is completed
     assert check(destination, hashes=True) == []
     assert sorted(name for name in os.listdir(destination) if name.startswith(".ocistore-")) == []
+
+
+def test_a_hold_that_runs_out_while_the_lock_is_waited_for_is_not_renewed(filled, destination, monkeypatch):
+    monkeypatch.setattr("ocistore.upkeep.holding._HOLD", 300)  # milliseconds
+    held = threading.Event()
+
+    def stand_in_the_way():
+        with filled.catalog.write():
+            held.set()
+            time.sleep(0.6)  # a collection in here would have acted
+
+    with collections_held(filled, StorePaths(destination)) as hold:
+        hold.confirm()
+        thread = threading.Thread(target=stand_in_the_way)
+        thread.start()
+        assert held.wait(10)
+        with pytest.raises(StorageError, match="run it again"):
+            hold.confirm()
+        thread.join()
 
 
 def test_a_backup_that_stands_still_is_not_taken_for_dead(filled, destination):
