@@ -114,6 +114,7 @@ def open_store(
         if pool.reserve.gave:
             pool.reserve.restore()
         raise
+    pool.hold()
     return paths, catalog, pool
 
 
@@ -337,6 +338,7 @@ def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePa
         if pool.reserve.gave:
             pool.reserve.restore()
         raise
+    pool.hold()
     return paths, catalog, pool
 
 

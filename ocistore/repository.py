@@ -309,6 +309,7 @@ class Repository(RepositoryChanges):
                 reader.close()
                 raise CorruptError(f"blob {wanted}", reason=f"its file has {reader.size} bytes, not {held.size}")
             return reader
+        self._store.catalog.refuse_moved()
         raise CorruptError(f"blob {wanted}", reason="its file is gone")
 
     def membership(self, digest: Digest) -> blobs.Membership:
@@ -405,6 +406,7 @@ class Repository(RepositoryChanges):
             if Digest.of(content, digest.algorithm) != digest:
                 raise CorruptError(f"manifest {digest}", reason="its bytes are not those of its digest")
             return Manifest(_descriptor(stored), content)
+        self._store.catalog.refuse_moved()
         raise CorruptError(f"manifest {stored.digest}", reason="its file is gone")
 
     def _lookup(self, reference: str) -> manifests.Stored:

@@ -161,7 +161,7 @@ class Store:
             self._catalog.close()
         finally:
             self._pool.close()
-        if self._pool.reserve.gave or not self._catalog.read_only:
+        if (self._pool.reserve.gave or not self._catalog.read_only) and not self._catalog.moved:
             self._pool.reserve.restore()
         self._dropped.detach()
 
@@ -212,9 +212,11 @@ class Store:
         Raises:
             ReadOnlyStoreError: the store was opened read-only.
             StoreClosedError: it is closed.
+            StoreNotFoundError: its directory was moved, replaced or removed.
         """
         if self.catalog.read_only:
             raise ReadOnlyStoreError(self.root)
+        self.catalog.refuse_moved()
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Apply changes in one transaction; see :func:`ocistore.commit.commit`. Not part of the public contract."""

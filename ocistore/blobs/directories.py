@@ -140,9 +140,32 @@ class Directories:
         descriptor = self._held.get(directory)
         if descriptor is None:
             # Two threads may both open it; then one of the two is closed at once.
-            opened = _opened(directory, refuse_links=directory != self._paths.root)
+            opened = self._opened(directory)
             descriptor = self._held.setdefault(directory, opened)
         return descriptor
+
+    def hold(self) -> None:
+        """Open the root: what is opened below it later is of that directory, wherever it is moved.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        self._open(self._paths.root)
+
+    def _opened(self, directory: Path) -> Descriptor:
+        try:
+            if directory == self._paths.root:
+                return owned(os.open, directory, _DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
+            root = self._held.get(self._paths.root)
+            if root is None:
+                return owned(os.open, directory, _DIRECTORY_FLAGS)
+            return owned(os.open, directory.relative_to(self._paths.root), _DIRECTORY_FLAGS, dir_fd=root)
+        except OSError as error:
+            if error.errno in _NOT_A_DIRECTORY:
+                raise CorruptError(
+                    str(directory), reason="it is not a directory (symbolic links are refused)"
+                ) from error
+            raise
 
     def close(self) -> None:
         """Let go of what is held: each is closed when nobody works with it. What is needed then is opened again."""
@@ -150,10 +173,3 @@ class Directories:
         self._held.clear()
 
 
-def _opened(directory: Path, *, refuse_links: bool) -> Descriptor:
-    try:
-        return owned(os.open, directory, _DIRECTORY_FLAGS if refuse_links else _DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
-    except OSError as error:
-        if error.errno in _NOT_A_DIRECTORY:
-            raise CorruptError(str(directory), reason="it is not a directory (symbolic links are refused)") from error
-        raise

@@ -102,6 +102,11 @@ class FilesystemPool:
         self._refuse_if_read_only()
         self._directories.create()
 
+    def hold(self) -> None:
+        """Stay with the directory that has the root's name now, wherever it is moved, if it may be read."""
+        with Ignoring():
+            self._directories.hold()
+
     def close(self) -> None:
         """Let go of every descriptor the pool holds: those that another thread works with are closed by that.
 

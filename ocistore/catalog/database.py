@@ -229,7 +229,7 @@ class Database:
             OCIStoreError: the file cannot be opened.
         """
         if self.file is None or self.guarded:
-            return self._registered(address.connect())
+            return self._same(self._registered(address.connect()), address)
         with self._opening:
             try:
                 return self._first_connection(address)
@@ -237,6 +237,25 @@ class Database:
                 raise StoreBusyError(f"the catalog {address.path}", waited=BUSY_TIMEOUT) from error
             except OSError as error:
                 raise address.failed(error) from error
+
+    def _same(self, connection: Connection, address: Address) -> Connection:
+        """The connection, if the path still leads to the file that all others are of."""
+        try:
+            status = os.stat(address.path)
+            found: File | None = File(status.st_dev, status.st_ino)
+        except (FileNotFoundError, NotADirectoryError):
+            found = None
+        except OSError as error:
+            connection.close()
+            if error.errno is None:  # no refusal: a signal handler raised it
+                raise
+            raise address.failed(error) from error
+        if self.file is not None and found != self.file:
+            connection.close()
+            raise CorruptError(
+                f"the catalog {address.path}", reason="it was replaced while this process had it open; open it again"
+            )
+        return connection
 
     @property
     def guarded(self) -> bool:

@@ -34,6 +34,7 @@ from ocistore.errors import (
     StorageError,
     StoreBusyError,
     StoreClosedError,
+    StoreNotFoundError,
     UncertainCommitError,
 )
 
@@ -93,6 +94,8 @@ class Catalog:
         self._lock = WriteLock(os.fspath(lock), timeout=self._timeout)
         self._counts_epochs = counts_epochs
         self._attached: Database | None = None
+        self._place: tuple[int, int] | None = None
+        """Which directory the root was when the database was reached first."""
 
     def _database(self) -> Database:
         """The connections of this process, from the first use on.
@@ -105,7 +108,9 @@ class Catalog:
         database = self._attached
         if database is None:
             self._refuse_closed()
-            database = self._attached = attach(self._address, self, self._lock)
+            database = attach(self._address, self, self._lock)
+            self._place = self._place or self._found()
+            self._attached = database
             if self.closed:  # by another thread, meanwhile
                 self.close()
         return database
@@ -117,6 +122,32 @@ class Catalog:
     def _refuse_closed(self) -> None:
         if self.closed:
             raise StoreClosedError(f"the store {self.root}")
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self.root)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno is None:  # no refusal: a signal handler raised it
+                raise
+            return self._place  # it cannot be looked at now, which is not to be somewhere else
+        return status.st_dev, status.st_ino
+
+    @property
+    def moved(self) -> bool:
+        """Whether the root is another directory by now, or none. Costs 2 microseconds."""
+        return self._place is not None and self._found() != self._place
+
+    def refuse_moved(self) -> None:
+        """Stop where the store is not any more where it was opened, so that nothing of it is taken for damaged.
+
+        Raises:
+            StoreNotFoundError: its directory was moved, replaced or removed.
+        """
+        if self.moved:
+            reason = "it was moved, replaced or removed while this process had it open; open it where it is now"
+            raise StoreNotFoundError(self.root, reason=reason)
 
     def _refuse_replaced(self, database: Database) -> None:
         """Acknowledge nothing that goes into a file which has another name by now, or none. Costs 2 microseconds.
@@ -221,6 +252,7 @@ class Catalog:
 
     def _enter(self, turn: Turn) -> None:
         self._refuse_closed()
+        self.refuse_moved()  # before a lock is made where it has no business
         try:
             turn.__enter__()
         except PermissionError as error:
@@ -349,8 +381,10 @@ class _Read(_Using):
     def __enter__(self) -> Connection:
         try:
             connection = self._connection = self._begin().take(self._address)
-        except BaseException:
+        except BaseException as error:
             self._end()
+            if isinstance(error, (CorruptError, StorageError)):
+                self._catalog.refuse_moved()
             raise
         return connection
 

@@ -314,8 +314,10 @@ class _Copying:
                     reader.fileno(), digest=digest, size=size, mode=self._mode, path=reader.name, told=tally.add
                 )
         except FileNotFoundError as error:
+            self._source.catalog.refuse_moved()
             raise CorruptError(f"blob {digest} of {self._source.root}", reason="its file is gone") from error
         except (DigestMismatchError, SizeMismatchError) as error:
+            self._source.catalog.refuse_moved()
             raise CorruptError(f"blob {digest} of {self._source.root}", reason=str(error)) from error
 
     def _read_manifests(self, destination: Store) -> dict[str, Manifest]:
@@ -355,8 +357,10 @@ class _Copying:
             content = self._source.pool.read(digest, node.size)
             return check_manifest(content, media_type=node.media_type, digest=digest, maximum=maximum)
         except FileNotFoundError as error:
+            self._source.catalog.refuse_moved()
             raise CorruptError(f"manifest {digest} of {self._source.root}", reason="its file is gone") from error
         except DigestMismatchError as error:
+            self._source.catalog.refuse_moved()
             raise CorruptError(f"manifest {digest} of {self._source.root}", reason=str(error)) from error
 
 

@@ -231,6 +231,7 @@ def export_in_place(store: Store) -> ExportReport:
         ReadOnlyStoreError, StoreFullError, StorageError: they could not be written.
     """
     store.require_writable()
+    store.catalog.refuse_moved()  # lest the index of one store is written into another
     with _locked_directory(store.root, permissions=store.paths.permissions) as layout:
         # Under the lock, so that of two exports at once the later state is written last.
         with store.catalog.snapshot() as connection:
