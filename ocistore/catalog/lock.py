@@ -277,19 +277,19 @@ class Turn:
 
 
     def left_behind(self) -> bool:
-        """Give up what a block has that was left, but whose exit an interrupt kept from doing anything.
+        """Give up what a block has that was left, or never entered, where an interrupt kept it from doing so itself.
 
         The exception that is under way refers to it, and so keeps it alive while others clean up after that exception.
         """
         owner = self._owner() if self._owner is not None else None
-        if owner is None or not any(frame.f_locals.get("self") is owner for frame in _exits_that_failed()):
+        if owner is None or not any(frame.f_locals.get("self") is owner for frame in _ends_of_blocks()):
             return False
         owner.give_up()
         return True
 
 
-def _exits_that_failed() -> Iterator[FrameType]:
-    """The frames of every ``__exit__`` in the exceptions that are being handled, which are not running any more."""
+def _ends_of_blocks() -> Iterator[FrameType]:
+    """Every ``__enter__`` and ``__exit__`` that raised one of the exceptions that are being handled: it is over."""
     running = set()
     frame: FrameType | None = sys._getframe()
     while frame is not None:
@@ -301,7 +301,7 @@ def _exits_that_failed() -> Iterator[FrameType]:
             return
         trace = error.__traceback__
         while trace is not None:
-            if trace.tb_frame.f_code.co_name == "__exit__" and id(trace.tb_frame) not in running:
+            if trace.tb_frame.f_code.co_name in {"__enter__", "__exit__"} and id(trace.tb_frame) not in running:
                 yield trace.tb_frame
             trace = trace.tb_next
         error = error.__context__

@@ -1,6 +1,7 @@
 """Whatever runs in the middle of a write of its own thread is refused at once, and a store that is dropped or closed
 there waits for nobody."""
 
+import dis
 import gc
 import os
 import signal
@@ -296,6 +297,32 @@ def test_a_write_whose_exit_was_interrupted_gives_way_to_whoever_cleans_up_after
         write()
     except KeyboardInterrupt:  # it refers to all that was under way
         store.repository("a").put_blob(b"in the cleaning up")
+    finally:
+        sys.settrace(None)
+    assert check(store) == []
+
+
+def test_a_write_whose_entry_was_interrupted_at_its_end_gives_way_likewise(store):
+    def interrupt(frame, event, argument):
+        if frame.f_code is engine._Write.__enter__.__code__:
+            frame.f_trace_opcodes = True
+            if event == "opcode" and frame.f_code.co_code[frame.f_lasti] == dis.opmap["RETURN_VALUE"]:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return interrupt
+        return None
+
+    def write():
+        sys.settrace(interrupt)
+        with store.catalog.write() as connection:
+            connection.command("UPDATE store SET epoch = epoch + 1")
+
+    try:
+        write()
+    except KeyboardInterrupt:
+        store.repository("a").put_blob(b"in the cleaning up")
+    else:
+        pytest.fail("it was not interrupted")
     finally:
         sys.settrace(None)
     assert check(store) == []
