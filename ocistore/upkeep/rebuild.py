@@ -176,7 +176,7 @@ class _Rebuild:
             os.close(make_file(self._paths.rebuilt, os.O_WRONLY | os.O_EXCL, self._paths.permissions.file))
         private = self._paths.root / f"{self._paths.rebuilt.name}-lock"
         if self._old is not None and self._old.has_names:
-            keep_names(self._paths, private)
+            keep_names(self._paths, private, seen=epoch.noted(self._lock.descriptor))
         catalog = Catalog(self._paths.root, database=self._paths.rebuilt, lock=private, read_only=False)
         try:
             upgrade(catalog, now=self._now)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
-from ocistore.catalog import integrity
+from ocistore.catalog import epoch, holds, integrity
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
@@ -75,12 +75,7 @@ def healthy(paths: StorePaths) -> Healthy | None:
     Raises:
         OCIStoreError: it cannot be read now, which does not mean that it is damaged.
     """
-    with Translating(str(paths.catalog), root=paths.root):
-        try:
-            status = os.lstat(paths.catalog)
-        except FileNotFoundError:
-            return None
-    if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+    if not _can_be_opened(paths):
         return None
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
     try:
@@ -96,6 +91,22 @@ def healthy(paths: StorePaths) -> Healthy | None:
         catalog.close()
 
 
+def _can_be_opened(paths: StorePaths) -> bool:
+    """Whether there is a file that may be a database, and nothing beside it that SQLite refuses, such as a link."""
+    with Translating(str(paths.catalog), root=paths.root):
+        try:
+            status = os.lstat(paths.catalog)
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
+            return False
+        for suffix in _BESIDE:
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.lstat(f"{paths.catalog}{suffix}").st_mode):
+                    return False
+    return True
+
+
 def _described(found: str | None) -> Healthy | None:
     if found is None:
         return None  # nothing is in it
@@ -108,8 +119,10 @@ def _described(found: str | None) -> Healthy | None:
     return Healthy(words, has_names=False)
 
 
-def keep_names(paths: StorePaths, private_lock: Path) -> None:
+def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> None:
     """Write the names of a healthy catalog to ``catalog.snapshot``, where a rebuild finds them.
+
+    Not those of an older catalog that was put back, or of one that lost its WAL: the last snapshot may know more.
 
     An older schema is brought up to date for that, as opening the store would; where it cannot be, as where it has been
     changed by hand, the names of the last snapshot have to do.
@@ -117,18 +130,32 @@ def keep_names(paths: StorePaths, private_lock: Path) -> None:
     Args:
         paths: of the store, whose write lock the caller holds.
         private_lock: the file of a lock that nobody else takes.
+        seen: how far the store's catalog has come, as the write lock's file says.
 
     Raises:
         OCIStoreError: they could not be read or written; the snapshot is as it was.
     """
     catalog = _privately(paths, private_lock)
     try:
+        if revision(catalog) != SCHEMA_REVISION:
+            seen = seen._replace(identity="")  # the first schema had none
         upgrade(catalog, now=milliseconds())
-        snapshot.take(catalog, paths)
+        if _is_the_latest(catalog, seen):
+            snapshot.take(catalog, paths)
     except CorruptError:
         return
     finally:
         catalog.close()
+
+
+def _is_the_latest(catalog: Catalog, seen: epoch.Mark) -> bool:
+    with catalog.snapshot() as connection:
+        found = epoch.find(connection)
+        # A write since it was put back has brought its number up to date, and left a hold.
+        put_back = {epoch.OLDER_CATALOG, epoch.OTHER_CATALOG}.intersection(
+            holds.in_force(connection, now=milliseconds())
+        )
+    return not put_back and found.epoch >= seen.epoch and seen.identity in {"", found.identity}
 
 
 def _privately(paths: StorePaths, private_lock: Path) -> Catalog:
@@ -147,7 +174,7 @@ def settle(paths: StorePaths, private_lock: Path) -> bool:
         RebuildRefusedError: somebody opened it just now.
         OCIStoreError: it could not be read or written. It is as it was.
     """
-    if not paths.catalog.is_file() or paths.catalog.is_symlink() or not paths.catalog.stat().st_size:
+    if not _can_be_opened(paths):
         return False
     catalog = _privately(paths, private_lock)
     try:
