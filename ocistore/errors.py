@@ -156,14 +156,19 @@ class UploadNotFoundError(OCIStoreError):
 
 
 class ManifestInvalidError(OCIStoreError):
-    """The bytes are not a manifest this store accepts. ``path`` says where in the document, as ``layers[2].size``."""
+    """The bytes are not a manifest this store accepts. ``path`` says where in the document, as ``layers[2].size``.
+
+    ``unknown``: they may be one to others, because it refers to something by a digest of an algorithm that is not known
+    here, or by a media type that is none.
+    """
 
     code = "MANIFEST_INVALID"
     exit_code = 18
 
-    def __init__(self, reason: str, *, path: str = "") -> None:
+    def __init__(self, reason: str, *, path: str = "", unknown: bool = False) -> None:
         self.reason = reason
         self.path = path
+        self.unknown = unknown
         super().__init__(f"invalid manifest: {path + ': ' if path else ''}{reason}")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ocistore.errors import InvalidDigestError, ManifestInvalidError
-from ocistore.oci.digest import Digest
+from ocistore.oci.digest import Digest, is_of_other_algorithm
 from ocistore.oci.mediatypes import media_type
 
 if TYPE_CHECKING:
@@ -101,7 +101,9 @@ class Descriptor:
         try:
             kind, text, size = members["mediaType"], members["digest"], members["size"]
         except KeyError as error:
-            raise ManifestInvalidError(f"a descriptor needs {error.args[0]}", path=path) from None
+            missing = error.args[0]
+            unknown = missing == "mediaType"
+            raise ManifestInvalidError(f"a descriptor needs {missing}", path=path, unknown=unknown) from None
         # Not isinstance: True is an int, and no size.
         if type(size) is not int or not 0 <= size <= MAXIMUM_SIZE:
             raise ManifestInvalidError(f"{size!r:.100} is not a size: a whole number from 0 to {MAXIMUM_SIZE}",
@@ -109,7 +111,8 @@ class Descriptor:
         try:
             digest = Digest.parse(text)
         except InvalidDigestError as error:
-            raise ManifestInvalidError(str(error), path=f"{path}.digest") from error
+            unknown = is_of_other_algorithm(text)
+            raise ManifestInvalidError(str(error), path=f"{path}.digest", unknown=unknown) from error
         annotations, platform, artifact_type, urls, data = map(members.get, _OPTIONAL)
         return cls(
             media_type(kind, path=f"{path}.mediaType"),

@@ -87,5 +87,7 @@ def media_type(text: object, *, path: str = "mediaType") -> str:
         ManifestInvalidError: it is not; it carries ``path``, the place where it stood.
     """
     if not isinstance(text, str) or (match := _GRAMMAR.fullmatch(text)) is None:
-        raise ManifestInvalidError(f"{text!r:.100} is not a media type, such as application/json", path=path)
+        unknown = isinstance(text, str | None)  # text that means something to who wrote it, or nothing
+        reason = f"{text!r:.100} is not a media type, such as application/json"
+        raise ManifestInvalidError(reason, path=path, unknown=unknown)
     return match.group()

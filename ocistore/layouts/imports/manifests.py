@@ -27,7 +27,7 @@ _MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
 
 
 class UnusableError(Exception):
-    """A manifest that is needed is absent, or is wrong, which was noted."""
+    """A manifest that is needed is absent, or one for others (``unknown``), or is wrong, which was noted."""
 
 
 class Manifests:
@@ -43,13 +43,15 @@ class Manifests:
         self._subjects: dict[tuple[Digest, str, int], Digest | None] = {}
         """By digest, media type and size, of manifests that are not kept: an index may list one a million times."""
         self._absent: set[Digest] = set()
+        self.unknown: dict[str, str] = {}
+        """Those that are what they should be, and can only be read by who knows other algorithms or kinds; and why."""
         self._platforms: dict[Digest, Platform | None] = {}
         """By the digests of configs, which images share."""
         self.made: dict[Digest, Manifest] = {}
         """Those that are not in the layout, but take the place of some that are."""
 
     def get(self, descriptor: Descriptor) -> Manifest | None:
-        """The manifest; None where it is absent, or something is wrong with it, which is noted."""
+        """The manifest; None where it is absent or ``unknown``, or something is wrong with it, which is noted."""
         digest = descriptor.digest
         if digest in self.made:
             return self.made[digest]
@@ -69,11 +71,16 @@ class Manifests:
         """Whether a manifest that was asked for is not there. Whether that is wrong, others know."""
         return digest in self._absent
 
+    def of(self, digest: str, kind: str, name: str) -> str:
+        """What something is in what is called so, for messages; and why nothing can be read of it, if that is so."""
+        said = f"{kind} in {name}" if kind else name
+        return f"{said}; {self.unknown[digest]}" if digest in self.unknown else said
+
     def needed(self, descriptor: Descriptor) -> Manifest:
         """The manifest.
 
         Raises:
-            UnusableError: it is absent, or something is wrong with it.
+            UnusableError: it is absent or unknown, or something is wrong with it.
         """
         manifest = self.get(descriptor)
         if manifest is None:
@@ -150,7 +157,10 @@ class Manifests:
         except FileNotFoundError:
             self._absent.add(digest)
         except (NotPlainError, ManifestInvalidError, DigestMismatchError) as error:
-            self._contents.problem(f"{digest}: {error}")
+            if isinstance(error, ManifestInvalidError) and error.unknown:
+                self.unknown[digest] = f"{error.path}: {error.reason}"
+            else:
+                self._contents.problem(f"{digest}: {error}")
         except OSError as error:
             pass_on_theirs(error)
             self._contents.problem(f"{digest}: {error.strerror}")

@@ -115,7 +115,7 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     known = [entry for entry in entries if _is_manifest(entry)]
     selection = select(known, wanted, source=source.name, unusable=unusable)
     for refused in selection.unusable:
-        contents.problem(f"it was asked for, and cannot be read: {refused}")
+        contents.problem(_unread(str(refused)))
     manifests = Manifests(source, contents, maximum_size=maximum_manifest_size, maximum_sizes=maximum_manifests_size)
     wholeness = Wholeness(source, manifests)
     walk = _Walk(contents, manifests, wholeness)
@@ -133,10 +133,12 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
         alike = replace(entry.descriptor, annotations={})
         if alike not in narrowed:
             narrowed[alike] = _narrowed(entry, wanted, contents, manifests, wholeness)
-        descriptor = _left(entry, narrowed[alike], wanted, contents)
-        if descriptor is not None:
+        descriptor = _left(entry, narrowed[alike], wanted, contents, manifests)
+        if descriptor is not None and walk.is_readable(descriptor, asked=not entry.among_many):
             walk.graph(entry.repository, descriptor, entry.name)
             walk.name(entry, descriptor)
+    if not (wanted.everything or contents.tags or contents.untagged):
+        walk.nothing_read()
     if wanted.platforms and not (contents.tags or contents.untagged or contents.problems):
         nothing = PlatformNotFoundError(source.name, wanted=list(map(str, wanted.platforms)), available=[])
         raise next(iter(contents.other_platforms.values()), nothing)
@@ -219,7 +221,7 @@ def _narrowed(
     except UnusableError:
         if manifests.is_absent(descriptor.digest):
             contents.lacks(descriptor.digest, entry.name)
-        return None
+        return Narrowed(descriptor) if descriptor.digest in manifests.unknown else None
     except ManifestInvalidError as error:
         contents.problem(f"{descriptor.digest}: {error}")
         return None
@@ -227,7 +229,9 @@ def _narrowed(
     return narrowed
 
 
-def _left(entry: Chosen, narrowed: Narrowed | None, wanted: Wanted, contents: Contents) -> Descriptor | None:
+def _left(
+    entry: Chosen, narrowed: Narrowed | None, wanted: Wanted, contents: Contents, manifests: Manifests
+) -> Descriptor | None:
     """What an entry stands for now; None where that is nothing, which is noted."""
     if narrowed is None:
         return None
@@ -243,7 +247,7 @@ def _left(entry: Chosen, narrowed: Narrowed | None, wanted: Wanted, contents: Co
     if narrowed.descriptor.digest != entry.descriptor.digest:
         contents.replaced[entry.descriptor.digest] = narrowed.descriptor.digest
     for digest, kind in narrowed.absent.items():
-        contents.absent.setdefault(entry.repository, {}).setdefault(digest, f"{kind} in {entry.name}")
+        contents.absent.setdefault(entry.repository, {}).setdefault(digest, manifests.of(digest, kind, entry.name))
     return narrowed.descriptor
 
 
@@ -259,9 +263,8 @@ def _why_no_tag(given: str, descriptor: Descriptor) -> str:
     return f" ({name!r:.200} was {digest:.200}, of another manifest)"
 
 
-def _of(kind: str, name: str) -> str:
-    """What something is, in what was asked for."""
-    return f"{kind} in {name}" if kind else name
+def _unread(text: str) -> str:
+    return f"it was asked for, and cannot be read: {text}"
 
 
 class _Walk:
@@ -277,6 +280,34 @@ class _Walk:
         """The repositories that the layout names for what went into one of the store's."""
         self._about: set[Digest] = set()
         """What is about something that was reached."""
+        self._unread: list[str] = []
+        """What was chosen, and nothing could be read of."""
+
+    def is_readable(self, root: Descriptor, *, asked: bool) -> bool:
+        """Whether one entry can be taken in, or be said to be damaged; where nothing can be read of it, that is noted.
+
+        Args:
+            root: the entry.
+            asked: it was asked for by its own name, so that an import without it is none.
+        """
+        lacks = self._wholeness.lacks(root)
+        unknown = self._manifests.unknown
+        if not lacks or any(lack.digest not in unknown for lack in lacks):
+            return True
+        found = lacks[0].digest
+        reason = unknown[found] if found == root.digest else f"{found}: {unknown[found]}"
+        text = str(Unusable(root.digest, reason, root.annotations))
+        if text not in self._contents.unusable:
+            self._contents.unusable.append(text)
+        self._unread.append(text)
+        if asked:
+            self._contents.problem(_unread(text))
+        return False
+
+    def nothing_read(self) -> None:
+        """Something was asked for, and nothing comes in: what could not be read is why."""
+        for text in self._unread:
+            self._contents.problem(_unread(text))
 
     def name(self, entry: Chosen, descriptor: Descriptor) -> None:
         """Give what an entry stands for its name."""
@@ -316,7 +347,10 @@ class _Walk:
         visited = contents.visited.setdefault(repository, set())
         lacks = self._wholeness.lacks(root)
         for lack in lacks:
-            contents.lacks(lack.digest, _of(lack.kind, name))
+            if lack.digest in self._manifests.unknown:
+                contents.problem(f"{lack.digest} cannot be read: {self._manifests.of(lack.digest, lack.kind, name)}")
+            else:
+                contents.lacks(lack.digest, self._manifests.of(lack.digest, lack.kind, name))
         if lacks and (index := self._manifests.get(root)) is not None:
             platforms = whole_platforms(index, self._wholeness)
             if platforms:
@@ -336,7 +370,8 @@ class _Walk:
             pending.append((descriptor, manifest))
             absent = {} if lacks else absent_children(manifest, self._wholeness)
             for digest, kind in absent.items():
-                contents.absent.setdefault(repository, {}).setdefault(digest, _of(kind, name))
+                known = contents.absent.setdefault(repository, {})
+                known.setdefault(digest, self._manifests.of(digest, kind, name))
             for edge in manifest.edges():
                 if edge.role == "manifest" and edge.descriptor.digest not in absent:
                     pending.append((edge.descriptor, None))
@@ -381,7 +416,7 @@ class _Walk:
                 digest = pending.pop()
                 for descriptor in by_subject.get(digest, ()):
                     self._about.add(descriptor.digest)
-                    if take and descriptor.digest not in held:
+                    if take and descriptor.digest not in held and self.is_readable(descriptor, asked=False):
                         pending += self.graph(repository, descriptor, f"{repository}@{descriptor.digest}")
                         self._contents.untagged[f"{repository}@{descriptor.digest}"] = None
                         self._contents.said[repository, descriptor.digest] = said_besides(descriptor)
@@ -390,7 +425,7 @@ class _Walk:
                         if name.repository not in self._sources.get(repository, set()) | {None}:
                             continue
                         self._about.add(descriptor.digest)
-                        if take:
+                        if take and self.is_readable(descriptor, asked=False):
                             pending += self.graph(repository, descriptor, f"{repository}:{tag}")
                             self.name(Chosen(descriptor, repository, tag, name), descriptor)
         taken = {digest for held in self._contents.manifests.values() for digest in held}

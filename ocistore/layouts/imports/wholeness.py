@@ -3,7 +3,8 @@
 An index is taken in although children of it are absent: what Docker, ctr and nerdctl save of an image that was pulled
 for one platform is such a sparse index. It needs one child that is there; and where it lists images, one of them,
 because an attestation alone is about nothing. A child whose manifest is there and whose config or layers are not is
-damaged, and not absent.
+damaged, and not absent. A child of which nothing can be read here, because it speaks of digests of other algorithms or
+of kinds that are none, is as good as absent.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Wholeness:
             if descriptor.digest in self._lacks:
                 continue
             if manifest is None:
-                absent = self._manifests.is_absent(descriptor.digest)
+                absent = self._manifests.is_absent(descriptor.digest) or descriptor.digest in self._manifests.unknown
                 self._lacks[descriptor.digest] = (Lack(descriptor.digest, ""),) if absent else ()
                 continue
             self._lacks[descriptor.digest] = ()
