@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ocistore.catalog import repositories
+from ocistore.catalog.lock import rest
 from ocistore.commit import milliseconds, on_a_full_disk
 from ocistore.errors import OCIStoreError, StorageError
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.catalog.engine import Catalog
-
-_REST: Final = 0.5
-"""How long to leave the lock to others after a transaction, as a part of the time it took."""
 
 
 def empty_deleted(catalog: Catalog, pool: FilesystemPool, repository_ids: Iterable[int]) -> None:
@@ -48,9 +46,8 @@ def _empty(catalog: Catalog, pool: FilesystemPool, repository_id: int) -> None:
                 connection, emptied, now=milliseconds(), limit=repositories.EMPTIED_AT_ONCE
             )
         remove_files(pool, sessions)
-        # Who waits is woken when the lock is given up, and has lost it again if we take it before they run.
         if not done:
-            time.sleep((time.monotonic() - began) * _REST)
+            rest(began)
 
 
 def remove_files(pool: FilesystemPool, sessions: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import leases, repositories
+from ocistore.catalog.lock import rest
 from ocistore.commit import milliseconds, on_a_full_disk
 from ocistore.errors import LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError
 from ocistore.oci.digest import Digest
@@ -28,10 +29,6 @@ MAXIMUM_TTL: Final = timedelta(days=36_500)
 """A hundred years: there an instant is one that ``datetime`` has, even where the clock is wrong by thousands."""
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
-
-_REST: Final = 0.5
-"""How long to leave the lock to others after a transaction, as a part of the time it took."""
-
 
 _held: ContextVar[tuple[Lease, ...]] = ContextVar("ocistore_leases", default=())
 """The leases that the running work holds, of any store.
@@ -158,9 +155,8 @@ class Lease:
             with self._store.catalog.write() as connection:
                 began = time.monotonic()
                 ended = leases.end(connection, self.id, now=milliseconds(), limit=leases.ENDED_AT_ONCE)
-            # Who waits is woken when the lock is given up, and has lost it again if we take it before they run.
             if not ended:
-                time.sleep((time.monotonic() - began) * _REST)
+                rest(began)
 
     def __repr__(self) -> str:
         return f"<Lease {self.id} {self._reason!r}>"

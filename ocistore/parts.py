@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import batches, identity, tags
+from ocistore.catalog.lock import rest
 from ocistore.changes import ANY, Application, LinkBlob, PutBlob, PutManifest, SetTag
 from ocistore.commit import ATTEMPTS, commit, gone, milliseconds, not_in_pool, platforms_of, withdraw
 from ocistore.emptying import empty_deleted
@@ -37,9 +38,6 @@ AT_ONCE: Final = 500
 
 TTL: Final = 10 * 60 * 1000
 """Milliseconds that a batch lasts from its last transaction. Only a process that is stopped takes as long for one."""
-
-_REST: Final = 0.5
-"""How long to leave the lock to others after a transaction, as a part of the time it took."""
 
 _STARTS: Final = 3
 """How often a batch is begun. Another time is needed where what it relied on was deleted meanwhile, or it ran out."""
@@ -168,9 +166,8 @@ class _Parts:
                         application.ids, application.manifest_ids = self._ids, self._manifest_ids
                     application.apply(changes)
             if not missing:
-                # Who waits is woken when the lock is given up, and has lost it again if we take it before they run.
                 if not reveal:
-                    time.sleep((time.monotonic() - began) * _REST)
+                    rest(began)
                 return application
             self._publish(missing)
         raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)

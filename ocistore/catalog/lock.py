@@ -49,6 +49,16 @@ _LOOK: Final = 0.1
 next, so this matters only where an interrupt kept it from doing so."""
 _POLL: Final = 0.002
 """Seconds between two tries for the file, where there is no thread to be had that would wait for it."""
+_REST: Final = 0.5
+"""How long to leave the lock to others after one of many transactions, as a part of the time it took."""
+
+
+def rest(began: float) -> None:
+    """Leave the lock to others, after one of many transactions, which began at that instant of the monotonic clock.
+
+    Who waits is woken when the lock is given up, and has lost it again if we take it before they run.
+    """
+    time.sleep((time.monotonic() - began) * _REST)
 
 
 class WriteLock:
@@ -274,7 +284,6 @@ class Turn:
             file.release(place)
             raise
         self._place = None
-
 
     def left_behind(self) -> bool:
         """Give up what a block has that was left, or never entered, where an interrupt kept it from doing so itself.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ocistore.catalog import holds
+from ocistore.catalog.lock import rest
 from ocistore.commit import milliseconds
 from ocistore.upkeep.guards import refuse_held
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
 
     from ocistore.catalog.connection import Connection
     from ocistore.store import Store
-
-_REST: Final = 0.5
-"""How long to leave the lock to others after a transaction, as a part of the time it took."""
 
 
 class Cut(Exception):  # noqa: N818 - no error
@@ -83,5 +81,4 @@ class Batch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._transaction.__exit__(kind, error, traceback)
-        # A waiter is woken when the lock is given up, and has lost it again if we take it before it runs.
-        time.sleep((time.monotonic() - self._begun) * _REST)
+        rest(self._begun)

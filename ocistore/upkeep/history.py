@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import events
+from ocistore.catalog.lock import rest
 from ocistore.commit import milliseconds
 
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 500
 """Events that are looked at together; those of them that go, go in one transaction. Each takes about 10 µs."""
-
-_REST: Final = 0.5
-"""How long to leave the lock to others after a transaction, as a part of the time it took."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def prune_history(
             began = time.monotonic()
             with store.catalog.write() as connection:
                 events.forget(connection, doomed)
-            time.sleep((time.monotonic() - began) * _REST)
+            rest(began)
     with store.catalog.read() as connection:
         left = events.count(connection)
     return HistoryReport(events=forgotten, kept=left - (forgotten if dry_run else 0), dry_run=dry_run)
