@@ -102,6 +102,8 @@ class DeleteManifest:
 
     repository: str
     digest: Digest
+    since: int | None = None
+    """Since when its referrers are before the collector, where very many of them were put there beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +284,7 @@ class Application:
                 raise ReferencedError(change.digest, repository=repository, referrers=referrers)
             names = tags.of_manifest(self.connection, repository_id, manifest_id)
             tags.remove(self.connection, repository_id, repository, names, now=self.now, actor=self.actor)
-            manifests.unlink(self.connection, repository_id, manifest_id, now=self.now)
+            manifests.unlink(self.connection, repository_id, manifest_id, now=self.now, since=change.since)
             self.manifest_ids.pop((repository, change.digest), None)
 
     def _set_tags(self, repository: str, run: Sequence[SetTag]) -> None:

@@ -206,6 +206,9 @@ class RepositoryChanges(abc.ABC):
     def delete_manifest(self, digest: str) -> None:
         """Take a manifest from this repository, with the tags that point at it.
 
+        Outside of a transaction, of more than 1,000 tags all but the last 1,000 go in commits of their own, and the
+        manifest after them; after a crash, deleting it again completes that.
+
         Raises:
             ManifestNotFoundError: this repository does not hold it.
             ReferencedError: an index of this repository refers to it.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ocistore.catalog import repositories
 from ocistore.catalog.usage import counts
-from ocistore.changes import DeleteRepository
+from ocistore.changes import DeleteManifest, DeleteRepository
 from ocistore.commit import commit
 from ocistore.emptying import empty_deleted, remove_files
 from ocistore.errors import ReadOnlyStoreError, RepositoryNotFoundError, StoreClosedError
@@ -24,6 +24,7 @@ from ocistore.opening import open_store
 from ocistore.pages import pages, text
 from ocistore.parts import commit_in_parts, is_large
 from ocistore.repository import Repository
+from ocistore.thinning import thin_out
 from ocistore.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -221,6 +222,8 @@ class Store:
     def commit(self, changes: Sequence[Change]) -> None:
         """Apply changes in one transaction; see :func:`ocistore.commit.commit`. Not part of the public contract."""
         self.require_writable()
+        if len(changes) == 1 and isinstance(changes[0], DeleteManifest):
+            changes = [thin_out(self.catalog, self.pool, changes[0], actor=self.actor)]
         how = commit_in_parts if is_large(changes) else commit
         done = how(self.catalog, self.pool, changes, actor=self.actor, leases=held(self))
         remove_files(self.pool, done.sessions)

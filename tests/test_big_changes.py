@@ -10,7 +10,16 @@ from invariants import check
 from processes import python
 from state import catalog
 
-from ocistore import ManifestBlobUnknownError, OCIStoreError, RepositoryNotFoundError, Store, UploadNotFoundError, parts
+from ocistore import (
+    ManifestBlobUnknownError,
+    OCIStoreError,
+    ReferencedError,
+    RepositoryNotFoundError,
+    Store,
+    UploadNotFoundError,
+    parts,
+    thinning,
+)
 from ocistore.catalog import names, repositories
 from ocistore.catalog.engine import Catalog
 
@@ -180,6 +189,64 @@ def test_killed_anywhere_in_a_deletion_it_has_happened_or_not(tmp_path, steps):
         assert check(store) == []
         if steps:
             assert counts(root) == NOTHING
+
+
+# --- deleting a manifest ----------------------------------------------------------------------------------------------
+
+
+def much_referred_to(repository, number=40):
+    """A manifest with very many tags, and referrers."""
+    push(repository, image("much"), *(f"v{i:03}" for i in range(number)))
+    for i in range(number):
+        push(repository, artifact({"n": str(i)}, subject=image("much")))
+    push(repository, APP, "other")
+    return image("much").digest
+
+
+def test_a_manifest_with_many_tags_and_referrers_is_deleted_in_small_transactions(store, repository, monkeypatch):
+    monkeypatch.setattr(thinning, "AT_ONCE", 10)
+    digest = much_referred_to(repository)
+    with changed_rows(monkeypatch) as changed:
+        repository.delete_manifest(digest)
+    assert max(changed) <= 3 * 10 + 5  # a tag, its event, and once more what it pointed at
+    assert len(changed) >= 8
+    assert list(repository.tags()) == ["other"]
+    assert {event.tag: (event.old, event.new) for event in repository.history() if event.new is None} == {
+        f"v{i:03}": (digest, None) for i in range(40)
+    }
+    assert check(store) == []
+    zero = timedelta(0)
+    store.gc(grace=zero, keep_untagged=zero)
+    assert [manifest.digest for manifest in repository.manifests()] == [APP.digest]
+
+
+def test_a_manifest_that_may_not_be_deleted_keeps_its_tags(store, repository, monkeypatch):
+    monkeypatch.setattr(thinning, "AT_ONCE", 10)
+    digest = much_referred_to(repository)
+    push(repository, index([image("much")]), "index")
+    before = all_rows(store.root)
+    with pytest.raises(ReferencedError):
+        repository.delete_manifest(digest)
+    assert all_rows(store.root) == before
+
+
+def test_killed_while_its_tags_go_a_manifest_is_deleted_by_deleting_it_again(store, repository, monkeypatch):
+    monkeypatch.setattr(thinning, "AT_ONCE", 10)
+    digest = much_referred_to(repository)
+
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ocistore.store.commit", killed)
+        with pytest.raises(Killed):
+            repository.delete_manifest(digest)
+    assert "v039" not in repository.tags()
+    assert repository.resolve(digest).digest == digest
+    assert check(store) == []
+    repository.delete_manifest(digest)
+    assert list(repository.tags()) == ["other"]
+    assert check(store) == []
 
 
 # --- committing in parts ----------------------------------------------------------------------------------------------

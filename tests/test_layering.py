@@ -22,7 +22,7 @@ FLOORS = (
     {"errors", "forks"},
     {"oci"},
     {"archives", "blobs", "catalog"},
-    {"changes", "commit", "emptying", "lease", "opening", "pages", "parts"}
+    {"changes", "commit", "emptying", "lease", "opening", "pages", "parts", "thinning"}
     | {"repository", "store", "transaction", "upload"},
     {"layouts"},
     {"upkeep"},

@@ -368,6 +368,27 @@ _queue_manifests = (
     )
     .values(collect_after=bindparam("since"))
 )
+_referring = (
+    select(_manifests.c.blob_id)
+    .select_from(
+        in_order(
+            _manifests,
+            (_members, and_(_members.c.repository_id == _here, _members.c.manifest_id == _manifests.c.blob_id)),
+        )
+    )
+    .where(_manifests.c.subject_id == _this, _manifests.c.blob_id > bindparam("after"))
+    .order_by(_manifests.c.blob_id)
+    .limit(bindparam("limit"))
+)
+_queue_these = (
+    update(_members)
+    .where(
+        _members.c.repository_id == _here,
+        _members.c.manifest_id.in_(select(_ids.c.value)),
+        func.coalesce(_members.c.collect_after, -1) < bindparam("since"),
+    )
+    .values(collect_after=bindparam("since"))
+)
 _queue_self = (
     update(_blobs)
     .where(_blobs.c.id == _this)
@@ -376,6 +397,17 @@ _queue_self = (
 _disown = delete(_own_edges).where(
     _own_edges.c.repository_id == _here, _own_edges.c.child_id.in_(_children_of), _own_edges.c.parent_id == _this
 )
+
+
+def referring(connection: Connection, repository_id: int, manifest_id: int, *, after: int, limit: int) -> list[int]:
+    """Up to ``limit`` manifests of the repository whose subject is that manifest, with greater ids than ``after``."""
+    parameters = {"in_repository": repository_id, "this_manifest": manifest_id, "after": after, "limit": limit}
+    return connection.execute(_referring, parameters).scalars()
+
+
+def queue(connection: Connection, repository_id: int, manifest_ids: Iterable[int], *, since: int) -> None:
+    """Put manifests of the repository before the collector, those that are not there since later."""
+    connection.execute(_queue_these, {"in_repository": repository_id, "ids": bound(manifest_ids), "since": since})
 
 
 def unlink(

@@ -65,6 +65,7 @@ _targets = (
     .where(_t.c.repository_id == _here, _t.c.name.in_(select(_names.c.value)))
 )
 _of_manifest = select(_t.c.name).where(_t.c.repository_id == _here, _t.c.manifest_id == bindparam("manifest"))
+_some_of_manifest = _of_manifest.order_by(_t.c.name).limit(bindparam("limit"))
 _page = (
     select(_t.c.name)
     .where(
@@ -123,9 +124,14 @@ def targets(connection: Connection, repository_id: int, names: Iterable[str]) ->
     return {name: Target(*rest) for name, *rest in rows}
 
 
-def of_manifest(connection: Connection, repository_id: int, manifest_id: int) -> list[str]:
-    """The tags that point at a manifest."""
-    return connection.execute(_of_manifest, {"in_repository": repository_id, "manifest": manifest_id}).scalars()
+def of_manifest(
+    connection: Connection, repository_id: int, manifest_id: int, *, limit: int | None = None
+) -> list[str]:
+    """The tags that point at a manifest; with ``limit``, up to so many of them, in byte order."""
+    here = {"in_repository": repository_id, "manifest": manifest_id}
+    if limit is None:
+        return connection.execute(_of_manifest, here).scalars()
+    return connection.execute(_some_of_manifest, here | {"limit": limit}).scalars()
 
 
 def page(connection: Connection, repository_id: int, *, prefix: str, after: str, limit: int) -> list[str]:
