@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
 
@@ -43,13 +43,32 @@ def make_immortal(thing: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
+class Inherited(Protocol):
+    """What has descriptors that a child does better without."""
+
+    def let_go_in_child(self) -> None:
+        """Let go of them; what is needed is opened again."""
+
+
+def let_go_in_children(thing: Inherited) -> None:
+    """Have every child let go of what ``thing`` holds, before anything else happens in it.
+
+    A child that becomes a daemon closes every number that it does not know, and opens other files, which get them: what
+    still believed in such a number would work with, and in the end close, a stranger's file.
+    """
+    _inherited.add(thing)
+
+
 _locks: weakref.WeakSet[ThreadLock] = weakref.WeakSet()
+_inherited: weakref.WeakSet[Inherited] = weakref.WeakSet()
 
 
 def renew_all() -> None:
-    """Make all of them free, in a child."""
+    """Make all locks free, in a child, and let go of what it does better without."""
     for lock in list(_locks):
         lock.renew()
+    for thing in list(_inherited):
+        thing.let_go_in_child()
 
 
 os.register_at_fork(after_in_child=renew_all)

@@ -7,10 +7,13 @@ an open file is an object: it is closed when nobody has it any more, and an argu
 
 from __future__ import annotations
 
+import fcntl
 import os
 from functools import partial
 from itertools import starmap
 from typing import TYPE_CHECKING
+
+from ocistore import standardstreams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,4 +34,8 @@ def owned(call: Callable[..., int], *arguments: object, **keywords: object) -> D
 
     Both happen in one step of the interpreter, between whose parts no interrupt comes.
     """
-    return next(map(Descriptor, starmap(partial(call, *arguments, **keywords), ((),))))
+    descriptor = next(map(Descriptor, starmap(partial(call, *arguments, **keywords), ((),))))
+    if descriptor < standardstreams.FIRST:
+        descriptor = owned(fcntl.fcntl, descriptor, fcntl.F_DUPFD_CLOEXEC, standardstreams.FIRST)
+        standardstreams.occupy()
+    return descriptor

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.descriptors import owned
 from ocistore.blobs.durability import sync_path
-from ocistore.blobs.oserrors import Ignoring, Translating, is_refusal
+from ocistore.blobs.oserrors import Ignoring, Translating
 from ocistore.blobs.permissions import PRIVATE, inherit, make_directory
 from ocistore.errors import CorruptError, UnsupportedFilesystemError
+from ocistore.forks import let_go_in_children
+from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +41,8 @@ class Directories:
         self._algorithms: dict[str, Descriptor] = {}
         """Those of ``blobs/<alg>`` that are open already, for the paths that must be quick."""
         self._durable: set[str] = set()
+        self._holds_root = False
+        let_go_in_children(self)
 
     def create(self) -> None:
         """Make the tree and make it durable; what exists already is kept. Any number may do it at once.
@@ -151,12 +155,13 @@ class Directories:
             OSError: it cannot be opened.
         """
         self._open(self._paths.root)
+        self._holds_root = True
 
     def _opened(self, directory: Path) -> Descriptor:
         try:
             if directory == self._paths.root:
                 return owned(os.open, directory, _DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
-            root = self._held.get(self._paths.root)
+            root = self._open(self._paths.root) if self._holds_root else self._held.get(self._paths.root)
             if root is None:
                 return owned(os.open, directory, _DIRECTORY_FLAGS)
             return owned(os.open, directory.relative_to(self._paths.root), _DIRECTORY_FLAGS, dir_fd=root)
@@ -169,6 +174,11 @@ class Directories:
 
     def close(self) -> None:
         """Let go of what is held: each is closed when nobody works with it. What is needed then is opened again."""
+        self._holds_root = False
+        self.let_go_in_child()
+
+    def let_go_in_child(self) -> None:
+        """Let go of what is held, and open it again when it is needed."""
         self._algorithms.clear()
         self._held.clear()
 

@@ -21,7 +21,7 @@ from ocistore.blobs.directories import Directories
 from ocistore.blobs.durability import sync_files, sync_filesystem, syncfs_reports_errors
 from ocistore.blobs.hashing import digest_of, verify
 from ocistore.blobs.ingest import ingest
-from ocistore.blobs.oserrors import Ignoring, Translating, is_refusal, raise_translated
+from ocistore.blobs.oserrors import Ignoring, Translating, raise_translated
 from ocistore.blobs.output import Output
 from ocistore.blobs.pagecache import page_cache
 from ocistore.blobs.paths import checked_upload_name
@@ -41,6 +41,7 @@ from ocistore.errors import (
 )
 from ocistore.forks import ThreadLock
 from ocistore.oci.digest import Digest, hasher
+from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -8,10 +8,10 @@ from before it is translated, or let go of.
 from __future__ import annotations
 
 import errno
-from types import FrameType
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from ocistore.errors import OCIStoreError, ReadOnlyStoreError, StorageError, StoreFullError
+from ocistore.refusals import THEIRS, is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +23,6 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_THEIRS: Final = "_ocistore_theirs"
-"""The attribute of an error that an object of the caller's raised."""
-_VARIABLE_ARGUMENTS: Final = 0x04
-"""In the flags of code: it takes any number of arguments by position (inspect.CO_VARARGS)."""
 
 
 def translated(error: OSError, *, path: str, root: Path | None = None) -> OCIStoreError:
@@ -38,23 +34,6 @@ def translated(error: OSError, *, path: str, root: Path | None = None) -> OCISto
     return StorageError(path, errno=error.errno, reason=error.strerror or str(error))
 
 
-def is_refusal(error: BaseException | None) -> bool:
-    """Whether the operating system refused something, and nobody else raised it: see :func:`theirs`.
-
-    The operating system gives every refusal a number. And whoever the interpreter calls between two steps of ours, as a
-    signal handler or a tracer, is given the frame that it interrupts.
-    """
-    if not isinstance(error, OSError) or error.errno is None or getattr(error, _THEIRS, False):
-        return False
-    # The first of them is the frame that caught it, which may itself be a signal handler's, at work with us.
-    traceback = error.__traceback__ and error.__traceback__.tb_next
-    while traceback is not None:
-        if _was_given_a_frame(traceback.tb_frame):
-            return False
-        traceback = traceback.tb_next
-    return True
-
-
 def pass_on_theirs(error: BaseException) -> None:
     """Raise an ``OSError`` again that is no refusal, for who is about to make something else of it."""
     if isinstance(error, OSError) and not is_refusal(error):
@@ -63,7 +42,7 @@ def pass_on_theirs(error: BaseException) -> None:
 
 def mark_theirs(error: OSError) -> None:
     """Note that an object of the caller's raised it: it is raised on, and never becomes an error of ours."""
-    setattr(error, _THEIRS, True)
+    setattr(error, THEIRS, True)
 
 
 def theirs(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -77,16 +56,6 @@ def theirs(function: Callable[_P, _T]) -> Callable[_P, _T]:
             raise
 
     return called
-
-
-def _was_given_a_frame(frame: FrameType) -> bool:
-    code = frame.f_code
-    names = code.co_varnames[: code.co_argcount + bool(code.co_flags & _VARIABLE_ARGUMENTS) + code.co_kwonlyargcount]
-    given = [frame.f_locals.get(name) for name in names]
-    return any(
-        isinstance(one, FrameType) or (isinstance(one, tuple) and any(isinstance(part, FrameType) for part in one))
-        for one in given
-    )
 
 
 def raise_translated(error: OSError, *, path: str, root: Path | None = None) -> NoReturn:

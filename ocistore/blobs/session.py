@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.descriptors import owned
-from ocistore.blobs.oserrors import Ignoring, Translating, is_refusal, raise_translated
+from ocistore.blobs.oserrors import Ignoring, Translating, raise_translated
 from ocistore.blobs.output import Output
 from ocistore.blobs.staged import StagedFile
 from ocistore.errors import CorruptError, DigestMismatchError, StorageError, StoreBusyError, StoreClosedError
 from ocistore.oci.digest import Digest, Hasher, hasher
+from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,8 +15,9 @@ import stat
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ocistore.blobs.descriptors import owned
-from ocistore.blobs.oserrors import Ignoring, is_refusal
+from ocistore.blobs.oserrors import Ignoring
 from ocistore.errors import StorageError
+from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

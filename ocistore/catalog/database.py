@@ -25,10 +25,11 @@ from urllib.parse import quote
 
 from ocistore.catalog import forking
 from ocistore.catalog.connection import Connection
-from ocistore.catalog.guard import File, Guard
+from ocistore.catalog.guard import File, Guard, LockedError
 from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT, translated
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError
 from ocistore.forks import ThreadLock, make_immortal
+from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,8 +80,10 @@ class Address:
         """The error to raise for one of the driver's."""
         return translated(error, database=self.path, root=self.root) or error
 
-    def failed(self, error: OSError) -> StorageError:
-        """The error to raise for one of the operating system's."""
+    def failed(self, error: OSError) -> Exception:
+        """The error to raise for one of the operating system's; the same, where it is somebody else's."""
+        if not is_refusal(error):
+            return error
         return StorageError(str(self.path), errno=error.errno, reason=error.strerror or str(error))
 
     def connect(self) -> Connection:
@@ -233,9 +236,9 @@ class Database:
         with self._opening:
             try:
                 return self._first_connection(address)
-            except TimeoutError as error:
-                raise StoreBusyError(f"the catalog {address.path}", waited=BUSY_TIMEOUT) from error
             except OSError as error:
+                if isinstance(error, LockedError):
+                    raise StoreBusyError(f"the catalog {address.path}", waited=BUSY_TIMEOUT) from error
                 raise address.failed(error) from error
 
     def _same(self, connection: Connection, address: Address) -> Connection:
@@ -243,13 +246,11 @@ class Database:
         try:
             status = os.stat(address.path)
             found: File | None = File(status.st_dev, status.st_ino)
-        except (FileNotFoundError, NotADirectoryError):
-            found = None
         except OSError as error:
-            connection.close()
-            if error.errno is None:  # no refusal: a signal handler raised it
-                raise
-            raise address.failed(error) from error
+            if not (isinstance(error, (FileNotFoundError, NotADirectoryError)) and is_refusal(error)):
+                connection.close()
+                raise address.failed(error) from error
+            found = None
         if self.file is not None and found != self.file:
             connection.close()
             raise CorruptError(
@@ -482,7 +483,9 @@ def open_here(path: Path) -> bool:
     """Whether this process has that file open, be it under another name by now, or had another under its name."""
     try:
         status = os.stat(path)
-    except OSError:
+    except OSError as error:
+        if not is_refusal(error):
+            raise
         file = None
     else:
         file = File(status.st_dev, status.st_ino)

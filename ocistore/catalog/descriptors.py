@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import weakref
 from functools import partial
 from typing import Any
+
+from ocistore import standardstreams
 
 _owned: dict[weakref.ref[Any], weakref.ref[Any]] = {}
 
@@ -31,6 +34,11 @@ class Descriptor:
         closing = weakref.ref(self, partial(next, self._closer))
         _owned[weakref.ref(self, _owned.pop)] = closing
         self._held.extend(map(os.open, (path,), (flags | os.O_CLOEXEC,), (mode,)))
+        if self._held[0] < standardstreams.FIRST:
+            low = self._held[0]
+            self._held[:] = map(fcntl.fcntl, (low,), (fcntl.F_DUPFD_CLOEXEC,), (standardstreams.FIRST,))
+            os.close(low)
+            standardstreams.occupy()
 
     @property
     def number(self) -> int:

@@ -37,6 +37,7 @@ from ocistore.errors import (
     StoreNotFoundError,
     UncertainCommitError,
 )
+from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,11 +127,11 @@ class Catalog:
     def _found(self) -> tuple[int, int] | None:
         try:
             status = os.stat(self.root)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
         except OSError as error:
-            if error.errno is None:  # no refusal: a signal handler raised it
+            if not is_refusal(error):
                 raise
+            if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                return None
             return self._place  # it cannot be looked at now, which is not to be somewhere else
         return status.st_dev, status.st_ino
 
@@ -158,13 +159,13 @@ class Catalog:
         """
         try:
             status = os.stat(self._address.path)
-        except (FileNotFoundError, NotADirectoryError):
-            found = None
         except OSError as error:
-            if error.errno is None:  # no refusal: a signal handler raised it
+            if not is_refusal(error):
                 raise
-            reason = error.strerror or str(error)
-            raise StorageError(str(self._address.path), errno=error.errno, reason=reason) from error
+            found = None
+            if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                reason = error.strerror or str(error)
+                raise StorageError(str(self._address.path), errno=error.errno, reason=reason) from error
         else:
             found = status.st_dev, status.st_ino
         if found != database.file:
@@ -218,6 +219,8 @@ class Catalog:
         try:
             epoch.note(self._lock.descriptor, mark)
         except OSError as error:
+            if not is_refusal(error):
+                raise
             raise StorageError(self._lock.path, errno=error.errno, reason=str(error)) from error
 
     def copy_to(self, destination: Path) -> None:
@@ -256,8 +259,12 @@ class Catalog:
         try:
             turn.__enter__()
         except PermissionError as error:
+            if not is_refusal(error):
+                raise
             raise ReadOnlyStoreError(self.root, reason=f"no permission: {error}") from error
         except OSError as error:
+            if not is_refusal(error):
+                raise
             raise StorageError(self._lock.path, errno=error.errno, reason=str(error)) from error
 
     @contextlib.contextmanager
@@ -517,8 +524,11 @@ class _Write(_Using):
             raise UncertainCommitError(self._catalog.root) from error
         if mark is not None:
             # It is committed, whatever comes of this: unnoted it is as after a crash, and the next commit is noted.
-            with contextlib.suppress(OSError):
+            try:
                 epoch.note(self._turn.descriptor, mark)
+            except OSError as error:
+                if not is_refusal(error):
+                    raise
 
     def _roll_back(self, connection: Connection) -> None:
         """Roll back, whatever hinders it: a connection that cannot be relied on is closed, and hides no error."""
@@ -536,6 +546,8 @@ class _Write(_Using):
         try:
             self._mark = epoch.compare(connection, self._turn.descriptor)
         except OSError as error:
+            if not is_refusal(error):
+                raise
             raise StorageError(self._turn.path, errno=error.errno, reason=str(error)) from error
 
     def _increment(self, connection: Connection) -> epoch.Mark | None:

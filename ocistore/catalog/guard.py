@@ -20,6 +20,7 @@ import time
 from typing import Final, NamedTuple
 
 from ocistore.catalog.descriptors import Descriptor
+from ocistore.refusals import is_refusal
 
 _SHARED: Final = (0x40000002, 510)
 """Where, and over how many bytes, SQLite locks a database file: who has it open shared, who deletes the WAL exclusively
@@ -36,6 +37,10 @@ _MAY_NOT_WRITE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 _POLL: Final = 0.001
 """Seconds between two tries while the last user of the database, in another process, closes it."""
+
+
+class LockedError(TimeoutError):
+    """Another process has locked a file for too long. Not any ``TimeoutError``, as a signal handler may raise."""
 
 
 class File(NamedTuple):
@@ -76,7 +81,7 @@ class Guard:
             until: the instant, of the monotonic clock, at which to give up.
 
         Raises:
-            TimeoutError: somebody held it until then.
+            LockedError: somebody held it until then.
             OSError: there are no locks to be had.
         """
         _lock(self._database.number, _SHARED, until=until)
@@ -85,7 +90,7 @@ class Guard:
         """Lock the shared memory, which SQLite has open by now, and remember what both files are.
 
         Raises:
-            TimeoutError, OSError: as :meth:`lock`.
+            LockedError, OSError: as :meth:`lock`.
         """
         if self._memory is None:
             self._memory = _opened(f"{path}-shm")
@@ -124,10 +129,12 @@ class Guard:
 def _opened(path: str) -> Descriptor | None:
     try:
         return Descriptor(path, os.O_RDWR)
-    except FileNotFoundError:  # SQLite does without where nobody else can have the database open
+    except FileNotFoundError as error:  # SQLite does without where nobody else can have the database open
+        if not is_refusal(error):
+            raise
         return None
     except OSError as error:
-        if error.errno not in _MAY_NOT_WRITE:
+        if error.errno not in _MAY_NOT_WRITE or not is_refusal(error):
             raise
         return Descriptor(path, os.O_RDONLY)
 
@@ -141,8 +148,10 @@ def _lock(descriptor: int, area: tuple[int, int], *, until: float) -> None:
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK, area))
         except (BlockingIOError, PermissionError) as error:  # fcntl(2) may say EACCES for EAGAIN
+            if not is_refusal(error):
+                raise
             if time.monotonic() >= until:
-                raise TimeoutError(f"it is locked by another process: {error}") from error
+                raise LockedError(f"it is locked by another process: {error}") from error
             time.sleep(_POLL)
         else:
             return
@@ -155,7 +164,9 @@ def _beside(path: str) -> tuple[File | None, File | None]:
 def _named(path: str) -> File | None:
     try:
         return _file(os.stat(path))
-    except OSError:
+    except OSError as error:
+        if not is_refusal(error):
+            raise
         return None
 
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.catalog.descriptors import Descriptor
 from ocistore.errors import StoreBusyError
 from ocistore.forks import ThreadLock
+from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,7 +160,9 @@ class _LockFile:
         """Wait until no other process has the file."""
         try:
             fcntl.flock(self.descriptor.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except BlockingIOError as error:
+            if not is_refusal(error):
+                raise
             if turn.left() == 0.0:
                 raise turn.busy() from None
             self._wait(turn)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ocistore.catalog.database import Address, Database
 from ocistore.errors import StoreBusyError
+from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,9 +93,9 @@ class Quiet:
     def _has_wal(self) -> bool:
         try:
             return os.stat(self._wal).st_size > 0
-        except FileNotFoundError:
-            return False
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and is_refusal(error):
+                return False
             raise self.address.failed(error) from error
 
     def _look(self) -> State:

@@ -13,6 +13,7 @@ import os
 from typing import Final
 
 from ocistore.errors import StoreFullError
+from ocistore.refusals import is_refusal
 
 REGION: Final = 32 * 1024
 """Bytes by which SQLite lets the file grow; each is the index of 4,096 pages in the WAL (wal.c, WALINDEX_PGSZ)."""
@@ -52,7 +53,9 @@ class SharedMemory:
         """Whether the part of it that opening the database needs has all its blocks already."""
         try:
             status = os.stat(self._path, follow_symlinks=False)
-        except OSError:
+        except OSError as error:
+            if not is_refusal(error):
+                raise
             return False
         return status.st_blocks * 512 >= REGION
 
@@ -74,10 +77,12 @@ class SharedMemory:
         try:
             os.posix_fallocate(descriptor, 0, _WANTED)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in _FULL or not is_refusal(error):
                 raise
             # As long as the disk is full, no WAL becomes long enough to need more than there is.
             try:
                 os.posix_fallocate(descriptor, 0, max(REGION, status.st_size))
             except OSError as nothing:
+                if not is_refusal(nothing):
+                    raise
                 raise StoreFullError(self._path) from nothing
