@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.archives.compression import Compressor
 from ocistore.archives.links import LinkError, Place, resolve
+from ocistore.archives.names import name_from_disk
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.artifacts.kinds import kind_of_file
 from ocistore.artifacts.titles import MAXIMUM_DEPTH, MAXIMUM_PATH
@@ -95,12 +96,12 @@ class PackedDirectory:
         writer = TarWriter(self._write)
         with contextlib.closing(_entries(self._path, self._refused)) as entries:
             for entry in entries:
-                name = f"{self._title}/{entry.path}" if entry.path else self._title
+                name = f"{self._title}/{name_from_disk(entry.path)}" if entry.path else self._title
                 mode = entry.status.st_mode
                 if stat.S_ISDIR(mode):
                     writer.directory(name)
                 elif stat.S_ISLNK(mode):
-                    writer.symlink(name, entry.target)
+                    writer.symlink(name, name_from_disk(entry.target))
                 else:
                     executable = mode & stat.S_IXUSR
                     writer.begin_file(name, entry.status.st_size, mode=0o755 if executable else 0o644)

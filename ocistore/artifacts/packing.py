@@ -13,6 +13,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ocistore.archives.names import name_from_disk
 from ocistore.artifacts.directories import PackedDirectory, directory_size
 from ocistore.artifacts.kinds import kind_of_file
 from ocistore.artifacts.titles import CONTENT_DIGEST, TITLE, UNPACK, title_components
@@ -259,7 +260,7 @@ def _sources(
         if not is_directory:
             _require_plain(path, status.st_mode)
         # The last name of "here/" and of "." is that of the directory.
-        title = os.path.basename(os.path.abspath(path) if is_directory else path)
+        title = name_from_disk(os.path.basename(os.path.abspath(path) if is_directory else path))
         title_components(title)
         if title in titled:
             raise ArtifactInvalidError(path, reason=f"{titled[title].path!r:.300} has the same base name")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ocistore.archives.names import name_on_disk
 from ocistore.artifacts.destination import Destination
 from ocistore.artifacts.titles import TITLE, is_packed_directory, layers_by_title
 from ocistore.artifacts.unpacking import unpack
@@ -97,20 +98,20 @@ def pull_files(
     unpacked = {title for title, layer in titled.items() if is_packed_directory(layer) and not keep_packed}
     with Destination(root) as destination:
         for title in titled:
-            destination.refuse_obstacle(title, is_directory=title in unpacked)
+            destination.refuse_obstacle(name_on_disk(title), is_directory=title in unpacked)
         for title, layer in titled.items():
             with _opened(repository, layer, store, tally) as blob:
                 if title in unpacked:
-                    with destination.create_directory(title) as tree:
+                    with destination.create_directory(name_on_disk(title)) as tree:
                         unpack(blob, title, layer, tree)
                 else:
-                    with destination.create(title) as write:
+                    with destination.create(name_on_disk(title)) as write:
                         while chunk := blob.read(_BLOCK):
                             write(chunk)
         destination.publish()
     return PullReport(
         manifest.descriptor.digest,
-        tuple(root / title for title in titled),
+        tuple(root / name_on_disk(title) for title in titled),
         tuple(layer for layer in manifest.layers if TITLE not in layer.annotations),
     )
 

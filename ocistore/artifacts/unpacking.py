@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.archives.layers import decompressed, verified_to_its_end
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
+from ocistore.archives.names import name_bytes, name_on_disk
 from ocistore.archives.tar import TarReader
 from ocistore.artifacts.titles import CONTENT_DIGEST, MAXIMUM_DEPTH, MAXIMUM_PATH
 from ocistore.errors import ArtifactInvalidError, DigestMismatchError, InvalidDigestError
@@ -127,7 +128,7 @@ class _Unpacked:
         if member.kind == "directory":
             self._make_directory(path, member.mode & _PERMISSIONS | _OWNER_DIRECTORY)
         elif member.kind == "file":
-            with self._tree.create_file(path, member.mode & _PERMISSIONS | _OWNER_FILE) as descriptor:
+            with self._tree.create_file(name_on_disk(path), member.mode & _PERMISSIONS | _OWNER_FILE) as descriptor:
                 while block := reader.read(_BLOCK):
                     _write(descriptor, block)
             self._places[path] = Place("other")
@@ -149,7 +150,7 @@ class _Unpacked:
         if found.kind == "symlink":
             self._symlinks.append(path)
         else:
-            self._tree.link(path, existing)
+            self._tree.link(name_on_disk(path), name_on_disk(existing))
         self._places[path] = found
 
     def _count(self, path: str, member: Member) -> None:
@@ -170,10 +171,10 @@ class _Unpacked:
                 target = self._places[path].target
                 raise self._error(f"{self._title}/{path}", f"a symbolic link to {target!r:.300}: {error}") from error
         for path in self._symlinks:
-            self._tree.symlink(path, self._places[path].target)
+            self._tree.symlink(name_on_disk(path), name_on_disk(self._places[path].target))
 
     def _check_target(self, member: Member) -> None:
-        if not 0 < len(os.fsencode(member.target)) <= MAXIMUM_TARGET:
+        if not 0 < len(name_bytes(member.target)) <= MAXIMUM_TARGET:
             raise self._error(member.name, f"a symbolic link to nothing, or to more than {MAXIMUM_TARGET} bytes")
 
     def _make_above(self, path: str, name: str) -> None:
@@ -192,7 +193,7 @@ class _Unpacked:
 
     def _make_directory(self, path: str, mode: int) -> None:
         if path:
-            self._tree.make_directory(path, mode)
+            self._tree.make_directory(name_on_disk(path), mode)
         else:
             self._tree.make_top(mode)
         self._places[path] = Place("directory")
@@ -209,7 +210,7 @@ class _Unpacked:
         names = inside.split("/")
         if any(each in ("", ".", "..") for each in names):
             raise self._error(name, "it is no path in its one plain spelling")
-        if self._title.count("/") + 1 + len(names) > MAXIMUM_DEPTH + 1 or len(os.fsencode(path)) > MAXIMUM_PATH:
+        if self._title.count("/") + 1 + len(names) > MAXIMUM_DEPTH + 1 or len(name_bytes(path)) > MAXIMUM_PATH:
             reason = f"it lies deeper than {MAXIMUM_DEPTH} directories, or its path has more than {MAXIMUM_PATH} bytes"
             raise self._error(name, reason)
         return inside

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ocistore import artifacts
+from ocistore.archives.names import name_from_disk
 from ocistore.artifacts import attach_files, check_files, pull_files, push_files
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 def _pairs(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
     """``NAME=VALUE``, any number of times, each name once."""
     found: dict[str, str] = {}
-    for text in given:
+    for text in map(name_from_disk, given):
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"{text!r} is not of the form {parameter.metavar}", context, parameter)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ocistore.archives.names import name_from_disk
 from ocistore.cli.choice import platform_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
@@ -60,7 +61,7 @@ def ls_files(
       layer    the digest of the layer it is in
     """  # noqa: D301  (click takes a real \b, not its spelling)
     with location.reading() as store:
-        files = list_files(store, ref, path, platform=platform, layer=layer)
+        files = list_files(store, ref, name_from_disk(path), platform=platform, layer=layer)
         if as_json:
             print_json_lines(_as_json(file) for file in files)
             return
@@ -119,7 +120,7 @@ def cat(location: Location, ref: str, *, platform: str | None) -> None:
         if path is None:
             _print_stored(store, Reference.parse(named))
         else:
-            with open_file(store, named, path, platform=platform) as file:
+            with open_file(store, named, name_from_disk(path), platform=platform) as file:
                 _print_bytes(file)
 
 

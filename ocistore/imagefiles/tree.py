@@ -5,11 +5,11 @@ No content is read and nothing is extracted. Held in memory is an entry for each
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
+from ocistore.archives.names import name_bytes
 from ocistore.errors import ArchiveInvalidError
 from ocistore.imagefiles.layers import layer_name
 
@@ -79,7 +79,7 @@ def names_in(path: str, *, layer: Descriptor) -> list[str]:
     names = [name for name in path.split("/") if name not in ("", ".")]
     if ".." in names:
         raise ArchiveInvalidError(layer_name(layer), reason="its name leads upwards", member=path)
-    if len(names) > _MAXIMUM_NAMES or len(os.fsencode(path)) > _MAXIMUM_PATH:
+    if len(names) > _MAXIMUM_NAMES or len(name_bytes(path)) > _MAXIMUM_PATH:
         reason = f"its name has more than {_MAXIMUM_PATH} bytes, or more than {_MAXIMUM_NAMES} parts"
         raise ArchiveInvalidError(layer_name(layer), reason=reason, member=path)
     return names
@@ -134,7 +134,7 @@ class FileTree:
         names = names_in(member.name, layer=layer)
         if not names:
             return
-        if len(os.fsencode(member.target)) > MAXIMUM_TARGET:
+        if len(name_bytes(member.target)) > MAXIMUM_TARGET:
             reason = f"it leads to a path of more than {MAXIMUM_TARGET} bytes"
             raise ArchiveInvalidError(layer_name(layer), reason=reason, member=member.name)
         name = names.pop()
@@ -175,7 +175,7 @@ class FileTree:
             path = waiting.pop()
             if path:
                 yield self._files[path]
-            waiting += sorted(self._below.get(path, ()), key=os.fsencode, reverse=True)
+            waiting += sorted(self._below.get(path, ()), key=name_bytes, reverse=True)
 
     # --- changing it --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,23 @@
+"""Names of files as text: archives and annotations write them in UTF-8, and the system in what its locale says.
+
+Both are the same in a UTF-8 locale. In another, such as ASCII's, the bytes of a name are to stay what they are.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def name_bytes(name: str) -> bytes:
+    """The bytes of a name in an archive, where those that are no UTF-8 are escaped as in ``os.fsdecode``."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def name_on_disk(name: str) -> str:
+    """What to call the system with, so that a file has the bytes of this name."""
+    return os.fsdecode(name_bytes(name))
+
+
+def name_from_disk(name: str) -> str:
+    """What a file is called in an archive that the system, or an argument of a command, calls so."""
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
