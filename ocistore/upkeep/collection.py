@@ -41,7 +41,7 @@ from ocistore.upkeep import snapshot
 from ocistore.upkeep.batches import Batch, Bounds, Cut
 from ocistore.upkeep.compaction import give_back
 from ocistore.upkeep.forecast import Forecast, condemned, forecast
-from ocistore.upkeep.guards import refuse_held, refuse_too_much
+from ocistore.upkeep.guards import refuse_held, refuse_too_much, too_much
 from ocistore.upkeep.holding import abandoned, end_abandoned
 from ocistore.upkeep.leftovers import Leftovers
 
@@ -139,7 +139,7 @@ def collect(
         grace: how long a blob may wait for the manifest that refers to it.
         keep_untagged: how long a manifest stays readable under its digest once nothing keeps it.
         dry_run: change nothing and report what would go now, and by what a real run would be refused.
-        force: also where more than half of the live bytes would go.
+        force: also where more than half of the live bytes would go, of which a dry run then does not warn either.
         maximum_duration: begin no further transaction after this long, and remove no further file; what is left is
             taken by the next collection.
         maximum_batches: begin no further transaction after this many.
@@ -155,7 +155,7 @@ def collect(
     bounds = Bounds(maximum_duration, maximum_batches)
     now = milliseconds()
     run = _Collection(store, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), bounds)
-    return run.forecast() if dry_run else run.run(force=force)
+    return run.forecast(force=force) if dry_run else run.run(force=force)
 
 
 class _Collection:
@@ -172,7 +172,7 @@ class _Collection:
         self._leftovers = Leftovers(store, bounds, batch=self._batch, now=now)
         self._manifests = self._links = self._blobs = self._leases = 0
 
-    def forecast(self) -> GCReport:
+    def forecast(self, *, force: bool) -> GCReport:
         """A dry run."""
         with self._catalog.snapshot() as connection:
             expected = forecast(
@@ -190,6 +190,12 @@ class _Collection:
             }
             over = len(leases.expired(connection, now=self._now, limit=-1))
             held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._store, connection))
+        refused = list(held)
+        if not force:
+            reason = too_much(
+                self._store, now=self._now, untagged_before=self._untagged_before, before=self._before
+            )
+            refused += () if reason is None else (reason,)
         strays = list(self._leftovers.stray_files())
         left_behind = sum(file.size for file in self._removal.aside() if file.name in ended)
         left_behind += sum(size for _, size in strays) + sum(file.size for file in self._removal.trashed())
@@ -205,7 +211,7 @@ class _Collection:
             leases=over,
             batches=0,
             candidates=listed,
-            refused=tuple(held),
+            refused=tuple(refused),
         )
 
     def run(self, *, force: bool) -> GCReport:

@@ -35,31 +35,39 @@ def refuse_held(connection: Connection, root: Path) -> None:
 
 
 def refuse_too_much(store: Store, *, now: int, untagged_before: int, before: int) -> None:
-    """Stop where a collection would take more than half of the live bytes, once these are many.
+    """Stop where a collection would take too much; see :func:`too_much`.
+
+    Raises:
+        CollectionRefusedError: it would.
+    """
+    reason = too_much(store, now=now, untagged_before=untagged_before, before=before)
+    if reason is not None:
+        raise CollectionRefusedError(
+            store.root, reasons=[reason], remedy="see what with --dry-run; if it is right, use --force"
+        )
+
+
+def too_much(store: Store, *, now: int, untagged_before: int, before: int) -> str | None:
+    """What to say of a collection that would take more than half of the live bytes, once these are many; else None.
 
     Args:
         store: open.
         now: milliseconds since the epoch.
         untagged_before: as :func:`~ocistore.upkeep.losses.losses_of` has it.
         before: likewise.
-
-    Raises:
-        CollectionRefusedError: it would.
     """
     with store.catalog.read() as connection:
         manifests = bool(collection.due_manifests(connection, before=untagged_before, limit=1))
         # Where no manifest is due, an upper bound costs one statement.
         most = None if manifests else collection.due_bytes(connection, before=before)
     if most is not None and not _is_too_much(store, _GUARDED_BLOBS + 1, most):
-        return
+        return None
     blobs, doomed = losses_of(store.catalog, now=now, untagged_before=untagged_before, before=before)
-    if _is_too_much(store, blobs, doomed):
-        with store.catalog.read() as connection:
-            live = collection.live_bytes(connection, enough=2 * doomed)
-        reason = f"it would take {blobs} blobs of {doomed} bytes, more than half of the {live} bytes there are"
-        raise CollectionRefusedError(
-            store.root, reasons=[reason], remedy="see what with --dry-run; if it is right, use --force"
-        )
+    if not _is_too_much(store, blobs, doomed):
+        return None
+    with store.catalog.read() as connection:
+        live = collection.live_bytes(connection, enough=2 * doomed)
+    return f"it would take {blobs} blobs of {doomed} bytes, more than half of the {live} bytes there are"
 
 
 def _is_too_much(store: Store, blobs: int, doomed: int) -> bool:

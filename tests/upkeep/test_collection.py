@@ -362,6 +362,20 @@ def test_more_than_half_of_a_large_store_is_refused_without_force(store, reposit
     assert repository.get_manifest("v1").content == image("kept").manifest
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_dry_run_says_that_it_would_be_too_much_without_force(store, repository, monkeypatch, read_only):
+    monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 2)
+    push(repository, image("kept"), "v1")
+    for number in range(3):
+        push(repository, image(number))
+    with Store.open(store.root, read_only=read_only) as looking:
+        (reason,) = collect(looking, dry_run=True).refused
+        assert collect(looking, dry_run=True, force=True).refused == ()
+    with pytest.raises(CollectionRefusedError) as caught:
+        collect(store)
+    assert list(caught.value.reasons) == [reason]
+
+
 def test_half_of_a_large_store_is_not_too_much(store, repository, monkeypatch):
     monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 2)
     push(repository, image("a"), "v1")
