@@ -602,3 +602,28 @@ def test_the_config_that_says_the_platform_is_read_once(store, layout, monkeypat
     )
     store.import_(layout.write(), platforms=["linux/amd64"])
     assert read.count(Digest.of(AMD.config)) == 1
+
+
+ONE_NAME = {
+    "linux/amd64": image("one", architecture="amd64"),
+    "linux/arm64": image("other", architecture="arm64"),
+}
+
+
+@pytest.mark.parametrize("platform", ONE_NAME)
+@pytest.mark.parametrize(
+    "asked",
+    [("app:v1", None, ["app:v1"]), ("app:v1", None, None), ("app:v1", "app:v1", None), (None, "app:v1", None)],
+)
+def test_one_name_of_images_for_several_platforms(layout, store, platform, asked):
+    name, repository, references = asked
+    for each in ONE_NAME.values():
+        layout.add(each, name)
+    layout.write()
+    report = store.import_(layout.path, repository, references=references, platforms=[platform])
+    assert (report.tags, report.other_platforms) == (("app:v1",), ())
+    assert store.repository("app").resolve("v1").digest == ONE_NAME[platform].digest
+    with pytest.raises(PlatformNotFoundError) as caught:
+        store.import_(layout.path, repository, references=references, platforms=["linux/s390x"])
+    if name is not None:
+        assert caught.value.available == tuple(ONE_NAME)

@@ -57,7 +57,7 @@ class Contents:
     replaced: dict[Digest, Digest] = field(default_factory=dict)
     """Indexes that lost platforms, with those that come in in their place."""
     other_platforms: dict[str, PlatformNotFoundError] = field(default_factory=dict)
-    """Names that were not asked for one by one, and of which nothing is of the wanted platforms."""
+    """Names of which nothing is of the wanted platforms, none of them asked for by itself."""
     referrers_left: int = 0
     """How many manifests stay behind that are about something which comes in."""
     said: dict[tuple[str, Digest], str | None] = field(default_factory=dict)
@@ -123,25 +123,28 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     if not wanted.everything:
         chosen, referrers = _parted(chosen, wanted, manifests)
         selection.left += referrers
-    if wanted.tag is not None:
-        chosen = called(chosen, wanted, source=source.name)
-        if not chosen:
-            contents.problem(f"there is nothing in it to be called {wanted.repository}:{wanted.tag}")
     narrowed: dict[Descriptor, Narrowed | None] = {}
-    for entry in chosen:
+
+    def left(entry: Chosen) -> Narrowed | None:
         # Many names of one thing: what costs time is done once.
         alike = replace(entry.descriptor, annotations={})
         if alike not in narrowed:
             narrowed[alike] = _narrowed(entry, wanted, contents, manifests, wholeness)
-        descriptor = _left(entry, narrowed[alike], wanted, contents, manifests)
+        return narrowed[alike]
+
+    if wanted.tag is not None:
+        if not chosen:
+            contents.problem(f"there is nothing in it to be called {wanted.repository}:{wanted.tag}")
+        fit = [entry for entry in chosen if (found := left(entry)) is None or found.descriptor is not None]
+        chosen = called(fit, wanted, source=source.name) or chosen
+    for entry in chosen:
+        descriptor = _left(entry, left(entry), wanted, contents, manifests)
         if descriptor is not None and walk.is_readable(descriptor, asked=not entry.among_many):
             walk.graph(entry.repository, descriptor, entry.name)
             walk.name(entry, descriptor)
     if not (wanted.everything or contents.tags or contents.untagged):
         walk.nothing_read()
-    if wanted.platforms and not (contents.tags or contents.untagged or contents.problems):
-        nothing = PlatformNotFoundError(source.name, wanted=list(map(str, wanted.platforms)), available=[])
-        raise next(iter(contents.other_platforms.values()), nothing)
+    _check_platforms(chosen, walk.named, wanted, contents, source=source.name)
     if selection.left:
         walk.referrers(selection.left, take=wanted.referrers)
     for descriptor in selection.nameless:
@@ -236,19 +239,34 @@ def _left(
     if narrowed is None:
         return None
     if narrowed.descriptor is None:
-        platforms = [str(platform) for platform in wanted.platforms]
-        none_fits = PlatformNotFoundError(
-            entry.name, wanted=platforms, available=list(narrowed.available), absent=narrowed.absent
+        before = contents.other_platforms.get(entry.name)
+        contents.other_platforms[entry.name] = PlatformNotFoundError(
+            entry.name,
+            wanted=[str(platform) for platform in wanted.platforms],
+            available=list(dict.fromkeys((*(before.available if before else ()), *narrowed.available))),
+            absent={**(before.absent if before else {}), **narrowed.absent},
         )
-        if not entry.among_many:
-            raise none_fits
-        contents.other_platforms[entry.name] = none_fits
         return None
     if narrowed.descriptor.digest != entry.descriptor.digest:
         contents.replaced[entry.descriptor.digest] = narrowed.descriptor.digest
     for digest, kind in narrowed.absent.items():
         contents.absent.setdefault(entry.repository, {}).setdefault(digest, manifests.of(digest, kind, entry.name))
     return narrowed.descriptor
+
+
+def _check_platforms(
+    chosen: list[Chosen], named: set[str], wanted: Wanted, contents: Contents, *, source: str
+) -> None:
+    """Whether there is an image of a wanted platform for each name that was asked for, and for one at all."""
+    # One name may be that of several images, each for another platform.
+    for name in named:
+        contents.other_platforms.pop(name, None)
+    for entry in chosen:
+        if not entry.among_many and entry.name in contents.other_platforms:
+            raise contents.other_platforms[entry.name]
+    if wanted.platforms and not (contents.tags or contents.untagged or contents.problems):
+        nothing = PlatformNotFoundError(source, wanted=list(map(str, wanted.platforms)), available=[])
+        raise next(iter(contents.other_platforms.values()), nothing)
 
 
 def _why_no_tag(given: str, descriptor: Descriptor) -> str:
@@ -280,6 +298,8 @@ class _Walk:
         """The repositories that the layout names for what went into one of the store's."""
         self._about: set[Digest] = set()
         """What is about something that was reached."""
+        self.named: set[str] = set()
+        """What was chosen and comes in, as REPO:TAG or REPO@DIGEST."""
         self._unread: list[str] = []
         """What was chosen, and nothing could be read of."""
 
@@ -312,6 +332,7 @@ class _Walk:
     def name(self, entry: Chosen, descriptor: Descriptor) -> None:
         """Give what an entry stands for its name."""
         contents, repository = self._contents, entry.repository
+        self.named.add(entry.name)
         self._sources.setdefault(repository, set()).add(entry.own.repository)
         given = entry.own.given
         if entry.tag is None:
