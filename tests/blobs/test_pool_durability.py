@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
     shutil.which("strace") is None and not os.environ.get("OCISTORE_REQUIRE_ALL"), reason="needs strace"
 )
 
-CALLS = "fsync,syncfs,linkat,pwrite64,unlinkat,mkdir"
+CALLS = "fsync,syncfs,linkat,pwrite64,unlinkat,mkdir,mkdirat"
 
 PUSH = """
     import pathlib, sys
@@ -99,7 +99,7 @@ def test_many_files_are_made_durable_at_once_before_any_has_a_name(paths):
 
 def test_the_directory_of_an_algorithm_is_durable_before_its_first_blob_is_published(paths):
     _, calls = traced(paths, PUSH, 1)
-    made = positions(calls, r"mkdir\(.*/blobs/sha256")
+    made = positions(calls, r"mkdirat\(.*/blobs>, \"sha256\"")
     assert len(made) == 1
     assert made[0] < min(positions(calls, r"fsync\(.*/blobs>\) *= 0"))
     assert max(positions(calls, r"fsync\(.*/blobs>\) *= 0")) < min(positions(calls, r"linkat\(.*/blobs/sha256>"))

@@ -257,7 +257,7 @@ def test_one_store_that_cannot_be_prepared_costs_the_others_nothing(store, tmp_p
     with Store.open(tmp_path / "other") as other:
         push(other.repository("app"), image("first"), "first")
         push(store.repository("app"), image("first"), "first")
-        stuck = next(iter(database.databases.values()))
+        stuck = store.catalog._database()
         monkeypatch.setattr(stuck, "prepare_for_fork", lambda *, deadline: (_ for _ in ()).throw(OSError("stuck")))
         statuses = {
             ended(in_child(lambda used=used: push(used.repository("app"), image("child"), "child")))

@@ -182,6 +182,15 @@ def test_power_cuts_catch_a_pool_that_syncs_nothing(tmp_path, kind):
 DURABLE, MORE = os.urandom(1 << 20) + b"odd", os.urandom(4 << 20)
 
 
+def _lengthen(path):
+    """Give a file on the disk the length that it is to have, and none of the bytes, as a cut may find it."""
+    descriptor = os.open(path, os.O_RDWR)
+    os.ftruncate(descriptor, len(DURABLE) + len(MORE))
+    os.fsync(descriptor)
+    os.ftruncate(descriptor, len(DURABLE))  # for who looks now; the journal keeps it in memory for some seconds
+    os.close(descriptor)
+
+
 def _after_a_cut_in_an_upload(kind, tmp_path):
     """Where a session goes on whose second part was written and not closed, and whether it can be ended then."""
     with disk(kind, tmp_path) as made:
@@ -193,6 +202,7 @@ def _after_a_cut_in_an_upload(kind, tmp_path):
         child = os.fork()
         if child == 0:
             resumed = Store.open(root).repository("app").upload(id_)
+            _lengthen(root / "uploads" / id_)
             for place in range(0, len(MORE), 1 << 20):
                 resumed.write(MORE[place : place + (1 << 20)])
             os.write(writing, b"!")
