@@ -208,6 +208,17 @@ class Catalog:
         with self.write():
             pass
 
+    def noted_epoch(self) -> epoch.Mark:
+        """How far which catalog has come, as the lock's file says, for who only looks.
+
+        Raises:
+            StorageError: it could not be read.
+        """
+        try:
+            return epoch.noted_at(self._lock.path)
+        except OSError as error:
+            raise StorageError(self._lock.path, errno=error.errno, reason=str(error)) from error
+
     def note_successor(self, mark: epoch.Mark) -> None:
         """Note that a catalog which has come so far takes the place of this one. Under :meth:`locked` only.
 

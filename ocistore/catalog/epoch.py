@@ -66,15 +66,22 @@ def compare(connection: Connection, lock: int) -> Mark:
     """
     found = find(connection)
     seen = noted(lock)
-    if seen.epoch <= found.epoch and seen.identity in ("", found.identity):
+    reason = contradiction(found, seen)
+    if reason is None:
         return found
-    reason = OTHER_CATALOG if seen.epoch <= found.epoch else OLDER_CATALOG
     mark = found._replace(epoch=max(found.epoch, seen.epoch))
     connection.execute(_set, {"number": mark.epoch})
     now = time.time_ns() // 1_000_000
     if reason not in holds.in_force(connection, now=now):
         holds.place(connection, reason, now=now)
     return mark
+
+
+def contradiction(found: Mark, seen: Mark) -> str | None:
+    """Why the catalog cannot be the one of the note, which was read before it was; None where it can."""
+    if seen.epoch > found.epoch:
+        return OLDER_CATALOG
+    return None if seen.identity in ("", found.identity) else OTHER_CATALOG
 
 
 def increment(connection: Connection, mark: Mark) -> Mark:
@@ -105,6 +112,22 @@ def find(connection: Connection) -> Mark:
 def note(lock: int, mark: Mark) -> None:
     """Write down, in the lock's file, how far which catalog has come. Need not survive a power cut."""
     os.pwrite(lock, b"%20d %b" % (mark.epoch, mark.identity.encode()), 0)
+
+
+def noted_at(path: str) -> Mark:
+    """What the lock's file of that path has seen, for who does not hold the lock. None, where it may not be read.
+
+    Raises:
+        OSError: it could not be read.
+    """
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):
+        return Mark(0, "")
+    try:
+        return noted(lock)
+    finally:
+        os.close(lock)
 
 
 def noted(lock: int) -> Mark:

@@ -29,7 +29,18 @@ from datetime import timedelta
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import batches, collection, holds, keepers, leases, manifests, removal, repositories, uploads
+from ocistore.catalog import (
+    batches,
+    collection,
+    epoch,
+    holds,
+    keepers,
+    leases,
+    manifests,
+    removal,
+    repositories,
+    uploads,
+)
 from ocistore.commit import milliseconds, on_a_full_disk
 from ocistore.emptying import remove_files
 from ocistore.errors import (
@@ -174,6 +185,7 @@ class _Collection:
 
     def forecast(self, *, force: bool) -> GCReport:
         """A dry run."""
+        seen = self._catalog.noted_epoch()  # first: a note is never ahead of its catalog
         with self._catalog.snapshot() as connection:
             expected = forecast(
                 connection,
@@ -189,8 +201,10 @@ class _Collection:
                 name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)
             }
             over = len(leases.expired(connection, now=self._now, limit=-1))
+            put_back = epoch.contradiction(epoch.find(connection), seen)
             held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._store, connection))
-        refused = list(held)
+        # A real run would find that with its first write, and place a hold.
+        refused = list(dict.fromkeys([*held, *([] if put_back is None else [put_back])]))
         if not force:
             reason = too_much(
                 self._store, now=self._now, untagged_before=self._untagged_before, before=self._before

@@ -390,9 +390,12 @@ def test_an_older_catalog_that_was_put_back_is_not_collected_from(store, reposit
     with Store.open(store.root) as newer:
         push(newer.repository(repository.name), image("new"), "v2")
     (store.root / "catalog.db").write_bytes(older)
+    with Store.open(store.root, read_only=True) as looking:
+        assert ["older copy" in reason for reason in collect(looking, dry_run=True).refused] == [True]
     with Store.open(store.root) as restored:
-        with pytest.raises(CollectionRefusedError, match="older copy"):
+        with pytest.raises(CollectionRefusedError, match="older copy") as caught:
             collect(restored)
+        assert collect(restored, dry_run=True).refused == caught.value.reasons
         with Store.open(store.root) as again, pytest.raises(CollectionRefusedError, match="older copy"):
             collect(again)
     assert Digest.of(image("new").manifest) in pool(store.root)
