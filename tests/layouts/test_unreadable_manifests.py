@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from archived import config_of, member, tarred
 from handmade import Layout, named
 from images import artifact, described, document, image
 
@@ -130,3 +131,12 @@ def test_damage_is_still_an_error(tmp_path: Path, store: Store, change: dict[str
     layout = listed(Layout(tmp_path / "layout").add(GOOD, "app:good"), content, "app:bad").write()
     with pytest.raises(LayoutInvalidError, match=r"layers\[0\]"):
         store.import_(layout)
+
+
+@pytest.mark.parametrize("names", [[""], ["<none>:<none>", ""], None])
+def test_an_empty_name_in_a_docker_archive_is_none(tmp_path: Path, store: Store, names: list[str] | None) -> None:
+    config = config_of([])
+    described_so = [{"Config": "config.json", "RepoTags": names, "Layers": []}]
+    archive = tmp_path / "saved.tar"
+    archive.write_bytes(tarred([member("config.json", config), member("manifest.json", document(described_so))]))
+    assert store.import_(archive, "app:v1").tags == ("app:v1",)

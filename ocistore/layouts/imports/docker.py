@@ -45,8 +45,8 @@ _MAXIMUM_REPOSITORIES_SIZE: Final = 4 * 1024 * 1024
 _DEFAULT_HOST: Final = "docker.io"
 _DEFAULT_REPOSITORY: Final = "library"
 _ANY: Final = Descriptor(mediatypes.OCI_MANIFEST, Digest.of(b""), 0)
-_NO_NAME: Final = "<none>:<none>"
-"""How Docker prints an image that has no name; some tools take it for one."""
+_NO_NAMES: Final = ("<none>:<none>", "")
+"""How Docker prints an image that has no name, and some tools write it: they take it for one."""
 _KEYS: Final = frozenset({"Config", "RepoTags", "Layers", "Parent", "LayerSources"})
 _LAYER_TYPES: Final = {
     "none": mediatypes.OCI_LAYER,
@@ -349,8 +349,9 @@ def _saved_image(value: object, *, path: str) -> SavedImage:
     members = json_object(value, _KEYS, path=path)
     config = _text(members.get("Config"), path=f"{path}.Config")
     layers = [_text(name, path=f"{path}.Layers") for name in _list(members.get("Layers"), f"{path}.Layers")]
-    names = [_text(name, path=f"{path}.RepoTags") for name in _list(members.get("RepoTags"), f"{path}.RepoTags")]
-    return SavedImage(config, tuple(layers), tuple(name for name in names if name != _NO_NAME), path)
+    listed = [name for name in _list(members.get("RepoTags"), f"{path}.RepoTags") if name not in _NO_NAMES]
+    names = tuple(_text(name, path=f"{path}.RepoTags") for name in listed)
+    return SavedImage(config, tuple(layers), names, path)
 
 
 def _is_digest(text: str) -> bool:
