@@ -77,7 +77,7 @@ def commit_in_parts(
 
 
 def _rows(change: Change) -> int:
-    return 3 + 2 * len(change.manifest.edges()) if isinstance(change, PutManifest) else 1
+    return 3 + 2 * change.manifest.edge_count if isinstance(change, PutManifest) else 1
 
 
 def _divided(changes: Sequence[Change]) -> tuple[Sequence[Change], Sequence[Change]]:
@@ -166,6 +166,9 @@ class _Parts:
                         application.ids, application.manifest_ids = self._ids, self._manifest_ids
                     application.apply(changes)
             if not missing:
+                for change in changes:
+                    if isinstance(change, PutManifest):
+                        change.manifest.forget_parts()
                 if not reveal:
                     rest(began)
                 return application

@@ -1,6 +1,7 @@
 """What is big is made visible by one small step: no transaction, in which every other writer waits, grows with it."""
 
 import contextlib
+import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ocistore import (
 )
 from ocistore.catalog import names, repositories
 from ocistore.catalog.engine import Catalog
+from ocistore.changes import PutManifest
 
 TABLES = ["repositories", "repository_blobs", "repository_manifests", "repository_edges", "tags", "uploads"]
 NOTHING = dict.fromkeys([*TABLES, "lease_blobs", "deleted_repositories"], 0)
@@ -504,3 +506,33 @@ def test_killed_in_parts_all_of_it_is_there_or_nothing(tmp_path, steps):
         after = all_rows(root)
     if steps != 10**6:
         assert after == before
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_import_keeps_little_of_each_manifest_in_memory(tmp_path, store, monkeypatch):
+    number = 400
+    with Store.open(tmp_path / "other") as other:
+        with other.transaction() as transaction:
+            for i in range(number):
+                push(transaction.repository("app"), image(i), f"v{i}")
+        other.export(tmp_path / "layout")
+    commit = Store.commit
+    found = []
+
+    def measured(self, changes):
+        found.append(tracemalloc.get_traced_memory()[0])
+        assert not any("_parts" in vars(change.manifest) for change in changes if isinstance(change, PutManifest))
+        commit(self, changes)
+
+    store.import_(tmp_path / "layout", "warm", dry_run=True)
+    monkeypatch.setattr(Store, "commit", measured)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        store.import_(tmp_path / "layout")
+    finally:
+        tracemalloc.stop()
+    assert (found[0] - before) / number < 4096
+    assert store.usage().manifests == number

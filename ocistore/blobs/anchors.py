@@ -29,8 +29,11 @@ class Anchor:
 class _Reference(weakref.ref[Anchor]):
     """What is told when an anchor is garbage."""
 
-    name: str = ""
-    process: int = 0
+    __slots__ = ("name", "process")  # there may be 100,000 of them
+
+    name: str
+    """Not set where an interrupt came before."""
+    process: int
     """A forked child has the anchors of its parent too, and they are not its own."""
 
 
@@ -50,7 +53,7 @@ class Anchors:
         anchor = Anchor(secrets.token_hex(16))
         # The callback is no function in Python: it is never interrupted, and interrupts nobody.
         reference = _Reference(anchor, self._lost.append)
-        reference.name, reference.process = anchor.name, os.getpid()
+        reference.process, reference.name = os.getpid(), anchor.name
         self._held[anchor.name] = reference
         return anchor
 
@@ -61,7 +64,7 @@ class Anchors:
     def sweep(self) -> None:
         """Remove the files whose owners are gone."""
         for reference in self._lost[:]:
-            if isinstance(reference, _Reference) and reference.name in self._held:
+            if isinstance(reference, _Reference) and getattr(reference, "name", None) in self._held:
                 if reference.process == os.getpid():
                     with Ignoring():  # then it is swept by age
                         self._remove(reference.name)

@@ -151,7 +151,8 @@ class FilesystemPool:
                 total = ingest(readable, output, state, size=size)
                 found = Digest.of_hasher(state, algorithm)
                 _check(found, digest)
-                return self._staged(anchor, descriptor, found, total)
+                # The caller's own object, if there is one: an import holds 100,000 of them.
+                return self._staged(anchor, descriptor, found if digest is None else digest, total)
             except BaseException:
                 descriptor = None  # its place on the disk is free at once, however long somebody keeps the error
                 self._drop(anchor.name)

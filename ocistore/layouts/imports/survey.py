@@ -285,6 +285,13 @@ def _unread(text: str) -> str:
     return f"it was asked for, and cannot be read: {text}"
 
 
+def _as_bytes(manifest: Manifest) -> Manifest:
+    """A manifest that was walked, as it is kept: there may be 100,000 of them, and an image's are soon parsed again."""
+    if not mediatypes.is_index_type(manifest.media_type):
+        manifest.forget_parts()
+    return manifest
+
+
 class _Walk:
     """Down from the entries, and then up to what refers to what was reached."""
 
@@ -381,7 +388,7 @@ class _Walk:
         while pending:
             descriptor, manifest = pending.pop()
             if manifest is not None:
-                held[manifest.descriptor.digest] = manifest
+                held[manifest.descriptor.digest] = _as_bytes(manifest)
                 added.append(manifest.descriptor.digest)
                 continue
             manifest = self._manifests.get(descriptor)
