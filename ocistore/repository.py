@@ -243,11 +243,10 @@ class Repository(RepositoryChanges):
     """A repository of a store. Cheap to make, safe to share between threads; it need not exist yet."""
 
     def _submit(self, changes: Sequence[Change], staged: Sequence[StagedBlob] = ()) -> None:
-        pool = self._store.pool
         try:
             self._store.commit(changes)
         finally:
-            pool.discard(staged)
+            self._store.discard(staged)
 
     # Blobs.
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ocistore.archives.compression import Compression
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.paths import StorePaths
+    from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.session import HashState
     from ocistore.blobs.sharing import Sharing
     from ocistore.catalog.engine import Catalog
@@ -225,9 +226,14 @@ class Store:
         if len(changes) == 1 and isinstance(changes[0], DeleteManifest):
             changes = [thin_out(self.catalog, self.pool, changes[0], actor=self.actor)]
         how = commit_in_parts if is_large(changes) else commit
-        done = how(self.catalog, self.pool, changes, actor=self.actor, leases=held(self))
-        remove_files(self.pool, done.sessions)
-        empty_deleted(self.catalog, self.pool, done.deleted)
+        catalog, pool = self.catalog, self.pool  # once: what is committed is no error, be the store closed by now
+        done = how(catalog, pool, changes, actor=self.actor, leases=held(self))
+        remove_files(pool, done.sessions)
+        empty_deleted(catalog, pool, done.deleted)
+
+    def discard(self, staged: Iterable[StagedBlob]) -> None:
+        """Remove what was staged, be the store closed by now. Idempotent. Not part of the public contract."""
+        self._pool.discard(staged)
 
     # Repositories.
 

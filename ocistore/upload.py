@@ -188,7 +188,7 @@ class Upload:
             staged = file.stage(wanted)
             self._store.commit([EndUpload(self._repository, self.id), PutBlob(self._repository, staged)])
         self._file = None
-        self._store.pool.discard([staged])
+        self._store.discard([staged])
         file.close()
         return Descriptor("application/octet-stream", wanted, staged.size)
 
@@ -196,10 +196,11 @@ class Upload:
         """End the session and give up its bytes. Cancelling a session that has ended does nothing."""
         if self._file is None or self._process != os.getpid():
             return  # in a forked child it is its parent's
+        pool = self._store.pool
         with contextlib.suppress(UploadNotFoundError):
             self._store.commit([EndUpload(self._repository, self.id)])
         file, self._file = self._file, None
-        self._store.pool.remove_upload(self.id)
+        pool.remove_upload(self.id)
         file.close()
 
     def close(self) -> None:

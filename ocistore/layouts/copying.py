@@ -301,7 +301,7 @@ class _Copying:
             # What the source does not hold is absent there, too.
             destination.commit(changes(blobs, graphs, self._tags, staged, missing="all", said=self._said))
         finally:
-            destination.pool.discard(staged.values())
+            destination.discard(staged.values())
 
     def _stage(self, destination: Store, digest: Digest, tally: Tally) -> StagedBlob:
         size = self._sizes[digest]

@@ -238,7 +238,7 @@ class _Taking:
             )
             self._store.commit(found)
         finally:
-            self._store.pool.discard(staged.values())
+            self._store.discard(staged.values())
 
     def _blob(
         self, contents: Contents, digest: Digest, size: int, tally: Tally, *, only_look: bool
