@@ -83,14 +83,18 @@ class Upload:
         try:
             cache = pool.page_cache()
             file = pool.open_upload(name, algorithm)
-            now = milliseconds()
             with store.catalog.write() as connection:
+                now = milliseconds()  # under the lock: a session lives from its beginning, not from the wait for it
                 repository_id = repositories.ensure(connection, repository, now=now)
                 session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME, cache)
                 uploads.start(connection, repository_id, session)
         except UncertainCommitError:
             pool.keep_upload(made)  # its row may be there, and needs its file
             raise
+        except FileNotFoundError as error:
+            reason = "it began so long ago that it was taken for left behind, and removed; start it again"
+            pool.remove_upload(name)
+            raise StorageError(str(store.paths.upload(name)), errno=error.errno, reason=reason) from error
         except BaseException:
             pool.remove_upload(name)
             raise

@@ -44,7 +44,7 @@ from ocistore.oci.digest import Digest, hasher
 from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ocistore.blobs.anchors import Anchor
     from ocistore.blobs.descriptors import Descriptor
@@ -272,10 +272,29 @@ class FilesystemPool:
         Raises:
             CorruptError: a directory lies where a blob belongs, or ``blobs/<alg>`` is not a directory.
             StoreFullError, ReadOnlyStoreError, StorageError: it could not be done. Where it was the sync, the bytes
-                are given up at once: they cannot be trusted, so they must be staged again.
+                are given up at once: they cannot be trusted, so they must be staged again. Likewise where a collection
+                removed them, because they were staged a day ago.
         """
         self._refuse_if_read_only()
         files = {_own(blob).digest: _own(blob) for blob in staged}
+        try:
+            self._publish(files)
+        except StorageError as error:
+            if error.errno == errno.ENOENT:
+                self._raise_if_swept(files.values(), error)
+            raise
+
+    def _raise_if_swept(self, files: Iterable[StagedFile], error: StorageError) -> None:
+        for file in files:
+            path = self._paths.upload(file.name)
+            with Translating(str(path), root=self._paths.root):
+                try:
+                    os.stat(file.name, dir_fd=self._directories.uploads(), follow_symlinks=False)
+                except FileNotFoundError:
+                    reason = "it was staged so long ago that it was taken for left behind, and removed; push it again"
+                    raise StorageError(str(path), errno=errno.ENOENT, reason=reason) from error
+
+    def _publish(self, files: Mapping[Digest, StagedFile]) -> None:
         self._make_durable([file for file in files.values() if not file.durable])
         touched: dict[str, int] = {}
         for file in files.values():

@@ -6,6 +6,8 @@ cut may put a file back into ``blobs/``, where it has no row, and a later collec
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import secrets
 import stat
@@ -136,6 +138,29 @@ class Removal:
             except FileNotFoundError:
                 return None
         return None if stat.S_ISDIR(status.st_mode) else _aside_file(name, status)
+
+    @contextlib.contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """Keep others from going on with a session's file in ``uploads/`` inside the block; false where somebody does.
+
+        Raises:
+            StorageError: it cannot be locked.
+        """
+        path = partial(self._paths.upload, name)
+        with contextlib.ExitStack() as stack:
+            with Translating(path, root=self._paths.root):
+                try:
+                    descriptor = os.open(name, READ_FLAGS, dir_fd=self._directories.uploads())
+                except (FileNotFoundError, PermissionError):
+                    descriptor = None  # gone; or staged by who may read it alone
+            if descriptor is not None:
+                stack.callback(os.close, descriptor)
+                with Translating(path, root=self._paths.root):
+                    try:
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        descriptor = -1
+            yield descriptor != -1
 
     def published(self, file: AsideFile) -> Digest | None:
         """Under which digest a file in ``uploads/`` lies in the pool too: by a push that died, or is not over yet.

@@ -51,6 +51,11 @@ class Descriptor:
             raise ValueError("the file is closed")
         return self._held[0]
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is."""
+        return self._closer is _CLOSED
+
     def close(self) -> None:
         """Close it. Closing again does nothing."""
         next(self._closer, None)

@@ -114,7 +114,7 @@ class Guard:
     def unlock(self) -> None:
         """Let SQLite find out whether it is the last one: with the next close it deletes the WAL if so."""
         self.engaged = False
-        fcntl.fcntl(self._database.number, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, _SHARED))
+        _unlock(self._database.number, _SHARED)
 
     def close(self) -> None:
         """Give up both files. Only where no connection is left."""
@@ -122,7 +122,7 @@ class Guard:
         # Explicitly, because a child may share the descriptions, which then stay locked.
         for held, area in ((self._memory, _DEAD_MANS_SWITCH), (self._database, _SHARED)):
             if held is not None:
-                fcntl.fcntl(held.number, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, area))
+                _unlock(held.number, area)
                 held.close()
 
 
@@ -155,6 +155,15 @@ def _lock(descriptor: int, area: tuple[int, int], *, until: float) -> None:
             time.sleep(_POLL)
         else:
             return
+
+
+def _unlock(descriptor: int, area: tuple[int, int]) -> None:
+    """Free what is locked. Where the kernel refuses to, the WAL is not deleted, and closing the file frees it."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, area))
+    except OSError as error:
+        if error.errno is None:
+            raise  # a signal handler's
 
 
 def _beside(path: str) -> tuple[File | None, File | None]:

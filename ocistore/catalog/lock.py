@@ -158,6 +158,8 @@ class _LockFile:
 
     def lock(self, turn: Turn) -> None:
         """Wait until no other process has the file."""
+        if self.descriptor.closed:
+            self.descriptor = _opened(turn.path)
         try:
             fcntl.flock(self.descriptor.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -200,7 +202,7 @@ class _LockFile:
             return  # inherited: to free the description would free the parent's
         if self.turns and self.turns[0] is place:
             # First, and not by closing: a child forked meanwhile may share the description for an instant.
-            fcntl.flock(self.descriptor.number, fcntl.LOCK_UN)
+            _unlock(self.descriptor)
         with contextlib.suppress(ValueError):
             self.turns.remove(place)
         with contextlib.suppress(IndexError, RuntimeError):  # nobody waits; or it was woken already
@@ -370,7 +372,7 @@ class _Waiter:
         with contextlib.suppress(IndexError):
             descriptor = self._locked.pop()
             # Closing alone is not enough: a child that was forked meanwhile may share the description.
-            fcntl.flock(descriptor.number, fcntl.LOCK_UN)
+            _unlock(descriptor)
             descriptor.close()
 
 
@@ -383,6 +385,21 @@ _finding = ThreadLock()
 _files: dict[tuple[int, int], weakref.ref[_LockFile]] = {}
 _descriptors: dict[int, tuple[int, weakref.ref[Descriptor]]] = {}
 """Every description of a lock file that is open here, with the process that opened it, for a forked child to close."""
+
+
+def _unlock(descriptor: Descriptor) -> None:
+    """Free what is locked; where the kernel refuses to, by closing it.
+
+    Never an error: what was done under the lock is committed by now, and must not seem to have failed.
+    """
+    if descriptor.closed:
+        return
+    try:
+        fcntl.flock(descriptor.number, fcntl.LOCK_UN)
+    except OSError as error:
+        descriptor.close()
+        if error.errno is None:
+            raise  # a signal handler's
 
 
 def _opened(path: str) -> Descriptor:

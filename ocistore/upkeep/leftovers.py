@@ -93,10 +93,14 @@ class Leftovers:
     def _strays(self) -> Iterator[AsideFile]:
         for file in self._removal.aside():
             if file.changed < self._now - _STRAY_AGE // timedelta(milliseconds=1):
-                with self._catalog.read() as connection:
-                    session = uploads.known(connection, [file.name])
-                if not session:
-                    yield file
+                # A session that begins has its file locked until its row is committed.
+                with self._removal.alone(file.name) as alone:
+                    if not alone:
+                        continue
+                    with self._catalog.read() as connection:
+                        session = uploads.known(connection, [file.name])
+                    if not session:
+                        yield file
 
     def _take_from_pool(self, file: AsideFile) -> bool:
         """Take the other name of a file that a killed push published, if no row stands for it.

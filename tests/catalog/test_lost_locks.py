@@ -1,6 +1,9 @@
 """Whatever opens and closes a store's files in a process that uses them drops SQLite's locks, and costs nothing."""
 
+import errno
+import fcntl
 import shutil
+import struct
 
 import pytest
 from images import image, push
@@ -59,6 +62,25 @@ def test_without_locks_of_its_own_the_wal_is_seen_to_be_taken_away(store, monkey
         push(opened.repository("app"), image("second"), "tsecond")  # which sees it, and opens what has the name
     with Store.open(store.root) as again:
         assert list(again.repository("app").tags()) == ["tfirst", "tsecond"]
+
+
+def test_a_kernel_that_refuses_to_free_a_lock_does_not_fail_the_close(store, monkeypatch):
+    push(store.repository("app"), image("first"), "tfirst")
+    call, refused = fcntl.fcntl, []
+
+    def refuse(descriptor, command, argument=0):
+        if command == fcntl.F_OFD_SETLK and struct.unpack_from("h", argument)[0] == fcntl.F_UNLCK:
+            refused.append(descriptor)
+            raise OSError(errno.ENOLCK, "No locks available")
+        return call(descriptor, command, argument)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "fcntl", refuse)
+        store.close()
+    assert refused
+    run_python(ELSEWHERE, store.root)
+    with Store.open(store.root) as again:
+        assert list(again.repository("app").tags()) == ["tfirst"]
 
 
 @pytest.mark.parametrize("names", [("catalog.db-wal",), ("catalog.db-shm",), ("catalog.db-wal", "catalog.db-shm")])

@@ -1,4 +1,6 @@
 import contextlib
+import errno
+import fcntl
 import os
 import signal
 import threading
@@ -347,6 +349,26 @@ def test_a_lock_file_that_cannot_be_opened_is_an_error_each_time_and_not_a_dead_
                 pytest.fail("there is no such directory")
         (tmp_path / "gone").mkdir()
         with ours.held():
+            pass
+
+
+def test_a_kernel_that_refuses_to_free_it_costs_nobody_the_lock(path, monkeypatch):
+    free = fcntl.flock
+
+    def refuse(descriptor, operation):
+        if operation == fcntl.LOCK_UN:
+            raise OSError(errno.ENOLCK, "No locks available")
+        free(descriptor, operation)
+
+    with lock(path, SHORT) as one, lock(path, SHORT) as other:
+        with monkeypatch.context() as patched:
+            patched.setattr(fcntl, "flock", refuse)
+            for _ in range(2):
+                with one.held():
+                    pass
+        with open(path, "rb") as another:  # as another process has
+            fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with other.held():
             pass
 
 

@@ -9,13 +9,14 @@ import random
 import signal
 import time
 
-from ocistore import commit
+from ocistore import StorageError, commit, upload
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import collection as statements
-from ocistore.catalog import keepers, leases, removal
+from ocistore.catalog import holds, keepers, leases, removal
+from ocistore.catalog.engine import Catalog
 from ocistore.lease import Lease
 from ocistore.oci.digest import Digest
-from ocistore.upkeep import rebuild
+from ocistore.upkeep import holding, rebuild
 from ocistore.upkeep.collection import _Collection
 
 
@@ -107,6 +108,52 @@ def _slow_to_commit():
         time.sleep(random.random() * 0.01)
 
     FilesystemPool.publish = slowly
+
+
+def a_hold_looks_at_the_clock_before_the_lock():
+    """A hold that ran out while the lock was waited for, and under which a collection acted, seems to have lasted."""
+    holds.forget_expired = lambda connection, *, now: None
+
+    def confirm(hold):
+        now = commit.milliseconds()
+        with hold._catalog.write() as connection:
+            kept = holds.renew(connection, hold._id, now=now, expires=now + holding._HOLD)
+        if not kept:
+            raise StorageError("the backup", errno=None, reason="run it again")
+
+    holding.Hold.confirm = confirm
+
+
+def a_backup_does_not_ask_whether_it_was_held():
+    """It may have stood still, and what its catalog names was collected."""
+    holding.Hold.confirm = lambda hold: None
+
+
+def a_session_looks_at_the_clock_before_the_lock():
+    """It is over when it begins."""
+
+    def find_before(lock):
+        def write(catalog, *arguments, **options):
+            now = commit.milliseconds()
+            upload.milliseconds = lambda: now
+            return lock(catalog, *arguments, **options)
+
+        return write
+
+    Catalog.write = find_before(Catalog.write)
+
+
+def a_stall_costs_what_is_published():
+    """A commit that does not look again, whatever was collected while it stood still."""
+    commit.gone = lambda connection, pool, staged, published: []
+
+
+IN_A_STALL = {
+    "backup": [a_hold_looks_at_the_clock_before_the_lock, a_backup_does_not_ask_whether_it_was_held],
+    "upload": [a_session_looks_at_the_clock_before_the_lock],
+    "transaction": [a_stall_costs_what_is_published],
+}
+"""By the scene in which they are caught."""
 
 
 WRONG_WAYS = [
