@@ -191,8 +191,9 @@ class Upload:
         with self._unless_ended():
             staged = file.stage(wanted)
             self._store.commit([EndUpload(self._repository, self.id), PutBlob(self._repository, staged)])
-        self._file = None
+        # In this order: an interrupt before the file is gone leaves it to close, which finds the session ended.
         self._store.discard([staged])
+        self._file = None
         file.close()
         return Descriptor("application/octet-stream", wanted, staged.size)
 

@@ -8,19 +8,30 @@ push runs a dozen statements.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from ocistore.catalog.walindex import is_same_state, is_undisturbed
+from ocistore.errors import StoreBusyError
 from ocistore.forks import make_immortal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy.sql import Executable
+
+_Read = TypeVar("_Read")
+
+_ATTEMPTS: Final = 100
+"""How often a read is made again; each time somebody must have dropped its locks, or committed and moved the WAL."""
+_DISTURBED: Final = (
+    "its locks were dropped during a read, by something in this process that opened and closed its files; try again"
+)
 
 _dialect = SQLiteDialect_pysqlite(paramstyle="named")
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -56,13 +67,22 @@ class Result:
 class Connection:
     """One connection of SQLite, with the errors of ocistore."""
 
-    __slots__ = ("__weakref__", "_process", "_translated", "driver", "lost", "open", "writing")
+    __slots__ = (
+        "__weakref__", "_began", "_cursor", "_process", "_translated", "driver", "lost", "open", "watch", "writing",
+    )  # fmt: skip
 
     def __init__(self, driver: sqlite3.Connection, translated: Callable[[sqlite3.Error], BaseException]) -> None:
         """``translated`` gives the error to raise for one of the driver's."""
         self.driver: sqlite3.Connection = driver
+        # The only one, for close to end what it is in the middle of: with a statement that is not finished SQLite keeps
+        # a closed connection open, and its transaction. An interrupt may leave one so, in a traceback.
+        self._cursor = driver.cursor()
         self._translated = translated
         self._process = os.getpid()
+        self.watch: Callable[[], bytes] | None = None
+        """The shared memory as it is now, to tell that a read was undisturbed; None for writers,
+        who have the write lock, and for what never changes."""
+        self._began: bytes | None = None
         self.open = True
         """Whether it was not closed."""
         self.writing = False
@@ -86,24 +106,81 @@ class Connection:
         try:
             if isinstance(parameters, list):
                 each = [defaults | row for row in parameters] if defaults else parameters
-                return Result(self.driver.executemany(sql, each))
-            return Result(self.driver.execute(sql, {**defaults, **parameters}))
+                return Result(self._cursor.executemany(sql, each))
+            watch = self.watch
+            if watch is None:
+                return Result(self._cursor.execute(sql, {**defaults, **parameters}))
+            before = self._began or watch()
+            result = Result(self._cursor.execute(sql, {**defaults, **parameters}))
+            if is_undisturbed(before, watch(), known=self._began is not None):
+                return result
+            return self.undisturbed(lambda: Result(self._cursor.execute(sql, {**defaults, **parameters})))
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def command(self, sql: str) -> Result:
         """Run what has no parameters and is no statement of Core: BEGIN, PRAGMA."""
         try:
-            return Result(self.driver.execute(sql))
+            if self.watch is not None:
+                return self.undisturbed(lambda: Result(self._cursor.execute(sql)))
+            return Result(self._cursor.execute(sql))
         except sqlite3.Error as error:
             raise self._failed(error) from error
+
+    def begin_snapshot(self) -> None:
+        """Let all statements until :meth:`end_snapshot` see one state."""
+        self._plain("BEGIN")
+        watch = self.watch
+        if watch is None:
+            return
+        for _ in range(_ATTEMPTS):
+            began = watch()
+            self._plain("SELECT 1 FROM sqlite_schema LIMIT 1")  # only now SQLite chooses the state
+            self._began = began
+            if is_same_state(began, watch()):
+                break
+            self._plain("COMMIT")  # others commit
+            self._plain("BEGIN")
+
+    def end_snapshot(self) -> None:
+        """The next statement sees the state of its own time again."""
+        self._plain("COMMIT")
+        self._began = None
+
+    def _plain(self, sql: str) -> None:
+        try:
+            self._cursor.execute(sql).fetchall()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def undisturbed(self, read: Callable[[], _Read]) -> _Read:
+        """What ``read`` gives, which is called again where its locks may have been dropped meanwhile; see ``walindex``.
+
+        Raises:
+            StoreBusyError: it was disturbed in a snapshot, which cannot be taken again here, or over and over.
+        """
+        watch = self.watch
+        if watch is None:
+            return read()
+        snapshot = self._began is not None
+        for _ in range(1 if snapshot else _ATTEMPTS):
+            before = self._began or watch()
+            try:
+                result = read()
+            except sqlite3.Error:
+                if is_undisturbed(before, watch(), known=snapshot):
+                    raise
+            else:
+                if is_undisturbed(before, watch(), known=snapshot):
+                    return result
+        raise StoreBusyError("the catalog", waited=0.0, reason=_DISTURBED)
 
     def _failed(self, error: sqlite3.Error) -> BaseException:
         if self.writing and not self.driver.in_transaction:
             # SQLite has rolled back by itself. What was executed after it would be committed statement by statement.
             self.writing = False
             self.lost = self._translated(error)
-            self.driver.execute("PRAGMA query_only = ON")
+            self._cursor.execute("PRAGMA query_only = ON")
             return self.lost
         return self._translated(error)
 
@@ -116,12 +193,15 @@ class Connection:
         """Close it; what was not committed is rolled back. A child does nothing to what it inherited."""
         if self._process != os.getpid():
             make_immortal(self.driver)
+            make_immortal(self._cursor)
         else:
+            with contextlib.suppress(self.driver.ProgrammingError):  # SQLAlchemy closed the driver
+                self._cursor.close()
             self.driver.close()
         self.open = False
 
     def __del__(self) -> None:
-        if self.open:
+        if getattr(self, "open", False):  # it may have been interrupted before it was anything
             self.close()
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ocistore.catalog.lock import WriteLock
+    from ocistore.catalog.lock import Turn, WriteLock
 
 _IDLE: Final = 16
 """How many idle reading connections are kept; each costs a file descriptor and about 100 KiB."""
@@ -213,9 +213,12 @@ class Database:
             OCIStoreError: the file cannot be opened.
         """
         try:
-            return self._idle[address.read_only].pop()
+            connection = self._idle[address.read_only].pop()
         except IndexError:
-            return self.connection(address)
+            connection = self.connection(address)
+        if self._guard is not None:
+            connection.watch = self._guard.watch
+        return connection
 
     def give(self, address: Address, connection: Connection) -> None:
         """Take back one that is as good as new, for the next one who reads."""
@@ -350,30 +353,45 @@ class Database:
             return
         call = _Call()
         self._finishing = weakref.ref(call)
-        with contextlib.ExitStack() as stack:
-            settle = self._may_settle(stack, wait=wait)
-            if not self._opening.acquire(blocking=wait):
+        turn = self._turn_to_settle(wait=wait)
+        try:
+            self._close_unused(settle=turn is not None, wait=wait)
+        finally:
+            if turn is not None:
+                turn.__exit__()
+        if self.lock is not None and not self.holders and self._guard is None:
+            self.lock.close()
+        del call
+
+    def _turn_to_settle(self, *, wait: bool) -> Turn | None:
+        """The write lock, if it is to be had, and there may be something to move into the database."""
+        # Without a lock file this is no store of ours, and nothing may be left in it.
+        if self.lock is None or not self._connections or not os.path.exists(self.lock.path):
+            return None
+        turn = self.lock.held(wait=wait)
+        try:
+            turn.__enter__()
+        except (OCIStoreError, OSError):
+            return None
+        return turn
+
+    def _close_unused(self, *, settle: bool, wait: bool) -> None:
+        # No ExitStack here or above: an exception that goes through one refers to itself, and so keeps what its frames
+        # have, the turn too, until a garbage collection.
+        opening: list[bool] = []
+        try:
+            opening.extend(map(self._opening.acquire, (wait,)))  # one step, which no interrupt comes into
+            if not opening[0]:
                 return  # somebody opens a connection: a use, which comes here at its end
-            stack.callback(self._opening.release)
             if self.holders or self.busy():
                 return
             self.shut(settle=settle)
             with nobody_attaches:
                 if not self.holders and self.file is not None and databases.get(self.file) is self:
                     del databases[self.file]
-        if self.lock is not None:
-            self.lock.close()
-        del call
-
-    def _may_settle(self, stack: contextlib.ExitStack, *, wait: bool) -> bool:
-        # Without a lock file this is no store of ours, and nothing may be left in it.
-        if self.lock is None or not self._connections or not os.path.exists(self.lock.path):
-            return False
-        try:
-            stack.enter_context(self.lock.held(wait=wait))
-        except (OCIStoreError, OSError):
-            return False
-        return True
+        finally:
+            if opening and opening[0]:
+                self._opening.release()
 
     def shut(self, *, settle: bool) -> None:
         """Close every connection that is not in use; there must be none in use.
@@ -403,12 +421,17 @@ class Database:
     def close_at_exit(self) -> None:
         """Close what is open when the interpreter ends. Waits for nobody: what is in use is left to the kernel."""
         if self.process == os.getpid() and not self.busy():
-            with contextlib.ExitStack() as stack:
-                settle = self._may_settle(stack, wait=False)
+            turn = self._turn_to_settle(wait=False)
+            try:
                 if self._opening.acquire(blocking=False):
-                    stack.callback(self._opening.release)
-                    if not self.busy():
-                        self.shut(settle=settle)
+                    try:
+                        if not self.busy():
+                            self.shut(settle=turn is not None)
+                    finally:
+                        self._opening.release()
+            finally:
+                if turn is not None:
+                    turn.__exit__()
         self._abandon()
 
     def _abandon(self) -> None:

@@ -15,6 +15,7 @@ import contextlib
 import os
 import sqlite3
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import create_engine
@@ -243,7 +244,7 @@ class Catalog:
         try:
             with self.read() as connection, contextlib.closing(sqlite3.connect(destination)) as copy:
                 # In one step: between two, a writer would make it begin again.
-                connection.driver.backup(copy)
+                connection.undisturbed(partial(connection.driver.backup, copy))
         except sqlite3.Error as error:
             raise translated(error, database=destination, root=destination.parent) or error from error
 
@@ -256,6 +257,7 @@ class Catalog:
             OCIStoreError: it could not be written; or somebody reads, and so needs the WAL.
         """
         with self.read() as connection:
+            connection.watch = None  # it is this that disturbs
             busy, *_ = connection.command("PRAGMA wal_checkpoint(TRUNCATE)").first() or (1,)
             if busy:
                 raise StoreBusyError(f"the catalog {self._address.path}", waited=BUSY_TIMEOUT)
@@ -426,7 +428,7 @@ class _Snapshot(_Read):
     def __enter__(self) -> Connection:
         connection = super().__enter__()
         try:
-            connection.command("BEGIN")
+            connection.begin_snapshot()
         except BaseException:
             self._end()
             raise
@@ -435,7 +437,7 @@ class _Snapshot(_Read):
     def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         try:
             if kind is None and self._connection is not None:
-                self._connection.command("COMMIT")
+                self._connection.end_snapshot()
         except BaseException:
             self._end()
             raise

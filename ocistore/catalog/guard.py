@@ -14,13 +14,18 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import struct
 import time
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ocistore.catalog import walindex
 from ocistore.catalog.descriptors import Descriptor
 from ocistore.refusals import is_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SHARED: Final = (0x40000002, 510)
 """Where, and over how many bytes, SQLite locks a database file: who has it open shared, who deletes the WAL exclusively
@@ -61,9 +66,12 @@ class Guard:
         """
         self._database = Descriptor(path, os.O_RDONLY)
         self._memory: Descriptor | None = None
+        self._map: mmap.mmap | None = None
         self.file = _file(os.fstat(self._database.number))
         self.engaged = False
         """Whether both are locked."""
+        self.watch: Callable[[], bytes] | None = None
+        """How readers tell that they were undisturbed, while any connection is open; None without shared memory."""
         self._beside: tuple[File | None, File | None] = (None, None)
 
     def has_wal(self) -> bool:
@@ -96,6 +104,8 @@ class Guard:
             self._memory = _opened(f"{path}-shm")
         if self._memory is not None:
             _lock(self._memory.number, _DEAD_MANS_SWITCH, until=until)
+            self._map = mapped = _mapped(self._memory.number)
+            self.watch = lambda: mapped[: walindex.SIZE]
         self._beside = _beside(path)
         self.engaged = True
 
@@ -119,11 +129,20 @@ class Guard:
     def close(self) -> None:
         """Give up both files. Only where no connection is left."""
         self.engaged = False
+        if self._map is not None:
+            self._map.close()  # which closes a descriptor, too: not whenever the last reference to it goes
         # Explicitly, because a child may share the descriptions, which then stay locked.
         for held, area in ((self._memory, _DEAD_MANS_SWITCH), (self._database, _SHARED)):
             if held is not None:
                 _unlock(held.number, area)
                 held.close()
+
+
+def _mapped(descriptor: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(descriptor, walindex.SIZE, access=mmap.ACCESS_READ)
+    except ValueError as error:
+        raise OSError(errno.EIO, "the shared memory is shorter than SQLite makes it") from error
 
 
 def _opened(path: str) -> Descriptor | None:

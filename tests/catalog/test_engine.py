@@ -14,6 +14,7 @@ from state import rows
 
 from ocistore import CorruptError, ReadOnlyStoreError, StorageError, Store, StoreBusyError, StoreFullError
 from ocistore.blobs.paths import StorePaths
+from ocistore.catalog.connection import Result
 from ocistore.catalog.engine import MINIMUM_SQLITE, Catalog, translated
 
 COUNTER = table("counter", column("value"))
@@ -355,3 +356,24 @@ with catalog.write() as connection:
 """
     run_python(code, root)
     assert rows(root)["counter"] == [(5,)]
+
+
+@pytest.mark.parametrize("block", ["read", "snapshot", "write"])
+def test_a_statement_that_is_interrupted_before_its_rows_are_fetched_keeps_no_transaction(store, monkeypatch, block):
+    def interrupt(self, cursor):
+        raise KeyboardInterrupt
+
+    push(store.repository("app"), image("first"), "v1")
+    catalog = store.catalog
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(KeyboardInterrupt) as caught,  # which keeps the frames
+        getattr(catalog, block)() as connection,
+    ):
+        patched.setattr(Result, "__init__", interrupt)
+        connection.command("SELECT * FROM tags")
+    with contextlib.closing(sqlite3.connect(store.root / "catalog.db", timeout=0)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+        assert other.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0] == 0  # nobody reads either
+    assert caught.value is not None

@@ -90,8 +90,29 @@ class Rows:
         return list(self._cursor)
 
 
+class Cursor:
+    """A cursor of Python's own module, over a connection of apsw."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self._rows = None
+        self.rowcount = -1
+
+    def execute(self, sql, parameters=()):
+        self._rows = self._connection.execute(sql, parameters)
+        return self
+
+    def fetchall(self):
+        return self._rows.fetchall()
+
+    def close(self):
+        self._rows = None
+
+
 class Apsw:
     """A connection of apsw, as Python's own module has it."""
+
+    ProgrammingError = sqlite3.ProgrammingError
 
     def __init__(self, path):
         import apsw
@@ -100,6 +121,9 @@ class Apsw:
 
     def execute(self, sql, parameters=()):
         return Rows(self._connection.execute(sql, parameters))
+
+    def cursor(self):
+        return Cursor(self)
 
     def set_progress_handler(self, handler, steps):
         self._connection.set_progress_handler(handler, steps)

@@ -1,12 +1,14 @@
 """Interrupts at any instruction: operations in which KeyboardInterrupt is raised before the Nth, and what is left then.
 
-It is raised from a trace function, so at places, too, where a signal would come an instruction later. Run in a process
-of its own, because what it counts are the descriptors and locks of a process.
+It is raised from a trace function, so at places, too, where a signal would come an instruction later. Not at those
+where the interpreter would keep the exception that is being handled for good, and all that its frames refer to; a
+signal never comes there. Run in a process of its own, because what it counts are a process's descriptors and locks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dis
 import gc
 import json
 import os
@@ -31,12 +33,17 @@ PACKAGE = os.path.dirname(ocistore.__file__)
 KEPT = image("kept", layers=2)
 
 
+UNSAFE = frozenset(dis.opmap[name] for name in ("COPY", "POP_EXCEPT", "PUSH_EXC_INFO", "RERAISE"))
+"""The end of a handler, which no handler covers: what is raised there leaves the one before it handled for ever."""
+
+
 class Interrupted:
     """Raises in the block, before its Nth instruction in our code; ``reached`` says whether it came so far."""
 
     def __init__(self, number: int) -> None:
         self.left = number
         self.reached = False
+        self.place = ""
 
     def _trace(self, frame, event, argument):
         if not frame.f_code.co_filename.startswith(PACKAGE):
@@ -45,8 +52,10 @@ class Interrupted:
         frame.f_trace_lines = False
         if event == "opcode":
             self.left -= 1
-            if self.left <= 0:
+            if self.left <= 0 and frame.f_code.co_code[frame.f_lasti] not in UNSAFE:
                 self.reached = True
+                code, at = frame.f_code, frame.f_lasti
+                self.place = f"{code.co_qualname}:{frame.f_lineno} {dis.opname[code.co_code[at]]}"
                 sys.settrace(None)
                 raise KeyboardInterrupt
         return self._trace
@@ -155,7 +164,7 @@ def run(root: Path, name: str, count: int, seed: int) -> dict[str, object]:
         except KeyboardInterrupt:
             interrupts += 1
         except Exception as error:
-            wrong.append(f"{name} {number}: {type(error).__name__} {error}"[:300])
+            wrong.append(f"{name} {number}: {interrupted.place}: {type(error).__name__} {error}"[:300])
         else:
             if interrupted.reached:
                 interrupts += 1  # it came in a finalizer, where the interpreter reports it and goes on
@@ -163,6 +172,8 @@ def run(root: Path, name: str, count: int, seed: int) -> dict[str, object]:
                 finished += 1
         if time.monotonic() - began > 5:
             wrong.append(f"{name} {number}: it took {time.monotonic() - began:.1f} s")
+        if sys.exc_info()[1] is not None:
+            wrong.append(f"{name} {number}: still handled after {interrupted.place}: {sys.exc_info()[1]!r}"[:300])
         wrong += [f"{name} {number}: {words}" for words in held(store)]
         if len(wrong) > 20:
             break

@@ -43,8 +43,7 @@ def _wrong(found):
         for words in (
             *each["wrong"],
             *(f"{name}: still open after close: {path}" for path in each["open"]),
-            # A session that was being begun has a file before it has a row, as after a crash; it is swept by its age.
-            *([f"{name}: {each['staged']} staged files are left"] if each["staged"] and name != "upload" else []),
+            *([f"{name}: {each['staged']} staged files are left"] if each["staged"] else []),
         )
     ]
 
