@@ -178,6 +178,6 @@ def a_wal_goes_before_its_database():
         os.rename(paths.rebuilt, paths.catalog)
         return aside.name
 
-    rebuild.keep_names = lambda *_: None  # which leaves no WAL
+    rebuild.keep_names = lambda *_, **__: None  # which leaves no WAL
     rebuild.settle = lambda *_: False
     rebuild.put_in_place = put_in_place

@@ -157,10 +157,13 @@ def test_the_memory_does_not_grow(store, dead, monkeypatch):
     for count in (100, 500):
         dead(count)
         counted(store)
-        tracemalloc.start()
-        counted(store)
-        taken.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        peaks = []
+        for _ in range(5):  # what the interpreter does besides is in some of them
+            tracemalloc.start()
+            counted(store)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        taken.append(min(peaks))
     assert taken[1] < 1.5 * taken[0]
 
 
