@@ -407,3 +407,34 @@ def test_a_name_with_the_digest_of_another_image_is_refused(store, imported, nam
 def test_a_name_that_is_none_is_said_and_the_image_comes_in(imported, name, reason):
     (untagged,) = imported(tarred(docker_members({name: LAYERS})), "mine").untagged
     assert untagged[len("mine@sha256:") + 64 :] == reason
+
+
+def test_an_image_that_index_json_has_in_another_algorithm_is_one_image(store, tmp_path):
+    saved = Saved()
+    config = config_of(LAYERS)
+
+    def blob(content):
+        encoded = hashlib.sha512(content).hexdigest()
+        saved.blobs[f"blobs/sha512/{encoded}"] = content
+        return {"digest": f"sha512:{encoded}", "size": len(content)}
+
+    content = json.dumps({
+        "schemaVersion": 2,
+        "mediaType": mediatypes.OCI_MANIFEST,
+        "config": {"mediaType": mediatypes.OCI_CONFIG, **blob(config)},
+        "layers": [{"mediaType": mediatypes.OCI_LAYER, **blob(layer)} for layer in LAYERS],
+    }).encode()
+    entry = {"mediaType": mediatypes.OCI_MANIFEST, **blob(content), "annotations": {REF_NAME: "v1"}}
+    path = {digest: f"blobs/sha512/{hashlib.sha512(digest).hexdigest()}" for digest in (config, *LAYERS)}
+    listed = [{"Config": path[config], "RepoTags": ["app:v1"], "Layers": [path[layer] for layer in LAYERS]}]
+    index = {"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": [entry]}
+    members = {"oci-layout": VERSION, "index.json": document(index), "manifest.json": document(listed), **saved.blobs}
+    archive = tmp_path / "saved.tar"
+    with tarfile.open(archive, "w") as tar:
+        for name, data in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            tar.addfile(header, io.BytesIO(data))
+    report = store.import_(archive, "mine")
+    assert (report.tags, report.manifests) == (("mine:v1",), 1)
+    assert store.repository("mine").resolve("v1").digest == entry["digest"]

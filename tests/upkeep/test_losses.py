@@ -154,11 +154,11 @@ def test_the_memory_does_not_grow(store, dead, monkeypatch):
     monkeypatch.setattr("ocistore.catalog.keepers._REMEMBERED", 50)
     monkeypatch.setattr("ocistore.catalog.losses.PAGE", 20)
     taken = []
-    for count in (500, 1500):  # with a hundred the bounds are not reached
+    for count in (500, 1000):  # with a hundred the bounds are not reached
         dead(count)
         counted(store)
         peaks = []
-        for _ in range(5):  # what the interpreter does besides is in some of them
+        for _ in range(2):  # what the interpreter does besides is in some of them
             tracemalloc.start()
             counted(store)
             peaks.append(tracemalloc.get_traced_memory()[1])

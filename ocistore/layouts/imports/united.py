@@ -182,6 +182,9 @@ class _Union(Generic[P]):
 
     def _config(self, image: SavedImage) -> str:
         """The digest of its config; empty where nothing says that."""
+        blob = image.config.removeprefix(f"{BLOBS}/").replace("/", ":")
+        if blob in self._by_config and image.config.startswith(f"{BLOBS}/"):
+            return blob  # the same file, in the algorithm that index.json has, which need not be Docker's
         return self._conversion.config_digest(image) or _digest_named(image.config) or ""
 
     def _place(self, image: SavedImage) -> None:
