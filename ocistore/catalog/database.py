@@ -283,6 +283,10 @@ class Database:
             raise CorruptError(
                 f"the catalog {address.path}", reason="it was replaced while this process had it open; open it again"
             )
+        if not guard.engaged and os.path.lexists(f"{address.path}-journal"):
+            # Left by who was killed while the database was made. Rolling it back takes a lock that ours would refuse.
+            with contextlib.closing(address.connect()) as rolling_back:
+                rolling_back.command("SELECT 1 FROM sqlite_schema LIMIT 1")
         if guard.engaged or not guard.has_wal():
             return self._registered(address.connect())
         until = time.monotonic() + BUSY_TIMEOUT

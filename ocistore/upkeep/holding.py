@@ -49,12 +49,24 @@ class Hold:
         try:
             with self._catalog.write() as connection:
                 now = milliseconds()  # under the lock, which may have been waited for
-                self._id = holds.place(connection, HELD, now=now, expires=now + _HOLD)
-                with Translating(str(store.paths.write_lock), root=store.root):
-                    fcntl.fcntl(self._living, fcntl.F_OFD_SETLK, _byte(self._id))
+                passed_over = []
+                while not self._lives(holds_id := holds.place(connection, HELD, now=now, expires=now + _HOLD)):
+                    passed_over.append(holds_id)  # of one that ran out, whose backup still lives
+                self._id = holds_id
+                for each in passed_over:
+                    holds.lift(connection, each)
         except BaseException:
             self._living.close()
             raise
+
+    def _lives(self, hold: int) -> bool:
+        """Lock the byte of a hold. False where another one, which had the same id before, still has it."""
+        with Translating(str(self._target.root)):
+            try:
+                fcntl.fcntl(self._living, fcntl.F_OFD_SETLK, _byte(hold))
+            except BlockingIOError:
+                return False
+        return True
 
     def renew(self) -> None:
         """Let it go on, if it is time to."""

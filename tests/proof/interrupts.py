@@ -33,8 +33,14 @@ PACKAGE = os.path.dirname(ocistore.__file__)
 KEPT = image("kept", layers=2)
 
 
-UNSAFE = frozenset(dis.opmap[name] for name in ("COPY", "POP_EXCEPT", "PUSH_EXC_INFO", "RERAISE"))
-"""The end of a handler, which no handler covers: what is raised there leaves the one before it handled for ever."""
+UNSAFE = frozenset(
+    dis.opmap[name]
+    for name in ("CALL", "COPY", "LOAD_CONST", "POP_EXCEPT", "PRECALL", "PUSH_EXC_INFO", "RERAISE")
+    if name in dis.opmap
+)
+"""Where no signal comes, and a raise breaks what nothing covers: the end of a handler, whose exception would stay handled,
+and the way from the end of a block to the call that leaves it. CPython looks for signals after calls, at the beginning
+of a function and in loops."""
 
 
 class Interrupted:
