@@ -38,7 +38,7 @@ UNSAFE = frozenset(
     for name in ("CALL", "COPY", "LOAD_CONST", "POP_EXCEPT", "PRECALL", "PUSH_EXC_INFO", "RERAISE")
     if name in dis.opmap
 )
-"""Where no signal comes, and a raise breaks what nothing covers: the end of a handler, whose exception would stay handled,
+"""Where no signal comes, and a raise breaks what nothing covers: the end of a handler, whose exception would stay so,
 and the way from the end of a block to the call that leaves it. CPython looks for signals after calls, at the beginning
 of a function and in loops."""
 
