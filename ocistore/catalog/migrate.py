@@ -113,6 +113,8 @@ def _run(connection: AlchemyConnection, *, found: str | None) -> None:
     except OSError as error:
         raise StorageError(str(migrations_directory()), errno=error.errno, reason=str(error)) from error
     except CommandError as error:
+        if f"'{SCHEMA_REVISION}'" in str(error):  # our own: Alembic passes over a directory that it cannot read
+            raise StorageError(str(migrations_directory()), errno=None, reason=str(error)) from error
         raise CorruptError("the catalog", reason=f"no way leads from its revision {found}: {error}") from error
 
 
