@@ -1,16 +1,22 @@
 """Bringing a catalog to the schema this version works with.
 
-Alembic is imported only when something has to be done. It keeps module-wide state and is not thread-safe, so a lock of
-this process is held around it, inside the write lock of the store, which keeps other processes out.
+A new one gets it from the tables as they are declared, in an eighth of the time that all migrations take. An older one
+is led to it by the migrations; tests hold that both ways end in the same schema.
+
+Alembic is imported only when there is something to migrate. It keeps module-wide state and is not thread-safe, so a
+lock of this process is held around it, inside the write lock of the store, which keeps other processes out.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, column, select, table
+from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, bindparam, column, select, table
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from ocistore.catalog import identity, tables
 from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
@@ -27,8 +33,15 @@ if TYPE_CHECKING:
     from ocistore.catalog.engine import Catalog
 
 _alembic_lock = ThreadLock()
-_version = table("alembic_version", column("version_num"))
+# As Alembic makes it.
+_version = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 _select_version = select(_version.c.version_num)
+_insert_version = _version.insert().values(version_num=bindparam("revision"))
 _master = table("sqlite_master", column("type"), column("name"), column("sql"))
 _select_versioned = select(_master.c.name).where(_master.c.name == "alembic_version")
 _select_schema = (
@@ -66,9 +79,7 @@ def _revision(connection: Connection, *, root: Path) -> str | None:
     return str(found[0])
 
 
-def upgrade(
-    catalog: Catalog, *, now: int, before_creation: Callable[[], None] = lambda: None
-) -> str | None:
+def upgrade(catalog: Catalog, *, now: int, before_creation: Callable[[], None] = lambda: None) -> str | None:
     """Bring the schema to :data:`SCHEMA_REVISION`, in one transaction; all of it or, after a crash, nothing.
 
     Safe when any number of processes and threads do it at once: whoever comes second finds it done.
@@ -94,17 +105,35 @@ def upgrade(
             raise SchemaTooNewError(catalog.root, found=before, known=SCHEMA_REVISION)
         if before is None:
             before_creation()
-        _run(alchemy, found=before)
-        if before is None:
+            _create(connection)
             connection.command(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(_insert_store, {"now": now, "who": identity.fresh()})
+            return None
+        _migrate(alchemy, found=before)
         broken = list(connection.command("PRAGMA foreign_key_check"))[:10]
         if broken:
             raise CorruptError("the catalog", reason=f"foreign keys do not hold after the upgrade: {broken}")
         return before
 
 
-def _run(connection: AlchemyConnection, *, found: str | None) -> None:
+def _create(connection: Connection) -> None:
+    for statement in _declared():
+        connection.command(statement)
+    connection.execute(_insert_version, {"revision": SCHEMA_REVISION})
+
+
+@functools.cache
+def _declared() -> tuple[str, ...]:
+    """The statements that make the tables and indexes. To compile them takes longer than to execute them."""
+    statements: list[DDLElement] = []
+    for declared in (*tables.metadata.sorted_tables, _version):
+        statements.append(CreateTable(declared))
+        statements.extend(CreateIndex(index) for index in sorted(declared.indexes, key=lambda index: str(index.name)))
+    dialect = sqlite.dialect()
+    return tuple(str(statement.compile(dialect=dialect)) for statement in statements)
+
+
+def _migrate(connection: AlchemyConnection, *, found: str) -> None:
     from alembic import command  # noqa: PLC0415  (half a second that an up-to-date store never pays)
     from alembic.util import CommandError  # noqa: PLC0415
 

@@ -91,6 +91,12 @@ def schema(connection):
     return {(kind, name): " ".join((sql or "").split()) for kind, name, sql in found if name[:7] != "sqlite_"}
 
 
+def versions(connection):
+    """Which revision it says, and how the table that says it was made."""
+    made = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'alembic_version'").fetchone()[0]
+    return " ".join(made.split()), connection.execute("SELECT * FROM alembic_version").fetchall()
+
+
 def scripts():
     return ScriptDirectory.from_config(alembic_config())
 
@@ -111,15 +117,24 @@ def root(tmp_path, empty_store):
 # --- one schema, said three times -------------------------------------------------------------------------------------
 
 
-def test_migrations_make_the_schema_that_the_tables_declare(root):
+def test_migrations_make_the_schema_that_the_tables_declare():
     declared = create_engine("sqlite://")
     with declared.begin() as connection:
         tables.metadata.create_all(connection)
         wanted = schema(connection.connection.driver_connection)
     declared.dispose()
-    with catalog(root) as connection:
-        assert schema(connection) == wanted
+    with database() as connection:
+        command.upgrade(alembic_config(connection), "head")
+        assert schema(connection.connection.driver_connection) == wanted
     assert len(wanted) > len(tables.metadata.tables)  # indexes are among them
+
+
+def test_a_new_store_has_what_the_migrations_make_of_an_empty_database(root):
+    with catalog(root) as connection, database() as migrated:
+        command.upgrade(alembic_config(migrated), "head")
+        found = migrated.connection.driver_connection
+        for rows in (schema, versions):
+            assert rows(connection) == rows(found)
 
 
 def test_every_table_is_strict_and_narrow_ones_have_no_rowid(root):
