@@ -13,19 +13,19 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.descriptors import owned
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Ignoring, Translating
 from ocistore.blobs.permissions import PRIVATE, inherit, make_directory
 from ocistore.errors import CorruptError, UnsupportedFilesystemError
+from ocistore.filedescriptors import owned
 from ocistore.forks import let_go_in_children
 from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocistore.blobs.descriptors import Descriptor
     from ocistore.blobs.paths import StorePaths
+    from ocistore.filedescriptors import FileDescriptor
 
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_A_DIRECTORY: Final = frozenset({errno.ENOTDIR, errno.ELOOP})
@@ -37,8 +37,8 @@ class Directories:
 
     def __init__(self, paths: StorePaths) -> None:
         self._paths = paths
-        self._held: dict[Path, Descriptor] = {}
-        self._algorithms: dict[str, Descriptor] = {}
+        self._held: dict[Path, FileDescriptor] = {}
+        self._algorithms: dict[str, FileDescriptor] = {}
         """Those of ``blobs/<alg>`` that are open already, for the paths that must be quick."""
         self._durable: set[str] = set()
         self._holds_root = False
@@ -91,15 +91,15 @@ class Directories:
                 with Ignoring():
                     os.unlink(name, dir_fd=uploads)
 
-    def uploads(self) -> Descriptor:
+    def uploads(self) -> FileDescriptor:
         """A descriptor of ``uploads/``."""
         return self._open(self._paths.uploads)
 
-    def trash(self) -> Descriptor:
+    def trash(self) -> FileDescriptor:
         """A descriptor of ``trash/``."""
         return self._open(self._paths.trash)
 
-    def quarantine(self) -> Descriptor:
+    def quarantine(self) -> FileDescriptor:
         """A descriptor of ``quarantine/``, which is made again where its inode was needed to open a full store."""
         with contextlib.suppress(FileNotFoundError):
             descriptor = self._open(self._paths.quarantine)
@@ -110,7 +110,7 @@ class Directories:
         os.fsync(self._open(self._paths.root))
         return self._open(self._paths.quarantine)
 
-    def algorithm(self, algorithm: str) -> Descriptor:
+    def algorithm(self, algorithm: str) -> FileDescriptor:
         """A descriptor of ``blobs/<alg>``, for reading.
 
         Raises:
@@ -123,7 +123,7 @@ class Directories:
             descriptor = self._algorithms[algorithm] = self._open(self._paths.algorithm(algorithm))
         return descriptor
 
-    def algorithm_for_writing(self, algorithm: str) -> Descriptor:
+    def algorithm_for_writing(self, algorithm: str) -> FileDescriptor:
         """A descriptor of ``blobs/<alg>``, which is made, durably, where it is missing.
 
         Raises:
@@ -140,7 +140,7 @@ class Directories:
             self._durable.add(algorithm)
         return self.algorithm(algorithm)
 
-    def _open(self, directory: Path) -> Descriptor:
+    def _open(self, directory: Path) -> FileDescriptor:
         descriptor = self._held.get(directory)
         if descriptor is None:
             # Two threads may both open it; then one of the two is closed at once.
@@ -157,7 +157,7 @@ class Directories:
         self._open(self._paths.root)
         self._holds_root = True
 
-    def _opened(self, directory: Path) -> Descriptor:
+    def _opened(self, directory: Path) -> FileDescriptor:
         try:
             if directory == self._paths.root:
                 return owned(os.open, directory, _DIRECTORY_FLAGS & ~os.O_NOFOLLOW)

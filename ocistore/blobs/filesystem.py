@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
 from ocistore.blobs.anchors import Anchors
-from ocistore.blobs.descriptors import owned
 from ocistore.blobs.directories import Directories
 from ocistore.blobs.durability import sync_files, sync_filesystem, syncfs_reports_errors
 from ocistore.blobs.hashing import digest_of, verify
@@ -39,6 +38,7 @@ from ocistore.errors import (
     SizeMismatchError,
     StorageError,
 )
+from ocistore.filedescriptors import owned
 from ocistore.forks import ThreadLock
 from ocistore.oci.digest import Digest, hasher
 from ocistore.refusals import is_refusal
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ocistore.blobs.anchors import Anchor
-    from ocistore.blobs.descriptors import Descriptor
     from ocistore.blobs.paths import StorePaths
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.session import HashState
     from ocistore.blobs.sharing import Sharing
+    from ocistore.filedescriptors import FileDescriptor
 
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PUBLISHED_MODE: Final = 0o444
@@ -143,7 +143,7 @@ class FilesystemPool:
         with opened(source) as readable:
             anchor = self._anchors.new()
             path = partial(self._paths.upload, anchor.name)
-            descriptor: Descriptor | None = None
+            descriptor: FileDescriptor | None = None
             try:
                 descriptor = self._new_file(anchor, _PUBLISHED_MODE)
                 # Given a copy of the number, so that what this raises, which has a hold on it, keeps no file open.
@@ -219,7 +219,7 @@ class FilesystemPool:
     ) -> StagedFile | None:
         anchor = self._anchors.new()
         translating = Translating(partial(self._paths.upload, anchor.name), root=self._paths.root)
-        descriptor: Descriptor | None = None
+        descriptor: FileDescriptor | None = None
         try:
             descriptor = self._new_file(anchor, _PUBLISHED_MODE)
             with translating:
@@ -239,7 +239,7 @@ class FilesystemPool:
     def _staged(
         self,
         anchor: Anchor,
-        descriptor: Descriptor,
+        descriptor: FileDescriptor,
         digest: Digest,
         size: int,
         *,
@@ -426,7 +426,7 @@ class FilesystemPool:
             raise CorruptError(f"blob {digest}", reason=f"its file has {status.st_size} bytes, not {size}")
         os.link(encoded, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
-    def directory(self, algorithm: str) -> Descriptor:
+    def directory(self, algorithm: str) -> FileDescriptor:
         """A descriptor of ``blobs/<alg>``, for who links many blobs.
 
         Raises:
@@ -497,7 +497,7 @@ class FilesystemPool:
             raise CorruptError(str(self._paths.blob(digest)), reason="it is not a plain file")
         return digest_of(int(descriptor), digest.algorithm, told=told, reading=translating)
 
-    def _open_blob(self, digest: Digest) -> Descriptor:
+    def _open_blob(self, digest: Digest) -> FileDescriptor:
         try:
             # The names inside are the last part of StorePaths.blob, without the 4 microseconds that a Path costs.
             directory = self._directories.algorithm(digest.algorithm)
@@ -612,7 +612,7 @@ class FilesystemPool:
         if self._read_only:
             raise ReadOnlyStoreError(self._paths.root)
 
-    def _new_file(self, anchor: Anchor, mode: int) -> Descriptor:
+    def _new_file(self, anchor: Anchor, mode: int) -> FileDescriptor:
         with Translating(partial(self._paths.upload, anchor.name), root=self._paths.root):
             return owned(os.open, anchor.name, _NEW_FILE, mode, dir_fd=self._directories.uploads())
 

@@ -15,7 +15,7 @@ from ocistore.oci.digest import Digest, hasher
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocistore.blobs.descriptors import Descriptor
+    from ocistore.filedescriptors import FileDescriptor
 
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 """How a file of the pool is opened: a symbolic link is refused, and a FIFO planted in its place cannot block."""
@@ -36,7 +36,7 @@ class BlobReader(io.BufferedReader):
     operating system says. Reading and seeking raise StorageError where the disk cannot be read now.
     """
 
-    def __init__(self, descriptor: Descriptor, *, name: str, root: Path, digest: Digest | None = None) -> None:
+    def __init__(self, descriptor: FileDescriptor, *, name: str, root: Path, digest: Digest | None = None) -> None:
         """Take over ``descriptor``, which is closed with the reader, and also where this raises.
 
         Args:
@@ -67,9 +67,9 @@ class BlobReader(io.BufferedReader):
 class _File(io.FileIO):
     """A file of the pool, whose errors are ours. It is open for as long as somebody has it."""
 
-    def __init__(self, descriptor: Descriptor, translating: Translating) -> None:
+    def __init__(self, descriptor: FileDescriptor, translating: Translating) -> None:
         super().__init__(descriptor, "rb", closefd=False)
-        self._owner: Descriptor | None = descriptor
+        self._owner: FileDescriptor | None = descriptor
         self._translating = translating
 
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - Buffer has a name from Python 3.12 on
@@ -105,7 +105,7 @@ class _VerifiedFile(_File):
     read after all.
     """
 
-    def __init__(self, descriptor: Descriptor, translating: Translating, digest: Digest, size: int) -> None:
+    def __init__(self, descriptor: FileDescriptor, translating: Translating, digest: Digest, size: int) -> None:
         super().__init__(descriptor, translating)
         self._digest = digest
         self._size = size

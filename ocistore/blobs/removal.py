@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.descriptors import owned
 from ocistore.blobs.hashing import digest_of
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.reader import READ_FLAGS
 from ocistore.errors import InvalidDigestError
+from ocistore.filedescriptors import owned
 from ocistore.oci.digest import ALGORITHMS, Digest
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.descriptors import owned
 from ocistore.blobs.oserrors import Ignoring, Translating, raise_translated
 from ocistore.blobs.output import Output
 from ocistore.blobs.staged import StagedFile
 from ocistore.errors import CorruptError, DigestMismatchError, StorageError, StoreBusyError, StoreClosedError
+from ocistore.filedescriptors import owned
 from ocistore.oci.digest import Digest, Hasher, hasher
 from ocistore.refusals import is_refusal
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ocistore.blobs.descriptors import Descriptor
     from ocistore.blobs.paths import StorePaths
+    from ocistore.filedescriptors import FileDescriptor
 
 _OPEN: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _PUBLISHED_MODE: Final = 0o444
@@ -57,11 +57,11 @@ class UploadFile:
     def __init__(
         self,
         paths: StorePaths,
-        uploads: Descriptor,
+        uploads: FileDescriptor,
         name: str,
         algorithm: str,
         *,
-        descriptor: Descriptor,
+        descriptor: FileDescriptor,
         state: HashState | None,
         past_cache: bool,
     ) -> None:
@@ -71,7 +71,7 @@ class UploadFile:
         self._uploads = uploads
         self._mode = paths.permissions.file
         self._algorithm = algorithm
-        self._open: Descriptor | None = descriptor
+        self._open: FileDescriptor | None = descriptor
         self.name = name
         """The 32 hexadecimal digits that name the session's file."""
         with Translating(self._path, root=self._root):
@@ -94,7 +94,7 @@ class UploadFile:
     def open(
         cls,
         paths: StorePaths,
-        uploads: Descriptor,
+        uploads: FileDescriptor,
         name: str,
         algorithm: str,
         *,
@@ -124,7 +124,7 @@ class UploadFile:
         self.close()
 
     @property
-    def _descriptor(self) -> Descriptor:
+    def _descriptor(self) -> FileDescriptor:
         if self._open is None:
             raise StoreClosedError(f"upload {self.name}")
         return self._open
@@ -293,7 +293,7 @@ def _may_change_mode(status: os.stat_result) -> bool:
     return user in {0, status.st_uid}
 
 
-def _opened(name: str, uploads: Descriptor, *, path: str, paths: StorePaths) -> Descriptor:
+def _opened(name: str, uploads: FileDescriptor, *, path: str, paths: StorePaths) -> FileDescriptor:
     try:
         try:
             return owned(os.open, name, os.O_RDWR | _OPEN, dir_fd=uploads)
@@ -307,7 +307,7 @@ def _opened(name: str, uploads: Descriptor, *, path: str, paths: StorePaths) -> 
         raise_translated(error, path=path, root=paths.root)
 
 
-def _lock(descriptor: int, name: str, uploads: Descriptor, *, path: str, paths: StorePaths) -> bool:
+def _lock(descriptor: int, name: str, uploads: FileDescriptor, *, path: str, paths: StorePaths) -> bool:
     """Lock the file and say whether it is still the session's.
 
     Whoever held the lock before may have committed the session, which raises, or copied its file and left this one

@@ -14,15 +14,15 @@ import signal
 import stat
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from ocistore.blobs.descriptors import owned
 from ocistore.blobs.oserrors import Ignoring
 from ocistore.errors import StorageError
+from ocistore.filedescriptors import owned
 from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ocistore.blobs.descriptors import Descriptor
+    from ocistore.filedescriptors import FileDescriptor
 
 Sharing: TypeAlias = Literal["auto", "copy", "link"]
 """How bytes of a file get into the pool: ``auto`` shares them by reflink where the filesystem can, else copies;
@@ -65,7 +65,7 @@ def clone(source: int, target: int) -> bool:
 
 
 @contextlib.contextmanager
-def linked(descriptor: int, directory: int, name: str, *, path: str) -> Iterator[Descriptor]:
+def linked(descriptor: int, directory: int, name: str, *, path: str) -> Iterator[FileDescriptor]:
     """Give the open file another name, and open it anew for a block that looks at its bytes.
 
     Nobody has it open for writing while the block runs. Afterwards its mode lacks what lets it be written to, and has

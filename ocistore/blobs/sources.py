@@ -10,12 +10,12 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ocistore.blobs.descriptors import owned
 from ocistore.blobs.oserrors import mark_theirs, theirs
+from ocistore.filedescriptors import owned
 
 if TYPE_CHECKING:
-    from ocistore.blobs.descriptors import Descriptor
     from ocistore.blobs.pool import Source
+    from ocistore.filedescriptors import FileDescriptor
 
 Fill: TypeAlias = Callable[[memoryview], int]
 """Fills a buffer and returns how many bytes it got: fewer than it has room for only at the end of the source, after
@@ -56,7 +56,7 @@ def opened(source: Source) -> Iterator[bytes | Fill]:
         raise TypeError(f"a blob is read from bytes, a path, a binary file or chunks of bytes, not {_kind(source)}")
 
 
-def _opened_plain_file(path: str | os.PathLike[str]) -> Descriptor:
+def _opened_plain_file(path: str | os.PathLike[str]) -> FileDescriptor:
     descriptor = owned(os.open, path, _SOURCE_FLAGS)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
@@ -69,7 +69,7 @@ def _opened_plain_file(path: str | os.PathLike[str]) -> Descriptor:
 class _Descriptor:
     """A plain file that we opened."""
 
-    def __init__(self, descriptor: Descriptor) -> None:
+    def __init__(self, descriptor: FileDescriptor) -> None:
         self._descriptor = descriptor
 
     def fill(self, view: memoryview) -> int:

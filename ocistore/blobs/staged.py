@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import os
 
     from ocistore.blobs.anchors import Anchor
-    from ocistore.blobs.descriptors import Descriptor
+    from ocistore.filedescriptors import FileDescriptor
     from ocistore.oci.digest import Digest
 
 
@@ -22,7 +22,7 @@ class StagedFile:
     name: str
     device: int
     inode: int
-    descriptor: Descriptor | None = None
+    descriptor: FileDescriptor | None = None
     """The file, still open, so that the sync sees every error there was; None where too many were open already."""
     durable: bool = False
     syncs_failed: int = 0

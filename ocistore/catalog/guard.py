@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ocistore.catalog import walindex
-from ocistore.catalog.descriptors import Descriptor
+from ocistore.filedescriptors import OpenFile
 from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class Guard:
         Raises:
             OSError: it cannot be opened.
         """
-        self._database = Descriptor(path, os.O_RDONLY)
-        self._memory: Descriptor | None = None
+        self._database = OpenFile(path, os.O_RDONLY)
+        self._memory: OpenFile | None = None
         self._map: mmap.mmap | None = None
         self.file = _file(os.fstat(self._database.number))
         self.engaged = False
@@ -145,9 +145,9 @@ def _mapped(descriptor: int) -> mmap.mmap:
         raise OSError(errno.EIO, "the shared memory is shorter than SQLite makes it") from error
 
 
-def _opened(path: str) -> Descriptor | None:
+def _opened(path: str) -> OpenFile | None:
     try:
-        return Descriptor(path, os.O_RDWR)
+        return OpenFile(path, os.O_RDWR)
     except FileNotFoundError as error:  # SQLite does without where nobody else can have the database open
         if not is_refusal(error):
             raise
@@ -155,7 +155,7 @@ def _opened(path: str) -> Descriptor | None:
     except OSError as error:
         if error.errno not in _MAY_NOT_WRITE or not is_refusal(error):
             raise
-        return Descriptor(path, os.O_RDONLY)
+        return OpenFile(path, os.O_RDONLY)
 
 
 def _flock(kind: int, area: tuple[int, int]) -> bytes:

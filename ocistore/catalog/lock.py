@@ -25,8 +25,8 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog.descriptors import Descriptor
 from ocistore.errors import StoreBusyError
+from ocistore.filedescriptors import OpenFile
 from ocistore.forks import ThreadLock
 from ocistore.refusals import is_refusal
 
@@ -111,7 +111,7 @@ class WriteLock:
 class _LockFile:
     """The lock's file in this process: who waits for it, in which order, and the description that is locked."""
 
-    def __init__(self, descriptor: Descriptor) -> None:
+    def __init__(self, descriptor: OpenFile) -> None:
         self.process = os.getpid()
         self.descriptor = descriptor
         # The first one has the lock. Every step is one of the interpreter's, so there is no mutex here that a thread
@@ -324,11 +324,11 @@ def _ends_of_blocks() -> Iterator[FrameType]:
 class _Waiter:
     """A thread that waits for a description of the file, and who waits for the thread."""
 
-    def __init__(self, descriptor: Descriptor) -> None:
+    def __init__(self, descriptor: OpenFile) -> None:
         self._descriptor = descriptor
         self.done = threading.Lock()
         self.done.acquire()
-        self._locked: list[Descriptor] = []
+        self._locked: list[OpenFile] = []
         self._failure: OSError | None = None
         self._given_up = False
 
@@ -352,7 +352,7 @@ class _Waiter:
         if self._given_up:
             self._free()
 
-    def take(self) -> Descriptor | None:
+    def take(self) -> OpenFile | None:
         """The description, if it is locked by now; it is the caller's then.
 
         Raises:
@@ -383,11 +383,11 @@ _BY_ITSELF: Final = (
 
 _finding = ThreadLock()
 _files: dict[tuple[int, int], weakref.ref[_LockFile]] = {}
-_descriptors: dict[int, tuple[int, weakref.ref[Descriptor]]] = {}
+_descriptors: dict[int, tuple[int, weakref.ref[OpenFile]]] = {}
 """Every description of a lock file that is open here, with the process that opened it, for a forked child to close."""
 
 
-def _unlock(descriptor: Descriptor) -> None:
+def _unlock(descriptor: OpenFile) -> None:
     """Free what is locked; where the kernel refuses to, by closing it.
 
     Never an error: what was done under the lock is committed by now, and must not seem to have failed.
@@ -402,8 +402,8 @@ def _unlock(descriptor: Descriptor) -> None:
             raise  # a signal handler's
 
 
-def _opened(path: str) -> Descriptor:
-    descriptor = Descriptor(path, _FLAGS)
+def _opened(path: str) -> OpenFile:
+    descriptor = OpenFile(path, _FLAGS)
     for number, (_, reference) in tuple(_descriptors.items()):
         if reference() is None:
             _descriptors.pop(number, None)
