@@ -422,9 +422,10 @@ class StoreFullError(OCIStoreError):
     code = "UNAVAILABLE"
     exit_code = 36
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, reason: str = "") -> None:
         self.path = path
-        super().__init__(f"no space left on the device that holds {path}")
+        self.reason = reason
+        super().__init__(f"no space left on the device that holds {path}{reason and ': '}{reason}")
 
 
 class UncertainCommitError(OCIStoreError):

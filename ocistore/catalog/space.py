@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 INCREMENTAL: Final = 2
 """What ``PRAGMA auto_vacuum`` says of a file that can give pages back one by one."""
 
+_FRAME_HEADER: Final = 24
+"""Bytes that a WAL has beside each page (section 4.1 of SQLite's file format)."""
+
+_PAGES_PER_MAP: Final = 500
+"""Of how many pages at least one says where they belong, in a file that can give pages back; of 4 KiB, 819 do."""
+
 
 class Pages(NamedTuple):
     """Of the database file, without its WAL."""
@@ -32,6 +38,12 @@ def pages(connection: Connection) -> Pages:
     return Pages(size, count, free, mode == INCREMENTAL)
 
 
+def needed_to_write_anew(found: Pages) -> int:
+    """Bytes of the WAL when everything was written anew: its frames, and what is needed to find pages in them."""
+    used = found.total - found.free
+    return (used + used // _PAGES_PER_MAP + 2) * (found.size + _FRAME_HEADER)
+
+
 def give_back(connection: Connection, count: int) -> None:
     """Give up to ``count`` free pages back, in a write transaction; each takes 5 to 20 µs."""
     connection.command(f"PRAGMA incremental_vacuum({count:d})")
@@ -41,6 +53,10 @@ def write_anew(connection: Connection) -> None:
     """Write the whole database anew, without free pages, so that it can give them back incrementally from now on.
 
     Outside any transaction, with the write lock held.
+
+    Raises:
+        OCIStoreError: it could not be written. Nothing is changed.
     """
+    connection.watch = None  # its own checkpoint would be taken for another's
     connection.command(f"PRAGMA auto_vacuum = {INCREMENTAL}")
     connection.command("VACUUM")

@@ -95,7 +95,7 @@ def compact_(location: Location, *, as_json: bool) -> None:
 
     A collection gives that back by itself, in small steps, unless an older version made the store: do it once for
     those. Every other writer waits, about two seconds for each gigabyte. Needs as much free space as the catalog has,
-    twice: beside it, and in the directory for temporary files (SQLITE_TMPDIR).
+    beside it, and as much memory; where there is no room, it says so and changes nothing.
     """
     with location.changing() as store:
         report = store.compact()

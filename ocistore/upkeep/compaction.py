@@ -6,8 +6,10 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.reserve import available
 from ocistore.catalog import space
-from ocistore.errors import StoreBusyError
+from ocistore.errors import StoreBusyError, StoreFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,11 +43,12 @@ def compact(store: Store) -> CompactReport:
     made before, which it converts; and it orders the rows, so that long listings are read in the order of the file.
 
     Every other writer waits meanwhile: about two seconds for each gigabyte; those for whom it takes longer than they
-    wait get StoreBusyError. Readers do not wait. It needs as much room again as the catalog has, twice: beside it for
-    the WAL, and in the directory for temporary files (``SQLITE_TMPDIR``, ``TMPDIR``).
+    wait get StoreBusyError. Readers do not wait. It needs as much room again as the catalog has, beside it for the WAL,
+    and as much memory; no directory for temporary files.
 
     Raises:
-        StoreFullError, StorageError: there is no room for it, or the disk fails. The catalog is as it was.
+        StoreFullError: there is no room for it, which is found out before anything is written.
+        StorageError: the disk fails. The catalog is as it was.
         StoreBusyError, ReadOnlyStoreError: it cannot be written.
 
     Killed anywhere, it leaves the catalog as it was, or compact.
@@ -54,11 +57,20 @@ def compact(store: Store) -> CompactReport:
     catalog = store.catalog
     with catalog.locked(), catalog.read() as connection:
         before = space.pages(connection)
+        _refuse_without_room(store, space.needed_to_write_anew(before))
         space.write_anew(connection)
         after = space.pages(connection)
     with contextlib.suppress(StoreBusyError), catalog.locked():
         catalog.settle()  # or later, where somebody still reads the state before
     return CompactReport(before.size * before.total, after.size * after.total)
+
+
+def _refuse_without_room(store: Store, needed: int) -> None:
+    with Translating(str(store.root), root=store.root):
+        free = available(store.root)
+    if free < needed:
+        reason = f"to write the catalog anew takes {needed:,} bytes, and {free:,} are free"
+        raise StoreFullError(str(store.paths.catalog), reason=reason)
 
 
 def give_back(store: Store, batch: Callable[[], AbstractContextManager[Connection]]) -> None:
