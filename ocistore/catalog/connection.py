@@ -111,9 +111,14 @@ class Connection:
             if watch is None:
                 return Result(self._cursor.execute(sql, {**defaults, **parameters}))
             before = self._began or watch()
-            result = Result(self._cursor.execute(sql, {**defaults, **parameters}))
-            if is_undisturbed(before, watch(), known=self._began is not None):
-                return result
+            try:
+                result = Result(self._cursor.execute(sql, {**defaults, **parameters}))
+            except sqlite3.Error:  # what is torn may look damaged to SQLite
+                if is_undisturbed(before, watch(), known=self._began is not None):
+                    raise
+            else:
+                if is_undisturbed(before, watch(), known=self._began is not None):
+                    return result
             return self.undisturbed(lambda: Result(self._cursor.execute(sql, {**defaults, **parameters})))
         except sqlite3.Error as error:
             raise self._failed(error) from error
