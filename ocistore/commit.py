@@ -24,6 +24,7 @@ from ocistore.errors import (
     ManifestInvalidError,
     OCIStoreError,
     StoreBusyError,
+    StoreClosedError,
     StoreFullError,
     UncertainCommitError,
 )
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 ATTEMPTS: Final = 100
 """How often a commit publishes its bytes. A second time is needed when a collection condemned the same content and
 takes it away just then; each further time needs another such collection in the same milliseconds."""
+
+_WITHDRAWN_AT_ONCE: Final = 500
+"""How many names are taken away in one transaction: some 10 ms."""
 
 _MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
 """Bytes. A larger config is not looked into for the image's platform; real ones have a few kilobytes."""
@@ -93,14 +97,8 @@ def commit(
             if not unpublished:
                 return application
         raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
-    except (StoreBusyError, UncertainCommitError):
-        # Whoever is stuck in the lock would be waited for once more; and a commit that failed may yet have happened,
-        # when recovery finds it whole in the WAL: then its rows need their files.
-        raise
-    except Exception:
-        # What cannot be withdrawn, as on a broken disk, is what a crash would have left: a file that nobody is served.
-        with contextlib.suppress(OCIStoreError):
-            withdraw(catalog, pool, [staged[digest].blob for digest in published])
+    except BaseException as error:
+        give_up(catalog, pool, [staged[digest].blob for digest in published], error)
         raise
 
 
@@ -129,12 +127,40 @@ def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], ac
     return application
 
 
-def withdraw(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob]) -> None:
-    """Take away the names of what was published for nothing. Under the lock, so that no row can come to rely on one."""
-    if published:
-        with catalog.write() as connection:
-            live = blobs.live_sizes(connection, [blob.digest for blob in published])
-            for blob in published:
+def give_up(
+    catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob], error: BaseException
+) -> None:
+    """Take away the names of what a commit published before it failed with ``error``, if no row stands for them.
+
+    Also where the catalog is closed by now. Where it cannot be done (another writer is stuck, the disk is broken, or
+    nobody knows whether the commit happened), they are left as after a crash: nobody is served them, and a collection
+    finds them.
+    """
+    withdrawn = not published
+    try:
+        # A commit that failed may yet have happened, when recovery finds it whole in the WAL: then its rows need their
+        # files. And whoever is stuck in the lock is not waited for once more, nor is anybody after an interrupt.
+        if not isinstance(error, UncertainCommitError):
+            wait = isinstance(error, Exception) and not isinstance(error, StoreBusyError)
+            with contextlib.suppress(OCIStoreError):
+                try:
+                    _withdraw(catalog, pool, published, wait=wait)
+                except StoreClosedError:
+                    with contextlib.closing(catalog.again()) as opened:
+                        _withdraw(opened, pool, published, wait=wait)
+                withdrawn = True
+    finally:
+        if not withdrawn:
+            pool.leave(published)
+
+
+def _withdraw(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob], *, wait: bool) -> None:
+    """Under the lock, so that no row can come to rely on a name."""
+    for begin in range(0, len(published), _WITHDRAWN_AT_ONCE):
+        some = published[begin : begin + _WITHDRAWN_AT_ONCE]
+        with catalog.write(wait=wait) as connection:
+            live = blobs.live_sizes(connection, [blob.digest for blob in some])
+            for blob in some:
                 if blob.digest not in live:
                     pool.withdraw(blob)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.catalog import batches, identity, tags
 from ocistore.catalog.lock import rest
 from ocistore.changes import ANY, Application, LinkBlob, PutBlob, PutManifest, SetTag
-from ocistore.commit import ATTEMPTS, commit, gone, milliseconds, not_in_pool, platforms_of, withdraw
+from ocistore.commit import ATTEMPTS, commit, give_up, gone, milliseconds, not_in_pool, platforms_of
 from ocistore.emptying import empty_deleted
 from ocistore.errors import OCIStoreError, StoreBusyError, UncertainCommitError
 
@@ -132,14 +132,14 @@ class _Parts:
             for part in _parts(beforehand):
                 self._apply(part)
             return self._apply(last, reveal=True)
-        except (StoreBusyError, UncertainCommitError):
-            raise  # as in a commit; the batch runs out, if it was not revealed
-        except Exception:
-            with contextlib.suppress(OCIStoreError):
-                self._abandon()
-                published = [staged[digest].blob for digest in self._published]
-                for begin in range(0, len(published), AT_ONCE):
-                    withdraw(self._catalog, self._pool, published[begin : begin + AT_ONCE])
+        except BaseException as error:
+            try:
+                # Else the batch runs out, if it was not revealed.
+                if isinstance(error, Exception) and not isinstance(error, (StoreBusyError, UncertainCommitError)):
+                    with contextlib.suppress(OCIStoreError):
+                        self._abandon()
+            finally:
+                give_up(self._catalog, self._pool, [staged[digest].blob for digest in self._published], error)
             raise
 
     def _publish(self, changes: Sequence[PutBlob | PutManifest]) -> None:

@@ -87,6 +87,7 @@ class FilesystemPool:
         """What is staged and still open."""
         self._syncing = ThreadLock()
         self._syncs_failed = 0
+        self._closed = False
         self.past_cache = True
         """Whether big blobs may be written past the page cache; see :mod:`ocistore.blobs.output`."""
         self._clones = True
@@ -113,6 +114,7 @@ class FilesystemPool:
 
         What was staged and not discarded stays aside, for whoever has it.
         """
+        self._closed = True
         self._anchors.sweep()
         self._directories.close()
 
@@ -347,9 +349,34 @@ class FilesystemPool:
         for blob in staged:
             file = _own(blob)
             self._close_kept(file)
+            if file.left:
+                continue
             if file.linked is not None:
                 self._give_back(file, file.linked)
             self._drop(file.name)
+        if self._closed:  # what was opened again for this
+            self._directories.close()
+
+    def leave(self, staged: Iterable[StagedBlob]) -> None:
+        """Leave what was published to a collection, where nobody can say now whether a row stands for it.
+
+        It keeps a name in ``uploads/`` also when it is discarded; a day later a collection finds it by that, and takes
+        it out of the pool if there is no row. What has no name in the pool is not left. Raises nothing, as ``discard``.
+        """
+        for blob in staged:
+            file = _own(blob)
+            with Ignoring():
+                directory = self._directories.algorithm(file.digest.algorithm)
+                status = os.stat(file.digest.encoded, dir_fd=directory, follow_symlinks=False)
+                if (status.st_ino, status.st_dev) != (file.inode, file.device):
+                    continue
+                if file.anchor is not None:
+                    file.left = True
+                    self._anchors.let_go(file.name)
+                else:  # the file of a session, which goes on
+                    uploads = self._directories.uploads()
+                    second = secrets.token_hex(16)
+                    os.link(file.name, second, src_dir_fd=uploads, dst_dir_fd=uploads, follow_symlinks=False)
 
     def _give_back(self, file: StagedFile, before: os.stat_result) -> None:
         """Let a file that somebody brought be as it was, if it did not become a blob."""

@@ -29,5 +29,7 @@ class StagedFile:
     """How many syncs of the whole filesystem had failed when the file was made."""
     linked: os.stat_result | None = None
     """Of a file that somebody brought, and that is to be the blob itself: what it was before."""
+    left: bool = False
+    """Whether its name in ``uploads/`` stays for a collection to find; see :meth:`FilesystemPool.leave`."""
     anchor: Anchor | None = None
     """What the file goes with, where it is nobody's but ours; a session's file is not."""

@@ -64,7 +64,7 @@ class Catalog:
         root: Path,
         *,
         database: Path,
-        lock: Path,
+        lock: str | os.PathLike[str],
         read_only: bool,
         may_write_beside: bool = True,
         counts_epochs: bool = True,
@@ -185,10 +185,13 @@ class Catalog:
         """A connection on which every statement sees the same state. Be short: it keeps the WAL from being reset."""
         return _Snapshot(self)
 
-    def write(self) -> _Write:
+    def write(self, *, wait: bool = True) -> _Write:
         """A write transaction: committed, durably, when the block ends, and rolled back when it raises.
 
         No user code, no hashing and no fsync of data belongs inside: every other writer of the store waits meanwhile.
+
+        Args:
+            wait: for other writers. Without it their lock is an error at once.
 
         Raises:
             ReadOnlyStoreError: the store was opened read-only.
@@ -198,7 +201,17 @@ class Catalog:
         """
         if self.read_only:
             raise ReadOnlyStoreError(self.root)
-        return _Write(self)
+        return _Write(self, wait=wait)
+
+    def again(self) -> Catalog:
+        """The same database once more, for what has to be done whether or not this is closed. To be closed itself."""
+        return Catalog(
+            self.root,
+            database=self._address.path,
+            lock=self._lock.path,
+            read_only=self.read_only,
+            counts_epochs=self._counts_epochs,
+        )
 
     def note_epoch(self) -> None:
         """Ask whether the catalog is an older copy, as every write does; a hold is placed where it is.
@@ -471,11 +484,11 @@ class _Write(_Using):
 
     __slots__ = ("_changes", "_mark", "_turn")
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, *, wait: bool) -> None:
         super().__init__(catalog)
         self._mark: epoch.Mark | None = None
         self._changes = 0
-        self._turn = catalog._lock.held(owner=self)
+        self._turn = catalog._lock.held(wait=wait, owner=self)
 
     def __enter__(self) -> Connection:
         catalog = self._catalog

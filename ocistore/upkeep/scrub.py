@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, get_args
 from ocistore.blobs.oserrors import theirs
 from ocistore.catalog import repositories, verification
 from ocistore.catalog.blobs import bytes_of_live
-from ocistore.commit import milliseconds
+from ocistore.commit import give_up, milliseconds
 from ocistore.errors import (
     CorruptError,
     RepositoryNotFoundError,
@@ -302,6 +302,9 @@ class _Scrub:
                     verification.mark(connection, [candidate.id], now=milliseconds())
                 else:
                     self._pool.withdraw(staged)
+        except BaseException as error:
+            give_up(self._catalog, self._pool, [staged], error)
+            raise
         finally:
             self._pool.discard([staged])
         if live:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from images import image, push
 from invariants import check
+from state import catalog
 
 import ocistore
 from ocistore import Digest, OCIStoreError, Store
@@ -189,7 +190,20 @@ def run(root: Path, name: str, count: int, seed: int) -> dict[str, object]:
     gc.collect()
     left = [path for path in descriptors() if str(root / "store") in path or str(root / "other") in path]
     staged = len(os.listdir(root / "store" / "uploads")) - before
+    wrong += [f"{name}: {digest} is in the pool, and no row stands for it" for digest in rowless(root / "store")]
     return {"interrupts": interrupts, "finished": finished, "wrong": wrong, "open": left, "staged": staged}
+
+
+def rowless(root: Path) -> list[str]:
+    """What lies in the pool for nobody, and is found by a scrub only: no collection knows of it."""
+    with catalog(root) as connection:
+        known = {digest for (digest,) in connection.execute("SELECT digest FROM blobs WHERE state != 'absent'")}
+    return [
+        f"{algorithm}:{encoded}"
+        for algorithm in os.listdir(root / "blobs")
+        for encoded in os.listdir(root / "blobs" / algorithm)
+        if f"{algorithm}:{encoded}" not in known and os.stat(root / "blobs" / algorithm / encoded).st_nlink == 1
+    ]
 
 
 def held(store) -> list[str]:

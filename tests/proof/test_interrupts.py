@@ -22,6 +22,10 @@ WRONG = {
 from ocistore.catalog import lock
 lock._LockFile.lost = lock._LockFile._clean_up = lambda self: None
 """,
+    "what a push published stays, whatever becomes of the push": """
+from ocistore import commit
+commit.give_up = lambda catalog, pool, published, error: None
+""",
     "a use that is gone goes on": """
 from ocistore.catalog import database
 database.Database._lost = lambda self, reference: database_keeps.append(reference)
@@ -56,7 +60,7 @@ def test_interrupts_leave_nothing_behind(tmp_path):
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.slow) if "lock" in way else way for way in WRONG])
 def test_interrupts_catch_what_is_not_given_back(tmp_path, way):
-    found = _interrupted(tmp_path, ["commit"], 400, wrong=WRONG[way])
+    found = _interrupted(tmp_path, ["put" if "push" in way else "commit"], 400, wrong=WRONG[way])
     assert _wrong(found) != []
 
 
