@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         def __enter__(self) -> bool: ...
         def __exit__(self, *_: object) -> None: ...
         def _at_fork_reinit(self) -> None: ...
+        def _is_owned(self) -> bool: ...
 
 else:
     _RLock = type(threading.RLock())
@@ -30,6 +31,10 @@ class ThreadLock(_RLock):
 
     def __init__(self) -> None:
         _locks.add(self)
+
+    def is_mine(self) -> bool:
+        """Whether the calling thread holds it."""
+        return self._is_owned()
 
     def renew(self) -> None:
         """Make it free, whoever held it."""

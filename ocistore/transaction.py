@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ocistore.changes import MountBlob, PutBlob
 from ocistore.errors import StoreClosedError
+from ocistore.forks import ThreadLock
 from ocistore.repository import Repository, RepositoryChanges
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
 
 class Transaction:
-    """What happens inside ``with store.transaction()``. Used by one thread at a time.
+    """What happens inside ``with store.transaction()``, by any number of threads.
 
     Bytes are staged as they come, without any lock, and may take as long as they take. Operations are checked as far as
     that needs no store, kept, and run in their order in one write transaction when the block ends. What no longer holds
     by then, such as the expectation of a tag, is an error of the block's end; then, and when the block raises, nothing
-    is changed. Reads go through :meth:`Store.repository` and see what is committed, not what is still pending.
+    is changed. What a thread brings after the end is refused with ``StoreClosedError``, and is no part of it. Reads go
+    through :meth:`Store.repository` and see what is committed, not what is still pending.
     """
 
     def __init__(self, store: Store) -> None:
@@ -39,6 +41,7 @@ class Transaction:
         self._sizes: dict[tuple[str, Digest], int] = {}
         """Of the blobs that repositories will serve, by repository and digest."""
         self._ended = False
+        self._adding = ThreadLock()
 
     def __enter__(self) -> Self:
         self._require_open()
@@ -49,8 +52,9 @@ class Transaction:
     ) -> None:
         if self._process != os.getpid():
             return  # a forked child leaves the block too: the transaction is its parent's
-        self._require_open()
-        self._ended = True
+        with self._adding:
+            self._require_open()
+            self._ended = True
         try:
             if kind is None and self._changes:
                 self._store.commit(self._changes)
@@ -77,8 +81,10 @@ class Transaction:
                 self._sizes[change.repository, change.blob.digest] = change.blob.size
             elif isinstance(change, MountBlob):
                 self._sizes[change.repository, change.digest] = self._size(change.source, change.digest)
-        self._staged.extend(staged)
-        self._changes.extend(changes)
+        with self._adding:
+            self._require_open()
+            self._staged.extend(staged)
+            self._changes.extend(changes)
 
     def _size(self, repository: str, digest: Digest) -> int:
         pending = self._sizes.get((repository, digest))

@@ -17,11 +17,13 @@ from ocistore.errors import (
     InvalidDigestError,
     InvalidNameError,
     StorageError,
+    StoreBusyError,
     StoreClosedError,
     UncertainCommitError,
     UploadNotFoundError,
     UploadRangeError,
 )
+from ocistore.forks import ThreadLock
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest, hasher
 from ocistore.pages import pages
@@ -55,7 +57,11 @@ class UploadInfo:
 
 
 class Upload:
-    """An open upload session, held by one writer at a time over all processes. Used by one thread at a time.
+    """An open upload session, held by one writer at a time over all processes.
+
+    Threads that use the same object take turns: what one of them does is done when another begins, and after a
+    ``close``, ``commit`` or ``cancel`` the others get ``StoreClosedError``. A signal handler or a finalizer that runs
+    in the middle of a turn of its own thread is refused, with ``StoreBusyError``.
 
     Leaving the context closes the session's file and does not cancel the session. Written bytes survive the death of
     the process at once, and a power cut from :meth:`close` on: a session that is resumed after the machine was started
@@ -70,6 +76,7 @@ class Upload:
         self._repository = repository
         self._file: UploadFile | None = file
         self._process = os.getpid()
+        self._turn = ThreadLock()
         self.id = file.name
 
     @classmethod
@@ -133,10 +140,19 @@ class Upload:
     def __repr__(self) -> str:
         return f"<Upload {self.id} of {self._repository!r}>"
 
+    def _has_ended(self) -> bool:
+        return self._file is None or self._process != os.getpid()  # in a forked child it is its parent's
+
     def _open_file(self) -> UploadFile:
         if self._file is None or self._process != os.getpid():
             raise StoreClosedError(f"upload {self.id}")
         return self._file
+
+    def _alone(self) -> ThreadLock:
+        """What to hold while it is used: no other thread uses it then."""
+        if self._turn.is_mine():
+            raise StoreBusyError(f"upload {self.id}", waited=0.0, reason="this thread is in the middle of using it")
+        return self._turn
 
     @contextlib.contextmanager
     def _unless_ended(self) -> Iterator[None]:
@@ -167,11 +183,13 @@ class Upload:
             UploadNotFoundError: the session was ended meanwhile, with its repository.
             StoreFullError, StorageError: nothing of the chunk was kept.
         """
-        file = self._open_file()
-        if offset is not None and offset != file.offset:
-            raise UploadRangeError(offset=file.offset, given=offset)
-        with self._unless_ended():
-            return file.append(chunk)
+        self._open_file()
+        with self._alone():
+            file = self._open_file()
+            if offset is not None and offset != file.offset:
+                raise UploadRangeError(offset=file.offset, given=offset)
+            with self._unless_ended():
+                return file.append(chunk)
 
     def commit(self, digest: str) -> Descriptor:
         """Make the bytes a blob of the repository and end the session. Durable, and visible at once or not at all.
@@ -187,32 +205,42 @@ class Upload:
                 and the upload has to start again.
         """
         wanted = Digest.parse(digest)
-        file = self._open_file()
-        with self._unless_ended():
-            staged = file.stage(wanted)
-            self._store.commit([EndUpload(self._repository, self.id), PutBlob(self._repository, staged)])
-        # In this order: an interrupt before the file is gone leaves it to close, which finds the session ended.
-        self._store.discard([staged])
-        self._file = None
-        file.close()
+        self._open_file()
+        with self._alone():
+            file = self._open_file()
+            with self._unless_ended():
+                staged = file.stage(wanted)
+                self._store.commit([EndUpload(self._repository, self.id), PutBlob(self._repository, staged)])
+            # In this order: an interrupt before the file is gone leaves it to close, which finds the session ended.
+            self._store.discard([staged])
+            self._file = None
+            file.close()
         return Descriptor("application/octet-stream", wanted, staged.size)
 
     def cancel(self) -> None:
         """End the session and give up its bytes. Cancelling a session that has ended does nothing."""
-        if self._file is None or self._process != os.getpid():
-            return  # in a forked child it is its parent's
-        pool = self._store.pool
-        with contextlib.suppress(UploadNotFoundError):
-            self._store.commit([EndUpload(self._repository, self.id)])
-        file, self._file = self._file, None
-        pool.remove_upload(self.id)
-        file.close()
+        if self._has_ended():
+            return
+        with self._alone():
+            if self._has_ended():
+                return
+            pool = self._store.pool
+            with contextlib.suppress(UploadNotFoundError):
+                self._store.commit([EndUpload(self._repository, self.id)])
+            file, self._file = self._open_file(), None
+            pool.remove_upload(self.id)
+            file.close()
 
     def close(self) -> None:
         """Make what was written durable and let others have the session, which goes on. Closing again does nothing."""
-        if self._file is None or self._process != os.getpid():
-            return  # in a forked child it is its parent's
-        file, self._file = self._file, None
+        if self._has_ended():
+            return
+        with self._alone():
+            file, self._file = self._file, None
+            if file is not None:
+                self._close(file)
+
+    def _close(self, file: UploadFile) -> None:
         try:
             file.sync()
             if _touch(self._store, self.id, offset=file.offset, page_cache=self._store.pool.page_cache()):
