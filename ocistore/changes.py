@@ -341,7 +341,7 @@ class Application:
         if emptied is None or self._emptied:
             self.deleted.append(repository_id)
             return
-        done, sessions = repositories.empty(
+        done, sessions, _ = repositories.empty(
             self.connection, emptied, now=self.now, limit=repositories.EMPTIED_AT_ONCE
         )
         self.sessions += sessions

@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from ocistore.catalog import blobs, identity
+from ocistore.catalog import blobs, epoch, identity
 from ocistore.changes import (
     Application,
     Change,
@@ -79,7 +79,7 @@ def commit(
         OCIStoreError: a change was refused, or the store could not be written. Nothing of the list is visible.
     """
     if all(isinstance(change, _REMOVALS) for change in changes):
-        return on_a_full_disk(pool, partial(_apply, catalog, pool, changes, actor))
+        return on_a_full_disk(catalog, pool, partial(_apply, catalog, pool, changes, actor))
     staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
     unpublished = not_in_pool(catalog, pool, staged)
     published: set[Digest] = set()
@@ -102,8 +102,16 @@ def commit(
         raise
 
 
-def on_a_full_disk(pool: FilesystemPool, work: Callable[[], _R]) -> _R:
-    """Do work that frees space, in one transaction; where there is no room even for that, with what was reserved.
+def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R]) -> _R:
+    """Do work that frees space; where there is no room even for that, with what was reserved.
+
+    What takes many transactions may fill the WAL with that, too. Then the WAL is moved into the database, for which
+    some of the reserve is kept, and written from its beginning again: each time goes further, or is the last one.
+
+    Args:
+        catalog: of the store.
+        pool: likewise; its reserve is given up meanwhile.
+        work: transactions of which each is whole, so that it may begin again.
 
     Raises:
         StoreFullError: there is no room with it either.
@@ -113,10 +121,23 @@ def on_a_full_disk(pool: FilesystemPool, work: Callable[[], _R]) -> _R:
     except StoreFullError:
         if not pool.reserve.give_up():
             raise
-        try:
-            return work()
-        finally:
-            pool.reserve.make()  # of what is left of it, before somebody else fills the disk again
+    try:
+        reached = -1
+        while True:
+            try:
+                return work()
+            except StoreFullError:
+                with catalog.read() as connection:
+                    found = epoch.find(connection).epoch
+                if not pool.reserve.give_up() and found == reached:
+                    raise
+                with contextlib.suppress(StoreFullError):
+                    catalog.reuse_wal()
+                if found != reached:
+                    pool.reserve.keep_some()
+                reached = found
+    finally:
+        pool.reserve.take_back()
 
 
 def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], actor: str) -> Application:

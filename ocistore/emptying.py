@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ocistore.catalog import repositories
 from ocistore.catalog.lock import rest
 from ocistore.commit import milliseconds, on_a_full_disk
-from ocistore.errors import OCIStoreError, StorageError
+from ocistore.errors import OCIStoreError, StorageError, StoreFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +31,7 @@ def empty_deleted(catalog: Catalog, pool: FilesystemPool, repository_ids: Iterab
     """
     for repository_id in repository_ids:
         with contextlib.suppress(OCIStoreError):
-            on_a_full_disk(pool, partial(_empty, catalog, pool, repository_id))
+            on_a_full_disk(catalog, pool, partial(_empty, catalog, pool, repository_id))
 
 
 def _empty(catalog: Catalog, pool: FilesystemPool, repository_id: int) -> None:
@@ -42,10 +42,16 @@ def _empty(catalog: Catalog, pool: FilesystemPool, repository_id: int) -> None:
             emptied = repositories.deleted(connection, repository_id)
             if emptied is None:
                 return
-            done, sessions = repositories.empty(
-                connection, emptied, now=milliseconds(), limit=repositories.EMPTIED_AT_ONCE
+            done, sessions, waits = repositories.empty(
+                connection,
+                emptied,
+                now=milliseconds(),
+                limit=repositories.EMPTIED_AT_ONCE,
+                may_grow=pool.reserve.may_grow,
             )
         remove_files(pool, sessions)
+        if waits:
+            raise StoreFullError(str(catalog.root))
         if not done:
             rest(began)
 

@@ -113,7 +113,7 @@ class Lease:
         if self._process != os.getpid():
             return  # a forked child leaves the block too: the lease is its parent's
         self._ended = True
-        on_a_full_disk(self._store.pool, self._end)
+        on_a_full_disk(self._store.catalog, self._store.pool, self._end)
 
     @contextlib.contextmanager
     def use(self) -> Iterator[Self]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ocistore.catalog import blobs, manifests, repositories, tags
 from ocistore.catalog.lock import rest
 from ocistore.commit import milliseconds, on_a_full_disk
+from ocistore.errors import StoreFullError
 
 if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
@@ -49,23 +50,25 @@ def thin_out(catalog: Catalog, pool: FilesystemPool, change: DeleteManifest, *, 
         many_tags = len(tags.of_manifest(connection, *place, limit=AT_ONCE + 1)) > AT_ONCE
         many_referrers = len(manifests.referring(connection, *place, after=0, limit=AT_ONCE + 1)) > AT_ONCE
     if many_tags:
-        _repeat(catalog, pool, partial(_untag, change=change, actor=actor))
+        _repeat(catalog, pool, partial(_untag, change=change, actor=actor), grows=True)  # by the events
     if not many_referrers:
         return change
     since = milliseconds()
-    _repeat(catalog, pool, _Queueing(change, since))
+    _repeat(catalog, pool, _Queueing(change, since), grows=False)
     return replace(change, since=since)
 
 
-def _repeat(catalog: Catalog, pool: FilesystemPool, step: partial[bool] | _Queueing) -> None:
+def _repeat(catalog: Catalog, pool: FilesystemPool, step: partial[bool] | _Queueing, *, grows: bool) -> None:
     def once() -> bool:
+        if grows and not pool.reserve.may_grow():
+            raise StoreFullError(str(catalog.root))
         with catalog.write() as connection:
             return step(connection)
 
     done = False
     while not done:
         began = time.monotonic()
-        done = on_a_full_disk(pool, once)
+        done = on_a_full_disk(catalog, pool, once)
         if not done:
             rest(began)
 

@@ -69,13 +69,14 @@ class SmallDisk:
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A filesystem of 8 MiB."""
+def small_disk(tmp_path, request):
+    """A filesystem of 8 MiB, or so many as the test is given."""
     directory = tmp_path / "disk"
     directory.mkdir()
     if os.geteuid() != 0:
         _missing("mounting a small filesystem needs root")
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", directory]
+    size = getattr(request, "param", 8)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", directory]
     mounted = subprocess.run(command, capture_output=True, text=True)
     if mounted.returncode != 0:
         _missing(f"a small filesystem cannot be mounted here: {mounted.stderr.strip()}")

@@ -11,6 +11,7 @@ smaller than it should be, whatever made it so, grows at each opening as far as 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, Final
@@ -26,11 +27,20 @@ SIZE: Final = 8 * 1024**2
 _SHARE: Final = 64
 """Never more than this part of what is free: on a small disk the reserve is small too."""
 
+_FOR_REMOVING: Final = SIZE * 5 // 8
+"""Bytes of it that are only used to remove things: the WAL grows to 4 MiB before it is moved into the database, and
+that may grow as much by it."""
+
+_KEPT: Final = 4
+"""One part of so many is kept at first: moving the WAL into the database may need as much as that grows by it."""
+
 OPENING: Final = 64 * 1024
 """Bytes that opening takes: the shared memory of the catalog has 32 KiB, and its WAL begins."""
 
 _LEAST: Final = 2 * OPENING
 """Bytes that are reserved on a disk that is nearly full too, where that is no more than half of what is free."""
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _INODES: Final = 2
 """How many opening takes: those of the catalog's WAL and of its shared memory."""
@@ -57,6 +67,7 @@ class Reserve:
         self._owed = 0
         """Bytes that the file had, where opening needed all of it; one that was made shorter says so itself."""
         self._gave = False
+        self._given_up = False
 
     def make(self) -> None:
         """Set space aside, as far as it is not and there is room. What the filesystem refuses is left alone.
@@ -67,10 +78,10 @@ class Reserve:
             self._grow(0)
 
     def _grow(self, least: int) -> None:
-        """Make it as large as it should be, and at least ``least`` bytes.
+        """Make it as large as it should be, and at least ``least`` bytes, or a part of that where there is no room.
 
         Raises:
-            OSError: there is no room.
+            OSError: the filesystem refused it.
         """
         try:
             status = os.lstat(self._path)
@@ -89,13 +100,23 @@ class Reserve:
             return
         descriptor = make_file(self._path, os.O_WRONLY | os.O_NOFOLLOW, self._paths.permissions.file)
         try:
-            os.posix_fallocate(descriptor, 0, size)
-            os.pwrite(descriptor, b"%20d" % size, 0)
-        except OSError:
-            os.ftruncate(descriptor, have)  # without a byte it is an inode in reserve
-            raise
+            while not self._allocated(descriptor, size, have):
+                size //= 2
+                if size <= have:
+                    return
+            os.pwrite(descriptor, b"%20d" % max(least, self._owed, size), 0)
         finally:
             os.close(descriptor)
+
+    def _allocated(self, descriptor: int, size: int, have: int) -> bool:
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            os.ftruncate(descriptor, have)  # without a byte it is an inode in reserve
+            if error.errno not in _FULL:
+                raise
+            return False
+        return True
 
     def let_open(self) -> bool:
         """Give back as much as opening takes, and keep the rest for deleting. False where nothing was given.
@@ -120,13 +141,16 @@ class Reserve:
             os.unlink(self._path)
             self._owed = size
             return True
+        self._truncate(size - OPENING)
+        return True
+
+    def _truncate(self, size: int) -> None:
         # Not opened with O_TRUNC: the size is another process's by now, perhaps.
         descriptor = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.ftruncate(descriptor, size - OPENING)
+            os.ftruncate(descriptor, size)
         finally:
             os.close(descriptor)
-        return True
 
     def _give_inodes(self) -> bool:
         given = False
@@ -170,10 +194,39 @@ class Reserve:
         return min(SIZE, int(noted)) if noted.isdigit() else 0
 
     def give_up(self) -> bool:
-        """Give the space back to the filesystem. False where there is none to give."""
-        self._owed = 0
+        """Give most of the space back to the filesystem, and with the next call the rest, until :meth:`take_back`.
+
+        Returns:
+            False where there is nothing to give.
+        """
         try:
-            os.unlink(self._path)
+            size = os.stat(self._path, follow_symlinks=False).st_size
+            self._owed = max(self._owed, size, self._noted())
+            kept = self._owed // _KEPT
+            if size > kept >= OPENING:
+                self._truncate(kept)
+            else:
+                os.unlink(self._path)
         except OSError:
             return False
+        self._given_up = True
         return True
+
+    def keep_some(self) -> None:
+        """Reserve again what the first call of :meth:`give_up` left."""
+        with contextlib.suppress(OSError):
+            self._grow(self._owed // _KEPT)
+
+    def may_grow(self) -> bool:
+        """Whether there is room for what frees nothing, such as history. Else the reserve would be used up for it."""
+        return not self._given_up or available(self._root) >= _FOR_REMOVING
+
+    def take_back(self) -> None:
+        """Reserve what was given up again, as far as there is room; the rest is when the store is closed.
+
+        Before somebody else fills the disk: what was removed first may have freed rows and no bytes, and then nothing
+        more could be removed.
+        """
+        self._given_up = False
+        with contextlib.suppress(OSError):
+            self._grow(self._owed)

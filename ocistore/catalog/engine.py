@@ -275,6 +275,20 @@ class Catalog:
             if busy:
                 raise StoreBusyError(f"the catalog {self._address.path}", waited=BUSY_TIMEOUT)
 
+    def reuse_wal(self) -> None:
+        """Move as much of the WAL into the database file as nobody reads, and give its room back. Waits for nobody.
+
+        Raises:
+            OCIStoreError: it could not be written, which changes nothing.
+        """
+        with self.locked(), self.read() as connection:
+            connection.watch = None
+            connection.command("PRAGMA busy_timeout = 0")
+            try:
+                connection.command("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.command(f"PRAGMA busy_timeout = {BUSY_TIMEOUT * 1000:.0f}")
+
     def locked(self) -> _Locked:
         """Hold the write lock without a transaction: for creation, migration and closing."""
         return _Locked(self)

@@ -12,6 +12,8 @@ from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.order import in_order
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from sqlalchemy import BindParameter, Delete, Select, Table
 
     from ocistore.catalog.connection import Connection
@@ -119,6 +121,13 @@ _some_leased, _drop_leased = _pages(_kept)
 _some_edges, _drop_edges = _pages(tables.repository_edges)
 _some_blobs, _drop_blobs = _pages(_repository_blobs)
 _some_manifests, _drop_manifests = _pages(_repository_manifests)
+_PARTS: Final = (
+    (_some_leased, _drop_leased, False),
+    (_some_edges, _drop_edges, False),
+    (_some_blobs, _drop_blobs, True),
+    (_some_manifests, _drop_manifests, True),  # after tags, which refer to them
+)
+"""In their order: what reads some, what deletes these, and whether they are what the repository serves."""
 _queue_blobs = (
     update(_blobs)
     .where(_blobs.c.id.in_(select(member(_rows, 0))))
@@ -137,6 +146,17 @@ class Deleted(NamedTuple):
     deleted: int
     actor: str
     next_event: int | None
+
+
+class Emptied(NamedTuple):
+    """What one transaction did to a deleted repository."""
+
+    gone: bool
+    """Nothing of it is left."""
+    sessions: list[str]
+    """The ids of the upload sessions that went with it, whose files are the caller's."""
+    waits: bool
+    """It stopped, because more tags are left than there is room for events."""
 
 
 def remove(connection: Connection, repository_id: int, name: str, *, now: int, actor: str) -> None:
@@ -168,56 +188,52 @@ def deleted(connection: Connection, repository_id: int | None = None) -> Deleted
     return None if row is None else Deleted(*row)
 
 
-def empty(connection: Connection, emptied: Deleted, *, now: int, limit: int) -> tuple[bool, list[str]]:
+def empty(
+    connection: Connection, emptied: Deleted, *, now: int, limit: int, may_grow: Callable[[], bool] | None = None
+) -> Emptied:
     """Delete up to ``limit`` rows of a deleted repository, and at last its own.
 
-    Tags go first, each as an event. The blobs stay in the pool until a collection finds that nothing else refers to
-    them.
+    What keeps blobs goes first, because the events of tags take more room than the tags did, which on a full disk only
+    a collection of blobs can make. These stay in the pool until it finds that nothing else refers to them.
 
     Args:
         connection: of a write transaction, in which :func:`deleted` gave ``emptied``.
         emptied: the repository.
         now: milliseconds since the epoch: until then its blobs were in use.
         limit: rows; each takes 5 to 10 µs.
-
-    Returns:
-        Whether it is gone, and the ids of the upload sessions that went with it, whose files are the caller's.
+        may_grow: tells whether there is room for what only grows, here the history; asked before more tags than
+            these go.
     """
     here: dict[str, object] = {"in_repository": emptied.repository_id}
-    left = limit - _empty_tags(connection, emptied, limit)
-    sessions: list[str] = []
+    sessions: list[str] = connection.execute(_some_uploads, here | {"limit": limit}).scalars()
+    connection.execute(_drop_uploads, {"names": bound(sessions)})
+    left = limit - len(sessions)
+    for some, drop, are_served in _PARTS:
+        if left and drop is _drop_manifests:
+            tags = list(connection.execute(_some_tags, here | {"limit": left}))
+            if len(tags) == left and may_grow is not None and not may_grow():
+                return Emptied(gone=False, sessions=sessions, waits=True)
+            _empty_tags(connection, emptied, tags)
+            left -= len(tags)
+        if left:
+            found = list(connection.execute(some, here | {"limit": left}))
+            if found:
+                rows = {"rows": bound(found)}
+                connection.execute(drop, here | rows)
+                if are_served:
+                    connection.execute(_queue_blobs, rows | {"now": now})
+            left -= len(found)
     if left:
-        sessions = connection.execute(_some_uploads, here | {"limit": left}).scalars()
-        connection.execute(_drop_uploads, {"names": bound(sessions)})
-        left -= len(sessions)
-    for some, drop, are_served in (
-        (_some_leased, _drop_leased, False),
-        (_some_edges, _drop_edges, False),
-        (_some_blobs, _drop_blobs, True),
-        (_some_manifests, _drop_manifests, True),
-    ):
-        if not left:
-            return False, sessions
-        found = list(connection.execute(some, here | {"limit": left}))
-        if found:
-            rows = {"rows": bound(found)}
-            connection.execute(drop, here | rows)
-            if are_served:
-                connection.execute(_queue_blobs, rows | {"now": now})
-        left -= len(found)
-    if not left:
-        return False, sessions
-    connection.execute(_delete_note, here)
-    connection.execute(_delete, here)
-    return True, sessions
+        connection.execute(_delete_note, here)
+        connection.execute(_delete, here)
+    return Emptied(gone=left > 0, sessions=sessions, waits=False)
 
 
-def _empty_tags(connection: Connection, emptied: Deleted, limit: int) -> int:
-    """How many tags went."""
+def _empty_tags(connection: Connection, emptied: Deleted, found: Sequence[Any]) -> None:
+    """Delete the first tags of it."""
     here = {"in_repository": emptied.repository_id}
-    found = list(connection.execute(_some_tags, here | {"limit": limit}))
     if not found:
-        return 0
+        return
     event = {"repository": emptied.name, "new_digest": None, "at": emptied.deleted, "actor": emptied.actor}
     if emptied.name is None:
         pass
@@ -231,7 +247,6 @@ def _empty_tags(connection: Connection, emptied: Deleted, limit: int) -> int:
         connection.execute(_record_again, numbered)
         connection.execute(_reserve, here | {"event": emptied.next_event + len(found)})
     connection.execute(_drop_tags, here | {"last": found[-1][0]})
-    return len(found)
 
 
 def empty_whole(connection: Connection, repository_id: int, *, now: int) -> None:

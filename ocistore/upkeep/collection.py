@@ -231,7 +231,7 @@ class _Collection:
     def run(self, *, force: bool) -> GCReport:
         """The real thing."""
         self._store.require_writable()
-        on_a_full_disk(self._store.pool, self._catalog.note_epoch)
+        on_a_full_disk(self._catalog, self._store.pool, self._catalog.note_epoch)
         with self._catalog.read() as connection:
             found = collection.outlook(
                 connection, now=self._now, untagged_before=self._untagged_before, before=self._before
@@ -249,7 +249,7 @@ class _Collection:
                 )
             try:
                 # Each transaction is whole, so that it may begin again.
-                on_a_full_disk(self._store.pool, self._work)
+                on_a_full_disk(self._catalog, self._store.pool, self._work)
             except Cut:
                 complete = False
         try:
@@ -293,12 +293,29 @@ class _Collection:
         return None
 
     def _work(self) -> None:
-        self._end_batches()
-        self._empty_repositories()
-        self._end_leases()
-        self._leftovers.end_uploads()
+        worked = True
+        while (full := self._complete()) is not None and worked:
+            # Blobs that nothing keeps any more make the room that the rest needs.
+            worked = self._empty_queues()
+        if full is not None:
+            raise full
+        self._empty_queues()
+
+    def _complete(self) -> StoreFullError | None:
+        """End what is over. The error, where there was no room for some of it."""
+        full = None
+        for end in (self._end_batches, self._empty_repositories, self._end_leases, self._leftovers.end_uploads):
+            try:
+                end()
+            except StoreFullError as error:
+                full = error
+        return full
+
+    def _empty_queues(self) -> bool:
+        worked = False
         while self._collect_manifests() or self._collect_parts() or self._condemn() or self._reap():
-            pass
+            worked = True
+        return worked
 
     # --- the queues ---------------------------------------------------------------------------------------------------
 
@@ -411,8 +428,16 @@ class _Collection:
                     return
                 # After this run began, so that what it takes is what its forecast says.
                 now = max(milliseconds(), self._now + 1)
-                _, sessions = repositories.empty(connection, emptied, now=now, limit=repositories.EMPTIED_AT_ONCE)
+                _, sessions, waits = repositories.empty(
+                    connection,
+                    emptied,
+                    now=now,
+                    limit=repositories.EMPTIED_AT_ONCE,
+                    may_grow=self._store.pool.reserve.may_grow,
+                )
             remove_files(self._store.pool, sessions)
+            if waits:
+                raise StoreFullError(str(self._store.root))
 
     # --- leases -----------------------------------------------------------------------------------------------------
 
