@@ -1,17 +1,16 @@
 """What the operating system refuses is ours to say; what anybody else raises in the middle of it is theirs."""
 
-import dis
 import errno
 import gc
 import io
 import os
 import signal
-import sys
 import threading
 import time
 
 import pytest
 from images import image, push
+from instructions import PACKAGE, Interrupted, where_a_signal_comes
 
 from ocistore import CorruptError, StorageError, Store
 from ocistore.blobs import filesystem
@@ -186,30 +185,6 @@ class _Interrupt(Exception):
     pass
 
 
-def _interrupting(after):
-    """Raise at that many-th place in the pool's own code where Python may handle a signal."""
-    left, before = after, {}
-
-    def trace(frame, event, argument):
-        nonlocal left
-        if "/ocistore/blobs/" not in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            last, now = before.get(frame, ""), dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            before[frame] = now
-            # After a call that returned, at the beginning of a function, and where a loop begins again.
-            returned = last.startswith("CALL") and now != "PUSH_EXC_INFO"
-            if returned or now in {"RESUME", "JUMP_BACKWARD"}:
-                left -= 1
-                if left == 0:
-                    before.clear()
-                    raise _Interrupt
-        return trace
-
-    return trace
-
-
 def _pool_work(pool):
     staged = [pool.stage(b"one"), pool.stage(iter([b"two"]))]
     pool.publish(staged)
@@ -231,15 +206,13 @@ def test_an_interrupt_anywhere_in_the_pool_leaks_no_descriptor_and_no_file(pool)
     before = len(os.listdir("/proc/self/fd"))
     wrong, interrupted = [], 0
     for place in range(1, 100_000):
-        sys.settrace(_interrupting(place))
         try:
-            _pool_work(pool)
+            with Interrupted(place, where_a_signal_comes, error=_Interrupt, below=os.path.join(PACKAGE, "blobs")):
+                _pool_work(pool)
         except _Interrupt:
             interrupted += 1
         else:
             break
-        finally:
-            sys.settrace(None)
         pool._anchors.sweep()
         pool.close()
         left = len(os.listdir(pool._paths.uploads))

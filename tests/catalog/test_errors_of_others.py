@@ -1,31 +1,17 @@
 """What a signal handler raises in the middle of the catalog's work comes out as it was raised, whatever its class."""
 
 import errno
-import sys
+import os
 
 import pytest
+from instructions import PACKAGE, Interrupted, anywhere
 
 from ocistore import OCIStoreError, Store
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-class _Signal:
-    """Raises at that many-th instruction of the catalog's code, where Python might handle a signal."""
-
-    def __init__(self, error, after):
-        self.error = error
-        self.left = after
-
-    def __call__(self, frame, event, argument):
-        if "/ocistore/catalog/" not in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            self.left -= 1
-            if self.left == 0:
-                raise self.error
-        return self
+BELOW = os.path.join(PACKAGE, "catalog")
 
 
 def _push_and_open_again(root):
@@ -49,19 +35,17 @@ def test_an_error_of_a_signal_handlers_is_never_made_one_of_ours(tmp_path, error
     _push_and_open_again(root)
     after, raised = 1, 0
     while True:
-        signal = _Signal(error, after)
+        signal = Interrupted(after, anywhere, error=error, below=BELOW)
         error.__traceback__ = error.__cause__ = error.__context__ = None
-        sys.settrace(signal)
         try:
-            _push_and_open_again(root)
+            with signal:
+                _push_and_open_again(root)
             came = None
         except BaseException as caught:
             came = caught
-        finally:
-            sys.settrace(None)
         assert not isinstance(came, OCIStoreError), (after, came)
         raised += came is error
-        if signal.left > 0:
+        if not signal.reached:
             break
         after += 61
     assert raised > after / 61 * 0.8

@@ -1,16 +1,15 @@
 """Whatever runs in the middle of a write of its own thread is refused at once, and a store that is dropped or closed
 there waits for nobody."""
 
-import dis
 import gc
 import os
 import signal
-import sys
 import threading
 import time
 
 import pytest
 from images import image, push
+from instructions import Interrupted, count, first_of
 from invariants import check
 from processes import python, run_python
 
@@ -279,50 +278,24 @@ def test_nothing_of_a_database_is_left_when_all_have_closed_it(tmp_path):
     assert descriptors(tmp_path / "a") == []
 
 
-def test_a_write_whose_exit_was_interrupted_gives_way_to_whoever_cleans_up_after_it(store):
-    """At the first instruction of the exit, before anything in it could be done about it."""
-
-    def interrupt(frame, event, argument):
-        if frame.f_code is engine._Write.__exit__.__code__:
-            sys.settrace(None)
-            raise KeyboardInterrupt
-        return interrupt
+@pytest.mark.parametrize(
+    "place",
+    [first_of(engine._Write.__exit__), first_of(engine._Write.__enter__, "RETURN")],
+    ids=["at the beginning of its exit", "at the end of its entry"],
+)
+def test_a_write_that_was_interrupted_gives_way_to_whoever_cleans_up_after_it(store, place):
+    """Before the block, or what leaves it, could do anything about it."""
 
     def write():
-        sys.settrace(interrupt)
         with store.catalog.write() as connection:
             connection.command("UPDATE store SET epoch = epoch + 1")
 
+    count(write)
+    interrupted = Interrupted(1, place)
     try:
-        write()
+        with interrupted:
+            write()
     except KeyboardInterrupt:  # it refers to all that was under way
         store.repository("a").put_blob(b"in the cleaning up")
-    finally:
-        sys.settrace(None)
-    assert check(store) == []
-
-
-def test_a_write_whose_entry_was_interrupted_at_its_end_gives_way_likewise(store):
-    def interrupt(frame, event, argument):
-        if frame.f_code is engine._Write.__enter__.__code__:
-            frame.f_trace_opcodes = True
-            if event == "opcode" and frame.f_code.co_code[frame.f_lasti] == dis.opmap["RETURN_VALUE"]:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-            return interrupt
-        return None
-
-    def write():
-        sys.settrace(interrupt)
-        with store.catalog.write() as connection:
-            connection.command("UPDATE store SET epoch = epoch + 1")
-
-    try:
-        write()
-    except KeyboardInterrupt:
-        store.repository("a").put_blob(b"in the cleaning up")
-    else:
-        pytest.fail("it was not interrupted")
-    finally:
-        sys.settrace(None)
+    assert interrupted.reached
     assert check(store) == []

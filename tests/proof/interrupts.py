@@ -1,78 +1,66 @@
 """Interrupts at any instruction: operations in which KeyboardInterrupt is raised before the Nth, and what is left then.
 
-It is raised from a trace function, so at places, too, where a signal would come an instruction later. Not at those
-where the interpreter would keep the exception that is being handled for good, and all that its frames refer to; a
-signal never comes there. Run in a process of its own, because what it counts are a process's descriptors and locks.
+It is raised from a trace function, so at places, too, where a signal would come an instruction later; and by signals,
+which come when they come. Run in a process of its own, because what it counts are a process's descriptors and locks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dis
 import gc
 import json
 import os
 import random
+import signal
 import sys
 import time
 import warnings
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from images import image, push
+from instructions import Interrupted, count
 from invariants import check
 from state import catalog
 
-import ocistore
 from ocistore import Digest, OCIStoreError, Store
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog import database
 from ocistore.catalog.lock import WriteLock
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 NOW = timedelta(0)
-PACKAGE = os.path.dirname(ocistore.__file__)
 KEPT = image("kept", layers=2)
 
 
-UNSAFE = frozenset(
-    dis.opmap[name]
-    for name in ("CALL", "COPY", "LOAD_CONST", "POP_EXCEPT", "PRECALL", "PUSH_EXC_INFO", "RERAISE")
-    if name in dis.opmap
-)
-"""Where no signal comes, and a raise breaks what nothing covers: the end of a handler, whose exception would stay so,
-and the way from the end of a block to the call that leaves it. CPython looks for signals after calls, at the beginning
-of a function and in loops."""
+class Signalled:
+    """Raises in the block when a timer has run out."""
 
-
-class Interrupted:
-    """Raises in the block, before its Nth instruction in our code; ``reached`` says whether it came so far."""
-
-    def __init__(self, number: int) -> None:
-        self.left = number
+    def __init__(self, seconds: float) -> None:
         self.reached = False
         self.place = ""
+        self._seconds = seconds
+        self._inside = False
 
-    def _trace(self, frame, event, argument):
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        if event == "opcode":
-            self.left -= 1
-            if self.left <= 0 and frame.f_code.co_code[frame.f_lasti] not in UNSAFE:
-                self.reached = True
-                code, at = frame.f_code, frame.f_lasti
-                self.place = f"{code.co_qualname}:{frame.f_lineno} {dis.opname[code.co_code[at]]}"
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return self._trace
+    def _raise(self, number, frame):
+        if self._inside:
+            self._inside = False
+            self.reached = True
+            self.place = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+            raise KeyboardInterrupt
 
     def __enter__(self):
-        sys.settrace(self._trace)
+        signal.signal(signal.SIGALRM, self._raise)
+        self._inside = True
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
         return self
 
     def __exit__(self, *_):
-        sys.settrace(None)
+        self._inside = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def put(store, number):
@@ -149,8 +137,8 @@ def descriptors() -> dict[str, int]:
     return found
 
 
-def run(root: Path, name: str, count: int, seed: int) -> dict[str, object]:
-    """``count`` interrupts of an operation; what leaked, and how often it came to the end before."""
+def run(root: Path, name: str, wanted: int, seed: int, how: str) -> dict[str, object]:
+    """``wanted`` interrupts of an operation, by ``trace`` or ``signal``; what leaked, and how often it ended before."""
     chance = random.Random(f"{name} {seed}")
     work = OPERATIONS[name]
     store = Store.open(root / "store")
@@ -158,12 +146,10 @@ def run(root: Path, name: str, count: int, seed: int) -> dict[str, object]:
     before = len(os.listdir(root / "store" / "uploads"))
     finished = interrupts = number = 0
     work(store, -1)
-    with Interrupted(sys.maxsize) as whole:
-        work(store, -2)
-    longest = (sys.maxsize - whole.left) * 11 // 10
-    while interrupts < count:
+    next_one = _by_trace(store, work, chance) if how == "trace" else _by_signal(store, work, chance)
+    while interrupts < wanted:
         number += 1
-        interrupted = Interrupted(chance.randrange(1, longest))
+        interrupted = next_one()
         began = time.monotonic()
         try:
             with interrupted:
@@ -206,6 +192,18 @@ def rowless(root: Path) -> list[str]:
     ]
 
 
+def _by_trace(store, work, chance) -> Callable[[], Interrupted]:
+    longest = count(lambda: work(store, -2)) * 11 // 10
+    return lambda: Interrupted(chance.randrange(1, longest))
+
+
+def _by_signal(store, work, chance) -> Callable[[], Signalled]:
+    began = time.monotonic()
+    work(store, -2)
+    longest = time.monotonic() - began
+    return lambda: Signalled(chance.uniform(0.000_01, longest))
+
+
 def held(store) -> list[str]:
     """What is held that nobody holds."""
     found = []
@@ -227,13 +225,13 @@ def prepare(root: Path) -> None:
         store.export(root / "layout", ["kept:v1"])
 
 
-def main(directory: str, names: str, count: str, seed: str) -> None:
+def main(directory: str, names: str, wanted: str, seed: str, how: str = "trace") -> None:
     """Print what was found, as JSON."""
     warnings.simplefilter("ignore")
     root = Path(directory)
     sys.unraisablehook = lambda unraisable: None  # an interrupt in a finalizer
     prepare(root)
-    found = {name: run(root, name, int(count), int(seed)) for name in names.split(",")}
+    found = {name: run(root, name, int(wanted), int(seed), how) for name in names.split(",")}
     with Store.open(root / "store") as store:
         found["store"] = {"wrong": check(store, hashes=True, idle=False), "interrupts": 0, "open": [], "staged": 0}
     sys.stdout.write(json.dumps(found))
