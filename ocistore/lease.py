@@ -119,6 +119,16 @@ class Lease:
     def use(self) -> Iterator[Self]:
         """Do what is inside under this lease too: for a thread, which does not have it from the thread that made it.
 
+        So does a thread of a pool, and what runs in the executor of an event loop; ``asyncio.to_thread`` has it of
+        its task::
+
+            def push(content):
+                with lease.use():
+                    return repository.put_blob(content)
+
+            with store.lease(ttl=timedelta(hours=1)) as lease, ThreadPoolExecutor() as executor:
+                pushed = list(executor.map(push, contents))
+
         Any number of threads may, also at once. The lease still ends with its own block; what a thread pushes after
         that is not kept, and not refused.
 

@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -366,6 +367,39 @@ def test_a_copied_context_is_work_under_the_lease(store, repository):
     with store.lease(ttl=HOUR):
         assert in_a_thread(contextvars.copy_context().run, repository.put_blob, b"in a copy") is None
         assert kept(store) == {Digest.of(b"in a copy")}
+
+
+def test_threads_of_a_pool_take_part_by_saying_so_or_in_a_copied_context(store, repository):
+    def push(content):
+        with lease.use():
+            repository.put_blob(content)
+
+    with ThreadPoolExecutor(4) as executor, store.lease(ttl=HOUR) as lease:
+        inside = [b"in use %d" % number for number in range(20)]
+        list(executor.map(push, inside))
+        copies = [b"in a copy %d" % number for number in range(20)]
+        for done in [
+            executor.submit(contextvars.copy_context().run, repository.put_blob, content) for content in copies
+        ]:
+            done.result()
+        list(executor.map(repository.put_blob, [b"outside"]))
+        assert kept(store) == set(map(Digest.of, [*inside, *copies]))
+
+
+def test_what_runs_in_an_executor_of_a_loop_takes_part_by_saying_so(store, repository):
+    def push(content):
+        with lease.use():
+            repository.put_blob(content)
+
+    async def everything():
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, push, b"in use")
+        await loop.run_in_executor(None, repository.put_blob, b"outside")
+        await asyncio.to_thread(repository.put_blob, b"in a thread")
+
+    with store.lease(ttl=HOUR) as lease:
+        asyncio.run(everything())
+        assert kept(store) == {Digest.of(b"in use"), Digest.of(b"in a thread")}
 
 
 def test_tasks_have_the_leases_of_whoever_made_them(store, repository):
