@@ -14,6 +14,7 @@ import pkgutil
 import re
 import shutil
 import sqlite3
+import sys
 from datetime import timedelta
 
 import pytest
@@ -137,6 +138,8 @@ def _oldest(path):
 
 
 ENGINES = {"Python's": sqlite3.connect, "oldest": _oldest, "newest": Apsw}
+if sys.version_info >= (3, 12):
+    del ENGINES["oldest"]  # there are no wheels of it any more
 
 
 def connect(engine, path):
@@ -357,7 +360,7 @@ def test_a_question_costs_the_same_in_a_store_ten_times_as_large(stores, engine,
     assert {name: (small[name], large[name]) for name in small if large[name] > 1.3 * small[name] + 20} == {}
 
 
-@pytest.mark.parametrize("engine", ["Python's", "oldest"])
+@pytest.mark.parametrize("engine", sorted(ENGINES.keys() - {"newest"}))
 def test_a_change_costs_the_same_in_a_store_ten_times_as_large(stores, engine):
     taken = []
     for path in stores:
