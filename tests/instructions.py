@@ -120,9 +120,9 @@ class Interrupted:
         sys.settrace(None)
 
 
-def count(work: Callable[[], object], counts: Counts = anywhere_safe) -> int:
+def count(work: Callable[[], object], counts: Counts = anywhere_safe, *, below: str = PACKAGE) -> int:
     """How many instructions of the work count. It is done twice: of code that was never traced 3.13 tells little."""
     for _ in range(2):
-        with Interrupted(sys.maxsize, counts) as whole:
+        with Interrupted(sys.maxsize, counts, below=below) as whole:
             work()
     return sys.maxsize - whole.left

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import json
 import os
 import random
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from images import image, push
-from instructions import Interrupted, count
+from instructions import PACKAGE, Interrupted, count
 from invariants import check
 from state import catalog
 
@@ -138,7 +139,7 @@ def descriptors() -> dict[str, int]:
 
 
 def run(root: Path, name: str, wanted: int, seed: int, how: str) -> dict[str, object]:
-    """``wanted`` interrupts of an operation, by ``trace`` or ``signal``; what leaked, and how often it ended before."""
+    """``wanted`` interrupts of an operation, in a way of ``HOW``; what leaked, and how often it ended before."""
     chance = random.Random(f"{name} {seed}")
     work = OPERATIONS[name]
     store = Store.open(root / "store")
@@ -146,7 +147,7 @@ def run(root: Path, name: str, wanted: int, seed: int, how: str) -> dict[str, ob
     before = len(os.listdir(root / "store" / "uploads"))
     finished = interrupts = number = 0
     work(store, -1)
-    next_one = _by_trace(store, work, chance) if how == "trace" else _by_signal(store, work, chance)
+    next_one = HOW[how](store, work, chance)
     while interrupts < wanted:
         number += 1
         interrupted = next_one()
@@ -197,11 +198,21 @@ def _by_trace(store, work, chance) -> Callable[[], Interrupted]:
     return lambda: Interrupted(chance.randrange(1, longest))
 
 
+def _in_transactions(store, work, chance) -> Callable[[], Interrupted]:
+    """At one instruction after another of what begins and ends them."""
+    below = os.path.join(PACKAGE, "catalog", "engine")
+    places = itertools.cycle(range(1, count(lambda: work(store, -2), below=below) + 1))
+    return lambda: Interrupted(next(places), below=below)
+
+
 def _by_signal(store, work, chance) -> Callable[[], Signalled]:
     began = time.monotonic()
     work(store, -2)
     longest = time.monotonic() - began
     return lambda: Signalled(chance.uniform(0.000_01, longest))
+
+
+HOW = {"trace": _by_trace, "signal": _by_signal, "transactions": _in_transactions}
 
 
 def held(store) -> list[str]:

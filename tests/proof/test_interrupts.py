@@ -67,7 +67,8 @@ def test_interrupts_leave_nothing_behind(tmp_path, how):
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.slow) if "lock" in way else way for way in WRONG])
 def test_interrupts_catch_what_is_not_given_back(tmp_path, way):
-    found = _interrupted(tmp_path, ["put" if "push" in way else "commit"], 400, wrong=WRONG[way])
+    name, how = ("put", "trace") if "push" in way else ("commit", "transactions")
+    found = _interrupted(tmp_path, [name], 400, how=how, wrong=WRONG[way])
     assert _wrong(found) != []
 
 
