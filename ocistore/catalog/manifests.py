@@ -232,6 +232,11 @@ _entries = select(_blobs.c.digest, _said).select_from(
     in_order(_digests, (_blobs, _blobs.c.digest == _digests.c.value))
 )
 _put = insert(_manifests)
+_note_platform = (
+    update(_manifests)
+    .where(_manifests.c.blob_id == bindparam("id"), _manifests.c.platform.is_(None))
+    .values(platform=bindparam("said"))
+)
 _put_edges = insert(_edges)
 _ids = array("ids")
 _rows = array("rows")
@@ -315,6 +320,14 @@ def put(
         ]
         if rows:
             connection.execute(_put_edges, rows)
+    # Its config may have been absent when it was put first.
+    noted = [
+        {"id": ids[entry.manifest.descriptor.digest], "said": as_json(entry.platform)}
+        for entry in new
+        if entry.platform and known[entry.manifest.descriptor.digest].media_type is not None
+    ]
+    if noted:
+        connection.execute(_note_platform, noted)
     members = [
         (ids[entry.manifest.descriptor.digest], 1 if entry.incomplete else None, entry.entry) for entry in new
     ]

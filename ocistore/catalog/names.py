@@ -28,8 +28,8 @@ class Name(NamedTuple):
     repository: str
     tag: str | None
     digest: str
-
-
+    incomplete: bool = False
+    """Something of the manifest was absent when it was put there, and that was accepted."""
 
 
 def _name_of(repository_id: ColumnElement[int]) -> ColumnElement[str | None]:
@@ -37,9 +37,14 @@ def _name_of(repository_id: ColumnElement[int]) -> ColumnElement[str | None]:
     return select(_repositories.c.name).where(_repositories.c.id == repository_id).scalar_subquery()
 
 
+_incomplete = present(
+    _members.c.repository_id == _tags.c.repository_id,
+    _members.c.manifest_id == _tags.c.manifest_id,
+    _members.c.incomplete.is_not(None),
+)
 _newest_event = select(func.coalesce(func.max(tables.tag_events.c.id), 0))
 _page_of_tags = (
-    select(_tags.c.repository_id, _name_of(_tags.c.repository_id), _tags.c.name, _blobs.c.digest)
+    select(_tags.c.repository_id, _name_of(_tags.c.repository_id), _tags.c.name, _blobs.c.digest, _incomplete)
     .select_from(in_order(_tags, (_blobs, _blobs.c.id == _tags.c.manifest_id)))
     .where(
         tuple_(_tags.c.repository_id, _tags.c.name) > tuple_(bindparam("repository"), bindparam("after")),
@@ -49,7 +54,13 @@ _page_of_tags = (
     .limit(bindparam("limit"))
 )
 _page_of_untagged = (
-    select(_members.c.repository_id, _name_of(_members.c.repository_id), _members.c.manifest_id, _blobs.c.digest)
+    select(
+        _members.c.repository_id,
+        _name_of(_members.c.repository_id),
+        _members.c.manifest_id,
+        _blobs.c.digest,
+        _members.c.incomplete.is_not(None),
+    )
     .select_from(in_order(_members, (_blobs, _blobs.c.id == _members.c.manifest_id)))
     .where(
         tuple_(_members.c.repository_id, _members.c.manifest_id) > tuple_(bindparam("repository"), bindparam("after")),
@@ -72,7 +83,7 @@ def newest_event(connection: Connection) -> int:
 def page_of_tags(connection: Connection, *, after: tuple[int, str], limit: int) -> list[Name]:
     """Up to ``limit`` tags of all repositories, behind ``after``: (repository id, tag)."""
     return [
-        Name(*row)
+        Name(row[0], row[1], row[2], row[3], incomplete=bool(row[4]))
         for row in connection.execute(_page_of_tags, {"repository": after[0], "after": after[1], "limit": limit})
     ]
 
@@ -83,4 +94,4 @@ def page_of_untagged(
     """Up to ``limit`` manifests without a tag, behind ``after``, and where the next page begins."""
     rows = list(connection.execute(_page_of_untagged, {"repository": after[0], "after": after[1], "limit": limit}))
     place = (rows[-1][0], rows[-1][2]) if rows else after
-    return [Name(row[0], row[1], None, row[3]) for row in rows], place
+    return [Name(row[0], row[1], None, row[3], incomplete=bool(row[4])) for row in rows], place

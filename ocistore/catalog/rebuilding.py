@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, func, literal, literal_column, null, select, true, update
+from sqlalchemy import bindparam, delete, func, literal, literal_column, null, select, true, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.order import in_order
 from ocistore.catalog.presence import present
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import BindParameter
 
     from ocistore.catalog.connection import Connection
 
@@ -33,14 +37,18 @@ _live = _live.on_conflict_do_update(
     index_elements=["digest"],
     set_={"size": _live.excluded.size, "state": literal("live"), "verified_at": _live.excluded.verified_at},
 )
+_ids = array("ids")
+_here: BindParameter[int] = bindparam("in_repository")
 _serve_parts = (
     upsert(_blob_members)
     .from_select(
         ["repository_id", "blob_id", "linked_at", "collect_after"],
-        select(_own_edges.c.repository_id, _own_edges.c.child_id, bindparam("now"), bindparam("now"))
-        .join_from(_own_edges, _blobs, _blobs.c.id == _own_edges.c.child_id)
+        select(_here, _edges.c.child_id, bindparam("now"), bindparam("now"))
+        .select_from(
+            in_order(_ids, (_edges, _edges.c.parent_id == _ids.c.value), (_blobs, _blobs.c.id == _edges.c.child_id))
+        )
         .where(
-            _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")]),
+            _edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")]),
             _blobs.c.state == literal("live"),
         )
         .distinct(),
@@ -48,21 +56,26 @@ _serve_parts = (
     .on_conflict_do_nothing()
 )
 _elsewhere = (
-    select(_manifest_members.c.manifest_id)
-    .where(_manifest_members.c.repository_id != bindparam("repository"))
-    .scalar_subquery()
+    select(_ids.c.value)
+    .where(present(_manifest_members.c.manifest_id == _ids.c.value, _manifest_members.c.repository_id != _here))
 )
 _leave = delete(_manifest_members).where(
-    _manifest_members.c.repository_id == bindparam("repository"), _manifest_members.c.manifest_id.in_(_elsewhere)
+    _manifest_members.c.repository_id == _here, _manifest_members.c.manifest_id.in_(select(_ids.c.value))
 )
 _leave_edges = delete(_own_edges).where(
-    _own_edges.c.repository_id == bindparam("repository"), _own_edges.c.parent_id.in_(_elsewhere)
+    _own_edges.c.repository_id == _here,
+    tuple_(_own_edges.c.child_id, _own_edges.c.parent_id).in_(
+        select(_edges.c.child_id, _edges.c.parent_id).select_from(
+            in_order(_ids, (_edges, _edges.c.parent_id == _ids.c.value))
+        )
+    ),
 )
 _keep_loose = (
     upsert(_blob_members)
     .from_select(
         ["repository_id", "blob_id", "linked_at", "collect_after"],
-        select(bindparam("repository"), _blobs.c.id, bindparam("now"), bindparam("now")).where(
+        select(_here, _blobs.c.id, bindparam("now"), bindparam("now")).where(
+            _blobs.c.id.in_(select(_ids.c.value)),
             _blobs.c.state == literal("live"),
             ~present(_blob_members.c.blob_id == _blobs.c.id),
             ~present(_manifest_members.c.manifest_id == _blobs.c.id),
@@ -74,6 +87,8 @@ _child_members = _manifest_members.alias("child")
 _note_incomplete = (
     update(_manifest_members)
     .where(
+        _manifest_members.c.repository_id == _here,
+        _manifest_members.c.manifest_id.in_(select(_ids.c.value)),
         present(
             _edges.c.parent_id == _manifest_members.c.manifest_id,
             _edges.c.role != literal("subject"),
@@ -99,6 +114,18 @@ _small = (
     .order_by(_blobs.c.id)
     .limit(bindparam("limit"))
 )
+_widths = (
+    select(
+        _manifest_members.c.manifest_id,
+        select(func.count()).where(_edges.c.parent_id == _manifest_members.c.manifest_id).scalar_subquery(),
+    )
+    .where(_manifest_members.c.repository_id == _here, _manifest_members.c.manifest_id > bindparam("after"))
+    .order_by(_manifest_members.c.manifest_id)
+    .limit(bindparam("limit"))
+)
+_widths_of = select(
+    _blobs.c.id, select(func.count()).where(_edges.c.parent_id == _blobs.c.id).scalar_subquery()
+).select_from(in_order(_digests, (_blobs, _blobs.c.digest == _digests.c.value)))
 _count_of = select(
     select(func.count()).where(_manifest_members.c.repository_id == bindparam("repository")).scalar_subquery(),
     select(func.count()).where(_blob_members.c.repository_id == bindparam("repository")).scalar_subquery(),
@@ -149,25 +176,41 @@ def serve_manifests(connection: Connection, repository_id: int, digests: Sequenc
     connection.execute(_serve_edges, parameters)
 
 
-def serve_parts(connection: Connection, *, now: int) -> None:
-    """Let every repository serve the configs and layers of its manifests."""
-    connection.execute(_serve_parts, {"now": now})
+def manifests_of(connection: Connection, repository_id: int, *, after: int, rows: int) -> list[int]:
+    """Manifests of a repository behind the id ``after``: as many as have ``rows`` edges together at most, or one."""
+    found = list(connection.execute(_widths, {"in_repository": repository_id, "after": after, "limit": rows}))
+    return _fitting(found, rows)
 
 
-def note_incomplete(connection: Connection) -> None:
-    """Note of every manifest that lacks something in its repository that it does."""
-    connection.execute(_note_incomplete, {})
+def fitting(connection: Connection, digests: Sequence[str], *, rows: int) -> int:
+    """How many of these manifests have ``rows`` edges together at most; one at least."""
+    return len(_fitting(list(connection.execute(_widths_of, {"digests": bound(digests[:rows])})), rows))
 
 
-def leave_to_others(connection: Connection, repository_id: int) -> None:
-    """Take from a repository the manifests that another one has."""
-    connection.execute(_leave_edges, {"repository": repository_id})
-    connection.execute(_leave, {"repository": repository_id})
+def _fitting(widths: Sequence[tuple[int, int]], rows: int) -> list[int]:
+    totals = accumulate(width + 1 for _, width in widths)
+    count = sum(1 for total in totals if total <= rows)
+    return [key for key, _ in widths[: max(1, count)]]
 
 
-def keep_loose(connection: Connection, repository_id: int, *, now: int) -> None:
-    """Let a repository serve every live blob that none serves."""
-    connection.execute(_keep_loose, {"repository": repository_id, "now": now})
+def leave_to_others(connection: Connection, repository_id: int, ids: Sequence[int]) -> None:
+    """Take those of these manifests from a repository that another one has."""
+    here = {"in_repository": repository_id}
+    others = connection.execute(_elsewhere, here | {"ids": bound(ids)}).scalars()
+    connection.execute(_leave_edges, here | {"ids": bound(others)})
+    connection.execute(_leave, here | {"ids": bound(others)})
+
+
+def serve_parts(connection: Connection, repository_id: int, ids: Sequence[int], *, now: int) -> None:
+    """Let a repository serve the configs and layers of these manifests, and note of those that lack something."""
+    here = {"in_repository": repository_id, "ids": bound(ids)}
+    connection.execute(_serve_parts, here | {"now": now})
+    connection.execute(_note_incomplete, here)
+
+
+def keep_loose(connection: Connection, repository_id: int, ids: Sequence[int], *, now: int) -> None:
+    """Let a repository serve those of these blobs that are live and that none serves."""
+    connection.execute(_keep_loose, {"in_repository": repository_id, "ids": bound(ids), "now": now})
 
 
 def count_of(connection: Connection, repository_id: int) -> tuple[int, int]:

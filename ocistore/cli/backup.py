@@ -76,7 +76,8 @@ def rebuild(location: Location, *, force: bool, as_json: bool) -> None:
     of an export in place, whichever is newer; what neither names is kept in the repository lost-and-found. The old
     catalog is kept beside the new one. No collection runs before you say that all is there: gc --confirm.
 
-    End every process that has the store open first. The exit code is 2 where something is missing, which is named.
+    End every process that has the store open first. It needs room for the new catalog; on a full disk it takes what is
+    reserved. The exit code is 2 where something is missing, which is named.
     """
     with progress_bar("Hashing") as progress:
         report = rebuild_catalog(location.root, force=force, progress=progress)
@@ -96,6 +97,7 @@ def rebuild(location: Location, *, force: bool, as_json: bool) -> None:
         )
         for words, names in (
             ("missing", report.missing),
+            ("absent as before", report.absent),
             ("unreadable", report.unreadable),
             ("lost tag", report.lost_tags),
             ("moved to quarantine/", report.quarantined),

@@ -55,6 +55,7 @@ from ocistore.upkeep.forecast import Forecast, condemned, forecast
 from ocistore.upkeep.guards import refuse_held, refuse_too_much, too_much
 from ocistore.upkeep.holding import abandoned, end_abandoned
 from ocistore.upkeep.leftovers import Leftovers
+from ocistore.upkeep.replacing import sweep_rebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -240,6 +241,7 @@ class _Collection:
             end_abandoned(self._store)
             with self._catalog.read() as connection:
                 refuse_held(connection, self._store.root)
+        sweep_rebuilt(self._store)
         complete = True
         problem = None
         if found.work:

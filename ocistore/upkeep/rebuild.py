@@ -7,6 +7,9 @@ place. What neither names goes to the repository ``lost-and-found``, under its d
 The new catalog is made beside the old one and takes its place last (:mod:`ocistore.upkeep.replacing`); the old one is
 kept. Killed at any moment, the store is as good or as damaged as before, or rebuilt. Of a catalog that is good and
 rebuilt all the same, the names are taken first. Collections are held off until a person has looked.
+
+It is written in small transactions, so that its WAL stays small: a rebuild takes the room of the new catalog and some
+5 MB. On a full disk it takes what is reserved.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.filesystem import FilesystemPool
@@ -34,6 +36,7 @@ from ocistore.errors import (
     ManifestInvalidError,
     RebuildRefusedError,
     StorageError,
+    StoreFullError,
     StoreNotFoundError,
 )
 from ocistore.layouts.directory import INDEX_JSON, LayoutDirectory, NotPlainError
@@ -44,10 +47,20 @@ from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifes
 from ocistore.oci.reference import repository_name, tag_name
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.reading import UnreadableError, hashed
-from ocistore.upkeep.replacing import Healthy, healthy, keep_names, put_in_place, refuse_in_use, settle
+from ocistore.upkeep.replacing import (
+    Healthy,
+    healthy,
+    keep_names,
+    put_in_place,
+    refuse_in_use,
+    remove_beside_rebuilt,
+    remove_rebuilt,
+    settle,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from ocistore.blobs.removal import PoolFile
     from ocistore.catalog.connection import Connection
@@ -58,6 +71,10 @@ LOST_AND_FOUND: Final = "lost-and-found"
 REBUILT: Final = "the catalog was rebuilt, and nobody has confirmed that it is complete"
 
 _BATCH: Final = 500
+_ROWS: Final = 2000
+"""Edges, about, that are written in one transaction, which takes 100 bytes of the WAL for each, or a page."""
+_NAMES: Final = 50
+"""How many names are followed at once to what they refer to, which is held in memory."""
 _LISTED: Final = 1000
 _ACTOR: Final = "rebuild"
 
@@ -78,6 +95,8 @@ class RebuildReport:
     """Names in quarantine/ of what lay in the pool and is not what its name says."""
     missing: list[str] = field(default_factory=list)
     """Digests that a manifest needs and the pool has not: pushing them again heals them."""
+    absent: list[str] = field(default_factory=list)
+    """Likewise, but the manifest was accepted without them, as the names say: they are as absent as they were."""
     unreadable: list[str] = field(default_factory=list)
     """Digests of what lies in the pool and could not be read now: kept, and looked at again by the next scrub. A
     manifest among them is not known for one; when it can be read, rebuild once more."""
@@ -118,10 +137,23 @@ def rebuild(
             # Again: somebody may have rebuilt it, or opened it, while this waited.
             found = _refuse(paths, force=force)
             pool.create()
-            return _Rebuild(paths, pool, lock, progress, old=found).run()
+            return _run(_Rebuild(paths, pool, lock, progress, old=found), pool)
     finally:
         lock.close()
         pool.close()
+
+
+def _run(rebuild: _Rebuild, pool: FilesystemPool) -> RebuildReport:
+    """All of it; on a full disk with what is reserved, which is enough for the catalog of a small store."""
+    try:
+        while True:
+            try:
+                return rebuild.run()
+            except StoreFullError:
+                if not pool.reserve.give_up():
+                    raise
+    finally:
+        pool.reserve.take_back()
 
 
 def _refuse(paths: StorePaths, *, force: bool) -> Healthy | None:
@@ -151,25 +183,18 @@ class _Rebuild:
         self._old = old
         self._now = milliseconds()
         self._report = RebuildReport()
+        self._incomplete: frozenset[str] = frozenset()
+        self._unread: list[str] = []
 
     def run(self) -> RebuildReport:
-        """All of it."""
-        self._remove_rebuilt()  # of a rebuild that was killed
+        """All of it. It may be called again, and begins anew."""
+        remove_rebuilt(self._paths)  # of a rebuild that was killed
+        self._report = RebuildReport()
         try:
             self._run()
         finally:
-            self._remove_rebuilt()
+            remove_rebuilt(self._paths)
         return self._report
-
-    def _remove_rebuilt(self) -> None:
-        self._remove_beside_rebuilt()
-        with Translating(str(self._paths.rebuilt), root=self._paths.root):
-            self._paths.rebuilt.unlink(missing_ok=True)
-
-    def _remove_beside_rebuilt(self) -> None:
-        with Translating(str(self._paths.rebuilt), root=self._paths.root):
-            for suffix in ("-wal", "-shm", "-journal", "-lock"):
-                Path(f"{self._paths.rebuilt}{suffix}").unlink(missing_ok=True)
 
     def _run(self) -> None:
         with Translating(str(self._paths.rebuilt), root=self._paths.root):
@@ -177,6 +202,7 @@ class _Rebuild:
         private = self._paths.root / f"{self._paths.rebuilt.name}-lock"
         if self._old is not None and self._old.has_names:
             keep_names(self._paths, private, seen=epoch.noted(self._lock.descriptor))
+        self._incomplete = self._known_incomplete()
         catalog = Catalog(self._paths.root, database=self._paths.rebuilt, lock=private, read_only=False)
         try:
             upgrade(catalog, now=self._now)
@@ -210,7 +236,7 @@ class _Rebuild:
             size = None if file.digest is None else self._good_size(file, file.digest, told)
             if file.digest is None or size is None:
                 name = removal.to_quarantine(file)
-                if name is not None:
+                if name is not None and len(self._report.quarantined) < _LISTED:
                     self._report.quarantined.append(name)
                 continue
             batch.append((file.digest, size))
@@ -219,7 +245,6 @@ class _Rebuild:
                 self._write_live(catalog, batch)
                 batch = []
         self._write_live(catalog, batch)
-        self._forget_verified(catalog)
 
     def _good_size(self, file: PoolFile, digest: Digest, told: Callable[[int], object]) -> int | None:
         """The number of bytes, where they are those of the digest, or cannot be read, so that nobody knows."""
@@ -228,18 +253,17 @@ class _Rebuild:
         except (FileNotFoundError, CorruptError):
             return None
         except UnreadableError:
-            self._report.unreadable.append(digest)
+            self._unread.append(digest)
+            if len(self._report.unreadable) < _LISTED:
+                self._report.unreadable.append(digest)
             return file.size
         return size if found == digest else None
 
     def _write_live(self, catalog: Catalog, batch: list[tuple[str, int]]) -> None:
         with catalog.write() as connection:
             rebuilding.live(connection, batch, now=self._now)
-
-    def _forget_verified(self, catalog: Catalog) -> None:
-        if self._report.unreadable:
-            with catalog.write() as connection:
-                rebuilding.forget_verified(connection, self._report.unreadable)
+            rebuilding.forget_verified(connection, self._unread)
+        self._unread = []
 
     # --- manifests ----------------------------------------------------------------------------------------------------
 
@@ -251,11 +275,12 @@ class _Rebuild:
             if not page:
                 return
             after = page[-1][0]
-            found = [manifest for _, digest, size in page if (manifest := self._manifest(digest, size)) is not None]
-            with catalog.write() as connection:
-                for manifest in found:
-                    self._put(connection, lost, manifest)
-            self._report.manifests += len(found)
+            found = (manifest for _, digest, size in page if (manifest := self._manifest(digest, size)) is not None)
+            for manifests_ in _parts(found):
+                with catalog.write() as connection:
+                    for manifest in manifests_:
+                        self._put(connection, lost, manifest)
+                self._report.manifests += len(manifests_)
 
     def _manifest(self, digest: str, size: int) -> Manifest | None:
         try:
@@ -279,14 +304,18 @@ class _Rebuild:
         needed = [
             digest
             for digest, edge in edges.items()
-            if edge.required and not (digest in known and known[digest].live) and digest not in self._report.missing
+            if edge.required and not (digest in known and known[digest].live)
         ]
-        self._report.missing.extend(needed[: _LISTED - len(self._report.missing)])
+        # What a manifest was accepted without stays absent, as an index that lacks some of its children has it.
+        accepted = manifest.descriptor.digest in self._incomplete
+        listed = self._report.absent if accepted else self._report.missing
+        listed.extend([digest for digest in needed if digest not in listed][: _LISTED - len(listed)])
         # A blob that is needed and gone has a live row all the same: nobody is served it, and pushing it again heals
         # it. A manifest has none, because nobody knows what it refers to; nor has what an index lists, which it may
         # have lacked from the beginning.
         is_index = mediatypes.is_index_type(manifest.media_type)
-        gone = [] if is_index else [digest for digest in needed if edges[digest].role in {"config", "layer"}]
+        heals = not (is_index or accepted)
+        gone = [digest for digest in needed if heals and edges[digest].role in {"config", "layer"}]
         if gone:
             blobs.publish(connection, [(digest, edges[digest].descriptor.size) for digest in gone])
         known = manifests.children(connection, lost, wanted)
@@ -302,8 +331,7 @@ class _Rebuild:
         for names_from, names in self._sources():
             try:
                 for repository, group in _grouped(names):
-                    with catalog.write() as connection:
-                        self._place(connection, lost, repository, group)
+                    self._place(catalog, lost, repository, group)
             except (CorruptError, FileNotFoundError, ManifestInvalidError, NotPlainError):
                 continue  # nothing was placed: both are verified as a whole before they give anything
             self._report.names_from = names_from
@@ -328,11 +356,30 @@ class _Rebuild:
             if called.repository is not None:
                 yield Name(0, called.repository, called.tag, entry.digest)
 
-    def _place(self, connection: Connection, lost: int, repository: str, names: list[Name]) -> None:
-        here = repositories.ensure(connection, repository, now=self._now)
-        reached = graph.walk(connection, lost, {name.digest for name in names}, referrers=False)
-        there = [node.digest for node in reached if node.media_type is not None]
-        rebuilding.serve_manifests(connection, here, there, now=self._now)
+    def _known_incomplete(self) -> frozenset[str]:
+        """The manifests that lacked something when they were pushed, as far as the last snapshot knows."""
+        try:
+            return frozenset(name.digest for name in snapshot.read(self._paths) if name.incomplete)
+        except (CorruptError, FileNotFoundError):
+            return frozenset()
+
+    def _place(self, catalog: Catalog, lost: int, repository: str, names: list[Name]) -> None:
+        with catalog.write() as connection:
+            here = repositories.ensure(connection, repository, now=self._now)
+        for begin in range(0, len(names), _NAMES):
+            some = {name.digest for name in names[begin : begin + _NAMES]}
+            with catalog.read() as connection:
+                reached = graph.walk(connection, lost, some, referrers=False)
+            there = [node.digest for node in reached if node.media_type is not None]
+            while there:
+                with catalog.write() as connection:
+                    fitting = rebuilding.fitting(connection, there, rows=_ROWS)
+                    rebuilding.serve_manifests(connection, here, there[:fitting], now=self._now)
+                there = there[fitting:]
+        with catalog.write() as connection:
+            self._tag(connection, here, repository, names)
+
+    def _tag(self, connection: Connection, here: int, repository: str, names: list[Name]) -> None:
         known = manifests.children(connection, here, {name.digest for name in names})
         moves = []
         for name in names:
@@ -340,7 +387,7 @@ class _Rebuild:
             if child is not None and child.manifest_here:
                 if name.tag is not None:
                     moves.append(tags.Move(name.tag, child.id, name.digest))
-            elif name.tag is not None:
+            elif name.tag is not None and len(self._report.lost_tags) < _LISTED:
                 self._report.lost_tags.append(f"{repository}:{name.tag}")
         tags.move(connection, here, repository, moves, now=self._now, actor=_ACTOR)
         self._report.tags += len(moves)
@@ -348,28 +395,73 @@ class _Rebuild:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _finish(self, catalog: Catalog, lost: int) -> epoch.Mark:
+        with catalog.read() as connection:
+            names = repositories.page(connection, prefix="", after="", limit=-1)
+            everybody = {repositories.find(connection, name) or 0 for name in names}
+        for key in self._pages(catalog, lost):
+            with catalog.write() as connection:
+                rebuilding.leave_to_others(connection, lost, key)
+        for repository in everybody:
+            for key in self._pages(catalog, repository):
+                with catalog.write() as connection:
+                    rebuilding.serve_parts(connection, repository, key, now=self._now)
+        self._keep_loose(catalog, lost)
+        with catalog.read() as connection:
+            problems = integrity.problems(connection)
+        if problems:
+            raise CorruptError("the rebuilt catalog", reason="; ".join(problems[:10]))
         with catalog.write() as connection:
-            rebuilding.leave_to_others(connection, lost)
-            rebuilding.serve_parts(connection, now=self._now)
-            rebuilding.note_incomplete(connection)
-            rebuilding.keep_loose(connection, lost, now=self._now)
             self._report.found_manifests, self._report.found_blobs = rebuilding.count_of(connection, lost)
             if not self._report.found_manifests + self._report.found_blobs:
                 repositories.remove(connection, lost, LOST_AND_FOUND, now=self._now, actor=_ACTOR)
                 repositories.empty_whole(connection, lost, now=self._now)
-            self._report.repositories = len(repositories.page(connection, prefix="", after="", limit=-1))
+                names.remove(LOST_AND_FOUND)
+            self._report.repositories = len(names)
             holds.place(connection, REBUILT, now=self._now)
-            problems = integrity.problems(connection)
-            if problems:
-                raise CorruptError("the rebuilt catalog", reason="; ".join(problems[:10]))
             return epoch.succeed(connection, self._lock.descriptor)
+
+    def _pages(self, catalog: Catalog, repository: int) -> Iterator[list[int]]:
+        """The manifests of a repository, so many at a time as go in one transaction."""
+        after = 0
+        while True:
+            with catalog.read() as connection:
+                page = rebuilding.manifests_of(connection, repository, after=after, rows=_ROWS)
+            if not page:
+                return
+            yield page
+            after = page[-1]
+
+    def _keep_loose(self, catalog: Catalog, lost: int) -> None:
+        after = 0
+        while True:
+            with catalog.read() as connection:
+                page = [row[0] for row in blobs.page_of_live(connection, after=after, limit=_ROWS)]
+            if not page:
+                return
+            with catalog.write() as connection:
+                rebuilding.keep_loose(connection, lost, page, now=self._now)
+            after = page[-1]
 
     def _put_in_place(self, private_lock: Path) -> None:
         paths = self._paths
         settled = settle(paths, private_lock)
-        self._remove_beside_rebuilt()
+        remove_beside_rebuilt(paths)
         with Translating(str(paths.catalog), root=paths.root):
             self._report.damaged = put_in_place(paths, paths.damaged(self._now), settled=settled)
+
+
+def _parts(manifests_: Iterable[Manifest]) -> Iterator[list[Manifest]]:
+    """So many at a time as go in one transaction."""
+    part: list[Manifest] = []
+    rows = 0
+    for manifest in manifests_:
+        part.append(manifest)
+        rows += 1 + manifest.edge_count
+        if rows >= _ROWS:
+            yield part
+            part, rows = [], 0
+    if part:
+        yield part
 
 
 def _grouped(names: Iterable[Name]) -> Iterator[tuple[str, list[Name]]]:

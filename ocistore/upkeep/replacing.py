@@ -26,6 +26,7 @@ from ocistore.commit import milliseconds
 from ocistore.errors import (
     CorruptError,
     RebuildRefusedError,
+    StorageError,
     StoreBusyError,
     StoreNotFoundError,
 )
@@ -35,9 +36,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocistore.blobs.paths import StorePaths
+    from ocistore.store import Store
 
 _BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite finds beside a database, and takes for what belongs to it."""
+
+_LOCK = "-lock"
+"""What a rebuild has beside the catalog that it makes, where a store has ``write.lock``."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +197,37 @@ def settle(paths: StorePaths, private_lock: Path) -> bool:
             raise RebuildRefusedError(paths.root, reason="somebody has written to it just now")
         sync_path(paths.root)  # beside the new catalog, a WAL that comes back in a power cut would be taken for its own
     return True
+
+
+def remove_rebuilt(paths: StorePaths) -> None:
+    """Remove what a rebuild that was killed left behind. Under the write lock, which a rebuild holds all the time.
+
+    Raises:
+        StorageError: it could not be removed.
+    """
+    remove_beside_rebuilt(paths)
+    with Translating(str(paths.rebuilt), root=paths.root):
+        paths.rebuilt.unlink(missing_ok=True)
+
+
+def remove_beside_rebuilt(paths: StorePaths) -> None:
+    """Likewise, but for the catalog that it made."""
+    with Translating(str(paths.rebuilt), root=paths.root):
+        for suffix in (*_BESIDE, _LOCK):
+            paths.rebuilt.with_name(f"{paths.rebuilt.name}{suffix}").unlink(missing_ok=True)
+
+
+def sweep_rebuilt(store: Store) -> None:
+    """Remove it from a store that is open, if there is any; what cannot be removed stays for the next one who looks.
+
+    Raises:
+        StoreBusyError: others held the write lock for too long.
+    """
+    paths = store.paths
+    names = (paths.rebuilt, *(paths.rebuilt.with_name(f"{paths.rebuilt.name}{each}") for each in (*_BESIDE, _LOCK)))
+    if any(os.path.lexists(name) for name in names):
+        with store.catalog.locked(), contextlib.suppress(StorageError):
+            remove_rebuilt(paths)
 
 
 def put_in_place(paths: StorePaths, aside: Path, *, settled: bool) -> str | None:

@@ -32,6 +32,7 @@ from ocistore.upkeep.findings import LISTED, Cut, Damage, Level, Pace, ScrubRepo
 from ocistore.upkeep.healing import Healer
 from ocistore.upkeep.orphans import Orphans
 from ocistore.upkeep.reading import UnreadableError, hashed
+from ocistore.upkeep.replacing import sweep_rebuilt
 
 if TYPE_CHECKING:
     import os
@@ -106,6 +107,8 @@ def scrub(
         store.require_writable()
     with Healer(store, list(heal_from)) as healer:
         run = _Scrub(store, level, repair=repair, healer=healer, pace=Pace(maximum_duration, rate), progress=progress)
+        if repair:
+            sweep_rebuilt(store)
         report = run.run(repository, number - 1, parts, adopt)
         report.unusable += healer.unusable
         return report

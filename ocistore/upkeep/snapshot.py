@@ -39,6 +39,9 @@ MAXIMUM_AGE: Final = timedelta(hours=1)
 """Of a snapshot that is not taken anew."""
 
 _VERSION: Final = 1
+_INCOMPLETE: Final = "incomplete"
+"""What is said of a manifest that lacked something when it was pushed: that is absent, and not lost."""
+
 _PAGE: Final = 1000
 _MAXIMUM_LINE: Final = 4096
 """Bytes; a repository's name has 255 characters at most, a tag 128, a digest 135."""
@@ -131,7 +134,7 @@ def _write(file: BinaryIO, catalog: Catalog, first: Header, check: Callable[[], 
 
     line({"version": _VERSION, "taken": first.taken, "events": first.events})
     for name in _all(catalog, check):
-        line([name.repository, name.tag, name.digest])
+        line([name.repository, name.tag, name.digest, *([_INCOMPLETE] if name.incomplete else [])])
     file.write(json.dumps({"sha256": state.hexdigest()}).encode() + b"\n")
 
 
@@ -198,6 +201,8 @@ def read(paths: StorePaths) -> Iterator[Name]:
             match entry:
                 case [str(repository), str() | None as tag, str(digest)]:
                     yield Name(0, repository, tag, digest)
+                case [str(repository), str() | None as tag, str(digest), str(said)] if said == _INCOMPLETE:
+                    yield Name(0, repository, tag, digest, incomplete=True)
                 case _:
                     raise CorruptError(str(paths.snapshot), reason="a line of it is no name")
 

@@ -14,7 +14,7 @@ from earlier import to_revision
 from images import APP, artifact, described, document, image, index, push
 from invariants import check
 from processes import python, run_python
-from state import pool, rows, unchanged
+from state import catalog, pool, rows, strays, unchanged
 from tracing import failing, require_strace
 
 from ocistore import (
@@ -28,6 +28,7 @@ from ocistore import (
     StoreNotFoundError,
 )
 from ocistore.catalog import holds
+from ocistore.catalog.engine import Catalog
 from ocistore.oci import mediatypes
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.rebuild import LOST_AND_FOUND, rebuild
@@ -488,7 +489,145 @@ def test_whoever_had_the_old_catalog_open_is_told_so_and_nothing_is_acknowledged
     with Store.open(filled) as again:
         push(again.repository("late"), image("later"), "v2")
         assert again.repository(LOST_AND_FOUND).get_manifest(image("late").digest).content == image("late").manifest
+    for name in strays(filled):  # of what was published and could not be taken back, for a collection to find
+        (filled / "uploads" / name).unlink()
     assert check(filled, hashes=True) == []
+
+
+# --- what it takes ----------------------------------------------------------------------------------------------------
+
+
+def everything(root):
+    """What a catalog says, but for times, ids and the order in which content was seen."""
+    with catalog(root) as connection:
+        return [
+            sorted(connection.execute(query), key=repr)
+            for query in (
+                "SELECT digest, size, state FROM blobs",
+                """SELECT r.name, b.digest, m.incomplete FROM repository_manifests m
+                   JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id""",
+                """SELECT r.name, b.digest FROM repository_blobs m
+                   JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.blob_id""",
+                """SELECT r.name, c.digest, p.digest, e.role FROM repository_edges e
+                   JOIN repositories r ON r.id = e.repository_id
+                   JOIN blobs c ON c.id = e.child_id JOIN blobs p ON p.id = e.parent_id""",
+                """SELECT r.name, t.name, b.digest FROM tags t
+                   JOIN repositories r ON r.id = t.repository_id JOIN blobs b ON b.id = t.manifest_id""",
+            )
+        ] + said_of_manifests(root)
+
+
+@pytest.fixture
+def many(filled):
+    """The same, with many images in three repositories, of which some have the same."""
+    with Store.open(filled) as store:
+        for name, first in (("one", 0), ("two", 20), ("three", 30)):
+            with store.transaction() as transaction:
+                for number in range(first, first + 30):
+                    push(transaction.repository(name), image(number, layers=3), f"v{number}")
+                push(transaction.repository(name), index([image(n, layers=3) for n in range(first, first + 10)]), "all")
+        store.repository("other").delete_blob(Digest.of(b"loose"))
+        store.gc(grace=NOW)
+        snapshot.refresh(store.catalog, store.paths, older_than=NOW)
+    return filled
+
+
+def test_no_transaction_of_a_rebuild_grows_with_the_store(many, monkeypatch):
+    before = everything(many)
+    lose(many)
+    found = []
+    write = Catalog.write
+
+    @contextlib.contextmanager
+    def counted(self):
+        with write(self) as connection:
+            changes = connection.driver.total_changes
+            yield connection
+            found.append(connection.driver.total_changes - changes)
+
+    monkeypatch.setattr(Catalog, "write", counted)
+    monkeypatch.setattr("ocistore.upkeep.rebuild._ROWS", 20)
+    monkeypatch.setattr("ocistore.upkeep.rebuild._BATCH", 20)
+    monkeypatch.setattr("ocistore.upkeep.rebuild._NAMES", 2)
+    assert rebuild(many).tags == 96
+    assert max(found) < 100
+    assert sum(found) > 1500
+    assert everything(many) == before
+    assert check(many, hashes=True) == []
+
+
+def test_a_rebuild_on_a_full_disk_takes_what_is_reserved(many, small_disk):
+    before = everything(many)
+    root = shutil.copytree(many, small_disk.root / "store", ignore=shutil.ignore_patterns("reserved"))
+    lose(root)
+    (root / "reserved").write_bytes(bytes(3 * 1024**2))
+    with small_disk.full():
+        assert rebuild(root).tags == 96
+        assert 0 < (root / "reserved").stat().st_size < 3 * 1024**2
+    assert everything(root) == before
+    assert check(root, hashes=True) == []
+
+
+def test_a_rebuild_without_room_leaves_the_reserve_as_it_was(many, small_disk):
+    root = shutil.copytree(many, small_disk.root / "store", ignore=shutil.ignore_patterns("reserved"))
+    (root / "reserved").write_bytes(bytes(256 * 1024))
+    before = everything(root)
+    with small_disk.full():
+        for force in (True, False):
+            if not force:
+                lose(root)
+            with pytest.raises(StoreFullError):
+                rebuild(root, force=force)
+            assert (root / "reserved").stat().st_size == 256 * 1024
+            assert not list(root.glob("*.rebuilt*"))
+    rebuild(root)
+    assert everything(root) == before
+
+
+@pytest.mark.parametrize("sweep", ["gc", "scrub"])
+def test_what_a_killed_rebuild_left_goes_with_the_next_upkeep(filled, sweep):
+    left = [filled / f"catalog.db.rebuilt{suffix}" for suffix in ("", "-wal", "-shm", "-lock")]
+    for path in left:
+        path.write_bytes(b"x")
+    with Store.open(filled) as store:
+        store.scrub(repair=False)
+        store.gc(dry_run=True)
+        assert all(path.exists() for path in left)
+        getattr(store, sweep)()
+    assert not any(path.exists() for path in left)
+
+
+# --- what was absent before -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_a_manifest_was_accepted_without_is_as_absent_after_a_rebuild(store, lost):
+    repository = store.repository("app")
+    bare, sparse = image("bare"), index([APP, image("never")])
+    repository.put_manifest(bare.manifest, tags=["bare"], missing="all")
+    push(repository, APP)
+    repository.put_manifest(sparse.manifest, tags=["sparse"], missing="children")
+    push(repository, image("whole"), "whole")
+    snapshot.refresh(store.catalog, store.paths, older_than=NOW)
+    store.close()
+    before = everything(store.root)
+    if lost:
+        lose(store.root)
+    layer = Digest.of(image("whole").layers[0])
+    report = rebuild(store.root, force=not lost)
+    assert (report.missing, sorted(report.absent)) == (
+        [], sorted([*map(Digest.of, bare.blobs), image("never").digest])
+    )  # fmt: skip
+    assert everything(store.root) == before
+    with Store.open(store.root) as opened:
+        assert opened.scrub(level="deep").exit_code == 0
+        push(opened.repository("app"), bare)
+        assert check(opened, hashes=True) == []
+    (store.root / "blobs" / "sha256" / layer.encoded).unlink()
+    assert rebuild(store.root, force=True).missing == [layer]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_size_that_a_manifest_lied_about_is_put_right_when_the_content_is_pushed(store):
