@@ -5,7 +5,6 @@ import gc
 import io
 import os
 import signal
-import threading
 import time
 
 import pytest
@@ -252,46 +251,6 @@ def test_signals_in_the_middle_of_everything_come_out_as_they_were_raised(tmp_pa
         _work(store)
         assert len(os.listdir("/proc/self/fd")) <= opened + 2
     assert late > 40
-
-
-def test_a_pool_that_is_closed_while_threads_work_with_it_gives_its_numbers_to_nobody(pool, tmp_path):
-    stop, wrong = threading.Event(), []
-
-    def work(number):
-        turn = 0
-        while not stop.is_set():
-            turn += 1
-            content = b"%d %d" % (number, turn)
-            try:
-                staged = pool.stage(content)
-                pool.publish([staged])
-                if not pool.holds(staged) or pool.read(staged.digest, staged.size) != content:
-                    wrong.append("it is not there")
-                pool.discard([staged])
-            except Exception as error:
-                wrong.append(repr(error))
-
-    def other(number):
-        """Whoever gets a number that was closed: a directory of its own, in which nothing may appear."""
-        directory = tmp_path / f"other{number}"
-        directory.mkdir()
-        while not stop.is_set():
-            held = [os.open(directory, os.O_RDONLY) for _ in range(5)]
-            for descriptor in held:
-                os.close(descriptor)
-        wrong.extend(os.listdir(directory))
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
-    threads += [threading.Thread(target=other, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
-        pool.close()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-from images import image, push
 from instructions import Interrupted, count, first_of
 from invariants import check
 from processes import python, run_python
@@ -163,43 +162,6 @@ def test_closing_inside_a_use_leaves_it_to_the_use(store):
             store.repository("a").put_blob(b"closed")
     assert descriptors(root) == []
     assert not (root / "catalog.db-wal").exists()
-
-
-def test_closing_beside_threads_leaves_nothing_open_and_harms_no_other_store(tmp_path):
-    root = tmp_path / "store"
-    with Store.open(tmp_path / "other") as other:
-        push(other.repository("kept"), image("kept"), "v1")
-        for turn in range(20):
-            closing = Store.open(root)
-            stop, failures = threading.Event(), []
-
-            def work(closing=closing, stop=stop, failures=failures, turn=turn):
-                number = 0
-                try:
-                    while not stop.is_set():
-                        number += 1
-                        push(closing.repository("app"), image(f"{turn} {number}"), f"t{turn}.{number}")
-                        list(closing.repository("app").tags())
-                except StoreClosedError:
-                    return
-                except BaseException as error:
-                    failures.append(error)
-
-            threads = [threading.Thread(target=work) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            time.sleep(0.01 * (turn % 4))
-            closing.close()
-            list(other.repository("kept").tags())  # whose numbers these would be
-            for thread in threads:
-                thread.join()
-            stop.set()
-            assert failures == []
-        assert check(other, hashes=True) == []
-    del closing, threads, work
-    gc.collect()
-    assert descriptors(root) == []
-    assert check(root, hashes=True, idle=False) == []
 
 
 def test_a_wait_for_the_lock_without_a_thread_to_be_had_ends_all_the_same(store, monkeypatch):
