@@ -6,7 +6,8 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import holds, verification
+from ocistore.catalog import holds, repositories, verification
+from ocistore.catalog.manifests import children
 from ocistore.commit import milliseconds
 from ocistore.errors import (
     CorruptError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ocistore.blobs.removal import PoolFile
+    from ocistore.changes import Missing
     from ocistore.oci.digest import Digest
     from ocistore.store import Store
     from ocistore.upkeep.findings import Pace, ScrubReport
@@ -149,21 +151,46 @@ class Orphans:
             self._report.adopted += 1
 
     def _adopt_manifests(self, repository: str, manifests: list[tuple[Digest, bytes]]) -> None:
-        """Children before the indexes they are in; what needs something that is not here is adopted as a blob."""
-        into = self._store.repository(repository)
+        """Children before the indexes they are in.
+
+        An index that lacks some of its children, and not all, when everything is adopted that can be, is adopted as a
+        sparse one; what lacks anything else, as a blob.
+        """
         waiting = manifests
+        missing: Missing = "refuse"
         while waiting:
-            left = []
-            for digest, content in waiting:
-                try:
-                    into.put_manifest(content, digest=digest)
-                except ManifestBlobUnknownError:
-                    left.append((digest, content))
-                except ManifestInvalidError:  # what it says of something that is here is not so
-                    into.put_blob(content, digest=digest)
-            if len(left) == len(waiting):
+            left = [each for each in waiting if not self._put_manifest(repository, *each, missing=missing)]
+            if len(left) < len(waiting):
+                missing = "refuse"  # something may be whole by now
+            elif missing == "refuse":
+                missing = "children"
+            else:
                 for digest, content in left:
-                    into.put_blob(content, digest=digest)
+                    self._store.repository(repository).put_blob(content, digest=digest)
                 break
             waiting = left
         self._report.adopted += len(manifests)
+
+    def _put_manifest(self, repository: str, digest: Digest, content: bytes, *, missing: Missing) -> bool:
+        """Adopt one. False where it lacks something that may not be missing."""
+        into = self._store.repository(repository)
+        if missing == "children" and not self._has_children(repository, digest, content):
+            return False
+        try:
+            into.put_manifest(content, digest=digest, missing=missing)
+        except ManifestBlobUnknownError:
+            return False
+        except ManifestInvalidError:  # what it says of something that is here is not so
+            into.put_blob(content, digest=digest)
+        return True
+
+    def _has_children(self, repository: str, digest: Digest, content: bytes) -> bool:
+        """Whether the repository has any of the children of an index."""
+        edges = check_manifest(content, digest=digest).edges()
+        with self._catalog.read() as connection:
+            key = repositories.find(connection, repository)
+        if key is None:
+            return False
+        with self._catalog.read() as connection:
+            known = children(connection, key, [edge.descriptor.digest for edge in edges if edge.role != "subject"])
+        return any(child.manifest_here or child.blob_here for child in known.values())

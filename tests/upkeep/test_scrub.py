@@ -581,6 +581,22 @@ def test_good_files_without_rows_can_be_adopted(filled, later):
     assert check(filled, hashes=True) == []
 
 
+def test_an_index_that_lacks_some_of_its_children_is_adopted_as_one(filled, later):
+    push(filled.repository("found"), APP)
+    inner = index([APP, image("never")])
+    outer = index([inner, image("nowhere")])
+    bare = image("bare")
+    for content in (outer.manifest, inner.manifest, bare.manifest):
+        plant(filled, content)
+    assert filled.scrub(adopt="found").adopted == 3
+    found = filled.repository("found")
+    assert {each.digest for each in found.manifests()} == {APP.digest, inner.digest, outer.digest}
+    assert found.stat_blob(bare.digest).size == len(bare.manifest)
+    assert filled.scrub(level="deep").exit_code == 0
+    push(found, image("never"))
+    assert check(filled, hashes=True) == []
+
+
 # --- beside others ----------------------------------------------------------------------------------------------------
 
 BUSY = """
