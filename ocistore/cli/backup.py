@@ -46,7 +46,8 @@ def backup(location: Location, dest: Path, *, mode: ExportMode, as_json: bool) -
     DEST opens as a store. Where it is an earlier backup, only what is new is copied, and what is gone is removed; once
     something was pushed into it, or the store was rebuilt, it is no backup of this store any more, and left alone. With
     hard links a copy costs nothing, and protects against deleting, not against a broken disk. No collection runs
-    meanwhile. The exit code is 2 where blobs of the store are damaged, which are named and not in the copy.
+    meanwhile. The exit code is 2 where blobs of the store are damaged, or cannot be read now: they are named and not
+    in the copy, unless an earlier backup there has them.
     """
     with location.changing() as store, progress_bar("Copying") as progress:
         report = store.backup(dest, mode=mode, progress=progress)
@@ -61,7 +62,9 @@ def backup(location: Location, dest: Path, *, mode: ExportMode, as_json: bool) -
         )
         for digest in report.missing:
             print_line(f"damaged: {digest}")
-    if report.missing:
+        for digest in report.unreadable:
+            print_line(f"cannot be read now: {digest}")
+    if report.missing or report.unreadable:
         sys.exit(_INCOMPLETE)
 
 

@@ -15,6 +15,7 @@ takes and whatever is pushed meanwhile.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.commit import milliseconds
-from ocistore.errors import CorruptError, OCIStoreError, StoreBusyError, StoreNotFoundError
+from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.writing import BlobWriter
 from ocistore.layouts.following import refuse_planted
@@ -55,6 +56,9 @@ _PAGE: Final = 1000
 _LISTED: Final = 1000
 
 
+_NOT_OF_A_FILE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What keeps a process from opening or reading any file."""
+
 _HALF_MADE: Final = frozenset({"blobs", "uploads", "trash", "quarantine"})
 """What may lie in a directory, with nothing in it, where the first backup died or failed while it began."""
 
@@ -72,6 +76,8 @@ class BackupReport:
     """Files of an earlier backup that this one does not need."""
     missing: tuple[str, ...]
     """Digests of live blobs whose files are gone or, unless they are linked, of the wrong size: the first thousand."""
+    unreadable: tuple[str, ...]
+    """Digests of live blobs that could not be read now, and are not in the copy either: the first thousand."""
 
 
 def backup(
@@ -84,7 +90,8 @@ def backup(
     """Copy a store that is in use, or bring an earlier copy up to date. Durable when it returns.
 
     Open upload sessions and leases are left out; everything else that was committed when it began is in it. A blob that
-    is damaged in the store does not end it: it is reported, and missing in the copy too.
+    is damaged in the store, or cannot be read now, does not end it: it is reported, and missing in the copy too, unless
+    an earlier backup there has it; the next backup tries again.
 
     Args:
         store: open for writing, because collections have to be held off meanwhile.
@@ -212,6 +219,7 @@ class _Backup:
         self._mode: ExportMode = mode
         self._progress = None if progress is None else theirs(progress)
         self._missing: list[str] = []
+        self._unreadable: list[str] = []
         self._directories: dict[str, tuple[int, int]] = {}
         """Of each algorithm: where to link from, and where to."""
         self._fresh = not any(target.blobs.iterdir())
@@ -235,6 +243,7 @@ class _Backup:
             bytes=self._bytes,
             removed=self._remove_others(),
             missing=tuple(self._missing),
+            unreadable=tuple(self._unreadable),
         )
 
     def _copied_catalog(self) -> Catalog:
@@ -316,11 +325,18 @@ class _Backup:
         return left
 
     def _copy(self, writer: BlobWriter, digest: str, size: int) -> None:
+        name = Digest.parse(digest)
         try:
-            writer.write(Digest.parse(digest), size)
+            writer.write(name, size)
         except CorruptError:
             if len(self._missing) < _LISTED:
                 self._missing.append(digest)
+        except StorageError as error:
+            # Of this blob, and not of the copy, or of a process that may open no more files.
+            if error.path != str(self._store.paths.blob(name)) or error.errno in _NOT_OF_A_FILE:
+                raise
+            if len(self._unreadable) < _LISTED:
+                self._unreadable.append(digest)
 
     def _told(self, done: int, total: int) -> None:
         self._hold.renew()

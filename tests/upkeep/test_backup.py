@@ -1,6 +1,8 @@
 """Backup: a copy of a store that is in use, which opens as a store."""
 
 import contextlib
+import errno
+import io
 import os
 import shutil
 import sqlite3
@@ -10,6 +12,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from click.testing import CliRunner
 from earlier import to_revision
 from images import APP, artifact, image, index, push
 from invariants import check
@@ -25,8 +28,10 @@ from ocistore import (
     StoreFullError,
     StoreNotFoundError,
 )
+from ocistore.blobs import reader
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog.schema import APPLICATION_ID
+from ocistore.cli.commands import ocistore
 from ocistore.layouts.exports import writing
 from ocistore.upkeep.holding import collections_held
 from ocistore.upkeep.rebuild import rebuild
@@ -257,6 +262,70 @@ def test_a_blob_that_is_gone_is_reported_and_the_rest_is_copied(filled, destinat
     assert filled.backup(destination).missing == (lost,)
     assert set(pool(destination)) == set(pool(filled.root))
     push(filled.repository("library/app"), APP)
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Let no read of the files under this name succeed."""
+    names = set()
+
+    def failing(call, position):
+        def called(*arguments):
+            if os.path.basename(os.readlink(f"/proc/self/fd/{arguments[position]}")) in names:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return call(*arguments)
+
+        return called
+
+    def readinto(self, buffer):
+        with self._translating:
+            return failing(lambda _: io.FileIO.readinto(self, buffer), 0)(self.fileno())
+
+    monkeypatch.setattr(os, "sendfile", failing(os.sendfile, 1))
+    monkeypatch.setattr(os, "readv", failing(os.readv, 0))
+    monkeypatch.setattr(os, "read", failing(os.read, 0))
+    monkeypatch.setattr(reader._File, "readinto", readinto)
+    return names
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("how", [("auto", 10), ("copy", 10), ("copy", 100_000)], ids=str)
+def test_a_blob_that_cannot_be_read_now_is_named_apart_and_the_rest_is_copied(
+    filled, destination, unreadable, how, earlier
+):
+    mode, size = how
+    digest = filled.repository("other").put_blob(b"x" * size).digest
+    if earlier:
+        filled.backup(destination)
+    push(filled.repository("other"), image("later"), "later")
+    unreadable.add(digest.encoded)
+    report = filled.backup(destination, mode=mode)
+    assert (report.missing, report.unreadable) == ((), () if earlier else (digest,))
+    assert set(pool(destination)) == set(pool(filled.root)) - (set() if earlier else {digest})
+    unreadable.clear()
+    with Store.open(destination) as copy:
+        assert copy.scrub(repair=False).damaged == (0 if earlier else 1)
+    assert filled.backup(destination).unreadable == ()
+    assert check(destination, hashes=True) == []
+
+
+def test_the_command_says_what_could_not_be_read(filled, destination, unreadable):
+    digest = filled.repository("other").put_blob(b"x" * 100_000).digest
+    filled.close()
+    unreadable.add(digest.encoded)
+    result = CliRunner().invoke(ocistore, ["--store", str(filled.root), "backup", str(destination)])
+    assert (result.exit_code, f"cannot be read now: {digest}\n" in result.output) == (2, True)
+    assert "damaged" not in result.output
+
+
+def test_an_export_says_which_file_could_not_be_read(filled, tmp_path, unreadable):
+    repository = filled.repository("other")
+    push(repository, image("large"), "v1")
+    digest = Digest(repository.get_manifest("v1").layers[0].digest)
+    unreadable.add(digest.encoded)
+    with pytest.raises(StorageError) as caught:
+        filled.export(tmp_path / "layout", mode="copy")
+    assert caught.value.path == str(filled.paths.blob(digest))
 
 
 @pytest.mark.parametrize(

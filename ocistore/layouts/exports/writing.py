@@ -17,11 +17,13 @@ from ocistore.errors import CorruptError, LayoutInvalidError, StorageError
 from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError, new_file, temporary_name
 from ocistore.layouts.exports.linking import link_each, linking_beside
 from ocistore.oci.digest import Digest
+from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Self
 
+    from ocistore.blobs.reader import BlobReader
     from ocistore.layouts.progress import Tally
     from ocistore.oci.manifest import Manifest
     from ocistore.store import Store
@@ -213,11 +215,22 @@ class BlobWriter:
             if source is None:
                 _write_bytes(target, content)
             elif not self._cloned(source.fileno(), target):
-                _copy_bytes(source.fileno(), target, size, self._tally)
+                self._copy_open(source, target, size)
             if size >= _SYNCED_ALONE:
                 os.fsync(target)
         if len(self._copied) >= _NAMED_TOGETHER:
             self._name_copies()
+
+    def _copy_open(self, source: BlobReader, target: int, size: int) -> None:
+        try:
+            _copy_bytes(source.fileno(), target, size, self._tally)
+        except OSError as error:
+            if error.errno == errno.EIO and is_refusal(error):
+                # Of which of the two files? Reading says it, if it was that.
+                source.seek(0)
+                while source.read(_COPY_BLOCK):
+                    pass
+            raise
 
     @contextlib.contextmanager
     def _new_file(self, directory: int, name: str) -> Iterator[int]:
@@ -228,6 +241,12 @@ class BlobWriter:
             yield target
             if self._permissions is not None:
                 os.fchmod(target, self._permissions)
+        except BaseException:
+            # Else it would get the name with the others, where somebody goes on without this blob.
+            self._copied.remove((temporary, directory, name))
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=self._layout.descriptor)
+            raise
         finally:
             os.close(target)
 
