@@ -161,6 +161,76 @@ def test_a_hook_that_gives_up_at_a_signal_and_a_child_that_trusts_it_are_seen(tm
     assert ended(in_child(wrong)) == 9
 
 
+def _acknowledged_in_a_store_that_is_opened_while_a_fork_waits(root, other):
+    """A fork waits for a read in one store while a thread opens another one, and its child uses both."""
+    opened, ready, go = [], os.pipe(), os.pipe()
+
+    def open_another():
+        time.sleep(0.1)
+        opened.append(Store.open(other))
+        push(opened[0].repository("app"), image("first"), "first")
+
+    def work():
+        used = opened[0] if opened else Store.open(other)
+        push(used.repository("app"), image("second"), "second")
+        os.write(ready[1], b".")
+        os.read(go[0], 1)
+        push(used.repository("app"), image("third"), "third")
+
+    with Store.open(root) as store, slow_reader(store, 0.5):
+        opening = threading.Thread(target=open_another)
+        opening.start()
+        child = in_child(work)
+    opening.join()
+    os.read(ready[0], 1)
+    opened[0].close()
+    os.write(go[1], b".")
+    assert ended(child) == 0
+    return {"first", "second", "third"}
+
+
+def test_a_store_that_is_opened_while_a_fork_waits_loses_nothing(tmp_path, empty_store):
+    root, other = (shutil.copytree(empty_store, tmp_path / name) for name in ("store", "other"))
+    acknowledged = _acknowledged_in_a_store_that_is_opened_while_a_fork_waits(root, other)
+    assert acknowledged == tags(other)
+    assert check(other, hashes=True) == []
+
+
+def the_hook_asks_who_is_open_before_it_waits():
+    """And whoever opens a store meanwhile is not held up."""
+    forking.gate.is_open = lambda: True
+
+    def prepare(deadline):
+        for each in forking._everything():
+            with contextlib.suppress(OSError):
+                each.prepare_for_fork(deadline=deadline)
+
+    forking._prepare = prepare
+
+
+def the_hook_iterates_over_what_others_change():
+    """It ends in the middle where a thread opens a store, and the fork happens all the same."""
+    forking._ATTEMPTS = 1
+    forking._everything = lambda: (each for registry in forking._registries for each in registry.values())
+    the_hook_asks_who_is_open_before_it_waits()
+
+
+@pytest.mark.parametrize(
+    "wrong_way", [the_hook_asks_who_is_open_before_it_waits, the_hook_iterates_over_what_others_change]
+)
+def test_a_store_that_is_opened_while_a_fork_waits_catches_each_wrong_way(tmp_path, empty_store, wrong_way):
+    root, other = (shutil.copytree(empty_store, tmp_path / name) for name in ("store", "other"))
+
+    def work():
+        wrong_way()
+        # Else the child sees by itself that it was not prepared.
+        database.Database.after_fork_in_child = lambda self: setattr(self, "process", os.getpid())
+        database.Database.stands = lambda self, address: True
+        os._exit(9 if _acknowledged_in_a_store_that_is_opened_while_a_fork_waits(root, other) != tags(other) else 0)
+
+    assert ended(in_child(work)) == 9
+
+
 def test_a_child_forked_past_the_hooks_is_told_at_once_and_harms_nothing(store):
     push(store.repository("app"), image("before"), "before")
 
