@@ -148,6 +148,34 @@ def _many(store: Store) -> None:
         push(transaction.repository("many"), image("many", layers=3), "v1")
 
 
+def _spilling(root: Path) -> Store:
+    """Writes with a cache of ten pages, so that SQLite writes into the WAL before it commits."""
+    store = Store.open(root)
+    with store.catalog.write() as connection:
+        connection.command("PRAGMA cache_size = 10")
+    return store
+
+
+MANY = {name: [f"{name}-{number:03}-{'n' * 100}" for number in range(100)] for name in ("new", "gone")}
+
+
+def _tag_many(store: Store, name: str) -> None:
+    with store.transaction() as transaction:
+        for tag in MANY[name]:
+            transaction.repository("app").tag(tag, BASE.digest)
+
+
+def _untag_many(store: Store) -> None:
+    with store.transaction() as transaction:
+        for tag in set(store.repository("app").tags()).intersection(MANY["gone"]):
+            transaction.repository("app").untag(tag)
+
+
+def _with_many_tags(root: Path) -> None:
+    with Store.open(root) as store:
+        _tag_many(store, "gone")
+
+
 def _leased(store: Store) -> None:
     with store.lease(ttl=timedelta(hours=1), reason="slow") as lease:
         store.repository("app").put_blob(b"leased")
@@ -318,6 +346,17 @@ OPERATIONS = {
                 lambda store: "doomed" not in list(store.repositories()),
             ),
         )
+    ),
+    "spill": Operation(
+        (
+            Step(
+                lambda store: _tag_many(store, "new"),
+                lambda store: set(MANY["new"]) <= set(store.repository("app").tags()),
+            ),
+            Step(_untag_many, lambda store: not set(MANY["gone"]).intersection(store.repository("app").tags())),
+        ),
+        prepare=_with_many_tags,
+        open=_spilling,
     ),
     "lease": Operation(
         (

@@ -6,6 +6,7 @@ from rig import CLEAN, RAW, REFUSED, SLANDERED, STUCK, Bench
 from tracing import CHANGING, READING, all_calls, failing, reads, require_strace
 
 from ocistore.blobs.oserrors import Translating
+from ocistore.catalog.engine import _Write
 
 ERRORS = {
     "openat": ("EIO", "ENOSPC", "EMFILE", "EROFS"),
@@ -31,7 +32,7 @@ MOST = 120
 MOST_READS = 200
 """Likewise, of reads."""
 
-IN_SHORT = ["push", "gc", "import", "export", "backup"]
+IN_SHORT = ["push", "gc", "import", "export", "backup", "spill"]
 """The operations that a plain run tries, with one fault each."""
 
 WORDS = {
@@ -89,6 +90,14 @@ def test_a_fault_catches_a_pool_that_lets_raw_errors_through(tmp_path, empty_sto
     fault = next(fault for fault in _faults(bench, tmp_path / "log") if fault[0][0].startswith("link"))
     monkeypatch.setattr(Translating, "__exit__", lambda *_: None)
     assert any(WORDS[RAW] in words for words in _found(bench, fault))
+
+
+def test_a_fault_catches_a_rollback_of_what_sqlite_has_rolled_back(tmp_path, empty_store, monkeypatch):
+    bench = Bench(OPERATIONS["spill"], tmp_path, empty_store)
+    writes = [fault for fault in _faults(bench, tmp_path / "log") if fault[0][0] == "pwrite64"]
+    spilled = writes[len(writes) // 4 :: 4]
+    monkeypatch.setattr(_Write, "_roll_back", lambda self, connection: connection.command("ROLLBACK"))
+    assert any(WORDS[RAW] in words for fault in spilled for words in _found(bench, fault))
 
 
 @pytest.mark.slow
