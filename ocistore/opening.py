@@ -99,7 +99,7 @@ def open_store(
             _make_store(paths, catalog, pool)
         found = _revision(catalog, pool.reserve)
         if found is None and not create:
-            raise StoreNotFoundError(paths.root, reason="its catalog.db is empty")
+            _refuse_empty(paths)
         if found is not None and found > SCHEMA_REVISION:
             raise SchemaTooNewError(paths.root, found=found, known=SCHEMA_REVISION)
         if found != SCHEMA_REVISION:
@@ -241,6 +241,13 @@ def _refuse_blobs(paths: StorePaths) -> None:
         )
 
 
+def _refuse_empty(paths: StorePaths) -> NoReturn:
+    _refuse_blobs(paths)
+    raise StoreNotFoundError(
+        paths.root, reason="its catalog.db is empty, because its making was interrupted (ocistore init completes it)"
+    )
+
+
 def _make_root(paths: StorePaths) -> None:
     with Translating(str(paths.root), root=paths.root):
         missing = []
@@ -330,7 +337,7 @@ def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePa
             reason = "what was committed last cannot be read by who may not write: let who may open it once"
             raise ReadOnlyStoreError(paths.root, reason=reason) from error
         if found is None:
-            raise StoreNotFoundError(paths.root, reason="its catalog.db is empty")
+            _refuse_empty(paths)
         if found != SCHEMA_REVISION:
             _refuse_revision(paths.root, found)
     except BaseException:
