@@ -27,6 +27,7 @@ from ocistore.errors import (
     ManifestNotFoundError,
     RepositoryNotFoundError,
     SizeMismatchError,
+    StorageError,
 )
 from ocistore.lease import held
 from ocistore.oci.descriptor import Descriptor
@@ -85,6 +86,20 @@ class RepositoryChanges(abc.ABC):
         return f"<{type(self).__name__} {self.name!r} of {self._store.root}>"
 
     @abc.abstractmethod
+    def _require_writable(self) -> None:
+        """Refuse a change before any work is done for it."""
+
+    def _stage(
+        self, source: Source, *, digest: Digest | None, size: int | None, algorithm: str = "sha256"
+    ) -> StagedBlob:
+        self._require_writable()
+        try:
+            return self._store.pool.stage(source, digest=digest, size=size, algorithm=algorithm)
+        except StorageError:
+            self._store.catalog.refuse_moved()
+            raise
+
+    @abc.abstractmethod
     def _submit(self, changes: Sequence[Change], staged: Sequence[StagedBlob] = ()) -> None:
         """Commit the changes, now or later. Takes over what is staged, also where it raises."""
 
@@ -118,8 +133,7 @@ class RepositoryChanges(abc.ABC):
         to it, a collection may take it once its grace is over.
         """
         expected = None if digest is None else Digest.parse(digest)
-        self._store.require_writable()
-        staged = self._store.pool.stage(source, digest=expected, size=_size(size), algorithm=algorithm)
+        staged = self._stage(source, digest=expected, size=_size(size), algorithm=algorithm)
         self._submit([PutBlob(self.name, staged)], [staged])
         return Descriptor(OCTET_STREAM, staged.digest, staged.size)
 
@@ -194,10 +208,7 @@ class RepositoryChanges(abc.ABC):
         manifest = check_manifest(
             content, media_type=media_type, digest=expected, maximum=self._store.maximum_manifest_size
         )
-        self._store.require_writable()
-        staged = self._store.pool.stage(
-            manifest.content, digest=manifest.descriptor.digest, size=manifest.descriptor.size
-        )
+        staged = self._stage(manifest.content, digest=manifest.descriptor.digest, size=manifest.descriptor.size)
         found = manifest.descriptor.digest
         put = PutManifest(self.name, manifest, staged, missing)
         self._submit([put, *(SetTag(self.name, tag, found) for tag in names)], [staged])
@@ -241,6 +252,9 @@ class RepositoryChanges(abc.ABC):
 
 class Repository(RepositoryChanges):
     """A repository of a store. Cheap to make, safe to share between threads; it need not exist yet."""
+
+    def _require_writable(self) -> None:
+        self._store.require_writable()
 
     def _submit(self, changes: Sequence[Change], staged: Sequence[StagedBlob] = ()) -> None:
         try:

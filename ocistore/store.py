@@ -222,7 +222,8 @@ class Store:
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Apply changes in one transaction; see :func:`ocistore.commit.commit`. Not part of the public contract."""
-        self.require_writable()
+        if self.catalog.read_only:  # whether it was moved is asked under the write lock
+            raise ReadOnlyStoreError(self.root)
         if len(changes) == 1 and isinstance(changes[0], DeleteManifest):
             changes = [thin_out(self.catalog, self.pool, changes[0], actor=self.actor)]
         how = commit_in_parts if is_large(changes) else commit

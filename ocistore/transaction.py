@@ -57,6 +57,7 @@ class Transaction:
             self._ended = True
         try:
             if kind is None and self._changes:
+                self._store.require_writable()  # once more: before anything is published into a store that was moved
                 self._store.commit(self._changes)
         finally:
             self._pool.discard(self._staged)
@@ -75,7 +76,6 @@ class Transaction:
             raise StoreClosedError("the transaction")
 
     def _add(self, changes: Sequence[Change], staged: Sequence[StagedBlob]) -> None:
-        self._require_open()
         for change in changes:
             if isinstance(change, PutBlob):
                 self._sizes[change.repository, change.blob.digest] = change.blob.size
@@ -98,6 +98,9 @@ class RepositoryTransaction(RepositoryChanges):
         """Others go through :meth:`Transaction.repository`."""
         super().__init__(store, name)
         self._transaction = transaction
+
+    def _require_writable(self) -> None:
+        self._transaction._require_open()  # the rest was asked when it began, and is when it ends
 
     def _submit(self, changes: Sequence[Change], staged: Sequence[StagedBlob] = ()) -> None:
         try:

@@ -10,6 +10,7 @@ from invariants import check
 from state import files
 
 from ocistore import Digest, Store, StoreNotFoundError
+from ocistore.catalog.engine import Catalog
 
 LAYER = image("ours").layers[0]
 
@@ -89,3 +90,64 @@ def test_a_store_that_was_removed_is_said_to_be(place):
         with pytest.raises(StoreNotFoundError, match="removed"):
             store.repository("app").tag("v2", image("ours").digest)
     assert not (place / "ours").exists()
+
+
+@pytest.mark.parametrize("by", ["nothing", "a store", "a directory"])
+def test_a_transaction_in_a_store_that_is_moved_meanwhile_leaves_nothing_anywhere(place, by):
+    with Store.open(place / "ours") as store:
+        transaction = store.transaction()
+        with pytest.raises(StoreNotFoundError, match="moved, replaced or removed"), transaction:
+            transaction.repository("app").put_blob(b"before")
+            replace(place, by)
+            transaction.repository("app").put_blob(b"after")
+            before = {name for name in files(place) if "/uploads/" not in name}
+    assert set(files(place)) == before
+
+
+def test_what_is_staged_for_a_store_that_was_removed_says_so(place):
+    with Store.open(place / "ours") as store:
+        transaction = store.transaction()
+        with pytest.raises(StoreNotFoundError, match="removed"), transaction:
+            shutil.rmtree(place / "ours")
+            transaction.repository("app").put_blob(b"after")
+    assert not (place / "ours").exists()
+
+
+def test_a_store_that_is_moved_while_a_push_waits_for_the_lock_is_not_written(place, monkeypatch):
+    with Store.open(place / "ours") as store:
+        store.repository("app").put_blob(b"first")
+        enter = Catalog._enter
+
+        def moved_meanwhile(self, turn):
+            enter(self, turn)
+            if (place / "ours").exists():
+                replace(place, "nothing")
+
+        monkeypatch.setattr(Catalog, "_enter", moved_meanwhile)
+        with pytest.raises(StoreNotFoundError, match="moved"):
+            store.repository("app").tag("v2", image("ours").digest)
+        monkeypatch.undo()
+    with Store.open(place / "moved") as store:
+        assert list(store.repository("app").tags()) == ["v1"]
+
+
+def test_a_push_asks_no_more_than_needed_where_its_store_is(place, monkeypatch):
+    found, asked = Catalog._found, []
+    monkeypatch.setattr(Catalog, "_found", lambda self: asked.append(True) or found(self))
+
+    def times(call):
+        asked.clear()
+        call()
+        return len(asked)
+
+    with Store.open(place / "ours") as store:
+        app = store.repository("app")
+        app.put_blob(b"first")
+        assert times(lambda: app.put_blob(b"second")) == 2  # before it is read, and before the lock
+        assert times(lambda: app.tag("v2", image("ours").digest)) == 1
+
+        def pushed():
+            with store.transaction() as transaction:
+                push(transaction.repository("app"), image("more", layers=4), "more")
+
+        assert times(pushed) == 3  # when it begins and when it ends, and before the lock

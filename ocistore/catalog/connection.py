@@ -68,7 +68,8 @@ class Connection:
     """One connection of SQLite, with the errors of ocistore."""
 
     __slots__ = (
-        "__weakref__", "_began", "_cursor", "_process", "_translated", "driver", "lost", "open", "watch", "writing",
+        "__weakref__", "_began", "_cursor", "_process", "_translated", "driver", "is_backup", "lost", "open", "watch",
+        "writing",
     )  # fmt: skip
 
     def __init__(self, driver: sqlite3.Connection, translated: Callable[[sqlite3.Error], BaseException]) -> None:
@@ -87,6 +88,8 @@ class Connection:
         """Whether it was not closed."""
         self.writing = False
         """Whether a write transaction was begun that has neither been committed nor rolled back here."""
+        self.is_backup: bool | None = None
+        """Whether the catalog was that of a backup when this write transaction began; None where nobody looked."""
         self.lost: BaseException | None = None
         """Why SQLite rolled the transaction back by itself, if it did. Nothing more can be written then."""
 

@@ -68,10 +68,11 @@ class _Call:
 class Address:
     """How a catalog reaches its database: the path that it was opened by, and what its errors say."""
 
-    __slots__ = ("immutable", "path", "read_only", "root")
+    __slots__ = ("immutable", "path", "read_only", "root", "text")
 
     def __init__(self, path: Path, *, root: Path, read_only: bool, immutable: bool) -> None:
         self.path = path
+        self.text = os.fspath(path)
         self.root = root
         self.read_only = read_only
         self.immutable = immutable
@@ -305,7 +306,7 @@ class Database:
 
     def stands(self, address: Address) -> bool:
         """Whether the files beside the database are those in use. Costs 3 microseconds."""
-        return self._guard is None or not self._guard.engaged or self._guard.stands(os.fspath(address.path))
+        return self._guard is None or not self._guard.engaged or self._guard.stands(address.text)
 
     def reopen(self, address: Address, *, timeout: float) -> None:
         """Close every connection, because what they work with lost its name; the next one opens what has it.

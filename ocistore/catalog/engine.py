@@ -87,6 +87,7 @@ class Catalog:
                 reason=f"SQLite {sqlite3.sqlite_version} is older than {'.'.join(map(str, MINIMUM_SQLITE))}",
             )
         self.root = root
+        self._root = os.fspath(root)  # a Path takes longer to become one than the kernel to find it
         self.read_only = read_only
         self.closed = False
         self.shared_memory = SharedMemory(os.fspath(database))
@@ -127,7 +128,7 @@ class Catalog:
 
     def _found(self) -> tuple[int, int] | None:
         try:
-            status = os.stat(self.root)
+            status = os.stat(self._root)
         except OSError as error:
             if not is_refusal(error):
                 raise
@@ -155,11 +156,12 @@ class Catalog:
         """Acknowledge nothing that goes into a file which has another name by now, or none. Costs 2 microseconds.
 
         Raises:
+            StoreNotFoundError: the store's directory was moved, replaced or removed.
             CorruptError: a rebuild, or a person, put another file in the place of the one that is open.
             StorageError: the file system refused to say.
         """
         try:
-            status = os.stat(self._address.path)
+            status = os.stat(self._address.text)
         except OSError as error:
             if not is_refusal(error):
                 raise
@@ -170,6 +172,7 @@ class Catalog:
         else:
             found = status.st_dev, status.st_ino
         if found != database.file:
+            self.refuse_moved()  # while this waited for the lock
             raise CorruptError(
                 f"the catalog {self._address.path}",
                 reason="it was replaced or removed while this process had it open; open the store again",
@@ -517,6 +520,7 @@ class _Write(_Using):
             catalog.shared_memory.allocate(database.shared_memory)
             connection.command("BEGIN IMMEDIATE")
             connection.writing = True
+            connection.is_backup = None
             if catalog._counts_epochs:
                 self._compare(connection)
         except BaseException:

@@ -28,7 +28,7 @@ _t = tables.store
 # A SELECT and an UPDATE: with RETURNING, SQLite takes longer for one than for both.
 _increment = update(_t).values(epoch=_t.c.epoch + literal_column("1"))
 _set = update(_t).values(epoch=bindparam("number"))
-_find = select(_t.c.epoch, _t.c.identity)
+_find = select(_t.c.epoch, _t.c.identity, _t.c.backup_of)
 
 _NUMBER: Final = 20
 """Characters of the number in a note: the digits of any 64-bit integer, so that a longer one is never cut off."""
@@ -64,8 +64,12 @@ def compare(connection: Connection, lock: int) -> Mark:
     Raises:
         CorruptError: the catalog does not say how far it has come.
     """
-    found = find(connection)
-    seen = noted(lock)
+    found, backup_of = _find_all(connection)
+    connection.is_backup = backup_of is not None  # asked here, because every push has to know
+    written = os.pread(lock, _LENGTH, 0)
+    if written == _text(found):  # nearly always
+        return found
+    seen = _understood(written)
     reason = contradiction(found, seen)
     if reason is None:
         return found
@@ -103,15 +107,20 @@ def find(connection: Connection) -> Mark:
     Raises:
         CorruptError: it does not say.
     """
+    return _find_all(connection)[0]
+
+
+def _find_all(connection: Connection) -> tuple[Mark, str | None]:
     row = connection.execute(_find).first()
     if row is None:
         raise CorruptError("the catalog", reason="it does not say whose it is")
-    return Mark(*row)
+    number, identity, backup_of = row
+    return Mark(number, identity), backup_of
 
 
 def note(lock: int, mark: Mark) -> None:
     """Write down, in the lock's file, how far which catalog has come. Need not survive a power cut."""
-    os.pwrite(lock, b"%20d %b" % (mark.epoch, mark.identity.encode()), 0)
+    os.pwrite(lock, _text(mark), 0)
 
 
 def noted_at(path: str) -> Mark:
@@ -132,5 +141,13 @@ def noted_at(path: str) -> Mark:
 
 def noted(lock: int) -> Mark:
     """What the lock's file has seen; an epoch of 0 where it has seen none, or cannot be understood."""
-    number, _, identity = os.pread(lock, _LENGTH, 0).decode("ascii", "replace").strip().partition(" ")
+    return _understood(os.pread(lock, _LENGTH, 0))
+
+
+def _text(mark: Mark) -> bytes:
+    return b"%20d %b" % (mark.epoch, mark.identity.encode())
+
+
+def _understood(written: bytes) -> Mark:
+    number, _, identity = written.decode("ascii", "replace").strip().partition(" ")
     return Mark(int(number), identity) if number.isascii() and number.isdigit() else Mark(0, "")

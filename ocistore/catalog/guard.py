@@ -72,7 +72,7 @@ class Guard:
         """Whether both are locked."""
         self.watch: Callable[[], bytes] | None = None
         """How readers tell that they were undisturbed, while any connection is open; None without shared memory."""
-        self._beside: tuple[File | None, File | None] = (None, None)
+        self._beside: tuple[tuple[int, int] | None, tuple[int, int] | None] = (None, None)
 
     def has_wal(self) -> bool:
         """Whether the database has a WAL by now; a new one is empty.
@@ -185,17 +185,19 @@ def _unlock(descriptor: int, area: tuple[int, int]) -> None:
             raise  # a signal handler's
 
 
-def _beside(path: str) -> tuple[File | None, File | None]:
+def _beside(path: str) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
     return _named(f"{path}-wal"), _named(f"{path}-shm")
 
 
-def _named(path: str) -> File | None:
+def _named(path: str) -> tuple[int, int] | None:
+    """Which file has that name, as :class:`File` says, and quicker: every write asks twice."""
     try:
-        return _file(os.stat(path))
+        status = os.stat(path)
     except OSError as error:
         if not is_refusal(error):
             raise
         return None
+    return status.st_dev, status.st_ino
 
 
 def _file(status: os.stat_result) -> File:

@@ -54,9 +54,11 @@ def find(connection: Connection) -> Identity:
 
 def become_backup(connection: Connection, identity: str) -> None:
     """Make a copied catalog that of a backup of the store it was copied from."""
+    connection.is_backup = None
     connection.execute(_mark, {"new": identity})
 
 
 def become_store(connection: Connection) -> None:
     """Make the catalog that of a store of its own, which no backup overwrites. Does nothing where it is one."""
-    connection.execute(_unmark)
+    if connection.is_backup is not False:
+        connection.execute(_unmark)

@@ -203,10 +203,11 @@ class _LockFile:
         if self.turns and self.turns[0] is place:
             # First, and not by closing: a child forked meanwhile may share the description for an instant.
             _unlock(self.descriptor)
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError):  # it was given up before
             self.turns.remove(place)
-        with contextlib.suppress(IndexError, RuntimeError):  # nobody waits; or it was woken already
-            self.turns[0].given.release()
+        if self.turns:
+            with contextlib.suppress(IndexError, RuntimeError):  # nobody waits any more; or it was woken already
+                self.turns[0].given.release()
 
     def _clean_up(self) -> None:
         """Give up what belongs to a turn that is gone."""
