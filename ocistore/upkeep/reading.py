@@ -25,6 +25,23 @@ class UnreadableError(Exception):
     """Bytes could not be read, which says nothing about what they are."""
 
 
+def content(pool: FilesystemPool, digest: Digest, size: int) -> bytes:
+    """All ``size`` bytes under a digest, not hashed again: of what is small.
+
+    Raises:
+        FileNotFoundError: nothing lies there.
+        CorruptError: there are fewer or more bytes, or what lies there is no plain file.
+        UnreadableError: no attempt could read them.
+    """
+    reason = ""
+    for _ in range(_READS):
+        try:
+            return pool.read(digest, size)
+        except StorageError as error:
+            reason = error.reason
+    raise UnreadableError(reason)
+
+
 def hashed(
     pool: FilesystemPool, digest: Digest, size: int | None, *, told: Callable[[int], object]
 ) -> tuple[Digest, int]:

@@ -28,14 +28,13 @@ from ocistore.catalog.engine import Catalog
 from ocistore.catalog.lock import WriteLock
 from ocistore.catalog.migrate import upgrade
 from ocistore.catalog.names import Name
-from ocistore.commit import milliseconds, platform_of
+from ocistore.commit import config_with_platform, milliseconds, platform_in
 from ocistore.errors import (
     CorruptError,
     InvalidDigestError,
     InvalidNameError,
     ManifestInvalidError,
     RebuildRefusedError,
-    StorageError,
     StoreFullError,
     StoreNotFoundError,
 )
@@ -46,7 +45,7 @@ from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name
 from ocistore.upkeep import snapshot
-from ocistore.upkeep.reading import UnreadableError, hashed
+from ocistore.upkeep.reading import UnreadableError, content, hashed
 from ocistore.upkeep.replacing import (
     Healthy,
     healthy,
@@ -254,10 +253,13 @@ class _Rebuild:
             return None
         except UnreadableError:
             self._unread.append(digest)
-            if len(self._report.unreadable) < _LISTED:
-                self._report.unreadable.append(digest)
+            self._note_unreadable(digest)
             return file.size
         return size if found == digest else None
+
+    def _note_unreadable(self, digest: str) -> None:
+        if digest not in self._report.unreadable and len(self._report.unreadable) < _LISTED:
+            self._report.unreadable.append(digest)
 
     def _write_live(self, catalog: Catalog, batch: list[tuple[str, int]]) -> None:
         with catalog.write() as connection:
@@ -284,13 +286,16 @@ class _Rebuild:
 
     def _manifest(self, digest: str, size: int) -> Manifest | None:
         try:
-            content = self._pool.read(Digest.parse(digest), size)
-        except (FileNotFoundError, CorruptError, StorageError):
-            return None  # a row that stands for what is missing, or cannot be read
-        if not content.lstrip(b" \t\r\n").startswith(b"{"):
+            found = content(self._pool, Digest.parse(digest), size)
+        except (FileNotFoundError, CorruptError):
+            return None  # a row that stands for what is missing
+        except UnreadableError:
+            self._note_unreadable(Digest.parse(digest))
+            return None
+        if not found.lstrip(b" \t\r\n").startswith(b"{"):
             return None
         try:
-            return check_manifest(content, digest=Digest.parse(digest))
+            return check_manifest(found, digest=Digest.parse(digest))
         except ManifestInvalidError:
             return None
 
@@ -319,11 +324,20 @@ class _Rebuild:
         if gone:
             blobs.publish(connection, [(digest, edges[digest].descriptor.size) for digest in gone])
         known = manifests.children(connection, lost, wanted)
-        platform: dict[str, object] = {}
-        with contextlib.suppress(StorageError):  # a deep scrub notes it when the config can be read
-            platform = platform_of(self._pool, manifest)
-        new = manifests.NewManifest(manifest, platform)
+        new = manifests.NewManifest(manifest, self._platform(manifest))
         manifests.put(connection, lost, [new], known, now=self._now)
+
+    def _platform(self, manifest: Manifest) -> dict[str, object]:
+        config = config_with_platform(manifest)
+        if config is None:
+            return {}
+        try:
+            return platform_in(content(self._pool, config.digest, config.size))
+        except (FileNotFoundError, CorruptError):
+            return {}
+        except UnreadableError:
+            self._note_unreadable(config.digest)
+            return {}  # a deep scrub notes it when the config can be read
 
     # --- names --------------------------------------------------------------------------------------------------------
 

@@ -241,6 +241,46 @@ def test_what_cannot_be_read_now_is_kept_and_reported(filled, monkeypatch):
         assert store.scrub().exit_code == 0
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_read_that_fails_for_a_while_costs_a_rebuild_nothing(filled, monkeypatch, times):
+    before = names(filled)
+    lose(filled)
+    fail, read = {}, os.read
+
+    def reading(descriptor, count):
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if name.startswith(f"{filled}/blobs/") and fail.setdefault(name, times):
+            fail[name] -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(descriptor, count)
+
+    monkeypatch.setattr(os, "read", reading)
+    report = rebuild(filled)
+    assert fail
+    assert not any(fail.values())
+    assert (report.unreadable, report.missing, report.lost_tags) == ([], [], [])
+    assert check(filled, hashes=True) == []
+    assert names(filled) == before
+
+
+@pytest.mark.parametrize("unread", ["manifest", "config"])
+def test_what_a_rebuild_cannot_read_is_reported(filled, monkeypatch, unread):
+    lose(filled)
+    target = image("other")
+    digest = target.digest if unread == "manifest" else Digest.of(target.config)
+    read = os.read
+
+    def reading(descriptor, count):
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith(digest.encoded):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(descriptor, count)
+
+    monkeypatch.setattr(os, "read", reading)
+    report = rebuild(filled)
+    assert report.unreadable == [digest]
+    assert report.lost_tags == (["other:1.0"] if unread == "manifest" else [])
+
+
 def test_a_tag_whose_manifest_is_gone_is_reported(filled):
     (filled / "blobs" / "sha256" / image("other").digest.encoded).unlink()
     lose(filled)
