@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy import literal_column, select
+
+from ocistore.catalog import tables
 from ocistore.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -18,3 +21,13 @@ def problems(connection: Connection) -> list[str]:
     except CorruptError as error:  # damage so bad that the check itself stumbles over it
         return [str(error)]
     return found + [f"row {row} of {table} refers to a row of {parent} that is gone" for table, row, parent, _ in rows]
+
+
+def has_all_columns(connection: Connection) -> bool:
+    """Whether every table and column is there that this version knows, whatever else there is."""
+    try:
+        for table in tables.metadata.sorted_tables:
+            connection.execute(select(table).limit(literal_column("0")))
+    except CorruptError:
+        return False
+    return True

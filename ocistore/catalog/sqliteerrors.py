@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import (
@@ -22,6 +23,13 @@ BUSY_TIMEOUT: Final = 30.0
 this is only reached when a writer is stopped (SIGSTOP, a debugger) or a disk hangs."""
 
 
+_NOT_OUR_SCHEMA: Final = re.compile(
+    r"no such (table|column|index)|duplicate column name|has no column named|has \d+ columns|already exists$"
+    r"|because it is a view$"
+)
+"""What SQLite says of statements, each of which it can do in a schema as this version makes it."""
+
+
 def translated(error: sqlite3.Error, *, database: Path, root: Path) -> OCIStoreError | None:
     """The error of ours that says what SQLite said, or None where it is a mistake of ours (a constraint, bad SQL)."""
     name = getattr(error, "sqlite_errorname", "")
@@ -35,4 +43,7 @@ def translated(error: sqlite3.Error, *, database: Path, root: Path) -> OCIStoreE
         return ReadOnlyStoreError(root, reason=str(error))
     if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_PROTOCOL", "SQLITE_NOLFS")):
         return StorageError(str(database), errno=None, reason=f"{error} ({name})")
+    if name == "SQLITE_ERROR" and _NOT_OUR_SCHEMA.search(str(error)):
+        reason = f"{error}, so its schema was changed by something else (see: ocistore db check, ocistore rebuild)"
+        return CorruptError(f"the catalog {database}", reason=reason)
     return None

@@ -158,7 +158,7 @@ def _run(rebuild: _Rebuild, pool: FilesystemPool) -> RebuildReport:
 def _refuse(paths: StorePaths, *, force: bool) -> Healthy | None:
     refuse_in_use(paths)
     found = healthy(paths)
-    if found is not None and not force:
+    if found is not None and found.is_whole and not force:
         raise RebuildRefusedError(paths.root, reason=f"{found.words}; --force rebuilds it all the same")
     return found
 

@@ -53,6 +53,8 @@ class Healthy:
     """What it is."""
     has_names: bool
     """Its names can be read, once it has the schema of this version."""
+    is_whole: bool = True
+    """It has all tables that this version needs, as far as that is known."""
 
 
 def refuse_in_use(paths: StorePaths) -> None:
@@ -87,7 +89,10 @@ def healthy(paths: StorePaths) -> Healthy | None:
         with catalog.snapshot() as connection:
             if integrity.problems(connection):
                 return None
-        return _described(revision(catalog))
+        found = revision(catalog)
+        with catalog.read() as connection:
+            whole = found != SCHEMA_REVISION or integrity.has_all_columns(connection)
+        return _described(found, whole=whole)
     except CorruptError:
         return None
     except StoreNotFoundError:
@@ -112,11 +117,11 @@ def _can_be_opened(paths: StorePaths) -> bool:
     return True
 
 
-def _described(found: str | None) -> Healthy | None:
+def _described(found: str | None, *, whole: bool) -> Healthy | None:
     if found is None:
         return None  # nothing is in it
     if found == SCHEMA_REVISION:
-        return Healthy("it is good", has_names=True)
+        return Healthy("it is good", has_names=True, is_whole=whole)
     if found < SCHEMA_REVISION:
         words = f"it is good, of schema {found}, which the next opening of the store brings to {SCHEMA_REVISION}"
         return Healthy(words, has_names=True)
@@ -129,8 +134,8 @@ def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> No
 
     Not those of an older catalog that was put back, or of one that lost its WAL: the last snapshot may know more.
 
-    An older schema is brought up to date for that, as opening the store would; where it cannot be, as where it has been
-    changed by hand, the names of the last snapshot have to do.
+    An older schema is brought up to date for that, as opening the store would; where it cannot be, or the names cannot
+    be read, as where it has been changed by hand, those of the last snapshot have to do.
 
     Args:
         paths: of the store, whose write lock the caller holds.
@@ -145,7 +150,11 @@ def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> No
         if revision(catalog) != SCHEMA_REVISION:
             seen = seen._replace(identity="")  # the first schema had none
         upgrade(catalog, now=milliseconds())
-        if _is_the_latest(catalog, seen):
+        try:
+            latest = _is_the_latest(catalog, seen)
+        except CorruptError:
+            latest = True  # where a hand has changed what would say so, what can be read is better than what was noted
+        if latest:
             snapshot.take(catalog, paths)
     except CorruptError:
         return

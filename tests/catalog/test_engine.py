@@ -178,7 +178,9 @@ def test_no_update_of_threads_that_write_at_once_is_lost(catalog):
 
 
 def test_a_failed_read_costs_its_connection_only(catalog):
-    with pytest.raises(sqlite3.OperationalError, match="no such table"), catalog.read() as connection:
+    with pytest.raises(sqlite3.OperationalError, match="syntax error"), catalog.read() as connection:
+        connection.command("SELECT FROM")
+    with pytest.raises(CorruptError, match="no such table"), catalog.read() as connection:
         connection.command("SELECT * FROM absent")
     assert value(catalog) == 0
 

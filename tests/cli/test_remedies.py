@@ -254,6 +254,10 @@ CASES = {
     "damaged pages": Case(
         damage_pages, ("db", "check"), 1, "damaged", (("rebuild",), ("gc", "--confirm")),
     ),
+    "a schema that somebody changed": Case(
+        lambda scene: scene.sql("DROP TABLE tags"), ("tags", "library/app"), 35,
+        "see: ocistore db check, ocistore rebuild", (("db", "check", (1,)), ("rebuild",), ("gc", "--confirm")),
+    ),
     "a good catalog": Case(nothing, ("rebuild",), 43, "--force rebuilds it all the same", (), ("rebuild", "--force")),
     "a newer catalog": Case(
         make_newer, ("rebuild",), 43, "--force rebuilds it all the same", (("rebuild", "--force"),),

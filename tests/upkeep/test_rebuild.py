@@ -383,6 +383,58 @@ def test_a_good_database_of_any_schema_is_not_replaced_unless_forced(filled, kin
     assert names(filled) == before
 
 
+@pytest.mark.parametrize(
+    ("change", "usable", "latest"),
+    [
+        ("DROP TABLE tags", False, False),
+        ("ALTER TABLE tags RENAME COLUMN name TO changed", False, False),
+        ("DROP TABLE repository_manifests", False, False),
+        ("DROP TABLE collection_holds", False, True),
+        ("ALTER TABLE store RENAME COLUMN epoch TO changed", False, True),
+        ("ALTER TABLE tags ADD COLUMN mine TEXT", True, True),
+        ("CREATE TRIGGER mine AFTER UPDATE ON store BEGIN SELECT RAISE(ABORT, 'no'); END", True, True),
+    ],
+)
+def test_a_catalog_whose_schema_was_changed_by_hand_is_rebuilt_with_the_names_that_can_be_read(
+    filled, change, usable, latest
+):
+    with Store.open(filled) as store:
+        push(store.repository("later"), image("later"), "v1")
+    before = names(filled)
+    with contextlib.closing(sqlite3.connect(filled / "catalog.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute(change)
+    if usable:
+        with pytest.raises(RebuildRefusedError):
+            rebuild(filled)
+    else:
+        with pytest.raises(CorruptError, match="ocistore rebuild"), Store.open(filled) as store:
+            store.gc()
+            push(store.repository("latest"), image("latest"), "v1")
+    rebuild(filled, force=usable)
+    if not latest:
+        del before["later:v1"]
+    assert names(filled) == before
+    with Store.open(filled) as store:
+        for name in strays(filled):
+            (filled / "uploads" / name).unlink()
+    assert check(filled, hashes=True) == []
+
+
+@pytest.mark.parametrize("change", ["DROP TABLE tags", "ALTER TABLE tags ADD COLUMN entry TEXT"])
+def test_a_catalog_of_an_older_schema_that_was_changed_by_hand_is_said_to_be_damaged_and_rebuilt(filled, change):
+    before = names(filled)
+    to_revision(filled, "0001")
+    with contextlib.closing(sqlite3.connect(filled / "catalog.db", isolation_level=None)) as connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute(change)
+    with pytest.raises(CorruptError, match="ocistore rebuild"):
+        Store.open(filled)
+    rebuild(filled, force=True)
+    assert names(filled) == before
+    assert check(filled, hashes=True) == []
+
+
 def test_a_catalog_of_the_first_schema_keeps_all_names_in_a_forced_rebuild(filled):
     with Store.open(filled) as store:
         push(store.repository("late"), image("late"), "v1")
