@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
-from ocistore.catalog import batches, blobs, manifests, repositories, tags, uploads
+from ocistore.catalog import batches, blobs, manifests, repositories, stagedtags, tags, uploads
 from ocistore.errors import (
     BlobNotFoundError,
     ManifestBlobUnknownError,
@@ -26,7 +26,7 @@ from ocistore.oci import mediatypes
 from ocistore.oci.manifest import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.catalog.connection import Connection
@@ -155,6 +155,14 @@ Change: TypeAlias = (
 )
 
 
+class OccupiedError(Exception):
+    """Rows of another batch are in a repository that others see, and for which a batch has something."""
+
+    def __init__(self, repository_id: int) -> None:
+        super().__init__(repository_id)
+        self.repository_id = repository_id
+
+
 @dataclass(slots=True)
 class Application:
     """One list of changes being applied, in the write transaction of ``connection``."""
@@ -168,14 +176,14 @@ class Application:
     leases: Sequence[Lease] = ()
     """What keeps all that these changes bring into a repository."""
     batch: int | None = None
-    """Everything goes into hidden repositories of this batch."""
-    adopted: set[str] = field(default_factory=set)
-    """Repositories of which hidden ones have something, as long as they have it."""
+    """Nobody sees any of it before this batch is revealed."""
+    occupied: dict[str, int] = field(default_factory=dict)
+    """Repositories that others see among whose rows those of the batch are, with its id."""
     deleted: list[int] = field(default_factory=list)
     """Repositories that are deleted by now and still have rows: for ``emptying.py``."""
     sessions: list[str] = field(default_factory=list)
     """Upload sessions that went with their repositories. Their files are left when this is committed."""
-    _emptied: int = 0
+    _left: int = field(default_factory=lambda: repositories.EMPTIED_AT_ONCE)
     ids: dict[str, int] = field(default_factory=dict)
     """Of repositories, by name."""
     manifest_ids: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -212,14 +220,18 @@ class Application:
 
     def _put_blobs(self, repository: str, run: Sequence[PutBlob]) -> None:
         digests = [change.blob.digest for change in run]
-        blobs.link(self.connection, self._ensure(repository), digests, now=self.now)
+        self._link(repository, digests)
+
+    def _link(self, repository: str, digests: Sequence[str]) -> None:
+        repository_id = self._ensure(repository)
+        blobs.link(self.connection, repository_id, digests, now=self.now, batch=self.occupied.get(repository))
 
     def _link_blobs(self, repository: str, run: Sequence[LinkBlob]) -> None:
         live = blobs.live_sizes(self.connection, [change.digest for change in run])
         for change in run:
             if live.get(change.digest) != change.size or self.pool.size(change.digest) != change.size:
                 raise BlobNotFoundError(change.digest, repository=repository)
-        blobs.link(self.connection, self._ensure(repository), list(live), now=self.now)
+        self._link(repository, list(live))
 
     def _mount_blobs(self, repository: str, run: Sequence[MountBlob]) -> None:
         for change in run:
@@ -228,10 +240,11 @@ class Application:
             # A file that is gone or cut short is answered like a blob that is not there: pushing it again heals it.
             if held is None or self.pool.size(change.digest) != held.size:
                 raise BlobNotFoundError(change.digest, repository=change.source)
-            blobs.link(self.connection, self._ensure(repository), [change.digest], now=self.now)
+            self._link(repository, [change.digest])
 
     def _delete_blobs(self, repository: str, run: Sequence[DeleteBlob]) -> None:
         repository_id = self._find(repository)
+        batches.overtake(self.connection, repository_id)
         for change in run:
             referrers = blobs.referrers(self.connection, repository_id, change.digest, roles=("config", "layer"))
             if referrers:
@@ -250,7 +263,7 @@ class Application:
                     *(edge.descriptor.digest for edge in change.manifest.edges()),
                 )
             )
-            known = self._children(repository, repository_id, wanted)
+            known = manifests.children(self.connection, repository_id, wanted, batch=self.batch)
             incomplete = _check_children(level, known, repository=repository)
             absent = {
                 edge.descriptor.digest: edge.descriptor.size
@@ -260,7 +273,7 @@ class Application:
             }
             if absent:
                 blobs.name(self.connection, absent.items())
-                known |= manifests.children(self.connection, repository_id, absent)
+                known |= manifests.children(self.connection, repository_id, absent, batch=self.batch)
             new = [
                 manifests.NewManifest(
                     change.manifest,
@@ -270,13 +283,15 @@ class Application:
                 )
                 for change in level
             ]
-            manifests.put(self.connection, repository_id, new, known, now=self.now)
+            staged_in = self.occupied.get(repository)
+            manifests.put(self.connection, repository_id, new, known, now=self.now, batch=staged_in)
             for change in level:
                 digest = change.manifest.descriptor.digest
                 self.manifest_ids[repository, digest] = known[digest].id
 
     def _delete_manifests(self, repository: str, run: Sequence[DeleteManifest]) -> None:
         repository_id = self._find(repository)
+        batches.overtake(self.connection, repository_id)
         for change in run:
             manifest_id = self._manifest_id(repository, repository_id, change.digest)
             referrers = blobs.referrers(self.connection, repository_id, change.digest, roles=("manifest",))
@@ -284,6 +299,7 @@ class Application:
                 raise ReferencedError(change.digest, repository=repository, referrers=referrers)
             names = tags.of_manifest(self.connection, repository_id, manifest_id)
             tags.remove(self.connection, repository_id, repository, names, now=self.now, actor=self.actor)
+            stagedtags.release(self.connection, repository_id, manifest_id, now=self.now)
             manifests.unlink(self.connection, repository_id, manifest_id, now=self.now, since=change.since)
             self.manifest_ids.pop((repository, change.digest), None)
 
@@ -308,15 +324,29 @@ class Application:
                     if found != change.expected:
                         expected = None if change.expected is None else str(change.expected)
                         raise TagConflictError(name, repository=repository, expected=expected, actual=found)
-            tags.move(
-                self.connection, repository_id, repository, moves, now=self.now, actor=self.actor, batch=self.batch
-            )
+            if repository in self.occupied:
+                batch = self.occupied[repository]
+                stagedtags.move(
+                    self.connection, repository_id, repository, moves, now=self.now, actor=self.actor, batch=batch
+                )
+            else:
+                tags.move(
+                    self.connection, repository_id, repository, moves, now=self.now, actor=self.actor, batch=self.batch
+                )
 
     def _remove_tags(self, repository: str, run: Sequence[RemoveTag]) -> None:
         repository_id = self._find(repository)
-        for batch in _split(run, lambda change: change.name, lambda change: [change.name]):
-            names = [change.name for change in batch]
-            removed = tags.remove(self.connection, repository_id, repository, names, now=self.now, actor=self.actor)
+        for piece in _split(run, lambda change: change.name, lambda change: [change.name]):
+            names = [change.name for change in piece]
+            if repository in self.occupied:
+                batch = self.occupied[repository]
+                removed = stagedtags.remove(
+                    self.connection, repository_id, repository, names, now=self.now, actor=self.actor, batch=batch
+                )
+            else:
+                removed = tags.remove(
+                    self.connection, repository_id, repository, names, now=self.now, actor=self.actor, batch=self.batch
+                )
             for name in names:
                 if name not in removed:
                     raise ManifestNotFoundError(name, repository=repository)
@@ -330,6 +360,7 @@ class Application:
     def _delete_repositories(self, repository: str, run: Sequence[DeleteRepository]) -> None:
         for _ in run:
             repository_id = self._find(repository)
+            batches.overtake(self.connection, repository_id)
             repositories.remove(self.connection, repository_id, repository, now=self.now, actor=self.actor)
             self._empty(repository_id)
             del self.ids[repository]
@@ -338,15 +369,15 @@ class Application:
     def _empty(self, repository_id: int) -> None:
         """Empty a deleted repository, if that is little: what is small goes in one commit."""
         emptied = repositories.deleted(self.connection, repository_id)
-        if emptied is None or self._emptied:
+        if emptied is None or self._left <= 0:
             self.deleted.append(repository_id)
             return
-        done, sessions, _ = repositories.empty(
-            self.connection, emptied, now=self.now, limit=repositories.EMPTIED_AT_ONCE
-        )
+        before = self.connection.driver.total_changes
+        done, sessions, _ = repositories.empty(self.connection, emptied, now=self.now, limit=self._left)
         self.sessions += sessions
+        self._left -= max(1, self.connection.driver.total_changes - before)
         if not done:
-            self._emptied += 1  # and no more of these in this transaction
+            self._left = 0  # and no more of these in this transaction
             self.deleted.append(repository_id)
 
     # Names to ids, once per transaction.
@@ -356,46 +387,41 @@ class Application:
             found = repositories.find(self.connection, repository)
             if found is None:
                 raise RepositoryNotFoundError(repository)
-            self.ids[repository] = found if self.batch is None else self._ensure(repository)
+            self._note(repository, found)
         return self.ids[repository]
+
+    def _note(self, repository: str, repository_id: int) -> None:
+        if self.batch is not None:
+            occupant = batches.occupant(self.connection, repository_id)
+            if occupant is not None:
+                raise OccupiedError(repository_id)
+            batches.occupy(self.connection, self.batch, repository_id, repository)
+            self.occupied[repository] = self.batch
+        self.ids[repository] = repository_id
 
     def _ensure(self, repository: str) -> int:
         if repository not in self.ids:
-            if self.batch is None:
-                self.ids[repository] = repositories.ensure(self.connection, repository, now=self.now)
+            found = repositories.find(self.connection, repository)
+            if found is not None:
+                self._note(repository, found)
+            elif self.batch is None:
+                self.ids[repository] = repositories.make(self.connection, repository, now=self.now)
             else:
                 self.ids[repository] = batches.make(self.connection, self.batch, repository, now=self.now)
         return self.ids[repository]
 
-    def _children(
-        self, repository: str, repository_id: int, digests: Collection[Digest]
-    ) -> dict[str, manifests.Child]:
-        """What is known of these digests; a hidden repository has what the one of its name has."""
-        known = manifests.children(self.connection, repository_id, digests)
-        if self.batch is not None:
-            lacking = [
-                digest
-                for digest in digests
-                if digest in known and not (known[digest].blob_here or known[digest].manifest_here)
-            ]
-            source = repositories.find(self.connection, repository) if lacking else None
-            if source is not None:
-                batches.adopt(self.connection, source, repository_id, lacking)
-                self.adopted.add(repository)
-                known = manifests.children(self.connection, repository_id, digests)
-        return known
-
     def _know_manifests(self, repository: str, repository_id: int, digests: Iterable[Digest]) -> None:
         unknown = {digest for digest in digests if (repository, digest) not in self.manifest_ids}
         if len(unknown) > 1:
-            for digest, child in self._children(repository, repository_id, unknown).items():
+            known = manifests.children(self.connection, repository_id, unknown, batch=self.batch)
+            for digest, child in known.items():
                 if child.manifest_here:
                     self.manifest_ids[repository, digest] = child.id
 
     def _manifest_id(self, repository: str, repository_id: int, digest: Digest) -> int:
         key = (repository, digest)
         if key not in self.manifest_ids:
-            child = self._children(repository, repository_id, [digest]).get(digest)
+            child = manifests.children(self.connection, repository_id, [digest], batch=self.batch).get(digest)
             if child is None or not child.manifest_here:
                 raise ManifestNotFoundError(digest, repository=repository)
             self.manifest_ids[key] = child.id

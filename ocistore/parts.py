@@ -1,9 +1,10 @@
 """Committing what is large: in many small transactions that nobody sees, and one that reveals all of it.
 
 An import of 50,000 manifests held the write lock for 7 to 17 seconds, in which nobody else could push. So the rows of
-large changes are written into hidden repositories first (see ``catalog/batches.py``), a part at a time, and one small
-transaction gives these their names; where there is a repository of that name already, it gives what they hold to it.
-A batch keeps what is in it from collection; the batch of a process that died runs out, and a collection removes it.
+large changes are written a part at a time, as a batch (see ``catalog/batches.py``): into hidden repositories or,
+hidden, into those that exist. One small transaction reveals them. The rows in repositories that existed are settled
+afterwards, which nobody sees, by the same call or, where that was killed, by the next collection. A batch keeps what is
+in it from collection; that of a process that died runs out, and a collection removes it.
 """
 
 from __future__ import annotations
@@ -13,18 +14,17 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import batches, identity, tags
+from ocistore.catalog import batches, identity
 from ocistore.catalog.lock import rest
-from ocistore.changes import ANY, Application, LinkBlob, PutBlob, PutManifest, SetTag
+from ocistore.changes import ANY, Application, LinkBlob, OccupiedError, PutBlob, PutManifest, RemoveTag, SetTag
 from ocistore.commit import ATTEMPTS, commit, give_up, gone, milliseconds, not_in_pool, platforms_of
 from ocistore.emptying import empty_deleted
-from ocistore.errors import OCIStoreError, StoreBusyError, UncertainCommitError
+from ocistore.errors import OCIStoreError, StoreBusyError, StoreFullError, UncertainCommitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.catalog.connection import Connection
     from ocistore.catalog.engine import Catalog
     from ocistore.changes import Change
     from ocistore.lease import Lease
@@ -40,9 +40,16 @@ TTL: Final = 10 * 60 * 1000
 """Milliseconds that a batch lasts from its last transaction. Only a process that is stopped takes as long for one."""
 
 _STARTS: Final = 3
-"""How often a batch is begun. Another time is needed where what it relied on was deleted meanwhile, or it ran out."""
+"""How often a batch is begun. Another time is needed where something was deleted meanwhile that it may have relied on,
+a repository was made or had another batch, or it ran out. After that, all of it is one transaction."""
 
-_STAGEABLE: Final = (PutBlob, LinkBlob, PutManifest, SetTag)
+_PATIENCE: Final = 60.0
+"""Seconds that another batch in one of the repositories is waited for."""
+
+_LOOK: Final = 0.05
+"""Seconds between two looks whether it is gone."""
+
+_STAGEABLE: Final = (PutBlob, LinkBlob, PutManifest, SetTag, RemoveTag)
 
 
 class _AgainError(Exception):
@@ -61,7 +68,7 @@ def commit_in_parts(
     """Apply all changes as :func:`ocistore.commit.commit` does, so that nobody sees some of them and not the others.
 
     What cannot be written beforehand, such as a tag with an expectation and all that comes after it, is applied in
-    the transaction that reveals the rest. Of a tag that exists and is moved several times, the history has one event.
+    the transaction that reveals the rest.
 
     Raises:
         UncertainCommitError, OCIStoreError: likewise.
@@ -71,8 +78,16 @@ def commit_in_parts(
     beforehand, last = _divided(changes)
     if sum(map(_rows, beforehand)) > AT_ONCE:
         for _ in range(_STARTS):
-            with contextlib.suppress(_AgainError):
+            try:
                 return _Parts(catalog, pool, actor, leases).run(beforehand, last)
+            except _AgainError:
+                pass
+            except OccupiedError as occupied:
+                _wait_for(catalog, occupied.repository_id)
+            except StoreFullError:
+                if not all(isinstance(change, RemoveTag) for change in changes):
+                    raise
+                break  # one transaction is given what is reserved for removals
     return commit(catalog, pool, changes, actor=actor, leases=leases)
 
 
@@ -87,7 +102,7 @@ def _divided(changes: Sequence[Change]) -> tuple[Sequence[Change], Sequence[Chan
         if not isinstance(change, _STAGEABLE) or (isinstance(change, SetTag) and change.expected is not ANY):
             break
         count += 1
-    last = next((index for index in reversed(range(count)) if isinstance(changes[index], SetTag)), None)
+    last = next((index for index in reversed(range(count)) if isinstance(changes[index], SetTag | RemoveTag)), None)
     if last is None:
         return changes[:count], changes[count:]
     return [*changes[:last], *changes[last + 1 : count]], [changes[last], *changes[count:]]
@@ -119,7 +134,7 @@ class _Parts:
         self._published: set[Digest] = set()
         self._ids: dict[str, int] = {}
         self._manifest_ids: dict[tuple[str, str], int] = {}
-        self._adopted: set[str] = set()
+        self._occupied: dict[str, int] = {}
 
     def run(self, beforehand: Sequence[Change], last: Sequence[Change]) -> Application:
         """All of it."""
@@ -131,7 +146,7 @@ class _Parts:
                 batches.start(connection, self._batch, expires=milliseconds() + TTL)
             for part in _parts(beforehand):
                 self._apply(part)
-            return self._apply(last, reveal=True)
+            done = self._apply(last, reveal=True)
         except BaseException as error:
             try:
                 # Else the batch runs out, if it was not revealed.
@@ -141,6 +156,10 @@ class _Parts:
             finally:
                 give_up(self._catalog, self._pool, [staged[digest].blob for digest in self._published], error)
             raise
+        with contextlib.suppress(OCIStoreError):  # it has happened, and the next collection settles it
+            if self._occupied:
+                _end(self._catalog, batches.Batch(self._batch, 0, revealed=True))
+        return done
 
     def _publish(self, changes: Sequence[PutBlob | PutManifest]) -> None:
         self._published.update(change.blob.digest for change in changes)
@@ -160,9 +179,11 @@ class _Parts:
                 if not missing:
                     application = Application(connection, self._pool, now, self._actor, platforms, self._leases)
                     if reveal:
-                        self._reveal(connection, application)
+                        if batches.is_taken(connection, self._batch):
+                            raise _AgainError
+                        batches.reveal(connection, self._batch, now=now)
                     else:
-                        application.batch, application.adopted = self._batch, self._adopted
+                        application.batch, application.occupied = self._batch, self._occupied
                         application.ids, application.manifest_ids = self._ids, self._manifest_ids
                     application.apply(changes)
             if not missing:
@@ -175,30 +196,34 @@ class _Parts:
             self._publish(missing)
         raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
 
-    def _reveal(self, connection: Connection, application: Application) -> None:
-        taken = batches.taken(connection, self._batch)
-        others = {staged.name: other for staged, other in taken}
-        for name in self._adopted:
-            if batches.has_lost(connection, self._ids[name], others.get(name)):
-                raise _AgainError
-        for staged, other in taken:
-            batches.give(connection, staged, other)
-            moved = batches.tags_of_both(connection, staged, other)
-            if moved:
-                batches.drop_events(connection, self._batch, staged.name, [tag[0] for tag in moved])
-                moves = [tags.Move(*tag) for tag in moved]
-                tags.move(connection, other, staged.name, moves, now=application.now, actor=self._actor)
-            batches.give_tags(connection, staged, other)
-            batches.discard(connection, staged, now=application.now)
-            application.deleted.append(staged.repository_id)
-        batches.reveal(connection, self._batch)
-
     def _abandon(self) -> None:
-        done = False
-        while not done:
-            with self._catalog.write() as connection:
-                done = batches.abandon(connection, self._batch, now=milliseconds(), limit=AT_ONCE)
+        _end(self._catalog, batches.Batch(self._batch, 0, revealed=False))
         empty_deleted(self._catalog, self._pool, self._ids.values())
+
+
+def _end(catalog: Catalog, batch: batches.Batch) -> None:
+    """Settle or abandon all of a batch."""
+    done = False
+    while not done:
+        with catalog.write() as connection:
+            began = time.monotonic()
+            done = batches.end(connection, batch, now=milliseconds(), limit=AT_ONCE)
+        if not done:
+            rest(began)
+
+
+def _wait_for(catalog: Catalog, repository_id: int) -> None:
+    """Let the batch in a repository end, and end it where nobody else does."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        with catalog.read() as connection:
+            batch = batches.occupant(connection, repository_id)
+        if batch is None:
+            return
+        if batch.revealed or batch.expires <= milliseconds():
+            _end(catalog, batch)
+        else:
+            time.sleep(_LOOK)
 
 
 def _staged(changes: Sequence[Change]) -> Mapping[Digest, PutBlob | PutManifest]:

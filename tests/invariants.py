@@ -51,6 +51,12 @@ _MANIFESTS = frozenset(
 """What an index lists under any other type is held as a blob."""
 _HASHERS = {"sha256": hashlib.sha256, "sha512": hashlib.sha512, "blake3": blake3.blake3}
 
+_HIDDEN = "(SELECT id FROM batches WHERE revealed IS NULL)"
+# What a tag ``t`` points at, for those who see it.
+_TARGET = f"""
+    CASE WHEN t.batch IS NULL THEN t.manifest_id WHEN t.batch NOT IN {_HIDDEN} THEN t.next_id
+         WHEN t.fresh IS NULL THEN t.manifest_id END"""
+
 # Whether something holds the row ``m`` of a table, so that it need not be in the collector's queue.
 _BLOB_IS_HELD = """
     EXISTS (SELECT 1 FROM repository_blobs h WHERE h.blob_id = m.id)
@@ -73,34 +79,57 @@ _KEPT = """
         UNION SELECT r.repository_id, r.below FROM kept k
         JOIN pairs r ON r.repository_id = k.repository_id AND r.above = k.manifest_id)"""
 _NAMED = """
-    EXISTS (SELECT 1 FROM tags t WHERE t.repository_id = m.repository_id AND t.manifest_id = m.manifest_id)
+    EXISTS (SELECT 1 FROM tags t
+            WHERE t.repository_id = m.repository_id AND m.manifest_id IN (t.manifest_id, t.next_id))
     OR EXISTS (SELECT 1 FROM lease_blobs l WHERE l.repository_id = m.repository_id AND l.blob_id = m.manifest_id)"""
 
 # What each query finds is wrong; the columns fill the words.
 _QUERIES = {
     "the tag {}:{} points at {}, which its repository does not hold": """
         SELECT r.name, t.name, b.digest FROM tags t
-        JOIN repositories r ON r.id = t.repository_id JOIN blobs b ON b.id = t.manifest_id
+        JOIN repositories r ON r.id = t.repository_id JOIN blobs b ON b.id IN (t.manifest_id, t.next_id)
         WHERE NOT EXISTS (SELECT 1 FROM repository_manifests m
-                          WHERE m.repository_id = t.repository_id AND m.manifest_id = t.manifest_id)""",
+                          WHERE m.repository_id = t.repository_id AND m.manifest_id = b.id)
+          AND NOT EXISTS (SELECT 1 FROM batches WHERE id = t.batch AND revealed IS NULL AND expires = 0)""",
+    "the tag {}:{} points at {}, which nobody sees in its repository": f"""
+        SELECT r.name, t.name, b.digest FROM tags t
+        JOIN repositories r ON r.id = t.repository_id JOIN blobs b ON b.id = {_TARGET}
+        WHERE NOT EXISTS (SELECT 1 FROM repository_manifests m
+                          WHERE m.repository_id = t.repository_id AND m.manifest_id = {_TARGET}
+                            AND (m.batch IS NULL OR m.batch NOT IN {_HIDDEN}))""",
+    "what is to become of the tag {}:{} is noted wrongly": """
+        SELECT r.name, t.name FROM tags t JOIN repositories r ON r.id = t.repository_id
+        WHERE t.batch IS NULL AND (t.fresh IS NOT NULL OR t.next_id IS NOT NULL OR t.next_entry IS NOT NULL)
+           OR t.fresh IS NOT NULL AND t.next_id IS NOT t.manifest_id""",
+    "a row of {} names the batch {}, which the repository does not have": """
+        WITH named(what, repository_id, batch) AS (
+            SELECT 'tags', repository_id, batch FROM tags
+            UNION ALL SELECT 'repository_manifests', repository_id, batch FROM repository_manifests
+            UNION ALL SELECT 'repository_blobs', repository_id, batch FROM repository_blobs)
+        SELECT n.what, n.batch FROM named n WHERE n.batch IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM staged_repositories s JOIN batches b ON b.id = s.batch_id
+            WHERE s.repository_id = n.repository_id AND b.id = n.batch)""",
     "repository {} serves the blob {}, which is {}": """
         SELECT r.name, b.digest, b.state FROM repository_blobs m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.blob_id WHERE b.state <> 'live'""",
     "repository {} serves the manifest {}, which is {}": """
         SELECT r.name, b.digest, b.state FROM repository_manifests m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id WHERE b.state <> 'live'""",
-    "repository {} serves {}, whose {} {} it does not serve": """
+    "repository {} serves {}, whose {} {} it does not serve": f"""
         SELECT r.name, p.digest, e.role, c.digest FROM repository_manifests m
         JOIN repositories r ON r.id = m.repository_id
         JOIN edges e ON e.parent_id = m.manifest_id
         JOIN blobs p ON p.id = e.parent_id JOIN blobs c ON c.id = e.child_id
-        WHERE r.name IS NOT NULL AND m.incomplete IS NULL AND (
+        WHERE r.name IS NOT NULL AND m.incomplete IS NULL
+          AND NOT EXISTS (SELECT 1 FROM batches WHERE id = m.batch AND revealed IS NULL AND expires = 0) AND (
               (e.role = 'config' OR e.role = 'layer' AND NOT (e.media_type LIKE '%nondistributable%'
                                                               OR e.media_type LIKE '%foreign%'))
           AND NOT EXISTS (SELECT 1 FROM repository_blobs h
-                          WHERE h.repository_id = m.repository_id AND h.blob_id = e.child_id)
+                          WHERE h.repository_id = m.repository_id AND h.blob_id = e.child_id
+                            AND (h.batch IS NULL OR h.batch IS m.batch OR h.batch NOT IN {_HIDDEN}))
            OR e.role = 'manifest' AND NOT EXISTS (SELECT 1 FROM repository_manifests h
-                          WHERE h.repository_id = m.repository_id AND h.manifest_id = e.child_id))""",
+                          WHERE h.repository_id = m.repository_id AND h.manifest_id = e.child_id
+                            AND (h.batch IS NULL OR h.batch IS m.batch OR h.batch NOT IN {_HIDDEN})))""",
     "repository {} holds {} as incomplete, which refers to nothing that may be absent": """
         SELECT r.name, b.digest FROM repository_manifests m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id
@@ -128,9 +157,11 @@ _QUERIES = {
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id
         WHERE r.name IS NOT NULL AND (m.repository_id, m.manifest_id) NOT IN kept""",
     "a repository has no name and is not being emptied, or has one and is: {}": """
-        SELECT r.id FROM repositories r WHERE (r.name IS NULL) <>
-               (r.id IN (SELECT repository_id FROM deleted_repositories
-                         UNION ALL SELECT repository_id FROM staged_repositories))""",
+        SELECT r.id FROM repositories r
+        LEFT JOIN deleted_repositories d ON d.repository_id = r.id
+        LEFT JOIN staged_repositories s ON s.repository_id = r.id
+        WHERE CASE WHEN r.name IS NULL THEN d.repository_id IS NULL AND s.repository_id IS NULL
+              ELSE d.repository_id IS NOT NULL OR s.name <> r.name END""",
     "repository {}, child {}, parent {}, role {}: its own edges and those of its manifests differ": """
         WITH wanted AS (SELECT m.repository_id, e.child_id, e.parent_id, e.role
                         FROM repository_manifests m JOIN edges e ON e.parent_id = m.manifest_id
@@ -217,7 +248,7 @@ def _history(connection: sqlite3.Connection, *, pruned: bool) -> Iterator[str]:
     now: dict[tuple[str, str], str | None] = {}
     for repository, tag, old, new in connection.execute(
         "SELECT repository, tag, old_digest, new_digest FROM tag_events"
-        " WHERE batch IS NULL OR batch NOT IN (SELECT id FROM batches) ORDER BY id"
+        f" WHERE batch IS NULL OR batch NOT IN {_HIDDEN} ORDER BY id"
     ):
         known = (repository, tag) in now or not pruned
         if known and now.get((repository, tag)) != old and repository not in pending:
@@ -227,8 +258,8 @@ def _history(connection: sqlite3.Connection, *, pruned: bool) -> Iterator[str]:
     actual = {
         (repository, tag): digest
         for repository, tag, digest in connection.execute(
-            """SELECT r.name, t.name, b.digest FROM tags t
-               JOIN repositories r ON r.id = t.repository_id JOIN blobs b ON b.id = t.manifest_id"""
+            f"""SELECT r.name, t.name, b.digest FROM tags t
+                JOIN repositories r ON r.id = t.repository_id JOIN blobs b ON b.id = {_TARGET}"""
         )
     }
     for (repository, tag), digest in sorted(told.items() ^ actual.items(), key=repr):

@@ -1,9 +1,11 @@
 """What is big is made visible by one small step: no transaction, in which every other writer waits, grows with it."""
 
 import contextlib
+import shutil
 import tracemalloc
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 from images import APP, artifact, image, index, push
@@ -506,6 +508,128 @@ def test_killed_in_parts_all_of_it_is_there_or_nothing(tmp_path, steps):
         after = all_rows(root)
     if steps != 10**6:
         assert after == before
+
+
+# --- in parts, into what exists, while others change it ---------------------------------------------------------------
+
+
+def settled(root):
+    """All that is seen, but for what a collection may take at any time."""
+    with Store.open(root) as store:
+        zero = timedelta(0)
+        for _ in range(2):
+            store.gc(grace=zero, keep_untagged=zero, force=True)
+        nothing_is_left_over(root)
+        assert check(store, hashes=True) == []
+        return {
+            name: {
+                "tags": {tag: str(repository.resolve(tag).digest) for tag in repository.tags()},
+                "manifests": sorted(str(each.digest) for each in repository.manifests()),
+                "last": {tag: next(iter(repository.history(tag))).new for tag in repository.tags()},
+            }
+            for name in store.repositories()
+            for repository in [store.repository(name)]
+        }
+
+
+def there(root):
+    with Store.open(root) as store:
+        for name in ("app", "more/app"):
+            for i in range(6):
+                push(store.repository(name), image((name, i)), f"v{i}", f"old{i}")
+            push(store.repository(name), index([image((name, 0)), image((name, 1))]), "both")
+
+
+def others(random):
+    """Something that somebody else does in one of the repositories."""
+    name = random.choice(["app", "app", "more/app"])
+    number, other, tag = (random.randrange(9) for _ in range(3))
+    digest = image((name, number)).digest
+    tag = random.choice([f"v{tag}", f"old{tag}", "latest"])
+    return random.choice(
+        [
+            lambda store: store.repository(name).tag(tag, digest),
+            lambda store: store.repository(name).tag(tag, digest),
+            lambda store: store.repository(name).untag(tag),
+            lambda store: store.repository(name).untag(tag),
+            lambda store: push(store.repository(name), image((name, number)), tag),
+            lambda store: push(store.repository(name), image((name, number, other)), tag),
+            lambda store: push(store.repository(name), index([image((name, number))]), tag),
+            lambda store: store.repository(name).delete_manifest(digest),
+            lambda store: store.delete_repository(name),
+        ]
+    )
+
+
+def large(random):
+    """A large change, as what it does with a transaction."""
+    steps = []
+    for name in ("app", "more/app"):
+        for i in random.sample(range(9), 6):
+            tags = [random.choice([f"v{random.randrange(9)}", "latest", f"new{i}"]) for _ in range(2)]
+            steps.append(lambda there, name=name, i=i, tags=tags: push(there.repository(name), image((name, i)), *tags))
+        for i in random.sample(range(6), 2):
+            steps.append(lambda there, name=name, i=i: there.repository(name).untag(f"old{i}"))
+        for i in random.sample(range(6), 2):
+            digest = image((name, i)).digest
+            steps.append(lambda there, name=name, i=i, digest=digest: there.repository(name).tag(f"more{i}", digest))
+    random.shuffle(steps)
+    return steps
+
+
+def tried(call, *arguments):
+    try:
+        call(*arguments)
+    except OCIStoreError as error:
+        return type(error)
+    return None
+
+
+@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(12, 200))])
+def test_in_parts_a_change_comes_after_all_that_others_do_meanwhile(tmp_path, monkeypatch, seed):
+    random = Random(seed)
+    steps = large(random)
+    acts = [others(random) for _ in range(random.randrange(1, 6))]
+    places = sorted(random.sample(range(3, 30), len(acts)))
+    roots = {name: tmp_path / name for name in ("serial", "parts")}
+    there(roots["serial"])
+    shutil.copytree(roots["serial"], roots["parts"])
+
+    def change(store):
+        with store.transaction() as transaction:
+            for step in steps:
+                step(transaction)
+
+    found = {}
+    monkeypatch.setattr(parts, "LARGE", 5)
+    monkeypatch.setattr(parts, "AT_ONCE", 4)
+    apply, count, done = parts._Parts._apply, 0, []
+
+    def interrupted(self, *arguments, **options):
+        nonlocal count
+        count += 1
+        while places and count >= places[0]:
+            places.pop(0)
+            with Store.open(roots["parts"]) as other:
+                parts.LARGE = 10**9
+                done.append((acts[len(done)], tried(acts[len(done)], other)))
+                other.gc(grace=timedelta(0), keep_untagged=timedelta(0), force=True)
+                parts.LARGE = 5
+                assert check(other, idle=False) == []
+        return apply(self, *arguments, **options)
+
+    monkeypatch.setattr(parts._Parts, "_apply", interrupted)
+    with Store.open(roots["parts"]) as store:
+        found["parts"] = tried(change, store)
+        assert check(store, idle=False) == []
+    monkeypatch.setattr(parts, "LARGE", 10**9)
+    with Store.open(roots["serial"]) as store:
+        for act, outcome in done:
+            assert tried(act, store) is outcome
+        found["serial"] = tried(change, store)
+    assert done
+    assert found["parts"] is found["serial"]
+    assert settled(roots["parts"]) == settled(roots["serial"])
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from ocistore.catalog import leases, tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.order import in_order
 from ocistore.catalog.presence import present
+from ocistore.catalog.staged import is_seen
 from ocistore.catalog.sums import halves, total
 
 if TYPE_CHECKING:
@@ -73,15 +74,18 @@ _named = upsert(_t).from_select(
 _name = _named.on_conflict_do_nothing(index_elements=["digest"])
 
 _linked = upsert(_members).from_select(
-    ["repository_id", "blob_id", "linked_at", "collect_after"],
-    select(bindparam("repository_id"), _t.c.id, bindparam("now"), bindparam("now"))
+    ["repository_id", "blob_id", "linked_at", "collect_after", "batch"],
+    select(bindparam("repository_id"), _t.c.id, bindparam("now"), bindparam("now"), bindparam("batch"))
     .select_from(in_order(_digests, (_t, _t.c.digest == _digests.c.value)))
     .where(_t.c.state == literal("live")),
 )
 _link = _linked.on_conflict_do_update(
     index_elements=["repository_id", "blob_id"],
-    set_={"collect_after": _linked.excluded.collect_after},
-    where=_members.c.collect_after.is_not(None),
+    set_={
+        "collect_after": _linked.excluded.collect_after,
+        "batch": case((_linked.excluded.batch.is_not(None), _members.c.batch)),
+    },
+    where=or_(_members.c.collect_after.is_not(None), _members.c.batch.is_not(None)),
 )
 
 _referred_to = present(
@@ -101,6 +105,7 @@ _membership = (
     .where(
         _repositories.c.name == bindparam("repository"),
         _t.c.state == literal("live"),
+        is_seen(_members),
     )
 )
 _this_blob = select(_t.c.id).where(_t.c.digest == bindparam("digest")).scalar_subquery()
@@ -113,11 +118,12 @@ _touch = (
     .where(*_this_membership, _members.c.collect_after.is_not(None))
     .values(collect_after=bindparam("now"))
 )
-_unlink = delete(_members).where(*_this_membership).returning(_members.c.blob_id)
+_unlink = delete(_members).where(*_this_membership, is_seen(_members)).returning(_members.c.blob_id)
 _queue = update(_t).where(_t.c.digest == bindparam("this_digest")).values(collect_after=bindparam("now"))
 
 _roles = array("roles")
 _parent = _t.alias("parent")
+_holder = tables.repository_manifests
 _referrers = (
     select(_parent.c.digest)
     .select_from(
@@ -133,6 +139,11 @@ _referrers = (
     .where(
         _t.c.digest == bindparam("digest"),
         _own_edges.c.role.in_(select(_roles.c.value)),
+        present(
+            _holder.c.repository_id == bindparam("repository_id"),
+            _holder.c.manifest_id == _own_edges.c.parent_id,
+            is_seen(_holder),
+        ),
     )
     .distinct()
     .order_by(_parent.c.digest)
@@ -166,9 +177,15 @@ def name(connection: Connection, rows: Iterable[tuple[str, int]]) -> None:
     connection.execute(_name, {"rows": bound(rows)})
 
 
-def link(connection: Connection, repository_id: int, digests: Sequence[str], *, now: int) -> None:
-    """Let the repository serve these live blobs. Where nothing there refers to one yet, its grace starts again."""
-    connection.execute(_link, {"repository_id": repository_id, "digests": bound(digests), "now": now})
+def link(
+    connection: Connection, repository_id: int, digests: Sequence[str], *, now: int, batch: int | None = None
+) -> None:
+    """Let the repository serve these live blobs. Where nothing there refers to one yet, its grace starts again.
+
+    Those that it does not serve yet are seen by others once ``batch`` is revealed, if that is given.
+    """
+    parameters = {"repository_id": repository_id, "digests": bound(digests), "now": now, "batch": batch}
+    connection.execute(_link, parameters)
 
 
 def membership(connection: Connection, repository: str, digest: str) -> Membership | None:

@@ -75,7 +75,11 @@ class Place(NamedTuple):
 
 START: Final = Place(-1, 0, 0)
 
-_hidden = select(tables.repositories.c.id).where(tables.repositories.c.name.is_(None))
+_hidden = (
+    select(tables.repositories.c.id)
+    .where(tables.repositories.c.name.is_(None))
+    .union(select(tables.staged_repositories.c.repository_id))
+)
 
 
 def due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # noqa: ANN401 - a Select of what is asked
@@ -87,7 +91,8 @@ def due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # no
         .where(
             table.c.collect_after <= bindparam("before"),
             place > begin,
-            # What is emptied is queued anew, as used until then; what is staged is kept by its batch.
+            # What is emptied is queued anew, as used until then. What is staged is kept by its batch, and so is what it
+            # relies on: all of a repository into which something is staged.
             table.c.repository_id.not_in(_hidden),
         )
         .order_by(table.c.collect_after, table.c.repository_id, key)

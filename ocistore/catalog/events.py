@@ -8,7 +8,7 @@ from sqlalchemy import and_, bindparam, delete, func, literal_column, select
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
-from ocistore.catalog.batches import visible
+from ocistore.catalog.staged import is_seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +38,7 @@ _some_later = (
 _later_ones = select(func.count()).select_from(_some_later).scalar_subquery()
 _old = (
     select(_t.c.id, and_(_later_ones >= bindparam("keep_last"), _t.c.id < _newest))
-    .where(_t.c.id > bindparam("after"), _t.c.at < bindparam("before"), visible(_t))
+    .where(_t.c.id > bindparam("after"), _t.c.at < bindparam("before"), is_seen(_t))
     .order_by(_t.c.id)
     .limit(bindparam("limit"))
 )

@@ -10,6 +10,7 @@ from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
 from ocistore.catalog.order import in_order, once_known
 from ocistore.catalog.presence import present
+from ocistore.catalog.staged import is_seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,7 +56,7 @@ def _statement(*, referrers: bool) -> Select[Any]:
         select(_edges.c.child_id)
         .select_from(in_order(reached, (_edges, _edges.c.parent_id == reached.c.id)))
         .where(
-            present(holder.c.manifest_id == reached.c.id, holder.c.repository_id == repository),
+            present(holder.c.manifest_id == reached.c.id, holder.c.repository_id == repository, is_seen(holder)),
             once_known(reached.c.id, _edges.c.role != literal("subject")),
         )
     )
@@ -65,7 +66,9 @@ def _statement(*, referrers: bool) -> Select[Any]:
         .where(
             once_known(
                 reached.c.id,
-                present(holder.c.manifest_id == _manifests.c.blob_id, holder.c.repository_id == repository),
+                present(
+                    holder.c.manifest_id == _manifests.c.blob_id, holder.c.repository_id == repository, is_seen(holder)
+                ),
             )
         )
     )
@@ -73,7 +76,11 @@ def _statement(*, referrers: bool) -> Select[Any]:
     # As a blob only where something there refers to it as one: the bytes of a manifest that somebody put as a blob are
     # not the child that a sparse index lacks.
     as_blob = and_(
-        present(_blob_members.c.repository_id == repository, _blob_members.c.blob_id == closure.c.id),
+        present(
+            _blob_members.c.repository_id == repository,
+            _blob_members.c.blob_id == closure.c.id,
+            is_seen(_blob_members),
+        ),
         present(
             _own_edges.c.repository_id == repository,
             _own_edges.c.child_id == closure.c.id,
@@ -81,7 +88,9 @@ def _statement(*, referrers: bool) -> Select[Any]:
         ),
     )
     as_manifest = present(
-        _manifest_members.c.repository_id == repository, _manifest_members.c.manifest_id == closure.c.id
+        _manifest_members.c.repository_id == repository,
+        _manifest_members.c.manifest_id == closure.c.id,
+        is_seen(_manifest_members),
     )
     return (
         select(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import Integer, and_, bindparam, literal, literal_column, or_, select
+from sqlalchemy import Integer, and_, bindparam, func, literal, literal_column, or_, select
 
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
 from ocistore.catalog.collection import AS_BLOB, IN_FORCE, IS_PART, Blob
 from ocistore.catalog.order import in_order, once_known
 from ocistore.catalog.presence import present
+from ocistore.catalog.staged import points_at
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
@@ -79,7 +80,7 @@ def _holders(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
 
 _known_dead = array("dead")
 _up = _holders(without=select(_known_dead.c.value))
-_tagged = present(_tags.c.repository_id == bindparam("repository"), _tags.c.manifest_id == _up.c.id)
+_tagged = points_at(_tags, _up.c.id, _tags.c.repository_id == bindparam("repository"))
 _leased = present(_kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == _up.c.id, *IN_FORCE)
 _young = present(
     _manifest_members.c.repository_id == bindparam("repository"),
@@ -146,10 +147,15 @@ _why = (
         _up.c.id,
         _blobs.c.digest,
         _as_index,
-        select(_tags.c.name)
-        .where(_tags.c.repository_id == bindparam("repository"), _tags.c.manifest_id == _up.c.id)
-        .limit(literal_column("1"))
-        .scalar_subquery(),
+        func.coalesce(
+            *(
+                select(_tags.c.name)
+                .where(_tags.c.repository_id == bindparam("repository"), pointer == _up.c.id)
+                .limit(literal_column("1"))
+                .scalar_subquery()
+                for pointer in (_tags.c.manifest_id, _tags.c.next_id)
+            )
+        ),
         _manifest_members.c.collect_after,
     )
     .select_from(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, true, update
+from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import leases, tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.order import in_order
 from ocistore.catalog.presence import present
+from ocistore.catalog.staged import NOBODY, OWN, is_seen, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -82,7 +83,7 @@ _by_tag = (
         in_order(
             _repositories,
             (_tags, _tags.c.repository_id == _repositories.c.id),
-            (_manifests, _manifests.c.blob_id == _tags.c.manifest_id),
+            (_manifests, _manifests.c.blob_id == target(_tags)),
             (_blobs, _blobs.c.id == _manifests.c.blob_id),
         )
     )
@@ -101,14 +102,16 @@ _by_digest = (
             (_manifests, _manifests.c.blob_id == _blobs.c.id),
         )
     )
-    .where(_repositories.c.name == bindparam("repository"))
+    .where(_repositories.c.name == bindparam("repository"), is_seen(_members))
 )
 _platform = (
     select(_manifests.c.platform)
     .select_from(in_order(_blobs, (_manifests, _manifests.c.blob_id == _blobs.c.id)))
     .where(_blobs.c.digest == bindparam("digest"))
 )
-_served_here = present(_members.c.manifest_id == _blobs.c.id, _members.c.repository_id == bindparam("repository_id"))
+_served_here = present(
+    _members.c.manifest_id == _blobs.c.id, _members.c.repository_id == bindparam("repository_id"), is_seen(_members)
+)
 _served = or_(present(_members.c.manifest_id == _blobs.c.id), present(_blob_members.c.blob_id == _blobs.c.id))
 _id_of = (
     select(_blobs.c.id)
@@ -124,7 +127,11 @@ _page = (
             (_blobs, _blobs.c.id == _members.c.manifest_id),
         )
     )
-    .where(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id > bindparam("after"))
+    .where(
+        _members.c.repository_id == bindparam("repository_id"),
+        _members.c.manifest_id > bindparam("after"),
+        is_seen(_members),
+    )
     .order_by(_members.c.manifest_id)
     .limit(bindparam("limit"))
 )
@@ -145,7 +152,7 @@ _referrers = (
             (_blobs, _blobs.c.id == _manifests.c.blob_id),
         )
     )
-    .where(_subject.c.digest == bindparam("digest"))
+    .where(_subject.c.digest == bindparam("digest"), is_seen(_members))
     .order_by(_blobs.c.digest)
 )
 _referrers_of_type = _referrers.where(_manifests.c.artifact_type == bindparam("artifact_type"))
@@ -214,9 +221,15 @@ _children = (
         _blobs.c.size,
         _blobs.c.state,
         present(
-            _blob_members.c.repository_id == bindparam("repository_id"), _blob_members.c.blob_id == _blobs.c.id
+            _blob_members.c.repository_id == bindparam("repository_id"),
+            _blob_members.c.blob_id == _blobs.c.id,
+            is_seen(_blob_members, own=OWN),
         ),
-        present(_members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id == _blobs.c.id),
+        present(
+            _members.c.repository_id == bindparam("repository_id"),
+            _members.c.manifest_id == _blobs.c.id,
+            is_seen(_members, own=OWN),
+        ),
         _manifests.c.media_type,
     )
     .select_from(in_order(_digests, (_blobs, _blobs.c.digest == _digests.c.value)))
@@ -241,7 +254,7 @@ _put_edges = insert(_edges)
 _ids = array("ids")
 _rows = array("rows")
 _linked = upsert(_members).from_select(
-    ["repository_id", "manifest_id", "pushed_at", "collect_after", "incomplete", "entry"],
+    ["repository_id", "manifest_id", "pushed_at", "collect_after", "incomplete", "entry", "batch"],
     select(
         bindparam("repository_id"),
         member(_rows, 0),
@@ -249,6 +262,7 @@ _linked = upsert(_members).from_select(
         bindparam("now"),
         member(_rows, 1),
         member(_rows, 2),
+        bindparam("batch"),
     ).where(true()),
 )
 _link = _linked.on_conflict_do_update(
@@ -258,6 +272,7 @@ _link = _linked.on_conflict_do_update(
         "pushed_at": _linked.excluded.pushed_at,
         "incomplete": _linked.excluded.incomplete,
         "entry": func.coalesce(_linked.excluded.entry, _members.c.entry),
+        "batch": case((_linked.excluded.batch.is_not(None), _members.c.batch)),
     },
 )
 
@@ -270,9 +285,15 @@ _own = upsert(_own_edges).from_select(
 _own = _own.on_conflict_do_nothing()
 
 
-def children(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, Child]:
-    """What the catalog knows of these digests, seen from one repository. Digests without a row are left out."""
-    rows = connection.execute(_children, {"repository_id": repository_id, "digests": bound(digests)})
+def children(
+    connection: Connection, repository_id: int, digests: Iterable[str], *, batch: int | None = None
+) -> dict[str, Child]:
+    """What the catalog knows of these digests, seen from one repository, and from a batch, if that is given.
+
+    Digests without a row are left out.
+    """
+    parameters = {"repository_id": repository_id, "digests": bound(digests), OWN.key: batch or NOBODY}
+    rows = connection.execute(_children, parameters)
     return {
         digest: Child(id_, size, state == "live", bool(blob_here), bool(manifest_here), media_type)
         for digest, id_, size, state, blob_here, manifest_here, media_type in rows
@@ -292,6 +313,7 @@ def put(
     known: Mapping[str, Child],
     *,
     now: int,
+    batch: int | None = None,
 ) -> None:
     """Store manifests with their edges and let the repository serve them.
 
@@ -301,6 +323,7 @@ def put(
         new: the manifests. None may refer to another of them as a child; their own blobs are live.
         known: what :func:`children` said of them and of everything they refer to.
         now: milliseconds since the epoch; their grace starts then.
+        batch: which is to be revealed before others see those that the repository does not serve yet.
     """
     ids = {entry.manifest.descriptor.digest: known[entry.manifest.descriptor.digest].id for entry in new}
     fresh = [entry for entry in new if known[entry.manifest.descriptor.digest].media_type is None]
@@ -331,7 +354,7 @@ def put(
     members = [
         (ids[entry.manifest.descriptor.digest], 1 if entry.incomplete else None, entry.entry) for entry in new
     ]
-    connection.execute(_link, {"repository_id": repository_id, "rows": bound(members), "now": now})
+    connection.execute(_link, {"repository_id": repository_id, "rows": bound(members), "now": now, "batch": batch})
     connection.execute(_own, {"repository_id": repository_id, "ids": bound(ids.values())})
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, func, select, tuple_
 from ocistore.catalog import tables
 from ocistore.catalog.order import in_order
 from ocistore.catalog.presence import present
+from ocistore.catalog.staged import is_seen, is_tagged, target
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -39,13 +40,13 @@ def _name_of(repository_id: ColumnElement[int]) -> ColumnElement[str | None]:
 
 _incomplete = present(
     _members.c.repository_id == _tags.c.repository_id,
-    _members.c.manifest_id == _tags.c.manifest_id,
+    _members.c.manifest_id == target(_tags),
     _members.c.incomplete.is_not(None),
 )
 _newest_event = select(func.coalesce(func.max(tables.tag_events.c.id), 0))
 _page_of_tags = (
     select(_tags.c.repository_id, _name_of(_tags.c.repository_id), _tags.c.name, _blobs.c.digest, _incomplete)
-    .select_from(in_order(_tags, (_blobs, _blobs.c.id == _tags.c.manifest_id)))
+    .select_from(in_order(_tags, (_blobs, _blobs.c.id == target(_tags))))
     .where(
         tuple_(_tags.c.repository_id, _tags.c.name) > tuple_(bindparam("repository"), bindparam("after")),
         _name_of(_tags.c.repository_id).is_not(None),
@@ -65,9 +66,8 @@ _page_of_untagged = (
     .where(
         tuple_(_members.c.repository_id, _members.c.manifest_id) > tuple_(bindparam("repository"), bindparam("after")),
         _name_of(_members.c.repository_id).is_not(None),
-        ~present(
-            _tags.c.repository_id == _members.c.repository_id, _tags.c.manifest_id == _members.c.manifest_id
-        ),
+        is_seen(_members),
+        ~is_tagged(_members.c.repository_id, _members.c.manifest_id),
     )
     .order_by(_members.c.repository_id, _members.c.manifest_id)
     .limit(bindparam("limit"))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, tuple_, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from ocistore.catalog import tables
+from ocistore.catalog import batches, tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.order import in_order
+from ocistore.catalog.staged import target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,8 +59,11 @@ def name_of(connection: Connection, repository_id: int) -> str | None:
 def ensure(connection: Connection, name: str, *, now: int) -> int:
     """The id of the repository, made if need be."""
     found = find(connection, name)
-    if found is not None:
-        return found
+    return make(connection, name, now=now) if found is None else found
+
+
+def make(connection: Connection, name: str, *, now: int) -> int:
+    """Make a repository of that name, which there is not. Returns its id."""
     created: int = connection.execute(_insert, {"name": name, "created": now}).scalar()
     return created
 
@@ -76,11 +80,11 @@ _this: BindParameter[int] = bindparam("in_repository")
 _hide = update(_t).where(_t.c.id == _this).values(name=null())
 _note_deleted = insert(_deleted)
 _last_tag = (
-    select(func.count(), func.max(_tags.c.name)).where(_tags.c.repository_id == _this)
+    select(func.count(), func.max(_tags.c.name)).where(_tags.c.repository_id == _this, target(_tags).is_not(None))
 )
 _target = (
     select(_blobs.c.digest)
-    .select_from(in_order(_tags, (_blobs, _blobs.c.id == _tags.c.manifest_id)))
+    .select_from(in_order(_tags, (_blobs, _blobs.c.id == target(_tags))))
     .where(_tags.c.repository_id == _this, _tags.c.name == bindparam("tag"))
 )
 _newest_event = select(func.coalesce(func.max(_events.c.id), 0))
@@ -93,9 +97,9 @@ _find_deleted = select(
 )
 _this_deleted = _find_deleted.where(_deleted.c.repository_id == _this)
 _next_deleted = _find_deleted.order_by(_deleted.c.repository_id).limit(literal_column("1"))
+_seen = select(_blobs.c.digest).where(_blobs.c.id == target(_tags)).scalar_subquery()
 _some_tags = (
-    select(_tags.c.name, _blobs.c.digest)
-    .select_from(in_order(_tags, (_blobs, _blobs.c.id == _tags.c.manifest_id)))
+    select(_tags.c.name, _seen)
     .where(_tags.c.repository_id == _this)
     .order_by(_tags.c.name)
     .limit(bindparam("limit"))
@@ -224,6 +228,8 @@ def empty(
                     connection.execute(_queue_blobs, rows | {"now": now})
             left -= len(found)
     if left:
+        if not batches.vacate(connection, emptied.repository_id, emptied.name, limit=left):
+            return Emptied(gone=False, sessions=sessions, waits=False)
         connection.execute(_delete_note, here)
         connection.execute(_delete, here)
     return Emptied(gone=left > 0, sessions=sessions, waits=False)
@@ -234,18 +240,19 @@ def _empty_tags(connection: Connection, emptied: Deleted, found: Sequence[Any]) 
     here = {"in_repository": emptied.repository_id}
     if not found:
         return
+    seen = [(tag, old) for tag, old in found if old is not None]
     event = {"repository": emptied.name, "new_digest": None, "at": emptied.deleted, "actor": emptied.actor}
-    if emptied.name is None:
+    if emptied.name is None or not seen:
         pass
     elif emptied.next_event is None:
-        connection.execute(_record, [event | {"tag": tag, "old_digest": old} for tag, old in found])
+        connection.execute(_record, [event | {"tag": tag, "old_digest": old} for tag, old in seen])
     else:
         numbered = [
             event | {"id": number, "tag": tag, "old_digest": old}
-            for number, (tag, old) in enumerate(found, emptied.next_event)
+            for number, (tag, old) in enumerate(seen, emptied.next_event)
         ]
         connection.execute(_record_again, numbered)
-        connection.execute(_reserve, here | {"event": emptied.next_event + len(found)})
+        connection.execute(_reserve, here | {"event": emptied.next_event + len(seen)})
     connection.execute(_drop_tags, here | {"last": found[-1][0]})
 
 

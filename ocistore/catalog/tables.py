@@ -7,7 +7,7 @@
      ├─ repository_edges                        the edges of those manifests, to be found by child
      ├─ tags ──────────────────▶ repository_manifests
      ├─ uploads                                 open sessions; their bytes lie in uploads/<id>
-     ├─ staged_repositories ──▶ batches          large changes on their way: hidden, until one commit reveals them
+     ├─ staged_repositories ──▶ batches          large changes on their way: hidden, until one row reveals them
      ├─ deleted_repositories                    deleted, and not yet emptied: their rows go in small transactions
      └─ (tag_events)                            by name, so that it outlives the repository
     manifests ─▶ blobs                          what a manifest says, parsed once, when it was put
@@ -36,6 +36,9 @@ and takes it out of the queue where something refers to it after all: so it may 
 that removes a reference sets it on what was referred to. What refers to what: a blob is held by its memberships and by
 edges; the membership of a blob by the manifests of that repository with an edge to it; the membership of a manifest by
 tags, by indexes alive in that repository, by its subject, and by leases.
+
+``batch`` names the large change that wrote a row, or is changing it, in a repository that others see: hidden as long as
+the row of that batch does not say ``revealed``, and NULL again soon after. See ``staged.py`` for what is seen of it.
 
 All instants are integers: milliseconds since the Unix epoch, UTC. They are never identities and never decide an order.
 Only TEXT and INTEGER occur, because the tables are STRICT.
@@ -124,11 +127,13 @@ repository_blobs = Table(
     Column("blob_id", Integer, ForeignKey("blobs.id"), nullable=False),
     Column("linked_at", Integer, nullable=False),
     Column("collect_after", Integer),
+    Column("batch", Integer),  # hidden while there is a batch of that id that is not revealed
     PrimaryKeyConstraint("repository_id", "blob_id"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
 Index("ix_repository_blobs_blob_id", repository_blobs.c.blob_id)
+Index("ix_repository_blobs_batch", repository_blobs.c.batch, sqlite_where=text("batch IS NOT NULL"))
 Index(
     "ix_repository_blobs_collect_after",
     repository_blobs.c.collect_after,
@@ -176,11 +181,13 @@ repository_manifests = Table(
     # 1: the repository lacked something of it when it was put, and it was accepted all the same; NULL: it has all
     Column("incomplete", Integer),
     Column("entry", Text),  # as in tags, of what came in without one
+    Column("batch", Integer),  # as in repository_blobs
     PrimaryKeyConstraint("repository_id", "manifest_id"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
 Index("ix_repository_manifests_manifest_id", repository_manifests.c.manifest_id)
+Index("ix_repository_manifests_batch", repository_manifests.c.batch, sqlite_where=text("batch IS NOT NULL"))
 Index(
     "ix_repository_manifests_collect_after",
     repository_manifests.c.collect_after,
@@ -208,6 +215,10 @@ tags = Table(
     Column("updated", Integer, nullable=False),
     # what the index.json it came from said of it besides: a JSON object of annotations and platform; NULL: nothing
     Column("entry", Text),
+    Column("batch", Integer),  # what is changing it; what is seen meanwhile is below
+    Column("fresh", Integer),  # 1: it comes to be with its batch; NULL: it points at manifest_id until then
+    Column("next_id", Integer),  # what it points at from then on; NULL: it is removed then, if it has a batch
+    Column("next_entry", Text),
     PrimaryKeyConstraint("repository_id", "name"),
     ForeignKeyConstraint(
         ["repository_id", "manifest_id"],
@@ -217,6 +228,13 @@ tags = Table(
     sqlite_with_rowid=False,
 )
 Index("ix_tags_repository_id_manifest_id", tags.c.repository_id, tags.c.manifest_id)
+Index(
+    "ix_tags_repository_id_next_id",
+    tags.c.repository_id,
+    tags.c.next_id,
+    sqlite_where=text("next_id IS NOT NULL"),
+)
+Index("ix_tags_batch", tags.c.batch, sqlite_where=text("batch IS NOT NULL"))
 
 tag_events = Table(
     "tag_events",
@@ -228,7 +246,7 @@ tag_events = Table(
     Column("new_digest", Text),  # NULL: the tag was removed
     Column("at", Integer, nullable=False),
     Column("actor", Text, nullable=False),
-    Column("batch", Integer),  # as long as there is a batch of that id, it has not happened yet
+    Column("batch", Integer),  # as long as there is a batch of that id that is not revealed, it has not happened yet
     sqlite_strict=True,
 )
 Index("ix_tag_events_repository", tag_events.c.repository)
@@ -239,6 +257,7 @@ batches = Table(
     metadata,
     Column("id", Integer, primary_key=True),  # random, and never used again
     Column("expires", Integer, nullable=False),
+    Column("revealed", Integer),  # 1: everybody sees what is in it, and its rows are made ones without a batch
     sqlite_strict=True,
 )
 Index("ix_batches_expires", batches.c.expires)
@@ -248,7 +267,7 @@ staged_repositories = Table(
     metadata,
     Column("repository_id", Integer, ForeignKey("repositories.id"), primary_key=True),
     Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
-    Column("name", Text, nullable=False),  # of the repository that is to have what is in it
+    Column("name", Text, nullable=False),  # of the repository that is to have what is in it; it may be that one itself
     sqlite_strict=True,
 )
 Index("ix_staged_repositories_batch_id", staged_repositories.c.batch_id)

@@ -1,47 +1,33 @@
-"""Statements about tags and their history."""
+"""Statements about tags and their history. Those of tags that a large change stages are in ``stagedtags.py``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, select, true, update
+from sqlalchemy import bindparam, delete, null, select, true, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from ocistore.catalog import tables
+from ocistore.catalog import stagedtags, tables
 from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.batches import visible
 from ocistore.catalog.order import in_order
 from ocistore.catalog.repositories import beyond
+from ocistore.catalog.staged import POINTERS, is_seen, named, target
+from ocistore.catalog.stagedtags import Move, Target, record
+
+__all__ = ["Event", "Move", "Target", "every", "history", "move", "of_manifest", "page", "remove", "targets"]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import BindParameter
 
     from ocistore.catalog.connection import Connection
+    from ocistore.catalog.stagedtags import Row
 
 _t = tables.tags
 _blobs = tables.blobs
 _events = tables.tag_events
 _members = tables.repository_manifests
-
-
-class Move(NamedTuple):
-    """A tag that is to point at a manifest."""
-
-    name: str
-    manifest_id: int
-    digest: str
-    entry: str | None = None
-    """What is said of it besides; None leaves what was said of it where it points there already."""
-
-
-class Target(NamedTuple):
-    """What a tag points at."""
-
-    manifest_id: int
-    digest: str
-    entry: str | None = None
 
 
 class Event(NamedTuple):
@@ -57,15 +43,15 @@ class Event(NamedTuple):
 
 _here: BindParameter[int] = bindparam("in_repository")
 _names = array("names")
-# As a set and not as a join: given a join, SQLite reads all tags of the repository through the index on its manifests,
-# which took 100 ms of each push at 100,000 tags.
-_targets = (
-    select(_t.c.name, _t.c.manifest_id, _blobs.c.digest, _t.c.entry)
-    .select_from(in_order(_t, (_blobs, _blobs.c.id == _t.c.manifest_id)))
-    .where(_t.c.repository_id == _here, _t.c.name.in_(select(_names.c.value)))
+_this: BindParameter[int] = bindparam("manifest")
+# Two statements and not their union, for the order of which SQLite reads all tags of the repository.
+_of_manifest = tuple(
+    select(_t.c.name)
+    .where(_t.c.repository_id == _here, _t.c.name.in_(named(_here, _this, pointer)), target(_t) == _this)
+    .order_by(_t.c.name)
+    .limit(bindparam("limit"))
+    for pointer in POINTERS
 )
-_of_manifest = select(_t.c.name).where(_t.c.repository_id == _here, _t.c.manifest_id == bindparam("manifest"))
-_some_of_manifest = _of_manifest.order_by(_t.c.name).limit(bindparam("limit"))
 _page = (
     select(_t.c.name)
     .where(
@@ -73,13 +59,14 @@ _page = (
         _t.c.name > bindparam("after"),
         _t.c.name >= bindparam("prefix"),
         _t.c.name < bindparam("beyond"),
+        target(_t).is_not(None),
     )
     .order_by(_t.c.name)
     .limit(bindparam("limit"))
 )
 _all = (
     select(_t.c.name, _blobs.c.digest)
-    .select_from(in_order(_t, (_blobs, _blobs.c.id == _t.c.manifest_id)))
+    .select_from(in_order(_t, (_blobs, _blobs.c.id == target(_t))))
     .where(_t.c.repository_id == _here)
     .order_by(_t.c.name)
 )
@@ -94,6 +81,7 @@ _move = _moved.on_conflict_do_update(
         "manifest_id": _moved.excluded.manifest_id,
         "updated": _moved.excluded.updated,
         "entry": _moved.excluded.entry,
+        "fresh": null(),  # what a batch is going to bring is, from now on, something that it is going to move
     },
 )
 _note = (
@@ -108,10 +96,9 @@ _queue = (
     .where(_members.c.repository_id == _here, _members.c.manifest_id.in_(select(_manifests.c.value)))
     .values(collect_after=bindparam("now"))
 )
-_record = insert(_events)
 _history = (
     select(_events.c.id, _events.c.tag, _events.c.old_digest, _events.c.new_digest, _events.c.at, _events.c.actor)
-    .where(_events.c.repository == bindparam("repository"), _events.c.id < bindparam("before"), visible(_events))
+    .where(_events.c.repository == bindparam("repository"), _events.c.id < bindparam("before"), is_seen(_events))
     .order_by(_events.c.id.desc())
     .limit(bindparam("limit"))
 )
@@ -120,18 +107,17 @@ _history_of_tag = _history.where(_events.c.tag == bindparam("tag"))
 
 def targets(connection: Connection, repository_id: int, names: Iterable[str]) -> dict[str, Target]:
     """What these tags point at. Names that are no tags are left out."""
-    rows = connection.execute(_targets, {"in_repository": repository_id, "names": bound(names)})
-    return {name: Target(*rest) for name, *rest in rows}
+    found = stagedtags.find(connection, repository_id, names)
+    return {name: row.target for name, row in found.items() if row.target is not None}
 
 
 def of_manifest(
     connection: Connection, repository_id: int, manifest_id: int, *, limit: int | None = None
 ) -> list[str]:
     """The tags that point at a manifest; with ``limit``, up to so many of them, in byte order."""
-    here = {"in_repository": repository_id, "manifest": manifest_id}
-    if limit is None:
-        return connection.execute(_of_manifest, here).scalars()
-    return connection.execute(_some_of_manifest, here | {"limit": limit}).scalars()
+    here = {"in_repository": repository_id, "manifest": manifest_id, "limit": -1 if limit is None else limit}
+    found: list[str] = [name for each in _of_manifest for name in connection.execute(each, here).scalars()]
+    return sorted(set(found))[:limit]
 
 
 def page(connection: Connection, repository_id: int, *, prefix: str, after: str, limit: int) -> list[str]:
@@ -166,7 +152,9 @@ def move(
     Each real change is an event; a tag that points there already is not one. What a tag pointed at before goes before
     the collector. What was said of it goes with it. With ``batch``, nobody sees the events before that is revealed.
     """
-    old = targets(connection, repository_id, [entry.name for entry in moves])
+    rows = stagedtags.find(connection, repository_id, [entry.name for entry in moves])
+    _settle(connection, repository_id, rows, now=now)
+    old = {name: row.target for name, row in rows.items() if row.target is not None}
     noted = [
         {"in_repository": repository_id, "tag": entry.name, "said": entry.entry}
         for entry in moves
@@ -195,49 +183,68 @@ def move(
     left = {old[name].manifest_id for name in changed if name in old}
     if left:
         connection.execute(_queue, {"in_repository": repository_id, "manifests": bound(left), "now": now})
-    connection.execute(
-        _record,
+    record(
+        connection,
+        repository,
         [
-            {
-                "repository": repository,
-                "tag": entry.name,
-                "old_digest": old[entry.name].digest if entry.name in old else None,
-                "new_digest": entry.digest,
-                "at": now,
-                "actor": actor,
-                "batch": batch,
-            }
+            (entry.name, old[entry.name].digest if entry.name in old else None, entry.digest)
             for entry in changed.values()
         ],
+        now=now,
+        actor=actor,
+        batch=batch,
     )
+    _rebase(connection, repository, rows, {entry.name: entry.digest for entry in changed.values()})
 
 
 def remove(
-    connection: Connection, repository_id: int, repository: str, names: Sequence[str], *, now: int, actor: str
+    connection: Connection,
+    repository_id: int,
+    repository: str,
+    names: Sequence[str],
+    *,
+    now: int,
+    actor: str,
+    batch: int | None = None,
 ) -> dict[str, Target]:
-    """Remove tags, each as an event, and queue what they pointed at for collection. Returns those that were there."""
-    old = targets(connection, repository_id, names)
+    """Remove tags, each as an event, and queue what they pointed at for collection. Returns those that were there.
+
+    With ``batch`` as :func:`move`. One that another batch is going to move comes to be with that; a batch that is going
+    to remove it, too, is not revealed any more.
+    """
+    rows = stagedtags.find(connection, repository_id, names)
+    _settle(connection, repository_id, rows, now=now)
+    old = {name: row.target for name, row in rows.items() if row.target is not None}
     if not old:
         return old
-    connection.execute(_drop, {"in_repository": repository_id, "names": bound(old)})
-    manifests = {target.manifest_id for target in old.values()}
+    moved = [name for name in old if rows[name].hidden and rows[name].next_id is not None]
+    connection.execute(_drop, {"in_repository": repository_id, "names": bound(old.keys() - set(moved))})
+    if moved:
+        stagedtags.leave_to_batch(connection, repository_id, moved)
+    for row in rows.values():
+        if row.target is not None and row.hidden and row.next_id is None and row.batch is not None:
+            stagedtags.overtake(connection, row.batch)
+    manifests = {gone.manifest_id for gone in old.values()}
     connection.execute(_queue, {"in_repository": repository_id, "manifests": bound(manifests), "now": now})
-    connection.execute(
-        _record,
-        [
-            {
-                "repository": repository,
-                "tag": name,
-                "old_digest": target.digest,
-                "new_digest": None,
-                "at": now,
-                "actor": actor,
-                "batch": None,
-            }
-            for name, target in sorted(old.items())
-        ],
-    )
+    changed = [(name, gone.digest, None) for name, gone in sorted(old.items())]
+    record(connection, repository, changed, now=now, actor=actor, batch=batch)
+    _rebase(connection, repository, rows, dict.fromkeys(old))
     return old
+
+
+def _settle(connection: Connection, repository_id: int, rows: Mapping[str, Row], *, now: int) -> None:
+    revealed = [name for name, row in rows.items() if row.batch is not None and not row.hidden]
+    stagedtags.settle(connection, repository_id, revealed, now=now)
+
+
+def _rebase(
+    connection: Connection, repository: str, rows: Mapping[str, Row], changed: Mapping[str, str | None]
+) -> None:
+    """Let hidden batches, of which there is one at most in a repository, do what they do after this."""
+    hidden = {name: digest for name, digest in changed.items() if name in rows and rows[name].hidden}
+    if hidden:
+        [batch] = {row.batch for name, row in rows.items() if name in hidden and row.batch is not None}
+        stagedtags.rebase(connection, repository, hidden, batch=batch)
 
 
 def history(connection: Connection, repository: str, *, tag: str | None, before: int, limit: int) -> list[Event]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import func, literal, select
 
 from ocistore.catalog import tables
+from ocistore.catalog.staged import is_seen, target
 from ocistore.catalog.sums import halves, total
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ def _is_hidden(table: Table) -> ColumnElement[bool]:
 _live = tables.blobs.c.state == literal("live")
 _counts = select(
     select(func.count()).where(tables.repositories.c.name.is_not(None)).scalar_subquery(),
-    select(func.count()).where(~_is_hidden(tables.tags)).scalar_subquery(),
+    select(func.count()).where(~_is_hidden(tables.tags), target(tables.tags).is_not(None)).scalar_subquery(),
     select(func.count(tables.repository_manifests.c.manifest_id.distinct()))
-    .where(~_is_hidden(tables.repository_manifests))
+    .where(~_is_hidden(tables.repository_manifests), is_seen(tables.repository_manifests))
     .scalar_subquery(),
     select(func.count()).select_from(tables.blobs).where(_live).scalar_subquery(),
     select(func.count()).where(~_is_hidden(tables.uploads)).scalar_subquery(),

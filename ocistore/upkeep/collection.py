@@ -414,12 +414,12 @@ class _Collection:
     # --- what is deleted already --------------------------------------------------------------------------------------
 
     def _end_batches(self) -> None:
-        """Remove what a killed process wrote and did not come to reveal."""
+        """Remove what a killed process wrote and did not come to reveal, and settle what it revealed."""
         while self._is_due(lambda c: batches.expired(c, now=self._now)):
             with self._batch() as connection:
                 batch = batches.expired(connection, now=self._now)
                 if batch is not None:
-                    batches.abandon(connection, batch, now=self._now, limit=repositories.EMPTIED_AT_ONCE)
+                    batches.end(connection, batch, now=self._now, limit=repositories.EMPTIED_AT_ONCE)
 
     def _empty_repositories(self) -> None:
         """Complete what a killed process left of a repository that it deleted."""

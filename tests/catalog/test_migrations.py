@@ -53,6 +53,14 @@ _FOURTH = (
 )
 _FIFTH = _FOURTH.replace("_manifests VALUES (1, 1, 100, NULL)", "_manifests VALUES (1, 1, 100, NULL, 1)", 1)
 _SIXTH = _FIFTH.replace("100, NULL, 1)", "100, NULL, 1, NULL)", 1).replace("'latest', 1, 100", "'latest', 1, 100, NULL")
+_SEVENTH = (
+    _SIXTH.replace("100, 'somebody');", "100, 'somebody', 7);", 1)
+    + """
+        INSERT INTO batches VALUES (7, 200);
+        INSERT INTO repositories VALUES (3, NULL, 100);
+        INSERT INTO staged_repositories VALUES (3, 7, 'soon');
+    """
+)
 ROWS = {
     "0001": _FIRST,
     "0002": _SECOND,
@@ -60,12 +68,11 @@ ROWS = {
     "0004": _FOURTH,
     "0005": _FIFTH,
     "0006": _SIXTH,
-    "0007": _SIXTH.replace("100, 'somebody');", "100, 'somebody', 7);", 1)
-    + """
-        INSERT INTO batches VALUES (7, 200);
-        INSERT INTO repositories VALUES (3, NULL, 100);
-        INSERT INTO staged_repositories VALUES (3, 7, 'soon');
-    """,
+    "0007": _SEVENTH,
+    "0008": _SEVENTH.replace("_blobs VALUES (1, 2, 100, NULL)", "_blobs VALUES (1, 2, 100, NULL, 7)")
+    .replace("100, NULL, 1, NULL)", "100, NULL, 1, NULL, 7)", 1)
+    .replace("'latest', 1, 100, NULL", "'latest', 1, 100, NULL, 7, NULL, 1, NULL", 1)
+    .replace("batches VALUES (7, 200)", "batches VALUES (7, 200, 1)", 1),
 }
 
 

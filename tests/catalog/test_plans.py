@@ -49,10 +49,6 @@ SORTED = r"USE TEMP B-TREE FOR ORDER BY"
 """What must not be in the plan of a page: all rows behind it would be sorted first."""
 
 ALLOWED = {
-    "batches._both_have": "all tags of a hidden repository",
-    "batches._give": "gives all that a hidden repository holds to another one",
-    "batches._give_tags": "likewise",
-    "batches._losses": "what a hidden repository adopted",
     "blobs._bytes_of_live": "for the progress of a backup",
     "events._count": "for the report of who forgets some",
     "leases._every": "ends all leases, in a copy",
