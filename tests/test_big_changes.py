@@ -6,6 +6,7 @@ import tracemalloc
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 import pytest
 from images import APP, artifact, image, index, push
@@ -513,6 +514,12 @@ def test_killed_in_parts_all_of_it_is_there_or_nothing(tmp_path, steps):
 # --- in parts, into what exists, while others change it ---------------------------------------------------------------
 
 
+class Event(NamedTuple):
+    tag: str
+    old: str | None
+    new: str | None
+
+
 def settled(root):
     """All that is seen, but for what a collection may take at any time."""
     with Store.open(root) as store:
@@ -585,7 +592,11 @@ def tried(call, *arguments):
     return None
 
 
-@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(12, 200))])
+def seeds(short, long):
+    return [*range(short), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(short, long))]
+
+
+@pytest.mark.parametrize("seed", seeds(6, 120))
 def test_in_parts_a_change_comes_after_all_that_others_do_meanwhile(tmp_path, monkeypatch, seed):
     random = Random(seed)
     steps = large(random)
@@ -630,6 +641,126 @@ def test_in_parts_a_change_comes_after_all_that_others_do_meanwhile(tmp_path, mo
     assert done
     assert found["parts"] is found["serial"]
     assert settled(roots["parts"]) == settled(roots["serial"])
+
+
+def unsettled(monkeypatch, store, change):
+    """Make a large change, as a process does that is killed as soon as it is revealed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "LARGE", 5)
+        patch.setattr(parts, "AT_ONCE", 4)
+        patch.setattr(parts, "_end", lambda *_: None)
+        change(store)
+    assert counts(store.root, ["batches"]) == {"batches": 1}
+
+
+@pytest.mark.parametrize("seed", seeds(3, 60))
+def test_killed_before_it_is_settled_a_change_has_happened(tmp_path, monkeypatch, seed):
+    random = Random(seed)
+    steps = large(random)
+    acts = [others(random) for _ in range(4)]
+    roots = {name: tmp_path / name for name in ("at once", "revealed")}
+    there(roots["at once"])
+    shutil.copytree(roots["at once"], roots["revealed"])
+
+    def change(store):
+        with store.transaction() as transaction:
+            for step in steps:
+                step(transaction)
+
+    with Store.open(roots["revealed"]) as store:
+        if tried(unsettled, monkeypatch, store, change) is not None:
+            return
+        with Store.open(roots["at once"]) as other:
+            change(other)
+            for act in acts:
+                assert tried(act, store) is tried(act, other)
+                assert seen(store) == seen(other)
+                assert check(store, idle=False) == []
+    assert settled(roots["revealed"]) == settled(roots["at once"])
+
+
+def seen(store):
+    """Everything that there is to see, but for times and the order of what happened in different tags."""
+    repositories = [store.repository(name) for name in store.repositories()]
+    usage = store.usage()
+    return usage.repositories, usage.tags, usage.manifests, {
+        repository.name: (
+            {tag: str(repository.resolve(tag).digest) for tag in repository.tags()},
+            sorted(str(each.digest) for each in repository.manifests()),
+            {tag: [(each.old, each.new) for each in repository.history(tag)] for tag in repository.tags()},
+        )
+        for repository in repositories
+    }
+
+
+@pytest.mark.parametrize("act", ["another", "import", "gc", "backup", "export", "delete"])
+def test_before_it_is_settled_everything_works(tmp_path, store, monkeypatch, act):
+    def change(store, first=0):
+        with store.transaction() as transaction:
+            for i in range(first, first + 9):
+                push(transaction.repository("app"), image(i), f"v{i % 9}", f"n{i}")
+            if first == 0:
+                transaction.repository("app").untag("gone")
+
+    push(store.repository("app"), APP, "v1", "v2", "gone", "stays")
+    unsettled(monkeypatch, store, change)
+    expected = {**{f"{kind}{i}": image(i).digest for kind in "vn" for i in range(9)}, "stays": APP.digest}
+    if act == "another":
+        monkeypatch.setattr(parts, "LARGE", 5)
+        monkeypatch.setattr(parts, "AT_ONCE", 4)
+        change(store, 9)
+        nothing_is_left_over(store.root)
+        expected |= {f"v{i % 9}": image(i).digest for i in range(9, 18)}
+        expected |= {f"n{i}": image(i).digest for i in range(9, 18)}
+    elif act == "gc":
+        store.gc()
+        nothing_is_left_over(store.root)
+    elif act == "delete":
+        store.delete_repository("app")
+        store.gc()
+        nothing_is_left_over(store.root)
+        assert list(store.repositories()) == []
+        assert {event.old for event in _history(store.root)} >= set(expected.values())
+        return
+    else:
+        getattr(store, act)(tmp_path / "there") if act != "import" else store.export(tmp_path / "there")
+        if act == "backup":
+            store = Store.open(tmp_path / "there")
+            store.gc()
+        else:
+            store = Store.open(tmp_path / "imported")
+            store.import_(tmp_path / "there")
+    repository = store.repository("app")
+    assert {tag: repository.resolve(tag).digest for tag in repository.tags()} == expected
+    assert check(store, idle=False) == []
+
+
+def _history(root):
+    with catalog(root) as connection:
+        return [Event(*row) for row in connection.execute("SELECT tag, old_digest, new_digest FROM tag_events")]
+
+
+def test_what_is_revealed_at_once_does_not_grow_with_the_change(store, monkeypatch):
+    """Into a repository that exists: new manifests and tags, some that are there, tags that move, and tags that go."""
+    monkeypatch.setattr(parts, "LARGE", 20)
+    monkeypatch.setattr(parts, "AT_ONCE", 20)
+    most = {}
+    for number in (30, 120):
+        repository = store.repository(f"app{number}")
+        for i in range(0, number, 2):
+            push(repository, image((number, i)), f"v{i}", f"old{i}", f"gone{i}")
+        with changed_rows(monkeypatch) as changed, store.transaction() as transaction:
+            for i in range(number):
+                push(transaction.repository(repository.name), image((number, i)), f"v{i}")
+            for i in range(0, number, 2):
+                transaction.repository(repository.name).tag(f"old{i}", image((number, i + 1)).digest)
+            for i in range(0, number, 2):
+                transaction.repository(repository.name).untag(f"gone{i}")
+        most[number] = max(changed)
+        assert len(changed) > number / 5
+        assert len(list(repository.tags())) == number + number // 2
+        assert check(store) == []
+    assert most[120] <= most[30] + 5
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
