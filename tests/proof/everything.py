@@ -13,7 +13,6 @@ not come after it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import random
 import shutil
@@ -25,8 +24,10 @@ import traceback
 import warnings
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from crowd import Crowd
 from images import artifact, note, push
 from invariants import check
 from races import HOT, LOST_RACES, MOMENT, REPOSITORIES, WORK
@@ -73,9 +74,11 @@ class Done(NamedTuple):
 class Worker:
     """One process's part."""
 
-    def __init__(self, root: Path, number: int) -> None:
+    def __init__(self, root: Path, number: int, died: Callable[[], None]) -> None:
+        """``died`` writes down what one of its threads dies of."""
         self._root = root
         self._number = number
+        self._died = died
         self._written = 0
         self._mutex = threading.Lock()
 
@@ -101,7 +104,7 @@ class Worker:
                     with contextlib.suppress(LOST_RACES, LeaseExpiredError):
                         rng.choice(_EVERYTHING)(store, rng)
         except BaseException:
-            (self._root.parent / f"error-{os.getpid()}").write_text(traceback.format_exc())
+            self._died()
             os._exit(1)
 
     def _register(self, store: Store, rng: random.Random, log: int) -> None:
@@ -239,39 +242,29 @@ class Everything:
 
     def run(self, seconds: float, *, seed: int = 1, until_wrong: bool = False) -> Outcome:
         """Let them work, kill and stop some of them, and look at the store now and then."""
-        outcome, rng = Outcome(), random.Random(seed)
-        workers = {self._start(number): None for number in range(WORKERS)}
-        number = WORKERS
+        outcome, rng, crowd = Outcome(), random.Random(seed), Crowd(self._root)
+        for _ in range(WORKERS):
+            crowd.start(partial(self._work, crowd))
         end = time.monotonic() + seconds
         try:
             while time.monotonic() < end and not outcome.wrong:
                 time.sleep(rng.random() * 0.2)
-                victim = rng.choice(list(workers))
                 if rng.random() < 0.4:
-                    os.kill(victim, signal.SIGKILL)
+                    crowd.kill(rng)
                     outcome.kills += 1
                 else:
-                    os.kill(victim, signal.SIGSTOP)
-                    time.sleep(rng.random() * 0.1)
-                    os.kill(victim, signal.SIGCONT)
+                    crowd.stop(rng, rng.random() * 0.1)
                     outcome.stops += 1
-                for worker in list(workers):
-                    ended, status = os.waitpid(worker, os.WNOHANG)
-                    if ended:
-                        if status != signal.SIGKILL:
-                            outcome.wrong.append(self._error())
-                        del workers[worker]
-                        workers[self._start(number)] = None
-                        number += 1
+                crowd.replace()
+                outcome.wrong += crowd.errors()
                 if rng.random() < 0.05 or until_wrong:
                     outcome.checks += 1
-                    outcome.wrong += self._look(until_wrong=until_wrong)
+                    outcome.wrong += crowd.look()
+                if until_wrong:
+                    outcome.wrong += not_linearizable(list(operations(self._root.parent)), writes(self._root))
         finally:
-            for worker in workers:
-                os.kill(worker, signal.SIGKILL)
-                os.waitpid(worker, 0)
-        if error := self._error():
-            outcome.wrong.append(error)
+            crowd.end(kill=True)
+            outcome.wrong += crowd.errors()
         done = list(operations(self._root.parent))
         outcome.operations = len(done)
         outcome.writes = sum(each.kind == "write" and each.ended is not None for each in done)
@@ -283,32 +276,13 @@ class Everything:
         outcome.wrong += check(self._root, hashes=True, idle=False)
         return outcome
 
-    def _look(self, *, until_wrong: bool) -> list[str]:
-        with open(self._root / "write.lock", "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            found = check(self._root, hashes=True, idle=False)
-        if until_wrong:
-            found += not_linearizable(list(operations(self._root.parent)), writes(self._root))
-        return found
-
-    def _error(self) -> str:
-        return "\n".join(path.read_text() for path in self._root.parent.glob("error-*"))
-
-    def _start(self, number: int) -> int:
-        child = os.fork()
-        if child:
-            return child
-        try:
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, which are the point
-            # A backup that is killed holds collections off for so long, and one that is stopped longer must say so.
-            holding._HOLD, holding._RENEWED_EVERY = _HOLD, _HOLD / 4000
-            if self._wrong_way is not None:
-                self._wrong_way()
-            Worker(self._root, number).run()
-        except BaseException:
-            (self._root.parent / f"error-{os.getpid()}").write_text(traceback.format_exc())
-        finally:
-            os._exit(1)
+    def _work(self, crowd: Crowd, number: int) -> None:
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, which are the point
+        # A backup that is killed holds collections off for so long, and one that is stopped longer must say so.
+        holding._HOLD, holding._RENEWED_EVERY = _HOLD, _HOLD / 4000
+        if self._wrong_way is not None:
+            self._wrong_way()
+        Worker(self._root, number, crowd.died).run()
 
 
 # --- the register -----------------------------------------------------------------------------------------------------

@@ -1,25 +1,23 @@
-"""A crowd of processes at one store: pushers of all kinds, collectors, and a checker that stops all of them to look.
+"""A race at one store: pushers of all kinds, collectors, and a checker that stops all of them to look.
 
-Each worker is forked by a process that has loaded everything, works until it is killed, and may be killed at any
-moment. Content is drawn from few images, so that what one pushes another collects.
+Content is drawn from few images, so that what one pushes another collects.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import mmap
 import os
 import random
 import shutil
-import signal
 import time
-import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from crowd import Crowd
 from images import artifact, image, index, push
 from invariants import check
 from state import pool, rows
@@ -41,7 +39,7 @@ from ocistore import (
 from ocistore.upkeep import collection, leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 HOT = [image(f"hot {number}", layers=1 + number % 3) for number in range(8)]
@@ -193,9 +191,10 @@ class Outcome:
     nameless: int = 0
     """Files of the pool without a row, which pushes that were killed left to scrub."""
 
-    def note(self, failure: str) -> None:
-        """What a worker died of."""
-        (self.violations if LostUnderLeaseError.__name__ in failure else self.failures).append(failure)
+    def note(self, failures: Iterable[str]) -> None:
+        """What workers died of."""
+        for failure in failures:
+            (self.violations if LostUnderLeaseError.__name__ in failure else self.failures).append(failure)
 
     @property
     def wrong(self) -> list[str]:
@@ -219,38 +218,25 @@ class Race:
         ``until_wrong`` ends it sooner, when something of the store was seen to be wrong; not when a worker found so and
         died of it, as may happen first.
         """
-        outcome, rng, number = Outcome(), random.Random(seed), 0
+        outcome, rng, crowd = Outcome(), random.Random(seed), Crowd(self._root)
         _stopped[0] = 0
-        workers: dict[int, Callable[..., None]] = {}
         for work in [_pusher] * PUSHERS + [_collector] * COLLECTORS:
-            number += 1
-            workers[self._start(work, number)] = work
+            crowd.start(partial(self._work, work))
         end = time.monotonic() + seconds
         try:
             while time.monotonic() < end and not (until_wrong and outcome.violations):
                 time.sleep(0.1)
                 if kill:
-                    victim = rng.choice(list(workers))
-                    os.kill(victim, signal.SIGKILL)
+                    crowd.kill(rng)
                     outcome.kills += 1
-                for worker in list(workers):
-                    ended, status = os.waitpid(worker, os.WNOHANG)
-                    if ended:
-                        if status != signal.SIGKILL:
-                            outcome.note((self._counts / f"error-{worker}").read_text())
-                        number += 1
-                        work = workers.pop(worker)
-                        workers[self._start(work, number)] = work
-                outcome.violations += self._check()
+                crowd.replace()
+                outcome.note(crowd.errors())
+                outcome.violations += crowd.look()
                 outcome.checks += 1
         finally:
             _stopped[0] = 1
-            for worker in workers:
-                if kill:
-                    os.kill(worker, signal.SIGKILL)
-                _, status = os.waitpid(worker, 0)
-                if status not in {0, signal.SIGKILL}:
-                    outcome.note((self._counts / f"error-{worker}").read_text())
+            crowd.end(kill=kill)
+            outcome.note(crowd.errors())
         outcome.pushes = sum(path.stat().st_size for path in self._counts.glob("_pusher-*"))
         outcome.collections = sum(path.stat().st_size for path in self._counts.glob("_collector-*"))
         outcome.violations += check(self._root, hashes=True, idle=False)
@@ -258,30 +244,12 @@ class Race:
             outcome.leaked, outcome.nameless = self._leaked(killed=kill)
         return outcome
 
-    def _start(self, work: Callable[..., None], number: int) -> int:
-        child = os.fork()
-        if child:
-            return child
-        status = 1
-        try:
-            if self._wrong is not None:
-                self._wrong()
-            count = os.open(self._counts / f"{work.__name__}-{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            with Store.open(self._root) as store:
-                work(store, random.Random(number), lambda: os.write(count, b"."))
-            status = 0
-        except BaseException:
-            (self._counts / f"error-{os.getpid()}").write_text(traceback.format_exc())
-        finally:
-            os._exit(status)
-
-    def _check(self) -> list[str]:
-        with open(self._root / "write.lock", "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                return check(self._root, hashes=True, idle=False)
-            except FileNotFoundError as error:
-                return [f"{error.filename} went while nobody else may take anything away"]
+    def _work(self, work: Callable[..., None], number: int) -> None:
+        if self._wrong is not None:
+            self._wrong()
+        count = os.open(self._counts / f"{work.__name__}-{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        with Store.open(self._root) as store:
+            work(store, random.Random(number), lambda: os.write(count, b"."))
 
     def _leaked(self, *, killed: bool) -> tuple[list[str], int]:
         """What a last collection leaves that no row names, when everything is old; and how many files scrub is left."""
