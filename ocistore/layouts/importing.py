@@ -51,7 +51,8 @@ class ImportReport:
     what else of an archive was, with the reason."""
     unusable: tuple[str, ...]
     """Entries that were left out because nothing can be read of them: their digests are of unknown algorithms, or their
-    media types are none, or so it is with what they lead to; as "DIGEST (NAME: WHY)"."""
+    media types are none, or so it is with what they lead to; and those that are damaged, where others were asked for;
+    as "DIGEST (NAME: WHY)"."""
     moved: tuple[str, ...]
     """Those of the tags that pointed at something else in the store, just before."""
     replaced: Mapping[str, str]

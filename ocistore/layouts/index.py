@@ -19,11 +19,13 @@ a port cannot be part of a repository's name and is left out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ocistore.errors import InvalidDigestError, InvalidNameError, ManifestInvalidError
+from ocistore.layouts.directory import INDEX_JSON
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor, Platform
 from ocistore.oci.digest import Digest, is_of_other_algorithm
@@ -45,7 +47,9 @@ takes sixty in memory."""
 MAXIMUM_LAYOUT_FILE_SIZE: Final = 64 * 1024
 """Bytes of an oci-layout file; real ones have 30."""
 
-_KNOWN: Final = {"digest": "sha256:" + "0" * 64, "mediaType": "application/octet-stream", "data": None}
+_KNOWN: Final = {
+    "digest": "sha256:" + "0" * 64, "mediaType": "application/octet-stream", "artifactType": None, "data": None
+}
 """What stands for what is not known of an entry, while the rest of it is looked at."""
 
 LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
@@ -106,17 +110,42 @@ class Unusable:
         return f"{self.digest} ({called}{self.reason})"
 
 
+@dataclass(frozen=True)
+class Damaged:
+    """Something that is listed, and wrong in itself. What was asked for by another name does not suffer from it."""
+
+    problems: tuple[str, ...]
+    digest: str = ""
+    """As it stands there; empty where that is not known."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Those that are text, for its name."""
+    is_named: bool = True
+    """Whether its name, or that it has none, is known."""
+    platform: Platform | None = None
+    """What it is for, where that is known."""
+    unknown: bool = False
+    """Nothing can be read of it here, which is no damage: it stands in the way only where it was asked for."""
+
+    def __str__(self) -> str:
+        """For reports: its digest, what it is called, and what is wrong with it."""
+        given = name_in(self.annotations).given
+        called = f"{given!r:.200}: " if given else ""
+        return f"{self.digest or 'an entry'} ({called}{'; '.join(self.problems)})"
+
+
 class Listing(NamedTuple):
     """What an index.json lists, in its order."""
 
     entries: list[Descriptor]
     unusable: list[Unusable]
+    damaged: list[Damaged]
 
 
-def read_index(content: bytes) -> Listing:
+def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
     """The entries of an index.json. ``"manifests": null`` is what umoci writes for a layout without entries.
 
-    That one entry cannot be used is no reason to refuse the others; that one is damaged is.
+    That one entry cannot be used is no reason to refuse the others; that one is damaged is, unless the caller looks at
+    ``damaged`` (``keep_damaged``).
 
     Raises:
         ManifestInvalidError: it is not one; ``path`` says where.
@@ -139,31 +168,65 @@ def read_index(content: bytes) -> Listing:
         manifests = []
     if not isinstance(manifests, list):
         raise ManifestInvalidError("it must be a list", path="manifests")
-    listing = Listing([], [])
+    listing = Listing([], [], [])
     for position, value in enumerate(manifests):
         path = f"manifests[{position}]"
         try:
             listing.entries.append(Descriptor.from_json(value, path=path))
-        except ManifestInvalidError:
-            if not isinstance(value, dict) or (reason := _unusable(value)) is None:
-                raise
-            known = Descriptor.from_json({**value, **_KNOWN}, path=path)  # is all the rest as it should be?
-            listing.unusable.append(Unusable(str(value.get("digest")), reason, known.annotations, value))
+        except ManifestInvalidError as error:
+            try:
+                listing.unusable.append(_unusable_entry(value, error, path=path))
+            except ManifestInvalidError as damage:
+                if not keep_damaged:
+                    raise
+                listing.damaged.append(_damaged(value, damage))
     return listing
+
+
+def _unusable_entry(value: object, error: ManifestInvalidError, *, path: str) -> Unusable:
+    """An entry that is no descriptor, where that is no damage; where it is, ``error`` or another one is raised."""
+    if not isinstance(value, dict) or (reason := _unusable(value)) is None:
+        raise error
+    known = Descriptor.from_json({**value, **_KNOWN}, path=path)  # is all the rest as it should be?
+    return Unusable(str(value.get("digest")), reason, known.annotations, value)
+
+
+def _damaged(value: object, error: ManifestInvalidError) -> Damaged:
+    """What can be known of an entry that is damaged."""
+    entry = value if isinstance(value, dict) else {}
+    digest, annotations, platform = entry.get("digest"), entry.get("annotations"), entry.get("platform")
+    text: dict[str, str] = {}
+    is_named = isinstance(value, dict) and annotations is None
+    if isinstance(annotations, dict):
+        text = {key: name for key, name in annotations.items() if isinstance(name, str)}
+        is_named = {IMAGE_NAME, REF_NAME} & annotations.keys() <= text.keys()
+    found = None
+    with contextlib.suppress(ManifestInvalidError):
+        found = Platform.from_json(platform, path="platform")
+    return Damaged(
+        (f"{INDEX_JSON}: {error}",),
+        digest if isinstance(digest, str) else "",
+        text,
+        is_named=is_named,
+        platform=found,
+    )
 
 
 def _unusable(value: dict[str, Any]) -> str | None:
     """Why nothing can be read of an entry, where that is no damage."""
-    digest, media_type = value.get("digest"), value.get("mediaType")
+    digest, media_type, artifact_type = map(value.get, ("digest", "mediaType", "artifactType"))
     if is_of_other_algorithm(digest):
         return "its digest is of an algorithm that is not known here"
     try:
         Digest.parse(digest if isinstance(digest, str) else "")
     except InvalidDigestError:
         return None
-    if media_type is not None and not isinstance(media_type, str):
-        return None
-    return None if mediatypes.is_media_type(media_type) else f"{media_type!r:.100} is not a media type"
+    for kind, text in ((media_type, media_type), (artifact_type, artifact_type or media_type)):
+        if kind is not None and not isinstance(kind, str):
+            return None
+        if not mediatypes.is_media_type(text):
+            return f"{text!r:.100} is not a media type"
+    return None
 
 
 def name_of(descriptor: Descriptor) -> Name:

@@ -59,6 +59,11 @@ class Platform:
             variant="" if variant is None else _text(variant, path=f"{path}.variant"),
         )
 
+    @property
+    def is_stated(self) -> bool:
+        """Whether it says what an image runs on. Tools write empty strings where they do not know."""
+        return bool(self.architecture and self.os)
+
     def to_json(self) -> dict[str, Any]:
         """As the specification spells it, without what is empty."""
         document: dict[str, Any] = {"architecture": self.architecture, "os": self.os}
@@ -91,8 +96,9 @@ class Descriptor:
     def from_json(cls, value: object, *, path: str) -> Descriptor:
         """Read it from parsed JSON; ``path`` is where it stood, as ``layers[2]``.
 
-        An optional property that is null counts as absent, as it does for the clients written in Go. Unknown properties
-        are ignored, as the specification asks.
+        An optional property that is null, or empty, counts as absent, as it does for the clients written in Go: so do
+        ``"artifactType": ""``, and the ``"platform": {}`` that .NET's SDK writes. Unknown properties are ignored, as
+        the specification asks.
 
         Raises:
             ManifestInvalidError: something is missing or wrong; its path names the property.
@@ -119,10 +125,10 @@ class Descriptor:
             digest,
             size,
             {} if annotations is None else json_annotations(annotations, path=f"{path}.annotations"),
-            None if platform is None else Platform.from_json(platform, path=f"{path}.platform"),
-            None if artifact_type is None else media_type(artifact_type, path=f"{path}.artifactType"),
+            None if platform is None else _platform(platform, path=f"{path}.platform"),
+            None if artifact_type in (None, "") else media_type(artifact_type, path=f"{path}.artifactType"),
             () if urls is None else _texts(urls, path=f"{path}.urls"),
-            None if data is None else _embedded(data, digest, size, path=f"{path}.data"),
+            None if data is None or (data == "" and size) else _embedded(data, digest, size, path=f"{path}.data"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -172,6 +178,14 @@ def json_annotations(value: object, *, path: str) -> dict[str, str]:
         if not isinstance(key, str) or not isinstance(text, str):
             raise ManifestInvalidError(f"the value of {key!r:.100} is not text", path=path)
     return value
+
+
+def _platform(value: object, *, path: str) -> Platform | None:
+    """A platform; None where it says nothing at all."""
+    if value == {}:
+        return None
+    platform = Platform.from_json(value, path=path)
+    return platform if platform.architecture or platform.os else None
 
 
 def _text(value: object, *, path: str) -> str:

@@ -225,8 +225,8 @@ def _parts(document: object, *, given: str | None) -> _Parts:
         raise ManifestInvalidError(f"{version!r:.100} is not 2, the only version there is now", path="schemaVersion")
     media_type = _media_type(members, given=given)
     artifact_type = members.get("artifactType")
-    if artifact_type is not None:
-        artifact_type = mediatypes.media_type(artifact_type, path="artifactType")
+    # Go's writers may say "" for none, and its readers take that for none.
+    artifact_type = None if artifact_type in (None, "") else mediatypes.media_type(artifact_type, path="artifactType")
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = ()
     manifests: tuple[Descriptor, ...] = ()
@@ -255,8 +255,7 @@ def _parts(document: object, *, given: str | None) -> _Parts:
 def _media_type(members: dict[str, Any], *, given: str | None) -> str:
     """The type of the manifest: what it says itself, or was said to be, or, where neither says, what it looks like."""
     said = members.get("mediaType")
-    if said is not None:
-        said = mediatypes.media_type(said)
+    said = None if said in (None, "") else mediatypes.media_type(said)
     if given is not None:
         given = mediatypes.media_type(given, path="")
     if said is not None and given is not None and said != given:

@@ -79,6 +79,31 @@ def test_an_optional_property_that_is_null_counts_as_absent():
     assert Platform.from_json(platform | nulls, path="x") == Platform("arm64", "linux")
 
 
+@pytest.mark.parametrize(
+    "empty",
+    [
+        {"artifactType": ""},
+        {"annotations": {}},
+        {"urls": []},
+        {"data": ""},
+        {"platform": {}},
+        {"platform": {"architecture": "", "os": ""}},
+        {"platform": {"architecture": "", "os": "", "os.version": "", "os.features": [], "variant": ""}},
+    ],
+    ids=str,
+)
+def test_an_optional_property_that_is_empty_counts_as_absent(empty):
+    assert Descriptor.from_json(PLAIN | empty, path="x") == Descriptor.from_json(PLAIN, path="x")
+
+
+@pytest.mark.parametrize(("architecture", "os", "stated"), [("", "linux", False), ("x", "", False), ("x", "y", True)])
+def test_a_platform_that_says_half_is_kept_and_known_as_that(architecture, os, stated):
+    platform = {"architecture": architecture, "os": os}
+    found = Descriptor.from_json(PLAIN | {"platform": platform}, path="x")
+    assert found.to_json()["platform"] == platform
+    assert found.platform.is_stated is stated
+
+
 def test_unknown_properties_are_ignored():
     assert Descriptor.from_json(PLAIN | {"x": 1, "features": []}, path="x") == Descriptor.from_json(PLAIN, path="x")
 
@@ -107,15 +132,15 @@ def test_sizes_reach_from_nothing_to_an_int64(size):
         ({"annotations": []}, ".annotations"),
         ({"annotations": "a"}, ".annotations"),
         *[({"annotations": {"a": value}}, ".annotations") for value in (1, None, True, ["b"], {})],
-        *[({"artifactType": text}, ".artifactType") for text in ("", "x", "a/b\n", 5)],
+        *[({"artifactType": text}, ".artifactType") for text in ("x", "a/b\n", 5, False, 0, [])],
         *[
             ({"data": text}, ".data")
             for text in (
-                "", "aGVsbG8", "aGVsbG8=\n", " aGVsbG8=", "aGVs\nbG8=", "aGVsbG9=", "aGVsbG8==", "aGVsbG8=aGVsbG8=",
+                "aGVsbG8", "aGVsbG8=\n", " aGVsbG8=", "aGVs\nbG8=", "aGVsbG9=", "aGVsbG8==", "aGVsbG8=aGVsbG8=",
                 "aGVs_-8=", "é", "!", "aGVsbG8h", "SGVsbG8=", 5, [], True,
             )
         ],
-        *[({"platform": bad}, ".platform") for bad in ([], "linux/arm64", {}, {"os": "linux"}, {"architecture": "x"})],
+        *[({"platform": bad}, ".platform") for bad in ([], "linux/arm64", {"os": "linux"}, {"architecture": "x"})],
         ({"platform": {"os": 1, "architecture": "x"}}, ".platform.os"),
         ({"platform": {"os": "linux", "architecture": None}}, ".platform.architecture"),
         ({"platform": {"os": "linux", "architecture": "x", "variant": 8}}, ".platform.variant"),

@@ -140,7 +140,9 @@ def test_empty_lists_are_allowed(whole, key, nothing):
 def test_the_artifact_type_is_the_declared_one_or_else_that_of_the_config():
     assert check_manifest(encode(IMAGE)).artifact_type == OCI_CONFIG
     assert check_manifest(encode(IMAGE | {"artifactType": "application/vnd.x"})).artifact_type == "application/vnd.x"
-    assert check_manifest(encode(IMAGE | {"artifactType": None})).artifact_type == OCI_CONFIG
+    for nothing in (None, ""):
+        assert check_manifest(encode(IMAGE | {"artifactType": nothing})).artifact_type == OCI_CONFIG
+        assert check_manifest(encode(INDEX | {"artifactType": nothing})).artifact_type is None
     assert check_manifest(encode(INDEX)).artifact_type is None
     assert check_manifest(encode(INDEX | {"artifactType": "application/vnd.x"})).artifact_type == "application/vnd.x"
 
@@ -295,7 +297,7 @@ def test_what_is_not_one_clear_json_object_is_refused(content):
         (without(IMAGE, "schemaVersion"), "schemaVersion"),
         ({}, "schemaVersion"),
         ({"schemaVersion": 2}, ""),
-        *[(IMAGE | {"mediaType": bad}, "mediaType") for bad in ("", "x", "a/b\n", 5, [], OCI_MANIFEST.upper())],
+        *[(IMAGE | {"mediaType": bad}, "mediaType") for bad in ("x", "a/b\n", 5, [], OCI_MANIFEST.upper())],
         (IMAGE | {"mediaType": "application/vnd.oci.artifact.manifest.v1+json"}, "mediaType"),
         (IMAGE | {"mediaType": OCI_CONFIG}, "mediaType"),
         (IMAGE | {"mediaType": DOCKER_SCHEMA1}, "mediaType"),
@@ -303,7 +305,7 @@ def test_what_is_not_one_clear_json_object_is_refused(content):
         (IMAGE | {"mediaType": OCI_INDEX}, "config"),
         (INDEX | {"mediaType": OCI_MANIFEST}, "manifests"),
         (IMAGE | {"artifactType": "x"}, "artifactType"),
-        (IMAGE | {"artifactType": ""}, "artifactType"),
+        *[(IMAGE | {"artifactType": bad}, "artifactType") for bad in (5, False, [])],
         (without(IMAGE, "config"), ""),
         (IMAGE | {"config": None}, "config"),
         (IMAGE | {"config": []}, "config"),
@@ -318,7 +320,7 @@ def test_what_is_not_one_clear_json_object_is_refused(content):
         (IMAGE | {"layers": [LAYERS[0] | {"data": "dHdv"}]}, "layers[0].data"),
         (without(INDEX, "manifests"), "manifests"),
         *[(INDEX | {"manifests": bad}, "manifests") for bad in ({}, "x", 5, False)],
-        (INDEX | {"manifests": [CHILDREN[0] | {"platform": {}}]}, "manifests[0].platform"),
+        (INDEX | {"manifests": [CHILDREN[0] | {"platform": {"os": "linux"}}]}, "manifests[0].platform"),
         *[(IMAGE | {"subject": bad}, "subject") for bad in ([], "x", {}, 5, False)],
         (INDEX | {"subject": SUBJECT | {"size": "7"}}, "subject.size"),
         *[(IMAGE | {"annotations": bad}, "annotations") for bad in ([], "x", {"a": 1}, {"a": None}, False)],
@@ -355,7 +357,9 @@ def test_a_document_that_is_image_and_index_at_once_is_refused(media_type, key, 
         (IMAGE, OCI_MANIFEST, OCI_MANIFEST),
         (without(IMAGE, "mediaType"), None, OCI_MANIFEST),
         (without(IMAGE, "mediaType"), OCI_MANIFEST, OCI_MANIFEST),
-        (IMAGE | {"mediaType": None}, None, OCI_MANIFEST),
+        *[(IMAGE | {"mediaType": nothing}, None, OCI_MANIFEST) for nothing in (None, "")],
+        *[(IMAGE | {"mediaType": nothing}, OCI_MANIFEST, OCI_MANIFEST) for nothing in (None, "")],
+        (INDEX | {"mediaType": ""}, None, OCI_INDEX),
         (without(INDEX, "mediaType"), None, OCI_INDEX),
         (without(INDEX, "mediaType"), OCI_INDEX, OCI_INDEX),
         (DOCKER_IMAGE, DOCKER_MANIFEST, DOCKER_MANIFEST),
@@ -462,7 +466,7 @@ def test_any_document_is_a_whole_manifest_or_a_manifest_error(document, media_ty
     assert document["schemaVersion"] == 2
     assert ("manifests" in document) != ("layers" in document)
     assert media_type in (None, manifest.media_type)
-    assert document.get("mediaType") in (None, manifest.media_type)
+    assert document.get("mediaType") in (None, "", manifest.media_type)
     assert (manifest.config is None) == ("manifests" in document)
     for edge in manifest.edges():
         assert type(edge.descriptor.digest) is Digest

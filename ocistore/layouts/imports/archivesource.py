@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.imports.archive import Archive
     from ocistore.layouts.imports.members import Entry
     from ocistore.layouts.imports.source import Source
+    from ocistore.layouts.index import Damaged
     from ocistore.layouts.progress import Tally
     from ocistore.oci.digest import Digest
 
@@ -29,7 +30,7 @@ def source_of(archive: Archive[P]) -> Source:
 
     Raises:
         ArchiveInvalidError: there is none.
-        LayoutInvalidError: it is one of Docker's, and something in it is missing or wrong; ``problems`` names it all.
+        LayoutInvalidError: it is one of Docker's, and what describes its images cannot be read.
         OSError: it could not be read.
     """
     if is_layout(archive):
@@ -60,6 +61,7 @@ class _ArchiveSource(Generic[P]):
         self.name = archive.name
         self.streamed = archive.streamed
         self.left_out: tuple[str, ...] = ()
+        self.damaged: tuple[Damaged, ...] = ()
         self._archive = archive
 
     def _entry(self, digest: Digest) -> Entry[P]:
@@ -137,7 +139,7 @@ class _ConvertedArchive(_LayoutArchive[P]):
             raise LayoutInvalidError(Path(self.name), problems=list(converted.problems))
         self._files = {OCI_LAYOUT: LAYOUT_FILE, INDEX_JSON: index}
         self._converted = converted
-        self.left_out = tuple(converted.left_out)
+        self.left_out, self.damaged = tuple(converted.left_out), tuple(converted.damaged)
 
 
 class _DockerArchive(_ConvertedArchive[P]):

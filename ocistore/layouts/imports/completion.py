@@ -28,6 +28,7 @@ class CompletedSource:
         self.name = source.name
         self.streamed = source.streamed
         self.left_out = source.left_out
+        self.damaged = source.damaged
         self.completed: dict[Digest, None] = {}
         """What the source lacks and the store has."""
         self._source = source

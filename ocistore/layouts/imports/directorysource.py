@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import Sharing
+    from ocistore.layouts.index import Damaged
     from ocistore.layouts.progress import Tally
 
 
@@ -30,6 +31,7 @@ class DirectorySource:
 
     streamed = False
     left_out: tuple[str, ...] = ()
+    damaged: tuple[Damaged, ...] = ()
 
     def __init__(self, path: Path) -> None:
         """Open it.
@@ -107,7 +109,7 @@ class UnpackedSource(DirectorySource):
         """Open it, and read what describes it.
 
         Raises:
-            LayoutInvalidError: an image that manifest.json describes cannot be read.
+            LayoutInvalidError: what manifest.json says cannot be read.
             OSError: there is no directory, or something in it cannot be read.
         """
         super().__init__(path)
@@ -148,7 +150,8 @@ class UnpackedSource(DirectorySource):
         index, converted = found
         if converted.problems:
             raise LayoutInvalidError(path, problems=list(converted.problems))
-        self._united, self._made, self.left_out = index, converted.manifests, tuple(converted.left_out)
+        self._united, self._made = index, converted.manifests
+        self.left_out, self.damaged = tuple(converted.left_out), tuple(converted.damaged)
 
 
 class _Files(Members["Digest | bytes"]):

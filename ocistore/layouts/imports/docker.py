@@ -16,10 +16,10 @@ from ocistore.archives.compression import MAGIC_SIZE, compression_of
 from ocistore.errors import InvalidDigestError, ManifestInvalidError
 from ocistore.layouts.directory import NotPlainError
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
-from ocistore.layouts.index import IMAGE_NAME, index_bytes, name_of
+from ocistore.layouts.index import IMAGE_NAME, Damaged, index_bytes, name_of
 from ocistore.oci import mediatypes, strictjson
-from ocistore.oci.descriptor import Descriptor, json_object
-from ocistore.oci.digest import Digest
+from ocistore.oci.descriptor import Descriptor, Platform, json_object
+from ocistore.oci.digest import Digest, is_of_other_algorithm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,7 +82,9 @@ class Converted(Generic[P]):
     """Those that are not in the archive."""
     blobs: dict[Digest, Entry[P]] = field(default_factory=dict)
     problems: dict[str, None] = field(default_factory=dict)
-    """What is missing or wrong, each once."""
+    """What is wrong with all of it, each once."""
+    damaged: list[Damaged] = field(default_factory=list)
+    """Images of which something is missing or wrong, under each of their names."""
     left_out: list[str] = field(default_factory=list)
     """What something in the archive describes and cannot come in; each a line that says why."""
 
@@ -104,7 +106,7 @@ def converted(archive: Files[P]) -> tuple[bytes, Converted[P]]:
         descriptor = conversion.manifest_of(image)
         if descriptor is not None:
             names = conversion.names_of(image, [descriptor.digest])
-            entries += [named(descriptor, name) for name in names or ("",)]
+            entries += [named(descriptor, name) for name in names or ([] if image.names else [""])]
     conversion.result.left_out += unlisted_names(archive, images, set())
     return index_bytes(entries), conversion.result
 
@@ -182,13 +184,17 @@ class Conversion(Generic[P]):
         """Layers that had to be hashed, by name: images share them."""
         self._configs: dict[str, Digest | None] = {}
         """By name, what was found where only the digest was asked for."""
+        self._noted: dict[str, None] = {}
+        """What is wrong with the image that is looked at."""
+        self._platform: Platform | None = None
+        """What that is for, as far as its config was read."""
         self._configs_size = 0
         self._manifests_size = 0
         self._ended = False
         """Whether there was too much of something, so that no more is read."""
 
     def saved_images(self) -> list[SavedImage]:
-        """What manifest.json lists, but for what is wrong in itself.
+        """What manifest.json lists, but for what is wrong in itself, which is noted.
 
         Raises:
             OSError: it could not be read.
@@ -200,7 +206,8 @@ class Conversion(Generic[P]):
                 try:
                     image = _saved_image(value, path=f"[{position}]")
                 except ManifestInvalidError as error:
-                    self._wrong(error)
+                    self._noted = {f"{MANIFEST_JSON}: {error}": None}
+                    self._note_damage(_names_in(value))
                     continue
                 count += len(image.names) or 1
                 if count > MAXIMUM_NAMES:
@@ -233,14 +240,21 @@ class Conversion(Generic[P]):
             ArchiveInvalidError: a name leads out of the archive.
             OSError: something could not be read.
         """
+        if self._ended:
+            return None
+        self._noted, self._platform, unknown = {}, None, False
         try:
-            return None if self._ended else self._image(image)
+            descriptor = self._image(image)
         except ManifestInvalidError as error:
-            self._wrong(error)
+            descriptor, unknown = None, error.unknown
+            self._noted[f"{MANIFEST_JSON}: {error}"] = None
         except _TooMuchError as error:
             self._wrong(error)
             self._ended = True
-        return None
+            return None
+        if descriptor is None:
+            self._note_damage(image.names, unknown=unknown)
+        return descriptor
 
     def names_of(self, image: SavedImage, digests: Sequence[Digest]) -> list[str]:
         """What an image is called. A digest in a name must be the image's; where it is another's, that is noted.
@@ -262,8 +276,15 @@ class Conversion(Generic[P]):
                 names.append(f"{before}@{digests[0]}")
             else:
                 problem = f"{image.path}.RepoTags: {name!r:.300} is the name of another image, this is {digests[0]}"
-                self.result.problems[f"{MANIFEST_JSON}: {problem}"] = None
+                self.result.damaged.append(Damaged((f"{MANIFEST_JSON}: {problem}",), digests[0], {IMAGE_NAME: name}))
         return names
+
+    def _note_damage(self, names: Sequence[str], *, unknown: bool = False) -> None:
+        problems = tuple(self._noted)
+        for name in names or ("",):
+            annotations = {IMAGE_NAME: name} if name else {}
+            damaged = Damaged(problems, annotations=annotations, platform=self._platform, unknown=unknown)
+            self.result.damaged.append(damaged)
 
     def _wrong(self, error: Exception) -> None:
         self.result.problems[f"{MANIFEST_JSON}: {error}"] = None
@@ -275,16 +296,18 @@ class Conversion(Generic[P]):
                 self._found(name)
             return None
         config = self._config(entry, image.config)
+        self._platform = _platform(config)
         diff_ids = _diff_ids(config, name=image.config)
         if len(diff_ids) != len(image.layers):
             reason = f"it has {len(image.layers)} layers, and its config {len(diff_ids)} diff_ids"
             raise ManifestInvalidError(reason, path=image.path)
         layers = [self._layer(name, diff_id) for name, diff_id in zip(image.layers, diff_ids, strict=True)]
+        found = [layer for layer in layers if layer is not None]
+        if len(found) < len(layers):
+            return None
         digest = Digest.of(config)
         self.result.blobs[digest] = entry
-        return self._manifest(
-            Descriptor(mediatypes.OCI_CONFIG, digest, len(config)), [layer for layer in layers if layer]
-        )
+        return self._manifest(Descriptor(mediatypes.OCI_CONFIG, digest, len(config)), found)
 
     def _manifest(self, config: Descriptor, layers: list[Descriptor]) -> Descriptor:
         document = {
@@ -327,9 +350,9 @@ class Conversion(Generic[P]):
         try:
             return self._archive.members.followed(name)
         except FileNotFoundError:
-            self.result.problems[f"{name!r:.200} is missing"] = None
+            self._noted[f"{name!r:.200} is missing"] = None
         except NotPlainError as error:
-            self.result.problems[f"{name!r:.200}: {error}"] = None
+            self._noted[f"{name!r:.200}: {error}"] = None
         return None
 
 
@@ -354,6 +377,18 @@ def _saved_image(value: object, *, path: str) -> SavedImage:
     return SavedImage(config, tuple(layers), names, path)
 
 
+def _names_in(value: object) -> tuple[str, ...]:
+    """What an entry that is damaged calls its image, as far as that can be read."""
+    names = value.get("RepoTags") if isinstance(value, dict) else None
+    return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+
+
+def _platform(config: bytes) -> Platform | None:
+    with contextlib.suppress(ManifestInvalidError):
+        return Platform.from_json(strictjson.loads(config, maximum=MAXIMUM_CONFIG_SIZE), path="")
+    return None
+
+
 def _is_digest(text: str) -> bool:
     try:
         Digest.parse(text)
@@ -368,10 +403,12 @@ def _diff_ids(config: bytes, *, name: str) -> list[Digest]:
     rootfs = document.get("rootfs") if isinstance(document, dict) else None
     if not isinstance(rootfs, dict):
         raise ManifestInvalidError("there is no rootfs", path=path)
+    digests = _list(rootfs.get("diff_ids"), path)
     try:
-        return [Digest.parse(digest) for digest in _list(rootfs.get("diff_ids"), path)]
+        return [Digest.parse(digest) for digest in digests]
     except InvalidDigestError as error:
-        raise ManifestInvalidError(str(error), path=path) from error
+        unknown = any(map(is_of_other_algorithm, digests))
+        raise ManifestInvalidError(str(error), path=path, unknown=unknown) from error
 
 
 def _list(value: object, path: str) -> list[Any]:

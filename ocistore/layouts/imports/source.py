@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import Sharing
+    from ocistore.layouts.index import Damaged
     from ocistore.layouts.progress import Tally
     from ocistore.oci.digest import Digest
 
@@ -28,6 +29,8 @@ class Source(Protocol):
     """Whether all of it was read, and told of, when it was opened, so that nothing can be read again."""
     left_out: tuple[str, ...]
     """What something in it describes, and its index does not list; each a line for a report."""
+    damaged: tuple[Damaged, ...]
+    """What something in it describes, and its index does not list because it is wrong in itself."""
 
     def read(self, name: str, *, maximum: int) -> bytes:
         """A file of the top level: ``oci-layout`` or ``index.json``. Larger than ``maximum`` bytes, it is refused."""

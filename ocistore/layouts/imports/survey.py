@@ -19,6 +19,7 @@ from ocistore.layouts.imports.wholeness import Wholeness, absent_children, whole
 from ocistore.layouts.index import (
     MAXIMUM_INDEX_SIZE,
     MAXIMUM_LAYOUT_FILE_SIZE,
+    Listing,
     Unusable,
     check_layout_file,
     name_of,
@@ -32,8 +33,8 @@ from ocistore.oci.referrertags import is_about, is_list_tag, tags_about
 
 if TYPE_CHECKING:
     from ocistore.layouts.imports.source import Source
-    from ocistore.layouts.imports.wanted import Wanted
-    from ocistore.layouts.index import Name
+    from ocistore.layouts.imports.wanted import Selection, Wanted
+    from ocistore.layouts.index import Damaged, Name
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
@@ -104,18 +105,19 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
         All else is in ``problems`` of what is returned.
     """
     contents = Contents()
-    entries, unusable, problems = listed(source)
+    entries, unusable, damaged, problems = listed(source)
     contents.skipped += source.left_out
-    contents.problems.update(dict.fromkeys(problems))
+    if problems:  # and then what was asked for may be in it or not
+        contents.problems.update(dict.fromkeys(problems))
+        return contents
     # An unknown media type must be no error (image specification, image-layout, "index.json").
     others = [entry for entry in entries if not _is_manifest(entry)]
     contents.skipped += [f"{entry.digest} ({entry.media_type})" for entry in others]
     contents.unusable += map(str, unusable)
     unusable += [Unusable(entry.digest, f"{entry.media_type} is no manifest", entry.annotations) for entry in others]
     known = [entry for entry in entries if _is_manifest(entry)]
-    selection = select(known, wanted, source=source.name, unusable=unusable)
-    for refused in selection.unusable:
-        contents.problem(_unread(str(refused)))
+    selection = select(known, wanted, source=source.name, unusable=unusable, damaged=damaged)
+    _note_refused(selection, damaged, contents)
     manifests = Manifests(source, contents, maximum_size=maximum_manifest_size, maximum_sizes=maximum_manifests_size)
     wholeness = Wholeness(source, manifests)
     walk = _Walk(contents, manifests, wholeness)
@@ -154,17 +156,17 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
 
 
 class Listed(NamedTuple):
-    """What index.json lists, and what is wrong with the two files at the top; never both."""
+    """What index.json lists, or what is wrong with the two files at the top; never both."""
 
     entries: list[Descriptor]
     unusable: list[Unusable]
+    damaged: list[Damaged]
     problems: list[str]
 
 
 def listed(source: Source) -> Listed:
     """Read the two files at the top."""
-    entries: list[Descriptor] = []
-    unusable: list[Unusable] = []
+    listing = Listing([], [], [])
     problems: list[str] = []
     for file, maximum in ((OCI_LAYOUT, MAXIMUM_LAYOUT_FILE_SIZE), (INDEX_JSON, MAXIMUM_INDEX_SIZE)):
         try:
@@ -172,7 +174,7 @@ def listed(source: Source) -> Listed:
             if file == OCI_LAYOUT:
                 check_layout_file(content)
             else:
-                entries, unusable = read_index(content)
+                listing = read_index(content, keep_damaged=True)
         except FileNotFoundError:
             problems.append(f"there is no {file}")
         except (NotPlainError, ManifestInvalidError) as error:
@@ -180,7 +182,21 @@ def listed(source: Source) -> Listed:
         except OSError as error:
             pass_on_theirs(error)
             problems.append(f"{file}: {error.strerror}")
-    return Listed([], [], problems) if problems else Listed(entries, unusable, [])
+    if problems:
+        return Listed([], [], [], problems)
+    return Listed(listing.entries, listing.unusable, [*listing.damaged, *source.damaged], [])
+
+
+def _note_refused(selection: Selection, damaged: list[Damaged], contents: Contents) -> None:
+    """What was asked for and cannot come in is wrong; what is damaged, and was not asked for, is left out."""
+    for refused in selection.unusable:
+        contents.problem(_unread(str(refused)))
+    asked = set(map(id, selection.damaged))
+    for each in damaged:
+        if id(each) in asked:
+            contents.problems.update(dict.fromkeys(each.problems))
+        else:
+            contents.unusable.append(str(each))
 
 
 def _is_manifest(descriptor: Descriptor) -> bool:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import InvalidNameError, ManifestNotFoundError
 from ocistore.layouts.index import name_in, name_of
-from ocistore.oci.platforms import parse_platform
+from ocistore.oci.platforms import fitting, parse_platform
 from ocistore.oci.reference import repository_name, split_host, tag_name
 from ocistore.oci.selection import selectors
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
-    from ocistore.layouts.index import Name, Unusable
+    from ocistore.layouts.index import Damaged, Name, Unusable
     from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.selection import Selector
 
@@ -111,10 +111,17 @@ class Selection:
     """Those of them that have to: everything is wanted, and they name no repository to go into."""
     unusable: list[Unusable] = field(default_factory=list)
     """Those that nothing but what was asked for means, and of which nothing can be read."""
+    damaged: list[Damaged] = field(default_factory=list)
+    """Those that were asked for, or may have been, and are wrong in themselves."""
 
 
 def select(
-    entries: Sequence[Descriptor], wanted: Wanted, *, source: str, unusable: Sequence[Unusable] = ()
+    entries: Sequence[Descriptor],
+    wanted: Wanted,
+    *,
+    source: str,
+    unusable: Sequence[Unusable] = (),
+    damaged: Sequence[Damaged] = (),
 ) -> Selection:
     """Give each entry its name, as docs/layouts.md says, and choose.
 
@@ -125,6 +132,9 @@ def select(
             else the tag of what names no repository.
         source: what messages call the layout.
         unusable: what else it lists.
+        damaged: likewise, what is wrong in itself. Without selectors all of it is wanted that may be of a wanted
+            platform; with some, what they mean. Where one means nothing else, it may mean what has a name that cannot
+            be read.
 
     Raises:
         InvalidNameError: an entry that was asked for names no repository, and none was given; or a selector gives one
@@ -136,49 +146,76 @@ def select(
     sole = repositories.copy().pop() if len(repositories) == 1 else None
     selection = Selection()
     unused = dict.fromkeys(wanted.selectors)
-    unusable_names = [name_in(each.annotations) for each in unusable]
-    bare = _bare(wanted.selectors, [*names, *unusable_names])
-    for selector in wanted.selectors:
-        if selector.new_tag is not None and selector.selects_many and selector not in bare:
+    unusables = [(each, name_in(each.annotations)) for each in unusable]
+    damages = [(each, name_in(each.annotations)) for each in damaged]
+    bare = _bare(wanted.selectors, [*names, *(name for _, name in (*unusables, *damages))])
+    many = [selector for selector in wanted.selectors if selector.selects_many and selector not in bare]
+    for selector in many:
+        if selector.new_tag is not None:
             raise selector.one_tag_for_several()
+
+    def means(selector: Selector, name: Name, digest: str) -> bool:
+        return _means(selector, name, digest, own=name.repository or sole, wanted=wanted, bare=bare)
+
     for entry, name in zip(entries, names, strict=True):
-        own = name.repository or sole
-        if not wanted.selectors:
-            repository = wanted.repository or own
-            if repository is None:
-                selection.left.append(entry)
-                selection.nameless.append(entry)
-            else:
-                selection.chosen.append(Chosen(entry, repository, name.tag, name))
-            continue
-        matching = [
-            selector
-            for selector in wanted.selectors
-            if _means(selector, name, entry.digest, own=own, wanted=wanted, bare=bare)
-        ]
+        matching = [selector for selector in wanted.selectors if means(selector, name, entry.digest)]
         for selector in matching:
             unused.pop(selector, None)
-            into = wanted.repository or own or (None if selector in bare else selector.repository)
+            into = wanted.repository or name.repository or sole or (None if selector in bare else selector.repository)
             if selector.new_repository is None and into is None:
                 raise nameless(entry, source=source)
             repository, tag = selector.renamed(into or "", name.tag)
             by_digest = selector.digest is not None
-            among_many = selector.selects_many and selector not in bare
-            selection.chosen.append(Chosen(entry, repository, tag, name, by_digest, among_many))
-        if not matching:
+            selection.chosen.append(Chosen(entry, repository, tag, name, by_digest, selector in many))
+        if not wanted.selectors:
+            _select_all(selection, entry, name, wanted.repository or name.repository or sole)
+        elif not matching:
             selection.left.append(entry)
+    for each, name in damages:
+        meant_by = [selector for selector in wanted.selectors if means(selector, name, each.digest)]
+        if _is_asked_for(each, meant_by, many, wanted):
+            selection.damaged.append(each)
+            for selector in meant_by:
+                unused.pop(selector, None)
     for selector in unused:
-        refused = [
-            each
-            for each, name in zip(unusable, unusable_names, strict=True)
-            if _means(selector, name, each.digest, own=name.repository or sole, wanted=wanted, bare=bare)
-        ]
+        refused = [each for each, name in unusables if means(selector, name, each.digest)]
+        hidden = [each for each, name in damages if not each.is_named or means(selector, name, each.digest)]
+        if not refused and not hidden:
+            meant = selector.digest or selector.tag or "*"
+            raise ManifestNotFoundError(meant, repository=selector.repository, where=source)
         selection.unusable += refused
-        if refused:
-            continue
-        meant = selector.digest or selector.tag or "*"
-        raise ManifestNotFoundError(meant, repository=selector.repository, where=source)
+        selection.damaged += hidden
     return selection
+
+
+def _select_all(selection: Selection, entry: Descriptor, name: Name, repository: str | None) -> None:
+    """Add an entry to a selection of everything."""
+    if repository is None:
+        selection.left.append(entry)
+        selection.nameless.append(entry)
+    else:
+        selection.chosen.append(Chosen(entry, repository, name.tag, name))
+
+
+def _is_asked_for(
+    damaged: Damaged, meant_by: Sequence[Selector], many: Container[Selector], wanted: Wanted
+) -> bool:
+    """Whether an import without something that is damaged is not what was asked for.
+
+    Args:
+        damaged: that.
+        meant_by: the selectors that mean it.
+        many: those that mean several things.
+        wanted: what was asked for.
+    """
+    if any(selector not in many for selector in meant_by):
+        return True
+    if damaged.unknown or (wanted.selectors and not meant_by):
+        return False
+    platform = damaged.platform
+    if not wanted.platforms or platform is None or not platform.is_stated:
+        return True
+    return any(fitting([(platform, platform)], each) for each in wanted.platforms)
 
 
 def _means(
