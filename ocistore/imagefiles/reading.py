@@ -36,6 +36,8 @@ def list_files(
 ) -> Iterator[ImageFile]:
     """The files that an image has when its layers are stacked, or those of one layer, or those of an artifact.
 
+    Those of an artifact without titles are in its layers that are archives, such as a chart's; its others are left out.
+
     Of an image, parents come before children, in byte order; all layers are read, and the names are held in memory
     (about 500 bytes for each), before the first is given. Of one layer, they come in the order of its archive, with the
     marks that hide what is below it, in constant memory. Every byte that is read is verified.
@@ -166,14 +168,25 @@ def _tree(repository: Repository, manifest: Manifest, reference: str) -> FileTre
     if _is_artifact(manifest):
         _add_titled(tree, repository, manifest, reference)
         return tree
-    for layer in manifest.layers:
+    layers = _stacked(manifest)
+    for layer in layers:
         check_type(layer)
         _require(repository, layer)
-    for layer in manifest.layers:
+    for layer in layers:
         tree.begin_layer(layer)
         for member in members(repository, layer):
             tree.add(member)
     return tree
+
+
+def _stacked(manifest: Manifest) -> tuple[Descriptor, ...]:
+    """The layers that make the file system: of an image all; of an artifact those that are archives, if any are.
+
+    Beside the archive of a chart lies its signature, and beside those of a model its license: files without names.
+    """
+    archives = tuple(layer for layer in manifest.layers if mediatypes.is_tar(layer.media_type))
+    is_image = manifest.config is not None and mediatypes.is_image_config(manifest.config.media_type)
+    return archives if archives and not is_image else manifest.layers
 
 
 def _require(repository: Repository, layer: Descriptor) -> None:

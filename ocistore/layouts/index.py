@@ -158,7 +158,8 @@ def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
     version = document.get("schemaVersion")
     if version != 2 or isinstance(version, bool | float):
         raise ManifestInvalidError(f"schemaVersion is {version!r:.100}, not 2", path="schemaVersion")
-    if (document.get("mediaType") or mediatypes.OCI_INDEX) != mediatypes.OCI_INDEX:  # Go's writers may say null or ""
+    # Go's writers may say null or "", and some write down whatever index they have, which may be Docker's.
+    if (document.get("mediaType") or mediatypes.OCI_INDEX) not in (mediatypes.OCI_INDEX, mediatypes.DOCKER_LIST):
         raise ManifestInvalidError(f"it is not {mediatypes.OCI_INDEX}", path="mediaType")
     for key in ("layers", "config"):
         if key in document:
@@ -257,7 +258,7 @@ def name_in(annotations: Mapping[str, str]) -> Name:
 def _split(name: str) -> tuple[str | None, str | None, str | None]:
     """REPO:TAG or REPO@DIGEST, perhaps after a host, as host, repository and tag; None for what it does not say."""
     name, at, digest = name.partition("@")
-    if at and not is_digest(digest):
+    if (at and not is_digest(digest)) or _is_digest(name):
         return None, None, None
     host, name = split_host(name)
     repository, colon, tag = name.rpartition(":")
@@ -269,8 +270,17 @@ def _split(name: str) -> tuple[str | None, str | None, str | None]:
 def _untagged(name: str) -> tuple[str | None, str | None, str | None]:
     """The name of an image without a tag, which means ``latest``; None for all where it is no such name."""
     host, rest = split_host(name)
-    repository = _valid_repository(rest)
+    repository = None if _is_digest(name) else _valid_repository(rest)
     return (None, None, None) if repository is None else (host, repository, DEFAULT_TAG)
+
+
+def _is_digest(name: str) -> bool:
+    """Whether what something is called is a digest, as Kubernetes calls images in containerd, and no name."""
+    try:
+        Digest.parse(name)
+    except InvalidDigestError:
+        return False
+    return True
 
 
 def _valid_repository(name: str) -> str | None:

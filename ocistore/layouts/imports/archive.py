@@ -84,7 +84,7 @@ class ArchiveFile:
         try:
             for member in TarReader(self._file, name=name, seek=self._file):
                 self.members.add(self.members.accept(member), member, member.offset)
-            self.members.check()
+            self.members.check(self.digest)
         except BaseException:
             self._file.close()
             raise

@@ -51,7 +51,19 @@ def is_layout(archive: Archive[P]) -> bool:
     reason = f"it has no {OCI_LAYOUT}, as archives of layouts have, and no {MANIFEST_JSON}, as Docker's have"
     if REPOSITORIES in archive.members:
         reason = f"it is of the form that Docker wrote before version 1.10: it has no {MANIFEST_JSON}"
+    elif (inner := _inner(archive)) is not None:
+        reason = f"what it should have at its top is in {inner!r:.300}: pack what is in there (tar -C {inner[:300]} .)"
     raise ArchiveInvalidError(archive.name, reason=reason)
+
+
+def _inner(archive: Archive[P]) -> str | None:
+    """The directory of an archive in which there is what should be at its top; None where that is nowhere."""
+    found = archive.members.directory_of(OCI_LAYOUT)
+    if found is None:
+        found = archive.members.directory_of(MANIFEST_JSON)
+        if found is not None and "/" in found:  # deeper down, it is anybody's
+            return None
+    return found
 
 
 class _ArchiveSource(Generic[P]):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ocistore.blobs import hashing
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, SizeMismatchError
-from ocistore.layouts.directory import INDEX_JSON, LayoutDirectory, NotPlainError, read_at_once
-from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
+from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError, read_at_once
+from ocistore.layouts.imports.docker import DIRECTORY_FORM, MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
 from ocistore.layouts.imports.members import Entry, Members, digest_in
 from ocistore.layouts.imports.source import SMALL
 from ocistore.layouts.imports.united import united
@@ -109,7 +109,7 @@ class UnpackedSource(DirectorySource):
         """Open it, and read what describes it.
 
         Raises:
-            LayoutInvalidError: what manifest.json says cannot be read.
+            LayoutInvalidError: what manifest.json says cannot be read; or it is something else that is known.
             OSError: there is no directory, or something in it cannot be read.
         """
         super().__init__(path)
@@ -117,6 +117,7 @@ class UnpackedSource(DirectorySource):
         self._united: bytes | None = None
         """What index.json would be."""
         try:
+            self._refuse_others(path)
             self._unite(path)
         except BaseException:
             self.close()
@@ -139,6 +140,16 @@ class UnpackedSource(DirectorySource):
         """The beginning of that."""
         made = self._made.get(digest)
         return super().content(digest, size) if made is None else made[:size]
+
+    def _refuse_others(self, path: Path) -> None:
+        """Say what the directory is, where that is known and no layout."""
+        names = set(os.listdir(self._layout.descriptor))
+        if MANIFEST_JSON not in names or not names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
+            return
+        problem = "it is an unpacked archive of Docker's: import the archive, or pack it again (tar -C DIRECTORY -c .)"
+        if "version" in names and not _Files(self).are_dockers():
+            problem = f"there is no {OCI_LAYOUT}, but a {MANIFEST_JSON}: {DIRECTORY_FORM}"
+        raise LayoutInvalidError(path, problems=[problem])
 
     def _unite(self, path: Path) -> None:
         files = _Files(self)

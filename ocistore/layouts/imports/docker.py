@@ -39,6 +39,8 @@ MAXIMUM_CONFIGS_SIZE: Final = 256 * 1024 * 1024
 MAXIMUM_NAMES: Final = 50_000
 """Images, and names that they have, in one archive: each becomes an entry of an index, in memory."""
 
+DIRECTORY_FORM: Final = "that is skopeo's form dir, which is not read; skopeo copies it to oci or oci-archive"
+
 REPOSITORIES: Final = "repositories"
 """Names of images by their topmost layers: all that described them before Docker 1.10."""
 _MAXIMUM_REPOSITORIES_SIZE: Final = 4 * 1024 * 1024
@@ -350,6 +352,8 @@ class Conversion(Generic[P]):
         try:
             return self._archive.members.followed(name)
         except FileNotFoundError:
+            if "\\" in name:  # as Docker on Windows writes names in manifest.json, and not those of members
+                return self._found(name.replace("\\", "/"))
             self._noted[f"{name!r:.200} is missing"] = None
         except NotPlainError as error:
             self._noted[f"{name!r:.200}: {error}"] = None
@@ -364,7 +368,10 @@ def _listed(archive: Files[P]) -> list[Any]:
     if document is None:  # as Go writes an empty list
         return []
     if not isinstance(document, list):
-        raise ManifestInvalidError("it is not a list of images")
+        reason = "it is not a list of images"
+        if isinstance(document, dict) and "schemaVersion" in document:
+            reason += f", but the manifest of one: {DIRECTORY_FORM}"
+        raise ManifestInvalidError(reason)
     return document
 
 

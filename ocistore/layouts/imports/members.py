@@ -9,13 +9,15 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ocistore.errors import ArchiveInvalidError, InvalidDigestError
 from ocistore.layouts.directory import BLOBS, NotPlainError
 from ocistore.oci.digest import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ocistore.archives.tar import Kind, Member
 
 MAXIMUM_MEMBERS: Final = 500_000
@@ -31,6 +33,8 @@ _MAXIMUM_LINKS: Final = 40
 """Links that lead to links, as in Linux (path_resolution(7))."""
 
 _BLOB: Final = re.compile(rf"{BLOBS}/[a-z0-9]{{1,16}}/[0-9a-f]{{32,128}}", re.ASCII)
+
+_TWICE: Final = "the archive has two members of that name"
 
 _ACCEPTED: Final = frozenset({"file", "directory", "symlink", "hardlink"})
 
@@ -58,20 +62,22 @@ class Members(Generic[P]):
         self._archive = archive
         self._entries: dict[str, Entry[P]] = {}
         self._others = 0
+        self._twins: list[tuple[str, Entry[P]]] = []
+        """Files that come a second time, with the size they had the first time."""
 
     def accept(self, member: Member) -> str:
         """The name of a member that is to be added; empty for the directory that everything is in.
 
         Raises:
-            ArchiveInvalidError: its name leads out of the archive or is taken, it is a device, a FIFO or sparse, or
-                there are too many.
+            ArchiveInvalidError: its name leads out of the archive, or is taken by something that is known to be
+                another; it is a device, a FIFO or sparse; or there are too many.
         """
         if member.kind not in _ACCEPTED:
             raise self._error(member.name, f"it is a {member.kind}")
         name = self._within(member.name, member.name)
         known = self._entries.get(name)
-        if known is not None and not (known.kind == member.kind == "directory"):
-            raise self._error(member.name, "the archive has two members of that name")
+        if known is not None and not (known.kind == member.kind == "directory") and not _may_be_twins(known, member):
+            raise self._error(member.name, _TWICE)
         if len(self._entries) >= MAXIMUM_MEMBERS:
             raise self._error(member.name, f"the archive has more than {MAXIMUM_MEMBERS} members")
         if member.kind != "file" or _BLOB.fullmatch(name) is None:
@@ -84,7 +90,7 @@ class Members(Generic[P]):
         """Add one whose name was accepted.
 
         Raises:
-            ArchiveInvalidError: it is a link out of the archive.
+            ArchiveInvalidError: it is a link out of the archive, or too many members come a second time.
         """
         target = ""
         if member.kind == "symlink":
@@ -93,15 +99,29 @@ class Members(Generic[P]):
             target = self._within(posixpath.join(posixpath.dirname(name), member.target), member.name)
         elif member.kind == "hardlink":
             target = self._within(member.target, member.name)
-        if name:
+        known = self._entries.get(name)
+        if known is not None and known.kind == "file":
+            self._twins.append((name, Entry(member.kind, member.size, place, target)))
+            if len(self._twins) > MAXIMUM_OTHERS:
+                raise self._error(member.name, f"more than {MAXIMUM_OTHERS} members of the archive come a second time")
+        elif name:
             self._entries[name] = Entry(member.kind, member.size, place, target)
 
-    def check(self) -> None:
+    def check(self, digest: Callable[[Entry[P]], Digest]) -> None:
         """What can be known when all are there: no member lies below a file or a link, and no links form a ring.
 
+        And what comes twice is the same each time: some tools write a layer again for each image that has it.
+
+        Args:
+            digest: that of the bytes of a file.
+
         Raises:
-            ArchiveInvalidError: one does, or some do.
+            ArchiveInvalidError: one does, or some do, or it is not.
+            OSError: the archive could not be read.
         """
+        for name, twin in self._twins:
+            if digest(twin) != digest(self._entries[name]):
+                raise self._error(name, _TWICE)
         parents = {posixpath.dirname(name) for name in self._entries}
         while parents:
             for parent in parents:
@@ -111,6 +131,11 @@ class Members(Generic[P]):
         for name, entry in self._entries.items():
             if entry.target:
                 self._found(name)
+
+    def directory_of(self, name: str) -> str | None:
+        """The directory, not the top, in which a file of that name lies; None where there is none."""
+        found = (path for path, entry in self._entries.items() if entry.kind == "file" and path.endswith(f"/{name}"))
+        return min((posixpath.dirname(path) for path in found), key=len, default=None)
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a file of that name, or a link that leads to one."""
@@ -169,6 +194,10 @@ class Members(Generic[P]):
 
     def _error(self, member: str, reason: str) -> ArchiveInvalidError:
         return ArchiveInvalidError(self._archive, member=member, reason=reason)
+
+
+def _may_be_twins(known: Entry[Any], member: Member) -> bool:
+    return known.kind == member.kind == "file" and known.size == member.size
 
 
 def digest_in(name: str) -> Digest | None:

@@ -87,7 +87,7 @@ class ArchiveStream:
                 accepted = self.members.accept(member)
                 place = self._arrived(accepted, member) if member.kind == "file" and accepted else None
                 self.members.add(accepted, member, place)
-            self.members.check()
+            self.members.check(self.digest)
         except BaseException:
             self.close()
             raise

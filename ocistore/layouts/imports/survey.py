@@ -6,6 +6,7 @@ was reached to what refers to it, until nothing more is found.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,7 @@ from ocistore.changes import SetTag
 from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.imports.manifests import Manifests, UnusableError
+from ocistore.layouts.imports.signatures import with_own_names
 from ocistore.layouts.imports.wanted import Chosen, called, nameless, select
 from ocistore.layouts.imports.wholeness import Wholeness, absent_children, whole_platforms
 from ocistore.layouts.index import (
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.imports.wanted import Selection, Wanted
     from ocistore.layouts.index import Damaged, Name
-    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
 
@@ -106,6 +108,7 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     """
     contents = Contents()
     entries, unusable, damaged, problems = listed(source)
+    entries = with_own_names(entries)
     contents.skipped += source.left_out
     if problems:  # and then what was asked for may be in it or not
         contents.problems.update(dict.fromkeys(problems))
@@ -150,7 +153,7 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     if selection.left:
         walk.referrers(selection.left, take=wanted.referrers)
     for descriptor in selection.nameless:
-        if not walk.is_about_something(descriptor):
+        if not (walk.is_about_something(descriptor) or walk.came_in(descriptor)):
             raise nameless(descriptor, source=source.name)
     return contents
 
@@ -288,7 +291,7 @@ def _check_platforms(
 def _why_no_tag(given: str, descriptor: Descriptor) -> str:
     """Why an entry that is called so has no tag, in brackets behind its name; empty where it is as it should be."""
     name, at, digest = given.partition("@")
-    if not given or digest == descriptor.digest:
+    if not given or descriptor.digest in {digest, given}:
         return ""
     if not at:
         return f" ({given!r:.200} is not a tag)"
@@ -315,8 +318,8 @@ class _Walk:
         self._contents = contents
         self._manifests = manifests
         self._wholeness = wholeness
-        self._called: dict[tuple[str, str], Name] = {}
-        """What the layout calls what has a tag, by repository and tag."""
+        self._called: dict[tuple[str, str], tuple[Name, Descriptor]] = {}
+        """What has a tag, and what the layout calls it, by repository and tag."""
         self._sources: dict[str, set[str | None]] = {}
         """The repositories that the layout names for what went into one of the store's."""
         self._about: set[Digest] = set()
@@ -367,14 +370,25 @@ class _Walk:
         tag = contents.tags.setdefault(
             (repository, entry.tag), SetTag(repository, entry.tag, descriptor.digest, entry=besides)
         )
-        before = self._called.setdefault((repository, entry.tag), entry.own)
+        before, first = self._called.setdefault((repository, entry.tag), (entry.own, descriptor))
         if tag.digest == descriptor.digest:
             return
         problem = f"{entry.name} is the name of two entries: {tag.digest} and {descriptor.digest}"
+        platforms = [self._platform(each) for each in (first, descriptor)]
+        if all(platforms) and platforms[0] != platforms[1]:
+            problem += f", for {platforms[0]} and {platforms[1]}: choose one of these (--platform)"
         if before.given and given and before.given != given:
             hosts = " by two hosts" if before.host != entry.own.host else ""
             problem += f", which are called {before.given!a:.200} and {given!a:.200}{hosts}: choose one of them"
         contents.problem(problem)
+
+    def _platform(self, descriptor: Descriptor) -> Platform | None:
+        """What an image is for, for messages."""
+        if descriptor.platform is not None or not mediatypes.is_manifest_type(descriptor.media_type):
+            return descriptor.platform
+        with contextlib.suppress(UnusableError):
+            return self._manifests.platform(descriptor)
+        return None
 
     def graph(self, repository: str, root: Descriptor, name: str) -> list[Digest]:
         """Everything below one entry, without recursion: a manifest is added when all its children were.
@@ -479,6 +493,10 @@ class _Walk:
     def is_about_something(self, descriptor: Descriptor) -> bool:
         """Whether an entry is about something that was reached."""
         return descriptor.digest in self._about
+
+    def came_in(self, descriptor: Descriptor) -> bool:
+        """Whether what an entry stands for came in by another entry."""
+        return any(descriptor.digest in held for held in self._contents.manifests.values())
 
     def _listing_referrers(self, left: list[Descriptor]) -> list[Descriptor]:
         """These entries, and what is in those of them that do nothing but list referrers."""
