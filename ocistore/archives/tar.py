@@ -41,6 +41,9 @@ _MAXIMUM_END: Final = 64 * 1024 * 1024
 Kind: TypeAlias = Literal["file", "directory", "symlink", "hardlink", "character device", "block device", "fifo",
                           "sparse file"]
 
+_LABEL: Final = b"V"
+"""What ``tar --label`` begins an archive with: a name, and no member."""
+
 _KINDS: Final[dict[bytes, Kind]] = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
@@ -196,7 +199,7 @@ class TarReader:
                 extended["path"] = self._long_name(header)
             elif header.type == tarfile.GNUTYPE_LONGLINK:
                 extended["linkpath"] = self._long_name(header)
-            else:
+            elif header.type != _LABEL or header.size:
                 return self._member(block, header, extended)
 
     def _header(self, block: bytes) -> tarfile.TarInfo:

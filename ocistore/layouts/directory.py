@@ -35,6 +35,7 @@ TEMPORARY: Final = ".ocistore-"
 _LEFTOVER: Final = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{16}", re.ASCII)
 
 _NOT_PLAIN: Final = "it is not a plain file"
+_LINK: Final = f"{_NOT_PLAIN}, but a symbolic link, which is not followed; tar --dereference packs what it leads to"
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -114,7 +115,7 @@ class LayoutDirectory:
         """
         status = os.stat(digest.encoded, dir_fd=self.algorithm(digest.algorithm), follow_symlinks=False)
         if not stat.S_ISREG(status.st_mode):
-            raise NotPlainError(_NOT_PLAIN)
+            raise NotPlainError(_LINK if stat.S_ISLNK(status.st_mode) else _NOT_PLAIN)
         return status.st_size
 
     def algorithm(self, algorithm: str) -> int:
@@ -249,7 +250,7 @@ def _open_plain(name: str, parent: int) -> int:
         descriptor = os.open(name, READ_FLAGS, dir_fd=parent)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENXIO}:
-            raise NotPlainError(_NOT_PLAIN) from error
+            raise NotPlainError(_LINK if error.errno == errno.ELOOP else _NOT_PLAIN) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

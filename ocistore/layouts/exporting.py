@@ -307,9 +307,9 @@ def _export_directory(store: Store, plan: _Plan, progress: Progress | None) -> E
                 # The files first, because the sync of a file takes with it most of what the directories wait for.
                 if existing is None:
                     layout.replace(OCI_LAYOUT, LAYOUT_FILE)
-                before = existing or Listing([], [], [])
+                before = existing or Listing([], [], [], {})
                 names = merged(before.entries, plan.selection.entries)
-                with layout.replacing(INDEX_JSON, index_bytes(names, before.unusable)):
+                with layout.replacing(INDEX_JSON, index_bytes(names, before.unusable, before.besides)):
                     writer.finish()
         with Translating(str(path)):
             layout.sync_top()

@@ -47,6 +47,8 @@ takes sixty in memory."""
 MAXIMUM_LAYOUT_FILE_SIZE: Final = 64 * 1024
 """Bytes of an oci-layout file; real ones have 30."""
 
+_WRITTEN: Final = frozenset({"schemaVersion", "mediaType", "manifests"})
+
 _KNOWN: Final = {
     "digest": "sha256:" + "0" * 64, "mediaType": "application/octet-stream", "artifactType": None, "data": None
 }
@@ -139,6 +141,8 @@ class Listing(NamedTuple):
     entries: list[Descriptor]
     unusable: list[Unusable]
     damaged: list[Damaged]
+    besides: Mapping[str, Any]
+    """What else the document says, such as its annotations; for who writes another one in its place."""
 
 
 def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
@@ -169,7 +173,7 @@ def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
         manifests = []
     if not isinstance(manifests, list):
         raise ManifestInvalidError("it must be a list", path="manifests")
-    listing = Listing([], [], [])
+    listing = Listing([], [], [], {key: document[key] for key in document.keys() - _WRITTEN})
     for position, value in enumerate(manifests):
         path = f"manifests[{position}]"
         try:
@@ -388,10 +392,13 @@ def _named(entry: Entry, *, short: bool) -> Descriptor:
     )
 
 
-def index_bytes(descriptors: Sequence[Descriptor], unusable: Iterable[Unusable] = ()) -> bytes:
+def index_bytes(
+    descriptors: Sequence[Descriptor], unusable: Iterable[Unusable] = (), besides: Mapping[str, Any] | None = None
+) -> bytes:
     """An index.json that lists them, in their order; the same descriptors give the same bytes.
 
-    What is unusable comes last, as it stood, unless something else has its name by now.
+    What is unusable comes last, as it stood, unless something else has its name by now. ``besides`` is what else it
+    says.
     """
     taken = {descriptor.annotations.get(REF_NAME) for descriptor in descriptors} - {None}
     kept = [each.document for each in unusable if each.annotations.get(REF_NAME) not in taken]
@@ -399,5 +406,6 @@ def index_bytes(descriptors: Sequence[Descriptor], unusable: Iterable[Unusable] 
         "schemaVersion": 2,
         "mediaType": mediatypes.OCI_INDEX,
         "manifests": [*(descriptor.to_json() for descriptor in descriptors), *kept],
+        **dict(sorted((besides or {}).items())),
     }
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

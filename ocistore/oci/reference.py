@@ -14,6 +14,10 @@ MAXIMUM_REPOSITORY_LENGTH: Final = 255
 MAXIMUM_TAG_LENGTH: Final = 128
 """Characters, by the grammar of the distribution specification."""
 
+DEFAULT_HOST: Final = "docker.io"
+DEFAULT_NAMESPACE: Final = "library"
+"""What Docker writes out before a name that has no host, and no slash: ``docker.io/library/busybox``."""
+
 DEFAULT_TAG: Final = "latest"
 """What the name of an image without a tag means to Docker and all that follow it."""
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import json
 import struct
 import tarfile
 
@@ -14,7 +15,7 @@ from images import Image, artifact, described, document, image
 from invariants import check
 from state import unchanged
 
-from ocistore import ArchiveInvalidError, Digest, InvalidNameError, LayoutInvalidError, Store
+from ocistore import ArchiveInvalidError, Digest, InvalidNameError, LayoutInvalidError, ManifestNotFoundError, Store
 from ocistore.cli.commands import ocistore
 from ocistore.imagefiles import list_files
 from ocistore.layouts.copying import copy
@@ -227,6 +228,38 @@ def test_what_kubernetes_has_in_containerd_comes_in_once(store, tmp_path):
     assert "sha256" not in list(store.repositories())
 
 
+@pytest.mark.parametrize(
+    ("reference", "tags"),
+    [
+        ("busybox", ["docker.io/library/busybox:1", "docker.io/library/busybox:2"]),
+        ("busybox:1", ["docker.io/library/busybox:1"]),
+        ("library/busybox:2", ["docker.io/library/busybox:2"]),
+        ("docker.io/busybox:2", ["docker.io/library/busybox:2"]),
+        ("org/app:v1", ["docker.io/org/app:v1"]),
+        ("org/app:v1=mine:v1", ["mine:v1"]),
+        ("app", ["app:v1"]),
+        ("redis:7", ["redis:7"]),
+    ],
+)
+def test_names_are_meant_as_docker_reads_them(store, tmp_path, reference, tags):
+    names = ["docker.io/library/busybox:1", "docker.io/library/busybox:2", "docker.io/org/app:v1"]
+    names += ["app:v1", "docker.io/library/app:v1", "redis:7", "docker.io/library/redis:7"]
+    source = layout_of(tmp_path / "layout", *(entry(IMAGE, **{IMAGE_NAME: name}) for name in names))
+    assert list(store.import_(source, references=[reference]).tags) == tags
+    with pytest.raises(ManifestNotFoundError, match="'other'"):
+        store.import_(source, references=["other:v1"])
+
+
+@pytest.mark.parametrize("part", ["index.json", "a blob"])
+def test_a_link_in_a_directory_is_said_to_be_one(store, tmp_path, part):
+    source = Layout(tmp_path / "layout").add(IMAGE, "app:v1").write()  # as Bazel lays them out
+    file = source / (part if part == "index.json" else f"blobs/sha256/{IMAGE.digest.encoded}")
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LayoutInvalidError, match="a symbolic link, which is not followed; tar --dereference"):
+        store.import_(source)
+
+
 def test_an_index_json_of_dockers_type_is_read(store, tmp_path):
     source = layout_of(
         tmp_path / "layout", entry(IMAGE, **{REF_NAME: "app:v1"}), mediaType=mediatypes.DOCKER_LIST
@@ -377,6 +410,62 @@ def test_an_archive_that_the_sdk_of_net_writes_comes_in(store, tmp_path):
     ]
     archive = tarred(members_of(layout_of(tmp_path / "layout", *entries)))
     assert store.import_(io.BytesIO(archive)).tags == ("docker.io/library/app:1.0", "docker.io/library/app:latest")
+
+
+def platform(name):
+    return {"platform": {"os": "linux", "architecture": name}}
+
+
+def test_an_index_that_was_written_down_as_a_layout_is_one_index(store, tmp_path):
+    other = image("other")
+    entries = [
+        described(each.manifest, each.media_type, **platform(name))
+        for each, name in ((IMAGE, "amd64"), (other, "arm64"))
+    ]
+    annotations = {"org.opencontainers.image.vendor": "x"}
+    source = layout_of(tmp_path / "layout", *entries, images=(IMAGE, other), annotations=annotations)
+    assert store.import_(source, "app:v1").tags == ("app:v1",)
+    manifest = store.repository("app").get_manifest("v1")
+    assert manifest.content == (source / "index.json").read_bytes()
+    assert [child.digest for child in manifest.manifests] == [IMAGE.digest, other.digest]
+    assert check(store, hashes=True) == []
+    assert store.import_(source, "one:v1", platforms=["linux/arm64"]).tags == ("one:v1",)
+    assert store.repository("one").resolve("v1").digest == other.digest
+    assert store.import_(source, "mine").tags == ()
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {**platform("amd64")}, {**platform("arm64"), "annotations": {REF_NAME: "v2"}}], ids=str
+)
+def test_things_that_are_no_one_index_are_several(store, tmp_path, more):
+    other = image("other")
+    entries = [
+        described(IMAGE.manifest, IMAGE.media_type, **platform("amd64")),
+        described(other.manifest, other.media_type, **more),
+    ]
+    source = layout_of(tmp_path / "layout", *entries, images=(IMAGE, other))
+    with pytest.raises(InvalidNameError, match="2 things to be called that"), unchanged(store.root):
+        store.import_(source, "app:v1")
+
+
+def test_an_export_keeps_what_an_index_json_says_besides(store, tmp_path):
+    besides = {"annotations": {"org.example.note": "ä"}, "artifactType": "application/x", "org.example": [1]}
+    source = layout_of(tmp_path / "layout", entry(IMAGE, **{REF_NAME: "app:v1"}), **besides)
+    store.import_(source)
+    for name in ("v2", "v3"):
+        store.export(source, [f"app:v1=app:{name}"])
+        written = json.loads((source / "index.json").read_bytes())
+        assert {key: written[key] for key in besides} == besides
+    assert len(written["manifests"]) == 3
+
+
+def test_a_label_of_tar_is_no_member(store, tmp_path):
+    members = [member("label", type=b"V"), *members_of(Layout(tmp_path / "layout").add(IMAGE, "app:v1").write())]
+    assert store.import_(io.BytesIO(tarred(members))).tags == ("app:v1",)
+    (tmp_path / "archive").write_bytes(tarred(members))
+    assert store.import_(tmp_path / "archive", "mine").tags == ("mine:v1",)
+    with pytest.raises(ArchiveInvalidError, match="its kind, b'V', is unknown"):
+        store.import_(io.BytesIO(tarred([member("label", b"x", type=b"V"), *members])))
 
 
 def test_files_that_other_tools_leave_in_a_layout_do_no_harm(store, tmp_path):

@@ -20,6 +20,7 @@ from ocistore.layouts.index import IMAGE_NAME, Damaged, index_bytes, name_of
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor, Platform, json_object
 from ocistore.oci.digest import Digest, is_of_other_algorithm
+from ocistore.oci.reference import DEFAULT_HOST, DEFAULT_NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,8 +45,6 @@ DIRECTORY_FORM: Final = "that is skopeo's form dir, which is not read; skopeo co
 REPOSITORIES: Final = "repositories"
 """Names of images by their topmost layers: all that described them before Docker 1.10."""
 _MAXIMUM_REPOSITORIES_SIZE: Final = 4 * 1024 * 1024
-_DEFAULT_HOST: Final = "docker.io"
-_DEFAULT_REPOSITORY: Final = "library"
 _ANY: Final = Descriptor(mediatypes.OCI_MANIFEST, Digest.of(b""), 0)
 _NO_NAMES: Final = ("<none>:<none>", "")
 """How Docker prints an image that has no name, and some tools write it: they take it for one."""
@@ -128,9 +127,9 @@ def name_key(name: Name) -> tuple[str, str, str] | None:
         if slash and ("." in first or first == "localhost"):
             host, repository = first, rest
         else:
-            host = _DEFAULT_HOST
-    if host == _DEFAULT_HOST and "/" not in repository:
-        repository = f"{_DEFAULT_REPOSITORY}/{repository}"
+            host = DEFAULT_HOST
+    if host == DEFAULT_HOST and "/" not in repository:
+        repository = f"{DEFAULT_NAMESPACE}/{repository}"
     return host, repository, name.tag
 
 

@@ -17,6 +17,7 @@ from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.imports.manifests import Manifests, UnusableError
 from ocistore.layouts.imports.signatures import with_own_names
 from ocistore.layouts.imports.wanted import Chosen, called, nameless, select
+from ocistore.layouts.imports.wholeindex import index_of_platforms
 from ocistore.layouts.imports.wholeness import Wholeness, absent_children, whole_platforms
 from ocistore.layouts.index import (
     MAXIMUM_INDEX_SIZE,
@@ -140,8 +141,11 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     if wanted.tag is not None:
         if not chosen:
             contents.problem(f"there is nothing in it to be called {wanted.repository}:{wanted.tag}")
+        whole = None
+        if not (wanted.selectors or wanted.platforms or damaged or unusable) and len(chosen) == len(entries):
+            whole = _whole_index(source, chosen, manifests, maximum_manifest_size)
         fit = [entry for entry in chosen if (found := left(entry)) is None or found.descriptor is not None]
-        chosen = called(fit, wanted, source=source.name) or chosen
+        chosen = called(whole or fit, wanted, source=source.name) or chosen
     for entry in chosen:
         descriptor = _left(entry, left(entry), wanted, contents, manifests)
         if descriptor is not None and walk.is_readable(descriptor, asked=not entry.among_many):
@@ -169,7 +173,7 @@ class Listed(NamedTuple):
 
 def listed(source: Source) -> Listed:
     """Read the two files at the top."""
-    listing = Listing([], [], [])
+    listing = Listing([], [], [], {})
     problems: list[str] = []
     for file, maximum in ((OCI_LAYOUT, MAXIMUM_LAYOUT_FILE_SIZE), (INDEX_JSON, MAXIMUM_INDEX_SIZE)):
         try:
@@ -204,6 +208,17 @@ def _note_refused(selection: Selection, damaged: list[Damaged], contents: Conten
 
 def _is_manifest(descriptor: Descriptor) -> bool:
     return mediatypes.is_known_manifest(descriptor.media_type)
+
+
+def _whole_index(source: Source, chosen: list[Chosen], manifests: Manifests, maximum: int) -> list[Chosen]:
+    """The index that index.json is, in the place of all that it lists; none where it is no index, or gives names."""
+    if any(entry.own.given for entry in chosen) or len({entry.descriptor.digest for entry in chosen}) == 1:
+        return []
+    index = index_of_platforms(source, [entry.descriptor for entry in chosen], maximum=maximum)
+    if index is None:
+        return []
+    manifests.made[index.descriptor.digest] = index
+    return [replace(chosen[0], descriptor=index.descriptor)]
 
 
 def _parted(chosen: list[Chosen], wanted: Wanted, manifests: Manifests) -> tuple[list[Chosen], list[Descriptor]]:

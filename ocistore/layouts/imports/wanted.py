@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.errors import InvalidNameError, ManifestNotFoundError
 from ocistore.layouts.index import name_in, name_of
 from ocistore.oci.platforms import fitting, parse_platform
-from ocistore.oci.reference import repository_name, split_host, tag_name
+from ocistore.oci.reference import DEFAULT_HOST, DEFAULT_NAMESPACE, repository_name, split_host, tag_name
 from ocistore.oci.selection import selectors
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def select(
         entries: what the layout lists.
         wanted: what was asked for. A selector means what an entry would be called if no repository were given, and
             where it names none, in any repository. A name alone is a repository where there is one of that name, and
-            else the tag of what names no repository.
+            else the tag of what names no repository. Where there is nothing of a name, it is read as Docker reads it.
         source: what messages call the layout.
         unusable: what else it lists.
         damaged: likewise, what is wrong in itself. Without selectors all of it is wanted that may be of a wanted
@@ -145,10 +145,15 @@ def select(
     repositories = {name.repository for name in names if name.repository is not None}
     sole = repositories.copy().pop() if len(repositories) == 1 else None
     selection = Selection()
-    unused = dict.fromkeys(wanted.selectors)
     unusables = [(each, name_in(each.annotations)) for each in unusable]
     damages = [(each, name_in(each.annotations)) for each in damaged]
-    bare = _bare(wanted.selectors, [*names, *(name for _, name in (*unusables, *damages))])
+    every = [*names, *(name for _, name in (*unusables, *damages))]
+    bare = _bare(wanted.selectors, every)
+    known = {name.repository for name in every} | {wanted.repository}
+    wanted = replace(
+        wanted, selectors=tuple(each if each in bare else _spelled_out(each, known) for each in wanted.selectors)
+    )
+    unused = dict.fromkeys(wanted.selectors)
     many = [selector for selector in wanted.selectors if selector.selects_many and selector not in bare]
     for selector in many:
         if selector.new_tag is not None:
@@ -226,6 +231,15 @@ def _means(
         return name.repository is None and name.tag == selector.repository
     repository = own or wanted.repository or selector.repository
     return selector.matches(repository, name.tag, digest, host=name.host)
+
+
+def _spelled_out(selector: Selector, known: Container[str | None]) -> Selector:
+    """The selector with the whole name of the repository that Docker takes its name for, where there is only that."""
+    if selector.repository in known:
+        return selector
+    name = selector.repository.removeprefix(f"{DEFAULT_HOST}/")
+    whole = f"{DEFAULT_HOST}/{name}" if "/" in name else f"{DEFAULT_HOST}/{DEFAULT_NAMESPACE}/{name}"
+    return replace(selector, repository=whole) if whole in known else selector
 
 
 def _bare(chosen: Iterable[Selector], names: Sequence[Name]) -> set[Selector]:
