@@ -1,5 +1,6 @@
 """What is wrong in itself stands in the way of itself, and not of what was asked for by another name."""
 
+import gzip
 import hashlib
 import io
 import json
@@ -9,10 +10,11 @@ import pytest
 from archived import config_of, member, members_of, tarred
 from click.testing import CliRunner
 from handmade import REF_NAME, Layout
-from images import APP, described, document, image
+from images import APP, Image, described, document, image
+from invariants import check
 from state import unchanged
 
-from ocistore import LayoutInvalidError, ManifestNotFoundError
+from ocistore import Digest, LayoutInvalidError, ManifestNotFoundError
 from ocistore.cli.commands import ocistore
 from ocistore.oci import mediatypes
 
@@ -173,6 +175,56 @@ def test_the_command_says_what_it_left_out(store, archive):
     assert result.exit_code == 0
     assert "left out: " in result.stderr
     assert "'bad:v1': 'bad.tar' is missing" in result.stderr
+
+
+@pytest.mark.parametrize("way", ["a file", "a stream", "compressed"])
+@pytest.mark.parametrize("size", [20, 100_000])
+@pytest.mark.parametrize("part", ["a layer", "the config", "the manifest"])
+@pytest.mark.parametrize("form", ["a layout", "Docker's", "both"])
+def test_a_blob_of_other_bytes_does_not_block_another_image(store, tmp_path, way, size, part, form):  # noqa: PLR0917
+    images = {}
+    for name, architecture in (("good", "amd64"), ("bad", "arm64")):
+        layer = tarred([member(name, bytes(size))])
+        config = config_of([layer], architecture=architecture)
+        body = {
+            "schemaVersion": 2,
+            "mediaType": mediatypes.OCI_MANIFEST,
+            "config": described(config, mediatypes.OCI_CONFIG),
+            "layers": [described(layer, mediatypes.OCI_LAYER)],
+        }
+        images[name] = Image(document(body), (config, layer))
+    layout = Layout(tmp_path / "layout")
+    for name, each in images.items():
+        layout.add(each, None, f"docker.io/library/{name}:v1")
+    files = {header.name: content for header, content in members_of(layout.write())}
+    if form == "Docker's":
+        del files["oci-layout"], files["index.json"]
+    if form != "a layout":
+        files["manifest.json"] = document([
+            {
+                "Config": f"blobs/sha256/{Digest.of(each.config).encoded}",
+                "RepoTags": [f"{name}:v1"],
+                "Layers": [f"blobs/sha256/{Digest.of(each.layers[0]).encoded}"],
+            }
+            for name, each in images.items()
+        ])
+    bad = images["bad"]
+    content = {"a layer": bad.layers[0], "the config": bad.config, "the manifest": bad.manifest}[part]
+    files[f"blobs/sha256/{Digest.of(content).encoded}"] = content[:-1] + b"?"
+    archive = tarred([member(name, content) for name, content in files.items()])
+    (tmp_path / "archive").write_bytes(gzip.compress(archive) if way == "compressed" else archive)
+
+    def source():
+        return io.BytesIO(archive) if way == "a stream" else tmp_path / "archive"
+
+    reference = "docker.io/library/{}:v1" if form == "a layout" else "{}:v1"
+    assert len(store.import_(source(), references=[reference.format("good")]).tags) == 1
+    assert check(store, hashes=True) == []
+    if form == "a layout" or part != "the manifest":  # which Docker does not need
+        for choice in ({"references": [reference.format("bad")]}, {}):
+            with pytest.raises(LayoutInvalidError), unchanged(store.root):
+                store.import_(source(), **choice)
+    assert not list((store.root / "uploads").iterdir())
 
 
 # --- entries of index.json --------------------------------------------------------------------------------------------

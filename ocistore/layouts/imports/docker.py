@@ -249,6 +249,9 @@ class Conversion(Generic[P]):
         except ManifestInvalidError as error:
             descriptor, unknown = None, error.unknown
             self._noted[f"{MANIFEST_JSON}: {error}"] = None
+        except NotPlainError as error:
+            descriptor = None
+            self._noted[f"{image.path}: {error}"] = None
         except _TooMuchError as error:
             self._wrong(error)
             self._ended = True

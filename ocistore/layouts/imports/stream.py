@@ -17,7 +17,7 @@ from ocistore.errors import (
     SizeMismatchError,
     StoreBusyError,
 )
-from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT
+from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
 from ocistore.layouts.imports.members import Entry, Members, digest_in
 from ocistore.layouts.imports.source import SMALL
@@ -51,7 +51,19 @@ class _Held:
     digest: Digest
 
 
-_Place: TypeAlias = "bytes | StagedBlob | _Held"
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """A blob that came by, and was not what its name says: it is an error where it is needed."""
+
+    error: DigestMismatchError
+
+    @property
+    def digest(self) -> Digest:
+        """What its bytes hashed to."""
+        return Digest.parse(self.error.actual)
+
+
+_Place: TypeAlias = "bytes | StagedBlob | _Held | _Broken"
 
 
 class ArchiveStream:
@@ -71,7 +83,7 @@ class ArchiveStream:
             held: whether the store has a blob of that digest and size.
 
         Raises:
-            ArchiveInvalidError: it is damaged, has members that are refused, or a blob that is not what its name says.
+            ArchiveInvalidError: it is damaged, or has members that are refused.
             StoreFullError, StorageError, ReadOnlyStoreError: it could not be staged.
             OSError: it could not be read.
         """
@@ -93,10 +105,12 @@ class ArchiveStream:
             raise
 
     def read(self, entry: Entry[_Place], size: int) -> bytes:
-        """The beginning of a file that came by."""
+        """The beginning of a file that came by; NotPlainError where it was not what its name says."""
         place = _place(entry)
         if isinstance(place, bytes):
             return place[:size]
+        if isinstance(place, _Broken):
+            raise NotPlainError(str(place.error))
         with self._opened(place) as reader:
             return reader.read(size)
 
@@ -108,6 +122,8 @@ class ArchiveStream:
     def verify(self, entry: Entry[_Place], digest: Digest, tally: Tally) -> None:
         """Compare that; where a link has the name of another algorithm, the bytes that were staged."""
         place = _place(entry)
+        if isinstance(place, _Broken):
+            raise place.error
         if isinstance(place, bytes):
             actual = Digest.of(place, digest.algorithm)
         elif place.digest.algorithm == digest.algorithm:
@@ -124,6 +140,7 @@ class ArchiveStream:
         self.verify(entry, digest, tally)
         if isinstance(place, bytes):
             return pool.stage(place, digest=digest, size=entry.size)
+        assert not isinstance(place, _Broken)  # which is never verified
         if place.digest == digest:
             if isinstance(place, _Held):
                 raise _collected(digest)
@@ -170,7 +187,9 @@ class ArchiveStream:
                 self._verify(digest)
                 return _Held(digest)
             staged = self._pool.stage(self._content(), digest=digest, size=member.size)
-        except (DigestMismatchError, SizeMismatchError) as error:
+        except DigestMismatchError as error:
+            return _Broken(error)
+        except SizeMismatchError as error:
             raise ArchiveInvalidError(self.name, member=member.name, reason=str(error)) from error
         self._staged.append(staged)
         return staged

@@ -180,8 +180,8 @@ def select(
         meant_by = [selector for selector in wanted.selectors if means(selector, name, each.digest)]
         if _is_asked_for(each, meant_by, many, wanted):
             selection.damaged.append(each)
-            for selector in meant_by:
-                unused.pop(selector, None)
+        for selector in () if each.unknown else meant_by:
+            unused.pop(selector, None)
     for selector in unused:
         refused = [each for each, name in unusables if means(selector, name, each.digest)]
         hidden = [each for each, name in damages if not each.is_named or means(selector, name, each.digest)]
