@@ -250,3 +250,15 @@ def test_machines_are_called_as_images_call_them(monkeypatch):
     for name, expected in names.items():
         monkeypatch.setattr(machine, "machine", lambda name=name: name)
         assert str(own_platform()) == expected
+
+
+@pytest.mark.parametrize("said", [{}, {"architecture": "", "os": ""}, {"architecture": "", "os": "linux"}], ids=str)
+def test_a_platform_that_says_nothing_or_half_is_what_the_config_says(repository, said):
+    children = []
+    for name in ("amd64", "s390x"):
+        one = image(name, architecture=name)
+        push(repository, one)
+        children.append(described(one.manifest, one.media_type, platform=said))
+    body = {"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": children}
+    repository.put_manifest(document(body), tags=["many"])
+    assert chosen(repository, Reference(repository.name, "many"), "linux/s390x") == "linux/s390x"

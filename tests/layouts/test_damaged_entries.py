@@ -10,7 +10,7 @@ import pytest
 from archived import config_of, member, members_of, tarred
 from click.testing import CliRunner
 from handmade import REF_NAME, Layout
-from images import APP, Image, described, document, image
+from images import APP, Image, artifact, described, document, image
 from invariants import check
 from state import unchanged
 
@@ -300,6 +300,39 @@ def test_where_index_json_itself_cannot_be_read_that_is_said_whatever_was_asked_
     for choice in ({}, {"references": ["good:v1"]}, {"platforms": ["linux/arm64"]}):
         with pytest.raises(LayoutInvalidError, match=r"index\.json: .*not JSON"), unchanged(store.root):
             store.import_(source, **choice)
+
+
+# --- what is about something else -------------------------------------------------------------------------------------
+
+SIGNATURE = artifact("signature", subject=APP)
+
+
+@pytest.mark.parametrize("damage", ["gone", "other bytes", "another size"])
+def test_what_may_be_about_something_and_cannot_be_read_is_said_to_be_left_out(store, tmp_path, damage):
+    layout = Layout(tmp_path / "layout").add(APP, "good:v1").add(SIGNATURE)
+    file = layout.path / "blobs" / "sha256" / SIGNATURE.digest.encoded
+    if damage == "gone":
+        file.unlink()
+    elif damage == "other bytes":
+        file.write_bytes(SIGNATURE.manifest[:-1] + b"?")
+    else:
+        layout.entries[-1]["size"] += 1
+    report = store.import_(layout.write(), references=["good:v1"])
+    assert report.tags == ("good:v1",)
+    [said] = report.unusable
+    assert said.startswith(f"{SIGNATURE.digest} (")
+    with pytest.raises(LayoutInvalidError), unchanged(store.root):
+        store.import_(layout.path)
+
+
+def test_a_referrer_that_lacks_something_says_how_to_do_without(store, tmp_path):
+    source = Layout(tmp_path / "layout").add(APP, "good:v1").add(SIGNATURE).write()
+    (source / "blobs" / "sha256" / Digest.of(SIGNATURE.layers[0]).encoded).unlink()
+    said = f"good@{SIGNATURE.digest} is about something that comes in, and can be left out"
+    with pytest.raises(LayoutInvalidError, match=f"{said} .--no-referrers"), unchanged(store.root):
+        store.import_(source, references=["good:v1"])
+    report = store.import_(source, references=["good:v1"], referrers=False)
+    assert (report.tags, report.referrers_left) == (("good:v1",), 1)
 
 
 # --- what says nothing ------------------------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ class Manifests:
         self._absent: set[Digest] = set()
         self.unknown: dict[str, str] = {}
         """Those that are what they should be, and can only be read by who knows other algorithms or kinds; and why."""
+        self.unread: dict[Digest, str] = {}
+        """Those that were looked into for what they are about, in vain; and why."""
         self._platforms: dict[Digest, Platform | None] = {}
         """By the digests of configs, which images share."""
         self.made: dict[Digest, Manifest] = {}
@@ -135,12 +137,17 @@ class Manifests:
         if descriptor.digest in self._read:
             return self._read[descriptor.digest]
         try:
-            if self._source.size(descriptor.digest) != descriptor.size:
-                return None
-            return self._parsed(descriptor)
+            size = self._source.size(descriptor.digest)
+            if size == descriptor.size:
+                return self._parsed(descriptor)
+            reason = f"it has {size} bytes, not {descriptor.size}"
+        except FileNotFoundError:
+            reason = "it is missing"
         except (OSError, NotPlainError, ManifestInvalidError, DigestMismatchError) as error:
             pass_on_theirs(error)
-            return None
+            reason = str(error)
+        self.unread.setdefault(descriptor.digest, reason)
+        return None
 
     def _checked(self, descriptor: Descriptor) -> Manifest | None:
         digest = descriptor.digest

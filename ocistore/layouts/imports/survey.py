@@ -490,7 +490,7 @@ class _Walk:
                 for descriptor in by_subject.get(digest, ()):
                     self._about.add(descriptor.digest)
                     if take and descriptor.digest not in held and self.is_readable(descriptor, asked=False):
-                        pending += self.graph(repository, descriptor, f"{repository}@{descriptor.digest}")
+                        pending += self._referrer(repository, descriptor, f"{repository}@{descriptor.digest}")
                         self._contents.untagged[f"{repository}@{descriptor.digest}"] = None
                         self._contents.said[repository, descriptor.digest] = said_besides(descriptor)
                 for tag in tags_about(digest) if by_tag else ():
@@ -499,11 +499,26 @@ class _Walk:
                             continue
                         self._about.add(descriptor.digest)
                         if take and self.is_readable(descriptor, asked=False):
-                            pending += self.graph(repository, descriptor, f"{repository}:{tag}")
+                            pending += self._referrer(repository, descriptor, f"{repository}:{tag}")
                             self.name(Chosen(descriptor, repository, tag, name), descriptor)
+        self._note_unread(left)
         taken = {digest for held in self._contents.manifests.values() for digest in held}
         gone = {d.digest for before in self._contents.replaced for d in by_subject.get(before, ())}
         self._contents.referrers_left = len((self._about | gone) - taken)
+
+    def _referrer(self, repository: str, root: Descriptor, name: str) -> list[Digest]:
+        """Everything below something that was not asked for, and is about what was; as :meth:`graph`."""
+        added = self.graph(repository, root, name)
+        if self._wholeness.lacks(root):
+            self._contents.problem(f"{name} is about something that comes in, and can be left out (--no-referrers)")
+        return added
+
+    def _note_unread(self, left: list[Descriptor]) -> None:
+        """What has no name may be about something that comes in; where it cannot be read, nobody knows."""
+        for descriptor in {each.digest: each for each in left}.values():
+            reason = self._manifests.unread.get(descriptor.digest)
+            if reason is not None and not name_of(descriptor).given and descriptor.digest not in self._about:
+                self._contents.unusable.append(str(Unusable(descriptor.digest, reason, descriptor.annotations)))
 
     def is_about_something(self, descriptor: Descriptor) -> bool:
         """Whether an entry is about something that was reached."""
