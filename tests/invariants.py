@@ -314,12 +314,12 @@ def _manifests_unlike_their_rows(connection: sqlite3.Connection, root: Path) -> 
         ).fetchall()
         if found != wanted:
             yield f"the edges of {digest} are {found}, the manifest says {wanted}"
-        if document.get("mediaType", media_type) != media_type:
+        if (document.get("mediaType") or media_type) != media_type:
             yield f"{digest} is noted as {media_type}"
         if (json.loads(noted) if noted else {}) != (document.get("annotations") or {}):
             yield f"the annotations of {digest} are noted as {noted}"
         config = document.get("config", {})
-        if document.get("artifactType", config.get("mediaType")) != artifact_type:
+        if (document.get("artifactType") or config.get("mediaType")) != artifact_type:
             yield f"the artifact type of {digest} is noted as {artifact_type}"
         if config.get("mediaType") != config_type:
             yield f"the type of the config of {digest} is noted as {config_type}"

@@ -10,13 +10,14 @@ import pytest
 from archived import config_of, member, members_of, tarred
 from click.testing import CliRunner
 from handmade import REF_NAME, Layout
-from images import APP, Image, artifact, described, document, image
+from images import APP, Image, artifact, described, document, image, push
 from invariants import check
 from state import unchanged
 
 from ocistore import Digest, LayoutInvalidError, ManifestNotFoundError
 from ocistore.cli.commands import ocistore
 from ocistore.oci import mediatypes
+from ocistore.upkeep.rebuild import rebuild
 
 GOOD_LAYER, BAD_LAYER = tarred([member("a", b"good")]), tarred([member("a", b"bad")])
 
@@ -381,3 +382,27 @@ def test_a_config_whose_platform_is_empty_says_none(store, tmp_path):
     source = Layout(tmp_path / "layout").add(flux, "app:v1").write()
     assert store.import_(source, platforms=["linux/amd64"]).tags == ("app:v1",)
     assert store.export(tmp_path / "out", ["app:v1"], platforms=["linux/amd64"]).names == ("app:v1",)
+
+
+def test_a_manifest_with_members_that_say_nothing_is_stored_scrubbed_and_rebuilt(store, repository):
+    nothing = {"mediaType": "", "artifactType": "", "annotations": None, "subject": None}
+    config, layer = OTHER.config, OTHER.layers[0]
+    empty = {"artifactType": "", "platform": {}, "data": "", "annotations": None, "urls": []}
+    body = {
+        "schemaVersion": 2,
+        **nothing,
+        "config": described(config, mediatypes.OCI_CONFIG, **empty),
+        "layers": [described(layer, mediatypes.OCI_LAYER, **empty)],
+    }
+    made = Image(document(body), (config, layer))
+    pushed = push(repository, made, "v1")
+    index = {"schemaVersion": 2, **nothing, "manifests": [described(made.manifest, made.media_type, **empty)]}
+    repository.put_manifest(document(index), tags=["index"])
+    assert (pushed.media_type, pushed.artifact_type) == (mediatypes.OCI_MANIFEST, None)
+    assert repository.get_manifest("v1").artifact_type == mediatypes.OCI_CONFIG
+    assert store.scrub().corrected == []
+    assert check(store, hashes=True) == []
+    store.close()
+    (store.root / "catalog.snapshot").unlink(missing_ok=True)
+    rebuild(store.root, force=True)
+    assert check(store.root, hashes=True) == []
