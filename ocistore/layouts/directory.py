@@ -86,7 +86,7 @@ class LayoutDirectory:
             FileNotFoundError: there is none.
             NotPlainError: it is something else, or larger than ``maximum`` bytes.
         """
-        descriptor = _open_plain(name, self.descriptor)
+        descriptor = open_plain(name, self.descriptor)
         try:
             content = bytearray()
             while chunk := os.read(descriptor, 1024 * 1024):
@@ -104,7 +104,7 @@ class LayoutDirectory:
             FileNotFoundError: there is none.
             NotPlainError: it, or a directory on the way to it, is something else.
         """
-        return _open_plain(digest.encoded, self.algorithm(digest.algorithm))
+        return open_plain(digest.encoded, self.algorithm(digest.algorithm))
 
     def blob_size(self, digest: Digest) -> int:
         """The bytes in the file of a blob.
@@ -113,10 +113,7 @@ class LayoutDirectory:
             FileNotFoundError: there is none.
             NotPlainError: it, or a directory on the way to it, is something else.
         """
-        status = os.stat(digest.encoded, dir_fd=self.algorithm(digest.algorithm), follow_symlinks=False)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotPlainError(_LINK if stat.S_ISLNK(status.st_mode) else _NOT_PLAIN)
-        return status.st_size
+        return plain_size(digest.encoded, self.algorithm(digest.algorithm))
 
     def algorithm(self, algorithm: str) -> int:
         """A descriptor of ``blobs/<algorithm>``, closed with the layout.
@@ -245,7 +242,16 @@ def _open_directory(name: str, parent: int) -> int:
         raise
 
 
-def _open_plain(name: str, parent: int) -> int:
+def plain_size(name: str, parent: int) -> int:
+    """The bytes in a plain file of an open directory; raises as :meth:`LayoutDirectory.blob_size`."""
+    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotPlainError(_LINK if stat.S_ISLNK(status.st_mode) else _NOT_PLAIN)
+    return status.st_size
+
+
+def open_plain(name: str, parent: int) -> int:
+    """A descriptor of a plain file of an open directory; raises as :meth:`LayoutDirectory.open_blob`."""
     try:
         descriptor = os.open(name, READ_FLAGS, dir_fd=parent)
     except OSError as error:

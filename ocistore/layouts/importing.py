@@ -98,9 +98,9 @@ def import_layout(
 
     Args:
         store: where to.
-        source: a directory, an archive of a layout or one of Docker's, plain or compressed with gzip, zstd, xz or
-            bzip2, or a pipe that gives one, by its path; or an open binary file that does. What it is, its content
-            says.
+        source: a directory, be it a layout or of skopeo's form ``dir``; an archive of a layout or one of Docker's,
+            plain or compressed with gzip, zstd, xz or bzip2, or a pipe that gives one, by its path; or an open binary
+            file that does. What it is, its content says.
         repository: where everything goes, whatever the layout's names say. Needed where they name no repository. As
             REPO:TAG, where one thing is to come in, also what it is to be called.
         references: what is wanted, as ``REPO[:TAG|PATTERN][@DIGEST][=REPO[:TAG]]``, by the names that the layout has;

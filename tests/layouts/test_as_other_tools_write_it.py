@@ -11,7 +11,7 @@ import pytest
 from archived import config_of, link, member, members_of, tarred, zstd
 from click.testing import CliRunner
 from handmade import IMAGE_NAME, REF_NAME, Layout, listed
-from images import Image, artifact, described, document, image
+from images import Image, artifact, described, document, image, index
 from invariants import check
 from state import unchanged
 
@@ -143,12 +143,17 @@ def test_one_name_for_two_platforms_says_to_choose_one(store):
 IMAGE = image("app", architecture="amd64")
 
 
-def skopeos_directory(path):
+def skopeos_directory(path, image=IMAGE):
+    """What ``skopeo copy`` and ``podman save`` write as ``dir``."""
     path.mkdir()
     (path / "version").write_text("Directory Transport Version: 1.1\n")
-    (path / "manifest.json").write_bytes(IMAGE.manifest)
-    for blob in IMAGE.blobs:
-        (path / digits(blob)).write_bytes(blob)
+    (path / "manifest.json").write_bytes(image.manifest)
+    for child in image.children:
+        (path / f"{child.digest.encoded}.manifest.json").write_bytes(child.manifest)
+    for each in (image, *image.children):
+        for blob in each.blobs:
+            (path / digits(blob)).write_bytes(blob)
+    return path
 
 
 def an_unpacked_archive(path):
@@ -171,8 +176,7 @@ def skopeos_directory_in_an_archive(path):
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
-        (skopeos_directory, LayoutInvalidError, "skopeo's form dir"),
-        (skopeos_directory_in_an_archive, LayoutInvalidError, "skopeo's form dir"),
+        (skopeos_directory_in_an_archive, LayoutInvalidError, "skopeo's form dir: unpack it"),
         (an_unpacked_archive, LayoutInvalidError, r"an unpacked archive of Docker's.*pack it again \(tar -C"),
         (an_archive_with_a_directory_around_it, ArchiveInvalidError, r"in 'some/layout': pack .*tar -C some/layout"),
     ],
@@ -184,6 +188,55 @@ def test_what_cannot_be_read_is_said_to_be_what_it_is(store, tmp_path, make, err
     result = CliRunner().invoke(ocistore, ["--store", str(tmp_path / "new"), "import", str(tmp_path / "source")])
     assert result.exit_code != 0
     assert not (tmp_path / "new").exists() or "archive" in make.__name__
+
+
+BOTH = index([image("amd", architecture="amd64"), image("arm")])
+
+
+@pytest.mark.parametrize("made", [IMAGE, BOTH, image("docker", docker=True)], ids=["an image", "an index", "Docker's"])
+@pytest.mark.parametrize("mode", ["copy", "link"])
+def test_skopeos_directories_come_in(store, tmp_path, made, mode):
+    source = skopeos_directory(tmp_path / "source", made)
+    assert store.import_(source, "app:v1", mode=mode, dry_run=True).tags == ("app:v1",)
+    report = store.import_(source, "app:v1", mode=mode)
+    assert report.tags == ("app:v1",)
+    assert store.repository("app").get_manifest("v1").content == made.manifest
+    assert check(store, hashes=True) == []
+    with pytest.raises(InvalidNameError, match="names no repository"):
+        store.import_(source)
+    result = CliRunner().invoke(ocistore, ["--store", str(tmp_path / "new"), "import", str(source), "app:v1"])
+    assert result.exit_code == 0
+
+
+def test_of_skopeos_directory_a_platform_is_chosen_and_signatures_are_named(store, tmp_path):
+    source = skopeos_directory(tmp_path / "source", BOTH)
+    (source / "signature-1").write_bytes(b"OpenPGP")
+    report = store.import_(source, "app:v1", platforms=["linux/arm64"])
+    assert [child.digest for child in store.repository("app").get_manifest("v1").manifests] == [BOTH.children[1].digest]
+    assert report.skipped == ("'signature-1' (a signature that is no content of OCI's)",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("manifest.json", b"{}", "manifest.json: .*schemaVersion"),
+        ("manifest.json", IMAGE.manifest[:-1], "manifest.json: .*not JSON"),
+        (digits(IMAGE.layers[0]), b"?", "has 1 bytes"),
+        (digits(IMAGE.layers[0]), b"?" * len(IMAGE.layers[0]), "content has digest"),
+        (digits(IMAGE.config), None, "is missing: config in app:v1"),
+    ],
+    ids=str,
+)
+def test_a_damaged_directory_of_skopeos_is_refused(store, tmp_path, name, content, said):
+    source = skopeos_directory(tmp_path / "source")
+    (source / name).unlink()
+    if content is not None:
+        (source / name).write_bytes(content)
+    with pytest.raises(LayoutInvalidError, match=said), unchanged(store.root):
+        store.import_(source, "app:v1")
+    (source / "index.json").write_bytes(b"{}")  # which makes it something else
+    with pytest.raises(LayoutInvalidError, match="no oci-layout"), unchanged(store.root):
+        store.import_(source, "app:v1")
 
 
 def test_a_file_deep_in_an_archive_of_others_is_no_sign_of_a_layout(store):

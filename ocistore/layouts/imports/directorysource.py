@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ocistore.blobs import hashing
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, SizeMismatchError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError, read_at_once
-from ocistore.layouts.imports.docker import DIRECTORY_FORM, MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
+from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
 from ocistore.layouts.imports.members import Entry, Members, digest_in
 from ocistore.layouts.imports.source import SMALL
 from ocistore.layouts.imports.united import united
@@ -32,6 +32,8 @@ class DirectorySource:
     streamed = False
     left_out: tuple[str, ...] = ()
     damaged: tuple[Damaged, ...] = ()
+    index_file = INDEX_JSON
+    """What describes it."""
 
     def __init__(self, path: Path) -> None:
         """Open it.
@@ -40,9 +42,9 @@ class DirectorySource:
             OSError: there is no directory.
         """
         self.name = str(path)
-        self._layout = LayoutDirectory(path)
-        self._index = self._version()
-        """Of index.json, looked at before it is read: whatever changes it later changes this."""
+        self._layout = self._open_layout(path)
+        self._opened = self._version()
+        """Of what describes it, looked at before it is read: whatever changes it later changes this."""
 
     def read(self, name: str, *, maximum: int) -> bytes:
         """A file of the top level."""
@@ -84,15 +86,18 @@ class DirectorySource:
 
     def changed(self) -> str:
         """Whether index.json is another one than it was."""
-        return "" if self._version() == self._index else f"{INDEX_JSON} was changed while the layout was read"
+        return "" if self._version() == self._opened else f"{self.index_file} was changed while the layout was read"
 
     def close(self) -> None:
         """Close the directory."""
         self._layout.close()
 
+    def _open_layout(self, path: Path) -> LayoutDirectory:
+        return LayoutDirectory(path)
+
     def _version(self) -> tuple[int, int, int] | None:
         try:
-            status = os.stat(INDEX_JSON, dir_fd=self._layout.descriptor, follow_symlinks=False)
+            status = os.stat(self.index_file, dir_fd=self._layout.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
         return status.st_ino, status.st_size, status.st_mtime_ns
@@ -147,8 +152,8 @@ class UnpackedSource(DirectorySource):
         if MANIFEST_JSON not in names or not names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
             return
         problem = "it is an unpacked archive of Docker's: import the archive, or pack it again (tar -C DIRECTORY -c .)"
-        if "version" in names and not _Files(self).are_dockers():
-            problem = f"there is no {OCI_LAYOUT}, but a {MANIFEST_JSON}: {DIRECTORY_FORM}"
+        if not _Files(self).are_dockers():
+            problem = f"there is no {OCI_LAYOUT}, but a {MANIFEST_JSON} that is none of Docker's"
         raise LayoutInvalidError(path, problems=[problem])
 
     def _unite(self, path: Path) -> None:

@@ -40,8 +40,6 @@ MAXIMUM_CONFIGS_SIZE: Final = 256 * 1024 * 1024
 MAXIMUM_NAMES: Final = 50_000
 """Images, and names that they have, in one archive: each becomes an entry of an index, in memory."""
 
-DIRECTORY_FORM: Final = "that is skopeo's form dir, which is not read; skopeo copies it to oci or oci-archive"
-
 REPOSITORIES: Final = "repositories"
 """Names of images by their topmost layers: all that described them before Docker 1.10."""
 _MAXIMUM_REPOSITORIES_SIZE: Final = 4 * 1024 * 1024
@@ -372,7 +370,7 @@ def _listed(archive: Files[P]) -> list[Any]:
     if not isinstance(document, list):
         reason = "it is not a list of images"
         if isinstance(document, dict) and "schemaVersion" in document:
-            reason += f", but the manifest of one: {DIRECTORY_FORM}"
+            reason += ", but the manifest of one, as in skopeo's form dir: unpack it, and import the directory"
         raise ManifestInvalidError(reason)
     return document
 

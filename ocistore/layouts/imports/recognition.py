@@ -19,6 +19,7 @@ from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageErro
 from ocistore.layouts.imports.archive import ArchiveFile
 from ocistore.layouts.imports.archivesource import is_layout, source_of
 from ocistore.layouts.imports.directorysource import DirectorySource, UnpackedSource
+from ocistore.layouts.imports.skopeodirectory import SkopeoDirectory, is_skopeo_directory
 from ocistore.layouts.imports.stream import ArchiveStream
 from ocistore.layouts.imports.survey import listed
 from ocistore.layouts.progress import Tally
@@ -108,7 +109,7 @@ def _open(
     path = Path(name)
     mode = _mode(path)
     if stat.S_ISDIR(mode):
-        return UnpackedSource(path)
+        return _directory(path)
     file = stack.enter_context(_opened_file(path))
     if stat.S_ISFIFO(mode):
         return stream(file)
@@ -117,6 +118,10 @@ def _open(
         _refuse_others(first, name)
         return _archive(file, name)
     return stream(file)
+
+
+def _directory(path: Path) -> DirectorySource:
+    return SkopeoDirectory(path) if is_skopeo_directory(path) else UnpackedSource(path)
 
 
 def _archive(file: BinaryIO, name: str) -> Source:
@@ -179,7 +184,7 @@ def _check(source: ImportSource, name: str, stack: contextlib.ExitStack) -> Impo
     path = Path(name)
     mode = _mode(path)
     if stat.S_ISDIR(mode):
-        _look(UnpackedSource(path))
+        _look(_directory(path))
         return source
     file = _opened_file(path)
     if stat.S_ISFIFO(mode):  # which cannot be opened a second time
