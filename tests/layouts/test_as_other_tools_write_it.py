@@ -303,6 +303,18 @@ def test_names_are_meant_as_docker_reads_them(store, tmp_path, reference, tags):
         store.import_(source, references=["other:v1"])
 
 
+def test_what_names_no_repository_is_meant_before_what_docker_would_mean(store, tmp_path):
+    other = image("other")
+    entries = [
+        entry(IMAGE, **{IMAGE_NAME: "docker.io/library/app:v1"}),
+        entry(other, **{REF_NAME: "v1"}),
+        entry(other, **{IMAGE_NAME: "docker.io/library/other:v1"}),
+    ]
+    source = layout_of(tmp_path / "layout", *entries, images=(IMAGE, other))
+    assert store.import_(source, references=["app:v1"]).tags == ("app:v1",)
+    assert store.repository("app").resolve("v1").digest == other.digest
+
+
 @pytest.mark.parametrize("part", ["index.json", "a blob"])
 def test_a_link_in_a_directory_is_said_to_be_one(store, tmp_path, part):
     source = Layout(tmp_path / "layout").add(IMAGE, "app:v1").write()  # as Bazel lays them out

@@ -149,12 +149,9 @@ def select(
     damages = [(each, name_in(each.annotations)) for each in damaged]
     every = [*names, *(name for _, name in (*unusables, *damages))]
     bare = _bare(wanted.selectors, every)
-    known = {name.repository for name in every} | {wanted.repository}
-    wanted = replace(
-        wanted, selectors=tuple(each if each in bare else _spelled_out(each, known) for each in wanted.selectors)
-    )
+    wanted = replace(wanted, selectors=_spelled_out(wanted, bare, every, sole))
     unused = dict.fromkeys(wanted.selectors)
-    many = [selector for selector in wanted.selectors if selector.selects_many and selector not in bare]
+    many = dict.fromkeys(each for each in wanted.selectors if each.selects_many and each not in bare)
     for selector in many:
         if selector.new_tag is not None:
             raise selector.one_tag_for_several()
@@ -233,8 +230,25 @@ def _means(
     return selector.matches(repository, name.tag, digest, host=name.host)
 
 
-def _spelled_out(selector: Selector, known: Container[str | None]) -> Selector:
-    """The selector with the whole name of the repository that Docker takes its name for, where there is only that."""
+def _spelled_out(
+    wanted: Wanted, bare: Container[Selector], names: Iterable[Name], sole: str | None
+) -> tuple[Selector, ...]:
+    """The selectors, with the whole names that Docker takes theirs for where there is nothing but these.
+
+    Args:
+        wanted: what was asked for.
+        bare: those that are a tag.
+        names: of all there is.
+        sole: the only repository that is named.
+    """
+    known = {name.repository for name in names}
+    if None in known and sole is None and wanted.repository is None:
+        return wanted.selectors  # what is in no repository is meant by any name
+    known.add(wanted.repository)
+    return tuple(each if each in bare else _whole(each, known) for each in wanted.selectors)
+
+
+def _whole(selector: Selector, known: Container[str | None]) -> Selector:
     if selector.repository in known:
         return selector
     name = selector.repository.removeprefix(f"{DEFAULT_HOST}/")
