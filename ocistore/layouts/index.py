@@ -44,6 +44,9 @@ MAXIMUM_INDEX_VALUES: Final = 8_000_000
 """Commas and opening brackets in it. An entry has about a dozen, in 500 bytes; but in three bytes can be a list, which
 takes sixty in memory."""
 
+MAXIMUM_DAMAGED: Final = 1000
+"""Entries that are wrong in themselves, each of which is kept with what is wrong with it: one can have two bytes."""
+
 MAXIMUM_LAYOUT_FILE_SIZE: Final = 64 * 1024
 """Bytes of an oci-layout file; real ones have 30."""
 
@@ -149,7 +152,7 @@ def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
     """The entries of an index.json. ``"manifests": null`` is what umoci writes for a layout without entries.
 
     That one entry cannot be used is no reason to refuse the others; that one is damaged is, unless the caller looks at
-    ``damaged`` (``keep_damaged``).
+    ``damaged`` (``keep_damaged``); so are more than :data:`MAXIMUM_DAMAGED` of them.
 
     Raises:
         ManifestInvalidError: it is not one; ``path`` says where.
@@ -182,7 +185,7 @@ def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
             try:
                 listing.unusable.append(_unusable_entry(value, error, path=path))
             except ManifestInvalidError as damage:
-                if not keep_damaged:
+                if not keep_damaged or len(listing.damaged) == MAXIMUM_DAMAGED:
                     raise
                 listing.damaged.append(_damaged(value, damage))
     return listing

@@ -303,6 +303,21 @@ def test_where_index_json_itself_cannot_be_read_that_is_said_whatever_was_asked_
             store.import_(source, **choice)
 
 
+@pytest.mark.parametrize("form", ["a layout", "Docker's"])
+def test_more_damage_than_anybody_reads_is_not_kept(store, tmp_path, form):
+    count = 20_000
+    if form == "a layout":
+        manifests = f"[{','.join(['{}'] * count)}]"
+        source = Layout(tmp_path / "layout").write(b'{"schemaVersion":2,"manifests":' + manifests.encode() + b"}")
+    else:
+        source = tmp_path / "archive"
+        source.write_bytes(tarred([member("manifest.json", b"[" + b"{}," * count + b"{}]")]))
+    for choice in ({}, {"references": ["good:v1"]}):
+        with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
+            store.import_(source, **choice)
+        assert len(caught.value.problems) == 1
+
+
 # --- what is about something else -------------------------------------------------------------------------------------
 
 SIGNATURE = artifact("signature", subject=APP)

@@ -16,7 +16,7 @@ from ocistore.archives.compression import MAGIC_SIZE, compression_of
 from ocistore.errors import InvalidDigestError, ManifestInvalidError
 from ocistore.layouts.directory import NotPlainError
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
-from ocistore.layouts.index import IMAGE_NAME, Damaged, index_bytes, name_of
+from ocistore.layouts.index import IMAGE_NAME, MAXIMUM_DAMAGED, Damaged, index_bytes, name_of
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor, Platform, json_object
 from ocistore.oci.digest import Digest, is_of_other_algorithm
@@ -206,7 +206,10 @@ class Conversion(Generic[P]):
                     image = _saved_image(value, path=f"[{position}]")
                 except ManifestInvalidError as error:
                     self._noted = {f"{MANIFEST_JSON}: {error}": None}
-                    self._note_damage(_names_in(value))
+                    self._note_damage(_names_in(value)[:MAXIMUM_DAMAGED])
+                    if len(self.result.damaged) > MAXIMUM_DAMAGED:
+                        reason = f"more than {MAXIMUM_DAMAGED} of its entries are damaged: {error}"
+                        raise _TooMuchError(reason) from error
                     continue
                 count += len(image.names) or 1
                 if count > MAXIMUM_NAMES:
