@@ -135,7 +135,8 @@ class _Tree:
         for child in manifest.manifests:
             found, note = self._child(child)
             kind = child.artifact_type or child.media_type
-            words = ["" if child.platform is None else str(child.platform), child.digest, readable_size(child.size)]
+            platform = "" if child.stated_platform is None else str(child.platform)
+            words = [platform, child.digest, readable_size(child.size)]
             print_line(f"{indent}  {'  '.join(filter(None, [*words, kind, note]))}")
             if found is not None:
                 yield found, depth + 2

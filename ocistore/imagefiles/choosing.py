@@ -97,10 +97,8 @@ def _candidates(repository: Repository, index: Manifest) -> Iterator[tuple[Descr
             waiting += () if inner is None else reversed(inner.manifests)
         elif not mediatypes.is_manifest_type(child.media_type) or ATTESTED in child.annotations:
             continue
-        elif child.platform is None or not child.platform.is_stated:
-            yield child, _platform_inside(repository, child)
-        elif child.platform.os != _UNKNOWN:
-            yield child, child.platform
+        elif child.stated_platform is None or child.stated_platform.os != _UNKNOWN:
+            yield child, child.stated_platform or _platform_inside(repository, child)
 
 
 def _only(repository: Repository, listed: Sequence[tuple[Descriptor, Platform | None]]) -> Manifest | None:

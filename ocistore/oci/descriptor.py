@@ -125,11 +125,16 @@ class Descriptor:
             digest,
             size,
             {} if annotations is None else json_annotations(annotations, path=f"{path}.annotations"),
-            None if platform is None else _platform(platform, path=f"{path}.platform"),
+            None if platform in (None, {}) else Platform.from_json(platform, path=f"{path}.platform"),
             None if artifact_type in (None, "") else media_type(artifact_type, path=f"{path}.artifactType"),
             () if urls is None else _texts(urls, path=f"{path}.urls"),
             None if data is None or (data == "" and size) else _embedded(data, digest, size, path=f"{path}.data"),
         )
+
+    @property
+    def stated_platform(self) -> Platform | None:
+        """The platform; None where there is none, and where it does not say what an image runs on."""
+        return self.platform if self.platform is not None and self.platform.is_stated else None
 
     def to_json(self) -> dict[str, Any]:
         """As the specification spells it, always in the same order, without what is empty."""
@@ -178,14 +183,6 @@ def json_annotations(value: object, *, path: str) -> dict[str, str]:
         if not isinstance(key, str) or not isinstance(text, str):
             raise ManifestInvalidError(f"the value of {key!r:.100} is not text", path=path)
     return value
-
-
-def _platform(value: object, *, path: str) -> Platform | None:
-    """A platform; None where it says nothing at all."""
-    if value == {}:
-        return None
-    platform = Platform.from_json(value, path=path)
-    return platform if platform.architecture or platform.os else None
 
 
 def _text(value: object, *, path: str) -> str:

@@ -51,7 +51,7 @@ def kind_of(child: Descriptor) -> str:
         return f"attestation of {child.annotations[ATTESTED]:.140}"
     if not mediatypes.is_known_manifest(child.media_type):
         return f"content of type {child.media_type}"
-    if child.platform is not None:
+    if child.stated_platform is not None:
         return f"image for {child.platform}"
     return "index" if mediatypes.is_index_type(child.media_type) else "manifest"
 

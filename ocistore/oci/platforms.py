@@ -211,7 +211,7 @@ class _Narrowing:
 
     def left_of(self, descriptor: Descriptor, *, depth: int) -> Descriptor | None:
         is_index = mediatypes.is_index_type(descriptor.media_type)
-        platform = None if is_index else _stated(descriptor.platform)
+        platform = None if is_index else descriptor.stated_platform
         if platform is not None and not is_wanted(platform, self.wanted):
             self.found.append((descriptor, platform))
             return None
@@ -223,7 +223,8 @@ class _Narrowing:
                 self.indexes[descriptor.digest] = self._left_of_index(descriptor, depth=depth)
             return self.indexes[descriptor.digest]
         if platform is None and mediatypes.is_manifest_type(descriptor.media_type):
-            platform = _stated(self.platform_of(descriptor))
+            found = self.platform_of(descriptor)
+            platform = found if found is not None and found.is_stated else None
         if platform is None:
             return descriptor
         self.found.append((descriptor, platform))
@@ -257,10 +258,6 @@ class _Narrowing:
         made = _with_children(index, kept)
         self.result.made[made.descriptor.digest] = made
         return replace(descriptor, digest=made.descriptor.digest, size=made.descriptor.size, data=None)
-
-
-def _stated(platform: Platform | None) -> Platform | None:
-    return platform if platform is not None and platform.is_stated else None
 
 
 def _with_children(index: Manifest, kept: Sequence[Descriptor | None]) -> Manifest:

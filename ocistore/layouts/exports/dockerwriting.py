@@ -177,7 +177,7 @@ class _Checking:
             if mediatypes.is_index_type(each.media_type):
                 pending += reversed(self._manifest(each).manifests)
             elif mediatypes.is_manifest_type(each.media_type):
-                listed.append((self._manifest(each), each.platform))
+                listed.append((self._manifest(each), each.stated_platform))
         images = [pair for pair in listed if mediatypes.is_image_config(pair[0].artifact_type)] or listed
         known = [(found, platform) for found, platform in images if platform is not None]
         if self._wanted is not None and (fits := fitting(known, self._wanted)):

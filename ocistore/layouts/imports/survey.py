@@ -212,7 +212,7 @@ def _is_manifest(descriptor: Descriptor) -> bool:
 
 def _whole_index(source: Source, chosen: list[Chosen], manifests: Manifests, maximum: int) -> list[Chosen]:
     """The index that index.json is, in the place of all that it lists; none where it is no index, or gives names."""
-    if any(entry.own.given for entry in chosen) or len({entry.descriptor.digest for entry in chosen}) == 1:
+    if any(entry.own.given for entry in chosen) or len({entry.descriptor.digest for entry in chosen}) < 2:
         return []
     index = index_of_platforms(source, [entry.descriptor for entry in chosen], maximum=maximum)
     if index is None:
@@ -399,8 +399,8 @@ class _Walk:
 
     def _platform(self, descriptor: Descriptor) -> Platform | None:
         """What an image is for, for messages."""
-        if descriptor.platform is not None or not mediatypes.is_manifest_type(descriptor.media_type):
-            return descriptor.platform
+        if descriptor.stated_platform is not None or not mediatypes.is_manifest_type(descriptor.media_type):
+            return descriptor.stated_platform
         with contextlib.suppress(UnusableError):
             return self._manifests.platform(descriptor)
         return None

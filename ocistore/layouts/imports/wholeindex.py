@@ -30,7 +30,7 @@ def index_of_platforms(source: Source, entries: Sequence[Descriptor], *, maximum
         entries: all that it lists.
         maximum: bytes of a manifest.
     """
-    platforms = {entry.platform for entry in entries if entry.platform is not None and entry.platform.is_stated}
+    platforms = {entry.platform for entry in entries if entry.stated_platform is not None}
     if len(platforms) < len(entries):
         return None
     try:

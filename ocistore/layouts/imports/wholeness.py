@@ -138,7 +138,7 @@ def whole_platforms(index: Manifest, wholeness: Wholeness) -> list[str]:
     found = {
         str(child.platform): None
         for child in index.manifests
-        if child.platform is not None and ATTESTED not in child.annotations and not wholeness.lacks(child)
+        if child.stated_platform is not None and ATTESTED not in child.annotations and not wholeness.lacks(child)
     }
     return list(found)
 
