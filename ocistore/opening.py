@@ -235,10 +235,13 @@ def _refuse_blobs(paths: StorePaths) -> None:
         except FileNotFoundError:
             return
     if some:
-        raise CorruptError(
-            str(paths.catalog),
-            reason="it is gone or empty, and there are blobs; put a copy of it back, or run: ocistore rebuild",
-        )
+        wal = f"{paths.catalog.name}-wal"
+        with Translating(str(paths.catalog), root=paths.root):
+            beside = os.path.lexists(paths.root / wal)
+        # SQLite would take it for the copy's own, and make one of two states, which nothing could tell any more.
+        put = f"remove {wal} and put a copy of it back" if beside else "put a copy of it back"
+        reason = f"it is gone or empty, and there are blobs; {put}, or run: ocistore rebuild"
+        raise CorruptError(str(paths.catalog), reason=reason)
 
 
 def _refuse_empty(paths: StorePaths) -> NoReturn:

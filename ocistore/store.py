@@ -215,9 +215,11 @@ class Store:
             ReadOnlyStoreError: the store was opened read-only.
             StoreClosedError: it is closed.
             StoreNotFoundError: its directory was moved, replaced or removed.
+            StoreBusyError: this process was forked while the store was in use.
         """
         if self.catalog.read_only:
             raise ReadOnlyStoreError(self.root)
+        self.catalog.refuse_inherited()
         self.catalog.refuse_moved()
 
     def commit(self, changes: Sequence[Change]) -> None:

@@ -152,6 +152,15 @@ class Catalog:
             reason = "it was moved, replaced or removed while this process had it open; open it where it is now"
             raise StoreNotFoundError(self.root, reason=reason)
 
+    def refuse_inherited(self) -> None:
+        """Stop in a child that may not use what its parent had open. Costs 60 ns.
+
+        Raises:
+            StoreBusyError: this process is one.
+        """
+        if self._attached is not None:
+            self._attached.refuse_inherited()
+
     def _refuse_replaced(self, database: Database) -> None:
         """Acknowledge nothing that goes into a file which has another name by now, or none. Costs 2 microseconds.
 
@@ -484,8 +493,7 @@ class _Locked:
         self._turn = catalog._lock.held(owner=self)
 
     def __enter__(self) -> None:
-        if self._catalog._attached is not None:
-            self._catalog._attached.refuse_inherited()
+        self._catalog.refuse_inherited()
         self._catalog._enter(self._turn)
 
     def __exit__(self, *_: object) -> None:

@@ -81,8 +81,8 @@ def inherited() -> StoreBusyError:
     return StoreBusyError(
         "the store",
         waited=0.0,
-        reason="it was in use when this process was forked, or the fork was made past Python (from C): close it before"
-        " the fork, or run another program after it",
+        reason="it was in use when this process was forked, or the fork was made past Python (from C): open it after"
+        " such a fork, close it before, or run another program in the child",
     )
 
 

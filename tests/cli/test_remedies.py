@@ -15,7 +15,7 @@ from conftest import CommandLine
 from earlier import to_revision
 from images import APP, image, index, push
 from invariants import check
-from processes import python
+from processes import python, run_python
 
 from ocistore import Digest, Store
 from ocistore.catalog.schema import SCHEMA_REVISION
@@ -203,6 +203,29 @@ def untagged(scene):
         push(store.repository("untagged"), image("two"))
 
 
+DIE = """
+import os, sys
+from images import image, push
+from ocistore import Store
+store = Store.open(sys.argv[1])
+for number in range(5):
+    push(store.repository("late"), image(number), f"v{number}")
+os._exit(0)
+"""
+
+
+def lose_and_keep_wal(scene):
+    shutil.copy(scene.database, scene.beside)
+    run_python(DIE, scene.root)
+    assert (scene.root / "catalog.db-wal").stat().st_size
+    scene.database.unlink()
+
+
+def put_copy_back(scene):
+    (scene.root / "catalog.db-wal").unlink()
+    shutil.copy(scene.beside / "catalog.db", scene.database)
+
+
 def push_file(scene):
     (scene.beside / "f").write_text("x")
     assert scene.run("push", "files:1", scene.beside / "f")[0] == 0
@@ -239,6 +262,13 @@ CASES = {
     "a lost catalog, of which there is a copy": Case(
         lambda scene: (shutil.copy(scene.database, scene.beside), scene.lose()), ("tags", "library/app"), 35, LOST,
         (lambda scene: shutil.copy(scene.beside / "catalog.db", scene.database), ("gc",)),
+    ),
+    "a lost catalog, of which there is a copy and a WAL": Case(
+        lose_and_keep_wal, ("tags", "library/app"), 35, "remove catalog.db-wal and put a copy of it back",
+        (put_copy_back, ("gc", (41,)), ("gc", "--confirm"), ("scrub", "--level", "deep")),
+    ),
+    "a lost catalog beside its WAL": Case(
+        lose_and_keep_wal, ("tags", "library/app"), 35, "or run: ocistore rebuild", (("rebuild",), ("gc", "--confirm"))
     ),
     "an empty catalog": Case(
         lambda scene: (scene.lose(), scene.database.touch()), ("tag", "library/app:v1", "v2"), 35, LOST, (("rebuild",),)

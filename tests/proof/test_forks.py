@@ -292,6 +292,35 @@ def test_a_store_that_was_not_open_can_be_opened_in_a_child_forked_past_the_hook
     assert tags(store.root) == {"child"}
 
 
+PUSH = """
+import sys
+from images import image, push
+from ocistore import Store
+with Store.open(sys.argv[1]) as store:
+    push(store.repository("app"), image("child"), "child")
+"""
+
+
+def test_what_a_child_forked_past_the_hooks_is_told_to_do_helps(store, tmp_path):
+    push(store.repository("app"), image("before"), "before")
+
+    def run_another_program():
+        with pytest.raises(StoreBusyError, match="run another program in the child"):
+            store.repository("app").resolve("before")
+        run_python(PUSH, store.root)
+
+    def use_another_store():
+        with Store.open(tmp_path / "other") as other:
+            push(other.repository("app"), image("child"), "child")
+
+    assert ended(in_child(run_another_program, fork=past_the_hooks)) == 0
+    assert ended(in_child(use_another_store, fork=past_the_hooks)) == 0
+    assert tags(store.root) == {"before", "child"}
+    assert tags(tmp_path / "other") == {"child"}
+    push(store.repository("app"), image("after"), "after")
+    assert check(store, hashes=True) == []
+
+
 def test_a_fork_inside_ones_own_write_is_refused_to_the_child_at_once(store):
     def work():
         push(store.repository("app"), image("child"), "child")
