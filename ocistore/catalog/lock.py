@@ -149,7 +149,7 @@ class _LockFile:
                 raise StoreBusyError("the store's write lock", waited=0.0, reason=_BY_ITSELF)
         self.turns.append(place)
         while self.turns[0] is not place:
-            self._clean_up()
+            self.clean_up()
             if self.turns[0] is place:
                 break
             left = turn.left()
@@ -209,7 +209,7 @@ class _LockFile:
             with contextlib.suppress(IndexError, RuntimeError):  # nobody waits any more; or it was woken already
                 self.turns[0].given.release()
 
-    def _clean_up(self) -> None:
+    def clean_up(self) -> None:
         """Give up what belongs to a turn that is gone."""
         if self._cleaning.acquire(blocking=False):  # else somebody does
             try:
@@ -219,10 +219,6 @@ class _LockFile:
             finally:
                 self._cleaning.release()
 
-    def lost(self) -> None:
-        """A turn is gone; whatever it had is given up."""
-        self._clean_up()
-
 
 class _Place:
     """A place in the queue. It does not keep its turn alive."""
@@ -231,7 +227,7 @@ class _Place:
 
     def __init__(self, turn: Turn, file: _LockFile) -> None:
         self.thread = threading.get_ident()
-        self.turn = weakref.ref(turn, lambda _: file.lost())
+        self.turn = weakref.ref(turn, lambda _: file.clean_up())
         self.given = threading.Lock()
         self.given.acquire()
 

@@ -189,11 +189,7 @@ class _Collection:
         seen = self._catalog.noted_epoch()  # first: a note is never ahead of its catalog
         with self._catalog.snapshot() as connection:
             expected = forecast(
-                connection,
-                now=self._now,
-                untagged_before=self._untagged_before,
-                before=self._before,
-                at_once=False,
+                connection, now=self._now, untagged_before=self._untagged_before, before=self._before
             )
             decided = {blob.id: blob for blob in condemned(connection)}
             expected.blobs.update(decided)

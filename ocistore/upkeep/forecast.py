@@ -36,7 +36,7 @@ class Forecast:
         return sum(blob.size for blob in self.blobs.values())
 
 
-def forecast(connection: Connection, *, now: int, untagged_before: int, before: int, at_once: bool) -> Forecast:
+def forecast(connection: Connection, *, now: int, untagged_before: int, before: int) -> Forecast:
     """What a collection would take.
 
     Args:
@@ -44,13 +44,12 @@ def forecast(connection: Connection, *, now: int, untagged_before: int, before: 
         now: milliseconds since the epoch; blobs whose manifest goes have been in use until then.
         untagged_before: manifests that nothing has kept since then, or longer, are due.
         before: likewise blobs.
-        at_once: also count the blobs that would go later, as a consequence, once their grace is over.
     """
     found = Forecast()
     let_go = leases.let_go(connection, now=now)
     _manifests(connection, found, now, untagged_before, let_go.manifests)
-    _parts(connection, found, now, before, let_go.blobs, at_once=at_once or now <= before)
-    _blobs(connection, found, before, at_once=at_once)
+    _parts(connection, found, now, before, let_go.blobs)
+    _blobs(connection, found, before)
     return found
 
 
@@ -90,14 +89,9 @@ def _manifests(
 
 
 def _parts(
-    connection: Connection,
-    found: Forecast,
-    now: int,
-    before: int,
-    let_go: Iterable[tuple[int, int]],
-    *,
-    at_once: bool,
+    connection: Connection, found: Forecast, now: int, before: int, let_go: Iterable[tuple[int, int]]
 ) -> None:
+    at_once = now <= before  # what a manifest leaves that goes now
     # How many dead manifests refer to each blob: so many users are looked at, as config and as layer, and one more.
     dead: Counter[tuple[int, int]] = Counter()
     if at_once:
@@ -129,14 +123,14 @@ def _parts(
                 asked.add((repository, blob))
 
 
-def _blobs(connection: Connection, found: Forecast, before: int, *, at_once: bool) -> None:
+def _blobs(connection: Connection, found: Forecast, before: int) -> None:
     # A blob is due when the last of its memberships was, or when it was let go of itself, if that was later.
     gone: dict[int, int] = {}
     for (_, blob), since in (*found.manifests.items(), *found.parts.items()):
         gone[blob] = max(since, gone.get(blob, since))
 
     def due(blob: collection.Blob) -> bool:
-        return at_once or max(blob.since, gone.get(blob.id, blob.since)) <= before
+        return max(blob.since, gone.get(blob.id, blob.since)) <= before
 
     leaving = Counter(blob for _, blob in (*found.manifests, *found.parts))
 

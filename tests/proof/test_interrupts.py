@@ -26,7 +26,7 @@ interrupts.main(*sys.argv[1:])
 WRONG = {
     "a turn that is gone keeps the lock": """
 from ocistore.catalog import lock
-lock._LockFile.lost = lock._LockFile._clean_up = lambda self: None
+lock._LockFile.clean_up = lambda self: None
 """,
     "what a push published stays, whatever becomes of the push": """
 from ocistore import commit
