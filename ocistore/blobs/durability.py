@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.output import start_writeback
+from ocistore.filedescriptors import owned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,11 +45,7 @@ def sync_path(path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: it could not be opened, or something of it is lost.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    os.fsync(owned(os.open, path, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def sync_filesystem(descriptor: int) -> None:

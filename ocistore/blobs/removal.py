@@ -147,20 +147,16 @@ class Removal:
             StorageError: it cannot be locked.
         """
         path = partial(self._paths.upload, name)
-        with contextlib.ExitStack() as stack:
-            with Translating(path, root=self._paths.root):
-                try:
-                    descriptor = os.open(name, READ_FLAGS, dir_fd=self._directories.uploads())
-                except (FileNotFoundError, PermissionError):
-                    descriptor = None  # gone; or staged by who may read it alone
-            if descriptor is not None:
-                stack.callback(os.close, descriptor)
-                with Translating(path, root=self._paths.root):
-                    try:
-                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        descriptor = -1
-            yield descriptor != -1
+        is_free = True
+        with Translating(path, root=self._paths.root):
+            try:
+                # Gone; or staged by who may read it alone.
+                with contextlib.suppress(FileNotFoundError, PermissionError):
+                    descriptor = owned(os.open, name, READ_FLAGS, dir_fd=self._directories.uploads())
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                is_free = False
+        yield is_free
 
     def published(self, file: AsideFile) -> Digest | None:
         """Under which digest a file in ``uploads/`` lies in the pool too: by a push that died, or is not over yet.

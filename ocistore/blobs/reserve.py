@@ -17,6 +17,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.permissions import make_directory, make_file
+from ocistore.filedescriptors import owned
 
 if TYPE_CHECKING:
     from ocistore.blobs.paths import StorePaths
@@ -146,11 +147,7 @@ class Reserve:
 
     def _truncate(self, size: int) -> None:
         # Not opened with O_TRUNC: the size is another process's by now, perhaps.
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.ftruncate(descriptor, size)
-        finally:
-            os.close(descriptor)
+        os.ftruncate(owned(os.open, self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), size)
 
     def _give_inodes(self) -> bool:
         given = False
@@ -184,13 +181,10 @@ class Reserve:
     def _noted(self) -> int:
         """How large it was when it was made, whoever let whom open the store since."""
         try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = owned(os.open, self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return 0
-        try:
-            noted = os.pread(descriptor, 20, 0).strip()
-        finally:
-            os.close(descriptor)
+        noted = os.pread(descriptor, 20, 0).strip()
         return min(SIZE, int(noted)) if noted.isdigit() else 0
 
     def give_up(self) -> bool:

@@ -20,6 +20,7 @@ from sqlalchemy import bindparam, literal_column, select, update
 
 from ocistore.catalog import holds, tables
 from ocistore.errors import CorruptError
+from ocistore.filedescriptors import owned
 
 if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
@@ -130,13 +131,10 @@ def noted_at(path: str) -> Mark:
         OSError: it could not be read.
     """
     try:
-        lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        lock = owned(os.open, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (FileNotFoundError, PermissionError):
         return Mark(0, "")
-    try:
-        return noted(lock)
-    finally:
-        os.close(lock)
+    return noted(lock)
 
 
 def noted(lock: int) -> Mark:

@@ -25,6 +25,7 @@ from ocistore.catalog import names
 from ocistore.catalog.names import Name
 from ocistore.commit import milliseconds
 from ocistore.errors import CorruptError, ManifestInvalidError
+from ocistore.filedescriptors import owned
 from ocistore.oci import strictjson
 
 if TYPE_CHECKING:
@@ -207,11 +208,11 @@ def read(paths: StorePaths) -> Iterator[Name]:
                     raise CorruptError(str(paths.snapshot), reason="a line of it is no name")
 
 
-def _opened(path: Path) -> BinaryIO:
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-
-    return open(path, "rb", opener=opener)
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    descriptor = owned(os.open, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb", closefd=False) as file:
+        yield file
 
 
 def _header(line: bytes) -> Header:

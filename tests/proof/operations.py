@@ -21,6 +21,7 @@ from state import pool, rows
 
 from ocistore import (
     BlobNotFoundError,
+    CorruptError,
     Digest,
     ManifestNotFoundError,
     RepositoryNotFoundError,
@@ -254,6 +255,14 @@ def _scrub(store: Store) -> None:
     store.scrub(heal_from=[store.root.parent / "good"])
 
 
+def _look_again(store: Store) -> None:
+    """Everything is good now but what could not be healed, and nothing else may be called damaged."""
+    expected = {str(Digest.of(each.config)) for each in MORE[:2]}
+    for damage in store.scrub(level="deep").damages:
+        if damage.digest not in expected:
+            raise CorruptError(f"the good blob {damage.digest}", reason=damage.problem)
+
+
 def _scrubbed(store: Store) -> bool:
     return store.scrub(level="deep").exit_code == 0 and bool(os.listdir(store.root / "quarantine"))
 
@@ -393,7 +402,7 @@ OPERATIONS = {
     ),
     "backup": Operation((Step(lambda store: store.backup(store.root.parent / "backup"), _backed_up),)),
     "scrub": Operation(
-        (Step(_scrub, _scrubbed),),
+        (Step(_scrub, _scrubbed), Step(_look_again, _scrubbed)),
         prepare=_damage,
         damaged=(str(Digest.of(MORE[0].config)), str(Digest.of(MORE[1].config))),
     ),

@@ -7,6 +7,8 @@ from tracing import CHANGING, READING, all_calls, failing, reads, require_strace
 
 from ocistore.blobs.oserrors import Translating
 from ocistore.catalog.engine import _Write
+from ocistore.upkeep import reading
+from ocistore.upkeep.scrub import _Scrub
 
 ERRORS = {
     "openat": ("EIO", "ENOSPC", "EMFILE", "EROFS"),
@@ -116,6 +118,18 @@ def test_a_read_that_fails_costs_one_clear_error(name, tmp_path, empty_store):
     faults = _read_faults(bench, tmp_path / "log")
     place = len(faults) * (2 * IN_SHORT.index(name) + 1) // (2 * len(IN_SHORT))
     assert _found(bench, faults[place], calls=READING) == []
+
+
+def test_a_read_that_fails_catches_a_scrub_that_takes_it_for_damage(tmp_path, empty_store, monkeypatch):
+    bench = Bench(OPERATIONS["scrub"], tmp_path, empty_store)
+    hashing = [fault for fault in _read_faults(bench, tmp_path / "log") if fault[0][0] == "readv"]
+    monkeypatch.setattr(reading, "_READS", 1)
+    monkeypatch.setattr(_Scrub, "_unreadable", _as_damage)
+    assert any(WORDS[SLANDERED] in words for fault in hashing[-2::-3] for words in _found(bench, fault, calls=READING))
+
+
+def _as_damage(scrub, candidate, digest, reason):
+    scrub._damaged(candidate, digest, reason, scrub._pool.removal.find(digest))
 
 
 @pytest.mark.slow
