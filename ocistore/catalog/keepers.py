@@ -15,6 +15,8 @@ from ocistore.catalog.presence import present
 from ocistore.catalog.staged import points_at
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy import BindParameter
 
     from ocistore.catalog.connection import Connection
@@ -112,6 +114,14 @@ _on_a_subject = present(
     _manifest_members.c.repository_id == bindparam("repository"),
     _manifest_members.c.manifest_id == _manifests.c.subject_id,
 )
+_these = array("these")
+_is_of_these = and_(
+    _manifest_members.c.repository_id == bindparam("repository"),
+    _manifest_members.c.manifest_id.in_(select(_these.c.value)),
+)
+_queued = func.coalesce(_manifest_members.c.collect_after, 0)
+_queued_last = select(func.coalesce(func.max(_queued), 0)).where(_is_of_these)
+_queued_first = select(func.coalesce(func.min(_queued), 0)).where(_is_of_these)
 _above = select(_up.c.id, or_(_in_an_index, _on_a_subject))
 _below = _up.alias("below")
 _as_index = present(
@@ -315,6 +325,23 @@ def removable(
         known.waiting.add(manifest_id)
         return []
     return [key for key, _ in above]
+
+
+def queued_last(connection: Connection, repository_id: int, manifest_ids: Iterable[int]) -> int:
+    """Since when the last of these manifests has not been needed; 0 where none is before the collector."""
+    parameters = {"repository": repository_id, "these": bound(manifest_ids)}
+    found: int = connection.execute(_queued_last, parameters).scalar()
+    return found
+
+
+def queued_again(connection: Connection, repository_id: int, manifest_id: int) -> int:
+    """Since when a manifest that waits for others will be due: since the first of them is, if it left the queue."""
+    found = queued_last(connection, repository_id, [manifest_id])
+    if not found:
+        parameters = {"repository": repository_id, "manifest": manifest_id}
+        directly = connection.execute(_directly_above, parameters).scalars()
+        found = connection.execute(_queued_first, {"repository": repository_id, "these": bound(directly)}).scalar()
+    return found
 
 
 class Holder(NamedTuple):

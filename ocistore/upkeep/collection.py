@@ -58,7 +58,7 @@ from ocistore.upkeep.leftovers import Leftovers
 from ocistore.upkeep.replacing import sweep_rebuilt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from ocistore.catalog.connection import Connection
     from ocistore.store import Store
@@ -183,6 +183,9 @@ class _Collection:
         self._bounds = bounds
         self._leftovers = Leftovers(store, bounds, batch=self._batch, now=now)
         self._manifests = self._links = self._blobs = self._leases = 0
+        self._let_go: dict[tuple[int, int], int] = {}
+        """Since when manifests are due that wait for some that are due since earlier, and so come back into the queue
+        with a time before their own. Rare: what is around a manifest is mostly let go when that is, or later."""
 
     def forecast(self, *, force: bool) -> GCReport:
         """A dry run."""
@@ -333,15 +336,24 @@ class _Collection:
                 dead = [row for row in due if not self._alive(connection, row, known[row.repository_id])]
                 # Those that wait for others leave the queue too, and come back into it when those go.
                 removal.keep_manifests(connection, due)
+                since = {row[:2]: max(row.since, self._let_go.get(row[:2], 0)) for row in due}
                 gone: set[tuple[int, int]] = set()
                 waiting = []
                 for row in dead:
-                    if (row.repository_id, row.blob_id) not in gone:
-                        removed = self._unlink(connection, row, known[row.repository_id])
+                    if row[:2] not in gone:
+                        removed = self._unlink(connection, row, since, known[row.repository_id])
                         gone.update((row.repository_id, key) for key in removed)
                         if not removed:
                             waiting.append(row)
                 removal.put_behind(connection, waiting, before=self._untagged_before)
+                let_go = {
+                    row[:2]: since[row[:2]]
+                    for row in waiting
+                    if since[row[:2]] > keepers.queued_again(connection, row.repository_id, row.blob_id)
+                }
+            self._let_go.update(let_go)
+            for key in gone:
+                self._let_go.pop(key, None)
             self._manifests += len(gone)
         return worked
 
@@ -350,10 +362,22 @@ class _Collection:
             connection, row.repository_id, row.blob_id, now=self._now, before=self._untagged_before, known=known
         )
 
-    def _unlink(self, connection: Connection, row: collection.Membership, known: keepers.Known) -> list[int]:
+    def _unlink(
+        self,
+        connection: Connection,
+        row: collection.Membership,
+        since: Mapping[tuple[int, int], int],
+        known: keepers.Known,
+    ) -> list[int]:
+        """What went: the manifest, and what keeps it in a ring, not needed since the last of them was let go."""
         removable = keepers.removable(connection, row.repository_id, row.blob_id, known=known)
+        last = since[row[:2]]
+        if len(removable) > 1:
+            last = max(last, keepers.queued_last(connection, row.repository_id, removable))
+            for each in ((row.repository_id, key) for key in removable):
+                last = max(last, since.get(each, 0), self._let_go.get(each, 0))
         for key in removable:
-            manifests.unlink(connection, row.repository_id, key, now=self._in_use_until(), since=row.since)
+            manifests.unlink(connection, row.repository_id, key, now=self._in_use_until(), since=last)
         return removable
 
     def _in_use_until(self) -> int:
