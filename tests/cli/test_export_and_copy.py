@@ -58,7 +58,6 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(command, filled):
 
 def test_a_named_pipe_whose_reader_went_away_is_an_error(run, filled, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     large = filled.repository("zoo").put_blob(bytes(3 << 20))
     body = {
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -66,10 +65,15 @@ def test_a_named_pipe_whose_reader_went_away_is_an_error(run, filled, tmp_path):
         "layers": [],
     }
     filled.repository("zoo").put_manifest(json.dumps(body).encode(), tags=["v1"])
-    closing = threading.Timer(0.5, os.close, [reader])
-    closing.start()
+
+    def read_a_little():
+        with open(tmp_path / "pipe", "rb", buffering=0) as pipe:
+            pipe.read(1)
+
+    reading = threading.Thread(target=read_a_little)
+    reading.start()
     result = run.try_("export", "zoo", tmp_path / "pipe")
-    closing.join()
+    reading.join()
     assert result.exit_code == 37
     assert result.stderr == f"Error: {tmp_path}/pipe: Broken pipe\n"
 
