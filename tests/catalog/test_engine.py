@@ -143,7 +143,7 @@ def test_a_write_that_raises_changes_nothing_and_the_next_one_works(catalog, err
 def test_a_broken_constraint_is_no_error_of_the_store_and_changes_nothing(catalog):
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"), catalog.write() as connection:
         connection.execute(ADD)
-        connection.command("INSERT INTO repository_blobs VALUES (7, 7, 0, NULL)")
+        connection.command("INSERT INTO repository_blobs (repository_id, blob_id, linked_at) VALUES (7, 7, 0)")
     assert value(catalog) == 0
 
 
@@ -302,7 +302,7 @@ def test_what_sqlite_says_becomes_an_error_of_ours(root):
     (root / "junk").write_bytes(b"x" * 5000)
     assert type(failure(root, "SELECT 1 FROM store", path="junk")) is CorruptError
     assert failure(root, "SELECT 1 FROM nothing") is None
-    assert failure(root, "INSERT INTO tags VALUES (1, NULL, 1, 1)") is None
+    assert failure(root, "INSERT INTO tags (repository_id, name, manifest_id, updated) VALUES (1, NULL, 1, 1)") is None
 
 
 FILL = ("CREATE TABLE fill (x)", "INSERT INTO fill VALUES (zeroblob(100000))")
