@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ocistore.catalog.walindex import is_same_state, is_undisturbed
-from ocistore.errors import StoreBusyError
+from ocistore.errors import OCIStoreError, StoreBusyError
 from ocistore.forks import make_immortal
 
 if TYPE_CHECKING:
@@ -143,11 +143,17 @@ class Connection:
             return
         for _ in range(_ATTEMPTS):
             began = watch()
-            self._plain("SELECT 1 FROM sqlite_schema LIMIT 1")  # only now SQLite chooses the state
-            self._began = began
-            if is_same_state(began, watch()):
-                break
-            self._plain("COMMIT")  # others commit
+            try:
+                self._plain("SELECT 1 FROM sqlite_schema LIMIT 1")  # only now SQLite chooses the state
+            except (OCIStoreError, sqlite3.Error):  # what is torn may look damaged to SQLite
+                if is_same_state(began, watch()):
+                    raise
+            else:
+                self._began = began
+                if is_same_state(began, watch()):
+                    break
+            if self.driver.in_transaction:
+                self._plain("ROLLBACK")  # others commit
             self._plain("BEGIN")
 
     def end_snapshot(self) -> None:
