@@ -148,9 +148,11 @@ def _run(rebuild: _Rebuild, pool: FilesystemPool) -> RebuildReport:
         while True:
             try:
                 return rebuild.run()
-            except StoreFullError:
-                if not pool.reserve.give_up():
-                    raise
+            except StoreFullError as error:
+                full = StoreFullError(error.path, reason=error.reason)
+            # Only here, because an error that is being handled keeps files open, and so their room.
+            if not pool.reserve.give_up():
+                raise full
     finally:
         pool.reserve.take_back()
 
