@@ -133,7 +133,6 @@ class _Parts:
         self._batch = secrets.randbits(62) | 1
         self._published: set[Digest] = set()
         self._ids: dict[str, int] = {}
-        self._manifest_ids: dict[tuple[str, str], int] = {}
         self._occupied: dict[str, int] = {}
 
     def run(self, beforehand: Sequence[Change], last: Sequence[Change]) -> Application:
@@ -184,7 +183,7 @@ class _Parts:
                         batches.reveal(connection, self._batch, now=now)
                     else:
                         application.batch, application.occupied = self._batch, self._occupied
-                        application.ids, application.manifest_ids = self._ids, self._manifest_ids
+                        application.ids = self._ids
                     application.apply(changes)
             if not missing:
                 for change in changes:

@@ -778,7 +778,7 @@ def test_an_import_keeps_little_of_each_manifest_in_memory(tmp_path, store, monk
 
     def measured(self, changes):
         found.append(tracemalloc.get_traced_memory()[0])
-        assert not any("_parts" in vars(change.manifest) for change in changes if isinstance(change, PutManifest))
+        assert not any(change.manifest._parsed for change in changes if isinstance(change, PutManifest))
         commit(self, changes)
 
     store.import_(tmp_path / "layout", "warm", dry_run=True)
@@ -791,3 +791,22 @@ def test_an_import_keeps_little_of_each_manifest_in_memory(tmp_path, store, monk
         tracemalloc.stop()
     assert (found[0] - before) / number < 4096
     assert store.usage().manifests == number
+
+
+def test_the_most_memory_that_an_import_takes_grows_by_two_kilobytes_for_each_manifest(tmp_path, store):
+    """So 50,000 take 100 MiB."""
+    most = []
+    for number in (300, 1300):
+        with Store.open(tmp_path / f"other{number}") as other:
+            with other.transaction() as transaction:
+                for i in range(number):
+                    push(transaction.repository("app"), artifact(annotations={"n": str(i)}), f"v{i}")
+            other.export(tmp_path / f"layout{number}")
+        store.import_(tmp_path / f"layout{number}", "warm", dry_run=True)
+        tracemalloc.start()
+        try:
+            store.import_(tmp_path / f"layout{number}", f"new{number}")
+            most.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert (most[1] - most[0]) / 1000 < 100 * 1024**2 / 50_000

@@ -496,6 +496,16 @@ class FilesystemPool:
             raise CorruptError(str(self._paths.blob(digest)), reason=f"it does not have {size} bytes")
         return content
 
+    def read_staged(self, file: StagedFile) -> bytes:
+        """All bytes of what is staged, which were verified then: for what is small, such as a manifest.
+
+        Raises:
+            StorageError: they could not be read, or are not staged any more.
+        """
+        path = self._paths.upload(file.name)
+        with Translating(str(path), root=self._paths.root), open(path, "rb") as opened:
+            return opened.read(file.size)
+
     def found_digest(self, digest: Digest, *, told: Callable[[int], object] = lambda _: None) -> tuple[Digest, int]:
         """What the bytes under that digest hash to, and their number: for who looks whether they are the right ones.
 

@@ -28,7 +28,7 @@ from ocistore.errors import (
 from ocistore.layouts.exports.choosing import Group, Selection, choose
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.index import said_besides
-from ocistore.layouts.intake import changes, moved, present, stage_manifests
+from ocistore.layouts.intake import changes, moved, present, stage_manifests, take_back
 from ocistore.layouts.progress import Tally
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest
@@ -300,6 +300,9 @@ class _Copying:
             stage_manifests(destination, graphs, staged)
             # What the source does not hold is absent there, too.
             destination.commit(changes(blobs, graphs, self._tags, staged, missing="all", said=self._said))
+        except BlobNotFoundError:
+            take_back(graphs)
+            raise
         finally:
             destination.discard(staged.values())
 

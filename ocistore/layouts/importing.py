@@ -20,7 +20,7 @@ from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.imports.recognition import opened
 from ocistore.layouts.imports.survey import survey
 from ocistore.layouts.imports.wanted import Wanted
-from ocistore.layouts.intake import changes, moved, present, stage_manifests, still_absent
+from ocistore.layouts.intake import changes, moved, present, stage_manifests, still_absent, take_back
 from ocistore.layouts.progress import Tally
 
 if TYPE_CHECKING:
@@ -238,6 +238,9 @@ class _Taking:
                 contents.blobs, contents.manifests, tags, staged, missing="children", said=contents.said
             )
             self._store.commit(found)
+        except BlobNotFoundError:
+            take_back(contents.manifests)
+            raise
         finally:
             self._store.discard(staged.values())
 

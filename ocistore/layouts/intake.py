@@ -13,7 +13,9 @@ from ocistore.changes import LinkBlob, PutBlob, PutManifest
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.staged import StagedFile
     from ocistore.changes import Change, Missing, SetTag
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
@@ -61,12 +63,37 @@ def still_absent(store: Store, absent: Mapping[str, Mapping[str, str]]) -> dict[
 def stage_manifests(
     store: Store, manifests: Mapping[str, Mapping[Digest, Manifest]], staged: dict[Digest, StagedBlob]
 ) -> None:
-    """Add to ``staged`` every manifest whose bytes are not there already, as those of a layer may be."""
+    """Add to ``staged`` every manifest whose bytes are not there already, as those of a layer may be.
+
+    They are read from there from then on, and not held in memory; see :func:`take_back`.
+    """
+    pool = store.pool
     for held in manifests.values():
         for digest, manifest in held.items():
             if digest not in staged:
                 size = manifest.descriptor.size
-                staged[digest] = store.pool.stage(manifest.content, digest=digest, size=size)
+                staged[digest] = blob = pool.stage(manifest.content, digest=digest, size=size)
+                manifest.put_aside(_Aside(pool, blob).read)
+
+
+class _Aside:
+    """Where the bytes of a staged manifest are."""
+
+    __slots__ = ("_blob", "_pool")  # there may be 100,000 of them
+
+    def __init__(self, pool: FilesystemPool, blob: StagedFile) -> None:
+        self._pool = pool
+        self._blob = blob
+
+    def read(self) -> bytes:
+        return self._pool.read_staged(self._blob)
+
+
+def take_back(manifests: Mapping[str, Mapping[Digest, Manifest]]) -> None:
+    """Hold all bytes in memory again, because what was staged is about to be discarded, and staged once more."""
+    for held in manifests.values():
+        for manifest in held.values():
+            manifest.take_back()
 
 
 def changes(

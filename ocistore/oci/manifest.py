@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from ocistore.errors import DigestMismatchError, ManifestInvalidError
@@ -13,7 +12,7 @@ from ocistore.oci.descriptor import Descriptor, json_annotations, json_object
 from ocistore.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 MAXIMUM_MANIFEST_SIZE: Final = 4 * 1024 * 1024
 """Bytes. The distribution specification, "Pushing Manifests", asks registries to take at least that much."""
@@ -66,7 +65,7 @@ class _Parts(NamedTuple):
     annotations: dict[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Manifest:
     """A manifest as it was given, byte for byte. Its content is parsed when one of its parts is first asked for.
 
@@ -76,8 +75,44 @@ class Manifest:
         ManifestInvalidError: from any of the parts, where the content is not what ``check_manifest`` let pass.
     """
 
+    __slots__ = ("_counted", "_held", "_parsed", "descriptor")  # there may be 100,000 of them
+
     descriptor: Descriptor
-    content: bytes = field(repr=False)
+    _held: bytes | Callable[[], bytes]
+    _parsed: _Parts | None
+    _counted: int | None
+
+    def __init__(self, descriptor: Descriptor, content: bytes, *, parts: _Parts | None = None) -> None:
+        """``content`` must be what the descriptor says, and ``parts`` what is in it, if that was parsed already."""
+        for name, value in (("descriptor", descriptor), ("_held", content), ("_parsed", parts), ("_counted", None)):
+            object.__setattr__(self, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return self.descriptor == other.descriptor if isinstance(other, Manifest) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.descriptor)
+
+    def __repr__(self) -> str:
+        return f"Manifest(descriptor={self.descriptor!r})"
+
+    def __reduce__(self) -> tuple[type[Manifest], tuple[Descriptor, bytes]]:
+        """Pickle what it is made of."""
+        return Manifest, (self.descriptor, self.content)
+
+    @property
+    def content(self) -> bytes:
+        """Its bytes."""
+        return self._held if isinstance(self._held, bytes) else self._held()
+
+    def put_aside(self, read: Callable[[], bytes]) -> None:
+        """Hold neither the bytes, which ``read`` gives when they are asked for, nor what was parsed of them."""
+        self.forget_parts()
+        object.__setattr__(self, "_held", read)
+
+    def take_back(self) -> None:
+        """Hold the bytes again, because they are not going to be found elsewhere any more."""
+        object.__setattr__(self, "_held", self.content)
 
     @property
     def media_type(self) -> str:
@@ -146,21 +181,31 @@ class Manifest:
         own = self.descriptor
         return Descriptor(own.media_type, own.digest, own.size, self.annotations, artifact_type=self.artifact_type)
 
-    @cached_property
+    @property
     def edge_count(self) -> int:
         """How many things it refers to, as :meth:`edges` gives them; still known when parts were forgotten."""
-        return len(self.edges())
+        count = self._counted
+        if count is None:
+            count = len(self.edges())
+            object.__setattr__(self, "_counted", count)
+        return count
 
     def forget_parts(self) -> None:
         """Keep the bytes only, which are parsed again when a part is asked for: parts take several times as much."""
         self.edge_count  # noqa: B018 - so that it is known
-        self.__dict__.pop("_parts", None)
+        object.__setattr__(self, "_parsed", None)
 
-    @cached_property
+    @property
     def _parts(self) -> _Parts:
+        parts = self._parsed
+        if parts is not None:
+            return parts
         # The limit on bytes was for strangers; what is stored may have been let in under a higher one.
-        document = strictjson.loads(self.content, maximum=len(self.content))
-        return _parts(document, given=self.descriptor.media_type)
+        content = self.content
+        document = strictjson.loads(content, maximum=len(content))
+        parts = _parts(document, given=self.descriptor.media_type)
+        object.__setattr__(self, "_parsed", parts)
+        return parts
 
 
 def _has_url(layer: Descriptor) -> bool:
@@ -213,9 +258,7 @@ def check_manifest(
         actual = expected  # one object for many that are equal: an import holds 100,000 of them
     parts = _parts(strictjson.loads(content, maximum=maximum), given=media_type)
     own = manifest_descriptor(parts.media_type, actual, len(content), artifact_type=parts.artifact_type)
-    manifest = Manifest(own, content)
-    manifest.__dict__["_parts"] = parts  # where cached_property looks: what was parsed is not parsed again
-    return manifest
+    return Manifest(own, content, parts=parts)
 
 
 def _parts(document: object, *, given: str | None) -> _Parts:

@@ -35,6 +35,8 @@ from ocistore.oci.reference import is_digest
 from ocistore.oci.referrertags import is_about, is_list_tag, tags_about
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.imports.wanted import Selection, Wanted
     from ocistore.layouts.index import Damaged, Name
@@ -129,9 +131,15 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     if not wanted.everything:
         chosen, referrers = _parted(chosen, wanted, manifests)
         selection.left += referrers
+    # What is looked at is not held any longer: there may be 100,000 entries.
+    chosen, count = [*chosen], len(entries)
+    del entries, others, known
+    selection.chosen.clear()
     narrowed: dict[Descriptor, Narrowed | None] = {}
 
     def left(entry: Chosen) -> Narrowed | None:
+        if not wanted.platforms:
+            return _narrowed(entry, wanted, contents, manifests, wholeness)
         # Many names of one thing: what costs time is done once.
         alike = replace(entry.descriptor, annotations={})
         if alike not in narrowed:
@@ -142,18 +150,19 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
         if not chosen:
             contents.problem(f"there is nothing in it to be called {wanted.repository}:{wanted.tag}")
         whole = None
-        if not (wanted.selectors or wanted.platforms or damaged or unusable) and len(chosen) == len(entries):
+        if not (wanted.selectors or wanted.platforms or damaged or unusable) and len(chosen) == count:
             whole = _whole_index(source, chosen, manifests, maximum_manifest_size)
         fit = [entry for entry in chosen if (found := left(entry)) is None or found.descriptor is not None]
-        chosen = called(whole or fit, wanted, source=source.name) or chosen
-    for entry in chosen:
+        chosen = [*(called(whole or fit, wanted, source=source.name) or chosen)]
+    asked = [entry for entry in chosen if wanted.platforms and not entry.among_many]
+    for entry in _each(chosen):
         descriptor = _left(entry, left(entry), wanted, contents, manifests)
         if descriptor is not None and walk.is_readable(descriptor, asked=not entry.among_many):
             walk.graph(entry.repository, descriptor, entry.name)
             walk.name(entry, descriptor)
     if not (wanted.everything or contents.tags or contents.untagged):
         walk.nothing_read()
-    _check_platforms(chosen, walk.named, wanted, contents, source=source.name)
+    _check_platforms(asked, walk.named, wanted, contents, source=source.name)
     if selection.left:
         walk.referrers(selection.left, take=wanted.referrers)
     for descriptor in selection.nameless:
@@ -204,6 +213,13 @@ def _note_refused(selection: Selection, damaged: list[Damaged], contents: Conten
             contents.problems.update(dict.fromkeys(each.problems))
         else:
             contents.unusable.append(str(each))
+
+
+def _each(entries: list[Chosen]) -> Iterator[Chosen]:
+    """Each of them, which is not held any more when it was looked at."""
+    entries.reverse()
+    while entries:
+        yield entries.pop()
 
 
 def _is_manifest(descriptor: Descriptor) -> bool:
@@ -289,14 +305,14 @@ def _left(
 
 
 def _check_platforms(
-    chosen: list[Chosen], named: set[str], wanted: Wanted, contents: Contents, *, source: str
+    asked: list[Chosen], named: set[str], wanted: Wanted, contents: Contents, *, source: str
 ) -> None:
     """Whether there is an image of a wanted platform for each name that was asked for, and for one at all."""
     # One name may be that of several images, each for another platform.
     for name in named:
         contents.other_platforms.pop(name, None)
-    for entry in chosen:
-        if not entry.among_many and entry.name in contents.other_platforms:
+    for entry in asked:
+        if entry.name in contents.other_platforms:
             raise contents.other_platforms[entry.name]
     if wanted.platforms and not (contents.tags or contents.untagged or contents.problems):
         nothing = PlatformNotFoundError(source, wanted=list(map(str, wanted.platforms)), available=[])
