@@ -160,9 +160,10 @@ def give_up(
     withdrawn = not published
     try:
         # A commit that failed may yet have happened, when recovery finds it whole in the WAL: then its rows need their
-        # files. And whoever is stuck in the lock is not waited for once more, nor is anybody after an interrupt.
-        if not isinstance(error, UncertainCommitError):
-            wait = isinstance(error, Exception) and not isinstance(error, StoreBusyError)
+        # files. And whoever is stuck in a lock, ours or SQLite's, is not waited for once more, nor is anybody after an
+        # interrupt.
+        if not isinstance(error, (UncertainCommitError, StoreBusyError)):
+            wait = isinstance(error, Exception)
             with contextlib.suppress(OCIStoreError):
                 try:
                     _withdraw(catalog, pool, published, wait=wait)
