@@ -6,12 +6,13 @@ import os
 import signal
 import threading
 import time
-from datetime import timedelta
+from functools import partial
 
 import pytest
 from instructions import Interrupted, count, first_of
 from invariants import check
 from processes import python, run_python
+from state import sweep
 
 from ocistore import Store, StoreBusyError, StoreClosedError
 from ocistore.catalog import database, engine, lock
@@ -27,16 +28,9 @@ def soon():
 
 
 @pytest.fixture
-def swept(store, monkeypatch):
-    """Take what a push left that was refused where it could not be withdrawn, as any collection does a day later."""
-
-    def sweep():
-        with monkeypatch.context() as patched:
-            patched.setattr("ocistore.upkeep.leftovers._STRAY_AGE", timedelta(seconds=-60))
-            store.gc()
-
-    yield sweep
-    sweep()
+def swept(store):
+    yield partial(sweep, store)
+    sweep(store)
 
 
 class Cycle:

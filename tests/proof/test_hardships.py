@@ -14,6 +14,7 @@ from datetime import timedelta
 import pytest
 from images import image, index, push
 from invariants import check
+from state import sweep
 from wrong_ways import the_row_goes_before_the_file
 
 from ocistore import Digest, OCIStoreError, Store, StoreBusyError
@@ -179,6 +180,7 @@ def test_a_collector_stopped_in_its_transaction_loses_nothing(store, monkeypatch
             assert pushed(opened, "kept", "dead") == [True, True]
             opened.gc(grace=NOW, keep_untagged=NOW)
             assert pushed(opened, "kept", "dead") == [True, True]
+            sweep(opened)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(collecting, signal.SIGKILL)
@@ -286,6 +288,8 @@ def test_too_few_descriptors_are_one_clear_error_at_every_number(tmp_path, step)
         root = tmp_path / str(count)
         ends += [os.waitstatus_to_exitcode(code) for code in ended(forked(_with_descriptors, count, root, work))]
         work(root)  # and afterwards it goes on
+        with Store.open(root) as opened:
+            sweep(opened)
         assert check(root, hashes=True) == []
     assert set(ends) == {0, 1}
     assert ends == sorted(ends, reverse=True)
