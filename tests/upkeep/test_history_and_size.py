@@ -14,6 +14,7 @@ from invariants import check
 from state import catalog, rows, unchanged
 
 from ocistore import ReadOnlyStoreError, Store
+from ocistore.catalog import database
 from ocistore.cli.commands import ocistore
 from ocistore.upkeep import compaction, history
 
@@ -198,10 +199,12 @@ def test_compacting_gives_everything_back_and_converts_an_older_catalog(tmp_path
         assert check(store, hashes=True) == []
 
 
-def test_compacting_goes_on_beside_a_reader(store):
+def test_compacting_goes_on_beside_a_reader(store, monkeypatch):
     grow(store, 50)
-    with store.catalog.snapshot() as connection:
+    store.close()
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.5)
+    with Store.open(store.root) as opened, opened.catalog.snapshot() as connection:
         before = connection.command("SELECT count(*) FROM blobs").scalar()
-        store.compact()
+        opened.compact()
         assert connection.command("SELECT count(*) FROM blobs").scalar() == before
     assert check(store) == []
