@@ -19,6 +19,7 @@ from benchmarks.big_image import exporting_big_images, importing_big_images
 from benchmarks.collection import collecting, pushing_while_collecting, recovering
 from benchmarks.harness import Setup
 from benchmarks.importing import importing
+from benchmarks.large_changes import changing_much
 from benchmarks.layouts import exporting_layouts, importing_layouts
 from benchmarks.lookup import opening, paging, resolving
 from benchmarks.push import pushes
@@ -45,6 +46,7 @@ TOPICS: Final[dict[str, Callable[[Setup], list[Row]]]] = {
     "import-image": importing_big_images,
     "export-image": exporting_big_images,
     "import-tagged": importing_tagged_images,
+    "large-change": changing_much,
     "writers": writers,
     "collect": collecting,
     "collect-beside": pushing_while_collecting,

@@ -1,6 +1,6 @@
 """By how much the memory of this process grows at most: ``python -m benchmarks.memory STORE FILE FORM``.
 
-FORM is how a blob is put, or ``archive``: then the file is imported.
+FORM is how a blob is put, or ``archive``: then the file is imported; or ``export``: then all is exported to it.
 
 The peak is asked of /proc and not of getrusage, whose figure a child inherits from a larger parent.
 """
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 def main(root: str, source: str, form: str) -> None:
     """Print kibibytes."""
     with Store.open(root) as store:
+        if form == "export":
+            print(peak_growth(lambda: store.export(source)))
+            return
         if form == "archive":
             print(peak_growth(lambda: store.import_(source, "library/big")))
             return

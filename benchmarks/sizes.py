@@ -38,6 +38,8 @@ class Sizes:
     counted_images: int
     """Of these the first and the last that are looked at by themselves."""
     tagged_rounds: int
+    large_change: int
+    """Images in one import, transaction or deletion."""
     writers: int
     writer_pushes: int
     """Of each of the processes that write at once."""
@@ -74,6 +76,7 @@ FULL: Final = Sizes(
     tagged_images=5_000,
     counted_images=500,
     tagged_rounds=3,
+    large_change=50_000,
     writers=8,
     writer_pushes=100,
     writer_rounds=3,
@@ -108,6 +111,7 @@ QUICK: Final = Sizes(
     tagged_images=60,
     counted_images=10,
     tagged_rounds=2,
+    large_change=1_200,
     writers=3,
     writer_pushes=5,
     writer_rounds=1,

@@ -1,0 +1,132 @@
+"""How long one call holds the lock for which all others wait, and how much memory it takes, where a change is large."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.harness import Row, Spread, duration, settle
+from benchmarks.images import fresh_salt, small_image, write_layout
+from ocistore import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from benchmarks.harness import Setup
+    from ocistore.catalog.connection import Connection
+
+_REPOSITORY: Final = "library/large"
+_CHECKOUT: Final = Path(__file__).resolve().parent.parent
+_LOCK_BOUND: Final = 0.25
+"""Seconds."""
+_MEMORY_BOUND: Final = 100
+"""MiB."""
+
+
+def changing_much(setup: Setup) -> list[Row]:
+    """Imports into a new repository and one that exists, a transaction that moves every tag, deletion, collection."""
+    count = setup.sizes.large_change
+    salt = fresh_salt()
+    source, others = setup.fresh("source"), setup.fresh("others")
+    names = [f"v{number}" for number in range(count)]
+    write_layout(source, [small_image(salt, number) for number in range(count)], names=names)
+    write_layout(others, [small_image(salt, number) for number in range(count, 2 * count)], names=names)
+    rows = []
+    with Store.open(setup.fresh("ours")) as store:
+        for name, what, work in (
+            ("new", "import them into a new repository", lambda: store.import_(source, _REPOSITORY)),
+            ("existing", "import as many others, which move all its tags", lambda: store.import_(others, _REPOSITORY)),
+            ("untag", "remove all of its tags in one transaction", lambda: _untag(store, names)),
+            ("delete", "delete the repository", lambda: store.delete_repository(_REPOSITORY)),
+            ("collect", "collect all of it", lambda: _collect(store)),
+        ):
+            settle()
+            began = time.perf_counter()
+            longest, commits = _longest(store, work)
+            rows.append(
+                Row(
+                    name=f"lock-{name}",
+                    what=f"{count:,} images: {what}; the longest that the lock is held",
+                    floor_is="",
+                    unit="s",
+                    ours=Spread.of([longest]),
+                    floor=None,
+                    ratio=None,
+                    bound=_LOCK_BOUND,
+                    beside={"the whole call": duration(time.perf_counter() - began), "commits": f"{commits:,}"},
+                )
+            )
+    return rows + _memory(setup, source, count)
+
+
+def _untag(store: Store, names: Sequence[str]) -> None:
+    with store.transaction() as transaction:
+        for name in names:
+            transaction.repository(_REPOSITORY).untag(name)
+
+
+def _collect(store: Store) -> None:
+    store.gc(grace=timedelta(0), keep_untagged=timedelta(0), force=True)
+
+
+def _longest(store: Store, work: Callable[[], object]) -> tuple[float, int]:
+    held: list[float] = []
+    catalog = store.catalog
+    write = catalog.write
+
+    def watched(**options: bool) -> AbstractContextManager[Connection]:
+        return _watched(write(**options), held)
+
+    catalog.write = watched  # type: ignore[method-assign]
+    try:
+        work()
+    finally:
+        del catalog.write
+    return max(held), len(held)
+
+
+@contextlib.contextmanager
+def _watched(transaction: AbstractContextManager[Connection], held: list[float]) -> Iterator[Connection]:
+    began = None
+    try:
+        with transaction as connection:
+            began = time.perf_counter()
+            yield connection
+    finally:
+        if began is not None:
+            held.append(time.perf_counter() - began)
+
+
+def _memory(setup: Setup, source: Path, count: int) -> list[Row]:
+    root, destination = setup.fresh("ours"), setup.fresh("exported")
+    rows = []
+    for form, what, path in (("archive", "import", source), ("export", "export", destination)):
+        settle()
+        grown = _growth(root, path, form)
+        rows.append(
+            Row(
+                name=f"large-{what}-memory",
+                what=f"memory that a process grows by while it {what}s {count:,} tagged images",
+                floor_is="",
+                unit="MiB",
+                ours=Spread.of([grown]),
+                floor=None,
+                ratio=None,
+                bound=_MEMORY_BOUND,
+            )
+        )
+    return rows
+
+
+def _growth(root: Path, path: Path, form: str) -> float:
+    """MiB by which the resident memory of a new process peaks above what it was before."""
+    arguments = [sys.executable, "-m", "benchmarks.memory", os.fspath(root), os.fspath(path), form]
+    done = subprocess.run(arguments, cwd=_CHECKOUT, check=True, capture_output=True, text=True)
+    return int(done.stdout) / 1024
