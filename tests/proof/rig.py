@@ -13,6 +13,7 @@ from invariants import check
 from operations import fill, kept
 
 from ocistore import CorruptError, OCIStoreError, Store
+from ocistore.catalog import database, engine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 CLEAN, REFUSED, RAW, STUCK, SLANDERED = 0, 3, 4, 5, 6
 """How a run with one failing call ends: well; with one error of ours; with another; with a store of no more use;
 with good content called damaged."""
+
+_PATIENCE = 1.0
+"""Seconds that a run with one failing call waits for a lock."""
 
 
 class Bench:
@@ -55,6 +59,8 @@ class Bench:
 
     def run_refused(self) -> None:
         """All steps, twice if the first time failed. Ends the process with what came of it."""
+        # A lock that could not be given back is waited for, by whoever wants it next. How long is of no matter here.
+        engine.BUSY_TIMEOUT = database.BUSY_TIMEOUT = _PATIENCE
         status = CLEAN
         try:
             self.run()
