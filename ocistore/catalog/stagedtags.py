@@ -210,11 +210,13 @@ def move(
     staged, changed = [], []
     for entry in moves:
         before = rows[entry.name].target if entry.name in rows else None
+        said_of_it = entry.entry
         if before is None or before.manifest_id != entry.manifest_id:
             changed.append((entry.name, None if before is None else before.digest, entry.digest))
-        elif entry.entry is None or entry.entry == before.entry:
-            continue
-        staged.append((entry.name, entry.manifest_id, entry.entry))
+        elif said_of_it is None:
+            said_of_it = before.entry
+        # Also one that points there already: somebody may move it before this is revealed.
+        staged.append((entry.name, entry.manifest_id, said_of_it))
     if staged:
         parameters = {"in_repository": repository_id, "moves": bound(staged), "now": now, "batch": batch}
         connection.execute(_stage, parameters)
@@ -247,9 +249,14 @@ def remove(
 
 
 def rebase(connection: Connection, repository: str, old: Mapping[str, str | None], *, batch: int) -> None:
-    """Let what a hidden batch does with tags begin at these digests (None: no such tag), and be later than that."""
+    """Let what a hidden batch does with tags begin at these digests (None: no such tag), and be later than that.
+
+    Where the batch had nothing to move, because the tag pointed there already, it is not revealed any more.
+    """
     these: dict[str, object] = {"repository": repository, "names": bound(old)}
     events = list(connection.execute(_hidden_events, these | {"batch": batch}))
+    if len(events) < len(old):
+        overtake(connection, batch)
     connection.execute(_drop_hidden_events, these | {"of_batch": batch})
     for name, new, at, actor in events:
         if new != old[name]:
