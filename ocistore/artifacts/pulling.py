@@ -118,9 +118,11 @@ def pull_files(
 
 def _refuse_store(store: Store, directory: Path) -> None:
     """A title such as ``catalog.db`` must not replace a file of a store."""
-    real = Path(os.path.realpath(directory))
     catalog = store.paths.catalog.name
-    if Path(os.path.realpath(store.root)) in (real, *real.parents) or (real / catalog).exists():
+    with Translating(str(directory)):
+        real = Path(os.path.realpath(directory))
+        is_store = Path(os.path.realpath(store.root)) in (real, *real.parents) or (real / catalog).exists()
+    if is_store:
         raise ArtifactInvalidError(str(directory), reason="it is a store or lies in one; write the files elsewhere")
 
 

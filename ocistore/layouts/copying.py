@@ -156,7 +156,9 @@ def _opened(destination: Store | str | os.PathLike[str], target: Path, *, dry_ru
     if isinstance(destination, Store):
         yield destination
         return
-    if dry_run and (not os.path.lexists(target) or (target.is_dir() and not os.listdir(target))):
+    with Translating(str(target)):
+        is_new = not os.path.lexists(target) or (target.is_dir() and not os.listdir(target))
+    if dry_run and is_new:
         yield None
         return
     with Store.open(destination, create=not dry_run, read_only=dry_run) as store:

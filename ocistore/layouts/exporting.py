@@ -249,9 +249,12 @@ def export_in_place(store: Store) -> ExportReport:
 
 def _refuse_store(store: Store, path: Path) -> None:
     """Nothing but the store's own code writes into a store."""
-    if path == store.root or (path / store.paths.catalog.name).exists():
+    with Translating(str(path)):
+        is_store = path == store.root or (path / store.paths.catalog.name).exists()
+        is_inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(store.root))
+    if is_store:
         raise LayoutInvalidError(path, problems=["it is a store; export it in place to make it a layout"])
-    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(store.root)):
+    if is_inside:
         raise LayoutInvalidError(path, problems=["it lies in the store, whose directories are its own"])
 
 

@@ -75,14 +75,16 @@ class Healer:
             raise
 
     def _looked_at(self, path: Path) -> _Origin:
-        if path.is_dir():
-            if not (path / BLOBS).is_dir():
+        with Translating(str(path)):
+            is_directory, is_file, has_blobs = path.is_dir(), path.is_file(), (path / BLOBS).is_dir()
+        if is_directory:
+            if not has_blobs:
                 raise LayoutInvalidError(path, problems=["it has no blobs"])
             with Translating(str(path)):
                 directory = DirectorySource(path)
             self._stack.callback(directory.close)
             return _Origin(path, directory)
-        if not path.is_file():
+        if not is_file:
             raise LayoutInvalidError(path, problems=["it is neither a directory nor a file"])
         with checked(path):
             return _Origin(path)

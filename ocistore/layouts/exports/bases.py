@@ -49,9 +49,11 @@ def held(bases: Iterable[str | os.PathLike[str]], wanted: Mapping[str, int]) -> 
     for base in bases:
         path = Path(os.path.abspath(base))
         left = {digest: size for digest, size in wanted.items() if digest not in found}
-        if not path.is_dir():
+        with Translating(str(path)):
+            is_directory, is_store = path.is_dir(), (path / "catalog.db").exists()
+        if not is_directory:
             found |= _in_archive(path, left)
-        elif (path / "catalog.db").exists():
+        elif is_store:
             found |= _in_store(path, left)
         else:
             found |= _in_layout(path, left)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias, get_args
 
 from ocistore.archives.compression import Compression
+from ocistore.blobs.oserrors import Translating
 from ocistore.layouts.exports.outlet import is_stream
 from ocistore.layouts.exports.writing import ExportMode
 
@@ -81,8 +82,10 @@ def destination_of(
     if isinstance(destination, str | os.PathLike):
         target = Path(os.path.abspath(destination))
         suffix = _compression_by_name(target)
-        archive = not target.is_dir() and (suffix is not None or is_stream(target))
-        if form is None and not archive and target.name.lower().endswith(_NOT_WRITTEN) and not target.is_dir():
+        with Translating(str(target)):
+            is_directory = target.is_dir()
+            archive = not is_directory and (suffix is not None or is_stream(target))
+        if form is None and not archive and target.name.lower().endswith(_NOT_WRITTEN) and not is_directory:
             name = f"{target.name!r:.300}"
             raise ValueError(f"no archive is written as {name}: call it .tar, .tar.gz or .tar.zst, or say which form")
     else:

@@ -218,7 +218,8 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
         return
     with Translating(name):
         path = followed(target)  # a symbolic link stays, and what it leads to is replaced
-    if path.is_dir():
+        is_directory = path.is_dir()
+    if is_directory:
         raise ArchiveInvalidError(name, reason="it is a directory, which no archive replaces")
     if is_stream(path):
         with Translating(name):
@@ -318,10 +319,10 @@ def require_room(path: Path, name: str) -> None:
     """
     with Translating(name):
         real = followed(path)
-    if real.is_dir():
+        is_directory = real.is_dir()
+        parent = next(each for each in real.parents if each.exists())
+        is_below_a_file = not parent.is_dir()
+    if is_directory:
         raise ArchiveInvalidError(name, reason="it is a directory, which no archive replaces")
-    for parent in real.parents:
-        if parent.exists():
-            if not parent.is_dir():
-                raise StorageError(name, errno=errno.ENOTDIR, reason=f"{parent} is a file")
-            return
+    if is_below_a_file:
+        raise StorageError(name, errno=errno.ENOTDIR, reason=f"{parent} is a file")
