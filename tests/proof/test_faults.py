@@ -31,7 +31,7 @@ READ_ERRORS = {
 MOST = 120
 """Faults of each operation in the long form, spread over all of its calls."""
 
-MOST_READS = 200
+MOST_READS = 130
 """Likewise, of reads."""
 
 IN_SHORT = ["push", "gc", "import", "export", "backup", "spill"]
