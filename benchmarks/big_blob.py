@@ -5,21 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import peers
 from benchmarks.floor import hash_chunks, hash_file
-from benchmarks.harness import Row, Spread, compared, interleave, settle, timed, versus
+from benchmarks.harness import Row, bounded, compared, interleave, memory_growth, settle, timed, versus
 from benchmarks.images import Blob, Image, write_layout
 from benchmarks.writing import writing
 from ocistore import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from disk_objectstore import Container
 
@@ -32,7 +30,6 @@ _TIME_BOUND: Final = 1.1
 _MEMORY_BOUND: Final = 32.0
 """MiB."""
 
-_CHECKOUT: Final = Path(__file__).resolve().parent.parent
 FORMS: Final = ("path", "file", "iterator")
 
 
@@ -85,14 +82,11 @@ def big_blob(setup: Setup) -> list[Row]:
         )
     grown = {form: _growth(setup, source, form) for form in FORMS}
     rows.append(
-        Row(
-            name="put-memory",
-            what=f"memory that a process grows by while it does so: the most over {', '.join(FORMS)}",
-            floor_is="",
+        bounded(
+            "put-memory",
+            f"memory that a process grows by while it does so: the most over {', '.join(FORMS)}",
             unit="MiB",
-            ours=Spread(max(grown.values()), min(grown.values()), max(grown.values())),
-            floor=None,
-            ratio=None,
+            ours=list(grown.values()),
             bound=_MEMORY_BOUND,
             beside={form: f"{mebibytes:.1f} MiB" for form, mebibytes in grown.items()},
         )
@@ -110,12 +104,10 @@ def _put(setup: Setup, source: Path, form: str, _round: int) -> float:
 
 
 def _growth(setup: Setup, source: Path, form: str) -> float:
-    """MiB by which the resident memory of a new process peaks above what it was before the put."""
     root = setup.scratch / "store"
-    arguments = [sys.executable, "-m", "benchmarks.memory", os.fspath(root), os.fspath(source), form]
-    done = subprocess.run(arguments, check=True, capture_output=True, text=True, cwd=_CHECKOUT)
+    grown = memory_growth(root, source, form)
     shutil.rmtree(root)
-    return int(done.stdout) / 1024
+    return grown
 
 
 def _peers(setup: Setup, source: Path) -> dict[str, str]:

@@ -9,21 +9,31 @@ import subprocess
 import sys
 import tarfile
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import peers
 from benchmarks.floor import hash_file
-from benchmarks.harness import Row, Spread, compared, duration, interleave, settle, timed, versus
+from benchmarks.harness import (
+    Row,
+    bounded,
+    compared,
+    duration,
+    interleave,
+    memory_growth,
+    settle,
+    timed,
+    versus,
+)
 from benchmarks.images import Blob, Image, write_layout
 from benchmarks.layouts import link_all
 from benchmarks.writing import writing
 from ocistore import Store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchmarks.harness import Setup
 
-_CHECKOUT: Final = Path(__file__).resolve().parent.parent
 _REPOSITORY: Final = "library/big"
 _TAG: Final = "big"
 _CHUNK: Final = 1024 * 1024
@@ -58,7 +68,9 @@ def importing_big_images(setup: Setup) -> list[Row]:
         },
     )
     size = f"{setup.sizes.image >> 20} MiB"
-    grown = _growth(setup, archive)
+    root = setup.fresh("store")
+    grown = memory_growth(root, archive, "archive")
+    shutil.rmtree(root)
     return [
         compared(
             "import-archive",
@@ -70,14 +82,11 @@ def importing_big_images(setup: Setup) -> list[Row]:
             beside={name: versus(seconds["archive"], seconds[name]) for name in alone},
             peers=_skopeo(setup, archive, seconds["archive"]),
         ),
-        Row(
-            name="import-archive-memory",
-            what="memory that a process grows by while it does so",
-            floor_is="",
+        bounded(
+            "import-archive-memory",
+            "memory that a process grows by while it does so",
             unit="MiB",
-            ours=Spread.of([grown]),
-            floor=None,
-            ratio=None,
+            ours=[grown],
             bound=_MEMORY_BOUND,
         ),
         compared(
@@ -179,15 +188,6 @@ def _import(setup: Setup, source: Path, *, linked: bool = False) -> float:
         seconds = timed(lambda: store.import_(source, _REPOSITORY, mode="link" if linked else "auto"))
     shutil.rmtree(root)
     return seconds
-
-
-def _growth(setup: Setup, archive: Path) -> float:
-    """MiB by which the resident memory of a new process peaks above what it was before the import."""
-    root = setup.fresh("store")
-    arguments = [sys.executable, "-m", "benchmarks.memory", os.fspath(root), os.fspath(archive), "archive"]
-    done = subprocess.run(arguments, check=True, capture_output=True, text=True, cwd=_CHECKOUT)
-    shutil.rmtree(root)
-    return int(done.stdout) / 1024
 
 
 def _skopeo(setup: Setup, archive: Path, ours: list[float]) -> dict[str, str]:

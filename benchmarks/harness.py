@@ -6,17 +6,21 @@ import dataclasses
 import gc
 import os
 import statistics
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from benchmarks.images import fresh_salt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from benchmarks.sizes import Sizes
+
+_CHECKOUT: Final = Path(__file__).resolve().parent.parent
 
 WARM_UP: Final = 1
 """Rounds that are run and not counted: imports, connections, caches and the first growth of files."""
@@ -127,6 +131,21 @@ def compared(
         beside=beside or {},
         peers=peers or {},
     )
+
+
+def bounded(
+    name: str, what: str, *, unit: Unit, ours: Sequence[float], bound: float, beside: Mapping[str, str] | None = None
+) -> Row:
+    """A row without a floor: the bound holds for what was measured, and of several measurements for the greatest."""
+    spread = Spread(max(ours), min(ours), max(ours))
+    return Row(name, what, "", unit, ours=spread, floor=None, ratio=None, bound=bound, beside=beside or {})
+
+
+def memory_growth(root: Path, path: Path, form: str) -> float:
+    """MiB by which the resident memory of a new process peaks above what it was: see :mod:`benchmarks.memory`."""
+    arguments = [sys.executable, "-m", "benchmarks.memory", os.fspath(root), os.fspath(path), form]
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True, cwd=_CHECKOUT)
+    return int(done.stdout) / 1024
 
 
 def interleave(rounds: int, contenders: Mapping[str, Callable[[int], float]]) -> dict[str, list[float]]:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
 import time
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.harness import Row, Spread, duration, settle
+from benchmarks.harness import Row, bounded, duration, memory_growth, settle
 from benchmarks.images import fresh_salt, small_image, write_layout
 from ocistore import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from benchmarks.harness import Setup
     from ocistore.catalog.connection import Connection
 
 _REPOSITORY: Final = "library/large"
-_CHECKOUT: Final = Path(__file__).resolve().parent.parent
 _LOCK_BOUND: Final = 0.25
 """Seconds."""
 _MEMORY_BOUND: Final = 100
@@ -51,14 +47,11 @@ def changing_much(setup: Setup) -> list[Row]:
             began = time.perf_counter()
             longest, commits = _longest(store, work)
             rows.append(
-                Row(
-                    name=f"lock-{name}",
-                    what=f"{count:,} images: {what}; the longest that the lock is held",
-                    floor_is="",
+                bounded(
+                    f"lock-{name}",
+                    f"{count:,} images: {what}; the longest that the lock is held",
                     unit="s",
-                    ours=Spread.of([longest]),
-                    floor=None,
-                    ratio=None,
+                    ours=[longest],
                     bound=_LOCK_BOUND,
                     beside={"the whole call": duration(time.perf_counter() - began), "commits": f"{commits:,}"},
                 )
@@ -109,24 +102,13 @@ def _memory(setup: Setup, source: Path, count: int) -> list[Row]:
     rows = []
     for form, what, path in (("archive", "import", source), ("export", "export", destination)):
         settle()
-        grown = _growth(root, path, form)
         rows.append(
-            Row(
-                name=f"large-{what}-memory",
-                what=f"memory that a process grows by while it {what}s {count:,} tagged images",
-                floor_is="",
+            bounded(
+                f"large-{what}-memory",
+                f"memory that a process grows by while it {what}s {count:,} tagged images",
                 unit="MiB",
-                ours=Spread.of([grown]),
-                floor=None,
-                ratio=None,
+                ours=[memory_growth(root, path, form)],
                 bound=_MEMORY_BOUND,
             )
         )
     return rows
-
-
-def _growth(root: Path, path: Path, form: str) -> float:
-    """MiB by which the resident memory of a new process peaks above what it was before."""
-    arguments = [sys.executable, "-m", "benchmarks.memory", os.fspath(root), os.fspath(path), form]
-    done = subprocess.run(arguments, cwd=_CHECKOUT, check=True, capture_output=True, text=True)
-    return int(done.stdout) / 1024

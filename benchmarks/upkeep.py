@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.floor import hash_file
-from benchmarks.harness import Row, Spread, compared, interleave, settle, timed, versus
+from benchmarks.harness import Row, bounded, compared, interleave, settle, timed, versus
 from benchmarks.images import fresh_salt, image_of
 from benchmarks.memory import peak_growth
 from benchmarks.push import push
@@ -71,14 +71,11 @@ def scrubbing(setup: Setup) -> list[Row]:
             bound=_SCRUB_BOUND,
             beside={"reading": versus(seconds["scrub"], seconds["read"])},
         ),
-        Row(
-            name="scrub-memory",
-            what="memory that a process grows by while it does so",
-            floor_is="",
+        bounded(
+            "scrub-memory",
+            "memory that a process grows by while it does so",
             unit="MiB",
-            ours=Spread.of([int(grown.stdout) / 1024]),
-            floor=None,
-            ratio=None,
+            ours=[int(grown.stdout) / 1024],
             bound=_MEMORY_BOUND,
         ),
     ]

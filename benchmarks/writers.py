@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.harness import Row, Spread, compared, duration, interleave, settle
+from benchmarks.harness import Row, Spread, bounded, compared, duration, interleave, settle
 from benchmarks.images import fresh_salt, small_image
 from benchmarks.push import push
 from ocistore import OCIStoreError, Store
@@ -61,25 +61,19 @@ def writers(setup: Setup) -> list[Row]:
                 f" (one process {1 / Spread.of(seconds['alone']).median:.0f})",
             },
         ),
-        Row(
-            name="writers-wait",
-            what="the longest that one of these pushes took",
-            floor_is="",
+        bounded(
+            "writers-wait",
+            "the longest that one of these pushes took",
             unit="s",
-            ours=Spread(max(together.waits), min(together.waits), max(together.waits)),
-            floor=None,
-            ratio=None,
+            ours=together.waits,
             bound=_WAIT_BOUND,
             beside={"with one process": duration(max(alone.waits))},
         ),
-        Row(
-            name="writers-lost",
-            what="errors, and tags that were pushed and are not there",
-            floor_is="",
+        bounded(
+            "writers-lost",
+            "errors, and tags that were pushed and are not there",
             unit="count",
-            ours=Spread.of([len(failures) + together.lost + alone.lost]),
-            floor=None,
-            ratio=None,
+            ours=[len(failures) + together.lost + alone.lost],
             bound=0,
             beside={"errors": "; ".join(sorted(set(failures)))} if failures else {},
         ),

@@ -185,7 +185,9 @@ class _Collection:
         self._manifests = self._links = self._blobs = self._leases = 0
         self._let_go: dict[tuple[int, int], int] = {}
         """Since when manifests are due that wait for some that are due since earlier, and so come back into the queue
-        with a time before their own. Rare: what is around a manifest is mostly let go when that is, or later."""
+        with a time before their own. Rare: what is around a manifest is mostly let go when that is, or later. A
+        collection that is killed or cut short forgets it: then they may go before their own grace, never when in use.
+        """
 
     def forecast(self, *, force: bool) -> GCReport:
         """A dry run."""
