@@ -596,7 +596,8 @@ def seeds(short, long):
     return [*range(short), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(short, long))]
 
 
-@pytest.mark.parametrize("seed", seeds(6, 120))
+# 39: somebody removes a tag that the change found in place.
+@pytest.mark.parametrize("seed", [39, *(each for each in seeds(6, 120) if getattr(each, "values", None) != (39,))])
 def test_in_parts_a_change_comes_after_all_that_others_do_meanwhile(tmp_path, monkeypatch, seed):
     random = Random(seed)
     steps = large(random)

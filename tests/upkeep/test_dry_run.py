@@ -103,7 +103,9 @@ def both(store, **times):
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(SHORT), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(SHORT, LONG))]
+    "seed",
+    # The last of the short ones: what waits for what was let go earlier.
+    [*range(SHORT), 366, *(pytest.param(n, marks=pytest.mark.slow) for n in range(SHORT, LONG) if n != 366)],
 )
 def test_a_dry_run_says_what_a_collection_does(tmp_path, empty_store, clock, seed):
     chance = random.Random(seed)
