@@ -9,6 +9,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from earlier import to_revision
+
+from ocistore import Store
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +24,8 @@ USE = textwrap.dedent(
 
     assert "site-packages" in ocistore.__file__, ocistore.__file__
     assert migrations_directory() == Path(ocistore.__file__).parent / "_migrations"
+    ocistore.Store.open("new").close()
+    assert "alembic" not in sys.modules
     with ocistore.Store.open("store") as store:
         assert "alembic" in sys.modules  # it migrated
         app = store.repository("app")
@@ -46,6 +51,8 @@ def test_the_wheel_opens_migrates_and_exports_outside_the_checkout(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     run(sys.executable, "-m", "venv", "environment", cwd=tmp_path)
     run("environment/bin/pip", "install", "--quiet", wheel, cwd=tmp_path)
+    Store.open(tmp_path / "store").close()
+    to_revision(tmp_path / "store", "0001")
     assert "app:v1" in run("environment/bin/python", "-c", USE, cwd=tmp_path)
     assert (tmp_path / "layout" / "index.json").exists()
     assert run("environment/bin/ocistore", "--store", "store", "tags", "app", cwd=tmp_path).split() == ["v1"]
