@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import bindparam, func, select, tuple_
+from sqlalchemy import bindparam, func, literal_column, or_, select, tuple_
 
 from ocistore.catalog import tables
 from ocistore.catalog.order import in_order
 from ocistore.catalog.presence import present
 from ocistore.catalog.staged import is_seen, is_tagged, target
+from ocistore.errors import CorruptError
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -72,6 +73,42 @@ _page_of_untagged = (
     .order_by(_members.c.repository_id, _members.c.manifest_id)
     .limit(bindparam("limit"))
 )
+_NAMING: Final = (_repositories, _blobs, _members, _tags)
+"""What says which manifest is called what, in which repository."""
+_one: ColumnElement[int] = literal_column("1")
+_dangling = (
+    select(_one)
+    .where(
+        or_(
+            ~present(_repositories.c.id == _tags.c.repository_id),
+            ~present(_blobs.c.id == target(_tags)),
+        )
+    )
+    .limit(_one),
+    select(_one)
+    .where(
+        or_(
+            ~present(_repositories.c.id == _members.c.repository_id),
+            ~present(_blobs.c.id == _members.c.manifest_id),
+        )
+    )
+    .limit(_one),
+)
+
+
+def are_whole(connection: Connection) -> bool:
+    """Whether nothing is wrong with the tables that have the names, whatever is wrong with others. Reads all of them.
+
+    Raises:
+        StorageError: they could not be read now.
+    """
+    try:
+        found = [connection.command(f"PRAGMA integrity_check({table.name})").scalars() for table in _NAMING]
+        return all(each == ["ok"] for each in found) and not any(
+            connection.execute(statement).first() for statement in _dangling
+        )
+    except CorruptError:
+        return False
 
 
 def newest_event(connection: Connection) -> int:

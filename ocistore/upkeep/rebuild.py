@@ -5,8 +5,8 @@ newer of two files: ``catalog.snapshot``, which collections and backups write, a
 place. What neither names goes to the repository ``lost-and-found``, under its digest, so that nothing is lost.
 
 The new catalog is made beside the old one and takes its place last (:mod:`ocistore.upkeep.replacing`); the old one is
-kept. Killed at any moment, the store is as good or as damaged as before, or rebuilt. Of a catalog that is good and
-rebuilt all the same, the names are taken first. Collections are held off until a person has looked.
+kept. Killed at any moment, the store is as good or as damaged as before, or rebuilt. The names of the old catalog are
+taken first, where nothing is wrong with them. Collections are held off until a person has looked.
 
 It is written in small transactions, so that its WAL stays small: a rebuild takes the room of the new catalog and some
 5 MB. On a full disk it takes what is reserved.
@@ -50,6 +50,7 @@ from ocistore.upkeep.replacing import (
     Healthy,
     healthy,
     keep_names,
+    keep_readable_names,
     put_in_place,
     refuse_in_use,
     remove_beside_rebuilt,
@@ -201,8 +202,11 @@ class _Rebuild:
         with Translating(str(self._paths.rebuilt), root=self._paths.root):
             os.close(make_file(self._paths.rebuilt, os.O_WRONLY | os.O_EXCL, self._paths.permissions.file))
         private = self._paths.root / f"{self._paths.rebuilt.name}-lock"
-        if self._old is not None and self._old.has_names:
-            keep_names(self._paths, private, seen=epoch.noted(self._lock.descriptor))
+        seen = epoch.noted(self._lock.descriptor)
+        if self._old is None:
+            keep_readable_names(self._paths, seen=seen)
+        elif self._old.has_names:
+            keep_names(self._paths, private, seen=seen)
         self._incomplete = self._known_incomplete()
         catalog = Catalog(self._paths.root, database=self._paths.rebuilt, lock=private, read_only=False)
         try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
-from ocistore.catalog import epoch, holds, integrity
+from ocistore.catalog import epoch, holds, integrity, names
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
@@ -92,6 +92,8 @@ def healthy(paths: StorePaths) -> Healthy | None:
         found = revision(catalog)
         with catalog.read() as connection:
             whole = found != SCHEMA_REVISION or integrity.has_all_columns(connection)
+            if found == SCHEMA_REVISION and whole:
+                epoch.find(connection)  # without which no store opens for writing
         return _described(found, whole=whole)
     except CorruptError:
         return None
@@ -150,16 +152,45 @@ def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> No
         if revision(catalog) != SCHEMA_REVISION:
             seen = seen._replace(identity="")  # the first schema had none
         upgrade(catalog, now=milliseconds())
-        try:
-            latest = _is_the_latest(catalog, seen)
-        except CorruptError:
-            latest = True  # where a hand has changed what would say so, what can be read is better than what was noted
-        if latest:
+        if _may_be_the_latest(catalog, seen):
             snapshot.take(catalog, paths)
     except CorruptError:
         return
     finally:
         catalog.close()
+
+
+def keep_readable_names(paths: StorePaths, *, seen: epoch.Mark) -> None:
+    """Likewise of a catalog that is damaged, where nothing is wrong with what has the names.
+
+    Where the rest of it is damaged, what it says is newer than what the last collection wrote down all the same.
+
+    Args:
+        paths: of the store, whose write lock the caller holds.
+        seen: how far the store's catalog has come, as the write lock's file says.
+
+    Raises:
+        OCIStoreError: they could not be read now or written; the snapshot is as it was.
+    """
+    if not _can_be_opened(paths):
+        return
+    catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
+    try:
+        with catalog.snapshot() as connection:
+            whole = names.are_whole(connection)
+        if whole and _may_be_the_latest(catalog, seen):
+            snapshot.take(catalog, paths)
+    except CorruptError:
+        return
+    finally:
+        catalog.close()
+
+
+def _may_be_the_latest(catalog: Catalog, seen: epoch.Mark) -> bool:
+    try:
+        return _is_the_latest(catalog, seen)
+    except CorruptError:
+        return True  # where what would say so is gone, what can be read is better than what was noted
 
 
 def _is_the_latest(catalog: Catalog, seen: epoch.Mark) -> bool:

@@ -43,6 +43,9 @@ _VERSION: Final = 1
 _INCOMPLETE: Final = "incomplete"
 """What is said of a manifest that lacked something when it was pushed: that is absent, and not lost."""
 
+_UNKNOWN: Final = -1
+"""In the place of the last change of a tag: no change has this id, so that the next snapshot is taken."""
+
 _PAGE: Final = 1000
 _MAXIMUM_LINE: Final = 4096
 """Bytes; a repository's name has 255 characters at most, a tag 128, a digest 135."""
@@ -98,13 +101,16 @@ def refresh(
 
 
 def take(catalog: Catalog, paths: StorePaths) -> None:
-    """Take a snapshot now, whatever there is already; as :func:`refresh`.
+    """Take a snapshot now, whatever there is already; as :func:`refresh`. The history of tags may be damaged.
 
     Raises:
         StoreFullError, StorageError, ReadOnlyStoreError: it could not be written; the old one is still there.
     """
-    with catalog.read() as connection:
-        events = names.newest_event(connection)
+    try:
+        with catalog.read() as connection:
+            events = names.newest_event(connection)
+    except CorruptError:
+        events = _UNKNOWN
     _take(catalog, paths, Header(milliseconds(), events), lambda: None)
 
 

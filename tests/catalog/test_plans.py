@@ -52,6 +52,7 @@ ALLOWED = {
     "blobs._bytes_of_live": "for the progress of a backup",
     "events._count": "for the report of who forgets some",
     "leases._every": "ends all leases, in a copy",
+    "names._dangling": "looks at every name, in a rebuild of a damaged catalog",
     "repositories._last_tag": "counts the tags of a repository that is deleted",
     "repositories._some_blobs": "these empty a repository, a limited number of rows at a time",
     "repositories._some_edges": "likewise",

@@ -421,6 +421,71 @@ def test_a_catalog_whose_schema_was_changed_by_hand_is_rebuilt_with_the_names_th
     assert check(filled, hashes=True) == []
 
 
+def statement(text):
+    def change(root):
+        with contextlib.closing(sqlite3.connect(root / "catalog.db", isolation_level=None)) as connection:
+            connection.execute("PRAGMA foreign_keys = OFF")
+            connection.execute(text)
+
+    return change
+
+
+def overwritten(table):
+    """The first page of a table becomes something else."""
+
+    def change(root):
+        with contextlib.closing(sqlite3.connect(root / "catalog.db")) as connection:
+            [(page,)] = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,))
+            [(size,)] = connection.execute("PRAGMA page_size")
+        with open(root / "catalog.db", "r+b") as file:
+            file.seek((page - 1) * size)
+            file.write(b"\xa5" * size)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "latest"),
+    [
+        (statement("DROP TABLE tag_events"), True),
+        (statement("DROP TABLE alembic_version"), True),
+        (statement("DELETE FROM alembic_version"), True),
+        (statement("DELETE FROM manifests"), True),
+        (statement("DELETE FROM store"), True),
+        (overwritten("tag_events"), True),
+        (overwritten("edges"), True),
+        (overwritten("uploads"), True),
+        (statement("DELETE FROM blobs"), False),
+        (statement("DELETE FROM repositories"), False),
+        (overwritten("tags"), False),
+        (overwritten("blobs"), False),
+        (overwritten("sqlite_autoindex_blobs_1"), False),
+    ],
+)
+def test_of_a_damaged_catalog_the_names_are_taken_where_nothing_is_wrong_with_them(filled, damage, latest):
+    with Store.open(filled) as store:
+        push(store.repository("later"), image("later"), "v1")
+    before = names(filled)
+    damage(filled)
+    rebuild(filled)
+    if not latest:
+        del before["later:v1"]
+    assert names(filled) == before
+    assert check(filled, hashes=True) == []
+
+
+def test_the_names_of_a_damaged_catalog_that_lost_its_last_commits_are_not_taken(filled):
+    earlier = (filled / "catalog.db").read_bytes()
+    with Store.open(filled) as store:
+        push(store.repository("later"), image("later"), "v1")
+        snapshot.refresh(store.catalog, store.paths, older_than=NOW)
+    before = names(filled)
+    (filled / "catalog.db").write_bytes(earlier)
+    overwritten("tag_events")(filled)
+    rebuild(filled)
+    assert names(filled) == before
+
+
 @pytest.mark.parametrize("change", ["DROP TABLE tags", "ALTER TABLE tags ADD COLUMN entry TEXT"])
 def test_a_catalog_of_an_older_schema_that_was_changed_by_hand_is_said_to_be_damaged_and_rebuilt(filled, change):
     before = names(filled)
