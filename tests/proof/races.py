@@ -10,6 +10,7 @@ import mmap
 import os
 import random
 import shutil
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -111,7 +112,7 @@ def _delete(store: Store, rng: random.Random) -> None:
 
 
 def _out_and_in(store: Store, rng: random.Random) -> None:
-    layout = store.root.parent / f"layout-{os.getpid()}"
+    layout = store.root.parent / f"layout-{threading.get_native_id()}"  # removed below: each thread has its own
     try:
         store.export(layout, [rng.choice(REPOSITORIES)])
         store.import_(layout, rng.choice(REPOSITORIES))
