@@ -1,14 +1,15 @@
 """In which order the pool talks to the disk, as the kernel sees it, and what a failed sync means."""
 
+import contextlib
 import errno
 import os
 import re
 import shutil
-import subprocess
 import sys
 import textwrap
 
 import pytest
+import tracing
 
 from ocistore.blobs.durability import syncfs_reports_errors
 from ocistore.blobs.filesystem import FilesystemPool
@@ -52,20 +53,19 @@ def paths(tmp_path):
 
 
 def traced(paths, script, *arguments, options=()):
-    """What the script printed, and its system calls, one a line."""
-    log = paths.root.parent / "trace"
-    result = subprocess.run(
-        [
-            *("strace", "-f", "--seccomp-bpf", "-y", "-o", log, "-e", f"trace={CALLS}", *options),
-            *(sys.executable, "-c", textwrap.dedent(script), paths.root, *map(str, arguments)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    assert result.stderr == ""
-    return result.stdout.split("\n")[:-1], [line for line in log.read_text().split("\n") if str(paths.root) in line]
+    """What the script printed in a process of its own, and its system calls, one a line."""
+    log, printed = paths.root.parent / "trace", paths.root.parent / "printed"
+    words = ["script", *map(str, (paths.root, *arguments))]
+    options = ["-y", "-o", log, *options]
+    assert tracing.traced(_run, textwrap.dedent(script), words, printed, options=options, calls=CALLS) == 0
+    calls = [line for line in log.read_text().split("\n") if str(paths.root) in line]
+    return printed.read_text().split("\n")[:-1], calls
+
+
+def _run(script, words, printed):
+    sys.argv = words
+    with open(printed, "w") as out, contextlib.redirect_stdout(out):
+        exec(script, {"__name__": "__main__"})
 
 
 def positions(calls, pattern):

@@ -199,12 +199,13 @@ def _pool_work(pool):
     pool.close()
 
 
-def test_an_interrupt_anywhere_in_the_pool_leaks_no_descriptor_and_no_file(pool):
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_interrupt_anywhere_in_the_pool_leaks_no_descriptor_and_no_file(pool, step):
     _pool_work(pool)
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     wrong, interrupted = [], 0
-    for place in range(1, 100_000):
+    for place in range(1, 100_000, step):
         try:
             with Interrupted(place, where_a_signal_comes, error=_Interrupt, below=os.path.join(PACKAGE, "blobs")):
                 _pool_work(pool)
@@ -222,10 +223,11 @@ def test_an_interrupt_anywhere_in_the_pool_leaks_no_descriptor_and_no_file(pool)
         for name in os.listdir(pool._paths.uploads):
             pool.remove_upload(name)
     assert wrong == []
-    assert interrupted > 100
+    assert interrupted > 300 / step
 
 
-def test_signals_in_the_middle_of_everything_come_out_as_they_were_raised(tmp_path):
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_signals_in_the_middle_of_everything_come_out_as_they_were_raised(tmp_path, step):
     class Late(TimeoutError):
         pass
 
@@ -238,7 +240,7 @@ def test_signals_in_the_middle_of_everything_come_out_as_they_were_raised(tmp_pa
         _work(store)
         opened = len(os.listdir("/proc/self/fd"))
         try:
-            for number in range(150):
+            for number in range(0, 150, step):
                 try:
                     signal.setitimer(signal.ITIMER_REAL, 0.0001 + number * 0.00005)
                     _work(store)
@@ -250,7 +252,7 @@ def test_signals_in_the_middle_of_everything_come_out_as_they_were_raised(tmp_pa
             signal.setitimer(signal.ITIMER_REAL, 0)
         _work(store)
         assert len(os.listdir("/proc/self/fd")) <= opened + 2
-    assert late > 40
+    assert late > 40 / step
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -203,7 +203,8 @@ def wide_lines(connection, sql):
 def test_a_statement_reads_no_rows_but_those_it_is_about(connections, statement, name):
     if name.partition(".")[0] in MODULES_ABOUT_ALL:
         return
-    wide = {key: wide_lines(connection, text_of(statement)) for key, connection in connections.items()}
+    sql = text_of(statement)
+    wide = {key: wide_lines(connection, sql) for key, connection in connections.items()}
     wide = {key: lines for key, lines in wide.items() if lines}
     assert bool(wide) == (name in ALLOWED), wide
 
@@ -334,15 +335,25 @@ def _sizes(slow):
     return (2000, 20_000) if slow else (300, 3000)
 
 
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory, empty_store):
+    """Databases by how many images there are in them, of which the tests take copies."""
+    directory = tmp_path_factory.mktemp("crowded")
+
+    @functools.cache
+    def made(size):
+        path = directory / f"{size}.db"
+        shutil.copy(empty_store / "catalog.db", path)
+        crowd(path, size)
+        return path
+
+    return made
+
+
 @pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["short", "long"])
-def stores(request, tmp_path, empty_store):
+def stores(request, tmp_path, crowded):
     """Two databases, of which one has ten times as much."""
-    found = []
-    for size in _sizes(request.param):
-        found.append(tmp_path / f"{size}.db")
-        shutil.copy(empty_store / "catalog.db", found[-1])
-        crowd(found[-1], size)
-    return found
+    return [shutil.copy(crowded(size), tmp_path / f"{size}.db") for size in _sizes(request.param)]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from anytext import CHARACTERS, texts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -148,7 +149,10 @@ for make in (lambda: Digest.parse("blake3:{A}"), lambda: Digest.of(b"", "blake3"
     assert done.stdout.count("install ocistore[blake3]") == 2
 
 
-@given(st.text(max_size=100) | st.from_regex(r"(sha256|sha512|blake3|md5):[0-9a-fA-F]{60,68}\n?"))
+@given(
+    texts(max_size=100)
+    | st.from_regex(r"(sha256|sha512|blake3|md5):[0-9a-fA-F]{60,68}\n?", alphabet=CHARACTERS)
+)
 def test_any_text_is_a_digest_or_an_invalid_one(text):
     try:
         digest = Digest.parse(text)

@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import FrozenInstanceError
 
 import pytest
+from anytext import texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -420,7 +421,7 @@ SEEDS = [
 SPICES = st.sampled_from([
     None, True, False, 0, -1, 2, 2.5, 2**63, 1e300, "", "x", "\n", "\u017f", "../..", OCI_INDEX, OCI_MANIFEST, [], {},
     [[]], [None], CONFIG, LAYERS, {"a": 1}, {"a": "b"}, "sha256:" + "A" * 64,
-]).map(deepcopy) | st.text(max_size=5)
+]).map(deepcopy) | texts(max_size=5)
 
 
 def places(document, path=()):
@@ -455,9 +456,24 @@ def mutated(draw):
     return document
 
 
-@settings(max_examples=400, deadline=None)
-@given(mutated(), st.sampled_from([None, None, OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, "x"]))
+ANY_DOCUMENT = given(mutated(), st.sampled_from([None, None, OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, "x"]))
+ANY_BYTES = given(st.sampled_from(SEEDS).map(encode), st.integers(0, 2000), st.integers(0, 4), st.binary(max_size=4))
+
+
+@settings(max_examples=100, deadline=None)
+@ANY_DOCUMENT
 def test_any_document_is_a_whole_manifest_or_a_manifest_error(document, media_type):
+    _whole_or_an_error(document, media_type)
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None)
+@ANY_DOCUMENT
+def test_any_of_many_documents_is_a_whole_manifest_or_a_manifest_error(document, media_type):
+    _whole_or_an_error(document, media_type)
+
+
+def _whole_or_an_error(document, media_type):
     content = encode(document)
     try:
         manifest = check_manifest(content, media_type=media_type)
@@ -479,9 +495,20 @@ def test_any_document_is_a_whole_manifest_or_a_manifest_error(document, media_ty
     )
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.sampled_from(SEEDS).map(encode), st.integers(0, 2000), st.integers(0, 4), st.binary(max_size=4))
+@settings(max_examples=100, deadline=None)
+@ANY_BYTES
 def test_any_bytes_are_a_manifest_or_a_manifest_error(content, position, removed, added):
+    _changed_or_an_error(content, position, removed, added)
+
+
+@pytest.mark.slow
+@settings(max_examples=400, deadline=None)
+@ANY_BYTES
+def test_any_of_many_bytes_are_a_manifest_or_a_manifest_error(content, position, removed, added):
+    _changed_or_an_error(content, position, removed, added)
+
+
+def _changed_or_an_error(content, position, removed, added):
     content = content[:position] + added + content[position + removed :]
     try:
         manifest = check_manifest(content)

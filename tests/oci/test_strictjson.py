@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from anytext import texts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -133,8 +134,8 @@ def test_long_numbers_are_refused_even_where_python_was_told_to_read_them():
 
 documents = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
+    | texts(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts(), inner, max_size=5),
     max_leaves=100,
 )
 
@@ -145,7 +146,7 @@ def test_what_json_writes_is_read_back(document, ascii_only, indent):
     assert strictjson.loads(content, maximum=MAXIMUM) == document
 
 
-@given(st.text(alphabet='[]{}",:\\ 1aNe-.u8dD\n', max_size=200) | st.text(), st.binary(max_size=3))
+@given(st.text(alphabet='[]{}",:\\ 1aNe-.u8dD\n', max_size=200) | texts(), st.binary(max_size=3))
 def test_any_bytes_are_json_or_a_manifest_error(text, tail):
     content = text.encode() + tail
     try:
