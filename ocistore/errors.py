@@ -112,17 +112,21 @@ class RepositoryNotFoundError(OCIStoreError):
 
 
 class BlobNotFoundError(OCIStoreError):
-    """The repository does not hold that blob, whatever other repositories hold. ``urls`` say where else it may be."""
+    """The repository does not hold that blob, whatever others do; without a repository, none in the store does.
+
+    ``urls`` say where else it may be.
+    """
 
     code = "BLOB_UNKNOWN"
     exit_code = 15
 
-    def __init__(self, digest: str, *, repository: str, urls: Sequence[str] = ()) -> None:
+    def __init__(self, digest: str, *, repository: str | None, urls: Sequence[str] = ()) -> None:
         self.digest = digest
         self.repository = repository
         self.urls = tuple(urls)
         elsewhere = f"; it is a foreign layer, of {', '.join(self.urls):.300}" if urls else ""
-        super().__init__(f"repository {repository!r} holds no blob {digest}{elsewhere}")
+        holder = "the store" if repository is None else f"repository {repository!r}"
+        super().__init__(f"{holder} holds no blob {digest}{elsewhere}")
 
 
 class ManifestNotFoundError(OCIStoreError):

@@ -83,26 +83,27 @@ def open_store(
     paths = StorePaths.at(root)
     if read_only:
         return _open_read_only(paths, any_filesystem=any_filesystem)
-    existed = _exists(paths)
-    if not existed and not create:
+    found = _found(paths)
+    if found is None and not create:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
     _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
-    if existed:
+    if found is not None:
         _refuse_read_only(paths)
+        _refuse_second_name(paths, found)
     else:
         _make_root(paths)
     make_lock(paths)
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
     pool = FilesystemPool(paths)
     try:
-        if not existed:
+        if found is None:
             _make_store(paths, catalog, pool)
-        found = _revision(catalog, pool.reserve)
-        if found is None and not create:
+        schema = _revision(catalog, pool.reserve)
+        if schema is None and not create:
             _refuse_empty(paths)
-        if found is not None and found > SCHEMA_REVISION:
-            raise SchemaTooNewError(paths.root, found=found, known=SCHEMA_REVISION)
-        if found != SCHEMA_REVISION:
+        if schema is not None and schema > SCHEMA_REVISION:
+            raise SchemaTooNewError(paths.root, found=schema, known=SCHEMA_REVISION)
+        if schema != SCHEMA_REVISION:
             pool.create()
             upgrade(catalog, now=milliseconds(), before_creation=partial(_refuse_blobs, paths))
         else:
@@ -173,8 +174,8 @@ def _refuse_read_only(paths: StorePaths) -> None:
             raise ReadOnlyStoreError(paths.root, reason=f"{path} may not be written; open it read-only")
 
 
-def _exists(paths: StorePaths) -> bool:
-    """Whether there is a catalog, be it an empty one.
+def _found(paths: StorePaths) -> os.stat_result | None:
+    """What the catalog is, be it an empty one; None where there is none.
 
     Raises:
         StoreNotFoundError: something else lies there.
@@ -182,7 +183,7 @@ def _exists(paths: StorePaths) -> bool:
     try:
         status = os.stat(paths.root)
     except FileNotFoundError:
-        return False
+        return None
     except NotADirectoryError as error:
         raise StoreNotFoundError(paths.root, reason="its parent is a file") from error
     except OSError as error:
@@ -194,10 +195,30 @@ def _exists(paths: StorePaths) -> bool:
             status = os.lstat(paths.catalog)
         except FileNotFoundError:
             _refuse_foreign_directory(paths)
-            return False
+            return None
     if not stat.S_ISREG(status.st_mode):
         raise CorruptError(str(paths.catalog), reason="it is not a plain file (see: ocistore rebuild)")
-    return True
+    return status
+
+
+def _refuse_second_name(paths: StorePaths, found: os.stat_result) -> None:
+    """Stop where a copy by hard links (``cp -al``) has the same catalog: each would write what the other has not.
+
+    Raises:
+        StorageError: it has; or the file system refused to say.
+    """
+    if found.st_nlink == 1:
+        return
+    with Translating(str(paths.root), root=paths.root), os.scandir(paths.root) as entries:
+        # A rebuild that was killed leaves another name here, which nothing opens.
+        own = sum(entry.inode() == found.st_ino for entry in entries if entry.name.startswith(paths.catalog.name))
+    names = 1 + found.st_nlink - own
+    if names > 1:
+        reason = (
+            f"it has {names} names, as in a copy by hard links (cp -al), which would damage each other: remove the"
+            " others, or copy the whole directory without links and use the copy"
+        )
+        raise StorageError(str(paths.catalog), errno=None, reason=reason)
 
 
 def _refuse_foreign_directory(paths: StorePaths) -> None:
@@ -323,7 +344,7 @@ def _refused_fuse(root: Path, behind: mounts.Behind, *, any_filesystem: bool) ->
 
 
 def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePaths, Catalog, FilesystemPool]:
-    if not _exists(paths):
+    if _found(paths) is None:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
     _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
     beside = all(os.access(path, os.W_OK, effective_ids=True) for path in (paths.root, paths.catalog))

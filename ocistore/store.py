@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import repositories
 from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteManifest, DeleteRepository
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
-    from typing import Self
+    from typing import NoReturn, Self
 
     from ocistore.archives.compression import Compression
     from ocistore.blobs.filesystem import FilesystemPool
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
     from ocistore.upkeep.compaction import CompactReport
     from ocistore.upkeep.findings import Level, ScrubReport
     from ocistore.upkeep.history import HistoryReport
+
+_LOADING: Final = Translating(os.path.dirname(__file__))
+"""A block that loads a part of this package when it is used first, which may be when no more files can be opened."""
 
 _REMEMBERED_UPLOADS: Final = 256
 """For how many closed upload sessions the state of hashing is kept: resuming those does not read their bytes again."""
@@ -166,6 +170,14 @@ class Store:
         if (self._pool.reserve.gave or not self._catalog.read_only) and not self._catalog.moved:
             self._pool.reserve.restore()
         self._dropped.detach()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or sent to another process: what is open belongs to this object.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("a Store is neither copied nor pickled: open its root again, also in another process")
 
     def __enter__(self) -> Self:
         return self
@@ -324,7 +336,8 @@ class Store:
         progress: Progress | None = None,
     ) -> ExportReport:
         """Write references as an OCI layout or an archive; see :func:`ocistore.layouts.exporting.export`."""
-        from ocistore.layouts.exporting import export  # noqa: PLC0415
+        with _LOADING:
+            from ocistore.layouts.exporting import export  # noqa: PLC0415
 
         return export(
             self,
@@ -343,7 +356,8 @@ class Store:
 
     def export_in_place(self) -> ExportReport:
         """Make the store's own root a plain OCI layout; see :func:`ocistore.layouts.exporting.export_in_place`."""
-        from ocistore.layouts.exporting import export_in_place  # noqa: PLC0415
+        with _LOADING:
+            from ocistore.layouts.exporting import export_in_place  # noqa: PLC0415
 
         return export_in_place(self)
 
@@ -361,7 +375,8 @@ class Store:
         progress: Progress | None = None,
     ) -> ImportReport:
         """Take in a layout or an archive, whole or not at all; see :func:`ocistore.layouts.importing.import_layout`."""
-        from ocistore.layouts.importing import import_layout  # noqa: PLC0415
+        with _LOADING:
+            from ocistore.layouts.importing import import_layout  # noqa: PLC0415
 
         return import_layout(
             self,
@@ -389,7 +404,8 @@ class Store:
         maximum_batches: int | None = None,
     ) -> GCReport:
         """Give back what nothing needs any more; see :func:`ocistore.upkeep.collection.collect`."""
-        from ocistore.upkeep.collection import collect  # noqa: PLC0415
+        with _LOADING:
+            from ocistore.upkeep.collection import collect  # noqa: PLC0415
 
         return collect(
             self,
@@ -415,7 +431,8 @@ class Store:
         progress: Progress | None = None,
     ) -> ScrubReport:
         """Compare every blob with what it should be, and repair it; see :func:`ocistore.upkeep.scrub.scrub`."""
-        from ocistore.upkeep.scrub import scrub  # noqa: PLC0415
+        with _LOADING:
+            from ocistore.upkeep.scrub import scrub  # noqa: PLC0415
 
         return scrub(
             self,
@@ -434,7 +451,8 @@ class Store:
         self, destination: str | os.PathLike[str], *, mode: ExportMode = "auto", progress: Progress | None = None
     ) -> BackupReport:
         """Copy the store while it is in use; see :func:`ocistore.upkeep.backup.backup`."""
-        from ocistore.upkeep.backup import backup  # noqa: PLC0415
+        with _LOADING:
+            from ocistore.upkeep.backup import backup  # noqa: PLC0415
 
         return backup(self, destination, mode=mode, progress=progress)
 
@@ -442,13 +460,15 @@ class Store:
         self, *, keep_last: int | None = None, keep_for: timedelta | None = None, dry_run: bool = False
     ) -> HistoryReport:
         """Forget old events of tags; see :func:`ocistore.upkeep.history.prune_history`."""
-        from ocistore.upkeep.history import prune_history  # noqa: PLC0415
+        with _LOADING:
+            from ocistore.upkeep.history import prune_history  # noqa: PLC0415
 
         return prune_history(self, keep_last=keep_last, keep_for=keep_for, dry_run=dry_run)
 
     def compact(self) -> CompactReport:
         """Write the catalog anew, without free space; see :func:`ocistore.upkeep.compaction.compact`."""
-        from ocistore.upkeep.compaction import compact  # noqa: PLC0415
+        with _LOADING:
+            from ocistore.upkeep.compaction import compact  # noqa: PLC0415
 
         return compact(self)
 

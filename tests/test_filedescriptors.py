@@ -4,6 +4,7 @@ import gc
 import os
 
 import pytest
+from processes import run_python
 
 from ocistore.filedescriptors import FileDescriptor, OpenFile, owned
 
@@ -86,3 +87,27 @@ def test_a_descriptor_is_a_number_and_nothing_else(path):
     assert isinstance(descriptor, FileDescriptor)
     with pytest.raises(AttributeError):
         descriptor.name = "file"
+
+
+def test_what_is_loaded_when_no_file_can_be_opened_any_more_is_our_error(store):
+    code = """
+import resource, sys
+from ocistore import OCIStoreError, Store
+
+with Store.open(sys.argv[1]) as store:
+    calls = [
+        lambda: store.export(sys.argv[1] + "-out"), store.export_in_place, lambda: store.import_(sys.argv[1]),
+        store.gc, store.scrub, lambda: store.backup(sys.argv[1] + "-copy"), lambda: store.prune_history(keep_last=1),
+        store.compact,
+    ]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    for call in calls:
+        try:
+            call()
+        except OCIStoreError as error:
+            print("Too many open files" in str(error))
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    store.gc()
+"""
+    assert run_python(code, store.root).split() == ["True"] * 8

@@ -1,5 +1,7 @@
 import contextlib
+import copy
 import os
+import pickle
 import shutil
 import sqlite3
 import subprocess
@@ -13,12 +15,13 @@ import pytest
 from images import image, push
 from invariants import check
 from processes import python, run_python
-from state import files, rows
+from state import files, rows, unchanged
 
 import ocistore
 from ocistore import (
     BlobNotFoundError,
     CorruptError,
+    Digest,
     InvalidNameError,
     ReadOnlyStoreError,
     StorageError,
@@ -885,3 +888,33 @@ def test_what_changed_while_it_was_read_without_locks_is_read_again(tmp_path, ro
             assert list(reader.repository("app").tags()) == ["v1"]
     finally:
         subprocess.run(["umount", "--lazy", mounted], check=True)
+
+
+def test_a_catalog_that_a_copy_by_hard_links_shares_is_not_written(tmp_path, store):
+    store.repository("app").put_blob(HELLO)
+    store.close()
+    linked = tmp_path / "linked"
+    subprocess.run(["cp", "-al", store.root, linked], check=True)
+    for root in (store.root, linked):
+        with pytest.raises(StorageError, match="it has 2 names"), unchanged(root):
+            Store.open(root)
+        with Store.open(root, read_only=True) as opened:
+            assert opened.repository("app").stat_blob(Digest.of(HELLO)).size == len(HELLO)
+    subprocess.run(["cp", "-a", linked, tmp_path / "own"], check=True)
+    shutil.rmtree(linked)
+    for root in (store.root, tmp_path / "own"):
+        with Store.open(root) as opened:
+            opened.repository("app").put_blob(b"and more")
+            assert check(root) == []
+
+
+def test_the_other_name_that_a_killed_rebuild_gave_a_catalog_does_no_harm(store):
+    store.close()
+    os.link(store.root / "catalog.db", store.root / "catalog.db.damaged-1")
+    Store.open(store.root).close()
+
+
+def test_an_open_store_is_neither_copied_nor_pickled(store):
+    for act in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="open its root again"):
+            act(store)

@@ -14,6 +14,7 @@ from ocistore.artifacts.destination import Destination
 from ocistore.artifacts.titles import TITLE, is_packed_directory, layers_by_title
 from ocistore.artifacts.unpacking import unpack
 from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.paths import absolute_path
 from ocistore.errors import ArtifactInvalidError, CorruptError
 from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.progress import Tally
@@ -91,7 +92,7 @@ def pull_files(
     titled = layers_by_title(reference, manifest, keep_packed=keep_packed)
     for layer in titled.values():
         repository.stat_blob(layer.digest)  # before anything is written
-    root = Path(os.path.abspath(directory))
+    root = Path(absolute_path(directory))
     refuse_planted(root)
     _refuse_store(store, root)
     tally = Tally(sum(layer.size for layer in titled.values()), progress)

@@ -21,6 +21,37 @@ LONGEST_ROOT: Final = 493
 _UPLOAD_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
+def absolute_path(given: str | os.PathLike[str], *, kind: str = "path") -> str:
+    """A path that was given, from the root on, so that the process may change its directory.
+
+    An empty one is none: it is what is left of a variable that was not set, and never means the working directory.
+
+    Args:
+        given: as the caller was given it.
+        kind: what messages call it.
+
+    Raises:
+        InvalidNameError: nothing can have that name.
+        StorageError: it is relative to a directory that is gone.
+    """
+    path = os.fspath(given)
+    if not path:
+        raise InvalidNameError(path, kind=kind, reason="it is empty")
+    if "\0" in path:
+        raise InvalidNameError(path, kind=kind, reason="it has a NUL character")
+    try:
+        absolute = os.path.abspath(path)
+        os.fsencode(absolute)
+    except UnicodeEncodeError as error:
+        encoding = sys.getfilesystemencoding()
+        reason = f"it cannot be written in {encoding}, the encoding of file names here; use a UTF-8 locale"
+        raise InvalidNameError(path, kind=kind, reason=reason) from error
+    except OSError as error:
+        reason = f"the working directory: {error.strerror}"
+        raise StorageError(path, errno=error.errno, reason=reason) from error
+    return absolute
+
+
 @dataclass(frozen=True)
 class StorePaths:
     """The paths of one store, built from validated values only.
@@ -58,21 +89,8 @@ class StorePaths:
             InvalidNameError: no directory can have that name.
             StorageError: it is too long, or is relative to a directory that is gone.
         """
-        given = os.fspath(root)
-        if not given:
-            raise InvalidNameError(given, kind="path of a store", reason="it is empty")
-        if "\0" in given:
-            raise InvalidNameError(given, kind="path of a store", reason="it has a NUL character")
-        try:
-            absolute = os.path.abspath(given)
-            length = len(os.fsencode(absolute))
-        except UnicodeEncodeError as error:
-            encoding = sys.getfilesystemencoding()
-            reason = f"it cannot be written in {encoding}, the encoding of file names here; use a UTF-8 locale"
-            raise InvalidNameError(given, kind="path of a store", reason=reason) from error
-        except OSError as error:
-            reason = f"the working directory: {error.strerror}"
-            raise StorageError(given, errno=error.errno, reason=reason) from error
+        absolute = absolute_path(root, kind="path of a store")
+        length = len(os.fsencode(absolute))
         if length > LONGEST_ROOT - spare:
             reason = f"its {length} bytes are more than the {LONGEST_ROOT - spare} that SQLite can work with here"
             raise StorageError(absolute, errno=errno.ENAMETOOLONG, reason=reason)

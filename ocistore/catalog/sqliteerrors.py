@@ -43,7 +43,8 @@ def translated(error: sqlite3.Error, *, database: Path, root: Path) -> OCIStoreE
         return ReadOnlyStoreError(root, reason=str(error))
     if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_PROTOCOL", "SQLITE_NOLFS")):
         return StorageError(str(database), errno=None, reason=f"{error} ({name})")
-    if name == "SQLITE_ERROR" and _NOT_OUR_SCHEMA.search(str(error)):
+    # We have no triggers.
+    if name == "SQLITE_CONSTRAINT_TRIGGER" or (name == "SQLITE_ERROR" and _NOT_OUR_SCHEMA.search(str(error))):
         reason = f"{error}, so its schema was changed by something else (see: ocistore db check, ocistore rebuild)"
         return CorruptError(f"the catalog {database}", reason=reason)
     return None

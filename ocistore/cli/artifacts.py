@@ -12,6 +12,7 @@ from ocistore.archives.names import name_from_disk
 from ocistore.artifacts import attach_files, check_files, pull_files, push_files
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
+from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import (
     example,
     json_option,
@@ -76,7 +77,7 @@ def _print_pushed(ref: str, descriptor: Descriptor, *, as_json: bool) -> None:
     )
 )
 @click.argument("ref", shell_complete=complete_reference)
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=GivenPath(path_type=Path))
 @_artifact_type
 @_annotations
 @_media_types
@@ -130,7 +131,7 @@ def push(
     )
 )
 @click.argument("ref", shell_complete=complete_reference)
-@click.argument("files", metavar="[FILE...]", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("files", metavar="[FILE...]", nargs=-1, type=GivenPath(path_type=Path))
 @click.option("--artifact-type", metavar="TYPE", required=True, help="What kind of artifact it is, as a media type.")
 @_annotations
 @_media_types
@@ -204,7 +205,7 @@ def discover(
     "-o",
     "--output",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=GivenPath(file_okay=False, path_type=Path),
     default=".",
     show_default=True,
     help="Where to; made if need be.",

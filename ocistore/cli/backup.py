@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ocistore.cli.location import Location, pass_location
+from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import (
     example,
     json_option,
@@ -30,7 +31,7 @@ _INCOMPLETE: Final = 2
 
 
 @click.command(epilog=example("ocistore backup /mnt/backup/store", "ocistore backup ~/store-copy --mode link"))
-@click.argument("dest", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("dest", type=GivenPath(file_okay=False, path_type=Path))
 @click.option(
     "--mode",
     type=click.Choice(["auto", "copy", "link"]),

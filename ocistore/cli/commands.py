@@ -24,6 +24,7 @@ from ocistore.cli import (
 )
 from ocistore.cli.completion import offer_completion
 from ocistore.cli.location import STORE_VARIABLE, Location
+from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import example
 from ocistore.cli.program import Program
 
@@ -41,7 +42,7 @@ from ocistore.cli.program import Program
     "--store",
     envvar=STORE_VARIABLE,
     show_envvar=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=GivenPath(file_okay=False, path_type=Path),
     help="The store's directory.",
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ocistore.cli.choice import platforms_option, print_changes, referrers_option
+from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
 from ocistore.errors import ReadOnlyStoreError, StorageError, StoreFullError
 from ocistore.layouts.copying import copy as copy_to
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.sharing import Sharing
     from ocistore.layouts.copying import CopyReport
 
-_STORE: Final = click.Path(file_okay=False, path_type=Path)
+_STORE: Final = GivenPath(file_okay=False, path_type=Path)
 
 
 @click.command(

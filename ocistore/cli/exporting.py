@@ -12,6 +12,7 @@ import click
 from ocistore.cli.choice import platforms_option, print_changes, referrers_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
+from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import (
     example,
     json_option,
@@ -62,7 +63,7 @@ _STANDARD_OUTPUT: Final = "-"
 )
 @click.option(
     "--base",
-    type=click.Path(exists=True),
+    type=GivenPath(exists=True),
     multiple=True,
     help="A layout, archive or store that the other side has: blobs in it are left out. May be given again.",
 )

@@ -14,6 +14,7 @@ import click
 from ocistore.cli.choice import platforms_option, print_changes, referrers_option
 from ocistore.cli.completion import complete_repository
 from ocistore.cli.location import Location, pass_location
+from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import (
     example,
     json_option,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
         "podman save library/alpine | ocistore import -",
     ),
 )
-@click.argument("source", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("source", type=GivenPath(path_type=Path, allow_dash=True))
 @click.argument("repo", metavar="[REPO[:TAG]]", required=False, shell_complete=complete_repository)
 @click.option(
     "--ref",

@@ -13,6 +13,7 @@ import click
 from ocistore.cli.completion import complete_repository
 from ocistore.cli.durations import duration_option
 from ocistore.cli.location import Location, pass_location
+from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import (
     example,
     json_option,
@@ -71,7 +72,7 @@ def _rate(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option("--rate", metavar="BYTES", callback=_rate, help="Read no more in a second, such as 50M.")
 @click.option(
     "--heal-from",
-    type=click.Path(exists=True, path_type=Path),
+    type=GivenPath(exists=True, path_type=Path),
     multiple=True,
     help="A layout, a store, or an archive that import reads, with good bytes; may be given again.",
 )

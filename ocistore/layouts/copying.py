@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.paths import absolute_path
 from ocistore.blobs.sharing import Sharing
 from ocistore.catalog import manifests, repositories
 from ocistore.changes import SetTag
@@ -122,7 +123,7 @@ def copy(
     """
     if mode not in get_args(Sharing):
         raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
-    target = destination.root if isinstance(destination, Store) else Path(os.path.abspath(destination))
+    target = destination.root if isinstance(destination, Store) else Path(absolute_path(destination))
     refuse_same(source.root, target)
     if isinstance(destination, Store) and not dry_run:
         destination.require_writable()

@@ -88,7 +88,7 @@ class _Explainer:
         named = [(*each, repositories.name_of(self._connection, each[0])) for each in servers]
         served = [each for each in named if each[2] is not None and only in {None, each[0]}]
         if row is None or (only is not None and not served):
-            raise BlobNotFoundError(self._digest, repository=repository or "any")
+            raise BlobNotFoundError(self._digest, repository=repository)
         for repository_id, as_manifest, name in served:
             explain = self._manifest if as_manifest else self._blob
             reasons = tuple(islice(explain(repository_id, row.id), _NAMED))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.paths import absolute_path
 from ocistore.catalog import blobs
 from ocistore.errors import (
     ArchiveInvalidError,
@@ -69,7 +70,7 @@ class Healer:
         self._origins: list[_Origin] = []
         try:
             for source in sources:
-                self._origins.append(self._looked_at(Path(os.path.abspath(source))))
+                self._origins.append(self._looked_at(Path(absolute_path(source))))
         except BaseException:
             self._stack.close()
             raise

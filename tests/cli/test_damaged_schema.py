@@ -69,3 +69,12 @@ def test_db_check_finds_damaged_pages(tmp_path, run):
     result = run.try_("--store", root, "db", "check")
     assert result.exit_code == 1
     assert "damaged: " in result.stdout
+
+
+def test_a_trigger_that_somebody_made_is_named_when_it_refuses_something(altered, tmp_path):
+    run = altered("CREATE TRIGGER mine BEFORE INSERT ON tags BEGIN SELECT RAISE(ABORT, 'not here'); END")
+    (tmp_path / "file").write_bytes(b"x")
+    result = run("push", "app:v1", tmp_path / "file")
+    assert result.exit_code == 35
+    assert "not here, so its schema was changed by something else" in result.stderr
+    assert "mine" in run("db", "check").stdout

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.archives.layers import decompressed
 from ocistore.archives.tar import TarReader
 from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.paths import absolute_path
 from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
@@ -47,7 +48,7 @@ def held(bases: Iterable[str | os.PathLike[str]], wanted: Mapping[str, int]) -> 
     """
     found: set[str] = set()
     for base in bases:
-        path = Path(os.path.abspath(base))
+        path = Path(absolute_path(base))
         left = {digest: size for digest, size in wanted.items() if digest not in found}
         with Translating(str(path)):
             is_directory, is_store = path.is_dir(), (path / "catalog.db").exists()

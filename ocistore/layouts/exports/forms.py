@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias, get_args
 
 from ocistore.archives.compression import Compression
 from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.paths import absolute_path
 from ocistore.layouts.exports.outlet import is_stream
 from ocistore.layouts.exports.writing import ExportMode
 
@@ -80,7 +81,7 @@ def destination_of(
             raise ValueError(f"{what} must be {', '.join(others)} or {last}, not {given!r}")
     target: Target
     if isinstance(destination, str | os.PathLike):
-        target = Path(os.path.abspath(destination))
+        target = Path(absolute_path(destination))
         suffix = _compression_by_name(target)
         with Translating(str(target)):
             is_directory = target.is_dir()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 from ocistore.archives.compression import MAGIC_SIZE, Decompressed, compression_of
 from ocistore.archives.tar import TarReader
 from ocistore.blobs.oserrors import pass_on_theirs, theirs
+from ocistore.blobs.paths import absolute_path
 from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageError
 from ocistore.layouts.imports.archive import ArchiveFile
@@ -53,7 +54,7 @@ decompresses to nothing, or describes no member, can go on for ever."""
 def source_name(source: ImportSource) -> str:
     """What messages call it."""
     if isinstance(source, str | os.PathLike):
-        return os.path.abspath(source)
+        return absolute_path(source)
     name = getattr(source, "name", None)
     return name if isinstance(name, str) else "the stream"
 

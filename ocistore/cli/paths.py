@@ -1,0 +1,25 @@
+"""Paths on the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import os
+
+
+class GivenPath(click.Path):
+    """A path, which is not empty: that is what is left of a variable that was not set.
+
+    As a ``Path`` it would be the working directory.
+    """
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # noqa: ANN401 - as it is declared
+        """Refuse what is empty."""
+        if value == "":
+            self.fail("it is empty", param, ctx)
+        return super().convert(value, param, ctx)
