@@ -1,14 +1,16 @@
+import compileall
 import contextlib
 import inspect
 import os
 import re
 import shutil
+import signal
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tracing
 from alembic import command
 from alembic.script import ScriptDirectory
 from images import artifact, image, index, push
@@ -319,25 +321,36 @@ UNFAITHFUL = (
 )
 SLOW = "    time.sleep(0.5)\n" + GOOD
 
-OPEN = """
+ELSEWHERE = """
 import sys
+for name in [each for each in sys.modules if each.partition(".")[0] == "ocistore"]:
+    del sys.modules[name]  # of this version
 sys.path.insert(0, sys.argv[1])
 from ocistore import Store
+"""
+OPEN = f"""{ELSEWHERE}
 with Store.open(sys.argv[2]) as store:
     print(list(store.repositories()))
 """
 
 
+@pytest.fixture(scope="module")
+def this_version(tmp_path_factory):
+    """A copy of this version, compiled, so that not every process that imports a copy of it has to do that."""
+    tree = tmp_path_factory.mktemp("version")
+    ignored = shutil.ignore_patterns("__pycache__", "_migrations")
+    shutil.copytree(Path(ocistore.__file__).parent, tree / "ocistore", ignore=ignored)
+    shutil.copytree(scripts().dir, tree / "migrations", ignore=ignored)
+    assert compileall.compile_dir(tree, quiet=1)
+    return tree
+
+
 @pytest.fixture
-def newer(tmp_path):
+def newer(this_version, tmp_path):
     """Make a copy of this version with one more revision, which runs ``body``."""
 
     def make(body):
-        tree = tmp_path / "newer"
-        here = Path(ocistore.__file__).parent
-        ignored = shutil.ignore_patterns("__pycache__", "_migrations")
-        shutil.copytree(here, tree / "ocistore", ignore=ignored)
-        shutil.copytree(scripts().dir, tree / "migrations", ignore=ignored)
+        tree = shutil.copytree(this_version, tmp_path / "newer")
         declared = tree / "ocistore" / "catalog" / "schema.py"
         text = declared.read_text()
         assert f'SCHEMA_REVISION: Final = "{SCHEMA_REVISION}"' in text
@@ -390,10 +403,8 @@ def test_processes_that_upgrade_at_once_do_it_once(filled, newer):
 def test_threads_that_upgrade_different_stores_at_once_do_not_meet(filled, newer, tmp_path):
     expected = upgraded(filled)
     copies = [shutil.copytree(filled, tmp_path / str(number)) for number in range(8)]
-    code = """
-import sys, threading
-sys.path.insert(0, sys.argv[1])
-from ocistore import Store
+    code = f"""{ELSEWHERE}
+import threading
 threads = [threading.Thread(target=lambda root=root: Store.open(root).close()) for root in sys.argv[2:]]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
@@ -435,21 +446,18 @@ def traced(tmp_path, code, *arguments, kill_at=None):
     ``kill_at``: kill it at the start of this call, given as a name and which call of that name it is.
     """
     log = tmp_path / "calls"
-    command = ["strace", "-f", "-o", log, "-e", f"trace={CHANGES}"]
+    options = ["-o", log]
     if kill_at is not None:
-        command += ["-e", f"inject={kill_at[0]}:signal=KILL:when={kill_at[1]}"]
-    done = subprocess.run(
-        [*command, sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    if kill_at is None:
-        assert done.returncode == 0, done.stderr
-    else:
-        assert done.returncode != 0
-    return re.findall(r"^[0-9]+ +(\w+)\(", log.read_text(), re.MULTILINE)
+        options += ["-e", f"inject={kill_at[0]}:signal=KILL:when={kill_at[1]}"]
+    status = tracing.traced(_run, code, arguments, options=options, calls=CHANGES)
+    assert status == (0 if kill_at is None else -signal.SIGKILL)
+    made = re.findall(r"^[0-9]+ +(\w+)\(", log.read_text(), re.MULTILINE)
+    return [name for name in made if name in CHANGES.split(",")]
+
+
+def _run(code, arguments):
+    sys.argv = ["code", *map(str, arguments)]
+    exec(code, {"__name__": "__main__"})
 
 
 def moments(calls, *, every):
