@@ -16,7 +16,7 @@ from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteManifest, DeleteRepository
 from ocistore.commit import commit
 from ocistore.emptying import empty_deleted, remove_files
-from ocistore.errors import ReadOnlyStoreError, RepositoryNotFoundError, StoreClosedError
+from ocistore.errors import InvalidNameError, ReadOnlyStoreError, RepositoryNotFoundError, StoreClosedError
 from ocistore.forks import ThreadLock
 from ocistore.lease import Lease, held
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE
@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 
 _LOADING: Final = Translating(os.path.dirname(__file__))
 """A block that loads a part of this package when it is used first, which may be when no more files can be opened."""
+
+_MAXIMUM_ACTOR: Final = 1024
+"""Characters. Every change of a tag keeps a copy."""
 
 _REMEMBERED_UPLOADS: Final = 256
 """For how many closed upload sessions the state of hashing is kept: resuming those does not read their bytes again."""
@@ -116,7 +119,7 @@ class Store:
         """Others go through :meth:`open`."""
         self.root = paths.root
         self.paths = paths
-        self.actor = _login_name()
+        self._actor = _login_name()
         self.maximum_manifest_size = MAXIMUM_MANIFEST_SIZE
         self.hash_states = HashStates()
         self.next_look_at_snapshot = 0.0
@@ -126,6 +129,18 @@ class Store:
         self._pool = pool
         self._closed = False
         self._dropped = weakref.finalize(self, _drop, catalog, pool)
+
+    @property
+    def actor(self) -> str:
+        """Whom the history of tags names. Setting it to what is no text, or too long, is an InvalidNameError."""
+        return self._actor
+
+    @actor.setter
+    def actor(self, actor: str) -> None:
+        if len(text(actor, kind="actor")) > _MAXIMUM_ACTOR:
+            reason = f"it has {len(actor)} characters, at most {_MAXIMUM_ACTOR} are allowed"
+            raise InvalidNameError(actor, kind="actor", reason=reason)
+        self._actor = actor
 
     @classmethod
     def open(
@@ -489,6 +504,6 @@ def _drop(catalog: Catalog, pool: FilesystemPool) -> None:
 def _login_name() -> str:
     uid = os.geteuid()
     try:
-        return pwd.getpwuid(uid).pw_name
+        return pwd.getpwuid(uid).pw_name.encode(errors="replace").decode()  # it may have bytes that are no text
     except KeyError:  # as in many containers
         return f"uid {uid}"

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pwd
 import shutil
 import sqlite3
 
@@ -555,3 +556,34 @@ def test_a_store_on_read_only_media_is_read_and_not_written(small_disk):
         for change in CHANGES.values():
             with pytest.raises(ReadOnlyStoreError):
                 change(reader)
+
+
+@pytest.mark.parametrize("actor", [None, 5, b"robot", "\ud800", "x" * 1025])
+def test_an_actor_that_cannot_be_noted_is_refused_when_it_is_set(store, actor):
+    with pytest.raises(InvalidNameError, match="valid actor"):
+        store.actor = actor
+    push(store.repository("app"), APP, "v1")
+
+
+def test_a_login_name_that_is_no_text_is_noted_all_the_same(store, monkeypatch):
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: pwd.struct_passwd(("j\udcfcrgen", "", uid, 0, "", "", "")))
+    with Store.open(store.root) as opened:
+        push(opened.repository("app"), APP, "v1")
+        [event] = opened.repository("app").history("v1")
+    assert event.actor == "j?rgen"
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (lambda store: store.export("out", platforms="linux/amd64"), "platforms"),
+        (lambda store: store.export("out", base="earlier"), "base"),
+        (lambda store: store.scrub(heal_from="earlier"), "heal_from"),
+        (lambda store: store.import_("in", platforms="linux/amd64"), "platforms"),
+        (lambda store: store.import_("in", references="app:v1"), "references"),
+        (lambda store: store.export("out", "app:v1"), "references"),
+    ],
+)
+def test_one_text_in_the_place_of_a_list_is_a_type_error(store, act, said):
+    with pytest.raises(TypeError, match=f"{said} must be a list of .*, not one text"):
+        act(store)

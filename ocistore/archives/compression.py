@@ -10,6 +10,7 @@ import bz2
 import importlib
 import io
 import lzma
+import re
 import sys
 import zlib
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ _GZIP_LEVEL: Final = 6
 """What gzip itself and most tools use."""
 _ZSTD_WINDOW_LOG: Final = 27
 """The largest window that is accepted, 128 MiB: what zstd's own tool accepts unless it is told to use more memory."""
+_NEEDS_MEMORY: Final = re.compile(r"too much memory|[Mm]emory usage limit")
+"""What zstd and xz say of a stream that is whole, and was written with a larger window."""
 _XZ_MEMORY: Final = 144 * 1024 * 1024
 """Bytes that xz may use: the same window, and its tables. ``xz -9`` needs 65 MiB."""
 _PADDING: Final = 64 * 1024 * 1024
@@ -248,6 +251,8 @@ class Decompressed(io.RawIOBase):
                 data = self._state.decompress(given, most)
             except _DamagedError as error:
                 reason = f"the {self._compression} stream is damaged: {error}"
+                if _NEEDS_MEMORY.search(str(error)):
+                    reason = f"its {self._compression} stream needs more memory than it may have: {error}"
                 raise ArchiveInvalidError(self._name, reason=reason) from error
             if self._state.eof:
                 self._position -= len(self._state.unused_data)  # which was given last

@@ -9,11 +9,14 @@ import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs import permissions
 from ocistore.errors import InvalidNameError, StorageError
 from ocistore.oci.digest import ALGORITHMS, Digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LONGEST_ROOT: Final = 493
 """Bytes. SQLite takes 511 for the name of a database and of what lies beside it (os_unix.c, MAX_PATHNAME)."""
@@ -50,6 +53,17 @@ def absolute_path(given: str | os.PathLike[str], *, kind: str = "path") -> str:
         reason = f"the working directory: {error.strerror}"
         raise StorageError(path, errno=error.errno, reason=reason) from error
     return absolute
+
+
+def listed_paths(given: Iterable[str | os.PathLike[str]], *, kind: str) -> list[str | os.PathLike[str]]:
+    """Paths of which there may be several.
+
+    Raises:
+        TypeError: one text, which is an iterable of texts too, one for each letter.
+    """
+    if isinstance(given, str):
+        raise TypeError(f"{kind} must be a list of paths, not one text")
+    return list(given)
 
 
 @dataclass(frozen=True)

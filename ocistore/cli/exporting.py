@@ -167,6 +167,8 @@ def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
         destination = None if report.destination is None else str(report.destination)
         print_json(asdict(report) | {"destination": destination}, err=aside)
         return
+    if not report.names:
+        print_line("nothing was exported: no tag stands for anything that can be", err=True)
     for name in report.names:
         print_line(name, err=aside)
     for digest in report.absent:

@@ -71,14 +71,20 @@ class ImageFile:
 
 
 def names_in(path: str, *, layer: Descriptor) -> list[str]:
-    """The names that the path of a member is made of; none for the top itself.
+    """The names that the path of a member, or a title, is made of; none for the top itself.
 
     Raises:
         ArchiveInvalidError: it leads upwards, or is longer than any path can be.
     """
-    names = [name for name in path.split("/") if name not in ("", ".")]
-    if ".." in names:
-        raise ArchiveInvalidError(layer_name(layer), reason="its name leads upwards", member=path)
+    names: list[str] = []
+    for name in path.split("/"):
+        if name == "..":
+            # As text, as all tools do: what leads to a directory that is a link leads out of that by its name.
+            if not names:
+                raise ArchiveInvalidError(layer_name(layer), reason="its name leads upwards", member=path)
+            names.pop()
+        elif name not in ("", "."):
+            names.append(name)
     if len(names) > _MAXIMUM_NAMES or len(name_bytes(path)) > _MAXIMUM_PATH:
         reason = f"its name has more than {_MAXIMUM_PATH} bytes, or more than {_MAXIMUM_NAMES} parts"
         raise ArchiveInvalidError(layer_name(layer), reason=reason, member=path)

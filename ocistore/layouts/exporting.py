@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ocistore.blobs.oserrors import Ignoring, Translating, pass_on_theirs
-from ocistore.errors import LayoutInvalidError, ManifestInvalidError, StorageError
+from ocistore.blobs.paths import listed_paths
+from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
 from ocistore.layouts.directory import (
     BLOBS,
     INDEX_JSON,
@@ -184,7 +185,7 @@ def export(
     A crash, or any error, leaves a layout there was as it was, with perhaps some blobs more; and an archive as it was.
     What was written to a pipe or a file object stays written: only an archive with its end is one.
     """
-    bases = list(base)
+    bases = listed_paths(base, kind="base")
     to = destination_of(
         destination,
         form=form,
@@ -217,6 +218,10 @@ def export(
     if to.path is not None:
         outlet.require_room(to.path, to.name)
     if to.form == "docker-archive":
+        if references is not None and not selection.entries:
+            # What was asked for was no image: an archive of nothing is not what anybody wants.
+            reason = "all that was asked for is about images, such as signatures; docker-archive cannot hold it"
+            raise ArchiveInvalidError(to.name, reason=reason)
         return _export_docker(store, plan, platforms, progress)
     return _export_archive(store, plan, progress)
 

@@ -41,6 +41,18 @@ _MAXIMUM_DEPTH: Final = 64
 """Indexes in indexes; real ones are two deep."""
 
 
+def parse_platforms(texts: Iterable[str]) -> list[Platform]:
+    """Each of them, read; see :func:`parse_platform`.
+
+    Raises:
+        TypeError: one text, which is an iterable of texts too, one for each letter.
+        InvalidNameError: one of them is nothing of the kind.
+    """
+    if isinstance(texts, str):
+        raise TypeError("platforms must be a list of platforms, not one text")
+    return [parse_platform(text) for text in texts]
+
+
 def parse_platform(text: str) -> Platform:
     """What people type: ``OS/ARCHITECTURE[/VARIANT]``, such as ``linux/arm64``.
 

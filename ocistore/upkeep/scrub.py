@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.blobs.oserrors import theirs
+from ocistore.blobs.paths import listed_paths
 from ocistore.catalog import repositories, verification
 from ocistore.catalog.blobs import bytes_of_live
 from ocistore.commit import give_up, milliseconds
@@ -105,7 +106,7 @@ def scrub(
         repository_name(adopt)
     if repair:
         store.require_writable()
-    with Healer(store, list(heal_from)) as healer:
+    with Healer(store, listed_paths(heal_from, kind="heal_from")) as healer:
         run = _Scrub(store, level, repair=repair, healer=healer, pace=Pace(maximum_duration, rate), progress=progress)
         if repair:
             sweep_rebuilt(store)

@@ -13,6 +13,7 @@ import pytest
 from backports import zstd
 
 from ocistore import ArchiveInvalidError
+from ocistore.archives import compression
 from ocistore.archives.compression import MAGIC_SIZE, Compressor, Decompressed, Limits, compression_of
 
 SKIPPABLE = b"\x50\x2a\x4d\x18\x03\0\0\0abc"
@@ -157,3 +158,12 @@ def test_what_is_compressed_comes_out_again_and_is_the_same_every_time(kind):
 
     assert read(compressed(), kind) == b"".join(CONTENTS)
     assert compressed() == compressed()
+
+
+def test_what_needs_more_memory_than_it_may_have_is_not_called_damaged(monkeypatch):
+    window = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 28})
+    with pytest.raises(ArchiveInvalidError, match="needs more memory"):
+        read(window.compress(b"x" * 1000) + window.flush(), "zstd")
+    monkeypatch.setattr(compression, "_XZ_MEMORY", 1000)
+    with pytest.raises(ArchiveInvalidError, match="needs more memory"):
+        read(COMPRESS["xz"](b"x" * 1000), "xz")

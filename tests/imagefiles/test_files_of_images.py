@@ -355,6 +355,14 @@ def test_hostile_and_damaged_layers_are_named(store, images, layers, said, act):
     assert caught.value.archive == f"layer {layer.digest}"
 
 
+def test_a_name_that_leads_back_is_read_as_text(store, images):
+    members = directory("a/b"), symlink("l", "a/b"), member("a/b/../c", b"c"), member("./l/../d", b"d")
+    reference = images(archive(*members))
+    assert paths(store, reference) == ["a", "a/b", "a/c", "d", "l"]
+    assert content(store, reference, "a/c") == b"c"
+    assert set(paths(store, reference, layer=1)) == {"a/b", "a/c", "d", "l"}
+
+
 @pytest.mark.parametrize("layer", [None, 1])
 def test_a_bomb_is_refused(store, images, monkeypatch, layer):
     reference = images(archive(member("zeros", bytes(16 * 1024 * 1024))))

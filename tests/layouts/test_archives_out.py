@@ -403,6 +403,32 @@ def test_a_file_object_that_does_not_take_everything_is_an_error(filled):
         filled.export(Stubborn())
 
 
+class Raw(io.RawIOBase):
+    """A raw stream, which takes as much as it likes of what it is given; where that is None, it is full."""
+
+    def __init__(self, most):
+        self.most, self.taken = most, bytearray()
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if self.most is None:
+            return None
+        self.taken += data[: self.most]
+        return min(len(data), self.most)
+
+
+def test_a_raw_stream_is_given_the_rest_again_and_an_error_where_it_takes_nothing(filled):
+    whole = io.BytesIO()
+    filled.export(whole)
+    raw = Raw(700)
+    filled.export(raw)
+    assert raw.taken == whole.getvalue()
+    with pytest.raises(StorageError, match="non-blocking mode"):
+        filled.export(Raw(None))
+
+
 def test_what_progress_raises_ends_it_and_leaves_nothing(filled, tmp_path):
     def progress(done, total):
         raise KeyboardInterrupt

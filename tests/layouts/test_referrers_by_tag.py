@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 from handmade import IMAGE_NAME, Layout, listed, names, verified
 from images import artifact, image, index, push
 
-from ocistore import InvalidNameError, Store
+from ocistore import ArchiveInvalidError, InvalidNameError, Store
+from ocistore.cli.commands import ocistore
 from ocistore.layouts.copying import copy
 from ocistore.oci import mediatypes
 
@@ -242,3 +244,18 @@ def test_a_name_alone_means_the_tag_of_what_names_no_repository(store, tmp_path)
 def test_a_name_alone_is_a_repository_where_there_is_one(store, tmp_path):
     layout = Layout(tmp_path / "layout").add(ARM, "n1:v1").add(AMD, "n1").write()
     assert "n1:v1" in store.import_(layout, references=["n1"]).tags
+
+
+def test_an_archive_of_no_image_says_what_it_left_or_is_an_error(store, tmp_path):
+    push(store.repository("app"), OF_CHILD, tag(ARM, ".sig"))
+    report = store.export(tmp_path / "all.tar", form="docker-archive")
+    assert (report.names, report.referrers_left) == ((), 1)
+    with pytest.raises(ArchiveInvalidError, match="is about images"):
+        store.export(tmp_path / "app.tar", ["app"], form="docker-archive")
+    assert not (tmp_path / "app.tar").exists()
+    result = CliRunner().invoke(
+        ocistore, ["--store", str(store.root), "export", "--form", "docker-archive", str(tmp_path / "again.tar")]
+    )
+    assert result.exit_code == 0
+    assert "nothing was exported" in result.stderr
+    assert "left out: 1 " in result.stderr

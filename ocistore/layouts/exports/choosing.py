@@ -26,7 +26,7 @@ from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Platform
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, manifest_descriptor
-from ocistore.oci.platforms import narrow, parse_platform
+from ocistore.oci.platforms import narrow, parse_platforms
 from ocistore.oci.referrertags import is_about, list_tag
 from ocistore.oci.selection import selectors
 from ocistore.pages import PAGE
@@ -70,7 +70,8 @@ class Selection:
     other_platforms: tuple[str, ...]
     """Names that stay behind: they were not asked for one by one, and there is nothing of the wanted platforms."""
     referrers_left: int
-    """How many manifests stay behind that are about something which goes out, or about an index that is narrowed."""
+    """How many manifests stay behind that are about something which goes out, or about an index that is narrowed; and
+    that were named among others and are about something by their tags, where only images go out."""
     left_out: frozenset[str]
     """Digests of what fits the wanted platforms, and is listed by an index that goes out narrowed, and is not here."""
     nodes: dict[str, graph.Node] = field(init=False)
@@ -163,11 +164,12 @@ def choose(
         PlatformNotFoundError: what was asked for by its name is of other platforms, or everything is.
         CorruptError: the catalog says something that is not so.
     """
-    wanted = [parse_platform(text) for text in platforms]
+    wanted = parse_platforms(platforms)
     chosen = None if references is None else selectors(references)
     choosing = _Choosing(connection, pool, wanted, [str(platform) for platform in wanted])
     for named in _named(connection, chosen):
         if images_only and named.among_many and named.tag is not None and is_about(named.tag):
+            choosing.leave(named.digest)
             continue
         choosing.add(named)
     return choosing.finish(referrers=referrers, referrers_lists=referrers_lists)
@@ -192,6 +194,10 @@ class _Choosing:
         """Digests of what is about something that goes out, and stays behind."""
         self._absent: set[str] = set()
         """Digests of what fits the wanted platforms and is not here."""
+
+    def leave(self, digest: str) -> None:
+        """Count what is about something, and stays behind whether or not that goes out."""
+        self._left.add(digest)
 
     def add(self, named: _Named) -> None:
         """Take it in, unless it is of another platform."""

@@ -167,9 +167,7 @@ class Outlet:
         with Translating(self._name):
             if self._descriptor is None:
                 assert self._file is not None
-                written: int | None = theirs(self._file.write)(data)
-                if written is not None and written != len(data):
-                    raise OSError(errno.EIO, f"it took {written} of {len(data)} bytes")
+                _write_to(self._file, data)
                 return
             view = memoryview(data)
             while view:
@@ -177,6 +175,25 @@ class Outlet:
                     view = view[os.write(self._descriptor, view) :]
                 except BlockingIOError:  # somebody else's end of the pipe was made so
                     _wait_for_room(self._descriptor)
+
+
+def _write_to(file: BinaryIO, data: bytes) -> None:
+    """Write all of it to an object of the caller's. A raw stream may take less than all, and is given the rest again.
+
+    Raises:
+        OSError: it takes nothing.
+    """
+    write = theirs(file.write)
+    left = data
+    while left:
+        written: int | None = write(left)
+        if written is None and isinstance(file, io.RawIOBase):
+            raise BlockingIOError(errno.EAGAIN, "it is in non-blocking mode, and takes no more at the moment")
+        if written is None:  # many objects do not say
+            return
+        if not 0 < written <= len(left):
+            raise OSError(errno.EIO, f"it took {written} of {len(left)} bytes")
+        left = left[written:]
 
 
 def _descriptor(file: BinaryIO) -> int | None:

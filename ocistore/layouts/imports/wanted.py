@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import InvalidNameError, ManifestNotFoundError
 from ocistore.layouts.index import name_in, name_of
-from ocistore.oci.platforms import fitting, parse_platform
+from ocistore.oci.platforms import fitting, parse_platforms
 from ocistore.oci.reference import DEFAULT_HOST, DEFAULT_NAMESPACE, repository_name, split_host, tag_name
 from ocistore.oci.selection import selectors
 
@@ -60,9 +60,7 @@ class Wanted:
             if tag is not None and selector.new_tag not in (None, tag):
                 reason = f"it is to be called {selector.new_tag}, and what comes in {tag}"
                 raise InvalidNameError(selector.text, kind="reference", reason=reason, unclear=True)
-        if isinstance(platforms, str):
-            raise TypeError("platforms must be a list of platforms, not one text")
-        return cls(given, tag, chosen, tuple(parse_platform(platform) for platform in platforms), referrers)
+        return cls(given, tag, chosen, tuple(parse_platforms(platforms)), referrers)
 
     @property
     def everything(self) -> bool:
