@@ -918,3 +918,43 @@ def test_an_open_store_is_neither_copied_nor_pickled(store):
     for act in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="open its root again"):
             act(store)
+
+
+HIDDEN = """
+import os, sys
+from ocistore import StorageError, Store
+from ocistore.layouts import exporting, importing
+from ocistore.layouts.copying import copy
+from ocistore.upkeep import backup, scrub
+from ocistore.upkeep.rebuild import rebuild
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+own, hidden = sys.argv[1] + "/own", sys.argv[1] + "/hidden/"
+with Store.open(own) as store:
+    for act in (
+        lambda: Store.open(hidden + "store"),
+        lambda: Store.open(hidden + "store", read_only=True),
+        lambda: rebuild(hidden + "store"),
+        lambda: store.import_(hidden + "layout"),
+        lambda: store.export(hidden + "new", dry_run=True),
+        lambda: store.export(hidden + "new.tar"),
+        lambda: store.backup(hidden + "copy"),
+        lambda: store.scrub(heal_from=[hidden + "store"]),
+        lambda: copy(store, hidden + "new", dry_run=True),
+        lambda: copy(store, hidden + "new"),
+    ):
+        try:
+            act()
+        except StorageError as error:
+            print(error.reason)
+"""
+
+
+def test_what_lies_where_one_may_not_look_is_one_sentence_whatever_is_done_with_it(root):
+    privileged("setpriv", "--reuid", "65534", "true")
+    with tempfile.TemporaryDirectory() as top:
+        os.chmod(top, 0o777)
+        (Path(top) / "hidden").mkdir(mode=0o700)
+        shutil.copytree(root, Path(top) / "hidden" / "store")
+        assert run_python(HIDDEN, top).splitlines() == ["Permission denied"] * 10

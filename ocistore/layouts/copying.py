@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -158,7 +159,10 @@ def _opened(destination: Store | str | os.PathLike[str], target: Path, *, dry_ru
         yield destination
         return
     with Translating(str(target)):
-        is_new = not os.path.lexists(target) or (target.is_dir() and not os.listdir(target))
+        try:
+            is_new = stat.S_ISDIR(os.stat(target).st_mode) and not os.listdir(target)
+        except FileNotFoundError:
+            is_new = not os.path.islink(target)
     if dry_run and is_new:
         yield None
         return
@@ -315,9 +319,10 @@ class _Copying:
             if size <= _SMALL and self._mode != "link":
                 content = self._source.pool.read(digest, size)
                 return destination.pool.stage(content, digest=digest, size=size)
-            with self._source.pool.open(digest) as reader, Translating(str(self._source.paths.blob(digest))):
+            path = str(self._source.paths.blob(digest))
+            with self._source.pool.open(digest) as reader, Translating(path):
                 return destination.pool.adopt(
-                    reader.fileno(), digest=digest, size=size, mode=self._mode, path=reader.name, told=tally.add
+                    reader.fileno(), digest=digest, size=size, mode=self._mode, path=path, told=tally.add
                 )
         except FileNotFoundError as error:
             self._source.catalog.refuse_moved()

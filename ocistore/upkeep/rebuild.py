@@ -127,7 +127,9 @@ def rebuild(
         OCIStoreError: something could not be read or written; the old catalog is as it was.
     """
     paths = StorePaths.at(root, spare=len(".rebuilt"))
-    if not paths.blobs.is_dir():
+    with Translating(str(paths.root), root=paths.root):
+        is_store = paths.blobs.is_dir()
+    if not is_store:
         raise StoreNotFoundError(paths.root, reason="there are no blobs")
     pool = FilesystemPool(paths)
     lock = WriteLock(os.fspath(paths.write_lock), timeout=_LOCK_TIMEOUT)

@@ -400,3 +400,10 @@ def test_a_killed_copy_leaves_nothing_visible_and_a_lease_that_runs_out(source, 
         (other.root / "uploads" / name).unlink()
     copy(source, other)
     assert everything(other) == everything(source)
+
+
+def test_what_may_not_be_linked_is_named_by_its_path(source, other, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(StorageError, match="belongs to somebody else") as caught:
+        copy(source, other, mode="link")
+    assert caught.value.path.startswith(str(source.root / "blobs"))
