@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
-from ocistore.catalog import batches, blobs, manifests, repositories, stagedtags, tags, uploads
+from ocistore.catalog import batches, blobs, manifests, repositories, stagedremovals, stagedtags, tags, uploads
 from ocistore.errors import (
     BlobNotFoundError,
     ManifestBlobUnknownError,
@@ -234,23 +234,43 @@ class Application:
         self._link(repository, list(live))
 
     def _mount_blobs(self, repository: str, run: Sequence[MountBlob]) -> None:
+        wanted: dict[str, list[Digest]] = {}
         for change in run:
-            self._find(change.source)
-            held = blobs.membership(self.connection, change.source, change.digest)
-            # A file that is gone or cut short is answered like a blob that is not there: pushing it again heals it.
-            if held is None or self.pool.size(change.digest) != held.size:
-                raise BlobNotFoundError(change.digest, repository=change.source)
-            self._link(repository, [change.digest])
+            wanted.setdefault(change.source, []).append(change.digest)
+        for source, digests in wanted.items():
+            held = manifests.children(self.connection, self._find(source), digests, batch=self.batch)
+            for digest in digests:
+                # A file that is gone or cut short is answered like a blob that is not there: pushing it again heals it.
+                child = held.get(digest)
+                if child is None or not child.live or not child.blob_here or self.pool.size(digest) != child.size:
+                    raise BlobNotFoundError(digest, repository=source)
+        self._link(repository, [change.digest for change in run])
 
     def _delete_blobs(self, repository: str, run: Sequence[DeleteBlob]) -> None:
         repository_id = self._find(repository)
-        batches.overtake(self.connection, repository_id)
+        self._overtake(repository_id)
+        staged_in = self.occupied.get(repository)
+        known: Mapping[str, manifests.Child] = {}
+        if staged_in is not None:
+            wanted = [change.digest for change in run]
+            known = manifests.children(self.connection, repository_id, wanted, batch=staged_in)
+        leaving: dict[Digest, int] = {}
         for change in run:
-            referrers = blobs.referrers(self.connection, repository_id, change.digest, roles=("config", "layer"))
+            digest = change.digest
+            referrers = blobs.referrers(
+                self.connection, repository_id, digest, roles=("config", "layer"), batch=staged_in
+            )
             if referrers:
-                raise ReferencedError(change.digest, repository=repository, referrers=referrers)
-            if not blobs.unlink(self.connection, repository_id, change.digest, now=self.now):
-                raise BlobNotFoundError(change.digest, repository=repository)
+                raise ReferencedError(digest, repository=repository, referrers=referrers)
+            if staged_in is None:
+                there = blobs.unlink(self.connection, repository_id, digest, now=self.now)
+            elif there := digest in known and known[digest].blob_here and digest not in leaving:
+                leaving[digest] = known[digest].id
+            if not there:
+                raise BlobNotFoundError(digest, repository=repository)
+        if staged_in is not None:
+            ids = list(leaving.values())
+            stagedremovals.leave_blobs(self.connection, repository_id, ids, now=self.now, batch=staged_in)
 
     def _put_manifests(self, repository: str, run: Sequence[PutManifest]) -> None:
         repository_id = self._ensure(repository)
@@ -264,6 +284,7 @@ class Application:
                 )
             )
             known = manifests.children(self.connection, repository_id, wanted, batch=self.batch)
+            self._rely(repository_id, known.values())
             incomplete = _check_children(level, known, repository=repository)
             absent = {
                 edge.descriptor.digest: edge.descriptor.size
@@ -291,17 +312,55 @@ class Application:
 
     def _delete_manifests(self, repository: str, run: Sequence[DeleteManifest]) -> None:
         repository_id = self._find(repository)
-        batches.overtake(self.connection, repository_id)
+        self._overtake(repository_id)
+        staged_in = self.occupied.get(repository)
+        self._know_manifests(repository, repository_id, [change.digest for change in run])
         for change in run:
             manifest_id = self._manifest_id(repository, repository_id, change.digest)
-            referrers = blobs.referrers(self.connection, repository_id, change.digest, roles=("manifest",))
+            referrers = blobs.referrers(
+                self.connection, repository_id, change.digest, roles=("manifest",), batch=staged_in
+            )
             if referrers:
                 raise ReferencedError(change.digest, repository=repository, referrers=referrers)
-            names = tags.of_manifest(self.connection, repository_id, manifest_id)
-            tags.remove(self.connection, repository_id, repository, names, now=self.now, actor=self.actor)
-            stagedtags.release(self.connection, repository_id, manifest_id, now=self.now)
-            manifests.unlink(self.connection, repository_id, manifest_id, now=self.now, since=change.since)
+            names = tags.of_manifest(self.connection, repository_id, manifest_id, batch=staged_in)
+            self._untag(repository, repository_id, names)
+            if staged_in is None:
+                stagedtags.release(self.connection, repository_id, manifest_id, now=self.now)
+                manifests.unlink(self.connection, repository_id, manifest_id, now=self.now, since=change.since)
+            else:
+                stagedremovals.leave_manifests(
+                    self.connection, repository_id, [manifest_id], now=self.now, batch=staged_in
+                )
             self.manifest_ids.pop((repository, change.digest), None)
+
+    def untag_some(self, change: DeleteManifest, *, limit: int) -> bool:
+        """Remove up to ``limit`` tags of a manifest that is deleted next. Returns whether fewer were left."""
+        repository_id = self._find(change.repository)
+        manifest_id = self._manifest_id(change.repository, repository_id, change.digest)
+        staged_in = self.occupied.get(change.repository)
+        names = tags.of_manifest(self.connection, repository_id, manifest_id, limit=limit, batch=staged_in)
+        self._untag(change.repository, repository_id, names)
+        return len(names) < limit
+
+    def _untag(self, repository: str, repository_id: int, names: Sequence[str]) -> None:
+        """Remove tags because of what they point at."""
+        if not names:
+            return
+        if repository in self.occupied:
+            stagedtags.remove(
+                self.connection,
+                repository_id,
+                repository,
+                names,
+                now=self.now,
+                actor=self.actor,
+                batch=self.occupied[repository],
+                conditional=True,
+            )
+        else:
+            tags.remove(
+                self.connection, repository_id, repository, names, now=self.now, actor=self.actor, batch=self.batch
+            )
 
     def _set_tags(self, repository: str, run: Sequence[SetTag]) -> None:
         repository_id = self._find(repository)
@@ -313,12 +372,13 @@ class Application:
                     self._manifest_id(repository, repository_id, change.digest),
                     change.digest,
                     change.entry,
+                    conditional=change.expected is not ANY,
                 )
                 for change in piece
             ]
             conditional = {change.name: change for change in piece if change.expected is not ANY}
             if conditional:
-                actual = tags.targets(self.connection, repository_id, conditional)
+                actual = tags.targets(self.connection, repository_id, conditional, batch=self.batch)
                 for name, change in conditional.items():
                     found = actual[name].digest if name in actual else None
                     if found != change.expected:
@@ -360,7 +420,7 @@ class Application:
     def _delete_repositories(self, repository: str, run: Sequence[DeleteRepository]) -> None:
         for _ in run:
             repository_id = self._find(repository)
-            batches.overtake(self.connection, repository_id)
+            self._overtake(repository_id)
             repositories.remove(self.connection, repository_id, repository, now=self.now, actor=self.actor)
             self._empty(repository_id)
             del self.ids[repository]
@@ -379,6 +439,18 @@ class Application:
         if not done:
             self._left = 0  # and no more of these in this transaction
             self.deleted.append(repository_id)
+
+    # Batches of others.
+
+    def _overtake(self, repository_id: int) -> None:
+        """Something is deleted here that a batch may rely on."""
+        if self.batch is None:  # else the repository is occupied by ours
+            batches.overtake(self.connection, repository_id)
+
+    def _rely(self, repository_id: int, content: Iterable[manifests.Child]) -> None:
+        """Somebody refers to something that a batch may be going to remove."""
+        if any(child.leaving for child in content):
+            self._overtake(repository_id)
 
     # Names to ids, once per transaction.
 
@@ -414,6 +486,7 @@ class Application:
         unknown = {digest for digest in digests if (repository, digest) not in self.manifest_ids}
         if len(unknown) > 1:
             known = manifests.children(self.connection, repository_id, unknown, batch=self.batch)
+            self._rely(repository_id, known.values())
             for digest, child in known.items():
                 if child.manifest_here:
                     self.manifest_ids[repository, digest] = child.id
@@ -424,6 +497,7 @@ class Application:
             child = manifests.children(self.connection, repository_id, [digest], batch=self.batch).get(digest)
             if child is None or not child.manifest_here:
                 raise ManifestNotFoundError(digest, repository=repository)
+            self._rely(repository_id, [child])
             self.manifest_ids[key] = child.id
         return self.manifest_ids[key]
 

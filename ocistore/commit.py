@@ -55,7 +55,7 @@ _MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
 
 _R = TypeVar("_R")
 
-_REMOVALS: Final = (DeleteBlob, DeleteManifest, RemoveTag, EndUpload, DeleteRepository)
+REMOVALS: Final = (DeleteBlob, DeleteManifest, RemoveTag, EndUpload, DeleteRepository)
 
 
 def milliseconds() -> int:
@@ -78,7 +78,7 @@ def commit(
         UncertainCommitError: the disk failed in the commit itself: all of the list happened, or none of it.
         OCIStoreError: a change was refused, or the store could not be written. Nothing of the list is visible.
     """
-    if all(isinstance(change, _REMOVALS) for change in changes):
+    if all(isinstance(change, REMOVALS) for change in changes):
         return on_a_full_disk(catalog, pool, partial(_apply, catalog, pool, changes, actor))
     staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
     unpublished = not_in_pool(catalog, pool, staged)

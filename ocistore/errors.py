@@ -208,7 +208,7 @@ class UploadRangeError(OCIStoreError):
 
 
 class ReferencedError(OCIStoreError):
-    """Refused: manifests of the same repository refer to it. ``referrers`` lists their digests."""
+    """Refused: manifests of the same repository refer to it. ``referrers`` lists the digests of a thousand at most."""
 
     code = "DENIED"
     exit_code = 21

@@ -14,10 +14,21 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import batches, identity
+from ocistore.catalog import batches, identity, repositories, stagedremovals
 from ocistore.catalog.lock import rest
-from ocistore.changes import ANY, Application, LinkBlob, OccupiedError, PutBlob, PutManifest, RemoveTag, SetTag
-from ocistore.commit import ATTEMPTS, commit, give_up, gone, milliseconds, not_in_pool, platforms_of
+from ocistore.changes import (
+    Application,
+    DeleteBlob,
+    DeleteManifest,
+    LinkBlob,
+    MountBlob,
+    OccupiedError,
+    PutBlob,
+    PutManifest,
+    RemoveTag,
+    SetTag,
+)
+from ocistore.commit import ATTEMPTS, REMOVALS, commit, give_up, gone, milliseconds, not_in_pool, platforms_of
 from ocistore.emptying import empty_deleted
 from ocistore.errors import OCIStoreError, StoreBusyError, StoreFullError, UncertainCommitError
 
@@ -25,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.catalog.connection import Connection
     from ocistore.catalog.engine import Catalog
     from ocistore.changes import Change
     from ocistore.lease import Lease
@@ -49,17 +61,50 @@ _PATIENCE: Final = 60.0
 _LOOK: Final = 0.05
 """Seconds between two looks whether it is gone."""
 
-_STAGEABLE: Final = (PutBlob, LinkBlob, PutManifest, SetTag, RemoveTag)
+_STAGEABLE: Final = (PutBlob, LinkBlob, MountBlob, DeleteBlob, PutManifest, DeleteManifest, SetTag, RemoveTag)
+"""Everything that a transaction can have."""
+
+_MANY: Final = 1000
+"""Tags of a manifest, or manifests about it, that are too many to be removed or queued with it in one transaction."""
 
 
 class _AgainError(Exception):
     """The batch cannot be revealed as it is."""
 
 
-def is_large(changes: Sequence[Change]) -> bool:
+def is_large(catalog: Catalog, changes: Sequence[Change]) -> bool:
     """Whether to commit them in parts."""
     # Each has one row at least: mostly that is all there is to count.
-    return len(changes) > LARGE or sum(map(_rows, changes)) > LARGE
+    if len(changes) > LARGE or sum(map(_rows, changes)) > LARGE:
+        return True
+    # One alone is thinned out, in steps that are seen.
+    return len(changes) > 1 and bool(_wide(catalog, changes, {}, referrers=True))
+
+
+def _wide(catalog: Catalog, changes: Sequence[Change], ids: Mapping[str, int], *, referrers: bool = False) -> list[int]:
+    """Where among the changes manifests are deleted that have very many tags or, if asked for, referrers."""
+    wanted: dict[str, list[Digest]] = {}
+    for change in changes:
+        if isinstance(change, DeleteManifest):
+            wanted.setdefault(change.repository, []).append(change.digest)
+    if not wanted:
+        return []
+    wide: set[tuple[str, str]] = set()
+    with catalog.read() as connection:
+        for repository, digests in wanted.items():
+            repository_id = ids.get(repository) or repositories.find(connection, repository)
+            if repository_id is not None:
+                found = stagedremovals.widths(connection, repository_id, digests, limit=_MANY + 1)
+                wide |= {
+                    (repository, digest)
+                    for digest, width in found.items()
+                    if width.tags > _MANY or (referrers and width.referrers > _MANY)
+                }
+    return [
+        place
+        for place, change in enumerate(changes)
+        if isinstance(change, DeleteManifest) and (change.repository, change.digest) in wide
+    ]
 
 
 def commit_in_parts(
@@ -67,8 +112,8 @@ def commit_in_parts(
 ) -> Application:
     """Apply all changes as :func:`ocistore.commit.commit` does, so that nobody sees some of them and not the others.
 
-    What cannot be written beforehand, such as a tag with an expectation and all that comes after it, is applied in
-    the transaction that reveals the rest.
+    What cannot be written beforehand, such as the end of an upload session, is applied in the transaction that reveals
+    the rest, and so is what comes after it in the same repository.
 
     Raises:
         UncertainCommitError, OCIStoreError: likewise.
@@ -76,7 +121,7 @@ def commit_in_parts(
     After a crash all of it is there, or none.
     """
     beforehand, last = _divided(changes)
-    if sum(map(_rows, beforehand)) > AT_ONCE:
+    if beforehand:
         for _ in range(_STARTS):
             try:
                 return _Parts(catalog, pool, actor, leases).run(beforehand, last)
@@ -85,27 +130,43 @@ def commit_in_parts(
             except OccupiedError as occupied:
                 _wait_for(catalog, occupied.repository_id)
             except StoreFullError:
-                if not all(isinstance(change, RemoveTag) for change in changes):
+                if not all(isinstance(change, REMOVALS) for change in changes):
                     raise
                 break  # one transaction is given what is reserved for removals
     return commit(catalog, pool, changes, actor=actor, leases=leases)
 
 
+_ROWS: Final[Mapping[type[Change], int]] = {DeleteManifest: 5, DeleteBlob: 3, MountBlob: 2}
+"""What each takes; others take one."""
+
+
 def _rows(change: Change) -> int:
-    return 3 + 2 * change.manifest.edge_count if isinstance(change, PutManifest) else 1
+    return 3 + 2 * change.manifest.edge_count if isinstance(change, PutManifest) else _ROWS.get(type(change), 1)
 
 
-def _divided(changes: Sequence[Change]) -> tuple[Sequence[Change], Sequence[Change]]:
-    """What can be written beforehand, and the rest. The last tag is in the rest, so that the newest event is new."""
-    count = 0
+def _divided(changes: Sequence[Change]) -> tuple[list[Change], list[Change]]:
+    """What can be written beforehand, and the rest: with all that comes after it in the repositories that it is about.
+
+    The expectation that there is no tag is noted in the row of that tag, and has none where the tag is removed again.
+    """
+    untagged = {(change.repository, change.name) for change in changes if isinstance(change, RemoveTag)}
+    deleted = {(change.repository, change.digest) for change in changes if isinstance(change, DeleteManifest)}
+    beforehand: list[Change] = []
+    last: list[Change] = []
+    waiting: set[str] = set()
     for change in changes:
-        if not isinstance(change, _STAGEABLE) or (isinstance(change, SetTag) and change.expected is not ANY):
-            break
-        count += 1
-    last = next((index for index in reversed(range(count)) if isinstance(changes[index], SetTag | RemoveTag)), None)
-    if last is None:
-        return changes[:count], changes[count:]
-    return [*changes[:last], *changes[last + 1 : count]], [changes[last], *changes[count:]]
+        about = {change.repository, change.source} if isinstance(change, MountBlob) else {change.repository}
+        forgotten = (
+            isinstance(change, SetTag)
+            and change.expected is None
+            and ((change.repository, change.name) in untagged or (change.repository, change.digest) in deleted)
+        )
+        if isinstance(change, _STAGEABLE) and not forgotten and waiting.isdisjoint(about):
+            beforehand.append(change)
+        else:
+            last.append(change)
+            waiting |= about
+    return beforehand, last
 
 
 def _parts(changes: Sequence[Change]) -> Iterator[list[Change]]:
@@ -144,7 +205,7 @@ class _Parts:
                 identity.become_store(connection)
                 batches.start(connection, self._batch, expires=milliseconds() + TTL)
             for part in _parts(beforehand):
-                self._apply(part)
+                self._apply_part(part)
             done = self._apply(last, reveal=True)
         except BaseException as error:
             try:
@@ -157,12 +218,48 @@ class _Parts:
             raise
         with contextlib.suppress(OCIStoreError):  # it has happened, and the next collection settles it
             if self._occupied:
-                _end(self._catalog, batches.Batch(self._batch, 0, revealed=True))
+                _end(self._catalog, batches.Batch(self._batch, done.now, revealed=True))
         return done
 
     def _publish(self, changes: Sequence[PutBlob | PutManifest]) -> None:
         self._published.update(change.blob.digest for change in changes)
         self._pool.publish([change.blob for change in changes])
+
+    def _apply_part(self, part: Sequence[Change]) -> None:
+        begin = 0
+        for place in _wide(self._catalog, part, self._ids):
+            if place > begin:
+                self._apply(part[begin:place])
+            begin = place
+            change = part[place]
+            if isinstance(change, DeleteManifest):
+                self._untag(change)
+        self._apply(part[begin:])
+
+    def _untag(self, change: DeleteManifest) -> None:
+        """Remove all tags of a manifest that is deleted next."""
+        done = False
+        while not done:
+            with self._catalog.write() as connection:
+                began = time.monotonic()
+                application = self._application(connection, self._renewed(connection), {})
+                done = application.untag_some(change, limit=AT_ONCE)
+            rest(began)
+
+    def _renewed(self, connection: Connection) -> int:
+        """Now, from when on the batch lasts once more."""
+        now = milliseconds()
+        if not batches.renew(connection, self._batch, now=now, expires=now + TTL):
+            raise _AgainError
+        return now
+
+    def _application(
+        self, connection: Connection, now: int, platforms: Mapping[str, Mapping[str, object]]
+    ) -> Application:
+        """What applies changes to the batch."""
+        application = Application(connection, self._pool, now, self._actor, platforms, self._leases)
+        application.batch, application.occupied, application.ids = self._batch, self._occupied, self._ids
+        return application
 
     def _apply(self, changes: Sequence[Change], *, reveal: bool = False) -> Application:
         """Apply some of the changes in one transaction."""
@@ -171,19 +268,16 @@ class _Parts:
             platforms = platforms_of(self._pool, changes)
             with self._catalog.write() as connection:
                 began = time.monotonic()
-                now = milliseconds()
-                if not batches.renew(connection, self._batch, now=now, expires=now + TTL):
-                    raise _AgainError
+                now = self._renewed(connection)
                 missing = gone(connection, self._pool, staged, self._published)
                 if not missing:
-                    application = Application(connection, self._pool, now, self._actor, platforms, self._leases)
                     if reveal:
                         if batches.is_taken(connection, self._batch):
                             raise _AgainError
                         batches.reveal(connection, self._batch, now=now)
+                        application = Application(connection, self._pool, now, self._actor, platforms, self._leases)
                     else:
-                        application.batch, application.occupied = self._batch, self._occupied
-                        application.ids = self._ids
+                        application = self._application(connection, now, platforms)
                     application.apply(changes)
             if not missing:
                 for change in changes:

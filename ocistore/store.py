@@ -255,7 +255,7 @@ class Store:
             raise ReadOnlyStoreError(self.root)
         if len(changes) == 1 and isinstance(changes[0], DeleteManifest):
             changes = [thin_out(self.catalog, self.pool, changes[0], actor=self.actor)]
-        how = commit_in_parts if is_large(changes) else commit
+        how = commit_in_parts if is_large(self.catalog, changes) else commit
         catalog, pool = self.catalog, self.pool  # once: what is committed is no error, be the store closed by now
         done = how(catalog, pool, changes, actor=self.actor, leases=held(self))
         remove_files(pool, done.sessions)

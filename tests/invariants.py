@@ -56,6 +56,10 @@ _HIDDEN = "(SELECT id FROM batches WHERE revealed IS NULL)"
 _TARGET = f"""
     CASE WHEN t.batch IS NULL THEN t.manifest_id WHEN t.batch NOT IN {_HIDDEN} THEN t.next_id
          WHEN t.fresh IS NULL THEN t.manifest_id END"""
+# Whether a membership is there for everybody.
+_IS_SEEN = f"({{0}}.batch IS NULL OR ({{0}}.batch IN {_HIDDEN}) = ({{0}}.leaves IS NOT NULL))"
+# Whether the membership ``h`` is there once ``m`` is: that may be the same batch's.
+_IS_THERE_FOR_M = f"({_IS_SEEN.format('h')} OR h.batch IS m.batch AND h.leaves IS NULL)"
 
 # Whether something holds the row ``m`` of a table, so that it need not be in the collector's queue.
 _BLOB_IS_HELD = """
@@ -96,7 +100,7 @@ _QUERIES = {
         JOIN repositories r ON r.id = t.repository_id JOIN blobs b ON b.id = {_TARGET}
         WHERE NOT EXISTS (SELECT 1 FROM repository_manifests m
                           WHERE m.repository_id = t.repository_id AND m.manifest_id = {_TARGET}
-                            AND (m.batch IS NULL OR m.batch NOT IN {_HIDDEN}))""",
+                            AND {_IS_SEEN.format("m")})""",
     "what is to become of the tag {}:{} is noted wrongly": """
         SELECT r.name, t.name FROM tags t JOIN repositories r ON r.id = t.repository_id
         WHERE t.batch IS NULL AND (t.fresh IS NOT NULL OR t.next_id IS NOT NULL OR t.next_entry IS NOT NULL)
@@ -109,6 +113,10 @@ _QUERIES = {
         SELECT n.what, n.batch FROM named n WHERE n.batch IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM staged_repositories s JOIN batches b ON b.id = s.batch_id
             WHERE s.repository_id = n.repository_id AND b.id = n.batch)""",
+    "a row of {} is going to leave, and has no batch": """
+        SELECT 'repository_manifests' FROM repository_manifests WHERE batch IS NULL AND leaves IS NOT NULL
+        UNION ALL SELECT 'repository_blobs' FROM repository_blobs WHERE batch IS NULL AND leaves IS NOT NULL
+        UNION ALL SELECT 'tags' FROM tags WHERE batch IS NULL AND conditional IS NOT NULL""",
     "repository {} serves the blob {}, which is {}": """
         SELECT r.name, b.digest, b.state FROM repository_blobs m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.blob_id WHERE b.state <> 'live'""",
@@ -125,11 +133,11 @@ _QUERIES = {
               (e.role = 'config' OR e.role = 'layer' AND NOT (e.media_type LIKE '%nondistributable%'
                                                               OR e.media_type LIKE '%foreign%'))
           AND NOT EXISTS (SELECT 1 FROM repository_blobs h
-                          WHERE h.repository_id = m.repository_id AND h.blob_id = e.child_id
-                            AND (h.batch IS NULL OR h.batch IS m.batch OR h.batch NOT IN {_HIDDEN}))
+                          WHERE h.repository_id = m.repository_id AND h.blob_id = e.child_id AND {_IS_THERE_FOR_M})
            OR e.role = 'manifest' AND NOT EXISTS (SELECT 1 FROM repository_manifests h
                           WHERE h.repository_id = m.repository_id AND h.manifest_id = e.child_id
-                            AND (h.batch IS NULL OR h.batch IS m.batch OR h.batch NOT IN {_HIDDEN})))""",
+                            AND {_IS_THERE_FOR_M}))
+          AND ({_IS_SEEN.format("m")} OR m.leaves IS NULL)""",
     "repository {} holds {} as incomplete, which refers to nothing that may be absent": """
         SELECT r.name, b.digest FROM repository_manifests m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id

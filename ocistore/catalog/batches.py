@@ -3,7 +3,8 @@
 What is for a repository that does not exist goes into a hidden one, without a name, which is given its name in the end.
 What is for one that exists goes among its rows, each of which names the batch, and is hidden as long as that is not
 revealed (see ``staged.py``); afterwards the rows are *settled*, some at a time: they are made ones without a batch.
-Events of a batch are hidden likewise.
+Events of a batch are hidden likewise. What is removed from one that exists names the batch, too, and goes when that is
+settled.
 
 There is one batch at a time in a repository that exists. Nothing of such a repository is collected meanwhile; a batch
 that somebody deletes something from under is *overtaken*: it is not revealed, and begun anew. One that has run out or
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, literal, literal_column, null, select, tuple_, update
 
-from ocistore.catalog import manifests, removal, stagedtags, tables
+from ocistore.catalog import manifests, removal, stagedremovals, stagedtags, tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.collection import Membership
 from ocistore.catalog.order import in_order
@@ -195,15 +196,22 @@ def end(connection: Connection, batch: Batch, *, now: int, limit: int) -> bool:
         Whether it is gone.
     """
     if batch.revealed:
-        return _settle(connection, batch.id, now=now, limit=limit)
+        return _settle(connection, batch, now=now, limit=limit)
     return _abandon(connection, batch.id, now=now, limit=limit)
 
 
-def _settle(connection: Connection, batch: int, *, now: int, limit: int) -> bool:
+def _settle(connection: Connection, revealed: Batch, *, now: int, limit: int) -> bool:
+    batch, since = revealed.id, revealed.expires
     left = limit
     for repository_id, names in stagedtags.some_of_batch(connection, batch, limit=limit).items():
         stagedtags.settle(connection, repository_id, names, now=now)
         left -= len(names)
+    if left and stagedremovals.settle_manifests(
+        connection, batch, now=now, since=since, limit=min(left, UNLINKED_AT_ONCE), referrers=limit
+    ):
+        return False
+    if left:
+        left -= stagedremovals.settle_blobs(connection, batch, since=since, limit=left)
     for some, settle in ((_some_manifests, _settle_manifests), (_some_blobs, _settle_blobs)):
         rows = list(connection.execute(some, {"batch": batch, "limit": left})) if left else []
         if rows:
@@ -224,6 +232,8 @@ def _abandon(connection: Connection, batch: int, *, now: int, limit: int) -> boo
     for repository_id, names in stagedtags.some_of_batch(connection, batch, limit=limit).items():
         stagedtags.restore(connection, repository_id, names)
         left -= len(names)
+    if left:
+        left -= stagedremovals.restore(connection, batch, limit=left)
     if left:
         rows = list(connection.execute(_some_manifests, {"batch": batch, "limit": min(left, UNLINKED_AT_ONCE)}))
         for repository_id, manifest_id in rows:

@@ -44,7 +44,9 @@ _incomplete = present(
     _members.c.manifest_id == target(_tags),
     _members.c.incomplete.is_not(None),
 )
-_newest_event = select(func.coalesce(func.max(tables.tag_events.c.id), 0))
+_newest_event = select(
+    func.coalesce(func.max(tables.tag_events.c.id), 0), present(tables.batches.c.revealed.is_(None))
+)
 _page_of_tags = (
     select(_tags.c.repository_id, _name_of(_tags.c.repository_id), _tags.c.name, _blobs.c.digest, _incomplete)
     .select_from(in_order(_tags, (_blobs, _blobs.c.id == target(_tags))))
@@ -111,10 +113,17 @@ def are_whole(connection: Connection) -> bool:
         return False
 
 
+UNKNOWN: Final = -1
+"""In the place of :func:`newest_event`."""
+
+
 def newest_event(connection: Connection) -> int:
-    """The id of the last change of a tag: where it is the same, so are all tags."""
-    found: int = connection.execute(_newest_event).scalar()
-    return found
+    """The id of the last change of a tag: where it is the same, so are all tags.
+
+    :data:`UNKNOWN` while a large change is under way, because others happen after its own events and before it.
+    """
+    [(found, under_way)] = connection.execute(_newest_event)
+    return UNKNOWN if under_way else int(found)
 
 
 def page_of_tags(connection: Connection, *, after: tuple[int, str], limit: int) -> list[Name]:

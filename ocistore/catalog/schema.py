@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_REVISION: Final = "0008"
+SCHEMA_REVISION: Final = "0009"
 """The newest revision under ``migrations/versions``; a test holds them equal. Revisions are numbered without gaps."""
 
 LAYOUT_VERSION: Final = 1

@@ -1,15 +1,16 @@
-"""What is seen of rows that a large change writes into a repository that others see; see ``batches.py``.
+"""What is seen of rows that a large change writes into a repository that others see, or removes; see ``batches.py``.
 
-Nobody sees them before the row of their batch says that it is revealed, and everybody does from then on: whatever their
-number, one row is changed for that. Afterwards they are made rows like others, some at a time, which changes nothing
-that is seen. There is one batch at a time in each repository.
+Nobody sees what it writes, and everybody what it removes, before the row of its batch says that it is revealed; from
+then on it is the other way round: whatever their number, one row is changed for that. Afterwards what was written
+becomes rows like others, and what was removed is deleted, some at a time, which changes nothing that is seen. There is
+one batch at a time in each repository.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import bindparam, case, exists, literal_column, or_, select, true
+from sqlalchemy import and_, bindparam, case, exists, literal_column, or_, select, true
 
 from ocistore.catalog import tables
 from ocistore.catalog.presence import present
@@ -41,7 +42,37 @@ def is_hidden(table: FromClause, *, own: BindParameter[int] | None = None) -> Co
 
 def is_seen(table: FromClause, *, own: BindParameter[int] | None = None) -> ColumnElement[bool]:
     """Whether a membership, or an event, is there."""
-    return or_(table.c.batch.is_(None), ~is_hidden(table, own=own))
+    hidden = is_hidden(table, own=own)
+    there = hidden == table.c.leaves.is_not(None) if "leaves" in table.c else ~hidden
+    return or_(table.c.batch.is_(None), there)
+
+
+def is_leaving(table: FromClause, *, own: BindParameter[int] | None = None) -> ColumnElement[bool]:
+    """Whether a membership that is there is going to be removed by a batch of somebody else."""
+    return and_(table.c.leaves.is_not(None), is_hidden(table, own=own))
+
+
+def goes_later(there: FromClause, brought: Any) -> ColumnElement[bool]:  # noqa: ANN401 - columns
+    """Whether a membership that is linked once more is removed all the same, by a batch that comes after that.
+
+    Args:
+        there: the table of memberships.
+        brought: the columns of the row that is written into it, by an upsert.
+    """
+    # An upsert has no rows around it that a subquery could be about.
+    hidden = there.c.batch.in_(select(_batches.c.id).where(_batches.c.revealed.is_(None)))
+    return and_(there.c.leaves.is_not(None), hidden, brought.batch.is_(None))
+
+
+def linked_again(there: Any, brought: Any) -> dict[str, ColumnElement[Any]]:  # noqa: ANN401 - a table, and columns
+    """What a membership's ``batch`` and ``leaves`` become where it is linked once more.
+
+    One that others see stays so; one that its batch only would have, and does not remove, is seen from now on where
+    it is not linked by that batch. One that is removed by then is there again.
+    """
+    later = goes_later(there, brought)
+    still_hidden = and_(there.c.leaves.is_(None), brought.batch.is_not(None))
+    return {"batch": case((or_(later, still_hidden), there.c.batch)), "leaves": case((later, there.c.leaves))}
 
 
 def target(tags: FromClause, *, own: BindParameter[int] | None = None) -> ColumnElement[Any]:

@@ -36,6 +36,8 @@ class Move(NamedTuple):
     digest: str
     entry: str | None = None
     """What is said of it besides; None leaves what was said of it where it points there already."""
+    conditional: bool = False
+    """It may move only from where it is now."""
 
 
 class Target(NamedTuple):
@@ -53,6 +55,8 @@ class Row(NamedTuple):
     hidden: bool
     """Its batch is not revealed."""
     next_id: int | None
+    conditional: bool
+    """Its batch may not be revealed once somebody else moves or removes it."""
     target: Target | None
     """What others see, or who asks sees in a batch of their own."""
 
@@ -64,13 +68,24 @@ _seen = select(_blobs.c.digest).where(_blobs.c.id == target(_t, own=OWN)).scalar
 # As a set and not as a join: given a join, SQLite reads all tags of the repository through the index on its manifests,
 # which took 100 ms of each push at 100,000 tags.
 _rows = select(
-    _t.c.name, _t.c.batch, is_hidden(_t), _t.c.next_id, target(_t, own=OWN), _seen, said(_t, own=OWN)
+    _t.c.name, _t.c.batch, is_hidden(_t), _t.c.next_id, _t.c.conditional, target(_t, own=OWN), _seen, said(_t, own=OWN)
 ).where(_these)
 _record = insert(_events)
 
 _moves = array("moves")
 _staged = upsert(_t).from_select(
-    ["repository_id", "name", "manifest_id", "updated", "entry", "batch", "fresh", "next_id", "next_entry"],
+    [
+        "repository_id",
+        "name",
+        "manifest_id",
+        "updated",
+        "entry",
+        "batch",
+        "fresh",
+        "next_id",
+        "next_entry",
+        "conditional",
+    ],
     select(
         _here,
         member(_moves, 0),
@@ -81,6 +96,7 @@ _staged = upsert(_t).from_select(
         literal(1),
         member(_moves, 1),
         member(_moves, 2),
+        member(_moves, 3),
     ).where(true()),
 )
 _stage = _staged.on_conflict_do_update(
@@ -91,10 +107,20 @@ _stage = _staged.on_conflict_do_update(
         "batch": _staged.excluded.batch,
         "next_id": _staged.excluded.next_id,
         "next_entry": _staged.excluded.next_entry,
+        "conditional": func.coalesce(_staged.excluded.conditional, _t.c.conditional),
     },
 )
 _drop_fresh = delete(_t).where(_these, _t.c.fresh.is_not(None))
-_stage_removal = update(_t).where(_these).values(batch=bindparam("of_batch"), next_id=null(), next_entry=null())
+_stage_removal = (
+    update(_t)
+    .where(_these)
+    .values(
+        batch=bindparam("of_batch"),
+        next_id=null(),
+        next_entry=null(),
+        conditional=func.coalesce(bindparam("is_conditional"), _t.c.conditional),
+    )
+)
 
 _leave_to_batch = (
     update(_t)
@@ -138,11 +164,17 @@ _settle = (
     update(_t)
     .where(_these, _t.c.next_id.is_not(None))
     .values(
-        manifest_id=_t.c.next_id, entry=_t.c.next_entry, batch=null(), fresh=null(), next_id=null(), next_entry=null()
+        manifest_id=_t.c.next_id,
+        entry=_t.c.next_entry,
+        batch=null(),
+        fresh=null(),
+        next_id=null(),
+        next_entry=null(),
+        conditional=null(),
     )
 )
 _settle_removal = delete(_t).where(_these, _t.c.batch.is_not(None), _t.c.next_id.is_(None))
-_restore = update(_t).where(_these).values(batch=null(), next_id=null(), next_entry=null())
+_restore = update(_t).where(_these).values(batch=null(), next_id=null(), next_entry=null(), conditional=null())
 _some = (
     select(_t.c.repository_id, _t.c.name)
     .where(_t.c.batch == bindparam("batch"))
@@ -161,7 +193,7 @@ def find(
     """The rows of these tags, as others see them, or as who wrote ``batch`` does."""
     parameters = {"in_repository": repository_id, "names": bound(names), OWN.key: batch or NOBODY}
     return {
-        row[0]: Row(row[1], bool(row[2]), row[3], None if row[4] is None else Target(*row[4:]))
+        row[0]: Row(row[1], bool(row[2]), row[3], bool(row[4]), None if row[5] is None else Target(*row[5:]))
         for row in connection.execute(_rows, parameters)
     }
 
@@ -216,7 +248,7 @@ def move(
         elif said_of_it is None:
             said_of_it = before.entry
         # Also one that points there already: somebody may move it before this is revealed.
-        staged.append((entry.name, entry.manifest_id, said_of_it))
+        staged.append((entry.name, entry.manifest_id, said_of_it, 1 if entry.conditional else None))
     if staged:
         parameters = {"in_repository": repository_id, "moves": bound(staged), "now": now, "batch": batch}
         connection.execute(_stage, parameters)
@@ -232,14 +264,18 @@ def remove(
     now: int,
     actor: str,
     batch: int,
+    conditional: bool = False,
 ) -> dict[str, Target]:
-    """Remove tags once the batch is revealed. Returns those that there are, for who wrote it."""
+    """Remove tags once the batch is revealed. Returns those that there are, for who wrote it.
+
+    With ``conditional`` the batch may not be revealed once somebody else moves or removes one of them.
+    """
     rows = find(connection, repository_id, names, batch=batch)
     old = {name: row.target for name, row in rows.items() if row.target is not None}
     if old:
         these = {"in_repository": repository_id, "names": bound(old)}
         connection.execute(_drop_fresh, these)
-        connection.execute(_stage_removal, these | {"of_batch": batch})
+        connection.execute(_stage_removal, these | {"of_batch": batch, "is_conditional": 1 if conditional else None})
         changed = [(name, gone.digest, None) for name, gone in sorted(old.items())]
         record(connection, repository, changed, now=now, actor=actor, batch=batch)
     return old

@@ -37,8 +37,9 @@ that removes a reference sets it on what was referred to. What refers to what: a
 edges; the membership of a blob by the manifests of that repository with an edge to it; the membership of a manifest by
 tags, by indexes alive in that repository, by its subject, and by leases.
 
-``batch`` names the large change that wrote a row, or is changing it, in a repository that others see: hidden as long as
-the row of that batch does not say ``revealed``, and NULL again soon after. See ``staged.py`` for what is seen of it.
+``batch`` names the large change that wrote a row, or is changing or removing it, in a repository that others see. What
+it does is hidden as long as the row of that batch does not say ``revealed``; soon after, the column is NULL again or
+the row is gone. See ``staged.py`` for what is seen meanwhile.
 
 All instants are integers: milliseconds since the Unix epoch, UTC. They are never identities and never decide an order.
 Only TEXT and INTEGER occur, because the tables are STRICT.
@@ -127,7 +128,8 @@ repository_blobs = Table(
     Column("blob_id", Integer, ForeignKey("blobs.id"), nullable=False),
     Column("linked_at", Integer, nullable=False),
     Column("collect_after", Integer),
-    Column("batch", Integer),  # hidden while there is a batch of that id that is not revealed
+    Column("batch", Integer),  # what brings it, or takes it away; see is_seen in staged.py
+    Column("leaves", Integer),  # 1: it goes with its batch; NULL: it comes with it, if it has one
     PrimaryKeyConstraint("repository_id", "blob_id"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
@@ -182,6 +184,7 @@ repository_manifests = Table(
     Column("incomplete", Integer),
     Column("entry", Text),  # as in tags, of what came in without one
     Column("batch", Integer),  # as in repository_blobs
+    Column("leaves", Integer),  # likewise
     PrimaryKeyConstraint("repository_id", "manifest_id"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
@@ -219,6 +222,7 @@ tags = Table(
     Column("fresh", Integer),  # 1: it comes to be with its batch; NULL: it points at manifest_id until then
     Column("next_id", Integer),  # what it points at from then on; NULL: it is removed then, if it has a batch
     Column("next_entry", Text),
+    Column("conditional", Integer),  # 1: its batch may not be revealed once somebody else moves or removes it
     PrimaryKeyConstraint("repository_id", "name"),
     ForeignKeyConstraint(
         ["repository_id", "manifest_id"],

@@ -11,7 +11,7 @@ from ocistore.catalog import stagedtags, tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.order import in_order
 from ocistore.catalog.repositories import beyond
-from ocistore.catalog.staged import POINTERS, is_seen, named, target
+from ocistore.catalog.staged import NOBODY, OWN, POINTERS, is_seen, named, target
 from ocistore.catalog.stagedtags import Move, Target, record
 
 __all__ = ["Event", "Move", "Target", "every", "history", "move", "of_manifest", "page", "remove", "targets"]
@@ -47,7 +47,7 @@ _this: BindParameter[int] = bindparam("manifest")
 # Two statements and not their union, for the order of which SQLite reads all tags of the repository.
 _of_manifest = tuple(
     select(_t.c.name)
-    .where(_t.c.repository_id == _here, _t.c.name.in_(named(_here, _this, pointer)), target(_t) == _this)
+    .where(_t.c.repository_id == _here, _t.c.name.in_(named(_here, _this, pointer)), target(_t, own=OWN) == _this)
     .order_by(_t.c.name)
     .limit(bindparam("limit"))
     for pointer in POINTERS
@@ -105,17 +105,32 @@ _history = (
 _history_of_tag = _history.where(_events.c.tag == bindparam("tag"))
 
 
-def targets(connection: Connection, repository_id: int, names: Iterable[str]) -> dict[str, Target]:
-    """What these tags point at. Names that are no tags are left out."""
-    found = stagedtags.find(connection, repository_id, names)
+def targets(
+    connection: Connection, repository_id: int, names: Iterable[str], *, batch: int | None = None
+) -> dict[str, Target]:
+    """What these tags point at, for who wrote ``batch``, if that is given. Names that are no tags are left out."""
+    found = stagedtags.find(connection, repository_id, names, batch=batch)
     return {name: row.target for name, row in found.items() if row.target is not None}
 
 
 def of_manifest(
-    connection: Connection, repository_id: int, manifest_id: int, *, limit: int | None = None
+    connection: Connection,
+    repository_id: int,
+    manifest_id: int,
+    *,
+    limit: int | None = None,
+    batch: int | None = None,
 ) -> list[str]:
-    """The tags that point at a manifest; with ``limit``, up to so many of them, in byte order."""
-    here = {"in_repository": repository_id, "manifest": manifest_id, "limit": -1 if limit is None else limit}
+    """The tags that point at a manifest, for who wrote ``batch``, if that is given.
+
+    With ``limit``, up to so many of them, in byte order.
+    """
+    here = {
+        "in_repository": repository_id,
+        "manifest": manifest_id,
+        "limit": -1 if limit is None else limit,
+        OWN.key: batch or NOBODY,
+    }
     found: list[str] = [name for each in _of_manifest for name in connection.execute(each, here).scalars()]
     return sorted(set(found))[:limit]
 
@@ -223,7 +238,7 @@ def remove(
         stagedtags.leave_to_batch(connection, repository_id, moved)
     for row in rows.values():
         if row.target is not None and row.hidden and row.next_id is None and row.batch is not None:
-            stagedtags.overtake(connection, row.batch)
+            stagedtags.overtake(connection, row.batch)  # it is going to remove it, too
     manifests = {gone.manifest_id for gone in old.values()}
     connection.execute(_queue, {"in_repository": repository_id, "manifests": bound(manifests), "now": now})
     changed = [(name, gone.digest, None) for name, gone in sorted(old.items())]
@@ -244,6 +259,8 @@ def _rebase(
     hidden = {name: digest for name, digest in changed.items() if name in rows and rows[name].hidden}
     if hidden:
         [batch] = {row.batch for name, row in rows.items() if name in hidden and row.batch is not None}
+        if any(rows[name].conditional for name in hidden):
+            stagedtags.overtake(connection, batch)
         stagedtags.rebase(connection, repository, hidden, batch=batch)
 
 

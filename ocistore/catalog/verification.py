@@ -9,6 +9,7 @@ from sqlalchemy import and_, bindparam, func, literal, literal_column, or_, sele
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound
 from ocistore.catalog.presence import present
+from ocistore.catalog.staged import is_seen
 from ocistore.oci.mediatypes import NONDISTRIBUTABLE
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ _lacking = select(func.count()).select_from(_manifest_members).join(
     _edges, _edges.c.parent_id == _manifest_members.c.manifest_id
 ).where(
     _repositories.c.name.is_not(None),  # those that were deleted are emptied step by step
+    is_seen(_manifest_members),  # what was removed by a large change goes likewise
     _manifest_members.c.incomplete.is_(None),
     or_(
         and_(
@@ -192,6 +194,7 @@ _lacking = select(func.count()).select_from(_manifest_members).join(
             ~present(
                 _child_members.c.repository_id == _manifest_members.c.repository_id,
                 _child_members.c.manifest_id == _edges.c.child_id,
+                is_seen(_child_members),
             ),
         ),
         and_(
@@ -200,6 +203,7 @@ _lacking = select(func.count()).select_from(_manifest_members).join(
             ~present(
                 _blob_members.c.repository_id == _manifest_members.c.repository_id,
                 _blob_members.c.blob_id == _edges.c.child_id,
+                is_seen(_blob_members),
             ),
         ),
     ),

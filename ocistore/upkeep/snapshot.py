@@ -61,7 +61,7 @@ class Header:
     taken: int
     """Milliseconds since the epoch."""
     events: int
-    """The id of the last change of a tag by then."""
+    """The id of the last change of a tag by then; negative where it was not known."""
 
 
 def refresh(
@@ -94,7 +94,7 @@ def refresh(
         return False
     with catalog.read() as connection:
         events = names.newest_event(connection)
-    if last is not None and last.events == events:
+    if last is not None and last.events == events != names.UNKNOWN:
         return False
     _take(catalog, paths, Header(now, events), check)
     return True

@@ -63,6 +63,12 @@ _SEVENTH = (
         INSERT INTO staged_repositories VALUES (3, 7, 'soon');
     """
 )
+_EIGHTH = (
+    _SEVENTH.replace("_blobs VALUES (1, 2, 100, NULL)", "_blobs VALUES (1, 2, 100, NULL, 7)")
+    .replace("100, NULL, 1, NULL)", "100, NULL, 1, NULL, 7)", 1)
+    .replace("'latest', 1, 100, NULL", "'latest', 1, 100, NULL, 7, NULL, 1, NULL", 1)
+    .replace("batches VALUES (7, 200)", "batches VALUES (7, 200, 1)", 1)
+)
 ROWS = {
     "0001": _FIRST,
     "0002": _SECOND,
@@ -71,10 +77,10 @@ ROWS = {
     "0005": _FIFTH,
     "0006": _SIXTH,
     "0007": _SEVENTH,
-    "0008": _SEVENTH.replace("_blobs VALUES (1, 2, 100, NULL)", "_blobs VALUES (1, 2, 100, NULL, 7)")
-    .replace("100, NULL, 1, NULL)", "100, NULL, 1, NULL, 7)", 1)
-    .replace("'latest', 1, 100, NULL", "'latest', 1, 100, NULL, 7, NULL, 1, NULL", 1)
-    .replace("batches VALUES (7, 200)", "batches VALUES (7, 200, 1)", 1),
+    "0008": _EIGHTH,
+    "0009": _EIGHTH.replace("_blobs VALUES (1, 2, 100, NULL, 7)", "_blobs VALUES (1, 2, 100, NULL, 7, 1)")
+    .replace("100, NULL, 1, NULL, 7)", "100, NULL, 1, NULL, 7, 1)", 1)
+    .replace("100, NULL, 7, NULL, 1, NULL", "100, NULL, 7, NULL, 1, NULL, 1", 1),
 }
 
 
