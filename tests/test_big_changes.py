@@ -28,7 +28,7 @@ from ocistore import (
     parts,
     thinning,
 )
-from ocistore.catalog import names, repositories
+from ocistore.catalog import batches, names, repositories
 from ocistore.catalog.engine import Catalog
 from ocistore.changes import PutManifest
 
@@ -635,6 +635,16 @@ def test_others_come_before_a_removal_that_is_not_revealed(tmp_path, store, smal
             assert check(each) == []
         assert outcomes[0] is outcomes[1]
         assert seen(serial) == seen(store)
+
+
+@pytest.mark.parametrize("act", ["index", "part"])
+def test_a_removal_that_does_not_ask_what_others_did_is_caught(store, small_parts, monkeypatch, act):
+    filled(store.repository("app"), NUMBER)
+    during(monkeypatch, meanwhile(store)[act], at=9)
+    monkeypatch.setattr(batches, "overtake", lambda *_: None)
+    with store.transaction() as transaction:
+        emptied(transaction, NUMBER)
+    assert check(store, idle=False) != []
 
 
 @pytest.mark.parametrize("act", ["tag", "index", "part", "again", "blob", "delete", "move", "untag"])

@@ -36,7 +36,9 @@ from ocistore import (
     Store,
     TagConflictError,
     UploadNotFoundError,
+    parts,
 )
+from ocistore.catalog import repositories, tags
 from ocistore.upkeep import collection, leftovers
 
 if TYPE_CHECKING:
@@ -50,8 +52,12 @@ REPOSITORIES = ("one", "two", "three")
 LEASED = "leased"
 """A repository in which nobody deletes: what goes from it, a collection took."""
 MOMENT = timedelta(milliseconds=3)
+IN_PARTS = "parts"
+"""A repository all of whose tags are moved or removed at once, in large changes."""
+TOGETHER = tuple("abcdef")
+"""Its tags."""
 LONGEST = 1.0
-"""Seconds that a lease is made for, at most."""
+"""Seconds that a lease is made for, at most, and that a large change lasts whose process was killed."""
 PUSHERS, COLLECTORS = 4, 2
 
 LOST_RACES = (
@@ -152,8 +158,46 @@ def _under_a_lease(store: Store, rng: random.Random) -> None:
             raise
 
 
+class TornError(Exception):
+    """Somebody saw a part of a large change, and not all of it."""
+
+
+def _in_parts(store: Store, rng: random.Random) -> None:
+    """Move or remove all tags in one large change, or push or refer to what others may be removing."""
+    _see_all_or_none(store)
+    repository, wanted, what = store.repository(IN_PARTS), rng.choice(HOT[:3]), rng.randrange(6)
+    if what == 0:
+        push(repository, index([wanted, HOT[3]]), "index")
+    elif what == 1:
+        push(repository, wanted)
+    else:
+        with store.transaction() as transaction:
+            pending = transaction.repository(IN_PARTS)
+            for blob in wanted.blobs:
+                pending.put_blob(blob)
+            if what == 2:
+                pending.delete_manifest(repository.resolve(TOGETHER[0]).digest)
+            elif what == 3:
+                expected = repository.resolve(TOGETHER[0]).digest
+                pending.put_manifest(wanted.manifest)
+                for tag in TOGETHER:
+                    pending.tag(tag, wanted.digest, expected=expected)
+            else:
+                pending.put_manifest(wanted.manifest, tags=TOGETHER)
+    _see_all_or_none(store)
+
+
+def _see_all_or_none(store: Store) -> None:
+    with store.catalog.snapshot() as connection:
+        repository_id = repositories.find(connection, IN_PARTS)
+        found = {} if repository_id is None else dict(tags.every(connection, repository_id))
+    found.pop("index", None)
+    if found and (found.keys() != set(TOGETHER) or len(set(found.values())) > 1):
+        raise TornError(found)
+
+
 WORK = [_under_a_lease] * 3 + [_push] * 6 + [_in_one] * 3 + [_sparse] * 2 + [_delete] * 2
-WORK += [_retag, _mount, _out_and_in, _upload]
+WORK += [_retag, _mount, _out_and_in, _upload, *[_in_parts] * 3]
 
 
 _stopped = mmap.mmap(-1, 1)
@@ -161,6 +205,9 @@ _stopped = mmap.mmap(-1, 1)
 
 
 def _pusher(store: Store, rng: random.Random, counted: Callable[[], None]) -> None:
+    # In steps of few rows, between any two of which others may come, and which do not wait long for those of the dead.
+    parts.LARGE, parts.AT_ONCE = rng.choice([(4, 1), (4, 3), (8, 6)])
+    parts.TTL, parts._PATIENCE = int(LONGEST * 1000), LONGEST
     while not _stopped[0]:
         with contextlib.suppress(LOST_RACES):
             rng.choice(WORK)(store, rng)
@@ -195,7 +242,8 @@ class Outcome:
     def note(self, failures: Iterable[str]) -> None:
         """What workers died of."""
         for failure in failures:
-            (self.violations if LostUnderLeaseError.__name__ in failure else self.failures).append(failure)
+            seen = any(error.__name__ in failure for error in (LostUnderLeaseError, TornError))
+            (self.violations if seen else self.failures).append(failure)
 
     @property
     def wrong(self) -> list[str]:

@@ -11,7 +11,7 @@ import time
 
 import races
 
-from ocistore import StorageError, commit, upload
+from ocistore import StorageError, commit, parts, store, upload
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import collection as statements
 from ocistore.catalog import holds, keepers, leases, removal
@@ -103,6 +103,18 @@ def a_lease_goes_on_naming_what_was_taken():
     Lease._end = slowly
 
 
+def a_large_change_is_seen_as_it_comes():
+    """Each of its parts is a commit of its own."""
+    races.WORK[:] = [races._in_parts]
+
+    def commit_in_parts(catalog, pool, changes, **options):
+        for part in parts._parts(changes):
+            done = commit.commit(catalog, pool, part, **options)
+        return done
+
+    store.commit_in_parts = commit_in_parts
+
+
 def _slow_to_commit():
     # Right in itself: only the time between the two steps, which a busy machine makes as long, is longer.
     publish = FilesystemPool.publish
@@ -161,7 +173,11 @@ IN_A_STALL = {
 """By the scene in which they are caught."""
 
 
-WITHOUT_KILLS = [a_collector_looks_at_no_leases, a_lease_goes_on_naming_what_was_taken]
+WITHOUT_KILLS = [
+    a_collector_looks_at_no_leases,
+    a_lease_goes_on_naming_what_was_taken,
+    a_large_change_is_seen_as_it_comes,
+]
 """Caught where pushes and collections come to their end, so that kills only hide them."""
 
 WRONG_WAYS = [
