@@ -1036,15 +1036,16 @@ def test_an_import_keeps_little_of_each_manifest_in_memory(tmp_path, store, monk
     assert store.usage().manifests == number
 
 
-def test_the_most_memory_that_an_import_takes_grows_by_two_kilobytes_for_each_manifest(tmp_path, store):
-    """So 50,000 take 100 MiB."""
+@pytest.mark.parametrize("form", ["dir", "oci-archive"])
+def test_the_most_memory_that_an_import_takes_grows_by_little_for_each_manifest(tmp_path, store, form):
+    """100 MiB for 50,000 would be 2,097 bytes. The allocator and SQLite take more than what is counted here."""
     most = []
     for number in (300, 1300):
         with Store.open(tmp_path / f"other{number}") as other:
             with other.transaction() as transaction:
                 for i in range(number):
                     push(transaction.repository("app"), artifact(annotations={"n": str(i)}), f"v{i}")
-            other.export(tmp_path / f"layout{number}")
+            other.export(tmp_path / f"layout{number}", form=form)
         store.import_(tmp_path / f"layout{number}", "warm", dry_run=True)
         tracemalloc.start()
         try:
@@ -1052,4 +1053,4 @@ def test_the_most_memory_that_an_import_takes_grows_by_two_kilobytes_for_each_ma
             most.append(tracemalloc.get_traced_memory()[1])
         finally:
             tracemalloc.stop()
-    assert (most[1] - most[0]) / 1000 < 100 * 1024**2 / 50_000
+    assert (most[1] - most[0]) / 1000 < 1500

@@ -45,6 +45,8 @@ class Anchors:
         self._remove = remove
         self._held: dict[str, _Reference] = {}
         self._lost: list[weakref.ref[Anchor]] = []
+        self._note_lost = self._lost.append  # one object for all references, as is the number below
+        self._process = os.getpid()
 
     def new(self) -> Anchor:
         """A name that nobody has: 32 hexadecimal digits. What was lost is removed first."""
@@ -52,8 +54,11 @@ class Anchors:
             self.sweep()
         anchor = Anchor(secrets.token_hex(16))
         # The callback is no function in Python: it is never interrupted, and interrupts nobody.
-        reference = _Reference(anchor, self._lost.append)
-        reference.process, reference.name = os.getpid(), anchor.name
+        reference = _Reference(anchor, self._note_lost)
+        process = os.getpid()
+        if process != self._process:
+            self._process = process
+        reference.process, reference.name = self._process, anchor.name
         self._held[anchor.name] = reference
         return anchor
 

@@ -92,6 +92,8 @@ class FilesystemPool:
         """Whether big blobs may be written past the page cache; see :mod:`ocistore.blobs.output`."""
         self._clones = True
         """Whether the filesystem can share bytes by reflink, as far as was tried."""
+        self._device = -1
+        """Where the last file was staged: one object for all of them, of which there may be 100,000."""
 
     def create(self) -> None:
         """Make the directories of a store and make them durable; harmless where they exist.
@@ -153,8 +155,10 @@ class FilesystemPool:
                 total = ingest(readable, output, state, size=size)
                 found = Digest.of_hasher(state, algorithm)
                 _check(found, digest)
-                # The caller's own object, if there is one: an import holds 100,000 of them.
-                return self._staged(anchor, descriptor, found if digest is None else digest, total)
+                # The caller's own objects, if there are some: an import holds 100,000 of them.
+                return self._staged(
+                    anchor, descriptor, found if digest is None else digest, total if size is None else size
+                )
             except BaseException:
                 descriptor = None  # its place on the disk is free at once, however long somebody keeps the error
                 self._drop(anchor.name)
@@ -250,6 +254,9 @@ class FilesystemPool:
         """The verified file of that name, which is kept open or not."""
         with Translating(partial(self._paths.upload, anchor.name), root=self._paths.root):
             status = os.fstat(descriptor)
+            device = self._device
+            if status.st_dev != device:
+                self._device = device = status.st_dev
             # The umask took bits away; but a file that somebody brought stays theirs until it is published.
             if linked is None and stat.S_IMODE(status.st_mode) != _PUBLISHED_MODE:
                 os.fchmod(descriptor, _PUBLISHED_MODE)
@@ -257,7 +264,7 @@ class FilesystemPool:
             digest,
             size,
             anchor.name,
-            status.st_dev,
+            device,
             status.st_ino,
             syncs_failed=self._syncs_failed,
             linked=linked,
@@ -496,12 +503,13 @@ class FilesystemPool:
             raise CorruptError(str(self._paths.blob(digest)), reason=f"it does not have {size} bytes")
         return content
 
-    def read_staged(self, file: StagedFile) -> bytes:
+    def read_staged(self, blob: StagedBlob) -> bytes:
         """All bytes of what is staged, which were verified then: for what is small, such as a manifest.
 
         Raises:
             StorageError: they could not be read, or are not staged any more.
         """
+        file = _own(blob)
         path = self._paths.upload(file.name)
         with Translating(str(path), root=self._paths.root), open(path, "rb") as opened:
             return opened.read(file.size)

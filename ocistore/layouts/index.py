@@ -32,7 +32,7 @@ from ocistore.oci.digest import Digest, is_of_other_algorithm
 from ocistore.oci.reference import DEFAULT_TAG, is_digest, repository_name, split_host, tag_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 IMAGE_NAME: Final = "io.containerd.image.name"
@@ -60,7 +60,7 @@ _KNOWN: Final = {
 LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One manifest that a layout is to name."""
 
@@ -74,7 +74,7 @@ class Entry:
         return f"{self.repository}@{self.descriptor.digest}" if self.tag is None else f"{self.repository}:{self.tag}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Name:
     """What an entry of a layout is called, as far as it says."""
 
@@ -159,7 +159,14 @@ def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
     """
     if sum(map(content.count, (b",", b"[", b"{"))) > MAXIMUM_INDEX_VALUES:
         raise ManifestInvalidError(f"it is made of more than {MAXIMUM_INDEX_VALUES} values")
-    document = strictjson.loads(content, maximum=MAXIMUM_INDEX_SIZE)
+    entries: _Entries | None = None
+
+    def begin() -> Callable[[Any], None]:
+        nonlocal entries
+        entries = _Entries(keep_damaged=keep_damaged)
+        return entries.add
+
+    document = strictjson.loads_each(content, "manifests", begin, maximum=MAXIMUM_INDEX_SIZE)
     if not isinstance(document, dict):
         raise ManifestInvalidError("it is not a JSON object")
     version = document.get("schemaVersion")
@@ -172,23 +179,44 @@ def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
         if key in document:
             raise ManifestInvalidError("an index has no such property", path=key)
     manifests = document.get("manifests", "")
-    if manifests is None:
-        manifests = []
-    if not isinstance(manifests, list):
+    if manifests is not None and not isinstance(manifests, list):
         raise ManifestInvalidError("it must be a list", path="manifests")
     listing = Listing([], [], [], {key: document[key] for key in document.keys() - _WRITTEN})
-    for position, value in enumerate(manifests):
-        path = f"manifests[{position}]"
+    if manifests is not None and entries is not None:
+        if entries.error is not None:
+            raise entries.error
+        listing = Listing(entries.usable, entries.unusable, entries.damaged, listing.besides)
+    return listing
+
+
+class _Entries:
+    """The entries of an index.json, as they are read: what stands in the document is not held beside them."""
+
+    def __init__(self, *, keep_damaged: bool) -> None:
+        self.usable: list[Descriptor] = []
+        self.unusable: list[Unusable] = []
+        self.damaged: list[Damaged] = []
+        self.error: ManifestInvalidError | None = None
+        """Because of which all of them are refused."""
+        self._count = 0
+        self._keep_damaged = keep_damaged
+
+    def add(self, value: object) -> None:
+        """Take in the next one."""
+        path = f"manifests[{self._count}]"
+        self._count += 1
+        if self.error is not None:
+            return
         try:
-            listing.entries.append(Descriptor.from_json(value, path=path))
+            self.usable.append(Descriptor.from_json(value, path=path))
         except ManifestInvalidError as error:
             try:
-                listing.unusable.append(_unusable_entry(value, error, path=path))
+                self.unusable.append(_unusable_entry(value, error, path=path))
             except ManifestInvalidError as damage:
-                if not keep_damaged or len(listing.damaged) == MAXIMUM_DAMAGED:
-                    raise
-                listing.damaged.append(_damaged(value, damage))
-    return listing
+                if self._keep_damaged and len(self.damaged) < MAXIMUM_DAMAGED:
+                    self.damaged.append(_damaged(value, damage))
+                else:
+                    self.error = damage
 
 
 def _unusable_entry(value: object, error: ManifestInvalidError, *, path: str) -> Unusable:

@@ -13,10 +13,9 @@ from ocistore.changes import LinkBlob, PutBlob, PutManifest
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.staged import StagedFile
     from ocistore.changes import Change, Missing, SetTag
+    from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
     from ocistore.store import Store
@@ -68,25 +67,15 @@ def stage_manifests(
     They are read from there from then on, and not held in memory; see :func:`take_back`.
     """
     pool = store.pool
+
+    def read(manifest: Descriptor) -> bytes:
+        return pool.read_staged(staged[manifest.digest])
+
     for held in manifests.values():
         for digest, manifest in held.items():
             if digest not in staged:
-                size = manifest.descriptor.size
-                staged[digest] = blob = pool.stage(manifest.content, digest=digest, size=size)
-                manifest.put_aside(_Aside(pool, blob).read)
-
-
-class _Aside:
-    """Where the bytes of a staged manifest are."""
-
-    __slots__ = ("_blob", "_pool")  # there may be 100,000 of them
-
-    def __init__(self, pool: FilesystemPool, blob: StagedFile) -> None:
-        self._pool = pool
-        self._blob = blob
-
-    def read(self) -> bytes:
-        return self._pool.read_staged(self._blob)
+                staged[digest] = pool.stage(manifest.content, digest=digest, size=manifest.descriptor.size)
+                manifest.put_aside(read)
 
 
 def take_back(manifests: Mapping[str, Mapping[Digest, Manifest]]) -> None:

@@ -76,7 +76,7 @@ class Platform:
         return document
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Descriptor:
     """Type, digest and size of a piece of content (image specification, "Content Descriptors"). ``size`` is in bytes.
 

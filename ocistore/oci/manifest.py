@@ -78,7 +78,7 @@ class Manifest:
     __slots__ = ("_counted", "_held", "_parsed", "descriptor")  # there may be 100,000 of them
 
     descriptor: Descriptor
-    _held: bytes | Callable[[], bytes]
+    _held: bytes | Callable[[Descriptor], bytes]
     _parsed: _Parts | None
     _counted: int | None
 
@@ -103,10 +103,13 @@ class Manifest:
     @property
     def content(self) -> bytes:
         """Its bytes."""
-        return self._held if isinstance(self._held, bytes) else self._held()
+        return self._held if isinstance(self._held, bytes) else self._held(self.descriptor)
 
-    def put_aside(self, read: Callable[[], bytes]) -> None:
-        """Hold neither the bytes, which ``read`` gives when they are asked for, nor what was parsed of them."""
+    def put_aside(self, read: Callable[[Descriptor], bytes]) -> None:
+        """Hold neither the bytes, which ``read`` gives when they are asked for, nor what was parsed of them.
+
+        ``read`` is called with the descriptor, so that one function can be that of 100,000 manifests.
+        """
         self.forget_parts()
         object.__setattr__(self, "_held", read)
 

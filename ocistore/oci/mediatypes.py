@@ -27,6 +27,11 @@ DOCKER_FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.
 DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
+_ALL: Final[dict[object, str]] = {
+    text: text for name, text in dict(globals()).items() if name.startswith(("OCI_", "DOCKER_"))
+}
+"""The ones above: so there is one object for each of them, however many descriptors are held."""
+
 _MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _IMAGE_CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 _INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
@@ -86,6 +91,8 @@ def media_type(text: object, *, path: str = "mediaType") -> str:
     Raises:
         ManifestInvalidError: it is not; it carries ``path``, the place where it stood.
     """
+    if type(text) is str and (known := _ALL.get(text)) is not None:
+        return known
     if not isinstance(text, str) or (match := _GRAMMAR.fullmatch(text)) is None:
         unknown = isinstance(text, str | None)  # text that means something to who wrote it, or nothing
         reason = f"{text!r:.100} is not a media type, such as application/json"

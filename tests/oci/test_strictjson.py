@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+import tracemalloc
 
 import pytest
 from anytext import texts
@@ -154,3 +155,87 @@ def test_any_bytes_are_json_or_a_manifest_error(text, tail):
     except ManifestInvalidError:
         return
     assert document == json.loads(content)
+
+
+# --- a list that is read an element at a time -------------------------------------------------------------------------
+
+LISTS = [
+    *(b'{"a": 1, "list": [' + each + b'], "b": [2]}' for each in (b"", *GOOD, *BAD)),
+    *(b'{"a": ' + each + b', "list": [1, 2]}' for each in (*GOOD, *BAD)),
+    b'{"list": [1, 2], "list": [3]}',
+    b'{"list": [1, 2], "a": 1, "a": 2}',
+    b'{"list": {"list": [1]}}',
+    b'{"list": null}',
+    b'{"list": [1, 2,]}',
+    b'{"list": [1 2]}',
+    b'{"list": [1, 2]',
+    b'{"list": [1, 2]}}',
+    b'{"list": [1, 2],}',
+    b'{"list" [1, 2]}',
+    b'{"list": [,]}',
+    b'{"\\u006cist": [1, {"x": "\\ud83d\\ude00"}]}',
+    '{"list": ["\u00fc\u20ac\U0001f600", {"\u20ac": -1.5e3}, 12345678901234567890]}'.encode(),
+    b'{"list": ["\xff"]}',
+    b"{\"list\": [" + b" " * 100 + b"1" + b"\n" * 100 + b", 2]}" + b"\t" * 100,
+    *GOOD,
+    *BAD,
+]
+
+
+def read(content, at_once, monkeypatch):
+    """What a document says whose list is read in pieces, put together again; or the error."""
+    given = []
+
+    def begin():
+        given.clear()
+        return given.append
+
+    monkeypatch.setattr(strictjson, "_AT_ONCE", at_once)
+    try:
+        document = strictjson.loads_each(content, "list", begin, maximum=MAXIMUM)
+    except ManifestInvalidError as error:
+        return str(error)
+    if isinstance(document, dict) and isinstance(document.get("list"), list):
+        assert document["list"] == []
+        document["list"] = given
+    else:
+        assert given == []
+    return document
+
+
+def at_once(content):
+    try:
+        return strictjson.loads(content, maximum=MAXIMUM)
+    except ManifestInvalidError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 16 * 1024])
+@pytest.mark.parametrize("content", LISTS)
+def test_in_pieces_the_same_is_read_and_refused(content, size, monkeypatch):
+    assert read(content, size, monkeypatch) == at_once(content)
+
+
+@given(
+    st.fixed_dictionaries({"list": st.lists(documents, max_size=5)}, optional={"a": documents, "\u00fc": documents}),
+    st.booleans(),
+    st.sampled_from([None, 1]),
+    st.integers(1, 40),
+    st.none() | st.integers(0, 200),
+)
+def test_in_pieces_of_any_size_the_same_is_read(document, ascii_only, indent, size, end):
+    content = json.dumps(document, ensure_ascii=ascii_only, indent=indent).encode()[:end]
+    with pytest.MonkeyPatch.context() as patch:
+        found = read(content, size, patch)
+    assert found == at_once(content)
+
+
+@pytest.mark.parametrize("inside", [b"{}", b'{"a": "b"}', b'""', b'{"a": "' + b"x" * 100_000 + b'"}'])
+def test_in_pieces_a_list_takes_no_memory(inside):
+    content = b'{"list": [' + b", ".join([inside] * (400_000 // len(inside))) + b"]}"
+    tracemalloc.start()
+    try:
+        strictjson.loads_each(content, "list", lambda: lambda _: None, maximum=len(content))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()

@@ -28,6 +28,7 @@ from ocistore.layouts.index import (
     name_of,
     read_index,
     said_besides,
+    saying,
 )
 from ocistore.oci import mediatypes
 from ocistore.oci.platforms import Narrowed, narrow
@@ -55,8 +56,6 @@ class Contents:
     """By repository, with their sizes."""
     tags: dict[tuple[str, str], SetTag] = field(default_factory=dict)
     """By repository and name."""
-    visited: dict[str, set[Digest]] = field(default_factory=dict)
-    """By repository, the manifests that were walked, be it in vain."""
     untagged: dict[str, None] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
@@ -349,8 +348,10 @@ class _Walk:
         self._contents = contents
         self._manifests = manifests
         self._wholeness = wholeness
-        self._called: dict[tuple[str, str], tuple[Name, Descriptor]] = {}
-        """What has a tag, and what the layout calls it, by repository and tag."""
+        self._called: dict[SetTag, tuple[str, str | None]] = {}
+        """What the layout calls what has a tag, and its host; where that is the tag and no host, it is left out."""
+        self._visited: dict[str, set[Digest]] = {}
+        """By repository, the manifests that were walked, be it in vain."""
         self._sources: dict[str, set[str | None]] = {}
         """The repositories that the layout names for what went into one of the store's."""
         self._about: set[Digest] = set()
@@ -398,20 +399,26 @@ class _Walk:
             contents.said.setdefault((repository, descriptor.digest), said_besides(entry.descriptor))
             return
         besides = said_besides(entry.descriptor)
-        tag = contents.tags.setdefault(
-            (repository, entry.tag), SetTag(repository, entry.tag, descriptor.digest, entry=besides)
-        )
-        before, first = self._called.setdefault((repository, entry.tag), (entry.own, descriptor))
+        new = SetTag(repository, entry.tag, descriptor.digest, entry=besides)
+        tag = contents.tags.setdefault((repository, entry.tag), new)
+        if tag is new and (given != entry.tag or entry.own.host is not None):
+            self._called[tag] = given, entry.own.host
         if tag.digest == descriptor.digest:
             return
         problem = f"{entry.name} is the name of two entries: {tag.digest} and {descriptor.digest}"
-        platforms = [self._platform(each) for each in (first, descriptor)]
+        platforms = [self._platform_of(tag), self._platform(descriptor)]
         if all(platforms) and platforms[0] != platforms[1]:
             problem += f", for {platforms[0]} and {platforms[1]}: choose one of these (--platform)"
-        if before.given and given and before.given != given:
-            hosts = " by two hosts" if before.host != entry.own.host else ""
-            problem += f", which are called {before.given!a:.200} and {given!a:.200}{hosts}: choose one of them"
+        before, host = self._called.get(tag, (tag.name, None))
+        if before and given and before != given:
+            hosts = " by two hosts" if host != entry.own.host else ""
+            problem += f", which are called {before!a:.200} and {given!a:.200}{hosts}: choose one of them"
         contents.problem(problem)
+
+    def _platform_of(self, tag: SetTag) -> Platform | None:
+        """What the image is for that has a tag."""
+        known = self._contents.manifests[tag.repository].get(tag.digest)
+        return None if known is None else self._platform(saying(known.descriptor, tag.entry))
 
     def _platform(self, descriptor: Descriptor) -> Platform | None:
         """What an image is for, for messages."""
@@ -433,7 +440,7 @@ class _Walk:
         contents = self._contents
         held = contents.manifests.setdefault(repository, {})
         contents.blobs.setdefault(repository, {})
-        visited = contents.visited.setdefault(repository, set())
+        visited = self._visited.setdefault(repository, set())
         lacks = self._wholeness.lacks(root)
         for lack in lacks:
             if lack.digest in self._manifests.unknown:

@@ -78,7 +78,7 @@ def _destination(text: str) -> tuple[str, str | None]:
     return repository_name(repository), tag_name(tag) if colon else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """One entry of a layout that is to come in, with the name that it gets."""
 
