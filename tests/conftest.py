@@ -7,9 +7,14 @@ import subprocess
 import sys
 
 import pytest
+import zygote
 from state import catalog, strays
 
 from ocistore import Store
+
+
+def pytest_unconfigure():
+    zygote.close()
 
 
 @pytest.fixture(scope="session")

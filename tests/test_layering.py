@@ -287,7 +287,7 @@ loaded()
 
 def test_importing_and_opening_load_neither_alembic_nor_click_nor_a_web_framework(tmp_path, empty_store):
     imported, reached_up, opened, everything = run_python(
-        LOADED, shutil.copytree(empty_store, tmp_path / "store")
+        LOADED, shutil.copytree(empty_store, tmp_path / "store"), fresh=True
     ).splitlines()
     assert set(imported.split()) & HEAVY == set()
     assert set(opened.split()) & HEAVY == set()
