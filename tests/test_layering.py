@@ -142,6 +142,7 @@ def violations(entry):
     return [] if allowed else [f"{said}, which is not its business"]
 
 
+@functools.cache
 def every_import():
     return [entry for module, path in sorted(_modules().items()) for entry in imports(module, path.read_text())]
 

@@ -694,6 +694,20 @@ def test_the_root_of_a_volume_can_be_a_store_and_a_backup(tmp_path, store):
     assert {"lost+found", "catalog.db"} <= set(os.listdir(tmp_path / "volume"))
 
 
+ONE_AFTER_THE_OTHER = """
+import sys
+from ocistore.cli import main
+root, *commands = sys.argv[1:]
+for command in commands:
+    sys.argv = ["ocistore", "--store", root, *command.split()]
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+
+
 def test_names_that_are_not_ascii_work_where_the_locale_is(tmp_path):
     """As in cron, in containers and under ``env -i``, before Python helps itself with UTF-8."""
     root = tmp_path / "naïve-店"
@@ -701,14 +715,11 @@ def test_names_that_are_not_ascii_work_where_the_locale_is(tmp_path):
     environment = {**os.environ, **ascii_only, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     (tmp_path / "plain.txt").write_text("x")
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "ocistore", "--store", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path)
-
-    push = "push app:v1 plain.txt"
-    for command in ("init", push, "show app:v1", "repos", "gc", "db check"):
-        done = run(*command.split())
-        assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
+    commands = ("init", "push app:v1 plain.txt", "show app:v1", "repos", "gc", "db check")
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, root, *commands], capture_output=True, env=environment, cwd=tmp_path
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
     with Store.open(root, read_only=True) as store:
         assert list(store.repositories()) == ["app"]
     code = f"from ocistore import Store\nStore.open({str(root)!a})"

@@ -1,5 +1,6 @@
 """Archives for docker load: they hold what the config says, uncompressed, under the names that were asked for."""
 
+import functools
 import gzip
 import io
 import json
@@ -11,7 +12,7 @@ from images import Image, artifact, described, document, image, index, push
 from state import unchanged
 
 from ocistore import ArchiveInvalidError, CorruptError, Digest, Store
-from ocistore.archives.compression import zstd
+from ocistore.archives.compression import Limits, zstd
 from ocistore.oci import mediatypes
 
 
@@ -233,8 +234,18 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("graph", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_such_an_archive_cannot_hold_is_refused_before_anything_is_written(store, tmp_path, graph, message):
+@pytest.mark.parametrize(
+    ("refused", "slack"),
+    [
+        *(pytest.param(refused, 16 << 20, id=refused) for refused in REFUSED),
+        pytest.param("a bomb", Limits().slack, id="a bomb, of its real size", marks=pytest.mark.slow),
+    ],
+)
+def test_what_such_an_archive_cannot_hold_is_refused_before_anything_is_written(
+    store, tmp_path, monkeypatch, refused, slack
+):
+    graph, message = REFUSED[refused]
+    monkeypatch.setattr("ocistore.archives.compression.Limits", functools.partial(Limits, slack=slack))
     push(store.repository("app"), PLAIN, "a")
     push(store.repository("app"), graph, "v1")
     (tmp_path / "out.tar").write_bytes(b"mine")

@@ -151,7 +151,7 @@ def test_what_is_not_changed_comes_in(stocked, archives, tmp_path, form):
 
 
 def test_what_is_changed_is_refused_or_comes_in_correctly(stocked, archives, tmp_path):
-    search(stocked, archives, tmp_path / "archive", 80)
+    search(stocked, archives, tmp_path / "archive", 25)
 
 
 @pytest.mark.slow

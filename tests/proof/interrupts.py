@@ -33,6 +33,9 @@ from ocistore.catalog.lock import WriteLock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ENOUGH = 20
+"""Wrong things after which the rest is not tried."""
+
 NOW = timedelta(0)
 KEPT = image("kept", layers=2)
 
@@ -139,7 +142,10 @@ def descriptors() -> dict[str, int]:
 
 
 def run(root: Path, name: str, wanted: int, seed: int, how: str) -> dict[str, object]:
-    """``wanted`` interrupts of an operation, in a way of ``HOW``; what leaked, and how often it ended before."""
+    """``wanted`` interrupts of an operation, in a way of ``HOW``; what leaked, and how often it ended before.
+
+    It ends where ``ENOUGH`` is found already.
+    """
     chance = random.Random(f"{name} {seed}")
     work = OPERATIONS[name]
     store = Store.open(root / "store")
@@ -169,7 +175,7 @@ def run(root: Path, name: str, wanted: int, seed: int, how: str) -> dict[str, ob
         if sys.exc_info()[1] is not None:
             wrong.append(f"{name} {number}: still handled after {interrupted.place}: {sys.exc_info()[1]!r}"[:300])
         wrong += [f"{name} {number}: {words}" for words in held(store)]
-        if len(wrong) > 20:
+        if len(wrong) >= ENOUGH:
             break
     for session in tuple(store.repository("up").uploads()) if name == "upload" else ():
         store.repository("up").cancel_upload(session.id)  # an upload session outlives who began it
@@ -236,7 +242,7 @@ def prepare(root: Path) -> None:
         store.export(root / "layout", ["kept:v1"])
 
 
-def main(directory: str, names: str, wanted: str, seed: str, how: str = "trace") -> None:
+def main(directory: str, names: str, wanted: str, seed: str, how: str) -> None:
     """Print what was found, as JSON."""
     warnings.simplefilter("ignore")
     root = Path(directory)

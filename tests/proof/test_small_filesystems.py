@@ -65,7 +65,9 @@ def small(tmp_path, request):
         subprocess.run(["umount", "--lazy", mounted], check=True)
 
 
-small_blocks = pytest.mark.parametrize("small", [["-b", "1024"], ["-b", "2048"]], indirect=True)
+small_blocks = pytest.mark.parametrize(
+    "small", [["-b", "1024"], pytest.param(["-b", "2048"], marks=pytest.mark.slow)], indirect=True
+)
 few_inodes = pytest.mark.parametrize("small", [["-N", "64"]], indirect=True)
 
 

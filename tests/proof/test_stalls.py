@@ -20,7 +20,7 @@ def test_standing_still_somewhere_loses_nothing(name, tmp_path, empty_store):
     stage = Stage(SCENES[name], tmp_path, empty_store)
     steps, found = stage.play()
     assert found == []
-    assert [words for at in _some(steps, 3) for words in stage.play(at)[1]] == []
+    assert [words for at in _some(steps, 2) for words in stage.play(at)[1]] == []
 
 
 @pytest.mark.slow

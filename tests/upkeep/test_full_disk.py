@@ -203,7 +203,7 @@ def test_a_reserve_of_holes_is_filled(tmp_path, empty_store):
 
 def test_the_wal_does_not_keep_its_greatest_size(store):
     with store.transaction() as transaction:
-        for number in range(3000):
+        for number in range(300):
             transaction.repository("app").put_blob(b"%d" % number)
     with store.catalog.write() as connection:
         connection.driver.execute("CREATE TABLE large (content)")

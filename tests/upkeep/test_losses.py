@@ -158,10 +158,11 @@ def test_it_counts_what_a_forecast_remembers(store, seed):
         assert counted(store, before=0) == left_by_manifests(store)
 
 
+@pytest.mark.parametrize("few", [40, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", [counted, remembered])
-def test_the_work_grows_with_what_is_due_and_not_with_its_square(store, dead, how):
+def test_the_work_grows_with_what_is_due_and_not_with_its_square(store, dead, how, few):
     taken = []
-    for count in (100, 400):
+    for count in (few, 4 * few):
         dead(count)
         with counted_steps() as counting:
             how(store)
@@ -171,11 +172,16 @@ def test_the_work_grows_with_what_is_due_and_not_with_its_square(store, dead, ho
     assert more_steps < 6 * steps  # what was counted once is looked at with four times as many beside it
 
 
-def test_the_memory_does_not_grow(store, dead, monkeypatch):
-    monkeypatch.setattr("ocistore.catalog.keepers._REMEMBERED", 50)
-    monkeypatch.setattr("ocistore.catalog.losses.PAGE", 20)
+@pytest.mark.parametrize(
+    ("bounds", "counts"),
+    # With fewer the bounds are not reached.
+    [((10, 5), (60, 180)), pytest.param((50, 20), (500, 1000), marks=pytest.mark.slow)],
+)
+def test_the_memory_does_not_grow(store, dead, monkeypatch, bounds, counts):
+    monkeypatch.setattr("ocistore.catalog.keepers._REMEMBERED", bounds[0])
+    monkeypatch.setattr("ocistore.catalog.losses.PAGE", bounds[1])
     taken = []
-    for count in (500, 1000):  # with a hundred the bounds are not reached
+    for count in counts:
         dead(count)
         counted(store)
         peaks = []
@@ -188,20 +194,22 @@ def test_the_memory_does_not_grow(store, dead, monkeypatch):
     assert taken[1] < 1.5 * taken[0]
 
 
-def test_a_chain_of_referrers_takes_the_memory_of_one(store, repository, monkeypatch):
+@pytest.mark.parametrize("length", [150, pytest.param(600, marks=pytest.mark.slow)])
+def test_a_chain_of_referrers_takes_the_memory_of_one(store, repository, monkeypatch, length):
     monkeypatch.setattr("ocistore.catalog.keepers._REMEMBERED", 50)
     chain = [APP]
     with store.transaction() as together:
         push(together.repository("a"), APP)
-        for number in range(600):
+        for number in range(length):
             chain.append(artifact(f"{number}", subject=chain[-1]))
             push(together.repository("a"), chain[-1])
+    counted(store)  # what is made once
     tracemalloc.start()
     found = counted(store)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found == remembered(store)
-    assert peak < 300_000
+    assert peak < 500 * length
 
 
 def test_no_state_of_the_store_is_held(store, dead):
