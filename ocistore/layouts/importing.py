@@ -16,6 +16,7 @@ from ocistore.errors import (
 )
 from ocistore.layouts.directory import NotPlainError
 from ocistore.layouts.imports.completion import CompletedSource, completes
+from ocistore.layouts.imports.embedded import EmbeddedSource
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.imports.recognition import opened
 from ocistore.layouts.imports.survey import survey
@@ -136,9 +137,10 @@ def import_layout(
         store.require_writable()
     with opened(source, store, progress, mode=mode) as found:
         completed = CompletedSource(found, store) if complete else None
-        taking = _Taking(store, found if completed is None else completed, mode, progress, dry_run=dry_run)
+        embedded = EmbeddedSource(found if completed is None else completed)
+        taking = _Taking(store, embedded, mode, progress, dry_run=dry_run)
         contents = survey(
-            taking.source,
+            embedded,
             wanted,
             maximum_manifest_size=store.maximum_manifest_size,
             maximum_manifests_size=maximum_manifests_size,

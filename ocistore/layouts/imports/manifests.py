@@ -12,7 +12,7 @@ from ocistore.oci.descriptor import Platform
 from ocistore.oci.manifest import check_manifest
 
 if TYPE_CHECKING:
-    from ocistore.layouts.imports.source import Source
+    from ocistore.layouts.imports.embedded import EmbeddedSource
     from ocistore.layouts.imports.survey import Contents
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
@@ -33,7 +33,7 @@ class UnusableError(Exception):
 class Manifests:
     """Manifests by their descriptors."""
 
-    def __init__(self, source: Source, contents: Contents, *, maximum_size: int, maximum_sizes: int) -> None:
+    def __init__(self, source: EmbeddedSource, contents: Contents, *, maximum_size: int, maximum_sizes: int) -> None:
         """Read from ``source``, and note in ``contents`` what is wrong; the maxima are of one, and of all together."""
         self._source = source
         self._contents = contents
@@ -176,6 +176,9 @@ class Manifests:
     def _parsed(self, descriptor: Descriptor) -> Manifest:
         # One byte more than is allowed is enough to be refused, and a liar's gigabytes are not read.
         content = self._source.content(descriptor.digest, min(descriptor.size, self._maximum_size + 1))
-        return check_manifest(
+        manifest = check_manifest(
             content, media_type=descriptor.media_type, digest=descriptor.digest, maximum=self._maximum_size
         )
+        if b'"data"' in content:  # to list the edges of 100,000 manifests takes time
+            self._source.offer(edge.descriptor for edge in manifest.edges())
+        return manifest

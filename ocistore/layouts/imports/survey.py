@@ -38,6 +38,7 @@ from ocistore.oci.referrertags import is_about, is_list_tag, tags_about
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ocistore.layouts.imports.embedded import EmbeddedSource
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.imports.wanted import Selection, Wanted
     from ocistore.layouts.index import Damaged, Name
@@ -93,7 +94,9 @@ class Contents:
             self.problem(f"{digest} is missing: {what}")
 
 
-def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximum_manifests_size: int) -> Contents:
+def survey(
+    source: EmbeddedSource, wanted: Wanted, *, maximum_manifest_size: int, maximum_manifests_size: int
+) -> Contents:
     """Read the index and all manifests that are wanted, and look whether the blobs are there with their sizes.
 
     Args:
@@ -110,7 +113,7 @@ def survey(source: Source, wanted: Wanted, *, maximum_manifest_size: int, maximu
     """
     contents = Contents()
     entries, unusable, damaged, problems = listed(source)
-    entries = with_own_names(entries)
+    entries = with_own_names(source.offered(entries))
     contents.skipped += source.left_out
     if problems:  # and then what was asked for may be in it or not
         contents.problems.update(dict.fromkeys(problems))
