@@ -602,9 +602,10 @@ with Store.open(sys.argv[1]) as store:
     assert stat.S_IMODE((tmp_path / "out" / left[0]).stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("small_disk", [2], indirect=True)
 def test_a_full_disk_leaves_no_trace(store, small_disk, tmp_path):
     (tmp_path / "top").mkdir()
-    (tmp_path / "top" / "large").write_bytes(os.urandom(12 * 1024 * 1024))
+    (tmp_path / "top" / "large").write_bytes(os.urandom(3 * 1024 * 1024))
     push_files(store, "docs:v1", [tmp_path / "top"])
     out = small_disk.root / "out"
     with pytest.raises(OSError, match="No space left"):

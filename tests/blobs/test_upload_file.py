@@ -1,10 +1,8 @@
 import os
 import stat
-import subprocess
-import sys
-import textwrap
 
 import pytest
+from processes import python
 
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.paths import StorePaths
@@ -191,32 +189,20 @@ def test_one_writer_at_a_time_in_this_process(pool, name):
 
 
 def test_one_writer_at_a_time_over_processes_until_the_other_dies(pool, paths, name):
-    child = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            textwrap.dedent("""
-                import pathlib, sys, time
-                from ocistore.blobs.filesystem import FilesystemPool
-                from ocistore.blobs.paths import StorePaths
-                upload = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1]))).open_upload(sys.argv[2], "sha256")
-                upload.append(b"theirs")
-                print("open", flush=True)
-                time.sleep(60)
-            """),
-            paths.root,
-            name,
-        ],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    try:
-        assert child.stdout.readline() == b"open\n"
+    code = """
+import pathlib, sys, time
+from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.paths import StorePaths
+upload = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1]))).open_upload(sys.argv[2], "sha256")
+upload.append(b"theirs")
+print("open", flush=True)
+time.sleep(60)
+"""
+    with python(code, paths.root, name) as child:
+        assert child.says() == "open"
         with pytest.raises(StoreBusyError):
             pool.open_upload(name, "sha256")
-    finally:
         child.kill()
-        child.communicate()
     with pool.open_upload(name, "sha256") as upload:
         assert upload.offset == 6
 

@@ -52,11 +52,17 @@ def with_wal(root, copy):
         subprocess.run(["cp", root / "catalog.db-wal", f"{copy}-wal"], check=True)
 
 
-BACKUP = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).backup(sqlite3.connect(sys.argv[2]))"
+BACKUP = """
+import sqlite3, sys
+source, copy = map(sqlite3.connect, sys.argv[1:])
+source.backup(copy)
+copy.close()
+source.close()
+"""
 
 
 def by_sqlite(root, copy):
-    subprocess.run(["python3", "-c", BACKUP, root / "catalog.db", copy], check=True)
+    run_python(BACKUP, root / "catalog.db", copy)
 
 
 def put_back(root, copy):

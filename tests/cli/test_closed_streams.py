@@ -2,8 +2,10 @@
 
 import os
 import subprocess
+import sys
 
 import pytest
+import separate
 from images import APP, push
 from invariants import check
 from processes import PATIENCE
@@ -12,11 +14,12 @@ from state import pool
 from ocistore import Store
 
 SHELL = {
-    "no error": "2>&-",
-    "no output": ">&-",
-    "neither": "<&- >&- 2>&-",
-    "a full error": "2>/dev/full",
+    "no error": ("2>&-", {2}),
+    "no output": (">&-", {1}),
+    "neither": ("<&- >&- 2>&-", {0, 1, 2}),
+    "a full error": ("2>/dev/full", set()),
 }
+"""What a shell is told, and which descriptors are closed by it."""
 COMMANDS = [
     (0, "push", "note:v1", "FILE"),
     (0, "pull", "note:v1", "-o", "pulled"),
@@ -37,24 +40,39 @@ COMMANDS = [
 """Each with how it ends."""
 
 
+def anew(streams, words):
+    """The command as a shell starts it."""
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {SHELL[streams][0]}', "sh", sys.executable, "-W", "error", "-m", "ocistore", *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+
+
+def forked(streams, words):
+    """The same in a process that has its modules already."""
+    with open("/dev/full", "wb") as full:
+        return separate.run(*words, closed=SHELL[streams][1], stderr=full if streams == "a full error" else None)
+
+
 @pytest.mark.parametrize(
-    "streams", [each if each == "no error" else pytest.param(each, marks=pytest.mark.slow) for each in SHELL]
+    ("start", "streams"),
+    [
+        (forked, "no error"),
+        (forked, "neither"),
+        *(pytest.param(anew, streams, marks=pytest.mark.slow) for streams in SHELL),
+    ],
 )
-def test_every_command_does_its_work_whichever_streams_there_are(store, tmp_path, command, streams):
+def test_every_command_does_its_work_whichever_streams_there_are(store, tmp_path, monkeypatch, start, streams):
     push(store.repository("library/app"), APP, "v1")
     store.close()
     (tmp_path / "FILE").write_bytes(b"content")
+    monkeypatch.chdir(tmp_path)
     for expected, *arguments in COMMANDS:
-        words = [*command, "--store", str(store.root), *arguments]
-        done = subprocess.run(
-            ["sh", "-c", f'"$@" {SHELL[streams]}', "sh", *words],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PATIENCE,
-        )
-        assert (done.returncode, b"Traceback" in done.stderr) == (expected, False), (arguments, done.stderr)
+        done = start(streams, ["--store", store.root, *arguments])
+        assert (done.returncode, b"Traceback" in (done.stderr or b"")) == (expected, False), (arguments, done.stderr)
     assert (tmp_path / "pulled" / "FILE").read_bytes() == b"content"
     assert (tmp_path / "layout" / "index.json").is_file()
     with Store.open(store.root) as again, Store.open(tmp_path / "backup") as copy:
@@ -64,7 +82,7 @@ def test_every_command_does_its_work_whichever_streams_there_are(store, tmp_path
     assert len(pool(store.root)) == 6
 
 
-def test_no_file_of_a_store_becomes_standard_error(store, tmp_path, command):
+def test_no_file_of_a_store_becomes_standard_error(store):
     # What is written to descriptor 2, by whatever crashes, must not come to lie in the catalog.
     code = """
 import os, sys
@@ -74,9 +92,6 @@ from ocistore import Store
 store = Store.open(sys.argv[1])
 os._exit(sum(os.path.realpath(f"/proc/self/fd/{each}") != "/dev/null" for each in range(3)))
 """
-    done = subprocess.run(
-        ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", command[0], "-c", code, store.root],
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0
+    with open(os.devnull, "r+b") as null:
+        process = separate.begin(store.root, stdout=null, stderr=null, closed=range(3), code=code)
+    assert process.wait(PATIENCE) == 0

@@ -4,15 +4,17 @@ import inspect
 import os
 import signal
 import subprocess
-import sys
+import tempfile
 import time
 
 import click
 import pytest
+import separate
 from click.testing import CliRunner
 from images import note, push
+from processes import PATIENCE, run_python
 
-from ocistore import Digest, OCIStoreError, Store, __version__, errors
+from ocistore import Digest, OCIStoreError, __version__, errors
 from ocistore.cli.commands import ocistore
 from ocistore.cli.program import Program
 
@@ -115,63 +117,66 @@ def test_the_package_can_be_run(command):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"ocistore {__version__}\n", "")
 
 
-def test_a_reader_that_goes_away_is_no_news(command, store):
+def test_a_reader_that_goes_away_is_no_news(store):
     with store.transaction() as transaction:
         repository = transaction.repository("many")
         for number in range(20):
             push(repository, note(number), *(f"tag-{number}-{count}-{'x' * 100}" for count in range(100)))
-    process = subprocess.Popen(
-        [*command, "--store", store.root, "tags", "many"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    with process:
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.stderr.read() == ""
-        process.wait(30)
+    readable, writable = os.pipe()
+    with open(readable, "rb", buffering=0) as reader, tempfile.TemporaryFile() as errors:
+        with open(writable, "wb") as writer:
+            process = separate.begin("--store", store.root, "tags", "many", stdout=writer, stderr=errors)
+        with separate.ended(process):
+            assert reader.read(1)
+            reader.close()
+            assert process.wait(PATIENCE) == 1
+        errors.seek(0)
+        assert errors.read() == b""
 
 
-def test_interrupted_it_says_nothing_and_exits_130(command, tmp_path):
+def test_interrupted_it_says_nothing_and_exits_130(tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     code = (
         "import click, sys; from ocistore.cli.program import Program\n"
         "@click.group(cls=Program)\ndef program(): pass\n"
-        "@program.command()\ndef wait(): open(sys.argv[2]).read()\n"
+        "@program.command()\ndef wait():\n with open(sys.argv[2]) as fifo: fifo.read()\n"
         "program(['wait'])"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, "wait", str(fifo)], stderr=subprocess.PIPE, text=True)
-    with process, open(fifo, "wb"):  # opening waits until the command reads
+    with open(tmp_path / "errors", "wb") as errors:
+        process = separate.begin("wait", fifo, stdout=errors, stderr=errors, code=code)
+    with separate.ended(process), open(fifo, "wb"):  # opening waits until the command reads
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
-        assert "Traceback" not in process.stderr.read()
+        assert process.wait(PATIENCE) == 130
+    assert "Traceback" not in (tmp_path / "errors").read_text()
 
 
-def test_a_full_standard_output_is_an_error(command, store):
+def test_a_full_standard_output_is_an_error(store):
     push(store.repository("here"), note(1), "v1")
-    with open("/dev/full", "w") as full:
-        arguments = [*command, "--store", store.root, "repos"]
-        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True)
+    with open("/dev/full", "wb") as full:
+        done = separate.run("--store", store.root, "repos", stdout=full)
     assert done.returncode == 1
-    assert done.stderr == "Error: No space left on device\n"
+    assert done.stderr == b"Error: No space left on device\n"
 
 
 def test_importing_the_library_imports_no_command_line():
-    code = "import sys, ocistore; sys.exit(any(name.partition('.')[0] in ('click', 'alembic') for name in sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert subprocess.run([sys.executable, "-c", f"import click; {code}"]).returncode == 1
+    code = (
+        "import sys, ocistore\n"
+        "print({name.partition('.')[0] for name in sys.modules} & {'click', 'alembic'})\n"
+        "import click\n"
+        "print({name.partition('.')[0] for name in sys.modules} & {'click', 'alembic'})\n"
+    )
+    assert run_python(code, fresh=True) == "set()\n{'click'}\n"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "closed", "said"),
+    ("command", "closed", "said"),
     [
-        ("import -", "<&-", "standard input: Bad file descriptor"),
-        ("export -", ">&-", "standard output: Bad file descriptor"),
+        ("import", 0, "standard input: Bad file descriptor"),
+        ("export", 1, "standard output: Bad file descriptor"),
     ],
 )
-def test_a_closed_stream_is_one_line(tmp_path, arguments, closed, said):
-    with Store.open(tmp_path / "store"):
-        pass
-    line = f"exec {sys.executable} -m ocistore --store {tmp_path}/store {arguments} {closed}"
-    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert (done.returncode, done.stderr) == (1, f"Error: {said}\n")
+def test_a_closed_stream_is_one_line(store, command, closed, said):
+    done = separate.run("--store", store.root, command, "-", closed={closed})
+    assert (done.returncode, done.stderr) == (1, f"Error: {said}\n".encode())

@@ -4,11 +4,11 @@ import io
 import json
 import os
 import sqlite3
-import subprocess
 import tarfile
 import threading
 
 import pytest
+import separate
 from click.testing import CliRunner
 from images import artifact, image, index, push
 from state import state
@@ -25,34 +25,28 @@ def filled(store):
     return store
 
 
-def piped(command, *arguments, **options):
-    """The command as a process of its own; its two outputs are bytes."""
-    return subprocess.run([*command, *map(str, arguments)], capture_output=True, **options)
-
-
 def names_in(archive):
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         entries = json.loads(tar.extractfile("index.json").read())["manifests"]
     return [entry["annotations"]["io.containerd.image.name"] for entry in entries]
 
 
-def test_an_archive_on_standard_output_has_standard_output_to_itself(command, filled):
-    done = piped(command, "--store", filled.root, "export", "app:1.*=mirror", "-")
+def test_an_archive_on_standard_output_has_standard_output_to_itself(filled):
+    done = separate.run("--store", filled.root, "export", "app:1.*=mirror", "-")
     assert done.returncode == 0
     (about,) = [name for name in names_in(done.stdout) if "@" in name]
     assert sorted(names_in(done.stdout)) == ["mirror:1.0", "mirror:1.1", about]
     assert done.stderr.startswith(f"mirror:1.0\nmirror:1.1\n{about}\nmanifests: 2, blobs: 4, ".encode())
-    done = piped(command, "--store", filled.root, "export", "app:1.0", "-", "--no-referrers", "--json")
+    done = separate.run("--store", filled.root, "export", "app:1.0", "-", "--no-referrers", "--json")
     assert json.loads(done.stderr)["destination"] is None
     assert names_in(done.stdout) == ["app:1.0"]
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(command, filled):
+def test_a_reader_that_has_seen_enough_ends_it_quietly(filled):
     readable, writable = os.pipe()
     os.close(readable)
     with os.fdopen(writable, "wb") as pipe:
-        arguments = [*command, "--store", str(filled.root), "export", "-"]
-        done = subprocess.run(arguments, stdout=pipe, stderr=subprocess.PIPE)
+        done = separate.run("--store", filled.root, "export", "-", stdout=pipe)
     assert (done.returncode, done.stderr) == (1, b"")
 
 
@@ -78,11 +72,10 @@ def test_a_named_pipe_whose_reader_went_away_is_an_error(run, filled, tmp_path):
     assert result.stderr == f"Error: {tmp_path}/pipe: Broken pipe\n"
 
 
-def test_a_terminal_gets_no_archive(command, filled):
+def test_a_terminal_gets_no_archive(filled):
     ours, theirs = os.openpty()
     with os.fdopen(ours, "rb"), os.fdopen(theirs, "wb") as terminal:
-        arguments = [*command, "--store", str(filled.root), "export", "-"]
-        done = subprocess.run(arguments, stdout=terminal, stderr=subprocess.PIPE)
+        done = separate.run("--store", filled.root, "export", "-", stdout=terminal)
     assert done.returncode == 2
     assert b"nothing for a terminal" in done.stderr
 

@@ -3,32 +3,63 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
+from processes import COMMAND_LINE, PATIENCE
+from zygote import Zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 UTF_8 = {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
 NAME = "naïve ☃.txt"
 
+@pytest.fixture(scope="module")
+def started() -> Iterator[Callable[[dict[str, str]], Zygote]]:
+    """An interpreter that was started in a locale, which decides for good how it reads and writes names."""
+    zygotes: dict[str, Zygote] = {}
+
+    def started(locale: dict[str, str]) -> Zygote:
+        name = locale["LC_ALL"]
+        if name not in zygotes:
+            with pytest.MonkeyPatch.context() as patched:
+                for variable, value in locale.items():
+                    patched.setenv(variable, value)
+                zygotes[name] = Zygote()
+        return zygotes[name]
+
+    yield started
+    for zygote in zygotes.values():
+        zygote.close()
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., bytes]:
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: Callable[[dict[str, str]], Zygote]
+) -> Callable[..., bytes]:
     """Run a command in a locale, as bytes in and out."""
+    monkeypatch.chdir(tmp_path)
 
     def run(locale: dict[str, str], *arguments: str) -> bytes:
-        environment = {**os.environ, **locale}
-        command = [sys.executable, "-m", "ocistore", "--store", str(tmp_path / "store"), *arguments]
-        done = subprocess.run(
-            [each.encode() for each in command], env=environment, cwd=tmp_path, capture_output=True, check=False
-        )
-        assert done.returncode == 0, done.stderr.decode(errors="replace")
-        return done.stdout
+        # As an interpreter of that locale has them that is given them in UTF-8.
+        encoding = "ascii" if locale is ASCII else "utf-8"
+        words = [each.encode().decode(encoding, "surrogateescape") for each in arguments]
+        with open(os.devnull) as null, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+            process = started(locale).run(
+                COMMAND_LINE,
+                ["--store", str(tmp_path / "store"), *words],
+                streams=(null.fileno(), out.fileno(), errors.fileno()),
+                environment={**os.environ, **locale},
+            )
+            process.wait(PATIENCE)
+            for file in (out, errors):
+                file.seek(0)
+            assert process.returncode == 0, errors.read().decode(errors="replace")
+            return out.read()
 
     return run
 
