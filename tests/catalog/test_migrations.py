@@ -389,7 +389,7 @@ def upgraded(root):
 
 def test_opening_upgrades_and_keeps_every_row(filled, newer):
     expected = upgraded(filled)
-    run_python(OPEN, newer(GOOD), filled, fresh=True)
+    run_python(OPEN, newer(GOOD), filled)
     assert rows(filled) == expected
     with pytest.raises(SchemaTooNewError):
         Store.open(filled)
@@ -399,7 +399,7 @@ def test_processes_that_upgrade_at_once_do_it_once(filled, newer):
     expected = upgraded(filled)
     tree = newer(SLOW)
     with contextlib.ExitStack() as stack:
-        children = [stack.enter_context(python(OPEN, tree, filled, fresh=True)) for _ in range(4)]
+        children = [stack.enter_context(python(OPEN, tree, filled)) for _ in range(4)]
         assert [child.says() for child in children] == ["['app', 'more/app']"] * 4
         for child in children:
             child.finish()
@@ -415,7 +415,7 @@ threads = [threading.Thread(target=lambda root=root: Store.open(root).close()) f
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
 """
-    run_python(code, newer(GOOD), *copies, fresh=True)
+    run_python(code, newer(GOOD), *copies)
     assert [rows(copy) == expected for copy in copies] == [True] * 8
 
 
@@ -423,7 +423,7 @@ def test_a_migration_that_fails_half_way_leaves_nothing(filled, newer):
     with catalog(filled) as connection:
         before = rows(filled), schema(connection)
     with pytest.raises(AssertionError, match="ZeroDivisionError: half way"):
-        run_python(OPEN, newer(FAILING), filled, fresh=True)
+        run_python(OPEN, newer(FAILING), filled)
     with catalog(filled) as connection:
         assert (rows(filled), schema(connection)) == before
     with Store.open(filled) as store:
@@ -434,7 +434,7 @@ def test_a_migration_that_fails_half_way_leaves_nothing(filled, newer):
 def test_a_migration_that_breaks_references_is_rolled_back(filled, newer):
     before = rows(filled)
     with pytest.raises(AssertionError, match=r"CorruptError: .*foreign keys do not hold"):
-        run_python(OPEN, newer(UNFAITHFUL), filled, fresh=True)
+        run_python(OPEN, newer(UNFAITHFUL), filled)
     assert rows(filled) == before
 
 
@@ -505,5 +505,5 @@ def test_killed_while_a_store_is_upgraded_it_is_the_old_one_or_the_new_one(tmp_p
         root = shutil.copytree(filled, tmp_path / f"killed at {moment}")
         traced(tmp_path, OPEN, tree, root, kill_at=moment)
         assert rows(root) in (old, new), moment
-        run_python(OPEN, tree, root, fresh=True)
+        run_python(OPEN, tree, root)
         assert rows(root) == new, moment

@@ -18,40 +18,25 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 UTF_8 = {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
 NAME = "naïve ☃.txt"
 
-@pytest.fixture(scope="module")
-def started() -> Iterator[Callable[[dict[str, str]], Zygote]]:
-    """An interpreter that was started in a locale, which decides for good how it reads and writes names."""
-    zygotes: dict[str, Zygote] = {}
+@pytest.fixture
+def run() -> Iterator[Callable[..., bytes]]:
+    """Run a command in a locale, as bytes in and out, on the store of the directory where it is run."""
+    zygotes = {}  # what is forked has the locale that the interpreter was started in
 
-    def started(locale: dict[str, str]) -> Zygote:
+    def run(locale: dict[str, str], *arguments: str) -> bytes:
         name = locale["LC_ALL"]
         if name not in zygotes:
             with pytest.MonkeyPatch.context() as patched:
                 for variable, value in locale.items():
                     patched.setenv(variable, value)
                 zygotes[name] = Zygote()
-        return zygotes[name]
-
-    yield started
-    for zygote in zygotes.values():
-        zygote.close()
-
-
-@pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: Callable[[dict[str, str]], Zygote]
-) -> Callable[..., bytes]:
-    """Run a command in a locale, as bytes in and out."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(locale: dict[str, str], *arguments: str) -> bytes:
-        # As an interpreter of that locale has them that is given them in UTF-8.
+        # As such an interpreter has the words that it is given in UTF-8.
         encoding = "ascii" if locale is ASCII else "utf-8"
         words = [each.encode().decode(encoding, "surrogateescape") for each in arguments]
         with open(os.devnull) as null, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-            process = started(locale).run(
+            process = zygotes[name].run(
                 COMMAND_LINE,
-                ["--store", str(tmp_path / "store"), *words],
+                ["--store", "store", *words],
                 streams=(null.fileno(), out.fileno(), errors.fileno()),
                 environment={**os.environ, **locale},
             )
@@ -61,26 +46,30 @@ def run(
             assert process.returncode == 0, errors.read().decode(errors="replace")
             return out.read()
 
-    return run
+    yield run
+    for zygote in zygotes.values():
+        zygote.close()
 
 
-@pytest.mark.parametrize(("there", "back"), [(ASCII, UTF_8), (UTF_8, ASCII)])
 def test_files_keep_the_bytes_of_their_names(
-    tmp_path: Path, run: Callable[..., bytes], there: dict[str, str], back: dict[str, str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., bytes]
 ) -> None:
-    directory = tmp_path / f"d-{NAME}"
-    directory.mkdir()
-    (tmp_path / NAME).write_bytes(b"a file")
-    (directory / NAME).write_bytes(b"inside")
-    (directory / f"link to {NAME}").symlink_to(NAME)
-    (directory / f"twice {NAME}").hardlink_to(directory / NAME)
-    run(there, "push", "docs/names:v1", NAME, directory.name, "--media-type", f"{NAME}=text/plain")
-    run(back, "pull", "docs/names:v1", "--output", "out")
-    out = tmp_path / "out"
-    assert (out / NAME).read_bytes() == b"a file"
-    assert (out / directory.name / NAME).read_bytes() == b"inside"
-    assert os.readlink(out / directory.name / f"link to {NAME}") == NAME
-    assert (out / directory.name / f"twice {NAME}").read_bytes() == b"inside"
-    listed = run(back, "ls-files", "docs/names:v1")
-    assert (NAME if back is UTF_8 else r"na\xefve \u2603.txt").encode() in listed
-    assert run(back, "cat", f"docs/names:v1:{NAME}") == b"a file"
+    for there, back in ((ASCII, UTF_8), (UTF_8, ASCII)):
+        here = tmp_path / there["LC_ALL"]
+        directory = here / f"d-{NAME}"
+        directory.mkdir(parents=True)
+        monkeypatch.chdir(here)
+        (here / NAME).write_bytes(b"a file")
+        (directory / NAME).write_bytes(b"inside")
+        (directory / f"link to {NAME}").symlink_to(NAME)
+        (directory / f"twice {NAME}").hardlink_to(directory / NAME)
+        run(there, "push", "docs/names:v1", NAME, directory.name, "--media-type", f"{NAME}=text/plain")
+        run(back, "pull", "docs/names:v1", "--output", "out")
+        out = here / "out"
+        assert (out / NAME).read_bytes() == b"a file"
+        assert (out / directory.name / NAME).read_bytes() == b"inside"
+        assert os.readlink(out / directory.name / f"link to {NAME}") == NAME
+        assert (out / directory.name / f"twice {NAME}").read_bytes() == b"inside"
+        listed = run(back, "ls-files", "docs/names:v1")
+        assert (NAME if back is UTF_8 else r"na\xefve \u2603.txt").encode() in listed
+        assert run(back, "cat", f"docs/names:v1:{NAME}") == b"a file"
