@@ -1,13 +1,19 @@
 """The examples in README.md and docs/ run as they stand there."""
 
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
+import uuid
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from processes import COMMAND_LINE
+from zygote import zygote
 
 HERE = Path(__file__).parents[1]
 DOCUMENTS = [HERE / "README.md", *sorted((HERE / "docs").glob("*.md"))]
@@ -31,15 +37,52 @@ def examples(document):
     return [block for block in blocks if block.language in {"python", "sh"} and not block.code.startswith(SETS_UP)]
 
 
+ASKING = """#!{python} -SE
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as asking:
+    asking.connect({address!r})
+    request = [os.getcwd(), dict(os.environ), sys.argv[1:]]
+    socket.send_fds(asking, [json.dumps(request).encode()], [0, 1, 2])
+    sys.exit(int(asking.recv(16)))
+"""
+"""A program that lets a process do it that has imported everything already."""
+
+
 @pytest.fixture
 def program(tmp_path):
-    """A directory with ``ocistore`` in it, as installing puts it there."""
-    directory = tmp_path / "bin"
+    """A directory with ``ocistore`` in it."""
+    directory, address = tmp_path / "bin", f"\0{uuid.uuid4()}"
     directory.mkdir()
     script = directory / "ocistore"
-    script.write_text(f"#!{sys.executable} -Werror\nfrom ocistore.cli import main\n\nmain()\n")
+    script.write_text(ASKING.format(python=sys.executable, address=address))
     script.chmod(0o755)
-    return directory
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(address)
+    listening.listen()
+
+    def answer():
+        while True:
+            asked, _ = listening.accept()
+            with asked:
+                message, streams, _, _ = socket.recv_fds(asked, 1 << 17, 3)
+                if not message:
+                    return
+                where, environment, arguments = json.loads(message)
+                process = zygote().run(
+                    COMMAND_LINE, arguments, streams=streams, environment=environment, directory=where
+                )
+                for descriptor in streams:
+                    os.close(descriptor)
+                asked.send(str(process.wait(60)).encode())
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+
+    yield directory
+    with listening:
+        with socket.socket(socket.AF_UNIX) as ending:
+            ending.connect(address)
+        answering.join()
 
 
 @pytest.mark.parametrize("document", [path for path in DOCUMENTS if examples(path)], ids=lambda path: path.name)

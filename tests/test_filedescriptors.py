@@ -110,4 +110,4 @@ with Store.open(sys.argv[1]) as store:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
     store.gc()
 """
-    assert run_python(code, store.root).split() == ["True"] * 8
+    assert run_python(code, store.root, fresh=True).split() == ["True"] * 8

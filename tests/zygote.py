@@ -84,16 +84,26 @@ class Zygote:
         *,
         streams: tuple[int, int, int],
         environment: Mapping[str, str],
+        directory: str | None = None,
         unbuffered: bool = False,
     ) -> Process:
-        """Run the code in a new process, which gets these three descriptors as its standard streams."""
+        """Run the code in a new process, which gets these three descriptors as its standard streams.
+
+        Args:
+            code: what it runs.
+            arguments: its ``sys.argv[1:]``.
+            streams: descriptors of this process.
+            environment: all of its environment.
+            directory: where it works; None for where this process does.
+            unbuffered: whether what it prints comes at once.
+        """
         mask = os.umask(0o077)
         os.umask(mask)
         request = {
             "code": code,
             "arguments": arguments,
             "environment": dict(environment),
-            "directory": os.getcwd(),
+            "directory": os.getcwd() if directory is None else directory,
             "path": ["", *filter(None, sys.path)],
             "umask": mask,
             "unbuffered": unbuffered,

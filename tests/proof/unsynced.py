@@ -8,6 +8,7 @@ single change of a name the world in which that one alone arrived.
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -130,7 +131,7 @@ class UnsyncedDisk:
 
     def _left(self, names: dict[Name, _File]) -> dict[str, bytes]:
         return {
-            os.path.normpath(os.path.join(directory, name)): file.synced
+            _below(directory, name): file.synced
             for (directory, name), file in names.items()
             if (directory, name) not in self._made and self._is_reached(directory, names)
         }
@@ -140,8 +141,13 @@ class UnsyncedDisk:
         for step in place:
             if (parent, step) in self._made and (parent, step) not in names:
                 return False
-            parent = os.path.normpath(os.path.join(parent, step))
+            parent = _below(parent, step)
         return True
+
+
+@functools.cache  # asked for all names in every world
+def _below(directory: str, name: str) -> str:
+    return os.path.normpath(os.path.join(directory, name))
 
 
 def by_digest(left: dict[str, bytes], *, below: str = "") -> dict[str, bytes]:
