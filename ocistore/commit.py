@@ -29,6 +29,7 @@ from ocistore.errors import (
     UncertainCommitError,
 )
 from ocistore.oci import mediatypes, strictjson
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -213,7 +214,8 @@ def _looks_right(pool: FilesystemPool, change: _Staged) -> bool:
     # Manifests are small, so their bytes are compared: pushing one again heals it even where its size is right.
     try:
         return pool.read(change.blob.digest, size) == change.manifest.content
-    except (FileNotFoundError, CorruptError):
+    except (FileNotFoundError, CorruptError) as error:
+        pass_on_theirs(error)
         return False
 
 
@@ -258,7 +260,8 @@ def platform_of(pool: FilesystemPool, manifest: Manifest) -> dict[str, object]:
         return {}
     try:
         return platform_in(pool.read(config.digest, config.size))
-    except (FileNotFoundError, CorruptError):
+    except (FileNotFoundError, CorruptError) as error:
+        pass_on_theirs(error)
         return {}
 
 

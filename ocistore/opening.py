@@ -29,6 +29,7 @@ from ocistore.errors import (
     StoreNotFoundError,
     UnsupportedFilesystemError,
 )
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -185,15 +186,18 @@ def _found(paths: StorePaths) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError as error:
+        pass_on_theirs(error)
         raise StoreNotFoundError(paths.root, reason="its parent is a file") from error
     except OSError as error:
+        pass_on_theirs(error)
         raise StorageError(str(paths.root), errno=error.errno, reason=error.strerror or str(error)) from error
     if not stat.S_ISDIR(status.st_mode):
         raise StoreNotFoundError(paths.root, reason="it is a file, not a directory")
     with Translating(str(paths.root), root=paths.root):
         try:
             status = os.lstat(paths.catalog)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             _refuse_foreign_directory(paths)
             return None
     if not stat.S_ISREG(status.st_mode):
@@ -253,7 +257,8 @@ def _refuse_blobs(paths: StorePaths) -> None:
         try:
             with os.scandir(paths.blobs) as entries:
                 some = next(entries, None) is not None
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             return
     if some:
         wal = f"{paths.catalog.name}-wal"

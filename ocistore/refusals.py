@@ -1,9 +1,17 @@
-"""Whose an ``OSError`` is: the operating system's, or somebody else's who raised it in the middle of our work."""
+"""Whose an ``OSError`` is: the operating system's, or somebody else's who raised it in the middle of our work.
+
+A signal handler may raise a ``TimeoutError`` anywhere, and a source of bytes or a progress callable whatever it likes.
+So nothing here catches an ``OSError`` of any class without asking: ``except`` begins with :func:`pass_on_theirs`, and
+:class:`Ignoring` stands for ``contextlib.suppress``.
+"""
 
 from __future__ import annotations
 
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 THEIRS: Final = "_ocistore_theirs"
 """The attribute of an error that an object of the caller's raised."""
@@ -27,6 +35,32 @@ def is_refusal(error: BaseException | None) -> bool:
             return False
         traceback = traceback.tb_next
     return True
+
+
+def pass_on_theirs(error: BaseException) -> None:
+    """Raise an ``OSError`` again that is no refusal, for who is about to make something else of it."""
+    if isinstance(error, OSError) and not is_refusal(error):
+        raise error
+
+
+class Ignoring:
+    """A block that may end with one of these errors, such as a refusal by the operating system: the rest is left out.
+
+    What somebody else raises in the middle of it goes on, be it of the same class.
+    """
+
+    __slots__ = ("_kinds",)
+
+    def __init__(self, *kinds: type[Exception]) -> None:
+        self._kinds = kinds or (OSError,)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return isinstance(error, self._kinds) and (not isinstance(error, OSError) or is_refusal(error))
 
 
 def _was_given_a_frame(frame: FrameType) -> bool:

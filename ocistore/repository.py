@@ -35,6 +35,7 @@ from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest, manifest_descriptor
 from ocistore.oci.reference import is_digest, repository_name, tag_name
 from ocistore.pages import pages, text
+from ocistore.refusals import pass_on_theirs
 from ocistore.upload import Upload, cancel_session, sessions, stat_session
 
 if TYPE_CHECKING:
@@ -319,7 +320,8 @@ class Repository(RepositoryChanges):
             held = self._row(wanted)
             try:
                 reader = self._store.pool.open(wanted, verify=verify)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 continue
             if reader.size != held.size:
                 reader.close()
@@ -417,7 +419,8 @@ class Repository(RepositoryChanges):
             digest = Digest.parse(stored.digest)
             try:
                 content = self._store.pool.read(digest, stored.size)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 continue
             if Digest.of(content, digest.algorithm) != digest:
                 raise CorruptError(f"manifest {digest}", reason="its bytes are not those of its digest")

@@ -27,6 +27,7 @@ from ocistore.forks import ThreadLock
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest, hasher
 from ocistore.pages import pages
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +100,7 @@ class Upload:
             pool.keep_upload(made)  # its row may be there, and needs its file
             raise
         except FileNotFoundError as error:
+            pass_on_theirs(error)
             reason = "it began so long ago that it was taken for left behind, and removed; start it again"
             pool.remove_upload(name)
             raise StorageError(str(store.paths.upload(name)), errno=error.errno, reason=reason) from error
@@ -116,6 +118,7 @@ class Upload:
         try:
             file = store.pool.open_upload(name, session.algorithm, state=store.hash_states.pop(name))
         except FileNotFoundError as error:
+            pass_on_theirs(error)
             raise UploadNotFoundError(name, repository=repository) from error
         try:
             session = _find(store, repository, name)  # whoever held it before may have written more, or ended it
@@ -288,7 +291,8 @@ def cancel_session(store: Store, repository: str, name: str) -> None:
     session = _find(store, repository, name)
     try:
         file = store.pool.open_upload(name, session.algorithm)
-    except (FileNotFoundError, CorruptError, InvalidDigestError):
+    except (FileNotFoundError, CorruptError, InvalidDigestError) as error:
+        pass_on_theirs(error)
         file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
     try:
         store.commit([EndUpload(repository, name)])
@@ -303,7 +307,8 @@ def _info(store: Store, row: uploads.Session) -> UploadInfo | None:
     """What a listing shows; None where the session's file is gone, so that nobody can go on with it."""
     try:
         offset = store.pool.upload_size(row.id)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        pass_on_theirs(error)
         return None
     if offset > row.offset and row.page_cache != store.pool.page_cache():
         offset = row.offset  # to which resuming it cuts it

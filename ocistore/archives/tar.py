@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from ocistore.errors import ArchiveInvalidError
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -351,6 +352,7 @@ class TarReader:
             try:
                 self._seek.seek(size - 1, 1)
             except OSError as error:
+                pass_on_theirs(error)
                 if error.errno != errno.EINVAL:
                     raise
                 raise self._error("it is cut short") from error  # farther than any file goes

@@ -12,6 +12,7 @@ from ocistore.artifacts.staging import StagedTree
 from ocistore.blobs.durability import sync_path
 from ocistore.errors import ArtifactInvalidError
 from ocistore.layouts.directory import new_file
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,13 +61,13 @@ class Destination:
 
     def _clean(self) -> None:
         for title, tree in self._trees.items():
-            with contextlib.suppress(OSError), self._directory(title) as directory:
+            with Ignoring(), self._directory(title) as directory:
                 tree.remove(directory)
         for title, temporary in self._pending.items():
-            with contextlib.suppress(OSError), self._directory(title) as directory:
+            with Ignoring(), self._directory(title) as directory:
                 os.unlink(temporary, dir_fd=directory)
         for path in reversed(self._made):
-            with contextlib.suppress(OSError), self._directory(path) as directory:
+            with Ignoring(), self._directory(path) as directory:
                 os.rmdir(os.path.basename(path), dir_fd=directory)
 
     def refuse_obstacle(self, title: str, *, is_directory: bool = False) -> None:
@@ -158,7 +159,7 @@ class Destination:
             components = path.split("/")[:-1]
             for depth, component in enumerate(components, start=1):
                 if make:
-                    with contextlib.suppress(FileExistsError):
+                    with Ignoring(FileExistsError):
                         os.mkdir(component, dir_fd=directory)
                         self._made.append("/".join(components[:depth]))
                         os.fsync(directory)
@@ -172,4 +173,5 @@ class Destination:
         try:
             yield
         except OSError as error:
+            pass_on_theirs(error)
             raise OSError(error.errno, error.strerror, str(self._root / title)) from error

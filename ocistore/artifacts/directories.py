@@ -22,6 +22,7 @@ from ocistore.artifacts.kinds import kind_of_file
 from ocistore.artifacts.titles import MAXIMUM_DEPTH, MAXIMUM_PATH
 from ocistore.errors import ArtifactInvalidError
 from ocistore.oci.digest import Digest, hasher
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -156,6 +157,7 @@ def _looking_at(path: str, inside: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        pass_on_theirs(error)
         if error.errno in _GONE:
             raise _changed(path, inside) from error
         raise OSError(error.errno, error.strerror, os.path.join(path, inside)) from error
@@ -236,7 +238,7 @@ def _check_link(path: str, inside: str, top: int) -> None:
     """A link that leads elsewhere would, where it is unpacked, lead to what its maker chose."""
 
     def look(name: str) -> Place | None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with Ignoring(FileNotFoundError, NotADirectoryError):
             mode = os.lstat(name, dir_fd=top).st_mode
             if stat.S_ISLNK(mode):
                 return Place("symlink", os.readlink(name, dir_fd=top))

@@ -6,6 +6,8 @@ import os
 import stat
 from typing import Final
 
+from ocistore.refusals import pass_on_theirs
+
 _KINDS: Final = {
     stat.S_IFREG: "a plain file",
     stat.S_IFDIR: "a directory",
@@ -26,5 +28,6 @@ def mode_of(name: str, directory: int) -> int | None:
     """The mode of what has that name in an open directory, be it a symbolic link; None where nothing has."""
     try:
         return os.lstat(name, dir_fd=directory).st_mode
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        pass_on_theirs(error)
         return None

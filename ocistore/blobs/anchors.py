@@ -11,7 +11,7 @@ import secrets
 import weakref
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.oserrors import Ignoring
+from ocistore.refusals import Ignoring
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,19 +7,18 @@ meanwhile.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.durability import sync_path
-from ocistore.blobs.oserrors import Ignoring, Translating
+from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.permissions import PRIVATE, inherit, make_directory
 from ocistore.errors import CorruptError, UnsupportedFilesystemError
 from ocistore.filedescriptors import owned
 from ocistore.forks import let_go_in_children
-from ocistore.refusals import is_refusal
+from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +100,7 @@ class Directories:
 
     def quarantine(self) -> FileDescriptor:
         """A descriptor of ``quarantine/``, which is made again where its inode was needed to open a full store."""
-        with contextlib.suppress(FileNotFoundError):
+        with Ignoring(FileNotFoundError):
             descriptor = self._open(self._paths.quarantine)
             if os.fstat(descriptor).st_nlink:
                 return descriptor
@@ -166,6 +165,7 @@ class Directories:
                 return owned(os.open, directory, _DIRECTORY_FLAGS)
             return owned(os.open, directory.relative_to(self._paths.root), _DIRECTORY_FLAGS, dir_fd=root)
         except OSError as error:
+            pass_on_theirs(error)
             if error.errno in _NOT_A_DIRECTORY:
                 raise CorruptError(
                     str(directory), reason="it is not a directory (symbolic links are refused)"

@@ -20,7 +20,7 @@ from ocistore.blobs.directories import Directories
 from ocistore.blobs.durability import sync_files, sync_filesystem, syncfs_reports_errors
 from ocistore.blobs.hashing import digest_of, verify
 from ocistore.blobs.ingest import ingest
-from ocistore.blobs.oserrors import Ignoring, Translating, raise_translated
+from ocistore.blobs.oserrors import Translating, raise_translated
 from ocistore.blobs.output import Output
 from ocistore.blobs.pagecache import page_cache
 from ocistore.blobs.paths import checked_upload_name
@@ -41,7 +41,7 @@ from ocistore.errors import (
 from ocistore.filedescriptors import owned
 from ocistore.forks import ThreadLock
 from ocistore.oci.digest import Digest, hasher
-from ocistore.refusals import is_refusal
+from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -299,7 +299,8 @@ class FilesystemPool:
             with Translating(str(path), root=self._paths.root):
                 try:
                     os.stat(file.name, dir_fd=self._directories.uploads(), follow_symlinks=False)
-                except FileNotFoundError:
+                except FileNotFoundError as gone:
+                    pass_on_theirs(gone)
                     reason = "it was staged so long ago that it was taken for left behind, and removed; push it again"
                     raise StorageError(str(path), errno=errno.ENOENT, reason=reason) from error
 
@@ -324,7 +325,8 @@ class FilesystemPool:
             try:
                 directory = self._directories.algorithm(file.digest.algorithm)
                 status = os.stat(file.digest.encoded, dir_fd=directory, follow_symlinks=False)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 return False
             if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
                 return False
@@ -394,7 +396,8 @@ class FilesystemPool:
                 directory = self._directories.algorithm(file.digest.algorithm)
                 blob = os.stat(file.digest.encoded, dir_fd=directory, follow_symlinks=False)
                 became = (blob.st_ino, blob.st_dev) == (file.inode, file.device)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 became = False
             if not became:
                 restore_mode(descriptor, before)
@@ -423,7 +426,8 @@ class FilesystemPool:
         with Translating(partial(self._paths.algorithm, algorithm), root=self._paths.root):
             try:
                 self._directories.algorithm(algorithm)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 return False
         return True
 
@@ -438,7 +442,8 @@ class FilesystemPool:
             try:
                 directory = self._directories.algorithm(digest.algorithm)
                 status = os.stat(digest.encoded, dir_fd=directory, follow_symlinks=False)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 return None
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
@@ -455,6 +460,7 @@ class FilesystemPool:
             source = self._directories.algorithm(digest.algorithm)
             status = os.stat(encoded, dir_fd=source, follow_symlinks=False)
         except FileNotFoundError as error:
+            pass_on_theirs(error)
             raise CorruptError(f"blob {digest}", reason="its file is gone") from error
         if status.st_size != size or not stat.S_ISREG(status.st_mode):
             raise CorruptError(f"blob {digest}", reason=f"its file has {status.st_size} bytes, not {size}")
@@ -496,6 +502,7 @@ class FilesystemPool:
             while len(content) < size and (more := os.read(descriptor, size + 1 - len(content))):
                 content += more
         except IsADirectoryError as error:
+            pass_on_theirs(error)
             raise CorruptError(str(self._paths.blob(digest)), reason="it is not a plain file") from error
         except OSError as error:
             raise_translated(error, path=str(self._paths.blob(digest)), root=self._paths.root)
@@ -636,7 +643,8 @@ class FilesystemPool:
         with Translating(path, root=self._paths.root):
             try:
                 status = os.stat(name, dir_fd=self._directories.uploads(), follow_symlinks=False)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 status = None
         if status is None or not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path()))
@@ -726,10 +734,12 @@ class FilesystemPool:
         while True:
             try:
                 os.link(file.name, encoded, src_dir_fd=uploads, dst_dir_fd=directory, follow_symlinks=False)
-            except FileExistsError:
+            except FileExistsError as error:
+                pass_on_theirs(error)
                 try:
                     status = os.stat(encoded, dir_fd=directory, follow_symlinks=False)
-                except FileNotFoundError:
+                except FileNotFoundError as gone:
+                    pass_on_theirs(gone)
                     continue  # it was withdrawn or collected in between
                 if (status.st_ino, status.st_dev) != (file.inode, file.device):
                     self._replace(file, directory)
@@ -742,6 +752,7 @@ class FilesystemPool:
         try:
             os.rename(second, file.digest.encoded, src_dir_fd=uploads, dst_dir_fd=directory)
         except IsADirectoryError as error:
+            pass_on_theirs(error)
             raise CorruptError(str(self._paths.blob(file.digest)), reason="it is a directory") from error
         finally:
             # Renaming onto another name of the same file does nothing and leaves both; then the second has to go.

@@ -6,6 +6,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
+from ocistore.refusals import pass_on_theirs
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -82,6 +84,6 @@ def behind(directory: Path) -> Behind:
                 if fields.split(b" ")[2:3] == [wanted]:
                     kind = _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), rest.split(b" ")[0])
                     return Behind(kind.decode("ascii", "replace"))
-    except OSError:
-        pass  # no /proc: then nothing says it
+    except OSError as error:
+        pass_on_theirs(error)  # no /proc: then nothing says it
     return Behind()

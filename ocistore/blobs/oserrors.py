@@ -34,12 +34,6 @@ def translated(error: OSError, *, path: str, root: Path | None = None) -> OCISto
     return StorageError(path, errno=error.errno, reason=error.strerror or str(error))
 
 
-def pass_on_theirs(error: BaseException) -> None:
-    """Raise an ``OSError`` again that is no refusal, for who is about to make something else of it."""
-    if isinstance(error, OSError) and not is_refusal(error):
-        raise error
-
-
 def mark_theirs(error: OSError) -> None:
     """Note that an object of the caller's raised it: it is raised on, and never becomes an error of ours."""
     setattr(error, THEIRS, True)
@@ -68,26 +62,6 @@ def raise_translated(error: OSError, *, path: str, root: Path | None = None) -> 
     if not is_refusal(error):
         raise error
     raise translated(error, path=path, root=root) from error
-
-
-class Ignoring:
-    """A block that the operating system may refuse, for one of these reasons: the rest of it is then left out.
-
-    What somebody else raises in the middle of it goes on, be it of the same class.
-    """
-
-    __slots__ = ("_kinds",)
-
-    def __init__(self, *kinds: type[OSError]) -> None:
-        self._kinds = kinds or (OSError,)
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        return isinstance(error, self._kinds) and is_refusal(error)
 
 
 class Translating:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.oserrors import Translating
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,7 @@ class Output:
             except NotImplementedError:
                 self._past_cache = False
             except OSError as error:
+                pass_on_theirs(error)
                 if error.errno not in _UNKNOWN_FLAG:
                     raise
                 self._past_cache = False

@@ -15,6 +15,8 @@ import struct
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from ocistore.refusals import pass_on_theirs
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -46,7 +48,8 @@ def _boot() -> str:
     try:
         with open(_BOOT_ID, encoding="ascii") as file:
             found = file.read().strip()
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        pass_on_theirs(error)
         found = ""
     # Without /proc nobody but this process, and what it forks, can know that the kernel is still the same.
     return found if re.fullmatch(r"[0-9a-f-]{36}", found) else secrets.token_hex(16)

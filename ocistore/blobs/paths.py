@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs import permissions
 from ocistore.errors import InvalidNameError, StorageError
 from ocistore.oci.digest import ALGORITHMS, Digest
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,10 +9,11 @@ who comes to them.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,8 @@ def of_root(root: Path) -> Permissions:
     """What is made in the store at ``root`` gets these; private where there is no such directory yet."""
     try:
         mode = stat.S_IMODE(os.stat(root).st_mode)
-    except OSError:
+    except OSError as error:
+        pass_on_theirs(error)
         return PRIVATE
     if mode & _SHARED != _SHARED:
         return PRIVATE
@@ -50,7 +52,8 @@ def make_directory(path: str | os.PathLike[str], mode: int, *, dir_fd: int | Non
     """
     try:
         os.mkdir(path, mode & 0o777, dir_fd=dir_fd)
-    except FileExistsError:
+    except FileExistsError as error:
+        pass_on_theirs(error)
         return False
     # The umask may have taken bits away; one that the parent gave, as setgid, stays.
     made = stat.S_IMODE(os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode)
@@ -69,7 +72,7 @@ def make_file(path: str | os.PathLike[str], flags: int, mode: int) -> int:
     try:
         status = os.fstat(descriptor)
         if stat.S_IMODE(status.st_mode) != mode and status.st_size == 0:
-            with contextlib.suppress(PermissionError):  # somebody else's, and as they made it
+            with Ignoring(PermissionError):  # somebody else's, and as they made it
                 os.fchmod(descriptor, mode)
     except BaseException:
         os.close(descriptor)
@@ -83,9 +86,10 @@ def inherit(directory: str, parent: int) -> None:
     if (ours.st_uid, ours.st_gid) != (theirs.st_uid, theirs.st_gid):
         try:
             os.chown(directory, theirs.st_uid, theirs.st_gid, dir_fd=parent, follow_symlinks=False)
-        except PermissionError:
-            with contextlib.suppress(PermissionError):
+        except PermissionError as error:
+            pass_on_theirs(error)
+            with Ignoring(PermissionError):
                 os.chown(directory, -1, theirs.st_gid, dir_fd=parent, follow_symlinks=False)
     # Whatever it is: chown takes bits away.
-    with contextlib.suppress(PermissionError):
+    with Ignoring(PermissionError):
         os.chmod(directory, stat.S_IMODE(theirs.st_mode), dir_fd=parent)

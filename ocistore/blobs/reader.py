@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ocistore.blobs.oserrors import Translating
 from ocistore.errors import CorruptError
 from ocistore.oci.digest import Digest, hasher
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +89,7 @@ class _File(io.FileIO):
         try:
             return super().seek(offset, whence)
         except OSError as error:
+            pass_on_theirs(error)
             if error.errno in _NO_SUCH_PLACE:
                 raise
             with self._translating:

@@ -21,6 +21,7 @@ from ocistore.blobs.reader import READ_FLAGS
 from ocistore.errors import InvalidDigestError
 from ocistore.filedescriptors import owned
 from ocistore.oci.digest import ALGORITHMS, Digest
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +83,8 @@ class Removal:
             with Translating(partial(self._paths.algorithm, algorithm), root=self._paths.root):
                 try:
                     directory = self._directories.algorithm(algorithm)
-                except FileNotFoundError:
+                except FileNotFoundError as error:
+                    pass_on_theirs(error)
                     continue
                 for name, status in _entries(directory):
                     digest = _digest(algorithm, name) if stat.S_ISREG(status.st_mode) else None
@@ -101,7 +103,8 @@ class Removal:
             try:
                 directory = self._directories.algorithm(digest.algorithm)
                 status = os.stat(digest.encoded, dir_fd=directory, follow_symlinks=False)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 return None
         plain = digest if stat.S_ISREG(status.st_mode) else None
         return PoolFile(
@@ -135,7 +138,8 @@ class Removal:
         with Translating(f"{self._paths.uploads}/{name}", root=self._paths.root):
             try:
                 status = os.stat(name, dir_fd=self._directories.uploads(), follow_symlinks=False)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 return None
         return None if stat.S_ISDIR(status.st_mode) else _aside_file(name, status)
 
@@ -151,10 +155,11 @@ class Removal:
         with Translating(path, root=self._paths.root):
             try:
                 # Gone; or staged by who may read it alone.
-                with contextlib.suppress(FileNotFoundError, PermissionError):
+                with Ignoring(FileNotFoundError, PermissionError):
                     descriptor = owned(os.open, name, READ_FLAGS, dir_fd=self._directories.uploads())
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except BlockingIOError as error:
+                pass_on_theirs(error)
                 is_free = False
         yield is_free
 
@@ -170,7 +175,8 @@ class Removal:
         with Translating(f"{self._paths.uploads}/{file.name}", root=self._paths.root):
             try:
                 descriptor = owned(os.open, file.name, READ_FLAGS, dir_fd=self._directories.uploads())
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 return None
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1 or status.st_ino != file.inode:
@@ -181,7 +187,8 @@ class Removal:
                     os.lseek(descriptor, 0, os.SEEK_SET)
                     digest, _ = digest_of(descriptor, algorithm)
                     named = os.stat(digest.encoded, dir_fd=directory, follow_symlinks=False)
-                except (FileNotFoundError, InvalidDigestError):  # not there, or none that is installed
+                except (FileNotFoundError, InvalidDigestError) as error:  # not there, or none that is installed
+                    pass_on_theirs(error)
                     continue
                 if (named.st_ino, named.st_dev) == (status.st_ino, status.st_dev):
                     return digest
@@ -231,7 +238,8 @@ class Removal:
                 if stat.S_ISDIR(status.st_mode):
                     directory = self._directories.quarantine
                 os.rename(name, to or _aside_name(algorithm, name), src_dir_fd=source, dst_dir_fd=directory())
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 return None
             return status.st_size
 
@@ -277,7 +285,8 @@ class Removal:
         with Translating(f"{path}/{name}", root=self._paths.root):
             try:
                 os.unlink(name, dir_fd=directory())
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 return False
         return True
 
@@ -289,7 +298,8 @@ def _entries(directory: int) -> Iterator[tuple[str, os.stat_result]]:
         for entry in entries:
             try:
                 status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # gone since it was listed
+            except FileNotFoundError as error:  # gone since it was listed
+                pass_on_theirs(error)
                 continue
             yield entry.name, status
 

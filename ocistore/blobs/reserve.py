@@ -10,7 +10,6 @@ smaller than it should be, whatever made it so, grows at each opening as far as 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.permissions import make_directory, make_file
 from ocistore.filedescriptors import owned
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from ocistore.blobs.paths import StorePaths
@@ -75,7 +75,7 @@ class Reserve:
 
         Not durable, and need not be: the next opening, or collection, makes it again.
         """
-        with contextlib.suppress(OSError):
+        with Ignoring():
             self._grow(0)
 
     def _grow(self, least: int) -> None:
@@ -86,7 +86,8 @@ class Reserve:
         """
         try:
             status = os.lstat(self._path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             have = 0
         else:
             if not stat.S_ISREG(status.st_mode):
@@ -114,6 +115,7 @@ class Reserve:
             os.posix_fallocate(descriptor, 0, size)
         except OSError as error:
             os.ftruncate(descriptor, have)  # without a byte it is an inode in reserve
+            pass_on_theirs(error)
             if error.errno not in _FULL:
                 raise
             return False
@@ -129,7 +131,8 @@ class Reserve:
                 given = self._give_inodes()
             else:
                 given = available(self._root) <= SIZE and self._shrink()
-        except OSError:
+        except OSError as error:
+            pass_on_theirs(error)
             return False
         self._gave |= given
         return given
@@ -150,15 +153,15 @@ class Reserve:
         os.ftruncate(owned(os.open, self._path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), size)
 
     def _give_inodes(self) -> bool:
-        given = False
-        with contextlib.suppress(OSError):
+        given = 0
+        with Ignoring():
             self._owed = max(self._owed, os.stat(self._path, follow_symlinks=False).st_size, 1)
             os.unlink(self._path)
-            given = True
-        with contextlib.suppress(OSError):
+            given += 1
+        with Ignoring():
             os.rmdir(self._paths.quarantine)
-            given = True
-        return given
+            given += 1
+        return given > 0
 
     def restore(self) -> None:
         """Reserve again what was given so that a process could open the store, and was freed by closing it.
@@ -166,11 +169,11 @@ class Reserve:
         To be called after closing, by who may write, or gave something itself.
         """
         owed, self._owed, self._gave = self._owed, 0, False
-        with contextlib.suppress(OSError):
+        with Ignoring():
             if os.path.lexists(self._path) and os.stat(self._path, follow_symlinks=False).st_size >= SIZE:
                 return
             make_directory(self._paths.quarantine, self._paths.permissions.directory)
-        with contextlib.suppress(OSError):
+        with Ignoring():
             self._grow(owed or self._noted())
 
     @property
@@ -182,7 +185,8 @@ class Reserve:
         """How large it was when it was made, whoever let whom open the store since."""
         try:
             descriptor = owned(os.open, self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             return 0
         noted = os.pread(descriptor, 20, 0).strip()
         return min(SIZE, int(noted)) if noted.isdigit() else 0
@@ -201,14 +205,15 @@ class Reserve:
                 self._truncate(kept)
             else:
                 os.unlink(self._path)
-        except OSError:
+        except OSError as error:
+            pass_on_theirs(error)
             return False
         self._given_up = True
         return True
 
     def keep_some(self) -> None:
         """Reserve again what the first call of :meth:`give_up` left."""
-        with contextlib.suppress(OSError):
+        with Ignoring():
             self._grow(self._owed // _KEPT)
 
     def may_grow(self) -> bool:
@@ -222,5 +227,5 @@ class Reserve:
         more could be removed.
         """
         self._given_up = False
-        with contextlib.suppress(OSError):
+        with Ignoring():
             self._grow(self._owed)

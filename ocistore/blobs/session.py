@@ -15,13 +15,13 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.oserrors import Ignoring, Translating, raise_translated
+from ocistore.blobs.oserrors import Translating, raise_translated
 from ocistore.blobs.output import Output
 from ocistore.blobs.staged import StagedFile
 from ocistore.errors import CorruptError, DigestMismatchError, StorageError, StoreBusyError, StoreClosedError
 from ocistore.filedescriptors import owned
 from ocistore.oci.digest import Digest, Hasher, hasher
-from ocistore.refusals import is_refusal
+from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -297,7 +297,8 @@ def _opened(name: str, uploads: FileDescriptor, *, path: str, paths: StorePaths)
     try:
         try:
             return owned(os.open, name, os.O_RDWR | _OPEN, dir_fd=uploads)
-        except PermissionError:  # it was staged, and is 0444 since; it is copied before anything is written
+        except PermissionError as error:  # it was staged, and is 0444 since; it is copied before anything is written
+            pass_on_theirs(error)
             return owned(os.open, name, os.O_RDONLY | _OPEN, dir_fd=uploads)
     except FileNotFoundError:
         raise

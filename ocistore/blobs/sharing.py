@@ -14,10 +14,9 @@ import signal
 import stat
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from ocistore.blobs.oserrors import Ignoring
 from ocistore.errors import StorageError
 from ocistore.filedescriptors import owned
-from ocistore.refusals import is_refusal
+from ocistore.refusals import Ignoring, is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -29,7 +29,7 @@ from ocistore.catalog.guard import File, Guard, LockedError
 from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT, translated
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError
 from ocistore.forks import ThreadLock, make_immortal
-from ocistore.refusals import is_refusal
+from ocistore.refusals import is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -376,7 +376,8 @@ class Database:
         turn = self.lock.held(wait=wait)
         try:
             turn.__enter__()
-        except (OCIStoreError, OSError):
+        except (OCIStoreError, OSError) as error:
+            pass_on_theirs(error)
             return None
         return turn
 

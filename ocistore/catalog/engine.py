@@ -38,7 +38,7 @@ from ocistore.errors import (
     StoreNotFoundError,
     UncertainCommitError,
 )
-from ocistore.refusals import is_refusal
+from ocistore.refusals import is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -243,6 +243,7 @@ class Catalog:
         try:
             return epoch.noted_at(self._lock.path)
         except OSError as error:
+            pass_on_theirs(error)
             raise StorageError(self._lock.path, errno=error.errno, reason=str(error)) from error
 
     def note_successor(self, mark: epoch.Mark) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy import bindparam, literal_column, select, update
 from ocistore.catalog import holds, tables
 from ocistore.errors import CorruptError
 from ocistore.filedescriptors import owned
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
@@ -132,7 +133,8 @@ def noted_at(path: str) -> Mark:
     """
     try:
         lock = owned(os.open, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, PermissionError) as error:
+        pass_on_theirs(error)
         return Mark(0, "")
     return noted(lock)
 

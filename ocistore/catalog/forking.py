@@ -12,7 +12,6 @@ matter whether the hooks ran to their end, were interrupted, or were passed by (
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import sqlite3
 import sys
@@ -24,6 +23,7 @@ from ocistore import forks
 from ocistore.catalog import lock
 from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT
 from ocistore.errors import OCIStoreError, StoreBusyError
+from ocistore.refusals import Ignoring
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -126,7 +126,7 @@ def _prepare(deadline: float) -> None:
     gate.closed_by = threading.get_ident()
     for each in _everything():
         # One that fails is refused to the child, and costs the others nothing.
-        with contextlib.suppress(OCIStoreError, OSError, ValueError, sqlite3.Error):
+        with Ignoring(OCIStoreError, OSError, ValueError, sqlite3.Error):
             each.prepare_for_fork(deadline=deadline)
     if gate.is_open():  # opened by a signal handler that used a store
         _prepare(deadline)
@@ -146,7 +146,7 @@ def _after_fork_in_child() -> None:
 def _at_exit() -> None:
     """Close what was not closed, without waiting for anybody. What is still in use then is left to the kernel."""
     for each in _everything():
-        with contextlib.suppress(OCIStoreError, OSError, ValueError, sqlite3.Error):
+        with Ignoring(OCIStoreError, OSError, ValueError, sqlite3.Error):
             each.close_at_exit()
 
 

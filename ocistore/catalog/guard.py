@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ocistore.catalog import walindex
 from ocistore.filedescriptors import OpenFile
-from ocistore.refusals import is_refusal
+from ocistore.refusals import is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,8 +181,7 @@ def _unlock(descriptor: int, area: tuple[int, int]) -> None:
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(fcntl.F_UNLCK, area))
     except OSError as error:
-        if error.errno is None:
-            raise  # a signal handler's
+        pass_on_theirs(error)
 
 
 def _beside(path: str) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:

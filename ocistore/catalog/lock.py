@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.errors import StoreBusyError
 from ocistore.filedescriptors import OpenFile
 from ocistore.forks import ThreadLock
-from ocistore.refusals import is_refusal
+from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,7 +189,7 @@ class _LockFile:
 
     def _poll(self, turn: Turn) -> None:
         while True:
-            with contextlib.suppress(BlockingIOError):
+            with Ignoring(BlockingIOError):
                 fcntl.flock(self.descriptor.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             if turn.left() == 0.0:
@@ -395,8 +395,7 @@ def _unlock(descriptor: OpenFile) -> None:
         fcntl.flock(descriptor.number, fcntl.LOCK_UN)
     except OSError as error:
         descriptor.close()
-        if error.errno is None:
-            raise  # a signal handler's
+        pass_on_theirs(error)
 
 
 def _opened(path: str) -> OpenFile:

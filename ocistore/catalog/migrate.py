@@ -22,6 +22,7 @@ from ocistore.catalog import identity, tables
 from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
 from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreNotFoundError
 from ocistore.forks import ThreadLock
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +141,7 @@ def _migrate(connection: AlchemyConnection, *, found: str) -> None:
     try:
         command.upgrade(alembic_config(connection), SCHEMA_REVISION)
     except OSError as error:
+        pass_on_theirs(error)
         raise StorageError(str(migrations_directory()), errno=error.errno, reason=str(error)) from error
     except CommandError as error:
         if f"'{SCHEMA_REVISION}'" in str(error):  # our own: Alembic passes over a directory that it cannot read

@@ -9,6 +9,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog.database import nobody_attaches, open_here
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +43,7 @@ def _user_of(shared_memory: str) -> int | None:
     try:
         shared = os.open(shared_memory, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
+        pass_on_theirs(error)
         if error.errno in _NO_SHARED_MEMORY:
             return None
         raise

@@ -34,6 +34,7 @@ from ocistore.layouts.intake import changes, moved, present, stage_manifests, ta
 from ocistore.layouts.progress import Tally
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest
+from ocistore.refusals import pass_on_theirs
 from ocistore.store import Store
 
 if TYPE_CHECKING:
@@ -325,6 +326,7 @@ class _Copying:
                     reader.fileno(), digest=digest, size=size, mode=self._mode, path=path, told=tally.add
                 )
         except FileNotFoundError as error:
+            pass_on_theirs(error)
             self._source.catalog.refuse_moved()
             raise CorruptError(f"blob {digest} of {self._source.root}", reason="its file is gone") from error
         except (DigestMismatchError, SizeMismatchError) as error:
@@ -368,6 +370,7 @@ class _Copying:
             content = self._source.pool.read(digest, node.size)
             return check_manifest(content, media_type=node.media_type, digest=digest, maximum=maximum)
         except FileNotFoundError as error:
+            pass_on_theirs(error)
             self._source.catalog.refuse_moved()
             raise CorruptError(f"manifest {digest} of {self._source.root}", reason="its file is gone") from error
         except DigestMismatchError as error:

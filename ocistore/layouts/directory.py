@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs import permissions as modes
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.reader import READ_FLAGS
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,13 +130,13 @@ class LayoutDirectory:
 
     def make_algorithm(self, algorithm: str) -> int:
         """The same, made if need be. Durable after :meth:`sync`."""
-        with contextlib.suppress(FileExistsError):
+        with Ignoring(FileExistsError):
             os.mkdir(BLOBS, dir_fd=self.descriptor)
         if self._permissions is not None:
             if modes.make_directory(algorithm, self._permissions.directory, dir_fd=self._open_blobs()):
                 modes.inherit(algorithm, self._open_blobs())
         else:
-            with contextlib.suppress(FileExistsError):
+            with Ignoring(FileExistsError):
                 os.mkdir(algorithm, dir_fd=self._open_blobs())
         return self.algorithm(algorithm)
 
@@ -162,7 +163,7 @@ class LayoutDirectory:
         """Remove what writers that crashed left behind. Only for who holds the layout alone: others may be writing."""
         for name in os.listdir(self.descriptor):
             if _LEFTOVER.fullmatch(name) is not None:
-                with contextlib.suppress(IsADirectoryError):  # which is not of ours
+                with Ignoring(IsADirectoryError):  # which is not of ours
                     os.unlink(name, dir_fd=self.descriptor)
 
     @contextlib.contextmanager
@@ -185,7 +186,7 @@ class LayoutDirectory:
             yield
             os.rename(temporary, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with Ignoring():
                 os.unlink(temporary, dir_fd=self.descriptor)
             raise
 
@@ -193,7 +194,8 @@ class LayoutDirectory:
         """The mode of a file that is to be replaced: somebody may have let others read it."""
         try:
             status = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             return None
         return stat.S_IMODE(status.st_mode) & 0o666 if stat.S_ISREG(status.st_mode) else None
 
@@ -208,7 +210,7 @@ def make_directory(path: Path) -> None:
     if path.is_dir():
         return
     make_directory(path.parent)
-    with contextlib.suppress(FileExistsError):  # somebody was faster, or it is a file, which opening it will say
+    with Ignoring(FileExistsError):  # somebody was faster, or it is a file, which opening it will say
         os.mkdir(path)
     sync_path(path.parent)
 
@@ -237,6 +239,7 @@ def _open_directory(name: str, parent: int) -> int:
     try:
         return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except OSError as error:
+        pass_on_theirs(error)
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
             raise NotPlainError(f"{name} is a symbolic link or no directory") from error
         raise
@@ -255,6 +258,7 @@ def open_plain(name: str, parent: int) -> int:
     try:
         descriptor = os.open(name, READ_FLAGS, dir_fd=parent)
     except OSError as error:
+        pass_on_theirs(error)
         if error.errno in {errno.ELOOP, errno.ENXIO}:
             raise NotPlainError(_LINK if error.errno == errno.ELOOP else _NOT_PLAIN) from error
         raise

@@ -41,6 +41,7 @@ from ocistore.layouts.index import (
     read_index,
 )
 from ocistore.layouts.progress import Tally
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ocistore.blobs.oserrors import Translating
+from ocistore.refusals import pass_on_theirs
 
 _MAXIMUM_LINKS: Final = 40
 """As many as Linux follows (path_resolution(7))."""
@@ -44,7 +45,8 @@ def followed(path: Path) -> Path:
         path = Path(directory, path.name)
         try:
             link = os.open(path, _LOOK)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError) as error:
+            pass_on_theirs(error)
             return path
         try:
             status = os.fstat(link)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.oserrors import pass_on_theirs
 from ocistore.errors import (
     BlobNotFoundError,
     DigestMismatchError,
@@ -23,6 +22,7 @@ from ocistore.layouts.imports.survey import survey
 from ocistore.layouts.imports.wanted import Wanted
 from ocistore.layouts.intake import changes, moved, present, stage_manifests, still_absent, take_back
 from ocistore.layouts.progress import Tally
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -41,6 +41,7 @@ from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.progress import Tally
 from ocistore.oci.digest import Digest
 from ocistore.opening import OF_THE_VOLUME, make_lock
+from ocistore.refusals import Ignoring, pass_on_theirs
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.holding import Hold, collections_held
 
@@ -138,9 +139,11 @@ def _refuse_foreign(store: Store, target: StorePaths) -> str | None:
         raise StoreNotFoundError(target.root, reason="a backup cannot lie in its own store, or around it")
     try:
         present = set(os.listdir(target.root)) - OF_THE_VOLUME
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        pass_on_theirs(error)
         return None
     except NotADirectoryError as error:
+        pass_on_theirs(error)
         raise StoreNotFoundError(target.root, reason="it is a file, not a directory") from error
     if target.catalog.name not in present:
         if not present or target.unfinished_backup.name in present:
@@ -188,11 +191,12 @@ def _alone(target: StorePaths) -> Iterator[None]:
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            pass_on_theirs(error)
             raise StoreBusyError(f"the backup {target.root}", waited=0.0) from error
         yield
     finally:
         # Closing alone is not enough: a child that was forked meanwhile may share the description.
-        with contextlib.suppress(OSError):
+        with Ignoring():
             fcntl.flock(directory, fcntl.LOCK_UN)
         os.close(directory)
 
@@ -312,7 +316,7 @@ class _Backup:
                 source, target = self._directories[algorithm]
             except KeyError:
                 left.append(row)
-                with contextlib.suppress(OSError, NotPlainError):
+                with Ignoring(OSError, NotPlainError):
                     self._directories[algorithm] = (
                         self._store.pool.directory(algorithm),
                         directory.make_algorithm(algorithm),
@@ -320,7 +324,8 @@ class _Backup:
                 continue
             try:
                 os.link(encoded, encoded, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
-            except OSError:
+            except OSError as error:
+                pass_on_theirs(error)
                 left.append(row)
         return left
 

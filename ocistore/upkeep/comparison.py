@@ -16,6 +16,7 @@ from ocistore.commit import config_with_platform, milliseconds, platform_in
 from ocistore.errors import CorruptError, DigestMismatchError, ManifestInvalidError, StorageError
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import check_manifest
+from ocistore.refusals import pass_on_theirs
 from ocistore.upkeep.findings import LISTED
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Comparison:
             content = self._pool.read(digest, candidate.size)
             manifest = check_manifest(content, digest=digest, maximum=len(content))
             platform = self._platform(manifest)
-        except (FileNotFoundError, CorruptError, DigestMismatchError, StorageError):
+        except (FileNotFoundError, CorruptError, DigestMismatchError, StorageError) as error:
+            pass_on_theirs(error)
             return  # collected since it was hashed; or it cannot be read now, which says nothing about the rows
         except ManifestInvalidError as error:
             if self._is_still_there(candidate):
@@ -86,7 +88,8 @@ class Comparison:
             return {}
         try:
             content = self._pool.read(config.digest, config.size)
-        except (FileNotFoundError, CorruptError):
+        except (FileNotFoundError, CorruptError) as error:
+            pass_on_theirs(error)
             return None
         return platform_in(content) if Digest.of(content, config.digest.algorithm) == config.digest else None
 

@@ -24,6 +24,7 @@ from ocistore.layouts.directory import BLOBS, NotPlainError
 from ocistore.layouts.imports.directorysource import DirectorySource
 from ocistore.layouts.imports.recognition import checked, opened
 from ocistore.layouts.progress import Tally
+from ocistore.refusals import Ignoring
 
 if TYPE_CHECKING:
     from typing import Self
@@ -109,7 +110,7 @@ class Healer:
             source = self._opened(origin)
             if source is None:
                 continue
-            with contextlib.suppress(
+            with Ignoring(
                 # It is not there, or damaged there too; or a collection took what was to be healed.
                 OSError, NotPlainError, DigestMismatchError, SizeMismatchError, StoreBusyError
             ):
@@ -126,7 +127,7 @@ class Healer:
             if file.size != size:
                 continue
             path = self._store.paths.quarantine / file.name
-            with contextlib.suppress(OSError, StorageError, DigestMismatchError, SizeMismatchError):
+            with Ignoring(OSError, StorageError, DigestMismatchError, SizeMismatchError):
                 descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 with open(descriptor, "rb") as source:
                     staged = self._store.pool.stage(source, digest=digest, size=size)

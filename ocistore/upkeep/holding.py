@@ -14,6 +14,7 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import holds
 from ocistore.commit import milliseconds
 from ocistore.errors import StorageError
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +65,8 @@ class Hold:
         with Translating(str(self._target.root)):
             try:
                 fcntl.fcntl(self._living, fcntl.F_OFD_SETLK, _byte(hold))
-            except BlockingIOError:
+            except BlockingIOError as error:
+                pass_on_theirs(error)
                 return False
         return True
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import uploads, verification
 from ocistore.errors import CorruptError, InvalidDigestError, StorageError, StoreBusyError
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,7 +57,8 @@ class Leftovers:
             file = self._store.pool.open_upload(name, algorithm)
         except StoreBusyError:
             return  # somebody is writing it: nothing of it is abandoned
-        except (FileNotFoundError, CorruptError, InvalidDigestError):
+        except (FileNotFoundError, CorruptError, InvalidDigestError) as error:
+            pass_on_theirs(error)
             file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
         try:
             with self._batch() as connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +16,7 @@ from ocistore.errors import (
     StorageError,
 )
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, check_manifest
+from ocistore.refusals import Ignoring, pass_on_theirs
 from ocistore.upkeep.findings import LISTED, Damage
 from ocistore.upkeep.reading import UnreadableError, hashed
 
@@ -103,7 +103,8 @@ class Orphans:
     def _is_good(self, digest: Digest, size: int) -> bool:
         try:
             return hashed(self._pool, digest, size, told=self._told) == (digest, size)
-        except (CorruptError, FileNotFoundError):
+        except (CorruptError, FileNotFoundError) as error:
+            pass_on_theirs(error)
             return False
 
     def _add_unreadable(self, file: PoolFile, reason: str) -> None:
@@ -141,12 +142,12 @@ class Orphans:
 
     def _adopt(self, repository: str, file: PoolFile, digest: Digest, unplaced: list[tuple[Digest, bytes]]) -> None:
         if file.size <= MAXIMUM_MANIFEST_SIZE:
-            with contextlib.suppress(FileNotFoundError, CorruptError, ManifestInvalidError, DigestMismatchError):
+            with Ignoring(FileNotFoundError, CorruptError, ManifestInvalidError, DigestMismatchError):
                 content = self._pool.read(digest, file.size)
                 check_manifest(content, digest=digest)
                 unplaced.append((digest, content))
                 return
-        with contextlib.suppress(FileNotFoundError, StorageError), self._pool.open(digest) as source:
+        with Ignoring(FileNotFoundError, StorageError), self._pool.open(digest) as source:
             self._store.repository(repository).put_blob(source, digest=digest)
             self._report.adopted += 1
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.hashing import digest_of
-from ocistore.blobs.oserrors import pass_on_theirs
 from ocistore.errors import StorageError
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +66,7 @@ def hashed(
         try:
             with pool.open(digest) as file:
                 if found is not None:
-                    with contextlib.suppress(OSError):
+                    with Ignoring():
                         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 again = digest_of(file.fileno(), digest.algorithm, told=told)
         except FileNotFoundError:

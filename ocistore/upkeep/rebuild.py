@@ -14,7 +14,6 @@ It is written in small transactions, so that its WAL stays small: a rebuild take
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -44,6 +43,7 @@ from ocistore.oci import mediatypes
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name
+from ocistore.refusals import Ignoring, pass_on_theirs
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.reading import UnreadableError, content, hashed
 from ocistore.upkeep.replacing import (
@@ -257,7 +257,8 @@ class _Rebuild:
         """The number of bytes, where they are those of the digest, or cannot be read, so that nobody knows."""
         try:
             found, size = hashed(self._pool, digest, None, told=told)
-        except (FileNotFoundError, CorruptError):
+        except (FileNotFoundError, CorruptError) as error:
+            pass_on_theirs(error)
             return None
         except UnreadableError:
             self._unread.append(digest)
@@ -295,7 +296,8 @@ class _Rebuild:
     def _manifest(self, digest: str, size: int) -> Manifest | None:
         try:
             found = content(self._pool, Digest.parse(digest), size)
-        except (FileNotFoundError, CorruptError):
+        except (FileNotFoundError, CorruptError) as error:
+            pass_on_theirs(error)
             return None  # a row that stands for what is missing
         except UnreadableError:
             self._note_unreadable(Digest.parse(digest))
@@ -341,7 +343,8 @@ class _Rebuild:
             return {}
         try:
             return platform_in(content(self._pool, config.digest, config.size))
-        except (FileNotFoundError, CorruptError):
+        except (FileNotFoundError, CorruptError) as error:
+            pass_on_theirs(error)
             return {}
         except UnreadableError:
             self._note_unreadable(config.digest)
@@ -354,7 +357,8 @@ class _Rebuild:
             try:
                 for repository, group in _grouped(names):
                     self._place(catalog, lost, repository, group)
-            except (CorruptError, FileNotFoundError, ManifestInvalidError, NotPlainError):
+            except (CorruptError, FileNotFoundError, ManifestInvalidError, NotPlainError) as error:
+                pass_on_theirs(error)
                 continue  # nothing was placed: both are verified as a whole before they give anything
             self._report.names_from = names_from
             return
@@ -365,7 +369,7 @@ class _Rebuild:
         found = []
         if header is not None:
             found.append((header.taken, self._paths.snapshot.name, snapshot.read(self._paths)))
-        with contextlib.suppress(FileNotFoundError):
+        with Ignoring(FileNotFoundError):
             changed = self._paths.index_json.lstat().st_mtime_ns // 1_000_000
             found.append((changed, self._paths.index_json.name, self._in_place()))
         return [(name, names) for _, name, names in sorted(found, key=lambda source: source[0], reverse=True)]
@@ -382,7 +386,8 @@ class _Rebuild:
         """The manifests that lacked something when they were pushed, as far as the last snapshot knows."""
         try:
             return frozenset(name.digest for name in snapshot.read(self._paths) if name.incomplete)
-        except (CorruptError, FileNotFoundError):
+        except (CorruptError, FileNotFoundError) as error:
+            pass_on_theirs(error)
             return frozenset()
 
     def _place(self, catalog: Catalog, lost: int, repository: str, names: list[Name]) -> None:

@@ -30,6 +30,7 @@ from ocistore.errors import (
     StoreBusyError,
     StoreNotFoundError,
 )
+from ocistore.refusals import Ignoring, pass_on_theirs
 from ocistore.upkeep import snapshot
 
 if TYPE_CHECKING:
@@ -108,12 +109,13 @@ def _can_be_opened(paths: StorePaths) -> bool:
     with Translating(str(paths.catalog), root=paths.root):
         try:
             status = os.lstat(paths.catalog)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             return False
         if not stat.S_ISREG(status.st_mode) or status.st_size == 0:
             return False
         for suffix in _BESIDE:
-            with contextlib.suppress(FileNotFoundError):
+            with Ignoring(FileNotFoundError):
                 if not stat.S_ISREG(os.lstat(f"{paths.catalog}{suffix}").st_mode):
                     return False
     return True
@@ -285,12 +287,12 @@ def put_in_place(paths: StorePaths, aside: Path, *, settled: bool) -> str | None
         _give_second_name(paths.catalog, aside)
         kept = aside.name
     else:
-        with contextlib.suppress(FileNotFoundError):
+        with Ignoring(FileNotFoundError):
             os.rename(paths.catalog, aside)
             kept = aside.name
         sync_path(paths.root)
         for suffix in _BESIDE:
-            with contextlib.suppress(FileNotFoundError):
+            with Ignoring(FileNotFoundError):
                 os.rename(f"{paths.catalog}{suffix}", f"{aside}{suffix}")
         sync_path(paths.root)
     os.rename(paths.rebuilt, paths.catalog)

@@ -28,6 +28,7 @@ from ocistore.errors import (
 )
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
+from ocistore.refusals import pass_on_theirs
 from ocistore.upkeep.comparison import Comparison
 from ocistore.upkeep.findings import LISTED, Cut, Damage, Level, Pace, ScrubReport
 from ocistore.upkeep.healing import Healer
@@ -235,7 +236,8 @@ class _Scrub:
             return None
         try:
             read = hashed(self._pool, digest, size, told=self._told)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             return "its file is gone"
         except CorruptError as error:
             return error.reason

@@ -27,6 +27,7 @@ from ocistore.commit import milliseconds
 from ocistore.errors import CorruptError, ManifestInvalidError
 from ocistore.filedescriptors import owned
 from ocistore.oci import strictjson
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ def _take(catalog: Catalog, paths: StorePaths, first: Header, check: Callable[[]
             os.rename(temporary, paths.snapshot)
             sync_path(paths.root)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with Ignoring():
                 os.unlink(temporary)
             raise
 
@@ -179,6 +180,7 @@ def header(paths: StorePaths) -> Header | None:
     except CorruptError:
         return None
     except OSError as error:
+        pass_on_theirs(error)
         if error.errno in _NO_FILE:
             return None
         raise

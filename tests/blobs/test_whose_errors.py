@@ -14,9 +14,10 @@ from instructions import PACKAGE, Interrupted, where_a_signal_comes
 from ocistore import CorruptError, StorageError, Store
 from ocistore.blobs import filesystem
 from ocistore.blobs.filesystem import FilesystemPool
-from ocistore.blobs.oserrors import Ignoring, Translating, theirs
+from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.blobs.paths import StorePaths
 from ocistore.oci.digest import Digest
+from ocistore.refusals import Ignoring
 
 THEIRS = [TimeoutError("too slow"), OSError(errno.EIO, "theirs"), FileNotFoundError(errno.ENOENT, "theirs"), OSError()]
 

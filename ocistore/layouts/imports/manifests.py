@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.oserrors import pass_on_theirs
 from ocistore.errors import DigestMismatchError, ManifestInvalidError
 from ocistore.layouts.directory import NotPlainError
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Platform
 from ocistore.oci.manifest import check_manifest
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from ocistore.layouts.imports.embedded import EmbeddedSource

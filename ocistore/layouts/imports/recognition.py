@@ -24,6 +24,7 @@ from ocistore.layouts.imports.skopeodirectory import SkopeoDirectory, is_skopeo_
 from ocistore.layouts.imports.stream import ArchiveStream
 from ocistore.layouts.imports.survey import listed
 from ocistore.layouts.progress import Tally
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,6 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from ocistore.blobs.oserrors import pass_on_theirs
 from ocistore.changes import SetTag
 from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
@@ -34,6 +33,7 @@ from ocistore.oci import mediatypes
 from ocistore.oci.platforms import Narrowed, narrow
 from ocistore.oci.reference import is_digest
 from ocistore.oci.referrertags import is_about, is_list_tag, tags_about
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.oserrors import pass_on_theirs
 from ocistore.errors import ManifestInvalidError
 from ocistore.layouts.directory import INDEX_JSON, NotPlainError
 from ocistore.layouts.index import MAXIMUM_INDEX_SIZE
 from ocistore.oci.manifest import check_manifest
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
