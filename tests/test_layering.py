@@ -237,6 +237,7 @@ def test_the_top_level_is_short():
     assert {name.partition("/")[0] for name in listed.stdout.split("\n") if name} <= {
         ".ci",
         ".gitignore",
+        "CHANGELOG.md",
         "LICENSE",
         "README.md",
         "alembic.ini",
