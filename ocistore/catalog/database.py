@@ -354,19 +354,28 @@ class Database:
         The last process to do so moves the WAL into the database file, under the lock. Where the lock is not to be had
         (at all, or without waiting, for a finalizer) the WAL stays, and the next one who opens the file reads it.
         """
+        try:
+            self._finish(wait=wait)
+        except BaseException:  # an interrupt in the middle of it: nobody else would come back for what is open
+            self._finish(wait=False)
+            raise
+
+    def _finish(self, *, wait: bool) -> None:
         if self.process != os.getpid() or self.holders or self.busy() or self._finishing() is not None:
             return
         call = _Call()
         self._finishing = weakref.ref(call)
-        turn = self._turn_to_settle(wait=wait)
         try:
-            self._close_unused(settle=turn is not None, wait=wait)
+            turn = self._turn_to_settle(wait=wait)
+            try:
+                self._close_unused(settle=turn is not None, wait=wait)
+            finally:
+                if turn is not None:
+                    turn.__exit__()
+            if self.lock is not None and not self.holders and self._guard is None:
+                self.lock.close()
         finally:
-            if turn is not None:
-                turn.__exit__()
-        if self.lock is not None and not self.holders and self._guard is None:
-            self.lock.close()
-        del call
+            del call  # now, and not when somebody drops the error
 
     def _turn_to_settle(self, *, wait: bool) -> Turn | None:
         """The write lock, if it is to be had, and there may be something to move into the database."""
