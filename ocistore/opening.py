@@ -183,7 +183,8 @@ def _found(paths: StorePaths) -> os.stat_result | None:
     """
     try:
         status = os.stat(paths.root)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        pass_on_theirs(error)
         return None
     except NotADirectoryError as error:
         pass_on_theirs(error)
@@ -296,7 +297,7 @@ def make_lock(paths: StorePaths) -> None:
     """Make the file of the write lock where it is not there: whoever takes the lock makes a private one."""
     if paths.permissions != PRIVATE and not paths.write_lock.exists():
         with Translating(str(paths.write_lock), root=paths.root):
-            os.close(make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file))
+            make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file)
 
 
 def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> None:
@@ -306,7 +307,7 @@ def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> No
         with Translating(str(paths.catalog), root=paths.root):
             # Never opened where it exists: closing it would drop the locks that SQLite holds on it in this process.
             if not paths.catalog.exists():
-                os.close(make_file(paths.catalog, os.O_WRONLY | os.O_EXCL, paths.permissions.file))
+                make_file(paths.catalog, os.O_WRONLY | os.O_EXCL, paths.permissions.file)
             sync_path(paths.root)
 
 

@@ -11,6 +11,7 @@ from ocistore.artifacts.kinds import kind_of_file, mode_of
 from ocistore.artifacts.staging import StagedTree
 from ocistore.blobs.durability import sync_path
 from ocistore.errors import ArtifactInvalidError
+from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import new_file
 from ocistore.refusals import Ignoring, pass_on_theirs
 
@@ -49,7 +50,7 @@ class Destination:
         root.mkdir(parents=True, exist_ok=True)
         for made in missing:
             sync_path(made.parent)
-        self._descriptor = os.open(root, _DIRECTORY)
+        self._descriptor = owned(os.open, root, _DIRECTORY)
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +58,7 @@ class Destination:
     def __exit__(self, *_: object) -> None:
         if not self._complete:
             self._clean()
-        os.close(self._descriptor)
+        del self._descriptor
 
     def _clean(self) -> None:
         for title, tree in self._trees.items():
@@ -78,7 +79,7 @@ class Destination:
             OSError: one of the directories cannot be looked into.
         """
         *above, name = title.split("/")
-        with self._naming(title), contextlib.ExitStack() as held:
+        with self._naming(title):
             directory = self._descriptor
             for component in above:
                 mode = mode_of(component, directory)
@@ -87,8 +88,7 @@ class Destination:
                 if not stat.S_ISDIR(mode):
                     reason = f"{component!r:.300} is {kind_of_file(mode)} in the destination, not a directory"
                     raise ArtifactInvalidError(title, reason=reason)
-                directory = os.open(component, _INSIDE, dir_fd=directory)
-                held.callback(os.close, directory)
+                directory = owned(os.open, component, _INSIDE, dir_fd=directory)
             mode = mode_of(name, directory)
             wanted = stat.S_ISDIR if is_directory else stat.S_ISREG
             if mode is not None and not wanted(mode):
@@ -100,18 +100,20 @@ class Destination:
         with self._naming(title), self._directory(title, make=True) as directory:
             self._pending[title], descriptor = new_file(directory)
 
+        number = int(descriptor)  # which keeps nothing open
+
         def write(chunk: bytes) -> None:
             with self._naming(title):
                 view = memoryview(chunk)
                 while view:
-                    view = view[os.write(descriptor, view) :]
+                    view = view[os.write(number, view) :]
 
         try:
             yield write
             with self._naming(title):
                 os.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            del descriptor
 
     @contextlib.contextmanager
     def create_directory(self, title: str) -> Iterator[StagedTree]:
@@ -154,18 +156,16 @@ class Destination:
     @contextlib.contextmanager
     def _directory(self, path: str, *, make: bool = False) -> Iterator[int]:
         """A descriptor of the directory that ``path`` lies in, reached without following a link."""
-        with contextlib.ExitStack() as held:
-            directory = self._descriptor
-            components = path.split("/")[:-1]
-            for depth, component in enumerate(components, start=1):
-                if make:
-                    with Ignoring(FileExistsError):
-                        os.mkdir(component, dir_fd=directory)
-                        self._made.append("/".join(components[:depth]))
-                        os.fsync(directory)
-                directory = os.open(component, _INSIDE, dir_fd=directory)
-                held.callback(os.close, directory)
-            yield directory
+        directory = self._descriptor
+        components = path.split("/")[:-1]
+        for depth, component in enumerate(components, start=1):
+            if make:
+                with Ignoring(FileExistsError):
+                    os.mkdir(component, dir_fd=directory)
+                    self._made.append("/".join(components[:depth]))
+                    os.fsync(directory)
+            directory = owned(os.open, component, _INSIDE, dir_fd=directory)
+        yield directory
 
     @contextlib.contextmanager
     def _naming(self, title: str) -> Iterator[None]:

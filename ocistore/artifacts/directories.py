@@ -21,12 +21,14 @@ from ocistore.archives.tarwriting import TarWriter
 from ocistore.artifacts.kinds import kind_of_file
 from ocistore.artifacts.titles import MAXIMUM_DEPTH, MAXIMUM_PATH
 from ocistore.errors import ArtifactInvalidError
+from ocistore.filedescriptors import owned
 from ocistore.oci.digest import Digest, hasher
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    from ocistore.filedescriptors import FileDescriptor
     from ocistore.layouts.progress import Tally
 
 _BLOCK: Final = 1024 * 1024
@@ -125,21 +127,18 @@ class PackedDirectory:
     def _content(self, entry: _Entry) -> Iterator[bytes]:
         """Exactly the bytes that the header promised: where there are more or fewer, the archive would be another."""
         with _looking_at(self._path, entry.path):
-            descriptor = os.open(entry.name, _FILE, dir_fd=entry.directory)
-        try:
-            before = os.fstat(descriptor)
-            if _version(before) != _version(entry.status):
-                raise _changed(self._path, entry.path)
-            left = before.st_size
-            while left and (block := os.read(descriptor, min(left, _BLOCK))):
-                left -= len(block)
-                self._write(block)
-                self._tally.add(len(block))
-                yield from self._taken()
-            if left or os.read(descriptor, 1) or _version(os.fstat(descriptor)) != _version(before):
-                raise _changed(self._path, entry.path)
-        finally:
-            os.close(descriptor)
+            descriptor = owned(os.open, entry.name, _FILE, dir_fd=entry.directory)
+        before = os.fstat(descriptor)
+        if _version(before) != _version(entry.status):
+            raise _changed(self._path, entry.path)
+        left = before.st_size
+        while left and (block := os.read(descriptor, min(left, _BLOCK))):
+            left -= len(block)
+            self._write(block)
+            self._tally.add(len(block))
+            yield from self._taken()
+        if left or os.read(descriptor, 1) or _version(os.fstat(descriptor)) != _version(before):
+            raise _changed(self._path, entry.path)
 
 
 def _version(status: os.stat_result) -> tuple[int, ...]:
@@ -166,7 +165,7 @@ def _looking_at(path: str, inside: str) -> Iterator[None]:
 class _Level:
     """A directory that is being read: open, with the names in it that are still to come, the first of them last."""
 
-    def __init__(self, path: str, descriptor: int) -> None:
+    def __init__(self, path: str, descriptor: FileDescriptor) -> None:
         self.path = path
         self.descriptor = descriptor
         self.status = os.fstat(descriptor)
@@ -192,7 +191,7 @@ def _entries(path: str, refused: tuple[int, int] | None) -> Generator[_Entry]:
             if not level.names:
                 if level.changed():
                     raise _changed(path, level.path)
-                os.close(levels.pop().descriptor)
+                levels.pop()
                 continue
             name = level.names.pop()
             inside = f"{level.path}/{name}" if level.path else name
@@ -209,12 +208,11 @@ def _entries(path: str, refused: tuple[int, int] | None) -> Generator[_Entry]:
                 if _version(levels[-1].status) != _version(status):
                     raise _changed(path, inside)
     finally:
-        for level in levels:
-            os.close(level.descriptor)
+        levels.clear()
 
 
-def _opened(name: str, parent: int | None) -> int:
-    return os.open(name, _TOP) if parent is None else os.open(name, _BELOW, dir_fd=parent)
+def _opened(name: str, parent: int | None) -> FileDescriptor:
+    return owned(os.open, name, _TOP) if parent is None else owned(os.open, name, _BELOW, dir_fd=parent)
 
 
 def _check(path: str, inside: str, status: os.stat_result, *, depth: int, refused: tuple[int, int] | None) -> None:

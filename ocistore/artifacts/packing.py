@@ -18,6 +18,7 @@ from ocistore.artifacts.directories import PackedDirectory, directory_size
 from ocistore.artifacts.kinds import kind_of_file
 from ocistore.artifacts.titles import CONTENT_DIGEST, TITLE, UNPACK, title_components
 from ocistore.errors import ArtifactInvalidError, InvalidNameError
+from ocistore.filedescriptors import owned
 from ocistore.layouts.progress import CountedFile, Tally
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Descriptor
@@ -276,10 +277,7 @@ def _require_plain(path: str, mode: int) -> None:
 
 @contextlib.contextmanager
 def _plain_file(path: str, tally: Tally) -> Iterator[CountedFile]:
-    descriptor = os.open(path, _SOURCE)
-    try:
-        _require_plain(path, os.fstat(descriptor).st_mode)  # it may have become something else meanwhile
-        with CountedFile(descriptor, tally) as file:
-            yield file
-    finally:
-        os.close(descriptor)
+    descriptor = owned(os.open, path, _SOURCE)
+    _require_plain(path, os.fstat(descriptor).st_mode)  # it may have become something else meanwhile
+    with CountedFile(int(descriptor), tally) as file:
+        yield file

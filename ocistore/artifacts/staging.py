@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Final
 from ocistore.artifacts.kinds import kind_of_file, mode_of
 from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
 from ocistore.errors import ArtifactInvalidError
+from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ocistore.filedescriptors import FileDescriptor
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -33,17 +36,15 @@ class StagedTree:
         self._name = name
         self._temporary = temporary_name()
         os.mkdir(self._temporary, 0o700, dir_fd=directory)
-        self._room = os.open(self._temporary, _DIRECTORY, dir_fd=directory)
+        self._room = owned(os.open, self._temporary, _DIRECTORY, dir_fd=directory)
         self._parent_path = ""
-        self._parent = -1
+        self._parent: FileDescriptor | None = None
         """What lies in one directory mostly comes together: the last one stays open."""
 
     def close(self) -> None:
         """Give back what is open. Nothing can be added then."""
-        for descriptor in (self._parent, self._room):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._parent = self._room = -1
+        self._parent = None
+        del self._room
 
     def make_top(self, mode: int) -> None:
         """The directory itself, before anything in it."""
@@ -55,26 +56,23 @@ class StagedTree:
 
     @contextlib.contextmanager
     def create_file(self, path: str, mode: int) -> Iterator[int]:
-        """A descriptor to write a new file with."""
-        descriptor = os.open(os.path.basename(path), _NEW_FILE, mode, dir_fd=self._above(path))
+        """A descriptor to write a new file with, which is open as long as the block."""
+        descriptor = owned(os.open, os.path.basename(path), _NEW_FILE, mode, dir_fd=self._above(path))
         try:
-            yield descriptor
+            yield int(descriptor)
         finally:
-            os.close(descriptor)
+            del descriptor
 
     def link(self, path: str, existing: str) -> None:
         """Another name for a file that was created."""
-        source = os.dup(self._above(existing))
-        try:
-            os.link(
-                os.path.basename(existing),
-                os.path.basename(path),
-                src_dir_fd=source,
-                dst_dir_fd=self._above(path),
-                follow_symlinks=False,
-            )
-        finally:
-            os.close(source)
+        source = self._above(existing)
+        os.link(
+            os.path.basename(existing),
+            os.path.basename(path),
+            src_dir_fd=source,
+            dst_dir_fd=self._above(path),
+            follow_symlinks=False,
+        )
 
     def symlink(self, path: str, target: str) -> None:
         """A symbolic link. To be made when everything else is there: nothing is ever made through one."""
@@ -107,11 +105,8 @@ class StagedTree:
     def publish(self, directory: int) -> None:
         """Take the place in ``directory``: at once where there is nothing, and else file by file."""
         if mode_of(self._name, directory) is None:
-            room = os.open(self._temporary, _DIRECTORY, dir_fd=directory)
-            try:
-                os.rename(_TREE, self._name, src_dir_fd=room, dst_dir_fd=directory)
-            finally:
-                os.close(room)
+            room = owned(os.open, self._temporary, _DIRECTORY, dir_fd=directory)
+            os.rename(_TREE, self._name, src_dir_fd=room, dst_dir_fd=directory)
         for _, staged, existing, names in self._meetings(directory):
             for name in names:
                 theirs = mode_of(name, existing)
@@ -125,35 +120,23 @@ class StagedTree:
         shutil.rmtree(self._temporary, dir_fd=directory)
 
     def _meetings(self, directory: int) -> Iterator[tuple[str, int, int, list[str]]]:
-        with contextlib.ExitStack() as held:
-            room = os.open(self._temporary, _DIRECTORY, dir_fd=directory)
-            held.callback(os.close, room)
-            if mode_of(_TREE, room) is not None and mode_of(self._name, directory) is not None:
-                yield from _meetings(room, directory, self._name, self._name)
+        room = owned(os.open, self._temporary, _DIRECTORY, dir_fd=directory)
+        if mode_of(_TREE, room) is not None and mode_of(self._name, directory) is not None:
+            yield from _meetings(room, directory, self._name, self._name)
 
-    def _above(self, path: str) -> int:
+    def _above(self, path: str) -> FileDescriptor:
         """The open directory that ``path`` lies in."""
         above = os.path.dirname(path)
-        if self._parent < 0 or above != self._parent_path:
-            descriptor = os.open(_TREE, _DIRECTORY, dir_fd=self._room)
+        if self._parent is None or above != self._parent_path:
+            descriptor = owned(os.open, _TREE, _DIRECTORY, dir_fd=self._room)
             for name in above.split("/") if above else ():
-                parent = descriptor
-                try:
-                    descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
-                finally:
-                    os.close(parent)
-            if self._parent >= 0:
-                os.close(self._parent)
+                descriptor = owned(os.open, name, _DIRECTORY, dir_fd=descriptor)
             self._parent, self._parent_path = descriptor, above
         return self._parent
 
 
 def _sync(name: str, directory: int) -> None:
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    os.fsync(owned(os.open, name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
 
 
 def _meetings(room: int, directory: int, name: str, path: str) -> Iterator[tuple[str, int, int, list[str]]]:
@@ -161,14 +144,11 @@ def _meetings(room: int, directory: int, name: str, path: str) -> Iterator[tuple
 
     Recurses as deep as the directory is, which is not deep: see :data:`ocistore.artifacts.titles.MAXIMUM_DEPTH`.
     """
-    with contextlib.ExitStack() as held:
-        staged = os.open(_TREE if path == name else name, _DIRECTORY, dir_fd=room)
-        held.callback(os.close, staged)
-        existing = os.open(name, _DIRECTORY, dir_fd=directory)
-        held.callback(os.close, existing)
-        names = os.listdir(staged)
-        yield path, staged, existing, names
-        for below in names:
-            ours, theirs = mode_of(below, staged), mode_of(below, existing)
-            if ours is not None and theirs is not None and stat.S_ISDIR(ours) and stat.S_ISDIR(theirs):
-                yield from _meetings(staged, existing, below, f"{path}/{below}")
+    staged = owned(os.open, _TREE if path == name else name, _DIRECTORY, dir_fd=room)
+    existing = owned(os.open, name, _DIRECTORY, dir_fd=directory)
+    names = os.listdir(staged)
+    yield path, staged, existing, names
+    for below in names:
+        ours, theirs = mode_of(below, staged), mode_of(below, existing)
+        if ours is not None and theirs is not None and stat.S_ISDIR(ours) and stat.S_ISDIR(theirs):
+            yield from _meetings(staged, existing, below, f"{path}/{below}")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.paths import StorePaths
     from ocistore.filedescriptors import FileDescriptor
+    from ocistore.oci.digest import Digest
 
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_A_DIRECTORY: Final = frozenset({errno.ENOTDIR, errno.ELOOP})
@@ -121,6 +122,19 @@ class Directories:
             self._open(self._paths.blobs)  # a link in the middle of the path is refused too
             descriptor = self._algorithms[algorithm] = self._open(self._paths.algorithm(algorithm))
         return descriptor
+
+    def find(self, digest: Digest) -> os.stat_result | None:
+        """What lies under the name of a blob, be it a link; None where nothing does.
+
+        Raises:
+            CorruptError: ``blobs/<alg>`` is a symbolic link, or no directory.
+            OSError: the file system refused to say.
+        """
+        try:
+            return os.stat(digest.encoded, dir_fd=self.algorithm(digest.algorithm), follow_symlinks=False)
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
+            return None
 
     def algorithm_for_writing(self, algorithm: str) -> FileDescriptor:
         """A descriptor of ``blobs/<alg>``, which is made, durably, where it is missing.

@@ -322,16 +322,12 @@ class FilesystemPool:
         """Whether a plain file of its size stands, durably, under the name of ``blob`` (P2)."""
         file = _own(blob)
         with Translating(partial(self._paths.blob, file.digest), root=self._paths.root):
-            try:
-                directory = self._directories.algorithm(file.digest.algorithm)
-                status = os.stat(file.digest.encoded, dir_fd=directory, follow_symlinks=False)
-            except FileNotFoundError as error:
-                pass_on_theirs(error)
+            status = self._directories.find(file.digest)
+            if status is None or not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
                 return False
-            if not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
-                return False
-            if status.st_ino != file.inode or status.st_dev != file.device:
-                os.fsync(directory)  # another publisher's file, whose name may not be durable yet
+            if not file.is_at(status):
+                # another publisher's file, whose name may not be durable yet
+                os.fsync(self._directories.algorithm(file.digest.algorithm))
             return True
 
     def withdraw(self, blob: StagedBlob) -> None:
@@ -345,10 +341,8 @@ class FilesystemPool:
             Translating(partial(self._paths.blob, file.digest), root=self._paths.root),
             Ignoring(FileNotFoundError),
         ):
-            directory = self._directories.algorithm(file.digest.algorithm)
-            status = os.stat(file.digest.encoded, dir_fd=directory, follow_symlinks=False)
-            if (status.st_ino, status.st_dev) == (file.inode, file.device):
-                os.unlink(file.digest.encoded, dir_fd=directory)
+            if file.is_at(self._directories.find(file.digest)):
+                os.unlink(file.digest.encoded, dir_fd=self._directories.algorithm(file.digest.algorithm))
 
     def discard(self, staged: Iterable[StagedBlob]) -> None:
         """Take away the anchors of what was staged. Published bytes stay. Calling it again does nothing.
@@ -375,9 +369,7 @@ class FilesystemPool:
         for blob in staged:
             file = _own(blob)
             with Ignoring():
-                directory = self._directories.algorithm(file.digest.algorithm)
-                status = os.stat(file.digest.encoded, dir_fd=directory, follow_symlinks=False)
-                if (status.st_ino, status.st_dev) != (file.inode, file.device):
+                if not file.is_at(self._directories.find(file.digest)):
                     continue
                 if file.anchor is not None:
                     file.left = True
@@ -392,14 +384,7 @@ class FilesystemPool:
         with Ignoring():  # likewise
             descriptor = owned(os.open, file.name, READ_FLAGS, dir_fd=self._directories.uploads())
             self._unlink(file.name)
-            try:
-                directory = self._directories.algorithm(file.digest.algorithm)
-                blob = os.stat(file.digest.encoded, dir_fd=directory, follow_symlinks=False)
-                became = (blob.st_ino, blob.st_dev) == (file.inode, file.device)
-            except FileNotFoundError as error:
-                pass_on_theirs(error)
-                became = False
-            if not became:
+            if not file.is_at(self._directories.find(file.digest)):
                 restore_mode(descriptor, before)
 
     def open_staged(self, blob: StagedBlob) -> BlobReader:
@@ -439,13 +424,8 @@ class FilesystemPool:
             StorageError: the file system refused to say.
         """
         with Translating(partial(self._paths.blob, digest), root=self._paths.root):
-            try:
-                directory = self._directories.algorithm(digest.algorithm)
-                status = os.stat(digest.encoded, dir_fd=directory, follow_symlinks=False)
-            except FileNotFoundError as error:
-                pass_on_theirs(error)
-                return None
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
+            status = self._directories.find(digest)
+        return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
 
     def link(self, digest: Digest, size: int, directory: int, name: str) -> None:
         """Give the file of a blob another name, ``name`` in the open ``directory``; durable once that was synced.
@@ -455,16 +435,13 @@ class FilesystemPool:
             CorruptError: there is no plain file of ``size`` bytes under the digest.
             OSError: it cannot be linked there, as on another filesystem.
         """
-        encoded = digest.encoded
-        try:
-            source = self._directories.algorithm(digest.algorithm)
-            status = os.stat(encoded, dir_fd=source, follow_symlinks=False)
-        except FileNotFoundError as error:
-            pass_on_theirs(error)
-            raise CorruptError(f"blob {digest}", reason="its file is gone") from error
+        status = self._directories.find(digest)
+        if status is None:
+            raise CorruptError(f"blob {digest}", reason="its file is gone")
         if status.st_size != size or not stat.S_ISREG(status.st_mode):
             raise CorruptError(f"blob {digest}", reason=f"its file has {status.st_size} bytes, not {size}")
-        os.link(encoded, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
+        source = self._directories.algorithm(digest.algorithm)
+        os.link(digest.encoded, name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
     def directory(self, algorithm: str) -> FileDescriptor:
         """A descriptor of ``blobs/<alg>``, for who links many blobs.
@@ -741,7 +718,7 @@ class FilesystemPool:
                 except FileNotFoundError as gone:
                     pass_on_theirs(gone)
                     continue  # it was withdrawn or collected in between
-                if (status.st_ino, status.st_dev) != (file.inode, file.device):
+                if not file.is_at(status):
                     self._replace(file, directory)
             return
 

@@ -51,6 +51,7 @@ def absolute_path(given: str | os.PathLike[str], *, kind: str = "path") -> str:
         reason = f"it cannot be written in {encoding}, the encoding of file names here; use a UTF-8 locale"
         raise InvalidNameError(path, kind=kind, reason=reason) from error
     except OSError as error:
+        pass_on_theirs(error)
         reason = f"the working directory: {error.strerror}"
         raise StorageError(path, errno=error.errno, reason=reason) from error
     return absolute

@@ -13,10 +13,13 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ocistore.filedescriptors import owned
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ocistore.filedescriptors import FileDescriptor
 
 
 class Permissions(NamedTuple):
@@ -62,21 +65,17 @@ def make_directory(path: str | os.PathLike[str], mode: int, *, dir_fd: int | Non
     return True
 
 
-def make_file(path: str | os.PathLike[str], flags: int, mode: int) -> int:
-    """Open a file, which is made with exactly that mode where there is none. Returns its descriptor.
+def make_file(path: str | os.PathLike[str], flags: int, mode: int) -> FileDescriptor:
+    """Open a file, which is made with exactly that mode where there is none.
 
     Raises:
         OSError: it could not be opened or made.
     """
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, mode)
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_IMODE(status.st_mode) != mode and status.st_size == 0:
-            with Ignoring(PermissionError):  # somebody else's, and as they made it
-                os.fchmod(descriptor, mode)
-    except BaseException:
-        os.close(descriptor)
-        raise
+    descriptor = owned(os.open, path, flags | os.O_CREAT | os.O_CLOEXEC, mode)
+    status = os.fstat(descriptor)
+    if stat.S_IMODE(status.st_mode) != mode and status.st_size == 0:
+        with Ignoring(PermissionError):  # somebody else's, and as they made it
+            os.fchmod(descriptor, mode)
     return descriptor
 
 

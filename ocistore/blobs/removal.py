@@ -100,12 +100,9 @@ class Removal:
             StorageError: the file system refused to say.
         """
         with Translating(partial(self._paths.blob, digest), root=self._paths.root):
-            try:
-                directory = self._directories.algorithm(digest.algorithm)
-                status = os.stat(digest.encoded, dir_fd=directory, follow_symlinks=False)
-            except FileNotFoundError as error:
-                pass_on_theirs(error)
-                return None
+            status = self._directories.find(digest)
+        if status is None:
+            return None
         plain = digest if stat.S_ISREG(status.st_mode) else None
         return PoolFile(
             digest.algorithm, digest.encoded, plain, status.st_size, status.st_ino, status.st_ctime_ns // 1_000_000
@@ -183,14 +180,14 @@ class Removal:
                 return None
             for algorithm in ALGORITHMS:
                 try:
-                    directory = self._directories.algorithm(algorithm)
+                    self._directories.algorithm(algorithm)
                     os.lseek(descriptor, 0, os.SEEK_SET)
                     digest, _ = digest_of(descriptor, algorithm)
-                    named = os.stat(digest.encoded, dir_fd=directory, follow_symlinks=False)
                 except (FileNotFoundError, InvalidDigestError) as error:  # not there, or none that is installed
                     pass_on_theirs(error)
                     continue
-                if (named.st_ino, named.st_dev) == (status.st_ino, status.st_dev):
+                named = self._directories.find(digest)
+                if named is not None and (named.st_ino, named.st_dev) == (status.st_ino, status.st_dev):
                     return digest
         return None
 

@@ -101,14 +101,11 @@ class Reserve:
         if size <= have:
             return
         descriptor = make_file(self._path, os.O_WRONLY | os.O_NOFOLLOW, self._paths.permissions.file)
-        try:
-            while not self._allocated(descriptor, size, have):
-                size //= 2
-                if size <= have:
-                    return
-            os.pwrite(descriptor, b"%20d" % max(least, self._owed, size), 0)
-        finally:
-            os.close(descriptor)
+        while not self._allocated(descriptor, size, have):
+            size //= 2
+            if size <= have:
+                return
+        os.pwrite(descriptor, b"%20d" % max(least, self._owed, size), 0)
 
     def _allocated(self, descriptor: int, size: int, have: int) -> bool:
         try:

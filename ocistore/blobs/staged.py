@@ -33,3 +33,7 @@ class StagedFile:
     """Whether its name in ``uploads/`` stays for a collection to find; see :meth:`FilesystemPool.leave`."""
     anchor: Anchor | None = None
     """What the file goes with, where it is nobody's but ours; a session's file is not."""
+
+    def is_at(self, status: os.stat_result | None) -> bool:
+        """Whether this very file, and no other of the same bytes, is what was looked at."""
+        return status is not None and (status.st_ino, status.st_dev) == (self.inode, self.device)

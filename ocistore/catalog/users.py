@@ -9,6 +9,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog.database import nobody_attaches, open_here
+from ocistore.filedescriptors import owned
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def user_of(database: Path) -> int | None:
 
 def _user_of(shared_memory: str) -> int | None:
     try:
-        shared = os.open(shared_memory, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        shared = owned(os.open, shared_memory, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         pass_on_theirs(error)
         if error.errno in _NO_SHARED_MEMORY:
@@ -51,5 +52,5 @@ def _user_of(shared_memory: str) -> int | None:
         wanted = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _SHARED_MEMORY_LOCK, 1, 0)
         held = struct.unpack("hhqqi4x", fcntl.fcntl(shared, fcntl.F_GETLK, wanted))
     finally:
-        os.close(shared)
+        del shared  # now, and not when somebody drops the error: no thread opens the database meanwhile
     return None if held[0] == fcntl.F_UNLCK else int(held[4])

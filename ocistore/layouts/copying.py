@@ -162,7 +162,8 @@ def _opened(destination: Store | str | os.PathLike[str], target: Path, *, dry_ru
     with Translating(str(target)):
         try:
             is_new = stat.S_ISDIR(os.stat(target).st_mode) and not os.listdir(target)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             is_new = not os.path.islink(target)
     if dry_run and is_new:
         yield None

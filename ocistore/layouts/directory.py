@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs import permissions as modes
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.reader import READ_FLAGS
+from ocistore.filedescriptors import owned
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ocistore.blobs.permissions import Permissions
+    from ocistore.filedescriptors import FileDescriptor
     from ocistore.oci.digest import Digest
 
 OCI_LAYOUT: Final = "oci-layout"
@@ -59,9 +61,9 @@ class LayoutDirectory:
         """
         self.path = path
         self._permissions = permissions
-        self.descriptor = os.open(path, _DIRECTORY)
-        self._blobs = -1
-        self._algorithms: dict[str, int] = {}
+        self._held: FileDescriptor | None = owned(os.open, path, _DIRECTORY)
+        self._blobs: FileDescriptor | None = None
+        self._algorithms: dict[str, FileDescriptor] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -70,11 +72,20 @@ class LayoutDirectory:
         self.close()
 
     def close(self) -> None:
-        """Close its descriptors. Calling it again does nothing."""
-        for descriptor in (*self._algorithms.values(), self._blobs, self.descriptor):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._algorithms, self._blobs, self.descriptor = {}, -1, -1
+        """Let go of its descriptors: each is closed when nobody works with it. Calling it again does nothing."""
+        self._algorithms.clear()
+        self._blobs = self._held = None
+
+    @property
+    def descriptor(self) -> FileDescriptor:
+        """A descriptor of the directory, until it is closed.
+
+        Raises:
+            ValueError: it is closed.
+        """
+        if self._held is None:
+            raise ValueError(f"the layout {self.path} is closed")
+        return self._held
 
     def blob_path(self, digest: Digest) -> Path:
         """Where the file of a blob is, for messages."""
@@ -88,18 +99,15 @@ class LayoutDirectory:
             NotPlainError: it is something else, or larger than ``maximum`` bytes.
         """
         descriptor = open_plain(name, self.descriptor)
-        try:
-            content = bytearray()
-            while chunk := os.read(descriptor, 1024 * 1024):
-                content += chunk
-                if len(content) > maximum:
-                    raise NotPlainError(f"it is larger than {maximum} bytes")
-        finally:
-            os.close(descriptor)
+        content = bytearray()
+        while chunk := os.read(descriptor, 1024 * 1024):
+            content += chunk
+            if len(content) > maximum:
+                raise NotPlainError(f"it is larger than {maximum} bytes")
         return bytes(content)
 
-    def open_blob(self, digest: Digest) -> int:
-        """A descriptor of the file of a blob, which the caller closes.
+    def open_blob(self, digest: Digest) -> FileDescriptor:
+        """A descriptor of the file of a blob.
 
         Raises:
             FileNotFoundError: there is none.
@@ -116,8 +124,8 @@ class LayoutDirectory:
         """
         return plain_size(digest.encoded, self.algorithm(digest.algorithm))
 
-    def algorithm(self, algorithm: str) -> int:
-        """A descriptor of ``blobs/<algorithm>``, closed with the layout.
+    def algorithm(self, algorithm: str) -> FileDescriptor:
+        """A descriptor of ``blobs/<algorithm>``.
 
         Raises:
             FileNotFoundError: there is none.
@@ -128,7 +136,7 @@ class LayoutDirectory:
             found = self._algorithms[algorithm] = _open_directory(algorithm, self._open_blobs())
         return found
 
-    def make_algorithm(self, algorithm: str) -> int:
+    def make_algorithm(self, algorithm: str) -> FileDescriptor:
         """The same, made if need be. Durable after :meth:`sync`."""
         with Ignoring(FileExistsError):
             os.mkdir(BLOBS, dir_fd=self.descriptor)
@@ -140,8 +148,8 @@ class LayoutDirectory:
                 os.mkdir(algorithm, dir_fd=self._open_blobs())
         return self.algorithm(algorithm)
 
-    def _open_blobs(self) -> int:
-        if self._blobs < 0:
+    def _open_blobs(self) -> FileDescriptor:
+        if self._blobs is None:
             self._blobs = _open_directory(BLOBS, self.descriptor)
         return self._blobs
 
@@ -151,7 +159,7 @@ class LayoutDirectory:
         Also those of directories: whoever made one may have been killed before this.
         """
         for directory in (*self._algorithms.values(), self._blobs):
-            if directory >= 0:
+            if directory is not None:
                 os.fsync(directory)
         self.sync_top()
 
@@ -182,7 +190,7 @@ class LayoutDirectory:
                     view = view[os.write(descriptor, view) :]
                 os.fsync(descriptor)
             finally:
-                os.close(descriptor)
+                del descriptor
             yield
             os.rename(temporary, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
         except BaseException:
@@ -220,11 +228,11 @@ def temporary_name() -> str:
     return f"{TEMPORARY}{secrets.token_hex(8)}"
 
 
-def new_file(directory: int) -> tuple[str, int]:
+def new_file(directory: int) -> tuple[str, FileDescriptor]:
     """A new file of a temporary name, open for writing; at the top of a layout, where leftovers are looked for."""
     name = temporary_name()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return name, os.open(name, flags, 0o644, dir_fd=directory)
+    return name, owned(os.open, name, flags, 0o644, dir_fd=directory)
 
 
 def read_at_once(file: int, size: int) -> bytes:
@@ -235,9 +243,9 @@ def read_at_once(file: int, size: int) -> bytes:
     return bytes(content)
 
 
-def _open_directory(name: str, parent: int) -> int:
+def _open_directory(name: str, parent: int) -> FileDescriptor:
     try:
-        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        return owned(os.open, name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     except OSError as error:
         pass_on_theirs(error)
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
@@ -253,16 +261,15 @@ def plain_size(name: str, parent: int) -> int:
     return status.st_size
 
 
-def open_plain(name: str, parent: int) -> int:
+def open_plain(name: str, parent: int) -> FileDescriptor:
     """A descriptor of a plain file of an open directory; raises as :meth:`LayoutDirectory.open_blob`."""
     try:
-        descriptor = os.open(name, READ_FLAGS, dir_fd=parent)
+        descriptor = owned(os.open, name, READ_FLAGS, dir_fd=parent)
     except OSError as error:
         pass_on_theirs(error)
         if error.errno in {errno.ELOOP, errno.ENXIO}:
             raise NotPlainError(_LINK if error.errno == errno.ELOOP else _NOT_PLAIN) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
         raise NotPlainError(_NOT_PLAIN)
     return descriptor

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ocistore.blobs.oserrors import Ignoring, Translating, pass_on_theirs
+from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import listed_paths
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
 from ocistore.layouts.directory import (
@@ -334,7 +334,7 @@ def _present(path: Path, sizes: Mapping[str, int]) -> int:
         found = 0
         for digest, size in sizes.items():
             algorithm, _, encoded = digest.partition(":")
-            with Translating(str(path)), contextlib.suppress(FileNotFoundError):
+            with Translating(str(path)), Ignoring(FileNotFoundError):
                 try:
                     directory = layout.algorithm(algorithm)
                 except NotPlainError as error:
@@ -347,6 +347,7 @@ def _opened_directory(path: Path, *, permissions: Permissions | None = None) -> 
     try:
         return LayoutDirectory(path, permissions=permissions)
     except NotADirectoryError as error:
+        pass_on_theirs(error)
         problem = "it is not a directory; an archive is written where the name ends as one's, or its form is asked for"
         raise LayoutInvalidError(path, problems=[problem]) from error
     except OSError as error:
@@ -372,7 +373,8 @@ def _existing_entries(layout: LayoutDirectory) -> Listing | None:
     try:
         check_layout_file(layout.read(OCI_LAYOUT, maximum=MAXIMUM_LAYOUT_FILE_SIZE))
         return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        pass_on_theirs(error)
         with Translating(str(layout.path)):
             others = {
                 name
@@ -394,5 +396,6 @@ def _entries_in_place(layout: LayoutDirectory) -> list[Descriptor]:
     """What an earlier export in place listed, for its names; nothing where that cannot be read: it is replaced."""
     try:
         return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE)).entries
-    except (FileNotFoundError, NotPlainError, ManifestInvalidError):
+    except (FileNotFoundError, NotPlainError, ManifestInvalidError) as error:
+        pass_on_theirs(error)
         return []

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ocistore.blobs.oserrors import Translating
+from ocistore.filedescriptors import owned
 from ocistore.refusals import pass_on_theirs
 
 _MAXIMUM_LINKS: Final = 40
@@ -44,20 +45,17 @@ def followed(path: Path) -> Path:
         directory = os.path.realpath(path.parent)
         path = Path(directory, path.name)
         try:
-            link = os.open(path, _LOOK)
+            link = owned(os.open, path, _LOOK)
         except (FileNotFoundError, NotADirectoryError) as error:
             pass_on_theirs(error)
             return path
-        try:
-            status = os.fstat(link)
-            if not stat.S_ISLNK(status.st_mode):
-                return path
-            if planted(status, os.stat(directory)):
-                reason = "it is a symbolic link that somebody else made in a directory where everybody may write"
-                raise PermissionError(errno.EACCES, reason)
-            target = os.readlink("", dir_fd=link)  # of the very link that was looked at
-        finally:
-            os.close(link)
+        status = os.fstat(link)
+        if not stat.S_ISLNK(status.st_mode):
+            return path
+        if planted(status, os.stat(directory)):
+            reason = "it is a symbolic link that somebody else made in a directory where everybody may write"
+            raise PermissionError(errno.EACCES, reason)
+        target = os.readlink("", dir_fd=link)  # of the very link that was looked at
         path = Path(directory, target)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 

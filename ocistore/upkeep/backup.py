@@ -35,6 +35,7 @@ from ocistore.catalog.migrate import revision
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.commit import milliseconds
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
+from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.writing import BlobWriter
 from ocistore.layouts.following import refuse_planted
@@ -186,7 +187,7 @@ def _alone(target: StorePaths) -> Iterator[None]:
 
     The directory is locked and not the write lock, which the copied catalog needs for each of its transactions.
     """
-    directory = os.open(target.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = owned(os.open, target.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -198,7 +199,7 @@ def _alone(target: StorePaths) -> Iterator[None]:
         # Closing alone is not enough: a child that was forked meanwhile may share the description.
         with Ignoring():
             fcntl.flock(directory, fcntl.LOCK_UN)
-        os.close(directory)
+        del directory
 
 
 class _Backup:
@@ -256,7 +257,7 @@ class _Backup:
             for suffix in ("-wal", "-shm"):
                 Path(f"{unfinished}{suffix}").unlink(missing_ok=True)  # of a backup that was killed
             # Emptied and not removed: without it what was killed would be no backup, and be refused.
-            os.close(make_file(unfinished, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, self._target.permissions.file))
+            make_file(unfinished, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, self._target.permissions.file)
         self._store.catalog.copy_to(unfinished)
         copy = Catalog(
             self._target.root,

@@ -20,6 +20,7 @@ from ocistore.errors import (
     StorageError,
     StoreBusyError,
 )
+from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import BLOBS, NotPlainError
 from ocistore.layouts.imports.directorysource import DirectorySource
 from ocistore.layouts.imports.recognition import checked, opened
@@ -128,8 +129,8 @@ class Healer:
                 continue
             path = self._store.paths.quarantine / file.name
             with Ignoring(OSError, StorageError, DigestMismatchError, SizeMismatchError):
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-                with open(descriptor, "rb") as source:
+                descriptor = owned(os.open, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                with open(descriptor, "rb", closefd=False) as source:
                     staged = self._store.pool.stage(source, digest=digest, size=size)
                 self._good_copies[digest] = file.name
                 return staged

@@ -202,7 +202,7 @@ class _Rebuild:
 
     def _run(self) -> None:
         with Translating(str(self._paths.rebuilt), root=self._paths.root):
-            os.close(make_file(self._paths.rebuilt, os.O_WRONLY | os.O_EXCL, self._paths.permissions.file))
+            make_file(self._paths.rebuilt, os.O_WRONLY | os.O_EXCL, self._paths.permissions.file)
         private = self._paths.root / f"{self._paths.rebuilt.name}-lock"
         seen = epoch.noted(self._lock.descriptor)
         if self._old is None:

@@ -2,7 +2,6 @@
 
 import os
 import threading
-from contextlib import ExitStack
 
 import pytest
 from handmade import verified
@@ -10,6 +9,7 @@ from images import image, push
 from state import pool
 
 from ocistore import CorruptError, Digest
+from ocistore.filedescriptors import owned
 from ocistore.layouts.exports import linking
 from ocistore.layouts.exports.linking import LinkingBeside
 
@@ -31,14 +31,10 @@ def destination(tmp_path):
 
 @pytest.fixture
 def opened(filled, tmp_path):
-    """Descriptors of the pool's directory and of an empty one, and who closes them."""
+    """Where to link from and to: the pool's directory and an empty one."""
     (tmp_path / "linked").mkdir()
-    with ExitStack() as stack:
-        pair = []
-        for directory in (filled.root / "blobs" / "sha256", tmp_path / "linked"):
-            pair.append(os.open(directory, os.O_RDONLY))
-            stack.callback(os.close, pair[-1])
-        yield tuple(pair), stack
+    directories = (filled.root / "blobs" / "sha256", tmp_path / "linked")
+    return {"sha256": tuple(owned(os.open, directory, os.O_RDONLY) for directory in directories)}
 
 
 @pytest.fixture
@@ -116,16 +112,17 @@ def test_an_interrupt_while_linking_ends_both_threads(filled, destination, monke
 
 
 def test_the_thread_never_links_into_a_directory_that_took_the_number_of_its_own(opened, waiting, tmp_path):
-    (source, target), stack = opened
+    numbers = {int(descriptor) for descriptor in opened["sha256"]}
     go, reached = waiting
-    beside = LinkingBeside({"sha256": (source, target)}, BLOBS)
+    beside = LinkingBeside(opened, BLOBS)
     reached.wait()
-    stack.close()  # as an export does that was interrupted for the second time
+    opened.clear()  # as an export does that was interrupted for the second time
     (tmp_path / "unrelated").mkdir()
     others = [os.open(tmp_path / "unrelated", os.O_RDONLY) for _ in range(8)]
-    assert {source, target} < set(others)
+    assert numbers.isdisjoint(others)
     go.set()
     assert beside.finish() == []
+    assert not [number for number in numbers if os.path.lexists(f"/proc/self/fd/{number}")]
     for descriptor in others:
         os.close(descriptor)
     assert not os.listdir(tmp_path / "unrelated")
@@ -133,9 +130,8 @@ def test_the_thread_never_links_into_a_directory_that_took_the_number_of_its_own
 
 
 def test_stopped_it_makes_no_further_link(opened, waiting, tmp_path):
-    directories, _ = opened
     go, reached = waiting
-    beside = LinkingBeside({"sha256": directories}, BLOBS)
+    beside = LinkingBeside(opened, BLOBS)
     reached.wait()
     threading.Timer(0.1, go.set).start()
     beside.stop()

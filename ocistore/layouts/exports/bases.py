@@ -6,7 +6,6 @@ at, no bytes: of an archive the table of its members, of a store its catalog.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import stat
@@ -24,6 +23,7 @@ from ocistore.layouts.imports.docker import MANIFEST_JSON
 from ocistore.layouts.imports.members import digest_in
 from ocistore.layouts.index import MAXIMUM_LAYOUT_FILE_SIZE, check_layout_file
 from ocistore.oci.digest import Digest
+from ocistore.refusals import Ignoring, pass_on_theirs
 from ocistore.store import Store
 
 if TYPE_CHECKING:
@@ -77,12 +77,13 @@ def _in_layout(path: Path, wanted: Mapping[str, int]) -> set[str]:
         try:
             check_layout_file(layout.read(OCI_LAYOUT, maximum=MAXIMUM_LAYOUT_FILE_SIZE))
         except FileNotFoundError as error:
+            pass_on_theirs(error)
             raise LayoutInvalidError(path, problems=["it is neither an OCI layout nor a store"]) from error
         except (NotPlainError, ManifestInvalidError) as error:
             raise LayoutInvalidError(path, problems=[f"{OCI_LAYOUT}: {error}"]) from error
         for text, size in wanted.items():
             digest = Digest.parse(text)
-            with contextlib.suppress(FileNotFoundError, NotPlainError):
+            with Ignoring(FileNotFoundError, NotPlainError):
                 directory = layout.algorithm(digest.algorithm)
                 status = os.stat(digest.encoded, dir_fd=directory, follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode) and status.st_size == size:

@@ -30,6 +30,7 @@ from ocistore.oci.platforms import narrow, parse_platforms
 from ocistore.oci.referrertags import is_about, list_tag
 from ocistore.oci.selection import selectors
 from ocistore.pages import PAGE
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -402,6 +403,7 @@ class _Choosing:
         try:
             content = self._pool.read(digest, descriptor.size)
         except FileNotFoundError as error:
+            pass_on_theirs(error)
             raise CorruptError(f"manifest {digest}", reason="its file is gone") from error
         # What is made of it would be good by its own digest, whatever had become of this one.
         if Digest.of(content, digest.algorithm) != digest:

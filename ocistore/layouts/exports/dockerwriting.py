@@ -23,6 +23,7 @@ from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.digest import Digest, hasher
 from ocistore.oci.manifest import ATTESTED, Manifest
 from ocistore.oci.platforms import fitting, parse_platform
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -202,6 +203,7 @@ class _Checking:
         try:
             return self._pool.read(descriptor.digest, descriptor.size)
         except FileNotFoundError as error:
+            pass_on_theirs(error)
             raise CorruptError(f"blob {descriptor.digest}", reason="its file is gone") from error
 
     def _checked_diff_ids(self, config: Descriptor, name: str) -> tuple[Digest, ...]:
@@ -258,6 +260,7 @@ def _opened(pool: FilesystemPool, blob: Descriptor) -> Iterator[tuple[BinaryIO, 
     try:
         source = pool.open(blob.digest)
     except FileNotFoundError as error:
+        pass_on_theirs(error)
         raise CorruptError(f"blob {blob.digest}", reason="its file is gone") from error
     with source:
         if source.size != blob.size:

@@ -8,13 +8,17 @@ import stat
 import threading
 from typing import TYPE_CHECKING, TypeAlias
 
+from ocistore.refusals import pass_on_theirs
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from ocistore.filedescriptors import FileDescriptor
 
 Blob: TypeAlias = tuple[str, int]
 """A digest and a size."""
 
-Directories: TypeAlias = "Mapping[str, tuple[int, int]]"
+Directories: TypeAlias = "Mapping[str, tuple[FileDescriptor, FileDescriptor]]"
 """Of each algorithm, descriptors of the directories to link from and to."""
 
 
@@ -37,53 +41,36 @@ def link_each(
             if status.st_size == size and stat.S_ISREG(status.st_mode):
                 os.link(encoded, encoded, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
                 continue
-        except (KeyError, OSError):
-            pass
+        except (KeyError, OSError) as error:
+            pass_on_theirs(error)
         left.append(blob)
     return left
 
 
 class LinkingBeside:
-    """The same in a thread, with descriptors of its own.
-
-    Were they the caller's, an interrupt could end the wait for the thread: the caller would close them, and the thread
-    link into whatever directory is opened next under their numbers.
-    """
+    """The same in a thread, which keeps open what it works with, also where an interrupt ends the wait for it."""
 
     def __init__(self, directories: Directories, blobs: list[Blob]) -> None:
         """Begin.
 
         Raises:
-            OSError, RuntimeError: there are too many descriptors or threads, or the interpreter ends.
+            RuntimeError: there are too many threads, or the interpreter ends.
         """
         self._blobs = blobs
         self._left = blobs
         self._until = threading.Event()
-        self._own: dict[str, tuple[int, int]] = {}
+        self._own = dict(directories)
+        """What the thread works with stays open as long as that, whoever else has let go of it."""
         self._thread = threading.Thread(target=self._run, name="ocistore-link")
         try:
-            for algorithm, (source, target) in directories.items():
-                own = os.dup(source)
-                try:
-                    self._own[algorithm] = own, os.dup(target)
-                except OSError:
-                    os.close(own)
-                    raise
             self._thread.start()
-        except (OSError, RuntimeError):  # and nothing else: an interrupt may come when the thread is running already
-            self._close()
+        except RuntimeError:
+            self._own.clear()  # the thread and its work refer to each other
             raise
 
     def _run(self) -> None:
-        try:
-            self._left = link_each(self._own, self._blobs, until=self._until)
-        finally:
-            self._close()
-
-    def _close(self) -> None:
-        for pair in self._own.values():
-            for descriptor in pair:
-                os.close(descriptor)
+        self._left = link_each(self._own, self._blobs, until=self._until)
+        self._own.clear()
 
     def finish(self) -> list[Blob]:
         """Wait for the end; what was not linked."""
@@ -102,6 +89,6 @@ class LinkingBeside:
 
 def linking_beside(directories: Directories, blobs: list[Blob]) -> LinkingBeside | None:
     """Begin; None where that cannot be, as where the number of threads is limited: then it has to be done here."""
-    with contextlib.suppress(OSError, RuntimeError):
+    with contextlib.suppress(RuntimeError):
         return LinkingBeside(directories, blobs)
     return None

@@ -20,14 +20,17 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 from ocistore.archives.compression import Compressor
 from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.errors import ArchiveInvalidError, CorruptError, StorageError
+from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import TEMPORARY, make_directory
 from ocistore.layouts.following import followed, planted
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ocistore.archives.compression import Compression
     from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.filedescriptors import FileDescriptor
     from ocistore.layouts.progress import Tally
     from ocistore.oci.digest import Digest
 
@@ -69,7 +72,7 @@ class Outlet:
         self._sends = compression == "none" and self._descriptor is not None
         self._compressor = None if compression == "none" else Compressor(self._write, compression)
         if self._descriptor is not None and stat.S_ISFIFO(os.fstat(self._descriptor).st_mode):
-            with contextlib.suppress(OSError):
+            with Ignoring():
                 fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, _PIPE)
 
     def write(self, data: bytes) -> None:
@@ -87,6 +90,7 @@ class Outlet:
         try:
             content = pool.read(digest, size)
         except FileNotFoundError as error:
+            pass_on_theirs(error)
             raise CorruptError(f"blob {digest}", reason="its file is gone") from error
         except CorruptError as error:
             raise CorruptError(f"blob {digest}", reason=error.reason) from error
@@ -105,6 +109,7 @@ class Outlet:
         try:
             source = pool.open(digest)
         except FileNotFoundError as error:
+            pass_on_theirs(error)
             raise CorruptError(f"blob {digest}", reason="its file is gone") from error
         with source:
             if source.size != size:
@@ -137,10 +142,12 @@ class Outlet:
             while position < size:
                 try:
                     count = os.sendfile(self._descriptor, source, position, min(_SENT_AT_ONCE, size - position))
-                except BlockingIOError:
+                except BlockingIOError as error:
+                    pass_on_theirs(error)
                     _wait_for_room(self._descriptor)
                     continue
                 except OSError as error:
+                    pass_on_theirs(error)
                     # A file that is open for appending, and on some filesystems any file.
                     if error.errno not in _CANNOT_SEND or position:
                         raise
@@ -173,7 +180,8 @@ class Outlet:
             while view:
                 try:
                     view = view[os.write(self._descriptor, view) :]
-                except BlockingIOError:  # somebody else's end of the pipe was made so
+                except BlockingIOError as error:  # somebody else's end of the pipe was made so
+                    pass_on_theirs(error)
                     _wait_for_room(self._descriptor)
 
 
@@ -240,17 +248,17 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
         raise ArchiveInvalidError(name, reason="it is a directory, which no archive replaces")
     if is_stream(path):
         with Translating(name):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
+            descriptor = owned(os.open, path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
         try:
             _refuse_planted(descriptor, path, name)
-            outlet = Outlet(descriptor, name=name, compression=compression, tally=tally)
+            outlet = Outlet(int(descriptor), name=name, compression=compression, tally=tally)
             yield outlet
             outlet.finish()
         finally:
-            os.close(descriptor)
+            del descriptor
         return
-    with _named_when_whole(path, name=name) as descriptor:
-        outlet = Outlet(descriptor, name=name, compression=compression, tally=tally)
+    with _named_when_whole(path, name=name) as number:
+        outlet = Outlet(number, name=name, compression=compression, tally=tally)
         yield outlet
         outlet.finish()
 
@@ -259,7 +267,8 @@ def is_stream(path: Path) -> bool:
     """Whether what lies there is written to, and not replaced: a pipe, a device."""
     try:
         mode = os.stat(path).st_mode
-    except OSError:
+    except OSError as error:
+        pass_on_theirs(error)
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
@@ -274,43 +283,33 @@ def _refuse_planted(descriptor: int, path: Path, name: str) -> None:
 def _named_when_whole(path: Path, *, name: str) -> Iterator[int]:
     with Translating(name):
         make_directory(path.parent)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = owned(os.open, path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        _clear_leftovers(directory)
+        temporary, descriptor = _new_file(directory)
     try:
+        yield int(descriptor)  # which keeps nothing open
         with Translating(name):
-            _clear_leftovers(directory)
-            temporary, descriptor = _new_file(directory)
-        try:
-            yield descriptor
-            with Translating(name):
-                os.fsync(descriptor)
-                os.rename(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
-                os.fsync(directory)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=directory)
-            raise
-        finally:
-            os.close(descriptor)
+            os.fsync(descriptor)
+            os.rename(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.fsync(directory)
+    except BaseException:
+        with Ignoring():
+            os.unlink(temporary, dir_fd=directory)
+        raise
     finally:
-        os.close(directory)
+        del descriptor, directory
 
 
-def _new_file(directory: int) -> tuple[str, int]:
+def _new_file(directory: int) -> tuple[str, FileDescriptor]:
     """A file of a temporary name, locked for as long as it is open: so others know that somebody is at work."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         name = f"{TEMPORARY}archive-{secrets.token_hex(8)}"
-        descriptor = os.open(name, flags, 0o644, dir_fd=directory)
-        try:
+        descriptor = owned(os.open, name, flags, 0o644, dir_fd=directory)
+        with Ignoring(BlockingIOError):  # somebody clears away what looks left over, in the moment between two calls
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink:
                 return name, descriptor
-        except BlockingIOError:
-            pass  # somebody clears away what looks left over, in the moment between the two calls
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
 
 
 def _clear_leftovers(directory: int) -> None:
@@ -318,13 +317,11 @@ def _clear_leftovers(directory: int) -> None:
     for name in os.listdir(directory):
         if _LEFTOVER.fullmatch(name) is None:
             continue
-        with contextlib.suppress(OSError):
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(name, dir_fd=directory)
-            finally:
-                os.close(descriptor)
+        with Ignoring():
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = owned(os.open, name, flags, dir_fd=directory)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name, dir_fd=directory)
 
 
 def require_room(path: Path, name: str) -> None:

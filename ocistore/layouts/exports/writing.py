@@ -14,16 +14,18 @@ from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.sharing import clone
 from ocistore.errors import CorruptError, LayoutInvalidError, StorageError
+from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError, new_file, temporary_name
 from ocistore.layouts.exports.linking import link_each, linking_beside
 from ocistore.oci.digest import Digest
-from ocistore.refusals import is_refusal
+from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Self
 
     from ocistore.blobs.reader import BlobReader
+    from ocistore.filedescriptors import FileDescriptor
     from ocistore.layouts.progress import Tally
     from ocistore.oci.manifest import Manifest
     from ocistore.store import Store
@@ -79,8 +81,8 @@ class BlobWriter:
         self._mode = mode
         self._permissions = permissions
         self._reflink = mode == "auto"
-        self._directories: dict[str, int] = {}
-        self._linking: dict[str, tuple[int, int]] = {}
+        self._directories: dict[str, FileDescriptor] = {}
+        self._linking: dict[str, tuple[FileDescriptor, FileDescriptor]] = {}
         """Of each algorithm: where to link from, and where to."""
         self._copied: list[tuple[str, int, str]] = []
         """Temporary name; directory and name that it is to have."""
@@ -93,7 +95,7 @@ class BlobWriter:
 
     def __exit__(self, *_: object) -> None:
         for temporary, _directory, _name in self._copied:
-            with contextlib.suppress(OSError):
+            with Ignoring():
                 os.unlink(temporary, dir_fd=self._layout.descriptor)
 
     def write_all(self, blobs: Iterable[tuple[str, int]]) -> None:
@@ -130,7 +132,7 @@ class BlobWriter:
 
     def _know_directories(self, blobs: list[tuple[str, int]]) -> None:
         for algorithm in {digest.partition(":")[0] for digest, _ in blobs} - self._linking.keys():
-            with contextlib.suppress(OSError):  # which each of the blobs will say with its own name
+            with Ignoring():  # which each of the blobs will say with its own name
                 self._linking[algorithm] = self._store.pool.directory(algorithm), self._directory(algorithm)
 
     def write(self, digest: Digest, size: int) -> None:
@@ -164,7 +166,7 @@ class BlobWriter:
         with Translating(str(self._layout.path)):
             self._layout.sync()
 
-    def _directory(self, algorithm: str) -> int:
+    def _directory(self, algorithm: str) -> FileDescriptor:
         found = self._directories.get(algorithm)
         if found is None:
             try:
@@ -177,12 +179,14 @@ class BlobWriter:
     def _link(self, digest: Digest, size: int, directory: int, name: str) -> None:
         try:
             self._store.pool.link(digest, size, directory, name)
-        except FileExistsError:
+        except FileExistsError as error:
+            pass_on_theirs(error)
             if is_there(directory, name, size):
                 self.present_bytes += size
             else:
                 self._link_over(digest, size, directory, name)
         except OSError as error:
+            pass_on_theirs(error)
             if error.errno != errno.EXDEV:
                 raise
             reason = "it lies on another filesystem than the store, where hard links do not reach; copy instead"
@@ -194,7 +198,7 @@ class BlobWriter:
         try:
             os.rename(temporary, name, src_dir_fd=top, dst_dir_fd=directory)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with Ignoring():
                 os.unlink(temporary, dir_fd=top)
             raise
 
@@ -206,6 +210,7 @@ class BlobWriter:
                 else:
                     source, content = stack.enter_context(self._store.pool.open(digest)), b""
             except FileNotFoundError as error:
+                pass_on_theirs(error)
                 raise CorruptError(f"blob {digest}", reason="its file is gone") from error
             except CorruptError as error:
                 raise CorruptError(f"blob {digest}", reason=error.reason) from error
@@ -238,17 +243,17 @@ class BlobWriter:
         temporary, target = new_file(self._layout.descriptor)
         self._copied.append((temporary, directory, name))
         try:
-            yield target
+            yield int(target)  # which keeps nothing open
             if self._permissions is not None:
                 os.fchmod(target, self._permissions)
         except BaseException:
             # Else it would get the name with the others, where somebody goes on without this blob.
             self._copied.remove((temporary, directory, name))
-            with contextlib.suppress(OSError):
+            with Ignoring():
                 os.unlink(temporary, dir_fd=self._layout.descriptor)
             raise
         finally:
-            os.close(target)
+            del target
 
     def _cloned(self, source: int, target: int) -> bool:
         if not self._reflink:
@@ -263,11 +268,7 @@ class BlobWriter:
             else:
                 for temporary, _, _ in self._copied:
                     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-                    file = os.open(temporary, flags, dir_fd=self._layout.descriptor)
-                    try:
-                        os.fsync(file)
-                    finally:
-                        os.close(file)
+                    os.fsync(owned(os.open, temporary, flags, dir_fd=self._layout.descriptor))
             while self._copied:
                 temporary, directory, name = self._copied[-1]
                 os.rename(temporary, name, src_dir_fd=self._layout.descriptor, dst_dir_fd=directory)
@@ -278,7 +279,8 @@ def is_there(directory: int, name: str, size: int) -> bool:
     """Whether a plain file of that size has the name."""
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        pass_on_theirs(error)
         return False
     return stat.S_ISREG(status.st_mode) and status.st_size == size
 

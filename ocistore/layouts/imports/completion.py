@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ocistore.catalog import blobs
 from ocistore.errors import SizeMismatchError
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
@@ -42,7 +43,8 @@ class CompletedSource:
         """The size in the source, or in the store."""
         try:
             return self._source.size(digest)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             with self._store.catalog.read() as connection:
                 size = blobs.live_sizes(connection, [digest]).get(digest)
             if size is None or self._store.pool.size(digest) != size:
@@ -55,7 +57,8 @@ class CompletedSource:
         if digest not in self.completed:
             try:
                 return self._source.content(digest, size)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 self.size(digest)
         with self._store.pool.open(digest) as reader:
             return reader.read(size)

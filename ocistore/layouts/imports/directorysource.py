@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ocistore.layouts.imports.united import united
 from ocistore.layouts.index import MAXIMUM_INDEX_SIZE
 from ocistore.oci import strictjson
 from ocistore.oci.digest import Digest
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,33 +58,23 @@ class DirectorySource:
 
     def content(self, digest: Digest, size: int) -> bytes:
         """The beginning of the file of a blob."""
-        file = self._layout.open_blob(digest)
-        try:
-            return read_at_once(file, size)[:size]
-        finally:
-            os.close(file)
+        return read_at_once(self._layout.open_blob(digest), size)[:size]
 
     def verify(self, digest: Digest, size: int, tally: Tally) -> None:
         """Hash the file of a blob."""
         file = self._layout.open_blob(digest)
-        try:
-            hashing.verify(file, digest, size, told=tally.add)
-            actual = os.fstat(file).st_size
-        finally:
-            os.close(file)
+        hashing.verify(int(file), digest, size, told=tally.add)
+        actual = os.fstat(file).st_size
         if actual != size:
             raise SizeMismatchError(expected=size, actual=actual)
 
     def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: Sharing, tally: Tally) -> StagedBlob:
         """Copy, share or link the file of a blob."""
         file = self._layout.open_blob(digest)
-        try:
-            if size <= SMALL and mode != "link":
-                return pool.stage(read_at_once(file, size), digest=digest, size=size)
-            path = str(self._layout.blob_path(digest))
-            return pool.adopt(file, digest=digest, size=size, mode=mode, path=path, told=tally.add)
-        finally:
-            os.close(file)
+        if size <= SMALL and mode != "link":
+            return pool.stage(read_at_once(file, size), digest=digest, size=size)
+        path = str(self._layout.blob_path(digest))
+        return pool.adopt(int(file), digest=digest, size=size, mode=mode, path=path, told=tally.add)
 
     def changed(self) -> str:
         """Whether index.json is another one than it was."""
@@ -98,7 +90,8 @@ class DirectorySource:
     def _version(self) -> tuple[int, int, int] | None:
         try:
             status = os.stat(self.index_file, dir_fd=self._layout.descriptor, follow_symlinks=False)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             return None
         return status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -184,7 +177,8 @@ class _Files(Members["Digest | bytes"]):
         try:
             content = self._source.read(MANIFEST_JSON, maximum=MAXIMUM_MANIFEST_JSON_SIZE)
             return isinstance(strictjson.loads(content, maximum=MAXIMUM_MANIFEST_JSON_SIZE), list)
-        except (FileNotFoundError, NotPlainError, ManifestInvalidError):
+        except (FileNotFoundError, NotPlainError, ManifestInvalidError) as error:
+            pass_on_theirs(error)
             return False
 
     def followed(self, name: str) -> Entry[Digest | bytes]:
@@ -193,7 +187,7 @@ class _Files(Members["Digest | bytes"]):
         if digest is not None:
             return Entry("file", self._source.size(digest), digest)
         if "/" in name:
-            raise FileNotFoundError(name)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         content = self._source.read(name, maximum=MAXIMUM_INDEX_SIZE)
         return Entry("file", len(content), content)
 

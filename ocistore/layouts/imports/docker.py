@@ -21,6 +21,7 @@ from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor, Platform, json_object
 from ocistore.oci.digest import Digest, is_of_other_algorithm
 from ocistore.oci.reference import DEFAULT_HOST, DEFAULT_NAMESPACE
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -161,7 +162,8 @@ def _repository_names(archive: Files[P]) -> list[str]:
         if entry.size > _MAXIMUM_REPOSITORIES_SIZE:
             return []
         document = strictjson.loads(archive.read(entry, entry.size), maximum=_MAXIMUM_REPOSITORIES_SIZE)
-    except (FileNotFoundError, NotPlainError, ManifestInvalidError):
+    except (FileNotFoundError, NotPlainError, ManifestInvalidError) as error:
+        pass_on_theirs(error)
         return []
     if not isinstance(document, dict):
         return []
@@ -229,7 +231,7 @@ class Conversion(Generic[P]):
         """
         if image.config not in self._configs:
             found = None
-            with contextlib.suppress(FileNotFoundError, NotPlainError, ManifestInvalidError, _TooMuchError):
+            with Ignoring(FileNotFoundError, NotPlainError, ManifestInvalidError, _TooMuchError):
                 entry = self._archive.members.followed(image.config)
                 found = Digest.of(self._config(entry, image.config))
             self._configs[image.config] = found
@@ -354,7 +356,8 @@ class Conversion(Generic[P]):
     def _found(self, name: str) -> Entry[P] | None:
         try:
             return self._archive.members.followed(name)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             if "\\" in name:  # as Docker on Windows writes names in manifest.json, and not those of members
                 return self._found(name.replace("\\", "/"))
             self._noted[f"{name!r:.200} is missing"] = None

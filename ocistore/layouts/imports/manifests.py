@@ -141,7 +141,8 @@ class Manifests:
             if size == descriptor.size:
                 return self._parsed(descriptor)
             reason = f"it has {size} bytes, not {descriptor.size}"
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             reason = "it is missing"
         except (OSError, NotPlainError, ManifestInvalidError, DigestMismatchError) as error:
             pass_on_theirs(error)
@@ -161,7 +162,8 @@ class Manifests:
                 self._contents.problem(f"the layout's manifests have more than {self._maximum_sizes} bytes")
                 return None
             return self._parsed(descriptor)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             self._absent.add(digest)
         except (NotPlainError, ManifestInvalidError, DigestMismatchError) as error:
             if isinstance(error, ManifestInvalidError) and error.unknown:

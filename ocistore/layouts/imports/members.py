@@ -6,6 +6,8 @@ other tools would refuse, or write somewhere else, is refused all the same, so t
 
 from __future__ import annotations
 
+import errno
+import os
 import posixpath
 import re
 from dataclasses import dataclass
@@ -152,7 +154,7 @@ class Members(Generic[P]):
         """
         entry = self._found(self._within(name, name))
         if entry is None:
-            raise FileNotFoundError(name)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         if entry.kind != "file":
             raise NotPlainError(f"it is a {entry.kind}")
         return entry

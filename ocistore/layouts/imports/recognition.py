@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from ocistore.archives.compression import MAGIC_SIZE, Decompressed, compression_of
 from ocistore.archives.tar import TarReader
-from ocistore.blobs.oserrors import pass_on_theirs, theirs
+from ocistore.blobs.oserrors import theirs
 from ocistore.blobs.paths import absolute_path
 from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageError
@@ -24,7 +24,7 @@ from ocistore.layouts.imports.skopeodirectory import SkopeoDirectory, is_skopeo_
 from ocistore.layouts.imports.stream import ArchiveStream
 from ocistore.layouts.imports.survey import listed
 from ocistore.layouts.progress import Tally
-from ocistore.refusals import pass_on_theirs
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -235,7 +235,7 @@ def _begun(file: Readable, name: str) -> BinaryIO:
 def _size(source: ImportSource) -> int:
     """The bytes to be read of a file, and 0 where that cannot be known."""
     if isinstance(source, str | os.PathLike):
-        with contextlib.suppress(OSError):
+        with Ignoring():
             status = os.stat(source)
             return status.st_size if stat.S_ISREG(status.st_mode) else 0
     return 0
@@ -245,8 +245,10 @@ def _mode(path: Path) -> int:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
+        pass_on_theirs(error)
         raise LayoutInvalidError(path, problems=["there is no such file or directory"]) from error
     except NotADirectoryError as error:
+        pass_on_theirs(error)
         raise LayoutInvalidError(path, problems=["what it is said to lie in is no directory"]) from error
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         raise LayoutInvalidError(path, problems=["it is neither a directory, nor a file, nor a pipe"])

@@ -19,9 +19,12 @@ from ocistore.layouts.index import LAYOUT_FILE, index_bytes
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, check_manifest
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ocistore.filedescriptors import FileDescriptor
 
 _VERSION: Final = "version"
 _VERSION_BEGINS: Final = b"Directory Transport Version: 1."
@@ -39,7 +42,8 @@ def is_skopeo_directory(path: Path) -> bool:
     with LayoutDirectory(path) as directory:
         try:
             version = directory.read(_VERSION, maximum=_MAXIMUM_VERSION_SIZE)
-        except (FileNotFoundError, NotPlainError):
+        except (FileNotFoundError, NotPlainError) as error:
+            pass_on_theirs(error)
             return False
         names = set(os.listdir(directory.descriptor))
         return version.startswith(_VERSION_BEGINS) and MANIFEST_JSON in names and not names & {OCI_LAYOUT, INDEX_JSON}
@@ -92,8 +96,8 @@ class _Flat(LayoutDirectory):
         """Where the file of a blob is."""
         return self.path / self._name(digest)
 
-    def open_blob(self, digest: Digest) -> int:
-        """A descriptor of the file of a blob, which the caller closes; raises as that of a layout."""
+    def open_blob(self, digest: Digest) -> FileDescriptor:
+        """A descriptor of the file of a blob; raises as that of a layout."""
         return open_plain(self._name(digest), self.descriptor)
 
     def blob_size(self, digest: Digest) -> int:
@@ -107,6 +111,7 @@ class _Flat(LayoutDirectory):
             try:
                 os.stat(found, dir_fd=self.descriptor, follow_symlinks=False)
             except OSError as error:
+                pass_on_theirs(error)
                 if error.errno != errno.ENOENT:
                     raise
             else:
@@ -115,6 +120,7 @@ class _Flat(LayoutDirectory):
             return name
         try:
             content = self.read(MANIFEST_JSON, maximum=MAXIMUM_MANIFEST_SIZE)
-        except (FileNotFoundError, NotPlainError):
+        except (FileNotFoundError, NotPlainError) as error:
+            pass_on_theirs(error)
             return name
         return MANIFEST_JSON if Digest.of(content) == digest else name

@@ -23,6 +23,7 @@ from ocistore.layouts.imports.members import Entry, Members, digest_in
 from ocistore.layouts.imports.source import SMALL
 from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, MAXIMUM_LAYOUT_FILE_SIZE
 from ocistore.oci.digest import Digest, hasher
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,6 +155,7 @@ class ArchiveStream:
         try:
             return self._pool.open(place.digest)
         except FileNotFoundError as error:
+            pass_on_theirs(error)
             raise _collected(place.digest) from error
 
     def _digest_by(self, place: StagedBlob | _Held, algorithm: str) -> Digest:

@@ -193,7 +193,8 @@ def listed(source: Source) -> Listed:
                 check_layout_file(content)
             else:
                 listing = read_index(content, keep_damaged=True)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             problems.append(f"there is no {file}")
         except (NotPlainError, ManifestInvalidError) as error:
             problems.append(f"{file}: {error}")
@@ -483,7 +484,8 @@ class _Walk:
         known = contents.blobs[repository].get(digest)
         try:
             size = self._wholeness.size(digest) if known is None else known
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             return  # it need not be there, or was noted
         except NotPlainError as error:
             contents.problem(f"{digest}: {error}")

@@ -28,6 +28,7 @@ from ocistore.layouts.index import (
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,7 +175,8 @@ class _Union(Generic[P]):
             if found.size > _MAXIMUM_MANIFEST_SIZE:
                 return None
             document = strictjson.loads(self._archive.read(found, found.size), maximum=_MAXIMUM_MANIFEST_SIZE)
-        except (FileNotFoundError, NotPlainError, ManifestInvalidError):
+        except (FileNotFoundError, NotPlainError, ManifestInvalidError) as error:
+            pass_on_theirs(error)
             return None
         return document if isinstance(document, dict) else None
 
@@ -251,7 +253,8 @@ def _index(archive: Files[P]) -> dict[str, Any] | None:
         if sum(map(content.count, (b",", b"[", b"{"))) > MAXIMUM_INDEX_VALUES:
             return None
         document = strictjson.loads(content, maximum=MAXIMUM_INDEX_SIZE)
-    except (FileNotFoundError, NotPlainError, ManifestInvalidError):
+    except (FileNotFoundError, NotPlainError, ManifestInvalidError) as error:
+        pass_on_theirs(error)
         return None
     if not isinstance(document, dict) or not isinstance(document.get("manifests"), list | None):
         return None

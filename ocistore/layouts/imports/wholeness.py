@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ocistore.layouts.directory import NotPlainError
 from ocistore.oci import mediatypes
 from ocistore.oci.manifest import ATTESTED, kind_of
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from ocistore.layouts.imports.manifests import Manifests
@@ -110,7 +111,8 @@ class Wholeness:
         if digest not in self._sizes:
             try:
                 self._sizes[digest] = self._source.size(digest)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 self._sizes[digest] = None
         size = self._sizes[digest]
         if size is None:
@@ -121,9 +123,11 @@ class Wholeness:
         """Whether something lies there, be it what it should be or not: what is wrong is not missing."""
         try:
             self.size(digest)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
             return False
-        except (OSError, NotPlainError):
+        except (OSError, NotPlainError) as error:
+            pass_on_theirs(error)
             return True
         return True
 
