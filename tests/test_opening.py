@@ -785,6 +785,8 @@ for line in sys.stdin:
             store.close()
         if line.strip() == "write":
             store.repository("app").put_blob(b"no")
+        if line.strip() == "fork" and os.fork():
+            os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
         repository = store.repository("app")
         print(*(f"{tag}={len(repository.get_manifest(tag).content)}" for tag in repository.tags()), flush=True)
     except OCIStoreError as error:
@@ -845,6 +847,20 @@ def test_who_may_not_write_reads_whoever_opens_writes_and_closes(readable):
         reader.tell("write")
         assert reader.says().startswith("ReadOnlyStoreError")
     assert check(readable, hashes=True) == []
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_who_may_not_write_reads_in_a_child_that_is_forked_meanwhile(readable, written):
+    with python(READS_AS_NOBODY, readable) as reader, contextlib.ExitStack() as others:
+        reader.tell("open")
+        assert tags(reader) == ["v1"]
+        if written:
+            writer = others.enter_context(python(HOLDS_IT, readable))
+            assert writer.says() == "open"
+        reader.tell("fork")
+        assert tags(reader) == ["v1"]
+        reader.tell("close")
+        assert reader.says().startswith("StoreClosedError")
 
 
 def test_who_may_not_write_reads_what_a_killed_writer_left(readable):

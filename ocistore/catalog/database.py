@@ -147,6 +147,8 @@ class Database:
         self._users: set[weakref.ref[Use]] = set()
         self._stopped_by: int | None = None
         self._finishing: Callable[[], object | None] = lambda: None
+        if file is None:
+            _alone[id(self)] = self
 
     # Uses.
 
@@ -487,6 +489,9 @@ nobody_attaches: Final = ThreadLock()
 
 databases: dict[File, Database] = {}
 
+_alone: Final[weakref.WeakValueDictionary[int, Database]] = weakref.WeakValueDictionary()
+"""Those of files that never change, which whoever made them has for themselves."""
+
 
 def attach(address: Address, holder: object, lock: WriteLock) -> Database:
     """The connections to a file, until the holder leaves them, or is gone. Attaching again does nothing.
@@ -495,10 +500,6 @@ def attach(address: Address, holder: object, lock: WriteLock) -> Database:
         StorageError: there is no such file.
         StoreBusyError: this process may not use it.
     """
-    if address.immutable:
-        alone = Database(None)
-        alone.holders.add(weakref.ref(holder))
-        return alone
     try:
         status = os.stat(address.path)
     except OSError as error:
@@ -537,3 +538,4 @@ def _name(path: Path) -> tuple[str, str]:
 
 
 forking.follow(databases)
+forking.follow(_alone)
