@@ -1,5 +1,6 @@
 """Exports by hard link of so many blobs that a second thread helps."""
 
+import errno
 import os
 import threading
 
@@ -8,7 +9,7 @@ from handmade import verified
 from images import image, push
 from state import pool
 
-from ocistore import CorruptError, Digest
+from ocistore import CorruptError, Digest, StorageError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.exports import linking
 from ocistore.layouts.exports.linking import LinkingBeside
@@ -80,6 +81,19 @@ def test_what_cannot_simply_be_linked_is_dealt_with_in_either_half(filled, desti
     filled.paths.blob(Digest(damaged)).unlink()
     with pytest.raises(CorruptError, match=damaged):
         filled.export(destination.with_name("other"), mode="link")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EXDEV, errno.EMLINK])
+def test_where_links_are_refused_copying_is_named_as_the_remedy(filled, destination, monkeypatch, number):
+    def refused(*arguments, **more):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(linking.os, "link", refused)
+        with pytest.raises(StorageError, match="copy instead") as caught:
+            filled.export(destination, mode="link")
+    assert caught.value.errno == number
+    filled.export(destination, mode="copy")
 
 
 def test_where_no_thread_can_be_had_the_links_are_made_all_the_same(filled, destination, monkeypatch):

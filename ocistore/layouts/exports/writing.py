@@ -35,6 +35,12 @@ ExportMode: TypeAlias = Literal["auto", "copy", "link"]
 copies; ``link`` makes hard links, which costs nothing, needs the same filesystem, and gives the layout files that are
 0444 and must never be written to, because they are the store's own."""
 
+_CANNOT_LINK: Final = {
+    errno.EXDEV: "it lies on another filesystem than the store, where hard links do not reach; copy instead",
+    errno.EPERM: "blobs that belong to somebody else may not be linked, nor any where there are no links; copy instead",
+    errno.EMLINK: "a blob has as many names as a file can have; copy instead",
+}
+
 _COPY_BLOCK: Final = 16 * 1024 * 1024
 """Bytes given to one sendfile(2): a system call costs nothing beside them, and progress is told ten times a second by a
 disk that writes 160 MB in one."""
@@ -187,10 +193,11 @@ class BlobWriter:
                 self._link_over(digest, size, directory, name)
         except OSError as error:
             pass_on_theirs(error)
-            if error.errno != errno.EXDEV:
+            if error.errno not in _CANNOT_LINK:
                 raise
-            reason = "it lies on another filesystem than the store, where hard links do not reach; copy instead"
-            raise StorageError(str(self._layout.path), errno=error.errno, reason=reason) from error
+            raise StorageError(
+                str(self._layout.path), errno=error.errno, reason=_CANNOT_LINK[error.errno]
+            ) from error
 
     def _link_over(self, digest: Digest, size: int, directory: int, name: str) -> None:
         temporary, top = temporary_name(), self._layout.descriptor
