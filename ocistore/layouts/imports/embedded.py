@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.oserrors import pass_on_theirs
 from ocistore.errors import SizeMismatchError
 from ocistore.layouts.directory import NotPlainError
+from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +42,8 @@ class EmbeddedSource:
                 continue
             try:
                 self._source.size(descriptor.digest)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
                 self._content[descriptor.digest] = descriptor.data
             except (OSError, NotPlainError) as error:
                 pass_on_theirs(error)  # what is there and cannot be read is no reason to look elsewhere
