@@ -51,8 +51,9 @@ class _Closing:
                 self.store.close()
 
 
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", [_put_blob, _put_manifest, _import], ids=lambda kind: kind.__name__[1:])
-def test_a_call_in_a_store_that_is_closed_meanwhile_is_done_or_refused(tmp_path, kind):
+def test_a_call_in_a_store_that_is_closed_meanwhile_is_done_or_refused(tmp_path, kind, every):
     with Store.open(tmp_path / "source") as source:
         push(source.repository("app"), image("brought"), "brought")
         source.export(tmp_path / "layout", ["app:brought"])
@@ -78,4 +79,4 @@ def test_a_call_in_a_store_that_is_closed_meanwhile_is_done_or_refused(tmp_path,
             assert check(again, hashes=True) == []
         if closing.left > 0:
             return
-        after += 11 if kind is not _import else 37
+        after += every * (11 if kind is not _import else 37)

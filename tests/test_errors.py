@@ -63,17 +63,20 @@ def test_a_long_list_of_missing_blobs_is_cut_in_the_text_and_whole_in_the_field(
     assert error.missing == tuple(missing)
 
 
-def expected_somewhere():
-    """The names in all ``pytest.raises`` of the tests, and in the tables that feed one."""
+def expected_somewhere(wanted):
+    """Those of the names that are in a ``pytest.raises`` of the tests, or in a table that feeds one."""
     names = set()
     for path in TESTS.rglob("test_*.py"):
         if path.name != Path(__file__).name:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
+            source = path.read_text(encoding="utf-8")
+            if not any(name in source for name in wanted - names):
+                continue
+            tree = ast.parse(source)
             names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
             names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    return names
+    return names & wanted
 
 
 def test_every_error_is_raised_by_a_test():
-    missing = {error.__name__ for error in CONCRETE} - expected_somewhere()
-    assert missing == set()
+    wanted = {error.__name__ for error in CONCRETE}
+    assert wanted - expected_somewhere(wanted) == set()

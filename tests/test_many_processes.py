@@ -501,7 +501,7 @@ print(killed)
 """
 
 
-@pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)])
 def test_what_was_acknowledged_outlives_the_kill_of_who_pushed_it(tmp_path, empty_store, seconds):
     root, journal = tmp_path / "store", tmp_path / "journal"
     journal.mkdir()

@@ -479,7 +479,7 @@ def plain(descriptor):
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(30, 30), pytest.param(300, 60, marks=pytest.mark.slow)], ids=["short", "long"]
+    ("examples", "steps"), [(12, 25), pytest.param(300, 60, marks=pytest.mark.slow)], ids=["short", "long"]
 )
 def test_a_store_and_a_few_dictionaries_always_agree(empty_store, examples, steps):
     class Here(Machine):

@@ -2,53 +2,32 @@
 
 import os
 import shutil
-import subprocess
-import sys
 
-import pytest
 from invariants import check
 from state import strays
+from tracing import failing, require_strace
 
-from ocistore import BlobNotFoundError, RepositoryNotFoundError, Store, UncertainCommitError
+from ocistore import BlobNotFoundError, OCIStoreError, RepositoryNotFoundError, Store, UncertainCommitError
 from ocistore.oci.digest import Digest
 
-PUT = """
-import os, sys
-import ocistore
-store = ocistore.Store.open(sys.argv[1])
-try:
-    store.repository("a").put_blob(b"in doubt")
-    print("acknowledged")
-except ocistore.OCIStoreError as error:
-    print(type(error).__name__)
-sys.stdout.flush()
-os._exit(0)  # as a kill would: nothing is closed, and the next opening recovers what lies in the WAL
-"""
+
+def put(root, said):
+    store = Store.open(root)
+    try:
+        store.repository("a").put_blob(b"in doubt")
+        said.write_text("acknowledged")
+    except OCIStoreError as error:
+        said.write_text(type(error).__name__)
+    os._exit(0)  # as a kill would: nothing is closed, and the next opening recovers what lies in the WAL
 
 
-@pytest.fixture
-def strace():
-    found = shutil.which("strace")
-    if found is None:
-        if os.environ.get("OCISTORE_REQUIRE_ALL"):
-            pytest.fail("strace is not installed")
-        pytest.skip("strace is not installed")
-    return found
-
-
-def test_a_commit_that_failed_is_uncertain_and_loses_no_file(tmp_path, empty_store, strace):
+def test_a_commit_that_failed_is_uncertain_and_loses_no_file(tmp_path, empty_store):
+    require_strace()
     said = set()
     for number in range(1, 6):
-        root = shutil.copytree(empty_store, tmp_path / str(number))
-        fault = f"inject=fdatasync:error=EIO:when={number}"
-        tracer = [strace, "-f", "-qq", "-o", os.devnull, "-e", "trace=fdatasync", "-e", fault]
-        done = subprocess.run(
-            [*tracer, sys.executable, "-c", PUT, root],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        answer = done.stdout.strip()
+        root, file = shutil.copytree(empty_store, tmp_path / str(number)), tmp_path / "said"
+        assert failing(put, root, file, at=("fdatasync", number), error="EIO", calls="fdatasync") == 0
+        answer = file.read_text()
         said.add(answer)
         with Store.open(root) as store:
             assert check(store, hashes=True, idle=False) == []
