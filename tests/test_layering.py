@@ -22,7 +22,7 @@ FLOORS = (
     {"errors", "filedescriptors", "forks", "refusals"},
     {"oci"},
     {"archives", "blobs", "catalog"},
-    {"changes", "commit", "emptying", "lease", "opening", "pages", "parts", "thinning"}
+    {"changes", "commit", "emptying", "lease", "moved", "opening", "pages", "parts", "thinning"}
     | {"repository", "store", "transaction", "upload"},
     {"layouts"},
     {"upkeep"},

@@ -92,6 +92,37 @@ def test_a_store_that_was_removed_is_said_to_be(place):
     assert not (place / "ours").exists()
 
 
+READS = {
+    "export": lambda store, top: store.export(top / "out"),
+    "export a tar": lambda store, top: store.export(top / "out.tar"),
+    "export links": lambda store, top: store.export(top / "links", mode="link"),
+    "look at every blob": lambda store, _: store.scrub(repair=False, level="deep"),
+    "look at the sizes": lambda store, _: store.scrub(repair=False, level="quick"),
+    "foresee": lambda store, _: store.gc(grace=timedelta(0), dry_run=True),
+}
+
+
+@pytest.mark.parametrize("what", READS)
+def test_nothing_of_a_store_that_was_removed_is_called_damaged(place, what):
+    with Store.open(place / "ours") as store:
+        shutil.rmtree(place / "ours")
+        with pytest.raises(StoreNotFoundError, match="moved, replaced or removed"):
+            READS[what](store, place)
+
+
+@pytest.mark.parametrize("by", ["nothing", "a store", "a directory"])
+def test_what_is_reached_by_its_path_says_that_it_was_moved(place, by, monkeypatch):
+    """As it is where nothing may be written beside the catalog: by another user, or in a snapshot."""
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode, **more: mode != os.W_OK and may(path, mode, **more))
+    with Store.open(place / "ours", read_only=True) as store:
+        assert read(store)
+        replace(place, by)
+        for look in (lambda store, _: read(store), lambda store, _: list(store.repositories()), *READS.values()):
+            with pytest.raises(StoreNotFoundError, match="moved, replaced or removed"):
+                look(store, place)
+
+
 @pytest.mark.parametrize("by", ["nothing", "a store", "a directory"])
 def test_a_transaction_in_a_store_that_is_moved_meanwhile_leaves_nothing_anywhere(place, by):
     with Store.open(place / "ours") as store:

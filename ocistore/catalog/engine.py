@@ -120,6 +120,7 @@ class Catalog:
 
     def _reach(self, quiet: Quiet) -> tuple[Database, State] | None:
         self._refuse_closed()
+        self._place = self._place or self._found()
         return quiet.begin()
 
     def _refuse_closed(self) -> None:
@@ -452,6 +453,7 @@ class _Read(_Using):
         connection, database = self._connection, self._database
         try:
             if self._state is not None and self._catalog._quiet is not None:
+                self._catalog.refuse_moved()  # it was reached by its path
                 self._catalog._quiet.check(self._state)  # also where it raised: that may be why
             if kind is None and connection is not None and database is not None:
                 self._connection = None

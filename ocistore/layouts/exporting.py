@@ -41,6 +41,7 @@ from ocistore.layouts.index import (
     read_index,
 )
 from ocistore.layouts.progress import Tally
+from ocistore.moved import saying_if_moved
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class _Plan:
         )
 
 
+@saying_if_moved
 def export(
     store: Store,
     destination: str | os.PathLike[str] | BinaryIO,

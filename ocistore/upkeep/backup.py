@@ -40,6 +40,7 @@ from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.writing import BlobWriter
 from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.progress import Tally
+from ocistore.moved import saying_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.opening import OF_THE_VOLUME, make_lock
 from ocistore.refusals import Ignoring, pass_on_theirs
@@ -82,6 +83,7 @@ class BackupReport:
     """Digests of live blobs that could not be read now, and are not in the copy either: the first thousand."""
 
 
+@saying_if_moved
 def backup(
     store: Store,
     destination: str | os.PathLike[str],
@@ -335,6 +337,7 @@ class _Backup:
         try:
             writer.write(name, size)
         except CorruptError:
+            self._store.catalog.refuse_moved()
             if len(self._missing) < _LISTED:
                 self._missing.append(digest)
         except StorageError as error:

@@ -47,6 +47,7 @@ from ocistore.errors import (
     StorageError,
     StoreFullError,
 )
+from ocistore.moved import saying_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.batches import Batch, Bounds, Cut
@@ -129,6 +130,7 @@ class GCReport:
     """Of a dry run: why a real one would be refused now, and take none of it."""
 
 
+@saying_if_moved
 def collect(
     store: Store,
     *,

@@ -26,6 +26,7 @@ from ocistore.errors import (
     RepositoryNotFoundError,
     StorageError,
 )
+from ocistore.moved import saying_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
 from ocistore.refusals import pass_on_theirs
@@ -56,6 +57,7 @@ _LOOKS: Final = 10
 _AFFECTED: Final = 100
 
 
+@saying_if_moved
 def scrub(
     store: Store,
     *,
@@ -264,6 +266,7 @@ class _Scrub:
         Inode and time of change are compared, because the number alone may be that of a new file by now.
         """
         if not self._repair:
+            self._catalog.refuse_moved()
             with self._catalog.read() as connection:
                 live = verification.live_size(connection, digest) == candidate.size
             if live and self._problem(digest, candidate.size) is not None:
@@ -285,6 +288,7 @@ class _Scrub:
 
     def _unreadable(self, candidate: Candidate, digest: Digest, reason: str) -> None:
         """Report what could not be read. It stays where it is, but where other good bytes can take its place."""
+        self._catalog.refuse_moved()
         with self._catalog.read() as connection:
             if verification.live_size(connection, digest) != candidate.size:
                 return
