@@ -123,7 +123,9 @@ def walk(connection: Connection, repository_id: int, roots: Iterable[str], *, re
     """
     statement = _walk_with_referrers if referrers else _walk
     rows = connection.execute(statement, {"repository_id": repository_id, "roots": bound(roots)})
+    types: dict[str | None, str | None] = {}  # SQLite gives a string of its own for each of 100,000 rows
+    once = types.setdefault
     return [
-        Node(digest, size, bool(here), media_type, artifact_type, refers=bool(refers))
+        Node(digest, size, bool(here), once(media_type, media_type), once(artifact_type, artifact_type), bool(refers))
         for digest, size, here, media_type, artifact_type, refers in rows
     ]

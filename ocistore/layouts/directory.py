@@ -175,7 +175,7 @@ class LayoutDirectory:
                     os.unlink(name, dir_fd=self.descriptor)
 
     @contextlib.contextmanager
-    def replacing(self, name: str, content: bytes) -> Iterator[None]:
+    def replacing(self, name: str, content: bytes | bytearray) -> Iterator[None]:
         """Write a file of the top level, which gets its name when the block ends; durable after :meth:`sync_top`.
 
         Its bytes are durable before: a crash leaves the old file or the new one. So does an error.
@@ -207,7 +207,7 @@ class LayoutDirectory:
             return None
         return stat.S_IMODE(status.st_mode) & 0o666 if stat.S_ISREG(status.st_mode) else None
 
-    def replace(self, name: str, content: bytes) -> None:
+    def replace(self, name: str, content: bytes | bytearray) -> None:
         """The same, with nothing to do before the file gets its name."""
         with self.replacing(name, content):
             pass

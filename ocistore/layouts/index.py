@@ -32,7 +32,7 @@ from ocistore.oci.digest import Digest, is_of_other_algorithm
 from ocistore.oci.reference import DEFAULT_TAG, is_digest, repository_name, split_host, tag_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 IMAGE_NAME: Final = "io.containerd.image.name"
@@ -359,7 +359,35 @@ def saying(descriptor: Descriptor, besides: str | None) -> Descriptor:
     )
 
 
-def merged(existing: Iterable[Descriptor], entries: Sequence[Entry], *, keep: bool = True) -> list[Descriptor]:
+class Names:
+    """What an index.json is to list, in its order: each descriptor is made when it is asked for."""
+
+    def __init__(self, entries: list[Entry | Descriptor], short: set[str]) -> None:
+        """Of ``entries`` those of repositories in ``short`` have their tag alone as ref.name."""
+        self._short = short
+        self._entries = sorted(entries, key=self._place)
+
+    def __iter__(self) -> Iterator[Descriptor]:
+        """The descriptors as they are written."""
+        for entry in self._entries:
+            if isinstance(entry, Entry):
+                yield _named(entry, short=entry.repository in self._short)
+            else:
+                yield entry
+
+    @property
+    def digests(self) -> Iterator[Digest]:
+        """Of all of them."""
+        return (entry.descriptor.digest if isinstance(entry, Entry) else entry.digest for entry in self._entries)
+
+    def _place(self, entry: Entry | Descriptor) -> tuple[str, str, str]:
+        if isinstance(entry, Descriptor):
+            return entry.annotations.get(REF_NAME, ""), entry.digest, entry.annotations.get(IMAGE_NAME, "")
+        ref_name = _ref_name(entry, short=entry.repository in self._short)
+        return ref_name or "", entry.descriptor.digest, entry.image_name
+
+
+def merged(existing: Iterable[Descriptor], entries: Sequence[Entry], *, keep: bool = True) -> Names:
     """What an index.json lists when ``entries`` are written into one that listed ``existing``.
 
     An entry replaces what has its name; what else there was stays, unless ``keep`` is false. Which names are short is
@@ -379,14 +407,12 @@ def merged(existing: Iterable[Descriptor], entries: Sequence[Entry], *, keep: bo
         short = {entry.repository for entry in entries}
     if not keep:
         before, foreign = [], []
-    ours = {entry.image_name: entry for entry in (*before, *entries)}
-    written = [_named(entry, short=entry.repository in short) for entry in ours.values()]
-    taken = {descriptor.annotations.get(REF_NAME) for descriptor in written} - {None}
+    ours: dict[tuple[str, str] | str, Entry] = {}
+    for entry in (*before, *entries):
+        ours[(entry.repository, entry.tag) if entry.tag is not None else entry.image_name] = entry
+    taken = {_ref_name(entry, short=entry.repository in short) for entry in ours.values()} - {None} if foreign else ()
     kept = [descriptor for descriptor in foreign if descriptor.annotations.get(REF_NAME) not in taken]
-    return sorted(
-        kept + written,
-        key=lambda d: (d.annotations.get(REF_NAME, ""), d.digest, d.annotations.get(IMAGE_NAME, "")),
-    )
+    return Names([*kept, *ours.values()], short)
 
 
 def _written_by_us(descriptor: Descriptor) -> Entry | None:
@@ -408,8 +434,9 @@ def _named(entry: Entry, *, short: bool) -> Descriptor:
         key: value for key, value in entry.descriptor.annotations.items() if key not in {IMAGE_NAME, REF_NAME}
     }
     annotations[IMAGE_NAME] = entry.image_name
-    if entry.tag is not None:
-        annotations[REF_NAME] = entry.tag if short else entry.image_name
+    ref_name = _ref_name(entry, short=short)
+    if ref_name is not None:
+        annotations[REF_NAME] = ref_name
     d = entry.descriptor
     return Descriptor(
         d.media_type,
@@ -423,20 +450,41 @@ def _named(entry: Entry, *, short: bool) -> Descriptor:
     )
 
 
+def _ref_name(entry: Entry, *, short: bool) -> str | None:
+    """The ref.name that an entry gets; None where it has no tag."""
+    if entry.tag is None:
+        return None
+    return entry.tag if short else entry.image_name
+
+
 def index_bytes(
-    descriptors: Sequence[Descriptor], unusable: Iterable[Unusable] = (), besides: Mapping[str, Any] | None = None
-) -> bytes:
+    descriptors: Iterable[Descriptor], unusable: Sequence[Unusable] = (), besides: Mapping[str, Any] | None = None
+) -> bytearray:
     """An index.json that lists them, in their order; the same descriptors give the same bytes.
 
     What is unusable comes last, as it stood, unless something else has its name by now. ``besides`` is what else it
     says.
     """
-    taken = {descriptor.annotations.get(REF_NAME) for descriptor in descriptors} - {None}
-    kept = [each.document for each in unusable if each.annotations.get(REF_NAME) not in taken]
-    document: dict[str, Any] = {
-        "schemaVersion": 2,
-        "mediaType": mediatypes.OCI_INDEX,
-        "manifests": [*(descriptor.to_json() for descriptor in descriptors), *kept],
-        **dict(sorted((besides or {}).items())),
-    }
+    content = bytearray(_json({"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": []})[:-2])
+    # One at a time: as objects, all entries take ten times what they take as bytes.
+    taken: set[str | None] = set()
+    comma = b""
+    for descriptor in descriptors:
+        content += comma + _json(descriptor.to_json())
+        comma = b","
+        if unusable:
+            taken.add(descriptor.annotations.get(REF_NAME))
+    for each in unusable:
+        name = each.annotations.get(REF_NAME)
+        if name is None or name not in taken:
+            content += comma + _json(each.document)
+            comma = b","
+    content += b"]"
+    for key, value in sorted((besides or {}).items()):
+        content += b"," + _json({key: value})[1:-1]
+    content += b"}"
+    return content
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

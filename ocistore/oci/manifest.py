@@ -105,6 +105,10 @@ class Manifest:
         """Its bytes."""
         return self._held if isinstance(self._held, bytes) else self._held(self.descriptor)
 
+    def described(self, descriptor: Descriptor) -> Manifest:
+        """The same manifest with an equal descriptor, such as one that shares what is in it with others."""
+        return Manifest(descriptor, self.content, parts=self._parsed)
+
     def put_aside(self, read: Callable[[Descriptor], bytes]) -> None:
         """Hold neither the bytes, which ``read`` gives when they are asked for, nor what was parsed of them.
 

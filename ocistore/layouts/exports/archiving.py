@@ -6,7 +6,7 @@ indexes from the top down, then the manifests they lead to, and with these all c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ocistore.layouts.exports.choosing import Selection
     from ocistore.layouts.exports.outlet import Outlet
 
+_WRITTEN_AT_ONCE: Final = 64 * 1024
+"""Bytes of an index.json, which may have thousands of times as many."""
+
 
 def write_oci_archive(
     outlet: Outlet, pool: FilesystemPool, selection: Selection, *, left_out: frozenset[str]
@@ -33,13 +36,18 @@ def write_oci_archive(
         StorageError, StoreFullError: it could not be written.
     """
     entries = merged([], selection.entries)
-    manifests = list(_from_the_top(pool, selection, (entry.digest for entry in entries)))
+    manifests = list(_from_the_top(pool, selection, entries.digests))
     manifest_set = set(manifests)
     blobs = [digest for digest, node in selection.nodes.items() if node.here and digest not in manifest_set]
     written = [*manifests, *sorted(digest for digest in blobs if digest not in left_out)]
     tar = TarWriter(outlet.write)
     tar.file(OCI_LAYOUT, LAYOUT_FILE)
-    tar.file(INDEX_JSON, index_bytes(entries))
+    index = index_bytes(entries)
+    tar.begin_file(INDEX_JSON, len(index))
+    for begin in range(0, len(index), _WRITTEN_AT_ONCE):
+        outlet.write(bytes(memoryview(index)[begin : begin + _WRITTEN_AT_ONCE]))
+    tar.end_file()
+    del index
     tar.directory(BLOBS)
     for algorithm in sorted({digest.partition(":")[0] for digest in written}):
         tar.directory(f"{BLOBS}/{algorithm}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import graph, manifests, repositories, tags
 from ocistore.errors import (
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.selection import Selector
+
+_ASKED_AT_ONCE: Final = 2000
+"""How many tags are looked up in one statement, whose rows are held together."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Selection:
         return tuple(sorted(self.left_out | {node.digest for node in self.nodes.values() if not node.here}))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Named:
     """One manifest that was asked for."""
 
@@ -125,7 +128,7 @@ class _Named:
         return f"{self.repository}@{self.digest}" if self.tag is None else f"{self.repository}:{self.tag}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Root:
     """What stands for a manifest that was asked for."""
 
@@ -134,6 +137,10 @@ class _Root:
     below: frozenset[str]
     """Where the walk through the store begins."""
     made: tuple[Manifest, ...] = ()
+
+
+_ITSELF: Final = _Root(None, frozenset())
+"""For every manifest that goes out as it is, and begins the walk itself."""
 
 
 def choose(
@@ -186,9 +193,9 @@ class _Choosing:
         self._wanted_texts = wanted_texts
         self._roots: dict[tuple[str, str], _Root | PlatformNotFoundError] = {}
         """By repository and digest: many tags point at one manifest."""
-        self._groups: dict[tuple[str, str], dict[tuple[str | None, str], _Named]] = {}
-        """By repository and its new name; then by new tag and digest."""
-        self._taken: dict[tuple[str, str], _Named] = {}
+        self._groups: dict[tuple[str, str], dict[str, _Named]] = {}
+        """By repository and its new name; then by new tag, which is that of one digest, or else by ``@`` and digest."""
+        self._taken: dict[str, dict[str, _Named]] = {}
         """By new repository and new tag."""
         self._other: dict[str, PlatformNotFoundError] = {}
         self._left: set[str] = set()
@@ -202,10 +209,7 @@ class _Choosing:
 
     def add(self, named: _Named) -> None:
         """Take it in, unless it is of another platform."""
-        key = named.repository, named.digest
-        if key not in self._roots:
-            self._roots[key] = self._root(named)
-        root = self._roots[key]
+        root = self._root_of(named)
         if isinstance(root, PlatformNotFoundError):
             if not named.among_many:
                 raise PlatformNotFoundError(
@@ -214,7 +218,7 @@ class _Choosing:
             self._other[named.name] = root
             return
         if named.new_tag is not None:
-            other = self._taken.setdefault((named.new_repository, named.new_tag), named)
+            other = self._taken.setdefault(named.new_repository, {}).setdefault(named.new_tag, named)
             if other.digest != named.digest:
                 raise InvalidNameError(
                     f"{named.new_repository}:{named.new_tag}",
@@ -223,7 +227,15 @@ class _Choosing:
                     unclear=True,
                 )
         group = self._groups.setdefault((named.repository, named.new_repository), {})
-        group[named.new_tag, named.digest] = named
+        group[f"@{named.digest}" if named.new_tag is None else named.new_tag] = named
+
+    def _root_of(self, named: _Named) -> _Root | PlatformNotFoundError:
+        if not self._wanted:
+            return _ITSELF
+        key = named.repository, named.digest
+        if key not in self._roots:
+            self._roots[key] = self._root(named)
+        return self._roots[key]
 
     def finish(self, *, referrers: bool, referrers_lists: bool) -> Selection:
         """All that was taken in, with what is below it, and about it."""
@@ -234,10 +246,10 @@ class _Choosing:
             for (_, digest), root in self._roots.items()
             if isinstance(root, _Root) and root.descriptor is not None and root.descriptor.digest != digest
         }
-        groups = [
-            self._group(source, repository, list(named.values()), referrers=referrers)
-            for (source, repository), named in self._groups.items()
-        ]
+        groups = []
+        for source, repository in list(self._groups):
+            named = list(self._groups.pop((source, repository)).values())
+            groups.append(self._group(source, repository, named, referrers=referrers))
         if referrers_lists:
             groups = self._with_lists(groups)
         return Selection(
@@ -250,9 +262,10 @@ class _Choosing:
 
     def _group(self, source: str, repository: str, named: list[_Named], *, referrers: bool) -> Group:
         repository_id = repository_key(self._connection, source)
-        roots = {each.digest: self._roots[source, each.digest] for each in named}
-        found = [root for root in roots.values() if isinstance(root, _Root)]
-        below = {digest for root in found for digest in root.below}
+        roots = {each.digest: self._root_of(each) for each in named}
+        found = dict.fromkeys(root for root in roots.values() if isinstance(root, _Root) and root is not _ITSELF)
+        below = {digest for digest, root in roots.items() if root is _ITSELF}
+        below.update(digest for root in found for digest in root.below)
         tagged: dict[str, str] = {}
         if referrers:
             reached = reach(self._connection, repository_id, below)
@@ -266,7 +279,13 @@ class _Choosing:
             self._left |= directly_about(self._connection, repository_id, digest)
         entries = []
         names = [*(each.tag for each in named if each.tag is not None), *tagged]
-        said = {name: target.entry for name, target in tags.targets(self._connection, repository_id, names).items()}
+        said = {
+            name: target.entry
+            for some in (names[begin : begin + _ASKED_AT_ONCE] for begin in range(0, len(names), _ASKED_AT_ONCE))
+            for name, target in tags.targets(self._connection, repository_id, some).items()
+            if target.entry is not None
+        }
+        del names
         untagged = manifests.entries(self._connection, repository_id, by_digest)
         for each in named:
             root = roots[each.digest]
@@ -304,7 +323,7 @@ class _Choosing:
         free = {}
         for tag, digest in tagged.items():
             named = _Named(source, tag, digest, repository, tag, among_many=True)
-            other = self._taken.setdefault((repository, tag), named)
+            other = self._taken.setdefault(repository, {}).setdefault(tag, named)
             if other is named:
                 free[tag] = digest
             elif other.digest != digest:
@@ -350,8 +369,6 @@ class _Choosing:
     # --- platforms ----------------------------------------------------------------------------------------------------
 
     def _root(self, named: _Named) -> _Root | PlatformNotFoundError:
-        if not self._wanted:
-            return _Root(None, frozenset([named.digest]))
         stored = manifests.by_digest(self._connection, named.repository, named.digest)
         if stored is None:
             raise CorruptError(f"manifest {named.digest}", reason=f"{named.repository} has a tag of it and not itself")

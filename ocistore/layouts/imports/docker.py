@@ -108,7 +108,7 @@ def converted(archive: Files[P]) -> tuple[bytes, Converted[P]]:
             names = conversion.names_of(image, [descriptor.digest])
             entries += [named(descriptor, name) for name in names or ([] if image.names else [""])]
     conversion.result.left_out += unlisted_names(archive, images, set())
-    return index_bytes(entries), conversion.result
+    return bytes(index_bytes(entries)), conversion.result
 
 
 def named(descriptor: Descriptor, name: str) -> Descriptor:

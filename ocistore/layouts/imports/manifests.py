@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import DigestMismatchError, ManifestInvalidError
@@ -43,6 +44,9 @@ class Manifests:
         self._subjects: dict[tuple[Digest, str, int], Digest | None] = {}
         """By digest, media type and size, of manifests that are not kept: an index may list one a million times."""
         self._absent: set[Digest] = set()
+        self._types: dict[str | None, str | None] = {}
+        """Artifact types, and ``_bare`` the annotations of descriptors: one object for 100,000 manifests."""
+        self._bare: dict[str, str] = {}
         self.unknown: dict[str, str] = {}
         """Those that are what they should be, and can only be read by who knows other algorithms or kinds; and why."""
         self.unread: dict[Digest, str] = {}
@@ -183,4 +187,11 @@ class Manifests:
         )
         if b'"data"' in content:  # to list the edges of 100,000 manifests takes time
             self._source.offer(edge.descriptor for edge in manifest.edges())
-        return manifest
+        artifact_type = manifest.descriptor.artifact_type
+        return manifest.described(
+            replace(
+                manifest.descriptor,
+                annotations=self._bare,
+                artifact_type=self._types.setdefault(artifact_type, artifact_type),
+            )
+        )

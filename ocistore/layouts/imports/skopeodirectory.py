@@ -86,7 +86,7 @@ class SkopeoDirectory(DirectorySource):
         except (ManifestInvalidError, NotPlainError) as error:
             raise LayoutInvalidError(path, problems=[f"{MANIFEST_JSON}: {error}"]) from error
         own = manifest.descriptor
-        return index_bytes([Descriptor(own.media_type, own.digest, own.size)])
+        return bytes(index_bytes([Descriptor(own.media_type, own.digest, own.size)]))
 
 
 class _Flat(LayoutDirectory):
