@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 from zygote import Process, zygote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 PATIENCE = 60.0
 """Seconds until a child that says nothing is taken for stuck."""
@@ -34,7 +34,7 @@ def run_python(code: str, *arguments: object, patience: float = PATIENCE, fresh:
         command = [sys.executable, "-W", "error", "-c", code, *given]
         done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=patience)
     else:
-        done = _run(code, given, patience=patience)
+        done = run_to_end(code, *given, patience=patience)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -49,23 +49,32 @@ def run_command(
     *arguments: object, stdin: bytes = b"", environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own, with streams and an end of its own."""
-    return _run(COMMAND_LINE, [str(argument) for argument in arguments], stdin=stdin, environment=environment)
+    return run_to_end(COMMAND_LINE, *arguments, stdin=stdin, environment=environment)
 
 
-def _run(
+def run_to_end(
     code: str,
-    arguments: Sequence[str],
-    *,
+    *arguments: object,
     stdin: bytes = b"",
     environment: Mapping[str, str] | None = None,
     patience: float = PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
+    """Run the code in a process of its own, however it ends: what it said, and its exit status.
+
+    Args:
+        code: what it runs.
+        arguments: its ``sys.argv[1:]``.
+        stdin: what it can read.
+        environment: all of its environment; None for that of this process.
+        patience: seconds until it is taken for stuck and killed.
+    """
+    words = [str(argument) for argument in arguments]
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         given.write(stdin)
         given.seek(0)
         streams = (given.fileno(), out.fileno(), errors.fileno())
         process = zygote().run(
-            code, arguments, streams=streams, environment=_environment() if environment is None else environment
+            code, words, streams=streams, environment=_environment() if environment is None else environment
         )
         try:
             process.wait(patience)
@@ -73,7 +82,7 @@ def _run(
             process.kill()
             process.wait(PATIENCE)
             raise
-        return subprocess.CompletedProcess([code, *arguments], process.returncode, _text(out), _text(errors))
+        return subprocess.CompletedProcess([code, *words], process.returncode, _text(out), _text(errors))
 
 
 def _text(file: IO[bytes]) -> str:

@@ -61,12 +61,13 @@ def crowd(code, root, *arguments):
 # --- pushing ----------------------------------------------------------------------------------------------------------
 
 
-def test_no_push_of_eight_processes_is_lost(store, record_property):
+@pytest.mark.parametrize("turns", [10, pytest.param(20, marks=pytest.mark.slow)])
+def test_no_push_of_eight_processes_is_lost(store, record_property, turns):
     code = """
 def pusher(number):
     worst = 0.0
     with Store.open(root) as store:
-        for turn in range(20):
+        for turn in range(int(sys.argv[2])):
             began = time.monotonic()
             with store.transaction() as transaction:
                 push(transaction.repository("app"), image(f"{number}.{turn}"), f"t{number}.{turn}")
@@ -75,15 +76,15 @@ def pusher(number):
 
 crowd(*[pusher] * 8)
 """
-    worst = [float(line) for line in crowd(code, store.root).splitlines()]
+    worst = [float(line) for line in crowd(code, store.root, turns).splitlines()]
     record_property("longest push, in seconds", max(worst))  # a busy machine makes it long: reported, not held
     assert len(worst) == 8
     repository = store.repository("app")
-    expected = {f"t{number}.{turn}": image(f"{number}.{turn}") for number in range(8) for turn in range(20)}
+    expected = {f"t{number}.{turn}": image(f"{number}.{turn}") for number in range(8) for turn in range(turns)}
     assert list(repository.tags()) == sorted(expected)
     for tag, pushed in expected.items():
         assert repository.get_manifest(tag).content == pushed.manifest
-    assert len(list(repository.history())) == 160
+    assert len(list(repository.history())) == 8 * turns
     assert check(store, hashes=True) == []
 
 
@@ -162,7 +163,8 @@ crowd(*[maker] * 6)
     assert len(list(store.repository("app").history())) == 10
 
 
-def test_deleting_beside_pushing_leaves_nothing_broken(tmp_path):
+@pytest.mark.parametrize("turns", [30, pytest.param(60, marks=pytest.mark.slow)])
+def test_deleting_beside_pushing_leaves_nothing_broken(tmp_path, turns):
     code = """
 IMAGES = [image("a"), image("b"), index([image("a"), image("b")]), image("s", subject=image("a")), note("n")]
 EXPECTED = (ReferencedError, RepositoryNotFoundError, BlobNotFoundError, ManifestNotFoundError,
@@ -172,7 +174,7 @@ def busy(number):
     chance = random.Random(number)
     done = 0
     with Store.open(root) as store:
-        for turn in range(60):
+        for turn in range(int(sys.argv[2])):
             repository = store.repository(chance.choice(["x", "y"]))
             pushed = chance.choice(IMAGES)
             try:
@@ -202,17 +204,18 @@ def busy(number):
 
 crowd(*[busy] * 6)
 """
-    crowd(code, tmp_path / "store")
+    crowd(code, tmp_path / "store", turns)
     assert check(tmp_path / "store", hashes=True) == []
 
 
 # --- reading beside writing -------------------------------------------------------------------------------------------
 
 
-def test_readers_see_every_push_wholly_and_every_transaction_at_once(store):
+@pytest.mark.parametrize("turns", [20, pytest.param(40, marks=pytest.mark.slow)])
+def test_readers_see_every_push_wholly_and_every_transaction_at_once(store, turns):
     """A transaction pushes to ``a`` and ``b``: who finds one of them finds the other, and all the blobs."""
     code = """
-TURNS = 40
+TURNS = int(sys.argv[2])
 
 def writer(number):
     with Store.open(root) as store:
@@ -248,7 +251,7 @@ def reader(number):
 
 crowd(writer, writer, reader, reader, reader)
 """
-    seen = [int(line) for line in crowd(code, store.root).split()]
+    seen = [int(line) for line in crowd(code, store.root, turns).split()]
     assert len(seen) == 3
     assert min(seen) > 10
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from images import image, push
 from invariants import check
-from processes import python, run_python
+from processes import python, run_python, run_to_end
 from state import files, rows, unchanged
 
 import ocistore
@@ -529,13 +529,16 @@ assert list(reader.repository("app").tags()) == []
 
 @pytest.mark.parametrize("end", ["", "del store", "sys.exit()", "raise SystemExit"])
 def test_a_store_that_was_not_closed_is_closed_at_exit(root, end):
-    done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", UNCLOSED + end, root],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    if end:
+        done = run_to_end(UNCLOSED + end, root)
+    else:
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "error", "-c", UNCLOSED, root],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     if end != "del store":  # then a reader was last, which cannot move the WAL into the database
         assert not (root / "catalog.db-wal").exists()
