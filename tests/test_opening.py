@@ -590,6 +590,17 @@ def test_opening_costs_the_same_however_much_the_store_holds(root):
 # --- what a copy lost -------------------------------------------------------------------------------------------------
 
 
+def test_who_only_reads_does_without_the_empty_directories_that_a_copy_left_out(tmp_path, root):
+    copied = shutil.copytree(root, tmp_path / "copied")
+    for name in ("uploads", "trash", "quarantine"):
+        (copied / name).rmdir()
+    with Store.open(copied, read_only=True) as store:
+        assert (store.gc(dry_run=True).blobs, store.gc(dry_run=True).strays) == (0, 0)
+        assert store.scrub(repair=False, level="deep").damages == []
+        assert store.export(tmp_path / "exported").manifests == 1
+    assert not (copied / "uploads").exists()
+
+
 @pytest.mark.parametrize("lost", [["trash"], ["uploads", "trash", "quarantine"], ["blobs", "uploads"]])
 def test_empty_directories_that_a_copy_left_out_are_made_again(tmp_path, empty_store, lost):
     root = shutil.copytree(empty_store, tmp_path / "store")

@@ -161,6 +161,11 @@ class Directories:
             descriptor = self._held.setdefault(directory, opened)
         return descriptor
 
+    def is_gone(self) -> bool:
+        """Whether the root that is held was removed, and not only moved."""
+        root = self._held.get(self._paths.root)
+        return root is not None and os.fstat(root).st_nlink == 0
+
     def hold(self) -> None:
         """Open the root: what is opened below it later is of that directory, wherever it is moved.
 

@@ -122,7 +122,14 @@ class Removal:
 
     def _aside(self, directory: Callable[[], int], path: Callable[[], Path]) -> Iterator[AsideFile]:
         with Translating(path, root=self._paths.root):
-            for name, status in _entries(directory()):
+            try:
+                listed = directory()
+            except FileNotFoundError as error:
+                pass_on_theirs(error)
+                if self._directories.is_gone():
+                    raise
+                return  # lost in a copy, as empty directories are; who opens the store for writing makes it again
+            for name, status in _entries(listed):
                 if not stat.S_ISDIR(status.st_mode):
                     yield _aside_file(name, status)
 
