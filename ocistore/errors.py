@@ -141,6 +141,8 @@ class ManifestNotFoundError(OCIStoreError):
         self.where = where
         missing = "tag that matches" if any(wild in reference for wild in "*?[") else "manifest"
         text = f"repository {repository!r} has no {missing} {reference!r}"
+        if where and reference == "*":  # a name alone, which may be that of a tag
+            text = f"nothing in it is called {repository!r}"
         super().__init__(f"{where}: {text}" if where else text)
 
 

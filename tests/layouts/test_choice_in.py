@@ -127,6 +127,11 @@ def test_a_reference_that_means_nothing_is_an_error_that_names_it(store, layout,
     assert str(named) in str(caught.value)
 
 
+def test_a_name_alone_that_means_nothing_is_not_called_a_repository(store, named):
+    with pytest.raises(ManifestNotFoundError, match="nothing in it is called 'v9'"):
+        store.import_(named, "app", references=["v9"])
+
+
 @pytest.mark.parametrize(
     ("references", "error"),
     [
