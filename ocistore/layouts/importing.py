@@ -159,7 +159,7 @@ def _report(contents: Contents, taking: _Taking, completed: Iterable[Digest], *,
     sizes |= contents.blob_sizes()
     return ImportReport(
         source=Path(taking.source.name),
-        tags=tuple(sorted({f"{tag.repository}:{tag.name}" for tag in contents.tags.values()})),
+        tags=tuple(sorted({f"{tag.repository}:{tag.name}" for tag in contents.tags})),
         untagged=tuple(contents.untagged),
         skipped=tuple(contents.skipped),
         unusable=tuple(contents.unusable),
@@ -206,8 +206,11 @@ class _Taking:
                 collection took it away since.
         """
         sizes = contents.blob_sizes()
-        self.held = present(self._store, sizes | contents.manifest_sizes())
-        self.moved = moved(self._store, contents.tags.values())
+        every = contents.manifest_sizes()
+        every.update(sizes)  # no third table of 100,000 manifests
+        self.held = present(self._store, every)
+        del every
+        self.moved = moved(self._store, contents.tags)
         self.absent = still_absent(self._store, contents.absent)
         try:
             self._take_in(contents, sizes, self.held)
@@ -235,9 +238,8 @@ class _Taking:
             if contents.problems or self._dry_run:
                 return
             stage_manifests(self._store, contents.manifests, staged)
-            tags = contents.tags.values()
             found = changes(
-                contents.blobs, contents.manifests, tags, staged, missing="children", said=contents.said
+                contents.blobs, contents.manifests, contents.tags, staged, missing="children", said=contents.said
             )
             self._store.commit(found)
         except BlobNotFoundError:

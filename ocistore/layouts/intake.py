@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import blobs as blob_rows
 from ocistore.catalog import manifests as manifest_rows
@@ -20,14 +21,21 @@ if TYPE_CHECKING:
     from ocistore.oci.manifest import Manifest
     from ocistore.store import Store
 
+_LOOKED_UP_AT_ONCE: Final = 2000
+"""How many blobs or tags are looked up in one statement, whose rows are held together."""
+
 
 def present(store: Store, sizes: Mapping[Digest, int]) -> frozenset[Digest]:
     """What of that the store holds, whichever repository serves it."""
-    with store.catalog.read() as connection:
-        live = blob_rows.live_sizes(connection, sizes)
-    return frozenset(
-        digest for digest, size in sizes.items() if live.get(digest) == size and store.pool.size(digest) == size
-    )
+    found: list[Digest] = []
+    left = iter(sizes.items())
+    while some := dict(islice(left, _LOOKED_UP_AT_ONCE)):
+        with store.catalog.read() as connection:
+            live = blob_rows.live_sizes(connection, some)
+        found += (
+            digest for digest, size in some.items() if live.get(digest) == size and store.pool.size(digest) == size
+        )
+    return frozenset(found)
 
 
 def moved(store: Store, tags: Collection[SetTag]) -> tuple[str, ...]:
@@ -40,8 +48,10 @@ def moved(store: Store, tags: Collection[SetTag]) -> tuple[str, ...]:
         for repository, new in wanted.items():
             here = repositories.find(connection, repository)
             if here is not None:
-                old = tag_rows.targets(connection, here, new)
-                found += [f"{repository}:{name}" for name, target in old.items() if target.digest != new[name]]
+                names = iter(new)
+                while some := list(islice(names, _LOOKED_UP_AT_ONCE)):
+                    old = tag_rows.targets(connection, here, some)
+                    found += [f"{repository}:{name}" for name, target in old.items() if target.digest != new[name]]
     return tuple(sorted(found))
 
 

@@ -55,8 +55,8 @@ class Contents:
     """By repository, children before parents."""
     blobs: dict[str, dict[Digest, int]] = field(default_factory=dict)
     """By repository, with their sizes."""
-    tags: dict[tuple[str, str], SetTag] = field(default_factory=dict)
-    """By repository and name."""
+    tagged: dict[str, dict[str, SetTag]] = field(default_factory=dict)
+    """By repository and name. None of the repositories is without one."""
     untagged: dict[str, None] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
@@ -78,6 +78,11 @@ class Contents:
     def problem(self, text: str) -> None:
         """Note what is wrong; said again, it stands there once."""
         self.problems[text] = None
+
+    @property
+    def tags(self) -> list[SetTag]:
+        """Of all repositories."""
+        return [tag for named in self.tagged.values() for tag in named.values()]
 
     def manifest_sizes(self) -> dict[Digest, int]:
         """The bytes of every manifest."""
@@ -128,7 +133,7 @@ def survey(
     _note_refused(selection, damaged, contents)
     manifests = Manifests(source, contents, maximum_size=maximum_manifest_size, maximum_sizes=maximum_manifests_size)
     wholeness = Wholeness(source, manifests)
-    walk = _Walk(contents, manifests, wholeness)
+    walk = _Walk(contents, manifests, wholeness, note_names=bool(wanted.platforms))
     chosen = selection.chosen
     if not wanted.everything:
         chosen, referrers = _parted(chosen, wanted, manifests)
@@ -162,7 +167,7 @@ def survey(
         if descriptor is not None and walk.is_readable(descriptor, asked=not entry.among_many):
             walk.graph(entry.repository, descriptor, entry.name)
             walk.name(entry, descriptor)
-    if not (wanted.everything or contents.tags or contents.untagged):
+    if not (wanted.everything or contents.tagged or contents.untagged):
         walk.nothing_read()
     _check_platforms(asked, walk.named, wanted, contents, source=source.name)
     if selection.left:
@@ -317,7 +322,7 @@ def _check_platforms(
     for entry in asked:
         if entry.name in contents.other_platforms:
             raise contents.other_platforms[entry.name]
-    if wanted.platforms and not (contents.tags or contents.untagged or contents.problems):
+    if wanted.platforms and not (contents.tagged or contents.untagged or contents.problems):
         nothing = PlatformNotFoundError(source, wanted=list(map(str, wanted.platforms)), available=[])
         raise next(iter(contents.other_platforms.values()), nothing)
 
@@ -348,8 +353,11 @@ def _as_bytes(manifest: Manifest) -> Manifest:
 class _Walk:
     """Down from the entries, and then up to what refers to what was reached."""
 
-    def __init__(self, contents: Contents, manifests: Manifests, wholeness: Wholeness) -> None:
+    def __init__(
+        self, contents: Contents, manifests: Manifests, wholeness: Wholeness, *, note_names: bool
+    ) -> None:
         self._contents = contents
+        self._note_names = note_names
         self._manifests = manifests
         self._wholeness = wholeness
         self._called: dict[SetTag, tuple[str, str | None]] = {}
@@ -361,7 +369,7 @@ class _Walk:
         self._about: set[Digest] = set()
         """What is about something that was reached."""
         self.named: set[str] = set()
-        """What was chosen and comes in, as REPO:TAG or REPO@DIGEST."""
+        """What was chosen and comes in, as REPO:TAG or REPO@DIGEST, where names were to be noted."""
         self._unread: list[str] = []
         """What was chosen, and nothing could be read of."""
 
@@ -394,7 +402,8 @@ class _Walk:
     def name(self, entry: Chosen, descriptor: Descriptor) -> None:
         """Give what an entry stands for its name."""
         contents, repository = self._contents, entry.repository
-        self.named.add(entry.name)
+        if self._note_names:
+            self.named.add(entry.name)
         self._sources.setdefault(repository, set()).add(entry.own.repository)
         given = entry.own.given
         if entry.tag is None:
@@ -404,7 +413,7 @@ class _Walk:
             return
         besides = said_besides(entry.descriptor)
         new = SetTag(repository, entry.tag, descriptor.digest, entry=besides)
-        tag = contents.tags.setdefault((repository, entry.tag), new)
+        tag = contents.tagged.setdefault(repository, {}).setdefault(entry.tag, new)
         if tag is new and (given != entry.tag or entry.own.host is not None):
             self._called[tag] = given, entry.own.host
         if tag.digest == descriptor.digest:
