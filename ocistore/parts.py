@@ -195,6 +195,7 @@ class _Parts:
         self._published: set[Digest] = set()
         self._ids: dict[str, int] = {}
         self._occupied: dict[str, int] = {}
+        self._unsettled = False
 
     def run(self, beforehand: Sequence[Change], last: Sequence[Change]) -> Application:
         """All of it."""
@@ -217,7 +218,7 @@ class _Parts:
                 give_up(self._catalog, self._pool, [staged[digest].blob for digest in self._published], error)
             raise
         with contextlib.suppress(OCIStoreError):  # it has happened, and the next collection settles it
-            if self._occupied:
+            if self._unsettled:
                 _end(self._catalog, batches.Batch(self._batch, done.now, revealed=True))
         return done
 
@@ -274,7 +275,7 @@ class _Parts:
                     if reveal:
                         if batches.is_taken(connection, self._batch):
                             raise _AgainError
-                        batches.reveal(connection, self._batch, now=now)
+                        self._unsettled = batches.reveal(connection, self._batch, now=now)
                         application = Application(connection, self._pool, now, self._actor, platforms, self._leases)
                     else:
                         application = self._application(connection, now, platforms)

@@ -9,7 +9,7 @@ from random import Random
 from typing import NamedTuple
 
 import pytest
-from images import APP, artifact, image, index, push
+from images import APP, artifact, image, index, note, push
 from invariants import check
 from processes import python
 from state import catalog
@@ -32,6 +32,7 @@ from ocistore import (
 from ocistore.catalog import batches, names, repositories
 from ocistore.catalog.engine import Catalog
 from ocistore.changes import PutManifest
+from ocistore.upkeep import collection
 
 TABLES = ["repositories", "repository_blobs", "repository_manifests", "repository_edges", "tags", "uploads"]
 NOTHING = dict.fromkeys([*TABLES, "lease_blobs", "deleted_repositories"], 0)
@@ -710,6 +711,49 @@ def test_a_manifest_with_many_tags_is_deleted_in_a_transaction_that_nobody_sees_
     zero = timedelta(0)
     store.gc(grace=zero, keep_untagged=zero)
     assert list(store.repository("app").manifests()) == []
+    assert check(store) == []
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_many_new_repositories_are_revealed_at_once(store, small_parts, monkeypatch, killed):
+    monkeypatch.setattr(batches, "NAMED_AT_ONCE", 5)
+    push(store.repository("app"), APP, "v1")
+    number = 25
+    with monkeypatch.context() as patch:
+        if killed:
+            patch.setattr(parts, "_end", lambda *_: None)
+        with changed_rows(patch) as changed, store.transaction() as transaction:
+            for i in range(number):
+                push(transaction.repository(f"new/{i:02}"), note(i), "v1")
+        assert max(changed) <= number + 3  # a name each
+    assert list(store.repositories()) == ["app", *(f"new/{i:02}" for i in range(number))]
+    assert check(store) == []
+    push(store.repository("new/01"), APP, "v2")
+    store.delete_repository("new/02")
+    assert (counts(store.root, ["batches"]) == {"batches": 1}) is killed
+    zero = timedelta(0)
+    store.gc(grace=zero, keep_untagged=zero)
+    nothing_is_left_over(store.root)
+    assert sorted(store.repository("new/01").tags()) == ["v1", "v2"]
+    assert len(list(store.repositories())) == number
+    assert check(store) == []
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+def test_a_manifest_with_many_referrers_is_collected_in_small_transactions(store, repository, monkeypatch, tagged):
+    for name in ("_EDGES", "_REFERRERS", "_ROWS", "_FILES"):
+        monkeypatch.setattr(collection, name, 10)
+    monkeypatch.setattr(collection, "_MANIFESTS", 3)
+    digest = much_referred_to(repository)
+    for i in range(40):
+        repository.untag(f"v{i:03}")
+    if tagged:
+        repository.tag("kept", digest)
+    zero = timedelta(0)
+    with changed_rows(monkeypatch) as changed:
+        taken = store.gc(grace=zero, keep_untagged=zero, force=True)
+    assert taken.manifests == (0 if tagged else 41)
+    assert max(changed) <= 32
     assert check(store) == []
 
 

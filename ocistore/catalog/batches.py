@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 UNLINKED_AT_ONCE: Final = 50
 """Manifests of an abandoned batch that are taken out of a repository in one transaction; each takes 100 µs."""
 
+NAMED_AT_ONCE: Final = 500
+"""New repositories from which on it is noted after the commit that reveals them that they are no longer a batch's."""
+
 _t = tables.batches
 _staged = tables.staged_repositories
 _repositories, _deleted, _events = tables.repositories, tables.deleted_repositories, tables.tag_events
@@ -88,9 +91,21 @@ _of_batch = (
 )
 _some_of_batch = _of_batch.limit(bindparam("limit"))
 _being_emptied = select(_deleted.c.repository_id).where(_deleted.c.repository_id == bindparam("repository"))
-_call = update(_repositories).where(_repositories.c.id == bindparam("staged")).values(name=bindparam("called"))
+_call = (
+    update(_repositories)
+    .where(
+        _repositories.c.id.in_(select(_staged.c.repository_id).where(_staged.c.batch_id == bindparam("batch"))),
+        _repositories.c.name.is_(None),
+    )
+    .values(name=select(_staged.c.name).where(_staged.c.repository_id == _repositories.c.id).scalar_subquery())
+)
 _forget_staged = delete(_staged).where(_staged.c.repository_id == bindparam("staged"))
-_forget_all_staged = delete(_staged).where(_staged.c.batch_id == bindparam("batch"))
+_some = _staged.alias("some")
+_forget_some_staged = delete(_staged).where(
+    _staged.c.repository_id.in_(
+        select(_some.c.repository_id).where(_some.c.batch_id == bindparam("batch")).limit(bindparam("limit"))
+    )
+)
 _reveal = update(_t).where(_t.c.id == bindparam("batch")).values(revealed=literal(1), expires=bindparam("now"))
 _is_revealed = select(_t.c.id).where(_t.c.id == bindparam("batch"), _t.c.revealed.is_not(None))
 _delete = delete(_t).where(_t.c.id == bindparam("batch"))
@@ -166,15 +181,14 @@ def reveal(connection: Connection, batch: int, *, now: int) -> bool:
     """Let everybody see what is in it, from the commit of this transaction on.
 
     Returns:
-        Whether it has rows to be settled. It has run out by ``now``, so that a collection settles them, too.
+        Whether it has something to be settled. It has run out by ``now``, so that a collection settles them, too.
     """
-    staged = [Staged(*row) for row in connection.execute(_of_batch, {"batch": batch})]
-    hidden = [each for each in staged if each.is_hidden]
-    if hidden:
-        connection.execute(_call, [{"staged": each.repository_id, "called": each.name} for each in hidden])
-        connection.execute(_forget_staged, [{"staged": each.repository_id} for each in hidden])
-    if len(hidden) == len(staged):
-        connection.execute(_delete, {"batch": batch})
+    this = {"batch": batch}
+    staged = [Staged(*row) for row in connection.execute(_some_of_batch, this | {"limit": NAMED_AT_ONCE})]
+    connection.execute(_call, this)
+    if len(staged) < NAMED_AT_ONCE and all(each.is_hidden for each in staged):
+        connection.execute(_forget_some_staged, this | {"limit": NAMED_AT_ONCE})
+        connection.execute(_delete, this)
         return False
     connection.execute(_reveal, {"batch": batch, "now": now})
     return True
@@ -217,9 +231,8 @@ def _settle(connection: Connection, revealed: Batch, *, now: int, limit: int) ->
         if rows:
             connection.execute(settle, {"rows": bound(rows)})
         left -= len(rows)
-    if left < limit:
+    if left < limit or connection.execute(_forget_some_staged, {"batch": batch, "limit": limit}).rowcount == limit:
         return False
-    connection.execute(_forget_all_staged, {"batch": batch})
     connection.execute(_delete, {"batch": batch})
     return True
 

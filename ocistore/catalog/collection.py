@@ -22,7 +22,7 @@ from ocistore.catalog.sums import halves, total
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Column, ColumnElement, Table
+    from sqlalchemy import Column, ColumnElement, ScalarSelect, Table
 
     from ocistore.catalog.connection import Connection
 
@@ -183,12 +183,18 @@ _outlook = select(_held, _work)
 
 
 _wide = array("rows")
+
+
+def _up_to_limit(*conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
+    """How many rows there are, where it is enough to know of so many."""
+    some = select(literal_column("1")).where(*conditions).limit(bindparam("limit")).correlate(_wide).subquery()
+    return select(func.count()).select_from(some).scalar_subquery()
+
+
 _widths = select(
-    select(func.count()).where(_edges.c.parent_id == member(_wide, 1)).scalar_subquery()
-    + select(func.count()).where(_manifests.c.subject_id == member(_wide, 1)).scalar_subquery()
-    + select(func.count())
-    .where(_own_edges.c.repository_id == member(_wide, 0), _own_edges.c.child_id == member(_wide, 1))
-    .scalar_subquery()
+    _up_to_limit(_edges.c.parent_id == member(_wide, 1))
+    + _up_to_limit(_manifests.c.subject_id == member(_wide, 1))
+    + _up_to_limit(_own_edges.c.repository_id == member(_wide, 0), _own_edges.c.child_id == member(_wide, 1))
 ).select_from(_wide)
 _edge_counts = select(
     select(func.count()).where(_edges.c.parent_id == _wide.c.value).scalar_subquery()
@@ -252,9 +258,12 @@ def condemned(connection: Connection, *, limit: int, after: int = 0) -> list[tup
     return list(connection.execute(_condemned, {"limit": limit, "after": after}))
 
 
-def widths(connection: Connection, memberships: Iterable[Membership]) -> list[int]:
-    """How many edges each of these manifests has in its repository: to its children, and from what is around it."""
-    return connection.execute(_widths, {"rows": bound(row[:2] for row in memberships)}).scalars()
+def widths(connection: Connection, memberships: Iterable[Membership], *, limit: int) -> list[int]:
+    """How many edges each of these manifests has in its repository: to its children, and from what is around it.
+
+    Of each kind ``limit`` are counted.
+    """
+    return connection.execute(_widths, {"rows": bound(row[:2] for row in memberships), "limit": limit}).scalars()
 
 
 def edge_counts(connection: Connection, ids: Iterable[int]) -> list[int]:
