@@ -27,19 +27,32 @@ _MEMORY_BOUND: Final = 100
 
 
 def changing_much(setup: Setup) -> list[Row]:
-    """Imports into a new repository and one that exists, a transaction that moves every tag, deletion, collection."""
+    """Imports into a new repository and one that exists, transactions that move, mount and remove, and a collection."""
     count = setup.sizes.large_change
     salt = fresh_salt()
     source, others = setup.fresh("source"), setup.fresh("others")
     names = [f"v{number}" for number in range(count)]
-    write_layout(source, [small_image(salt, number) for number in range(count)], names=names)
-    write_layout(others, [small_image(salt, number) for number in range(count, 2 * count)], names=names)
+    first, second = (
+        [small_image(salt, number) for number in range(begin, begin + count)] for begin in (0, count)
+    )
+    write_layout(source, first, names=names)
+    write_layout(others, second, names=names)
+    before, after = ([image.manifest.digest for image in images] for images in (first, second))
+    layers = [image.layers[0].digest for image in first]
+    del first, second
     rows = []
     with Store.open(setup.fresh("ours")) as store:
         for name, what, work in (
             ("new", "import them into a new repository", lambda: store.import_(source, _REPOSITORY)),
             ("existing", "import as many others, which move all its tags", lambda: store.import_(others, _REPOSITORY)),
+            (
+                "expect",
+                "move them back in one transaction, each if it is as expected",
+                lambda: _expect(store, names, before, after),
+            ),
+            ("mount", "mount a layer of each into another repository, likewise", lambda: _mount(store, layers)),
             ("untag", "remove all of its tags in one transaction", lambda: _untag(store, names)),
+            ("remove", "delete as many manifests in one transaction", lambda: _remove(store, after)),
             ("delete", "delete the repository", lambda: store.delete_repository(_REPOSITORY)),
             ("collect", "collect all of it", lambda: _collect(store)),
         ):
@@ -57,6 +70,24 @@ def changing_much(setup: Setup) -> list[Row]:
                 )
             )
     return rows + _memory(setup, source, count)
+
+
+def _expect(store: Store, names: Sequence[str], wanted: Sequence[str], expected: Sequence[str]) -> None:
+    with store.transaction() as transaction:
+        for name, new, old in zip(names, wanted, expected, strict=True):
+            transaction.repository(_REPOSITORY).tag(name, new, expected=old)
+
+
+def _mount(store: Store, layers: Sequence[str]) -> None:
+    with store.transaction() as transaction:
+        for layer in layers:
+            transaction.repository(f"{_REPOSITORY}/mounted").mount_blob(layer, _REPOSITORY)
+
+
+def _remove(store: Store, manifests: Sequence[str]) -> None:
+    with store.transaction() as transaction:
+        for manifest in manifests:
+            transaction.repository(_REPOSITORY).delete_manifest(manifest)
 
 
 def _untag(store: Store, names: Sequence[str]) -> None:

@@ -582,6 +582,25 @@ def test_nobody_sees_what_is_removed_before_it_is_revealed(store, small_parts, m
     is_emptied(store, NUMBER)
 
 
+def test_a_change_in_the_smallest_parts_ends(store, monkeypatch):
+    """Also one that is refused, of which each step takes one row back."""
+    monkeypatch.setattr(parts, "LARGE", 4)
+    monkeypatch.setattr(parts, "AT_ONCE", 1)
+    filled(store.repository("app"), 6)
+    before = all_rows(store.root)
+    with pytest.raises(ManifestNotFoundError), store.transaction() as transaction:
+        emptied(transaction, 6)
+        push(transaction.repository("new"), APP, "v1")
+        transaction.repository("app").untag("nowhere")
+    assert all_rows(store.root) | {"live": before["live"]} == before
+    with store.transaction() as transaction:
+        emptied(transaction, 6)
+        push(transaction.repository("new"), APP, "v1")
+    is_emptied(store, 6)
+    nothing_is_left_over(store.root)
+    assert check(store) == []
+
+
 @pytest.mark.parametrize("wrong", ["referrer", "absent", "twice", "blob", "expected"])
 def test_a_removal_that_is_refused_removes_nothing(store, small_parts, wrong):
     repository = store.repository("app")

@@ -260,9 +260,11 @@ def _abandon(connection: Connection, batch: int, *, now: int, limit: int) -> boo
         if left <= 0:
             return False
         staged = Staged(*row)
-        left -= drop_events(connection, batch, staged.name, limit=left) + 1
-        if left > 0:
-            _discard(connection, staged, now=now)
+        left -= drop_events(connection, batch, staged.name, limit=left)
+        if left <= 0:
+            return False
+        _discard(connection, staged, now=now)
+        left -= 1
     if left == limit:
         connection.execute(_delete, {"batch": batch})
     return left == limit
