@@ -165,6 +165,17 @@ class TornError(Exception):
 def _in_parts(store: Store, rng: random.Random) -> None:
     """Move or remove all tags in one large change, or push or refer to what others may be removing."""
     _see_all_or_none(store)
+    with pytest.MonkeyPatch.context() as patched:
+        # In steps of few rows, between any two of which others may come, and which do not wait long for the dead.
+        patched.setattr(parts, "LARGE", 4)
+        patched.setattr(parts, "AT_ONCE", rng.choice([1, 3, 6]))
+        patched.setattr(parts, "TTL", int(LONGEST * 1000))
+        patched.setattr(parts, "_PATIENCE", LONGEST)
+        _change_all(store, rng)
+    _see_all_or_none(store)
+
+
+def _change_all(store: Store, rng: random.Random) -> None:
     repository, wanted, what = store.repository(IN_PARTS), rng.choice(HOT[:3]), rng.randrange(6)
     if what == 0:
         push(repository, index([wanted, HOT[3]]), "index")
@@ -184,7 +195,6 @@ def _in_parts(store: Store, rng: random.Random) -> None:
                     pending.tag(tag, wanted.digest, expected=expected)
             else:
                 pending.put_manifest(wanted.manifest, tags=TOGETHER)
-    _see_all_or_none(store)
 
 
 def _see_all_or_none(store: Store) -> None:
@@ -197,7 +207,7 @@ def _see_all_or_none(store: Store) -> None:
 
 
 WORK = [_under_a_lease] * 3 + [_push] * 6 + [_in_one] * 3 + [_sparse] * 2 + [_delete] * 2
-WORK += [_retag, _mount, _out_and_in, _upload, *[_in_parts] * 3]
+WORK += [_retag, _mount, _out_and_in, _upload, *[_in_parts] * 2]
 
 
 _stopped = mmap.mmap(-1, 1)
@@ -205,9 +215,6 @@ _stopped = mmap.mmap(-1, 1)
 
 
 def _pusher(store: Store, rng: random.Random, counted: Callable[[], None]) -> None:
-    # In steps of few rows, between any two of which others may come, and which do not wait long for those of the dead.
-    parts.LARGE, parts.AT_ONCE = rng.choice([(4, 1), (4, 3), (8, 6)])
-    parts.TTL, parts._PATIENCE = int(LONGEST * 1000), LONGEST
     while not _stopped[0]:
         with contextlib.suppress(LOST_RACES):
             rng.choice(WORK)(store, rng)
