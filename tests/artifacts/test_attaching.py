@@ -1,5 +1,6 @@
 """What is about what: attached, and found again to any depth."""
 
+import functools
 import json
 import sys
 
@@ -85,8 +86,10 @@ def test_referrers_are_found_to_any_depth_each_behind_its_subject(store, reposit
     assert len(discover(store, f"library/app@{first[1].digest}", artifact_type="a/b").referrers) == 2
 
 
-def test_a_chain_longer_than_the_stack_is_deep_is_followed(store, repository):
-    longer = sys.getrecursionlimit() + 100
+def test_a_chain_longer_than_the_stack_is_deep_is_followed(store, repository, request):
+    request.addfinalizer(functools.partial(sys.setrecursionlimit, sys.getrecursionlimit()))
+    sys.setrecursionlimit(400)
+    longer = 500
     subject = note(0)
     with store.transaction() as transaction:
         changes = transaction.repository("library/app")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 from processes import COMMAND_LINE, PATIENCE
-from zygote import Zygote
+from zygote import Zygote, zygote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +22,8 @@ NAME = "naïve ☃.txt"
 @pytest.fixture
 def run() -> Iterator[Callable[..., bytes]]:
     """Run a command in a locale, as bytes in and out, on the store of the directory where it is run."""
-    zygotes = {}  # what is forked has the locale that the interpreter was started in
+    # What is forked has the locale that the interpreter was started in, as this one was.
+    zygotes = {"C.UTF-8": zygote()} if sys.getfilesystemencoding() == "utf-8" else {}
 
     def run(locale: dict[str, str], *arguments: str) -> bytes:
         name = locale["LC_ALL"]
@@ -47,8 +49,9 @@ def run() -> Iterator[Callable[..., bytes]]:
             return out.read()
 
     yield run
-    for zygote in zygotes.values():
-        zygote.close()
+    for each in zygotes.values():
+        if each is not zygote():
+            each.close()
 
 
 def test_files_keep_the_bytes_of_their_names(
