@@ -89,8 +89,9 @@ import os, sys
 from ocistore.cli.printing import occupy_standard_descriptors
 occupy_standard_descriptors()
 from ocistore import Store
+first = os.open(sys.argv[1], os.O_RDONLY)  # SQLite looks after itself
 store = Store.open(sys.argv[1])
-os._exit(sum(os.path.realpath(f"/proc/self/fd/{each}") != "/dev/null" for each in range(3)))
+os._exit((first < 3) + sum(os.path.realpath(f"/proc/self/fd/{each}") != "/dev/null" for each in range(3)))
 """
     with open(os.devnull, "r+b") as null:
         process = separate.begin(store.root, stdout=null, stderr=null, closed=range(3), code=code)

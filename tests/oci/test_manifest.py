@@ -460,7 +460,7 @@ ANY_DOCUMENT = given(mutated(), st.sampled_from([None, None, OCI_MANIFEST, OCI_I
 ANY_BYTES = given(st.sampled_from(SEEDS).map(encode), st.integers(0, 2000), st.integers(0, 4), st.binary(max_size=4))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @ANY_DOCUMENT
 def test_any_document_is_a_whole_manifest_or_a_manifest_error(document, media_type):
     _whole_or_an_error(document, media_type)
@@ -495,7 +495,7 @@ def _whole_or_an_error(document, media_type):
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @ANY_BYTES
 def test_any_bytes_are_a_manifest_or_a_manifest_error(content, position, removed, added):
     _changed_or_an_error(content, position, removed, added)
