@@ -200,7 +200,7 @@ def _pool_work(pool):
     pool.close()
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_interrupt_anywhere_in_the_pool_leaks_no_descriptor_and_no_file(pool, step):
     _pool_work(pool)
     gc.collect()
