@@ -570,6 +570,26 @@ def test_what_is_removed_at_once_does_not_grow_with_the_change(store, monkeypatc
     assert most[80] <= most[40] + 5
 
 
+@pytest.mark.slow
+def test_at_scale_no_transaction_changes_more_than_a_part(store, monkeypatch):
+    number = 4000
+    images = [note(i) for i in range(number)]
+    with changed_rows(monkeypatch) as changed:
+        with store.transaction() as transaction:
+            for i, each in enumerate(images):
+                push(transaction.repository("app"), each, f"v{i}")
+        with store.transaction() as transaction:
+            for i, each in enumerate(images):
+                transaction.repository("app").tag(f"v{i}", images[i - 1].digest, expected=each.digest)
+        with store.transaction() as transaction:
+            for each in images[1:]:
+                transaction.repository("app").delete_manifest(each.digest)
+    assert len(changed) > 3 * number / parts.AT_ONCE
+    assert max(changed) <= 5 * parts.AT_ONCE
+    assert list(store.repository("app").tags()) == ["v1"]
+    assert check(store) == []
+
+
 def test_nobody_sees_what_is_removed_before_it_is_revealed(store, small_parts, monkeypatch):
     filled(store.repository("app"), NUMBER)
     before, found = all_rows(store.root), []
