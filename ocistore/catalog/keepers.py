@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _REMEMBERED: Final = 2000
 """Alive manifests of a repository, and as many dead ones; about 100 bytes each."""
+_CLIMBED: Final = 1000
+"""How much above a manifest is noted of what was found of that, for who asks about many in one state."""
 
 _blobs = tables.blobs
 _manifests = tables.manifests
@@ -244,11 +246,14 @@ class Known:
     """What was found of the manifests of a repository, as long as one state is seen, so that nothing is climbed twice.
 
     In a chain of referrers each manifest stands below all before it; without this it would be climbed once for each:
-    four thousand of them took minutes, and a batch kept a push waiting for two seconds. Of what was found the newest is
-    remembered, so that memory stays constant.
+    four thousand of them took minutes, and a batch kept a push waiting for two seconds. So what was found of one is
+    noted of what is above it, too: those that were pushed last may be asked about first. Of what was found the newest
+    is remembered, so that memory stays constant.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, climbed: int = _CLIMBED) -> None:
+        """``climbed``: how much above a manifest is noted of what was found of that."""
+        self.climbed = climbed
         self.waiting: set[int] = set()
         """Dead, and below something that has to leave before them."""
         self._alive: OrderedDict[int, None] = OrderedDict()
@@ -291,16 +296,57 @@ def alive(
     if remembered is not None:
         return remembered
     parameters: dict[str, object] = {"repository": repository_id, "manifest": manifest_id, "now": now, "before": before}
-    dead: list[int] = []
-    if len(known):
-        directly = connection.execute(_directly_above, parameters).scalars()
-        found = {above: known.find(above) for above in directly}
-        if True in found.values():
-            return known.note(manifest_id, alive=True)
-        dead = [above for above, alive_ in found.items() if alive_ is False]
+    directly = _directly(connection, repository_id, manifest_id)
+    found = {above: known.find(above) for above in directly}
+    if True in found.values():
+        return known.note(manifest_id, alive=True)
+    dead = [above for above, alive_ in found.items() if alive_ is False]
     statement = _alive_once_leases_end if leases_end else _alive
-    result = connection.execute(statement, {**parameters, "dead": bound(dead)}).first() is not None
-    return known.note(manifest_id, alive=result)
+    keeper = connection.execute(statement, {**parameters, "dead": bound(dead)}).scalar()
+    if keeper is None:
+        _note_dead(connection, repository_id, directly, known)
+    elif keeper != manifest_id:
+        _note_alive(connection, repository_id, directly, keeper, known)
+    return known.note(manifest_id, alive=keeper is not None)
+
+
+def _note_alive(
+    connection: Connection, repository_id: int, directly: list[int], keeper: int, known: Known
+) -> None:
+    """Note that what leads from a manifest to its keeper is alive, as far as nothing else can.
+
+    Args:
+        connection: of the same state.
+        repository_id: of the manifest.
+        directly: what is directly above it.
+        keeper: what keeps it, and is not itself.
+        known: what is noted.
+    """
+    for _ in range(known.climbed):
+        possible = [above for above in directly if known.find(above) is not False]
+        if len(possible) != 1 or known.find(possible[0]):
+            return
+        known.note(possible[0], alive=True)
+        if possible[0] == keeper:
+            return
+        directly = _directly(connection, repository_id, possible[0])
+
+
+def _note_dead(connection: Connection, repository_id: int, directly: list[int], known: Known) -> None:
+    """Note that all that is above a dead manifest is dead, too: else it would keep it."""
+    unknown = list(directly)
+    for _ in range(known.climbed):
+        if not unknown:
+            return
+        above = unknown.pop()
+        if known.find(above) is None:
+            known.note(above, alive=False)
+            unknown += _directly(connection, repository_id, above)
+
+
+def _directly(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
+    """What is directly above a manifest: the indexes around it, and its subject."""
+    return connection.execute(_directly_above, {"repository": repository_id, "manifest": manifest_id}).scalars()
 
 
 def removable(
@@ -314,7 +360,7 @@ def removable(
     """
     known = Known() if known is None else known
     parameters = {"repository": repository_id, "manifest": manifest_id}
-    directly = connection.execute(_directly_above, parameters).scalars()
+    directly = _directly(connection, repository_id, manifest_id)
     if not directly:
         return [manifest_id]
     if not known.waiting.isdisjoint(directly):
@@ -323,8 +369,21 @@ def removable(
     above = list(connection.execute(_above, parameters))
     if len(above) > 1 and not all(held for _, held in above):
         known.waiting.add(manifest_id)
+        _wait_above(connection, repository_id, directly, known)
         return []
     return [key for key, _ in above]
+
+
+def _wait_above(connection: Connection, repository_id: int, directly: list[int], known: Known) -> None:
+    """Note of what alone is above something that waits that it waits, too, as far as something is above it."""
+    for _ in range(known.climbed):
+        if len(directly) != 1 or directly[0] in known.waiting:
+            return
+        higher = _directly(connection, repository_id, directly[0])
+        if not higher:
+            return
+        known.waiting.add(directly[0])
+        directly = higher
 
 
 def queued_last(connection: Connection, repository_id: int, manifest_ids: Iterable[int]) -> int:
@@ -338,8 +397,7 @@ def queued_again(connection: Connection, repository_id: int, manifest_id: int) -
     """Since when a manifest that waits for others will be due: since the first of them is, if it left the queue."""
     found = queued_last(connection, repository_id, [manifest_id])
     if not found:
-        parameters = {"repository": repository_id, "manifest": manifest_id}
-        directly = connection.execute(_directly_above, parameters).scalars()
+        directly = _directly(connection, repository_id, manifest_id)
         found = connection.execute(_queued_first, {"repository": repository_id, "these": bound(directly)}).scalar()
     return found
 

@@ -26,6 +26,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
@@ -340,7 +341,7 @@ class _Collection:
             with self._batch() as connection:
                 due = collection.due_manifests(connection, before=self._untagged_before, limit=_MANIFESTS)
                 due = due[: _fitting(collection.widths(connection, due, limit=_EDGES))]
-                known: defaultdict[int, keepers.Known] = defaultdict(keepers.Known)
+                known: defaultdict[int, keepers.Known] = defaultdict(partial(keepers.Known, climbed=_MANIFESTS))
                 dead = [row for row in due if not self._alive(connection, row, known[row.repository_id])]
                 # Those that wait for others leave the queue too, and come back into it when those go.
                 removal.keep_manifests(connection, due)

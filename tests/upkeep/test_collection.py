@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import shutil
 import sqlite3
 from datetime import timedelta
 
@@ -580,23 +579,23 @@ def expire(store):
 
 @pytest.mark.parametrize("length", [200, pytest.param(600, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("last", [False, True], ids=["the subject first", "the subject last"])
+@pytest.mark.parametrize("dry_run", [False, True])
 def test_a_long_chain_of_referrers_is_climbed_once_for_each_batch_and_not_for_each_link(
-    tmp_path, empty_store, kept, length
+    store, kept, length, last, dry_run
 ):
-    root = tmp_path / "store"
-    shutil.copytree(empty_store, root)
-    with Store.open(root) as store:
-        with store.transaction() as transaction:
-            repository = transaction.repository("app")
-            link = note("subject")
-            repository.put_manifest(link.manifest, tags=["v1"])
-            for number in range(length):
-                link = index(subject=link, annotations={"number": str(number)})
-                repository.put_manifest(link.manifest)
-        if not kept:
-            store.repository("app").untag("v1")
-        with counted_steps() as counted:
-            assert collect(store).manifests == (0 if kept else length + 1)
+    with store.transaction() as transaction:
+        repository = transaction.repository("app")
+        links = [note("subject")]
+        for number in range(length):
+            links.append(index(subject=links[-1], annotations={"number": str(number)}))
+        for link in reversed(links) if last else links:
+            repository.put_manifest(link.manifest)
+        repository.tag("v1", links[0].digest)
+    if not kept:
+        store.repository("app").untag("v1")
+    with counted_steps() as counted:
+        assert collect(store, dry_run=dry_run, force=True).manifests == (0 if kept else length + 1)
     assert counted.steps / length < 10_000  # 49,000 and 73,000 where each of 600 links was climbed from
 
 
