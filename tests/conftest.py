@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -17,6 +18,12 @@ from ocistore import Store
 def pytest_xdist_auto_num_workers(config):
     """For ``-n auto``: three for two cores, as a third of the time goes by in waiting for the disk."""
     return max(1, len(os.sched_getaffinity(0)) * 3 // 2)
+
+
+def pytest_configure():
+    # A shell ignores it for what it starts with &, and Python and every child take that over.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_unconfigure():

@@ -3,6 +3,7 @@ lost, and a child that may not use the store is told so at once."""
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import signal
@@ -357,7 +358,8 @@ def test_one_store_that_cannot_be_prepared_costs_the_others_nothing(store, tmp_p
         push(other.repository("app"), image("first"), "first")
         push(store.repository("app"), image("first"), "first")
         stuck = store.catalog._database()
-        monkeypatch.setattr(stuck, "prepare_for_fork", lambda *, deadline: (_ for _ in ()).throw(OSError("stuck")))
+        refusal = OSError(errno.EIO, "stuck")
+        monkeypatch.setattr(stuck, "prepare_for_fork", lambda *, deadline: (_ for _ in ()).throw(refusal))
         statuses = {
             ended(in_child(lambda used=used: push(used.repository("app"), image("child"), "child")))
             for used in (store, other)
