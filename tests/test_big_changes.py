@@ -1094,7 +1094,7 @@ def test_what_is_revealed_at_once_does_not_grow_with_the_change(store, monkeypat
 
 
 def test_an_import_keeps_little_of_each_manifest_in_memory(tmp_path, store, monkeypatch):
-    number = 400
+    number = 200
     with Store.open(tmp_path / "other") as other:
         with other.transaction() as transaction:
             for i in range(number):
@@ -1147,7 +1147,7 @@ def tagged(tmp_path_factory):
         each.close()
 
 
-@pytest.mark.parametrize("form", ["dir", "oci-archive"])
+@pytest.mark.parametrize("form", ["dir", pytest.param("oci-archive", marks=pytest.mark.slow)])
 def test_the_most_memory_that_an_import_takes_grows_by_little_for_each_manifest(tmp_path, store, tagged, form):
     """100 MiB for 50,000 would be 2,097 bytes. The allocator and SQLite take more than what is counted here."""
     for number in tagged:
@@ -1156,8 +1156,15 @@ def test_the_most_memory_that_an_import_takes_grows_by_little_for_each_manifest(
     assert grown(lambda number: store.import_(tmp_path / f"layout{number}", f"new{number}")) < 1500
 
 
-@pytest.mark.parametrize("references", [None, ["app:v*"]])
-@pytest.mark.parametrize("form", ["dir", "oci-archive"])
+@pytest.mark.parametrize(
+    ("form", "references"),
+    [
+        ("dir", ["app:v*"]),
+        pytest.param("dir", None, marks=pytest.mark.slow),
+        pytest.param("oci-archive", None, marks=pytest.mark.slow),
+        pytest.param("oci-archive", ["app:v*"], marks=pytest.mark.slow),
+    ],
+)
 def test_the_most_memory_that_an_export_takes_grows_by_little_for_each_reference(tmp_path, tagged, form, references):
     """100 MiB for 50,000 would be 2,097 bytes, and up to 10,000 copies have names of 260 bytes that wait besides."""
     tagged[300].export(tmp_path / "warm", references, form=form, dry_run=True)
@@ -1168,6 +1175,7 @@ def test_the_most_memory_that_an_export_takes_grows_by_little_for_each_reference
     assert grown(export) < 2000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"references": ["app:v*"]}, {"platforms": ["linux/amd64"]}])
 def test_of_what_is_chosen_an_import_holds_as_little(tmp_path, store, tagged, options):
     for number in tagged:
