@@ -231,7 +231,9 @@ class UploadFile:
             StoreFullError, ReadOnlyStoreError, StorageError: they could not be read, or made durable (see
             :meth:`sync`).
         """
-        if not _may_change_mode(os.fstat(self._descriptor)):
+        with Translating(self._path, root=self._root):
+            mine = _may_change_mode(os.fstat(self._descriptor))
+        if not mine:
             self._own_the_bytes()  # of a session that another member of the group began
         found = self.digest(digest.algorithm)
         if found != digest:

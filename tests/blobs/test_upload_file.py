@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 
@@ -6,7 +7,14 @@ from processes import python
 
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.paths import StorePaths
-from ocistore.errors import CorruptError, DigestMismatchError, InvalidDigestError, InvalidNameError, StoreBusyError
+from ocistore.errors import (
+    CorruptError,
+    DigestMismatchError,
+    InvalidDigestError,
+    InvalidNameError,
+    StorageError,
+    StoreBusyError,
+)
 from ocistore.oci.digest import Digest
 
 
@@ -48,6 +56,25 @@ def test_a_new_session_is_empty_and_private(pool, paths, name):
     with pool.open_upload(name, "sha256") as upload:
         assert (upload.name, upload.offset) == (name, 0)
         assert upload.digest("sha256") == Digest.of(b"")
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_where_its_file_cannot_be_looked_at_a_session_says_so_and_goes_on(pool, name, monkeypatch, looks):
+    found = []
+
+    def failing(descriptor):
+        found.append(descriptor)
+        if len(found) == looks + 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return os.stat(descriptor)
+
+    with pool.open_upload(name, "sha256") as upload:
+        upload.append(b"bytes")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fstat", failing)
+            with pytest.raises(StorageError):
+                upload.stage(Digest.of(b"bytes"))
+        pool.discard([upload.stage(Digest.of(b"bytes"))])
 
 
 def test_chunks_become_a_blob(pool, paths, name):
