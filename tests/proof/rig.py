@@ -67,7 +67,8 @@ class Bench:
         except CorruptError as error:
             traceback.print_exc()
             # SQLite itself calls its database malformed where the disk cannot read it (SQLITE_IOERR_CORRUPTFS).
-            status = REFUSED if isinstance(error.__cause__, sqlite3.Error) else SLANDERED
+            cause = getattr(error.__cause__, "orig", error.__cause__)  # in a migration it is wrapped by SQLAlchemy
+            status = REFUSED if isinstance(cause, sqlite3.Error) else SLANDERED
         except OCIStoreError:
             status = REFUSED
         except BaseException:
