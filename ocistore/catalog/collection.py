@@ -16,13 +16,13 @@ from sqlalchemy import bindparam, case, func, literal, literal_column, or_, sele
 from ocistore.catalog import tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import present
+from ocistore.catalog.presence import count_up_to_limit, present
 from ocistore.catalog.sums import halves, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Column, ColumnElement, ScalarSelect, Table
+    from sqlalchemy import Column, ColumnElement, Table
 
     from ocistore.catalog.connection import Connection
 
@@ -184,17 +184,12 @@ _outlook = select(_held, _work)
 
 _wide = array("rows")
 
-
-def _up_to_limit(*conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
-    """How many rows there are, where it is enough to know of so many."""
-    some = select(literal_column("1")).where(*conditions).limit(bindparam("limit")).correlate(_wide).subquery()
-    return select(func.count()).select_from(some).scalar_subquery()
-
-
 _widths = select(
-    _up_to_limit(_edges.c.parent_id == member(_wide, 1))
-    + _up_to_limit(_manifests.c.subject_id == member(_wide, 1))
-    + _up_to_limit(_own_edges.c.repository_id == member(_wide, 0), _own_edges.c.child_id == member(_wide, 1))
+    count_up_to_limit(_wide, _edges.c.parent_id == member(_wide, 1))
+    + count_up_to_limit(_wide, _manifests.c.subject_id == member(_wide, 1))
+    + count_up_to_limit(
+        _wide, _own_edges.c.repository_id == member(_wide, 0), _own_edges.c.child_id == member(_wide, 1)
+    )
 ).select_from(_wide)
 _edge_counts = select(
     select(func.count()).where(_edges.c.parent_id == _wide.c.value).scalar_subquery()

@@ -401,16 +401,17 @@ _queue_blobs = (
     .values(collect_after=bindparam("now"))
 )
 # What was queued later, because it was pushed again, keeps its own time.
+_is_behind = func.coalesce(_members.c.collect_after, -1) < bindparam("since")
 _queue_children = (
     update(_members)
     .where(
         _members.c.repository_id == _here,
         _members.c.manifest_id.in_(_children_of),
-        func.coalesce(_members.c.collect_after, -1) < bindparam("since"),
+        _is_behind,
     )
     .values(collect_after=bindparam("since"))
 )
-_not_queued = (
+_about_this = (
     select(_manifests.c.blob_id)
     .select_from(
         in_order(
@@ -418,27 +419,17 @@ _not_queued = (
             (_members, and_(_members.c.repository_id == _here, _members.c.manifest_id == _manifests.c.blob_id)),
         )
     )
-    .where(_manifests.c.subject_id == _this, func.coalesce(_members.c.collect_after, -1) < bindparam("since"))
+    .where(_manifests.c.subject_id == _this)
     .limit(bindparam("limit"))
 )
-_referring = (
-    select(_manifests.c.blob_id)
-    .select_from(
-        in_order(
-            _manifests,
-            (_members, and_(_members.c.repository_id == _here, _members.c.manifest_id == _manifests.c.blob_id)),
-        )
-    )
-    .where(_manifests.c.subject_id == _this, _manifests.c.blob_id > bindparam("after"))
-    .order_by(_manifests.c.blob_id)
-    .limit(bindparam("limit"))
-)
+_not_queued = _about_this.where(_is_behind)
+_referring = _about_this.where(_manifests.c.blob_id > bindparam("after")).order_by(_manifests.c.blob_id)
 _queue_these = (
     update(_members)
     .where(
         _members.c.repository_id == _here,
         _members.c.manifest_id.in_(select(_ids.c.value)),
-        func.coalesce(_members.c.collect_after, -1) < bindparam("since"),
+        _is_behind,
     )
     .values(collect_after=bindparam("since"))
 )

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, func, literal, literal_column, null, select, tuple_, update
+from sqlalchemy import bindparam, literal, null, select, tuple_, update
 
 from ocistore.catalog import manifests, removal, tables
 from ocistore.catalog.arrays import array, bound, member
 from ocistore.catalog.collection import Membership
 from ocistore.catalog.order import in_order
+from ocistore.catalog.presence import count_up_to_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from sqlalchemy import BindParameter, ColumnElement, ScalarSelect, Select, Table, Update
+    from sqlalchemy import BindParameter, ColumnElement, Select, Table, Update
 
     from ocistore.catalog.connection import Connection
 
@@ -61,22 +62,14 @@ def _statements(table: Table, key: ColumnElement[int]) -> _Statements:
 _of_manifests = _statements(_manifest_members, _manifest_members.c.manifest_id)
 _of_blobs = _statements(_blob_members, _blob_members.c.blob_id)
 
-
-def _up_to_more(statement: Select[Any]) -> ScalarSelect[Any]:
-    some = statement.limit(bindparam("limit")).subquery()
-    return select(func.count()).select_from(some).scalar_subquery()
-
-
 _digests = array("digests")
 _widths = select(
     _blobs.c.digest,
     *(
-        _up_to_more(
-            select(literal_column("1")).where(_tags.c.repository_id == _here, pointer == _blobs.c.id).correlate(_blobs)
-        )
+        count_up_to_limit(_blobs, _tags.c.repository_id == _here, pointer == _blobs.c.id)
         for pointer in (_tags.c.manifest_id, _tags.c.next_id)
     ),
-    _up_to_more(select(literal_column("1")).where(_manifests.c.subject_id == _blobs.c.id).correlate(_blobs)),
+    count_up_to_limit(_blobs, _manifests.c.subject_id == _blobs.c.id),
 ).select_from(in_order(_digests, (_blobs, _blobs.c.digest == _digests.c.value)))
 
 
