@@ -7,6 +7,7 @@ So nothing here catches an ``OSError`` of any class without asking: ``except`` b
 
 from __future__ import annotations
 
+import io
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
@@ -23,10 +24,13 @@ _VARIABLE_ARGUMENTS: Final = 0x04
 def is_refusal(error: BaseException | None) -> bool:
     """Whether the operating system refused something, and nobody else raised it.
 
-    The operating system gives every refusal a number. And whoever the interpreter calls between two steps of ours, as a
+    The operating system gives every refusal a number; but of a file in which no place could be looked up, the
+    interpreter says afterwards that it has no places. And whoever the interpreter calls between two steps of ours, as a
     signal handler or a tracer, is given the frame that it interrupts.
     """
-    if not isinstance(error, OSError) or error.errno is None or getattr(error, THEIRS, False):
+    if not isinstance(error, OSError) or getattr(error, THEIRS, False):
+        return False
+    if error.errno is None and not isinstance(error, io.UnsupportedOperation):
         return False
     # The first of them is the frame that caught it, which may itself be a signal handler's, at work with us.
     traceback = error.__traceback__ and error.__traceback__.tb_next

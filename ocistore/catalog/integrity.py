@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import literal_column, select
 
 from ocistore.catalog import tables
-from ocistore.errors import CorruptError
+from ocistore.errors import CorruptError, StorageError
 
 if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
 
 
+_UNREAD: Final = re.compile(r"unable to get the page\. error code=(\d+)|failed to get page")
+"""What SQLite says of a page that it could not read, with the number of its error (src/btree.c)."""
+_CANNOT_READ: Final = frozenset({7, 10})
+"""SQLITE_NOMEM and SQLITE_IOERR, the lowest eight bits of such a number (sqlite.org/rescode.html)."""
+
+
 def problems(connection: Connection) -> list[str]:
-    """What SQLite finds wrong, in its own words, or else the rows that break a foreign key; empty where all is well."""
+    """What SQLite finds wrong, in its own words, or else the rows that break a foreign key; empty where all is well.
+
+    Where something is wrong it is asked again: SQLite calls a read that failed damage, too (SQLITE_IOERR_CORRUPTFS).
+
+    Raises:
+        StorageError: some of it cannot be read now, which does not mean that it is damaged.
+    """
+    found = _problems(connection) and _problems(connection)
+    for problem in found:
+        for unread in _UNREAD.finditer(problem):
+            if unread[1] is None or int(unread[1]) & 0xFF in _CANNOT_READ:
+                raise StorageError("the catalog", errno=None, reason=f"a part of it cannot be read: {problem}")
+    return found
+
+
+def _problems(connection: Connection) -> list[str]:
     try:
         found = [str(text) for text in connection.command("PRAGMA integrity_check").scalars() if text != "ok"]
         rows = [] if found else list(connection.command("PRAGMA foreign_key_check"))

@@ -83,6 +83,11 @@ def healthy(paths: StorePaths) -> Healthy | None:
     Raises:
         OCIStoreError: it cannot be read now, which does not mean that it is damaged.
     """
+    # Once more, by another connection: SQLite calls damaged what could not be read, too.
+    return _looked_at(paths) or _looked_at(paths)
+
+
+def _looked_at(paths: StorePaths) -> Healthy | None:
     if not _can_be_opened(paths):
         return None
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)

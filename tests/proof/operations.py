@@ -274,7 +274,10 @@ def _lose_catalog(root: Path) -> None:
 
 
 def _rebuilt(root: Path) -> Store:
-    if not (root / "catalog.db").is_file() or not (root / "catalog.db").stat().st_size:
+    size = 0
+    with contextlib.suppress(OSError):  # it is lost; or this look is what fails, and rebuild looks for itself
+        size = os.stat(root / "catalog.db").st_size
+    if not size:
         rebuild.rebuild(root)
     return Store.open(root)
 
