@@ -16,11 +16,30 @@ from ocistore import Store
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """For ``-n auto``: three for two cores, as a third of the time goes by in waiting for the disk."""
+    """For ``-n auto``: three for two cores, as some of the time goes by in waiting for other processes."""
     return max(1, len(os.sched_getaffinity(0)) * 3 // 2)
 
 
+MEMORY = "/dev/shm"
+ROOM = 4 << 30
+"""Bytes that the tests may take at once there: images of 200 MiB in several forms, for each worker."""
+
+
+def _lie_in_memory():
+    """Let what the tests write lie in memory where there is room for it, unless a place is named.
+
+    Two thirds of the time would go by in waiting for a disk, although nothing is cut off from its power: that has
+    filesystems of its own (tests/proof). ``TMPDIR=/var/tmp`` has everything on a disk.
+    """
+    if "TMPDIR" in os.environ or not os.path.isdir(MEMORY):
+        return
+    found = os.statvfs(MEMORY)
+    if found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & os.ST_NOEXEC and os.access(MEMORY, os.W_OK):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+
+
 def pytest_configure():
+    _lie_in_memory()
     # A shell ignores it for what it starts with &, and Python and every child take that over.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
