@@ -75,7 +75,8 @@ class CopyReport:
     other_platforms: tuple[str, ...]
     """Names that stayed behind, because there is nothing of the wanted platforms."""
     referrers_left: int
-    """How many manifests stayed behind that are about something copied: signatures, SBOMs, attestations."""
+    """How many manifests stayed behind that are about something copied, or about an index that lost platforms, to any
+    depth: signatures, SBOMs, attestations."""
     copied_bytes: int
     """Bytes of blobs and manifests that the destination did not hold, be they shared with the source or not."""
     present_bytes: int

@@ -75,7 +75,8 @@ class ExportReport:
     other_platforms: tuple[str, ...]
     """Names that stayed behind, because there is nothing of the wanted platforms."""
     referrers_left: int
-    """How many manifests stayed behind that are about something exported: signatures, SBOMs, attestations."""
+    """How many manifests stayed behind that are about something exported, or about an index that lost platforms, to any
+    depth: signatures, SBOMs, attestations."""
     written_bytes: int
     """Bytes of blobs and manifests that were written; in a Docker archive layers count uncompressed. What an archive
     adds to them, and what compressing it saves, is not counted."""

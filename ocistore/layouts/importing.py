@@ -61,7 +61,8 @@ class ImportReport:
     other_platforms: tuple[str, ...]
     """Names that were left out, because there is nothing of the wanted platforms."""
     referrers_left: int
-    """How many manifests were left out that are about something imported: signatures, SBOMs, attestations."""
+    """How many manifests were left out that are about something imported, or about an index that lost platforms, to any
+    depth: signatures, SBOMs, attestations."""
     manifests: int
     blobs: int
     """Manifests not included."""

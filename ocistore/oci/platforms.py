@@ -153,6 +153,8 @@ class Narrowed:
     """Of what now stands in the place of the root: the root itself, another index, or None where nothing is left."""
     made: dict[Digest, Manifest] = field(default_factory=dict)
     """Indexes that are not in the original, children before parents."""
+    replaced: dict[Digest, Digest] = field(default_factory=dict)
+    """Indexes of the original that lost something, the root and those in it, with those in their place."""
     available: dict[str, None] = field(default_factory=dict)
     """The platforms that were found, in order, each once; where nothing is left, of those that are here."""
     absent: dict[str, str] = field(default_factory=dict)
@@ -269,6 +271,7 @@ class _Narrowing:
             return descriptor
         made = _with_children(index, kept)
         self.result.made[made.descriptor.digest] = made
+        self.result.replaced[descriptor.digest] = made.descriptor.digest
         return replace(descriptor, digest=made.descriptor.digest, size=made.descriptor.size, data=None)
 
 

@@ -86,7 +86,7 @@ def test_those_of_an_index_that_loses_platforms_stay_behind_and_are_counted(sign
     report = signed.export(tmp_path / "out", ["app:v1"], platforms=["linux/arm64"])
     assert BOTH.digest in report.replaced
     assert set(names(tmp_path / "out")) == {"v1", tag(ARM, ".att")}
-    assert report.referrers_left == 1
+    assert report.referrers_left == 2  # and what is about the signature
 
 
 def test_a_copy_takes_them_along(signed, other):
@@ -110,6 +110,26 @@ def test_in_place_everything_is_listed_referrers_too(store):
     assert sbom.digest in {entry["digest"] for entry in listed(store.root)}
 
 
+def test_of_all_of_a_repository_only_what_has_no_tag_of_its_own_stays_behind_and_is_counted(signed, tmp_path):
+    app = signed.repository("app")
+    by_subject = artifact("of both, by subject", subject=BOTH)
+    for referrer in (by_subject, artifact("of amd", subject=AMD)):
+        push(app, referrer)
+    report = signed.export(tmp_path / "out", ["app"], platforms=["linux/arm64"])
+    assert tag(BOTH) in names(tmp_path / "out")
+    assert report.referrers_left == 1  # what is about an image that is of another platform is about nothing here
+
+
+def test_those_of_an_index_in_an_index_that_loses_platforms_are_counted(store, tmp_path):
+    app = store.repository("app")
+    push(app, index([BOTH]), "v1")
+    push(app, SIGNED, tag(BOTH))
+    push(app, OF_SIGNATURE, tag(SIGNED))
+    push(app, artifact("by subject", subject=BOTH))
+    report = store.export(tmp_path / "out", ["app:v1"], platforms=["linux/arm64"])
+    assert (report.names, report.referrers_left) == (("app:v1",), 3)
+
+
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
@@ -127,7 +147,38 @@ def test_they_come_into_the_repository_that_what_they_are_about_goes_to(store, l
 def test_without_referrers_they_stay_out_and_are_counted(store, layout):
     report = store.import_(layout.write(), references=["app:v1"], referrers=False)
     assert tags(store) == {"v1"}
-    assert report.referrers_left == 2  # what is about the signature is about nothing that comes in
+    assert report.referrers_left == 3  # the signature of the signature, too
+
+
+def test_those_of_an_index_that_loses_platforms_stay_out_and_are_counted(store, layout):
+    by_subject = artifact("of both, by subject", subject=BOTH)
+    for referrer in (by_subject, artifact("of that", subject=by_subject)):
+        layout.add(referrer)
+    layout.add(artifact("the same elsewhere"), f"other:{tag(BOTH)}")
+    report = store.import_(layout.write(), references=["app:v1"], platforms=["linux/arm64"])
+    assert tags(store) == {"v1", tag(ARM, ".att")}
+    assert report.referrers_left == 4
+
+
+def test_those_of_an_index_in_an_index_that_loses_platforms_stay_out_and_are_counted(store, tmp_path):
+    layout = Layout(tmp_path / "layout").add(index([BOTH]), "app:v1").add(SIGNED, f"app:{tag(BOTH)}")
+    layout.add(artifact("by subject", subject=BOTH))
+    report = store.import_(layout.write(), references=["app:v1"], platforms=["linux/arm64"])
+    assert (tags(store), report.referrers_left) == ({"v1"}, 2)
+
+
+@pytest.mark.parametrize("choice", [{"referrers": False}, {"platforms": ["linux/arm64"]}], ids=str)
+def test_what_has_no_name_and_is_about_what_stays_out_stays_out_with_it(store, tmp_path, choice):
+    layout = Layout(tmp_path / "layout").add(ARM, "one:v1").add(AMD, "two:v1").add(BOTH, "three:v1")
+    for subject in (ARM, AMD, BOTH):
+        about = artifact(f"of {subject.digest}", subject=subject)
+        layout.add(artifact(f"of what is about {subject.digest}", subject=about)).add(about)
+    report = store.import_(layout.write(), **choice)
+    if "referrers" in choice:
+        assert (len(report.tags), report.untagged, report.referrers_left) == (3, (), 6)
+    else:
+        assert report.tags == ("one:v1", "three:v1")
+        assert (len(report.untagged), report.referrers_left) == (4, 2)
 
 
 def test_those_of_the_same_image_in_another_repository_stay_out(store, tmp_path):

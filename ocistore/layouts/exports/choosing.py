@@ -20,7 +20,7 @@ from ocistore.errors import (
     RepositoryNotFoundError,
     TagConflictError,
 )
-from ocistore.layouts.exports.referrers import directly_about, left_out, list_index, listed, reach
+from ocistore.layouts.exports.referrers import all_about, left_out, list_index, listed, reach
 from ocistore.layouts.index import Entry, saying
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Platform
@@ -137,6 +137,8 @@ class _Root:
     below: frozenset[str]
     """Where the walk through the store begins."""
     made: tuple[Manifest, ...] = ()
+    lost: frozenset[str] = frozenset()
+    """Indexes of the store in whose place some of these go out."""
 
 
 _ITSELF: Final = _Root(None, frozenset())
@@ -275,8 +277,8 @@ class _Choosing:
             self._left |= left_out(self._connection, repository_id, below, {node.digest for node in nodes})
         by_digest = {node.digest: node for node in nodes}
         # Of an index that lost platforms another goes out: what is about the first would not fit it.
-        for digest in roots.keys() - by_digest.keys():
-            self._left |= directly_about(self._connection, repository_id, digest)
+        for digest in {digest for root in found for digest in root.lost}:
+            self._left |= all_about(self._connection, repository_id, digest) - by_digest.keys()
         entries = []
         names = [*(each.tag for each in named if each.tag is not None), *tagged]
         said = {
@@ -406,7 +408,7 @@ class _Choosing:
             else:
                 below.add(digest)
         children_first = tuple(manifest for digest, manifest in narrowed.made.items() if digest in made)
-        return _Root(narrowed.descriptor, frozenset(below), children_first)
+        return _Root(narrowed.descriptor, frozenset(below), children_first, frozenset(narrowed.replaced))
 
     def _here(self, repository_id: int, child: Descriptor) -> bool:
         """Whether the repository holds a child of an index; what others hold is not its business."""

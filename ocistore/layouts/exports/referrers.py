@@ -70,10 +70,12 @@ def left_out(connection: Connection, repository_id: int, roots: Iterable[str], g
     return about.union(everything.tagged.values()).difference(going)
 
 
-def directly_about(connection: Connection, repository_id: int, digest: str) -> set[str]:
-    """The digests of what is about one manifest."""
+def all_about(connection: Connection, repository_id: int, digest: str) -> set[str]:
+    """The digests of what is about one manifest, to any depth. What is below it is not looked at."""
     by_subject = manifests.referrers(connection, repository_id, digest, artifact_type=None)
-    return {stored.digest for stored, _ in by_subject} | set(tagged_about(connection, repository_id, [digest]).values())
+    direct = {stored.digest for stored, _ in by_subject}
+    direct.update(tagged_about(connection, repository_id, [digest]).values())
+    return direct | left_out(connection, repository_id, direct, going=())
 
 
 def listed(

@@ -36,7 +36,7 @@ from ocistore.oci.referrertags import is_about, is_list_tag, tags_about
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Container, Iterable, Iterator
 
     from ocistore.layouts.imports.embedded import EmbeddedSource
     from ocistore.layouts.imports.source import Source
@@ -163,7 +163,8 @@ def survey(
         chosen = [*(called(whole or fit, wanted, source=source.name) or chosen)]
     asked = [entry for entry in chosen if wanted.platforms and not entry.among_many]
     for entry in _each(chosen):
-        descriptor = _left(entry, left(entry), wanted, contents, manifests)
+        descriptor = _left(entry, found := left(entry), wanted, contents, manifests)
+        walk.lost(entry.repository, found.replaced if found else ())
         if descriptor is not None and walk.is_readable(descriptor, asked=not entry.among_many):
             walk.graph(entry.repository, descriptor, entry.name)
             walk.name(entry, descriptor)
@@ -172,9 +173,7 @@ def survey(
     _check_platforms(asked, walk.named, wanted, contents, source=source.name)
     if selection.left:
         walk.referrers(selection.left, take=wanted.referrers)
-    for descriptor in selection.nameless:
-        if not (walk.is_about_something(descriptor) or walk.came_in(descriptor)):
-            raise nameless(descriptor, source=source.name)
+    _check_nameless(selection.nameless, walk, wanted, manifests, source=source.name)
     return contents
 
 
@@ -256,14 +255,19 @@ def _parted(chosen: list[Chosen], wanted: Wanted, manifests: Manifests) -> tuple
         if entry.tag is not None or entry.by_digest:
             own.append(entry)
             continue
-        subject = manifests.subject(entry.descriptor)
-        if subject is None:
+        if manifests.subject(entry.descriptor) is None:
             own.append(entry)
-        elif wanted.referrers and not manifests.there(subject):
+        elif wanted.referrers and not _is_about_what_is_there(entry.descriptor, manifests):
             own.append(entry)  # what it refers to is elsewhere, and cannot bring it along
         else:
             referrers.append(entry.descriptor)
     return own, referrers
+
+
+def _is_about_what_is_there(descriptor: Descriptor, manifests: Manifests) -> bool:
+    """Whether an entry is about something that the layout has."""
+    subject = manifests.subject(descriptor)
+    return subject is not None and manifests.there(subject)
 
 
 def _narrowed(
@@ -327,6 +331,17 @@ def _check_platforms(
         raise next(iter(contents.other_platforms.values()), nothing)
 
 
+def _check_nameless(
+    entries: Iterable[Descriptor], walk: _Walk, wanted: Wanted, manifests: Manifests, *, source: str
+) -> None:
+    """Whether for each entry that names no repository it is known where it goes, or that it stays out."""
+    for descriptor in entries:
+        is_known = walk.is_about_something(descriptor) or walk.came_in(descriptor)
+        # What is about something of another platform stays out with that.
+        if not (is_known or (wanted.platforms and _is_about_what_is_there(descriptor, manifests))):
+            raise nameless(descriptor, source=source)
+
+
 def _why_no_tag(given: str, descriptor: Descriptor) -> str:
     """Why an entry that is called so has no tag, in brackets behind its name; empty where it is as it should be."""
     name, at, digest = given.partition("@")
@@ -350,6 +365,21 @@ def _as_bytes(manifest: Manifest) -> Manifest:
     return manifest
 
 
+@dataclass
+class _Referrers:
+    """What a layout lists that is about something."""
+
+    by_subject: dict[Digest, list[Descriptor]] = field(default_factory=dict)
+    by_tag: dict[str, list[tuple[Name, Descriptor]]] = field(default_factory=dict)
+
+    def about(self, subject: Digest, sources: Container[str | None]) -> Iterator[tuple[Name | None, Descriptor]]:
+        """What is about a manifest: by its subject, without a name; by its tag in one of these sources, with it."""
+        for descriptor in self.by_subject.get(subject, ()):
+            yield None, descriptor
+        for tag in tags_about(subject) if self.by_tag else ():
+            yield from (pair for pair in self.by_tag.get(tag, ()) if pair[0].repository in sources)
+
+
 class _Walk:
     """Down from the entries, and then up to what refers to what was reached."""
 
@@ -367,7 +397,9 @@ class _Walk:
         self._sources: dict[str, set[str | None]] = {}
         """The repositories that the layout names for what went into one of the store's."""
         self._about: set[Digest] = set()
-        """What is about something that was reached."""
+        """What is about something that was reached, or about an index in whose place another comes in."""
+        self._lost: dict[str, set[Digest]] = {}
+        """By repository, the indexes that do not come in, because others that lost platforms do."""
         self.named: set[str] = set()
         """What was chosen and comes in, as REPO:TAG or REPO@DIGEST, where names were to be noted."""
         self._unread: list[str] = []
@@ -508,46 +540,65 @@ class _Walk:
         else:
             contents.blobs[repository][digest] = size
 
+    def lost(self, repository: str, replaced: Collection[Digest]) -> None:
+        """Note indexes that do not come in, because others that lost platforms do: what is about them stays out."""
+        if replaced:
+            self._lost.setdefault(repository, set()).update(replaced)
+
     def referrers(self, left: list[Descriptor], *, take: bool) -> None:
         """Of the entries that are left, those that are about what was reached, to any depth; or only count them."""
-        by_subject: dict[Digest, list[Descriptor]] = {}
-        by_tag: dict[str, list[tuple[Name, Descriptor]]] = {}
+        known = _Referrers()
         for descriptor in left:
             name = name_of(descriptor)
             if name.tag and is_about(name.tag) and not is_list_tag(name.tag):
-                by_tag.setdefault(name.tag, []).append((name, descriptor))
+                known.by_tag.setdefault(name.tag, []).append((name, descriptor))
         for descriptor in self._listing_referrers(left):
             subject = self._manifests.subject(descriptor)
             if subject is not None:
-                by_subject.setdefault(subject, []).append(descriptor)
+                known.by_subject.setdefault(subject, []).append(descriptor)
         for repository, held in self._contents.manifests.items():
-            pending = list(held)
-            while pending:
-                digest = pending.pop()
-                for descriptor in by_subject.get(digest, ()):
-                    self._about.add(descriptor.digest)
-                    if take and descriptor.digest not in held and self.is_readable(descriptor, asked=False):
-                        pending += self._referrer(repository, descriptor, f"{repository}@{descriptor.digest}")
-                        self._contents.untagged[f"{repository}@{descriptor.digest}"] = None
-                        self._contents.said[repository, descriptor.digest] = said_besides(descriptor)
-                for tag in tags_about(digest) if by_tag else ():
-                    for name, descriptor in by_tag.get(tag, ()):
-                        if name.repository not in self._sources.get(repository, set()) | {None}:
-                            continue
-                        self._about.add(descriptor.digest)
-                        if take and self.is_readable(descriptor, asked=False):
-                            pending += self._referrer(repository, descriptor, f"{repository}:{tag}")
-                            self.name(Chosen(descriptor, repository, tag, name), descriptor)
+            self._follow(repository, held, known, take=take)
+        for repository, digests in self._lost.items():
+            self._follow(repository, digests, known, take=False)
         self._note_unread(left)
         taken = {digest for held in self._contents.manifests.values() for digest in held}
-        gone = {d.digest for before in self._contents.replaced for d in by_subject.get(before, ())}
-        self._contents.referrers_left = len((self._about | gone) - taken)
+        self._contents.referrers_left = len(self._about - taken)
 
-    def _referrer(self, repository: str, root: Descriptor, name: str) -> list[Digest]:
-        """Everything below something that was not asked for, and is about what was; as :meth:`graph`."""
+    def _follow(self, repository: str, subjects: Iterable[Digest], known: _Referrers, *, take: bool) -> None:
+        """Take in what is about these manifests, and what is about that; or only note that it stays out."""
+        held = self._contents.manifests.setdefault(repository, {})
+        sources = self._sources.get(repository, set()) | {None}
+        left_out: set[Digest] = set()
+        pending = [(digest, take) for digest in subjects]
+        while pending:
+            subject, may_come = pending.pop()
+            for name, descriptor in known.about(subject, sources):
+                self._about.add(descriptor.digest)
+                if name is None and descriptor.digest in held:
+                    continue
+                if may_come and self.is_readable(descriptor, asked=False):
+                    pending += [(digest, True) for digest in self._referrer(repository, descriptor, name)]
+                elif descriptor.digest not in left_out:
+                    left_out.add(descriptor.digest)
+                    pending.append((descriptor.digest, False))
+
+    def _referrer(self, repository: str, root: Descriptor, own: Name | None) -> list[Digest]:
+        """Everything below something that was not asked for, and is about what was; as :meth:`graph`.
+
+        Args:
+            repository: where that goes.
+            root: what is about it.
+            own: the name by which it is; None where it is by its subject.
+        """
+        name = f"{repository}@{root.digest}" if own is None else f"{repository}:{own.tag}"
         added = self.graph(repository, root, name)
         if self._wholeness.lacks(root):
             self._contents.problem(f"{name} is about something that comes in, and can be left out (--no-referrers)")
+        if own is None:
+            self._contents.untagged[name] = None
+            self._contents.said[repository, root.digest] = said_besides(root)
+        else:
+            self.name(Chosen(root, repository, own.tag, own), root)
         return added
 
     def _note_unread(self, left: list[Descriptor]) -> None:
