@@ -34,6 +34,17 @@ def member(
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape") + content + bytes(-len(content) % 512)
 
 
+def remade(block: bytes, **fields: bytes) -> bytes:
+    """A member whose header has other bytes at some places, given as ``at124=``, and the checksum that it has then."""
+    header = bytearray(block[:512])
+    for place, content in fields.items():
+        offset = int(place.removeprefix("at"))
+        header[offset : offset + len(content)] = content
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + block[512:]
+
+
 def directory(name: str) -> bytes:
     return member(name, kind=DIRECTORY, mode=0o755)
 

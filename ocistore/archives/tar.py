@@ -10,6 +10,7 @@ Nothing is extracted. Who reads decides what each kind of member means, and whet
 from __future__ import annotations
 
 import errno
+import re
 import tarfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
@@ -41,6 +42,13 @@ _MAXIMUM_END: Final = 64 * 1024 * 1024
 
 Kind: TypeAlias = Literal["file", "directory", "symlink", "hardlink", "character device", "block device", "fifo",
                           "sparse file"]
+
+_GNU_MAGIC: Final = b"ustar  \0"
+_USTAR_MAGIC: Final = b"ustar\0"
+_PREFIX: Final = 345
+"""Where a header of ustar has the beginning of a long name; one of GNU's has the times of access and change there."""
+_TIME: Final = re.compile(rb"\0.{11}|[\x80\xff].{11}|[0-7 \0]{12}", re.DOTALL)
+"""One of these two: none, a number in base 256, or one in octal."""
 
 _LABEL: Final = b"V"
 """What ``tar --label`` begins an archive with: a name, and no member."""
@@ -118,7 +126,7 @@ class TarReader:
     """
 
     def __init__(
-        self, source: Readable, *, name: str, seek: Seekable | None = None, may_be_empty: bool = False
+        self, source: Readable, *, name: str, seek: Seekable | None = None, is_layer: bool = False
     ) -> None:
         """Read ``source`` from where it stands.
 
@@ -126,10 +134,11 @@ class TarReader:
             source: the archive, not compressed.
             name: what messages call it.
             seek: the same object as ``source``, where content that nobody wants may be skipped by seeking.
-            may_be_empty: whether no bytes at all are an archive without members, as they are in a layer.
+            is_layer: whether it is to be read as those read a layer who unpack one: no bytes at all are an archive
+                without members, and what stands behind the two blocks of zeros at its end means nothing.
         """
         self._source = source
-        self._may_be_empty = may_be_empty
+        self._is_layer = is_layer
         self._name = name
         self._seek = seek
         self._position = 0
@@ -177,31 +186,34 @@ class TarReader:
         whole = self._skip_padding(self._padding)
         self._left = self._padding = self._extended_size = self._records = 0
         self._allowed += _RECORDS_OF_A_MEMBER
-        extended: dict[str, str] = {}
+        attributes: dict[str, str] = {}
+        names: dict[str, str] = {}
         while True:
             block = self._block() if whole else None
             if block is None or not block.strip(b"\0"):
-                if extended:
+                if attributes or names:
                     raise self._error("it ends with a header that belongs to nothing")
                 if block is None:
                     # Even an empty archive ends with zeros; some tools leave them out behind the last member, and what
                     # pads its content, too.
-                    if self._position == 0 and not self._may_be_empty:
+                    if self._position == 0 and not self._is_layer:
                         raise self._error("it is empty")
                     return None
                 self._check_end()
                 return None
             header = self._header(block)
             if header.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE):
-                extended |= self._pax(header)
+                attributes = self._pax(header)
             elif header.type == tarfile.XGLTYPE:
                 self._refuse_global(self._pax(header))
             elif header.type == tarfile.GNUTYPE_LONGNAME:
-                extended["path"] = self._long_name(header)
+                names["path"] = self._long_name(header)
             elif header.type == tarfile.GNUTYPE_LONGLINK:
-                extended["linkpath"] = self._long_name(header)
+                names["linkpath"] = self._long_name(header)
             elif header.type != _LABEL or header.size:
-                return self._member(block, header, extended)
+                # Of several that say the same, the last counts; and a name of GNU's before one of pax, as in Go.
+                said = attributes | {key: name for key, name in names.items() if name}
+                return self._member(block, header, said)
 
     def _header(self, block: bytes) -> tarfile.TarInfo:
         try:
@@ -209,6 +221,8 @@ class TarReader:
         except tarfile.HeaderError as error:
             raise self._error(f"it is no tar archive, or damaged, at byte {self._position - BLOCK}: {error}") from error
         self._check_size(header.size)
+        if block[_PREFIX] and header.type not in tarfile.GNU_TYPES:
+            header.name = _own_name(block, header.name)
         return header
 
     def _member(self, block: bytes, header: tarfile.TarInfo, extended: dict[str, str]) -> Member:
@@ -228,9 +242,7 @@ class TarReader:
         if header.type == tarfile.GNUTYPE_SPARSE:
             self._skip_sparse_map(more=bool(block[482]))
         if kind not in ("file", "sparse file"):
-            if size and kind not in ("hardlink", "directory"):  # beside which old tools write a size that means nothing
-                raise self._error(f"a {kind} with {size} bytes of content", member=name)
-            size = 0
+            size = 0  # whatever stands there: of no other kind content is stored (IEEE 1003.1, pax, ``typeflag``)
         self._left, self._padding = size, -size % BLOCK
         return Member(
             name=name,
@@ -253,7 +265,10 @@ class TarReader:
             more = bool(block[504])
 
     def _pax(self, header: tarfile.TarInfo) -> dict[str, str]:
-        """The records of an extended header, each "LENGTH KEY=VALUE" with a line feed behind it."""
+        """The records of an extended header, each "LENGTH KEY=VALUE" with a line feed behind it.
+
+        One without a value takes back what was said: the plain header counts.
+        """
         content = self._extended(header)
         found: dict[str, str] = {}
         position = 0
@@ -274,7 +289,7 @@ class TarReader:
                 raise self._error("an extended header is damaged")
             found[key.decode("utf-8", "surrogateescape")] = value[:-1].decode("utf-8", "surrogateescape")
             position = end
-        return found
+        return {key: value for key, value in found.items() if value}
 
     def _refuse_global(self, records: dict[str, str]) -> None:
         """Records for all members that follow: a comment, as git writes one, does no harm; a name or a size would."""
@@ -284,7 +299,7 @@ class TarReader:
             raise self._error("a global header gives all members one name or size")
 
     def _long_name(self, header: tarfile.TarInfo) -> str:
-        return self._extended(header).rstrip(b"\0").decode("utf-8", "surrogateescape")
+        return self._extended(header).partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
     def _extended(self, header: tarfile.TarInfo) -> bytes:
         self._extended_size += header.size
@@ -368,7 +383,16 @@ class TarReader:
             self._position += len(data)
 
     def _check_end(self) -> None:
-        """Behind the first block of zeros there is nothing but zeros: what else there is, some tools read, some not."""
+        """Behind the first block of zeros there is nothing but zeros: what else there is, some tools read, some not.
+
+        Behind the second one of a layer, none that unpacks it does.
+        """
+        if self._is_layer and not self._some(BLOCK).strip(b"\0"):
+            while self._source.read(_SKIPPED_AT_ONCE):
+                pass
+            return
+        if self._is_layer:
+            raise self._error("something follows the end of the archive")
         zeros = 0
         while data := self._source.read(_SKIPPED_AT_ONCE):
             zeros += len(data)
@@ -379,3 +403,16 @@ class TarReader:
 
     def _error(self, reason: str, *, member: str = "") -> ArchiveInvalidError:
         return ArchiveInvalidError(self._name, reason=reason, member=member)
+
+
+def _own_name(block: bytes, name: str) -> str:
+    """The name in a header, which the standard library begins with a prefix whatever stands in its place.
+
+    In headers of GNU's these are times; but Go wrote prefixes there until 1.8, which are known by being none.
+    """
+    magic = block[257:265]
+    times = _TIME.fullmatch(block[_PREFIX : _PREFIX + 12]) and _TIME.fullmatch(block[_PREFIX + 12 : _PREFIX + 24])
+    if magic.startswith(_USTAR_MAGIC) or (magic == _GNU_MAGIC and not times):
+        return name
+    misread = block[_PREFIX:500].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return name.removeprefix(f"{misread}/")

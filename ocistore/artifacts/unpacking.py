@@ -83,7 +83,7 @@ def unpack(
     expected = _content_digest(title, layer)
     source = decompressed(blob, name=title, limits=limits)
     hashed = _Hashed(source, "sha256" if expected is None else expected.algorithm)
-    reader = TarReader(hashed, name=title)
+    reader = TarReader(hashed, name=title, is_layer=True)
     unpacked = _Unpacked(title, tree)
     with verified_to_its_end(blob, source):
         for member in reader:

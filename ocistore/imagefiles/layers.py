@@ -86,7 +86,7 @@ def members(repository: Repository, layer: Descriptor) -> Iterator[Member]:
     with open_layer(repository, layer, verify=True) as blob:
         source = decompressed(blob, name=layer_name(layer))
         with verified_to_its_end(blob, source):
-            yield from TarReader(source, name=layer_name(layer), may_be_empty=True)
+            yield from TarReader(source, name=layer_name(layer), is_layer=True)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import tarfile
 import time
 
 import pytest
+from layered import remade
 
 from ocistore import ArchiveInvalidError
 from ocistore.archives.tar import MAXIMUM_EXTENDED_HEADER, TarReader
@@ -136,13 +137,12 @@ def test_times_and_owners_that_need_an_extended_header_are_read():
         (header() + END + header() + END, "something follows the end"),
         (header() + bytes(512) + header() + END, "something follows the end"),
         (header(kind=b"?") + END, "kind, b'\\?', is unknown"),
-        (header(kind=tarfile.SYMTYPE, size=5) + END, "a symlink with 5 bytes"),
         (pax([b"11 path=ab\n"]) + END, "belongs to nothing"),
         (pax([b"99 path=ab\n"]) + header() + END, "extended header is damaged"),
         (pax([b"x path=ab\n"]) + header() + END, "extended header is damaged"),
         (pax([b"0 path=ab\n"]) + header() + END, "extended header is damaged"),
         (pax([b"12 path=a\0b\n"]) + header() + END, "zero byte"),
-        (pax([b"8 path=\n"]) + header() + END, "name is empty"),
+        (header("") + END, "name is empty"),
         (pax([b"11 uid=0x1\n"]) + header() + END, "is no number"),
         (pax([b"12 size=-99\n"]) + header() + END, "is no number"),
         (pax([b"29 size=99999999999999999999\n"]) + header() + END, "says that it has"),
@@ -179,7 +179,7 @@ def test_an_archive_without_its_padding_is_read(seek, end, size):
 
 
 def test_no_bytes_at_all_are_an_archive_where_that_was_said():
-    assert list(TarReader(io.BytesIO(), name="it", may_be_empty=True)) == []
+    assert list(TarReader(io.BytesIO(), name="it", is_layer=True)) == []
 
 
 def test_attributes_are_not_read_without_end(monkeypatch):
@@ -192,3 +192,72 @@ def test_attributes_are_not_read_without_end(monkeypatch):
     monkeypatch.setattr("ocistore.archives.tar._FREE_RECORDS", 10_000)
     usual = pax([b"12 path=abc\n", *[b"5 a=\n"] * 15]) + header()
     assert len(listed(usual * 800, seek=True)) == 800
+
+
+GNU = b"ustar  \0"
+OCTAL = b"14277301234\0"
+
+
+@pytest.mark.parametrize(
+    ("magic", "there", "name"),
+    [
+        (b"ustar\x0000", b"dir/sub", "dir/sub/x"),
+        (GNU, OCTAL + OCTAL, "x"),
+        (GNU, OCTAL + bytes(12), "x"),
+        (GNU, bytes(12) + OCTAL, "x"),
+        (GNU, b"\x80" + b"\1" * 11 + OCTAL, "x"),
+        (GNU, b"\xff" * 24, "x"),
+        (GNU, b"dir/sub", "dir/sub/x"),  # as Go wrote it until 1.8
+        (bytes(8), b"noise", "x"),  # version 7 of Unix had no prefix
+    ],
+)
+def test_what_is_no_prefix_is_no_part_of_a_name(magic, there, name):
+    content = remade(header(size=3), at257=magic, at345=there) + b"abc".ljust(512, b"\0") + END
+    assert listed(content) == [(name, "file", 3, "", b"abc")]
+
+
+def test_the_names_in_an_incremental_archive_of_tar_are_its_own(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "file").write_bytes(b"f")
+    command = ["tar", "-C", tmp_path, "--format=gnu", "--incremental", "-cf", "-", "d/file"]
+    content = subprocess.run(command, check=True, capture_output=True).stdout
+    assert content[345:350].isdigit()  # a time, where ustar has a prefix
+    assert [name for name, *_ in listed(content)] == ["d/file"]
+
+
+@pytest.mark.parametrize("key", [b"path", b"size", b"mtime", b"uid", b"gid"])
+def test_an_attribute_without_a_value_leaves_what_the_header_says(key):
+    record = b"%02d %s=\n" % (len(key) + 5, key)
+    assert listed(pax([record]) + header(size=3, fill=b"abc") + END) == [("x", "file", 3, "", b"abc")]
+    said = b"%02d %s=7\n" % (len(key) + 6, key)
+    assert listed(pax([said, record]) + header(size=3, fill=b"abc") + END) == [("x", "file", 3, "", b"abc")]
+
+
+def test_a_long_name_ends_at_its_first_zero_byte_and_an_empty_one_is_none():
+    def long(name):
+        return header("././@LongLink", kind=tarfile.GNUTYPE_LONGNAME, size=len(name), fill=name)
+
+    assert [name for name, *_ in listed(long(b"y" * 200 + b"\0junk") + header() + END)] == ["y" * 200]
+    assert [name for name, *_ in listed(long(b"\0") + header() + END)] == ["x"]
+    both = [long(b"gnu\0"), pax([b"12 path=pax\n"])]
+    for first, second in (both, reversed(both)):
+        assert [name for name, *_ in listed(first + second + header() + END)] == ["gnu"]
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE]
+)
+def test_of_what_has_no_content_none_is_stored_whatever_its_size_says(kind):
+    content = header(kind=kind, size=5) + header("y", size=3, fill=b"abc") + END
+    assert [(name, size, data) for name, _, size, _, data in listed(content)] == [("x", 0, b""), ("y", 3, b"abc")]
+
+
+def test_what_stands_behind_the_end_of_a_layer_means_nothing():
+    def layer(content):
+        return [member.name for member in TarReader(Pipe(content), name="it", is_layer=True)]
+
+    for behind in (b"", b"garbage", header("y") + END, bytes(20_000)):
+        assert layer(header() + END + behind) == ["x"]
+    for behind in (b"garbage", header("y") + END):  # behind one block of zeros, which is no end
+        with pytest.raises(ArchiveInvalidError, match="something follows"):
+            layer(header() + bytes(512) + behind)

@@ -4,10 +4,11 @@ import os
 import shutil
 import stat
 import subprocess
+import tarfile
 
 import pytest
 from handmade import Layout
-from layered import layered, put, random_layers
+from layered import archive, layered, member, put, random_layers, remade
 
 from ocistore import ArchiveInvalidError
 from ocistore.imagefiles import list_files, open_file
@@ -79,3 +80,33 @@ def test_what_we_see_is_what_umoci_unpacks(store, repository, tmp_path, bare):
         hidden += sum(layer.count(b".wh.") for layer in layers)
     assert refused < 12
     assert hidden > 12
+
+
+def pax(records):
+    return member("x", records, kind=tarfile.XHDTYPE)
+
+
+ODD = {
+    "nothing": b"",
+    "no-end": member("a", b"c"),
+    "no-padding": member("a", b"c")[:513],
+    "half-an-end": member("a", b"c") + bytes(512),
+    "garbage-behind": archive(member("a", b"c")) + b"garbage",
+    "another-behind": archive(member("a", b"c")) + archive(member("b")),
+    "another-behind-half-an-end": archive(member("a", b"c"))[:-512] + archive(member("b")),
+    "cut-short": member("a", b"c" * 600)[:-400],
+    "sized-symlink": archive(remade(member("a", kind=tarfile.SYMTYPE, target="b"), at124=b"00000000005"), member("b")),
+    "sized-directory": archive(remade(member("a", kind=tarfile.DIRTYPE), at124=b"00000000005"), member("b")),
+    "times-of-gnu": archive(remade(member("a"), at257=b"ustar  \0", at345=b"14277301234\0" * 2), member("b")),
+    "prefix-of-old-go": archive(remade(member("a"), at257=b"ustar  \0", at345=b"dir/sub"), member("b")),
+    "version-7": archive(remade(member("a"), at257=bytes(8), at345=b"noise"), member("b")),
+    "empty-attribute": archive(pax(b"8 path=\n8 size=\n"), member("a", b"c")),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_archives_are_read_as_umoci_reads_them(store, repository, tmp_path, name):
+    image = layered(ODD[name])
+    put(repository, image, "v1")
+    layout = Layout(tmp_path / "layout").add(image, "v1").write()
+    assert seen(store, "library/app:v1") == unpacked(layout, "v1", tmp_path / "unpacked")
