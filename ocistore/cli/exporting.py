@@ -173,6 +173,8 @@ def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
         print_line(name, err=aside)
     for digest in report.absent:
         print_line(f"not in the store, and so not exported: {digest}", err=True)
+    for other in report.left_out:
+        print_line(f"left out, because docker-archive cannot hold it: {other}", err=True)
     print_changes(report)
     print_line(_summary(report), err=True)
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from ocistore.archives.compression import Compression
     from ocistore.blobs.permissions import Permissions
+    from ocistore.layouts.exports.dockerwriting import DockerArchive
     from ocistore.layouts.progress import Progress
     from ocistore.oci.descriptor import Descriptor
     from ocistore.store import Store
@@ -74,6 +75,9 @@ class ExportReport:
     """Digests of indexes that lost platforms, with those of the indexes that went out in their place."""
     other_platforms: tuple[str, ...]
     """Names that stayed behind, because there is nothing of the wanted platforms."""
+    left_out: tuple[str, ...]
+    """What a Docker archive cannot hold of an index beside the one image that went out, such as attestations and other
+    images for its platform, each as "DIGEST (WHAT IT IS)"."""
     referrers_left: int
     """How many manifests stayed behind that are about something exported, or about an index that lost platforms, to any
     depth: signatures, SBOMs, attestations."""
@@ -105,10 +109,15 @@ class _Plan:
         sizes = {digest: node.size for digest, node in self.selection.nodes.items() if node.here}
         return sizes | {digest: manifest.descriptor.size for digest, manifest in self.selection.made.items()}
 
-    def report(self, *, written: int, present: int = 0) -> ExportReport:
+    def report(self, *, written: int, present: int = 0, archive: DockerArchive | None = None) -> ExportReport:
         selection, sizes = self.selection, self.sizes
-        manifests = sum(node.here and node.media_type is not None for node in selection.nodes.values())
-        manifests += len(selection.made)
+        if archive is None:
+            manifests = sum(node.here and node.media_type is not None for node in selection.nodes.values())
+            manifests += len(selection.made)
+        else:
+            manifests = len(archive.manifests)
+            going = archive.manifests | archive.blobs
+            sizes = {digest: size for digest, size in sizes.items() if digest in going}
         return ExportReport(
             destination=self.destination.path,
             form=self.destination.form,
@@ -119,6 +128,7 @@ class _Plan:
             absent=selection.absent,
             replaced=selection.replaced,
             other_platforms=selection.other_platforms,
+            left_out=() if archive is None else archive.left_out,
             referrers_left=selection.referrers_left,
             written_bytes=written,
             present_bytes=present,
@@ -291,7 +301,7 @@ def _export_docker(
         with outlet.opened(to.target, name=to.name, compression=to.compression, tally=tally) as out:
             archive.write(out, store.pool, archive=to.name)
         tally.reach(archive.size)
-    return plan.report(written=archive.size)
+    return plan.report(written=archive.size, archive=archive)
 
 
 # --- a directory ------------------------------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ import lzma
 import tarfile
 
 import pytest
+from click.testing import CliRunner
 from images import Image, artifact, described, document, image, index, push
 from state import unchanged
 
 from ocistore import ArchiveInvalidError, CorruptError, Digest, Store
 from ocistore.archives.compression import Limits, zstd
+from ocistore.cli.commands import ocistore
 from ocistore.oci import mediatypes
 
 
@@ -172,6 +174,42 @@ def test_an_index_of_one_image_is_that_image_and_of_several_needs_a_platform(sto
     _, members = exported(store, ["app:two"], platforms=["linux/amd64"])
     assert (layer(ONE) in members, layer(TWO) in members) == (False, True)
     assert json.loads(members["manifest.json"])[0]["RepoTags"] == ["app:two"]
+
+
+def test_what_an_index_has_besides_the_image_is_named_and_not_counted(store):
+    first = built("first", (ONE, mediatypes.OCI_LAYER_GZIP))
+    second = built("second", (TWO, mediatypes.OCI_LAYER_GZIP))
+    attestation, soci = artifact("attestation"), artifact("soci")
+    amd = {"platform": {"architecture": "amd64", "os": "linux"}}
+    children = [
+        described(first.manifest, first.media_type, **amd),
+        described(second.manifest, second.media_type, **amd),
+        described(soci.manifest, soci.media_type),
+        described(
+            attestation.manifest,
+            attestation.media_type,
+            platform={"architecture": "unknown", "os": "unknown"},
+            annotations={"vnd.docker.reference.digest": str(first.digest)},
+        ),
+    ]
+    body = {"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX, "manifests": children}
+    every = Image(document(body), media_type=mediatypes.OCI_INDEX, children=(first, second, soci, attestation))
+    push(store.repository("app"), every, "v1", "v2")
+    push(store.repository("app"), first, "plain")
+    report = store.export(io.BytesIO(), ["app:v1", "app:v2"], form="docker-archive")
+    assert report.left_out == (
+        f"{second.digest} (image for linux/amd64 in app:v1)",
+        f"{soci.digest} (manifest in app:v1)",
+        f"{attestation.digest} (attestation of {first.digest} in app:v1)",
+    )
+    sizes = map(len, (first.manifest, *first.blobs))
+    assert (report.manifests, report.blobs, report.bytes) == (1, 2, sum(sizes))
+    plain = store.export(io.BytesIO(), ["app:plain"], form="docker-archive")
+    assert (plain.left_out, plain.manifests, plain.blobs, plain.bytes) == ((), 1, 2, report.bytes)
+    result = CliRunner().invoke(
+        ocistore, ["--store", str(store.root), "export", "--form", "docker-archive", "--dry-run", "app:v1", "-"]
+    )
+    assert f"left out, because docker-archive cannot hold it: {attestation.digest} (attestation of" in result.stderr
 
 
 FOREIGN = Image(

@@ -21,7 +21,7 @@ from ocistore.errors import ArchiveInvalidError, CorruptError, InvalidDigestErro
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_CONFIG_SIZE
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.digest import Digest, hasher
-from ocistore.oci.manifest import ATTESTED, Manifest
+from ocistore.oci.manifest import ATTESTED, Manifest, kind_of
 from ocistore.oci.platforms import fitting, parse_platform
 from ocistore.refusals import pass_on_theirs
 
@@ -64,6 +64,10 @@ class DockerArchive:
     images: list[_Image]
     layers: dict[Digest, _Layer]
     """By diff_id, each once."""
+    manifests: frozenset[str]
+    """The digests of the manifests of these images."""
+    left_out: tuple[str, ...]
+    """What the indexes that lead to them list besides and the archive cannot hold, each as "DIGEST (WHAT IT IS)"."""
 
     @property
     def blobs(self) -> set[str]:
@@ -130,7 +134,10 @@ def docker_archive(
     checking = _Checking(pool, selection, archive, wanted)
     for entry in sorted(selection.entries, key=lambda entry: entry.image_name):
         checking.add(entry.descriptor, entry.image_name, tagged=entry.tag is not None)
-    return DockerArchive(list(checking.images.values()), checking.layers)
+    left_out = {text: None for digest, text in checking.others.items() if digest not in checking.manifests}
+    return DockerArchive(
+        list(checking.images.values()), checking.layers, frozenset(checking.manifests), tuple(left_out)
+    )
 
 
 class _Checking:
@@ -143,6 +150,10 @@ class _Checking:
         self._archive = archive
         self.images: dict[Digest, _Image] = {}
         """By config: that is what an image is to Docker, however its layers are compressed."""
+        self.manifests: set[Digest] = set()
+        """Of these images."""
+        self.others: dict[Digest, str] = {}
+        """What indexes list besides an image that goes out, each as "DIGEST (WHAT IT IS)"."""
         self.layers: dict[Digest, _Layer] = {}
         self._diff_ids: dict[Digest, _Layer] = {}
         """By the digests of blobs: many images have the same ones."""
@@ -152,6 +163,7 @@ class _Checking:
         config = manifest.config
         if config is None or not mediatypes.is_image_config(config.media_type):
             raise self._refused(name, f"it is an artifact ({manifest.artifact_type}), and no image")
+        self.manifests.add(manifest.descriptor.digest)
         image = self.images.get(config.digest)
         if image is None:
             diff_ids = self._checked_diff_ids(config, name)
@@ -172,12 +184,15 @@ class _Checking:
         pending, seen = [descriptor], set()
         while pending:
             each = pending.pop()
-            if each.digest in seen or ATTESTED in each.annotations or not self._is_here(each):
+            if each.digest in seen or not self._is_here(each):
                 continue
             seen.add(each.digest)
             if mediatypes.is_index_type(each.media_type):
                 pending += reversed(self._manifest(each).manifests)
-            elif mediatypes.is_manifest_type(each.media_type):
+                continue
+            if each is not descriptor:
+                self.others.setdefault(each.digest, f"{each.digest} ({kind_of(each)} in {name})")
+            if mediatypes.is_manifest_type(each.media_type) and ATTESTED not in each.annotations:
                 listed.append((self._manifest(each), each.stated_platform))
         images = [pair for pair in listed if mediatypes.is_image_config(pair[0].artifact_type)] or listed
         known = [(found, platform) for found, platform in images if platform is not None]
