@@ -13,13 +13,6 @@ from state import catalog, strays
 
 from ocistore import Store
 
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config):
-    """For ``-n auto``: three for two cores, as some of the time goes by in waiting for other processes."""
-    return max(1, len(os.sched_getaffinity(0)) * 3 // 2)
-
-
 MEMORY = "/dev/shm"
 ROOM = 4 << 30
 """Bytes that the tests may take at once there: images of 200 MiB in several forms, for each worker."""
