@@ -1147,7 +1147,8 @@ def tagged(tmp_path_factory):
         each.close()
 
 
-@pytest.mark.parametrize("form", ["dir", pytest.param("oci-archive", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["dir", "oci-archive"])
 def test_the_most_memory_that_an_import_takes_grows_by_little_for_each_manifest(tmp_path, store, tagged, form):
     """100 MiB for 50,000 would be 2,097 bytes. The allocator and SQLite take more than what is counted here."""
     for number in tagged:

@@ -60,8 +60,8 @@ def forked(streams, words):
 @pytest.mark.parametrize(
     ("start", "streams"),
     [
-        (forked, "no error"),
         (forked, "neither"),
+        pytest.param(forked, "no error", marks=pytest.mark.slow),
         *(pytest.param(anew, streams, marks=pytest.mark.slow) for streams in SHELL),
     ],
 )

@@ -230,7 +230,14 @@ def test_in_pieces_of_any_size_the_same_is_read(document, ascii_only, indent, si
     assert found == at_once(content)
 
 
-@pytest.mark.parametrize("inside", [b"{}", b'{"a": "b"}', b'""', b'{"a": "' + b"x" * 100_000 + b'"}'])
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b'{"a": "b"}',
+        b'{"a": "' + b"x" * 100_000 + b'"}',
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (b"{}", b'""')),
+    ],
+)
 def test_in_pieces_a_list_takes_no_memory(inside):
     content = b'{"list": [' + b", ".join([inside] * max(4, 200_000 // len(inside))) + b"]}"
     tracemalloc.start()
