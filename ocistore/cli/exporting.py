@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from ocistore.layouts.exports.forms import ExportForm
     from ocistore.layouts.exports.writing import ExportMode
 
-_STANDARD_OUTPUT: Final = "-"
+_STANDARD_OUTPUT: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
+"""What people call it."""
 
 
 @click.command(
@@ -114,7 +115,7 @@ def export(
     *references, last = names
     if not references:
         _refuse_reference(last)
-    piped = last == _STANDARD_OUTPUT
+    piped = last in _STANDARD_OUTPUT
     destination: str | BinaryIO = standard_output() if piped else last
     try:
         destination_of(

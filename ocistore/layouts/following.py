@@ -21,6 +21,8 @@ from ocistore.refusals import pass_on_theirs
 
 _MAXIMUM_LINKS: Final = 40
 """As many as Linux follows (path_resolution(7))."""
+_OPEN_FILES: Final = "/proc/self/fd"
+"""Where Linux has a link for each open file of a process (proc_pid_fd(5)); ``/dev/stdout`` and ``/dev/fd`` lead there."""
 _LOOK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -37,6 +39,8 @@ def refuse_planted(path: Path) -> None:
 def followed(path: Path) -> Path:
     """An absolute path with every symbolic link on it followed; nothing need be there.
 
+    A link that stands for an open file is none: what it says is for people, as ``pipe:[4711]``.
+
     Raises:
         OSError: a link was planted (EACCES), or leads in a ring (ELOOP); or a directory cannot be looked into.
     """
@@ -44,6 +48,8 @@ def followed(path: Path) -> Path:
         # Links on the way are followed by the kernel for everybody: only who may write there can replace a directory.
         directory = os.path.realpath(path.parent)
         path = Path(directory, path.name)
+        if open_file_at(path) is not None:
+            return path
         try:
             link = owned(os.open, path, _LOOK)
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -58,6 +64,13 @@ def followed(path: Path) -> Path:
         target = os.readlink("", dir_fd=link)  # of the very link that was looked at
         path = Path(directory, target)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+
+def open_file_at(path: Path) -> int | None:
+    """The descriptor of this process that a followed path stands for, open or not; None where it stands for none."""
+    if not path.name.isdecimal() or os.path.realpath(_OPEN_FILES) != os.fspath(path.parent):
+        return None
+    return int(path.name)
 
 
 def planted(status: os.stat_result, directory: os.stat_result) -> bool:

@@ -31,13 +31,14 @@ def names_in(archive):
     return [entry["annotations"]["io.containerd.image.name"] for entry in entries]
 
 
-def test_an_archive_on_standard_output_has_standard_output_to_itself(filled):
-    done = separate.run("--store", filled.root, "export", "app:1.*=mirror", "-")
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_an_archive_on_standard_output_has_standard_output_to_itself(filled, name):
+    done = separate.run("--store", filled.root, "export", "app:1.*=mirror", name)
     assert done.returncode == 0
     (about,) = [name for name in names_in(done.stdout) if "@" in name]
     assert sorted(names_in(done.stdout)) == ["mirror:1.0", "mirror:1.1", about]
     assert done.stderr.startswith(f"mirror:1.0\nmirror:1.1\n{about}\nmanifests: 2, blobs: 4, ".encode())
-    done = separate.run("--store", filled.root, "export", "app:1.0", "-", "--no-referrers", "--json")
+    done = separate.run("--store", filled.root, "export", "app:1.0", name, "--no-referrers", "--json")
     assert json.loads(done.stderr)["destination"] is None
     assert names_in(done.stdout) == ["app:1.0"]
 

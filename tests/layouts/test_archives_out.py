@@ -268,6 +268,38 @@ def test_a_named_pipe_is_written_to_and_stays_one(filled, tmp_path):
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
+@pytest.mark.parametrize("name", ["/dev/fd/{}", "/proc/self/fd/{}", "{tmp_path}/link"])
+@pytest.mark.parametrize("kind", ["pipe", "file", "file that is added to"])
+def test_a_path_to_an_open_file_writes_to_that_file(filled, tmp_path, name, kind):
+    expected = exported(filled, ["app:v0"])
+    if kind == "pipe":
+        readable, writable = os.pipe()
+    else:
+        (tmp_path / "file").write_bytes(b"before")
+        writable = os.open(tmp_path / "file", os.O_WRONLY | (os.O_APPEND if kind != "file" else 0))
+        os.lseek(writable, 6, os.SEEK_SET)
+        readable = os.open(tmp_path / "file", os.O_RDONLY)
+        os.lseek(readable, 6, os.SEEK_SET)
+    (tmp_path / "link").symlink_to(f"/dev/fd/{writable}")
+    with open(readable, "rb") as reader:
+        filled.export(name.format(writable, tmp_path=tmp_path), ["app:v0"])
+        os.close(writable)
+        assert reader.read() == expected
+
+
+def test_a_path_to_a_file_that_is_not_open_or_to_a_terminal_is_refused(filled):
+    with pytest.raises(StorageError) as caught:
+        filled.export("/dev/fd/999", ["app:v0"], form="oci-archive")
+    assert caught.value.errno in {errno.ENOENT, errno.EBADF}
+    master, slave = os.openpty()
+    try:
+        with pytest.raises(ValueError, match="terminal"):
+            filled.export(f"/dev/fd/{slave}", ["app:v0"])
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 @pytest.mark.parametrize("mode", ["wb", "ab", "r+b"])
 def test_file_objects_get_the_same_bytes_behind_what_was_written(filled, tmp_path, mode):
     (tmp_path / "file").write_bytes(b"before")

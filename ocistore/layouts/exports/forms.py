@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias, get_args
 from ocistore.archives.compression import Compression
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import absolute_path
-from ocistore.layouts.exports.outlet import is_stream
+from ocistore.layouts.exports.outlet import is_stream, is_terminal
 from ocistore.layouts.exports.writing import ExportMode
 
 if TYPE_CHECKING:
@@ -89,10 +89,12 @@ def destination_of(
         if form is None and not archive and target.name.lower().endswith(_NOT_WRITTEN) and not is_directory:
             name = f"{target.name!r:.300}"
             raise ValueError(f"no archive is written as {name}: call it .tar, .tar.gz or .tar.zst, or say which form")
+        terminal = archive and is_terminal(target)
     else:
         target, suffix, archive = destination, None, True
-        if destination.isatty():
-            raise ValueError("an archive is nothing for a terminal: redirect it, or name a file")
+        terminal = destination.isatty()
+    if terminal:
+        raise ValueError("an archive is nothing for a terminal: redirect it, or name a file")
     found = form or ("oci-archive" if archive else "dir")
     if found == "dir":
         _refuse("a directory", {"a file object": not isinstance(target, Path), "compression": compression is not None})

@@ -22,7 +22,7 @@ from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.errors import ArchiveInvalidError, CorruptError, StorageError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import TEMPORARY, make_directory
-from ocistore.layouts.following import followed, planted
+from ocistore.layouts.following import followed, open_file_at, planted
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -229,7 +229,8 @@ def _wait_for_room(descriptor: int) -> None:
 def opened(target: Target, *, name: str, compression: Compression, tally: Tally) -> Iterator[Outlet]:
     """An outlet to a path or a file object.
 
-    What is no plain file, such as a pipe, is written to directly. A file is written beside the path, synced, and only
+    What is no plain file, such as a pipe, or is open in this process, such as ``/dev/stdout``, is written to directly. A
+    file is written beside the path, synced, and only
     takes the name when the block ends: after a crash, or an error, there is the old file or none. Durable then.
 
     Raises:
@@ -247,10 +248,15 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
     if is_directory:
         raise ArchiveInvalidError(name, reason="it is a directory, which no archive replaces")
     if is_stream(path):
+        number = open_file_at(path)
         with Translating(name):
-            descriptor = owned(os.open, path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
+            if number is None:
+                descriptor = owned(os.open, path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
+            else:
+                descriptor = owned(os.dup, number)  # and goes on where it stands
         try:
-            _refuse_planted(descriptor, path, name)
+            if number is None:
+                _refuse_planted(descriptor, path, name)
             outlet = Outlet(int(descriptor), name=name, compression=compression, tally=tally)
             yield outlet
             outlet.finish()
@@ -264,13 +270,23 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
 
 
 def is_stream(path: Path) -> bool:
-    """Whether what lies there is written to, and not replaced: a pipe, a device."""
+    """Whether what lies there is written to, and not replaced: a pipe, a device, a file that is open in this process."""
     try:
         mode = os.stat(path).st_mode
+        return not stat.S_ISDIR(mode) and (not stat.S_ISREG(mode) or open_file_at(followed(path)) is not None)
     except OSError as error:
         pass_on_theirs(error)
         return False
-    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def is_terminal(path: Path) -> bool:
+    """Whether a path stands for an open file of this process that is a terminal."""
+    try:
+        number = open_file_at(followed(path))
+    except OSError as error:
+        pass_on_theirs(error)
+        return False
+    return number is not None and os.isatty(number)
 
 
 def _refuse_planted(descriptor: int, path: Path, name: str) -> None:
