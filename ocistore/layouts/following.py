@@ -22,7 +22,7 @@ from ocistore.refusals import pass_on_theirs
 _MAXIMUM_LINKS: Final = 40
 """As many as Linux follows (path_resolution(7))."""
 _OPEN_FILES: Final = "/proc/self/fd"
-"""Where Linux has a link for each open file of a process (proc_pid_fd(5)); ``/dev/stdout`` and ``/dev/fd`` lead there."""
+"""Where Linux has a link for each open file of a process (proc_pid_fd(5)); ``/dev/stdout`` leads there."""
 _LOOK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

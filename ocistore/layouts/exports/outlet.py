@@ -229,9 +229,9 @@ def _wait_for_room(descriptor: int) -> None:
 def opened(target: Target, *, name: str, compression: Compression, tally: Tally) -> Iterator[Outlet]:
     """An outlet to a path or a file object.
 
-    What is no plain file, such as a pipe, or is open in this process, such as ``/dev/stdout``, is written to directly. A
-    file is written beside the path, synced, and only
-    takes the name when the block ends: after a crash, or an error, there is the old file or none. Durable then.
+    What is no plain file, such as a pipe, or is open in this process, such as ``/dev/stdout``, is written to directly.
+    A file is written beside the path, synced, and only takes the name when the block ends: after a crash, or an error,
+    there is the old file or none. Durable then.
 
     Raises:
         ArchiveInvalidError: the path is a directory.
@@ -270,7 +270,7 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
 
 
 def is_stream(path: Path) -> bool:
-    """Whether what lies there is written to, and not replaced: a pipe, a device, a file that is open in this process."""
+    """Whether what lies there is written to, and not replaced: a pipe, a device, a file that is open here already."""
     try:
         mode = os.stat(path).st_mode
         return not stat.S_ISDIR(mode) and (not stat.S_ISREG(mode) or open_file_at(followed(path)) is not None)
