@@ -8,11 +8,14 @@ contract: they never change and are never used again.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+_TOLD_AT_MOST: Final = 5
+"""How many names of what there is a message tells."""
 
 
 def _rebuild(cls: type[OCIStoreError], args: tuple[Any, ...], fields: dict[str, Any]) -> OCIStoreError:
@@ -130,19 +133,28 @@ class BlobNotFoundError(OCIStoreError):
 
 
 class ManifestNotFoundError(OCIStoreError):
-    """No manifest has that tag or digest, or no tag matches; with ``where``, in a layout that is not a store."""
+    """No manifest has that tag or digest, or no tag matches; with ``where``, in a layout that is not a store.
+
+    ``called`` is what was asked for, where that says more, such as a host; ``names`` are what there is, of which the
+    first are told.
+    """
 
     code = "MANIFEST_UNKNOWN"
     exit_code = 16
 
-    def __init__(self, reference: str, *, repository: str, where: str = "") -> None:
+    def __init__(
+        self, reference: str, *, repository: str, where: str = "", called: str = "", names: Sequence[str] = ()
+    ) -> None:
         self.reference = reference
         self.repository = repository
         self.where = where
         missing = "tag that matches" if any(wild in reference for wild in "*?[") else "manifest"
         text = f"repository {repository!r} has no {missing} {reference!r}"
-        if where and reference == "*":  # a name alone, which may be that of a tag
-            text = f"nothing in it is called {repository!r}"
+        if called:
+            text = f"nothing in it is called {called!r:.300}"
+        if names:
+            some = ", ".join(f"{name!a:.200}" for name in names[:_TOLD_AT_MOST])
+            text += f"; there is {some}{', ...' if len(names) > _TOLD_AT_MOST else ''}"
         super().__init__(f"{where}: {text}" if where else text)
 
 
@@ -301,8 +313,18 @@ class PlatformNotFoundError(OCIStoreError):
         available: Sequence[str],
         fitting: Sequence[str] = (),
         absent: Mapping[str, str] = MappingProxyType({}),
+        reason: str = "",
     ) -> None:
-        """``fitting`` says which fit, where more than one do; ``absent``, by digest, what would and is not there."""
+        """Say what is there instead.
+
+        Args:
+            reference: what was asked for.
+            wanted: the platforms.
+            available: those of what is there.
+            fitting: which fit, where more than one do.
+            absent: by digest, what would fit and is not there.
+            reason: why nothing is, where that is known.
+        """
         self.reference = reference
         self.wanted = tuple(wanted)
         self.available = tuple(available)
@@ -317,7 +339,7 @@ class PlatformNotFoundError(OCIStoreError):
             others = f"; --platform {' or '.join(self.available[:20])} would do" if available else ""
             super().__init__(f"{reference} is not here for {' or '.join(self.wanted)}: {missing}{others}")
             return
-        there = f"there are {', '.join(self.available[:20])}" if available else "it says none"
+        there = f"there are {', '.join(self.available[:20])}" if available else reason or "it says none"
         super().__init__(f"{reference} is not for {' or '.join(self.wanted)}: {there}")
 
 

@@ -20,7 +20,7 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.reader import READ_FLAGS
 from ocistore.errors import InvalidDigestError
 from ocistore.filedescriptors import owned
-from ocistore.oci.digest import ALGORITHMS, Digest
+from ocistore.oci.digest import ALGORITHMS, Digest, digest_or_none
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -313,10 +313,7 @@ def _aside_file(name: str, status: os.stat_result) -> AsideFile:
 
 
 def _digest(algorithm: str, name: str) -> Digest | None:
-    try:
-        return Digest.parse(f"{algorithm}:{name}")
-    except InvalidDigestError:
-        return None
+    return digest_or_none(f"{algorithm}:{name}")
 
 
 def _aside_name(algorithm: str, name: str) -> str:

@@ -24,12 +24,12 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ocistore.errors import InvalidDigestError, InvalidNameError, ManifestInvalidError
+from ocistore.errors import InvalidNameError, ManifestInvalidError
 from ocistore.layouts.directory import INDEX_JSON
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor, Platform
-from ocistore.oci.digest import Digest, is_of_other_algorithm
-from ocistore.oci.reference import DEFAULT_TAG, is_digest, repository_name, split_host, tag_name
+from ocistore.oci.digest import Digest, digest_or_none, is_any_digest, is_of_other_algorithm
+from ocistore.oci.reference import DEFAULT_TAG, repository_name, split_host, tag_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -253,9 +253,7 @@ def _unusable(value: dict[str, Any]) -> str | None:
     digest, media_type, artifact_type = map(value.get, ("digest", "mediaType", "artifactType"))
     if is_of_other_algorithm(digest):
         return "its digest is of an algorithm that is not known here"
-    try:
-        Digest.parse(digest if isinstance(digest, str) else "")
-    except InvalidDigestError:
+    if not isinstance(digest, str) or digest_or_none(digest) is None:
         return None
     for kind, text in ((media_type, media_type), (artifact_type, artifact_type or media_type)):
         if kind is not None and not isinstance(kind, str):
@@ -293,7 +291,7 @@ def name_in(annotations: Mapping[str, str]) -> Name:
 def _split(name: str) -> tuple[str | None, str | None, str | None]:
     """REPO:TAG or REPO@DIGEST, perhaps after a host, as host, repository and tag; None for what it does not say."""
     name, at, digest = name.partition("@")
-    if (at and not is_digest(digest)) or _is_digest(name):
+    if (at and not is_any_digest(digest)) or _is_digest(name):
         return None, None, None
     host, name = split_host(name)
     repository, colon, tag = name.rpartition(":")
@@ -311,11 +309,7 @@ def _untagged(name: str) -> tuple[str | None, str | None, str | None]:
 
 def _is_digest(name: str) -> bool:
     """Whether what something is called is a digest, as Kubernetes calls images in containerd, and no name."""
-    try:
-        Digest.parse(name)
-    except InvalidDigestError:
-        return False
-    return True
+    return digest_or_none(name) is not None
 
 
 def _valid_repository(name: str) -> str | None:

@@ -90,6 +90,19 @@ class Digest(str):
         return self[self.index(":") + 1 :]
 
 
+def digest_or_none(text: str) -> Digest | None:
+    """The digest that ``text`` spells; None where it spells none of an algorithm this process can compute."""
+    try:
+        return Digest.parse(text)
+    except InvalidDigestError:
+        return None
+
+
+def is_any_digest(text: str) -> bool:
+    """Whether it is a digest, be it of an algorithm that is not known here."""
+    return digest_or_none(text) is not None or is_of_other_algorithm(text)
+
+
 def is_of_other_algorithm(text: object) -> bool:
     """Whether it is a digest by its form (image specification, descriptor, "Digests"), of an algorithm not known here.
 

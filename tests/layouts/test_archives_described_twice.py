@@ -395,6 +395,21 @@ def test_a_name_with_the_digest_of_another_image_is_refused(store, imported, nam
         imported(saved.bytes(index=None if twice else b""))
 
 
+@pytest.mark.parametrize("twice", [True, False])
+def test_a_name_with_a_digest_of_an_unknown_algorithm_is_left_out_and_refused_where_asked_for(store, imported, twice):
+    name = f"app:v1@md5:{'0' * 32}"
+    saved = Saved().in_manifest_json(LAYERS, name, "app:v2")
+    saved.in_index(saved.manifest(LAYERS), "app:v2")
+    content = saved.bytes(index=None if twice else b"")
+    report = imported(content)
+    [said] = report.unusable
+    assert [tag.removeprefix("docker.io/library/") for tag in report.tags] == ["app:v2"]
+    assert name in said
+    assert "a digest of an unknown algorithm" in said
+    with pytest.raises(LayoutInvalidError, match="unknown algorithm"), unchanged(store.root):
+        imported(content, references=["app:v1"])
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

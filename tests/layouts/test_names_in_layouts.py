@@ -10,7 +10,7 @@ from handmade import IMAGE_NAME, REF_NAME, Layout, listed, named, names, verifie
 from images import image, push
 from state import unchanged
 
-from ocistore import InvalidNameError, LayoutInvalidError
+from ocistore import InvalidNameError, LayoutInvalidError, ManifestNotFoundError
 
 ONE, TWO, THREE = image("one"), image("two"), image("three")
 
@@ -330,3 +330,58 @@ def test_a_second_name_that_somebody_gave_an_entry_of_ours_stays(store, layout):
     store.export(layout.write())
     assert names(layout.path) == {"v1": ONE.digest, "renamed": ONE.digest, "named": TWO.digest}
     assert store.import_(layout.path).tags == ("app:named", "app:renamed", "app:v1")
+
+
+# --- what is said of names --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["app:v1@sha256:abc", "app@sha256:abc", f"app@sha256:{'AB' * 32}", "app:v1@foo"])
+@pytest.mark.parametrize("as_what", ["name", "image_name"])
+def test_what_has_no_digest_after_its_at_sign_is_no_name_and_is_said_to_be_none(store, layout, name, as_what):
+    report = store.import_(layout.add(ONE, **{as_what: name}).write(), "mine")
+    [said] = report.untagged
+    assert said == f"mine@{ONE.digest} ({name!r} is no name: {name.partition('@')[2]!r} is no digest)"
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("three:5000/app:v1", "nothing in it is called 'three:5000/app:v1'; there is 'one:5000/app:v1', 'two:v2'"),
+        (f"{ONE.digest}=mine", f"nothing in it is called '{ONE.digest}'"),
+        ("two:v1", "repository 'two' has no manifest 'v1'; there is 'one:5000/app:v1', 'two:v2'"),
+    ],
+)
+def test_what_is_not_there_is_called_what_it_was_and_what_is_there_is_told(store, layout, reference, said):
+    source = layout.add(ONE, "one:5000/app:v1").add(TWO, "two:v2").write()
+    with pytest.raises(ManifestNotFoundError) as caught, unchanged(store.root):
+        store.import_(source, references=[reference])
+    assert said in str(caught.value)
+
+
+def test_a_few_of_many_names_are_told(store, layout):
+    for number in range(7):
+        layout.add(ONE, f"app:v{number}")
+    with pytest.raises(ManifestNotFoundError, match=r"'app:v0', .*'app:v4', \.\.\.$"):
+        store.import_(layout.write(), references=["app:v9"])
+
+
+def test_a_name_alone_may_have_a_digest(store, layout):
+    source = layout.add(ONE, "n1").add(TWO, "n2").write()
+    report = store.import_(source, "app/x", references=[f"n1@{ONE.digest}"])
+    assert report.tags == ("app/x:n1",)
+    assert store.import_(source, references=[f"n2@{TWO.digest}=app/y:v1"]).tags == ("app/y:v1",)
+    with pytest.raises(ManifestNotFoundError, match="there is 'n1', 'n2'"):
+        store.import_(source, "app/x", references=[f"n1@{TWO.digest}"])
+
+
+def test_of_two_things_of_one_name_it_is_said_how_to_choose_one(store, layout):
+    source = layout.add(ONE, "one:5000/app:v1").add(TWO, "app:v1").write()
+    for repository in (None, "mine"):
+        with pytest.raises(LayoutInvalidError, match=r"by two hosts: choose one of them \(--ref NAME\[@DIGEST\]\)"):
+            store.import_(source, repository)
+    with pytest.raises(InvalidNameError, match=r"choose one of them \(--ref NAME\[@DIGEST\]\)"):
+        store.import_(source, "mine:v1")
+    assert store.import_(source, references=["one:5000/app:v1"]).tags == ("app:v1",)
+    for chosen in (ONE, TWO):
+        store.import_(source, references=[f"app:v1@{chosen.digest}"])
+        assert store.repository("app").resolve("v1").digest == chosen.digest

@@ -163,6 +163,30 @@ def test_a_child_that_is_there_without_its_layer_is_damaged_and_the_error_says_w
     assert check(store, hashes=True) == []
 
 
+ANOTHER_AMD = image("another", architecture="amd64")
+
+
+@pytest.mark.parametrize(
+    ("damaged", "whole"),
+    [(PROVENANCE, "linux/arm64"), (artifact("without a platform"), None), (ANOTHER_AMD, "linux/arm64")],
+    ids=["an attestation", "what is for no platform", "another image for the platform"],
+)
+def test_a_platform_is_not_said_to_do_where_choosing_it_would_not(store, layout, monkeypatch, damaged, whole):
+    monkeypatch.setitem(PLATFORMS, ANOTHER_AMD.digest, ("linux", "amd64"))
+    listed_as = (damaged, AMD) if damaged is PROVENANCE else damaged
+    source = saved(layout, listing(AMD, ARM, listed_as), AMD, ARM, damaged)
+    (source / "blobs" / Digest.of(damaged.layers[0]).replace(":", "/")).unlink()
+    with pytest.raises(LayoutInvalidError) as caught:
+        store.import_(source)
+    advice = [problem for problem in caught.value.problems if "is whole for" in problem]
+    assert advice == ([] if whole is None else [f"app:v1 is whole for {whole}: choose that (--platform)"])
+    with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
+        store.import_(source, platforms=["linux/amd64"])
+    assert "linux/amd64: choose" not in str(caught.value)
+    if whole is not None:
+        store.import_(source, platforms=[whole])
+
+
 def test_a_child_that_is_damaged_is_not_absent(store, layout):
     source = saved(layout, BUILT, AMD, ARM)
     for damaged in (ARM.digest, Digest.of(ARM.layers[0])):

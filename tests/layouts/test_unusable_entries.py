@@ -113,3 +113,17 @@ def test_nothing_imported_is_said_loudly_and_an_error_where_something_was_asked_
         store.import_(source, platforms=["linux/amd64"])
     with pytest.raises(LayoutInvalidError, match="nothing in it to be called app:v1"), unchanged(store.root):
         store.import_(source, "app:v1")
+
+
+@pytest.mark.parametrize("choice", [{"repository": "app:v1"}, {"platforms": ["linux/amd64"]}], ids=str)
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_where_nothing_comes_in_the_error_says_what_is_there_and_why_it_cannot(store, tmp_path, choice, name):
+    changes, digest, reason = UNUSABLE[name]
+    layout = Layout(tmp_path / "layout")
+    layout.put(OTHER)
+    layout.entries.append({**described(OTHER.manifest, OTHER.media_type), **changes})
+    with pytest.raises((LayoutInvalidError, PlatformNotFoundError)) as caught, unchanged(store.root):
+        store.import_(layout.write(), **choice)
+    assert "there is nothing in it" in str(caught.value)
+    assert f"but for what cannot come in: {digest} (" in str(caught.value)
+    assert reason in str(caught.value)

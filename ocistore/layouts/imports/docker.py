@@ -19,7 +19,7 @@ from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.index import IMAGE_NAME, MAXIMUM_DAMAGED, Damaged, index_bytes, name_of
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor, Platform, json_object
-from ocistore.oci.digest import Digest, is_of_other_algorithm
+from ocistore.oci.digest import Digest, is_any_digest, is_of_other_algorithm
 from ocistore.oci.reference import DEFAULT_HOST, DEFAULT_NAMESPACE
 from ocistore.refusals import Ignoring, pass_on_theirs
 
@@ -266,6 +266,8 @@ class Conversion(Generic[P]):
     def names_of(self, image: SavedImage, digests: Sequence[Digest]) -> list[str]:
         """What an image is called. A digest in a name must be the image's; where it is another's, that is noted.
 
+        Where nobody knows, because it is of an algorithm that is not known here, that is noted, and is no damage.
+
         Args:
             image: the image.
             digests: of what it is, the manifest first. That of its config, by which Docker knows it, counts too.
@@ -277,13 +279,16 @@ class Conversion(Generic[P]):
         names: list[str] = []
         for name in image.names:
             before, _, digest = name.partition("@")
-            if not _is_digest(digest) or digest in digests:
+            if not is_any_digest(digest) or digest in digests:
                 names.append(name)
             elif digest == self.config_digest(image):
                 names.append(f"{before}@{digests[0]}")
             else:
-                problem = f"{image.path}.RepoTags: {name!r:.300} is the name of another image, this is {digests[0]}"
-                self.result.damaged.append(Damaged((f"{MANIFEST_JSON}: {problem}",), digests[0], {IMAGE_NAME: name}))
+                unknown = is_of_other_algorithm(digest)
+                reason = "has a digest of an unknown algorithm" if unknown else "is the name of another image"
+                problem = f"{MANIFEST_JSON}: {image.path}.RepoTags: {name!r:.300} {reason}, this is {digests[0]}"
+                damaged = Damaged((problem,), digests[0], {IMAGE_NAME: name}, unknown=unknown)
+                self.result.damaged.append(damaged)
         return names
 
     def _note_damage(self, names: Sequence[str], *, unknown: bool = False) -> None:
@@ -400,14 +405,6 @@ def _platform(config: bytes) -> Platform | None:
     with contextlib.suppress(ManifestInvalidError):
         return Platform.from_json(strictjson.loads(config, maximum=MAXIMUM_CONFIG_SIZE), path="")
     return None
-
-
-def _is_digest(text: str) -> bool:
-    try:
-        Digest.parse(text)
-    except InvalidDigestError:
-        return False
-    return True
 
 
 def _diff_ids(config: bytes, *, name: str) -> list[Digest]:

@@ -13,9 +13,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from ocistore.errors import ArchiveInvalidError, InvalidDigestError
+from ocistore.errors import ArchiveInvalidError
 from ocistore.layouts.directory import BLOBS, NotPlainError
-from ocistore.oci.digest import Digest
+from ocistore.oci.digest import Digest, digest_or_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +207,4 @@ def digest_in(name: str) -> Digest | None:
     parts = name.split("/")
     if len(parts) != 3 or parts[0] != BLOBS:
         return None
-    try:
-        return Digest.parse(f"{parts[1]}:{parts[2]}")
-    except InvalidDigestError:
-        return None
+    return digest_or_none(f"{parts[1]}:{parts[2]}")

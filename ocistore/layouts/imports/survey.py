@@ -15,7 +15,7 @@ from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.imports.manifests import Manifests, UnusableError
 from ocistore.layouts.imports.signatures import with_own_names
-from ocistore.layouts.imports.wanted import Chosen, called, nameless, select
+from ocistore.layouts.imports.wanted import NAMED_AT_MOST, Chosen, called, nameless, select
 from ocistore.layouts.imports.wholeindex import index_of_platforms
 from ocistore.layouts.imports.wholeness import Wholeness, absent_children, whole_platforms
 from ocistore.layouts.index import (
@@ -30,8 +30,8 @@ from ocistore.layouts.index import (
     saying,
 )
 from ocistore.oci import mediatypes
+from ocistore.oci.digest import is_any_digest
 from ocistore.oci.platforms import Narrowed, narrow
-from ocistore.oci.reference import is_digest
 from ocistore.oci.referrertags import is_about, is_list_tag, tags_about
 from ocistore.refusals import pass_on_theirs
 
@@ -155,7 +155,7 @@ def survey(
 
     if wanted.tag is not None:
         if not chosen:
-            contents.problem(f"there is nothing in it to be called {wanted.repository}:{wanted.tag}")
+            contents.problem(f"there is nothing in it to be called {wanted.destination}{_save_refused(contents)}")
         whole = None
         if not (wanted.selectors or wanted.platforms or damaged or unusable) and len(chosen) == count:
             whole = _whole_index(source, chosen, manifests, maximum_manifest_size)
@@ -327,8 +327,16 @@ def _check_platforms(
         if entry.name in contents.other_platforms:
             raise contents.other_platforms[entry.name]
     if wanted.platforms and not (contents.tagged or contents.untagged or contents.problems):
-        nothing = PlatformNotFoundError(source, wanted=list(map(str, wanted.platforms)), available=[])
+        reason = f"there is nothing in it{_save_refused(contents)}"
+        nothing = PlatformNotFoundError(source, wanted=list(map(str, wanted.platforms)), available=[], reason=reason)
         raise next(iter(contents.other_platforms.values()), nothing)
+
+
+def _save_refused(contents: Contents) -> str:
+    """What is there and cannot come in, for the end of a sentence that says there is nothing."""
+    left_out = [*contents.skipped, *contents.unusable]
+    some = "; ".join(left_out[:NAMED_AT_MOST])
+    return f" but for what cannot come in: {some}" if left_out else ""
 
 
 def _check_nameless(
@@ -349,7 +357,7 @@ def _why_no_tag(given: str, descriptor: Descriptor) -> str:
         return ""
     if not at:
         return f" ({given!r:.200} is not a tag)"
-    if not is_digest(digest):
+    if not is_any_digest(digest):
         return f" ({given!r:.200} is no name: {digest!r:.100} is no digest)"
     return f" ({name!r:.200} was {digest:.200}, of another manifest)"
 
@@ -457,7 +465,8 @@ class _Walk:
         before, host = self._called.get(tag, (tag.name, None))
         if before and given and before != given:
             hosts = " by two hosts" if host != entry.own.host else ""
-            problem += f", which are called {before!a:.200} and {given!a:.200}{hosts}: choose one of them"
+            named = f"{before!a:.200} and {given!a:.200}{hosts}"
+            problem += f", which are called {named}: choose one of them (--ref NAME[@DIGEST])"
         contents.problem(problem)
 
     def _platform_of(self, tag: SetTag) -> Platform | None:

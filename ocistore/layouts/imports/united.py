@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
-from ocistore.errors import InvalidDigestError, ManifestInvalidError
+from ocistore.errors import ManifestInvalidError
 from ocistore.layouts.directory import BLOBS, INDEX_JSON, NotPlainError
 from ocistore.layouts.imports.docker import Conversion, name_key, named, unlisted_names
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
@@ -27,7 +27,7 @@ from ocistore.layouts.index import (
 )
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor
-from ocistore.oci.digest import Digest
+from ocistore.oci.digest import Digest, digest_or_none
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
@@ -281,7 +281,4 @@ def _descriptors(values: object) -> list[Descriptor]:
 def _digest_named(name: str) -> Digest | None:
     """The digest that a config's name says it has, as ``docker save`` and others name them."""
     encoded = name.rpartition("/")[2].removesuffix(".json")
-    try:
-        return Digest.parse(f"sha256:{encoded}")
-    except InvalidDigestError:
-        return None
+    return digest_or_none(f"sha256:{encoded}")

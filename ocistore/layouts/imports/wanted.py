@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import InvalidNameError, ManifestNotFoundError
 from ocistore.layouts.index import name_in, name_of
+from ocistore.oci.digest import digest_or_none
 from ocistore.oci.platforms import fitting, parse_platforms
 from ocistore.oci.reference import DEFAULT_HOST, DEFAULT_NAMESPACE, repository_name, split_host, tag_name
 from ocistore.oci.selection import selectors
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.selection import Selector
 
-_NAMED_AT_MOST: Final = 5
+NAMED_AT_MOST: Final = 5
 """How many things a message names."""
 
 
@@ -61,6 +63,11 @@ class Wanted:
                 reason = f"it is to be called {selector.new_tag}, and what comes in {tag}"
                 raise InvalidNameError(selector.text, kind="reference", reason=reason, unclear=True)
         return cls(given, tag, chosen, tuple(parse_platforms(platforms)), referrers)
+
+    @property
+    def destination(self) -> str:
+        """REPO:TAG, where one thing is to be called that."""
+        return f"{self.repository}:{self.tag}"
 
     @property
     def everything(self) -> bool:
@@ -182,7 +189,17 @@ def select(
         hidden = [each for each, name in damages if not each.is_named or means(selector, name, each.digest)]
         if not refused and not hidden:
             meant = selector.digest or selector.tag or "*"
-            raise ManifestNotFoundError(meant, repository=selector.repository, where=source)
+            # A name alone may be that of a tag, a digest alone looks like a tag, and a host is part of neither.
+            called = selector.text.partition("=")[0]
+            is_unclear = selector.host is not None or meant == "*" or digest_or_none(called) is not None
+            there = dict.fromkeys(name.given for name in every if name.given)
+            raise ManifestNotFoundError(
+                meant,
+                repository=selector.repository,
+                where=source,
+                called=called if is_unclear else "",
+                names=tuple(islice(there, NAMED_AT_MOST + 1)),
+            )
         selection.unusable += refused
         selection.damaged += hidden
     return selection
@@ -223,7 +240,8 @@ def _means(
 ) -> bool:
     """Whether a selector means the entry of that name, in the repository that is its own, as far as one is known."""
     if selector in bare:
-        return name.repository is None and name.tag == selector.repository
+        is_called = name.repository is None and name.tag == selector.repository
+        return is_called and selector.digest in (None, digest)
     repository = own or wanted.repository or selector.repository
     return selector.matches(repository, name.tag, digest, host=name.host)
 
@@ -255,14 +273,13 @@ def _whole(selector: Selector, known: Container[str | None]) -> Selector:
 
 
 def _bare(chosen: Iterable[Selector], names: Sequence[Name]) -> set[Selector]:
-    """Of these, those that are a name alone, of something which names no repository."""
+    """Of these, those that are a name alone, perhaps with a digest, of something which names no repository."""
     repositories = {name.repository for name in names}
     tags = {name.tag for name in names if name.repository is None}
     return {
         selector
         for selector in chosen
         if selector.tag is None
-        and selector.digest is None
         and selector.repository not in repositories
         and selector.repository in tags
     }
@@ -282,7 +299,8 @@ def called(chosen: Sequence[Chosen], wanted: Wanted, *, source: str) -> list[Cho
     """
     names = {each.descriptor.digest: each.own.given or each.name for each in chosen}
     if len(names) > 1:
-        some = ", ".join(sorted(names.values())[:_NAMED_AT_MOST])
-        reason = f"{source} has {len(names)} things to be called that ({some}); choose one of them"
-        raise InvalidNameError(f"{wanted.repository}:{wanted.tag}", kind="reference", reason=reason, unclear=True)
+        some = ", ".join(sorted(names.values())[:NAMED_AT_MOST])
+        advice = "choose one of them (--ref NAME[@DIGEST])"
+        reason = f"{source} has {len(names)} things to be called that ({some}); {advice}"
+        raise InvalidNameError(wanted.destination, kind="reference", reason=reason, unclear=True)
     return [replace(each, tag=wanted.tag) for each in chosen[:1]]

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ocistore.layouts.directory import NotPlainError
 from ocistore.oci import mediatypes
 from ocistore.oci.manifest import ATTESTED, kind_of
+from ocistore.oci.platforms import is_wanted
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
+
+
+_TOLD_AT_MOST: Final = 50
+"""Images that are looked at for what could be chosen: it is compared with everything that is damaged."""
 
 
 class Lack(NamedTuple):
@@ -138,13 +143,19 @@ def absent_children(index: Manifest, wholeness: Wholeness) -> dict[Digest, str]:
 
 
 def whole_platforms(index: Manifest, wholeness: Wholeness) -> list[str]:
-    """The platforms of the images in an index that are there with all they need, in order."""
-    found = {
-        str(child.platform): None
-        for child in index.manifests
-        if child.stated_platform is not None and ATTESTED not in child.annotations and not wholeness.lacks(child)
-    }
-    return list(found)
+    """The platforms that can be chosen of an index, in order: all that then is left of it and is there is whole."""
+    images = [child for child in index.manifests if ATTESTED not in child.annotations]
+    damaged: set[str] = set()
+    for child in index.manifests:
+        if any(lack.damage for lack in wholeness.lacks(child)):
+            # What an attestation is about cannot come in without it.
+            damaged |= {child.digest, child.annotations.get(ATTESTED, child.digest)}
+    if any(child.digest in damaged and child.stated_platform is None for child in images):
+        return []
+    broken = {child.stated_platform for child in images if child.digest in damaged}
+    there = [child.platform for child in images if child.stated_platform is not None and not wholeness.lacks(child)]
+    found = [platform for platform in dict.fromkeys(there[:_TOLD_AT_MOST]) if platform is not None]
+    return [str(each) for each in found if not any(is_wanted(other, [each]) for other in broken if other is not None)]
 
 
 def _within(kind: str, child: Descriptor) -> str:
