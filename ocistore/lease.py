@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from ocistore.arguments import require_duration
 from ocistore.catalog import leases, repositories
 from ocistore.catalog.lock import rest
 from ocistore.commit import milliseconds, on_a_full_disk
@@ -248,7 +249,8 @@ def _instant(milliseconds_: int) -> datetime:
 
 
 def _check(ttl: timedelta) -> None:
-    if ttl <= timedelta(0):
+    require_duration(ttl, "ttl")
+    if not ttl:
         raise ValueError(f"a lease must last longer than {ttl}")
     if ttl > MAXIMUM_TTL:
         raise ValueError(f"a lease must not last longer than {MAXIMUM_TTL.days} days")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from ocistore.arguments import whole_number
 from ocistore.errors import InvalidNameError
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ def pages(fetch: Callable[[_K, int], list[tuple[_K, _V]]], start: _K, limit: int
         TypeError: the limit is not a whole number.
     """
     if limit is not None:
-        limit = operator.index(limit)
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit must not be negative: {limit}")
+        limit = whole_number(limit, "limit")
     wanted = PAGE if limit is None else min(limit, PAGE)
     return _rest(fetch, fetch(start, wanted) if wanted else [], wanted, limit)
 

@@ -186,6 +186,8 @@ class Upload:
             UploadNotFoundError: the session was ended meanwhile, with its repository.
             StoreFullError, StorageError: nothing of the chunk was kept.
         """
+        if offset is not None and not isinstance(offset, int):
+            raise TypeError(f"offset must be an int, not {type(offset).__name__}")
         self._open_file()
         with self._alone():
             file = self._open_file()

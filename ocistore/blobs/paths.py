@@ -36,9 +36,14 @@ def absolute_path(given: str | os.PathLike[str], *, kind: str = "path") -> str:
 
     Raises:
         InvalidNameError: nothing can have that name.
+        TypeError: it is no path, or one in bytes.
         StorageError: it is relative to a directory that is gone.
     """
-    path = os.fspath(given)
+    it: object = given
+    path: object = os.fspath(it) if isinstance(it, str | os.PathLike) else it
+    if not isinstance(path, str):
+        hint = ": os.fsdecode makes text of it" if isinstance(path, bytes) else ""
+        raise TypeError(f"a {kind} must be text or an os.PathLike of text, not {type(path).__name__}{hint}")
     if not path:
         raise InvalidNameError(path, kind=kind, reason="it is empty")
     if "\0" in path:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ocistore.arguments import check_duration, whole_number
 from ocistore.catalog import holds
 from ocistore.catalog.lock import rest
 from ocistore.commit import milliseconds
@@ -13,6 +13,7 @@ from ocistore.upkeep.guards import refuse_held
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import timedelta
     from types import TracebackType
 
     from ocistore.catalog.connection import Connection
@@ -27,10 +28,9 @@ class Bounds:
     """How much one call may do."""
 
     def __init__(self, duration: timedelta | None, batches: int | None) -> None:
-        if duration is not None and duration < timedelta(0):
-            raise ValueError("maximum_duration must not be negative")
-        if batches is not None and batches < 0:
-            raise ValueError("maximum_batches must not be negative")
+        check_duration(duration, "maximum_duration")
+        if batches is not None:
+            batches = whole_number(batches, "maximum_batches")
         self._end = None if duration is None else time.monotonic() + duration.total_seconds()
         self._most = batches
         self.batches = 0

@@ -30,6 +30,7 @@ from functools import partial
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
+from ocistore.arguments import require_duration
 from ocistore.catalog import (
     batches,
     collection,
@@ -91,7 +92,6 @@ _LISTED: Final = 1000
 """Of what a dry run names."""
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_ZERO: Final = timedelta(0)
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,11 @@ def collect(
         CollectionRefusedError: an older catalog was put back, or it was rebuilt and nobody confirmed it yet, or a
             backup is under way, or more than half of the live bytes (and more than 1,000 blobs or 1 GiB) would go.
         ValueError: a bound or a time is negative.
+        TypeError: a bound is no whole number, or a time no length of time.
         OCIStoreError: the store could not be written. What was taken by then is gone, the rest waits.
     """
-    if grace < _ZERO or keep_untagged < _ZERO:
-        raise ValueError(f"{'grace' if grace < _ZERO else 'keep_untagged'} must not be negative")
+    require_duration(grace, "grace")
+    require_duration(keep_untagged, "keep_untagged")
     bounds = Bounds(maximum_duration, maximum_batches)
     now = milliseconds()
     run = _Collection(store, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), bounds)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from ocistore.arguments import require_duration
 from ocistore.catalog import keepers, leases, repositories
 from ocistore.commit import milliseconds
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
@@ -63,8 +64,11 @@ def explain(
 
     Raises:
         RepositoryNotFoundError: there is no such repository.
+        ValueError, TypeError: ``grace`` or ``keep_untagged`` is negative, or no length of time.
         BlobNotFoundError: it does not serve that digest, or no repository and no manifest knows it.
     """
+    require_duration(grace, "grace")
+    require_duration(keep_untagged, "keep_untagged")
     wanted = Digest.parse(digest)
     with store.catalog.snapshot() as connection:
         return list(_Explainer(connection, wanted, grace, keep_untagged).explain(repository))

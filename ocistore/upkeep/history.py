@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from ocistore.arguments import check_duration, whole_number
 from ocistore.catalog import events
 from ocistore.catalog.lock import rest
 from ocistore.commit import milliseconds
@@ -44,12 +45,14 @@ def prune_history(
 
     Raises:
         ValueError: neither is given, or one is negative.
+        TypeError: one is no whole number, or no length of time.
         OCIStoreError: the store could not be read or written. What was forgotten by then is gone.
     """
     if keep_last is None and keep_for is None:
         raise ValueError("say which history is to be kept: keep_last, keep_for or both")
-    if (keep_last is not None and keep_last < 0) or (keep_for is not None and keep_for < timedelta(0)):
-        raise ValueError("what is to be kept must not be negative")
+    if keep_last is not None:
+        keep_last = whole_number(keep_last, "keep_last")
+    check_duration(keep_for, "keep_for")
     if not dry_run:
         store.require_writable()
     before = milliseconds() - (timedelta(0) if keep_for is None else keep_for) // timedelta(milliseconds=1)

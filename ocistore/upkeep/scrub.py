@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, get_args
 
+from ocistore.arguments import check_duration, whole_number
 from ocistore.blobs.oserrors import theirs
 from ocistore.blobs.paths import listed_paths
 from ocistore.catalog import repositories, verification
@@ -95,16 +96,22 @@ def scrub(
         LayoutInvalidError, ArchiveInvalidError: one of ``heal_from`` is none of these.
         ReadOnlyStoreError: the store is open for reading only.
         ValueError: a bound or the subset is none.
+        TypeError: one of them is no whole number, or no length of time.
 
     Killed at any moment, everything that it said is done; the next one goes on.
     """
     if level not in get_args(Level):
         raise ValueError(f"level must be one of {', '.join(get_args(Level))}, not {level!r}")
-    number, parts = subset
+    try:
+        number, parts = subset
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"subset must be a pair of numbers (n, t), not {subset!r}") from error
+    number, parts = whole_number(number, "subset"), whole_number(parts, "subset")
     if not 1 <= number <= parts:
         raise ValueError(f"subset must be (n, t) with 1 <= n <= t, not {subset!r}")
-    if rate is not None and rate <= 0:
-        raise ValueError("rate must be positive")
+    check_duration(maximum_duration, "maximum_duration")
+    if rate is not None:
+        rate = whole_number(rate, "rate", least=1)
     if adopt is not None:
         repository_name(adopt)
     if repair:

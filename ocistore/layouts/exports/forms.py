@@ -68,6 +68,7 @@ def destination_of(
     the suffix says that, too.
 
     Raises:
+        TypeError: the destination is neither a path nor a file object.
         ValueError: these things do not go together; a file object is a terminal; or a name has the suffix of archives
             that are not written, and no form says that this does not matter.
     """
@@ -91,6 +92,9 @@ def destination_of(
             raise ValueError(f"no archive is written as {name}: call it .tar, .tar.gz or .tar.zst, or say which form")
         terminal = archive and is_terminal(target)
     else:
+        if not callable(getattr(destination, "write", None)):
+            kind = type(destination).__name__
+            raise TypeError(f"an archive is written to a path or a binary file that is open for writing, not to {kind}")
         target, suffix, archive = destination, None, True
         terminal = destination.isatty()
     if terminal:

@@ -1,0 +1,54 @@
+"""Lengths of time and numbers that callers give: checked before anything is done, and called by name if wrong."""
+
+from __future__ import annotations
+
+import operator
+from datetime import timedelta
+from typing import Final
+
+_ZERO: Final = timedelta(0)
+
+
+def check_duration(given: object, name: str) -> None:
+    """Refuse what is no length of time, such as a number of seconds. None is none, where that may be given.
+
+    Raises:
+        TypeError: it is not a ``datetime.timedelta``.
+        ValueError: it is negative.
+    """
+    if given is None:
+        return
+    if not isinstance(given, timedelta):
+        reason = f"{name} must be a datetime.timedelta, such as timedelta(hours=1), not {type(given).__name__}"
+        raise TypeError(reason)
+    if given < _ZERO:
+        raise ValueError(f"{name} must not be negative")
+
+
+def require_duration(given: object, name: str) -> None:
+    """Refuse what is no length of time, None included.
+
+    Raises:
+        TypeError, ValueError: as :func:`check_duration`.
+    """
+    if given is None:
+        raise TypeError(f"{name} must be a datetime.timedelta, such as timedelta(hours=1), not None")
+    check_duration(given, name)
+
+
+def whole_number(given: int, name: str, *, least: int = 0) -> int:
+    """A number that counts something.
+
+    Raises:
+        TypeError: it is not a whole number, or is True or False.
+        ValueError: it is less than ``least``, 0 or 1.
+    """
+    try:
+        number = operator.index(given)
+    except TypeError:
+        number = None
+    if number is None or isinstance(given, bool):
+        raise TypeError(f"{name} must be an int, not {type(given).__name__}") from None
+    if number < least:
+        raise ValueError(f"{name} must be positive" if least else f"{name} must not be negative")
+    return number
