@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, func, literal_column, or_, select, tuple_
+from sqlalchemy import bindparam, case, func, literal_column, or_, select, tuple_
 
 from ocistore.catalog import tables
 from ocistore.catalog.order import in_order
 from ocistore.catalog.presence import present
-from ocistore.catalog.staged import is_seen, is_tagged, target
+from ocistore.catalog.staged import is_seen, is_tagged, said, target
 from ocistore.errors import CorruptError
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ _tags = tables.tags
 _members = tables.repository_manifests
 
 
+MAXIMUM_ENTRY: Final = 4096
+"""Characters of what is said of something besides; what is longer is left out, because a page of names is in memory."""
+
+
 class Name(NamedTuple):
     """A tag, or a manifest that has none, of one repository."""
 
@@ -32,11 +36,17 @@ class Name(NamedTuple):
     digest: str
     incomplete: bool = False
     """Something of the manifest was absent when it was put there, and that was accepted."""
+    entry: str | None = None
+    """What is said of it besides, as in the table of tags, up to :data:`MAXIMUM_ENTRY`."""
 
 
 def _name_of(repository_id: ColumnElement[int]) -> ColumnElement[str | None]:
     """The name of a repository; NULL where it is deleted."""
     return select(_repositories.c.name).where(_repositories.c.id == repository_id).scalar_subquery()
+
+
+def _short(entry: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case((func.length(entry) <= literal_column(str(MAXIMUM_ENTRY)), entry))
 
 
 _incomplete = present(
@@ -48,7 +58,14 @@ _newest_event = select(
     func.coalesce(func.max(tables.tag_events.c.id), 0), present(tables.batches.c.revealed.is_(None))
 )
 _page_of_tags = (
-    select(_tags.c.repository_id, _name_of(_tags.c.repository_id), _tags.c.name, _blobs.c.digest, _incomplete)
+    select(
+        _tags.c.repository_id,
+        _name_of(_tags.c.repository_id),
+        _tags.c.name,
+        _blobs.c.digest,
+        _incomplete,
+        _short(said(_tags)),
+    )
     .select_from(in_order(_tags, (_blobs, _blobs.c.id == target(_tags))))
     .where(
         tuple_(_tags.c.repository_id, _tags.c.name) > tuple_(bindparam("repository"), bindparam("after")),
@@ -64,6 +81,7 @@ _page_of_untagged = (
         _members.c.manifest_id,
         _blobs.c.digest,
         _members.c.incomplete.is_not(None),
+        _short(_members.c.entry),
     )
     .select_from(in_order(_members, (_blobs, _blobs.c.id == _members.c.manifest_id)))
     .where(
@@ -129,7 +147,7 @@ def newest_event(connection: Connection) -> int:
 def page_of_tags(connection: Connection, *, after: tuple[int, str], limit: int) -> list[Name]:
     """Up to ``limit`` tags of all repositories, behind ``after``: (repository id, tag)."""
     return [
-        Name(row[0], row[1], row[2], row[3], incomplete=bool(row[4]))
+        Name(row[0], row[1], row[2], row[3], incomplete=bool(row[4]), entry=row[5])
         for row in connection.execute(_page_of_tags, {"repository": after[0], "after": after[1], "limit": limit})
     ]
 
@@ -140,4 +158,4 @@ def page_of_untagged(
     """Up to ``limit`` manifests without a tag, behind ``after``, and where the next page begins."""
     rows = list(connection.execute(_page_of_untagged, {"repository": after[0], "after": after[1], "limit": limit}))
     place = (rows[-1][0], rows[-1][2]) if rows else after
-    return [Name(row[0], row[1], None, row[3], incomplete=bool(row[4])) for row in rows], place
+    return [Name(row[0], row[1], None, row[3], incomplete=bool(row[4]), entry=row[5]) for row in rows], place

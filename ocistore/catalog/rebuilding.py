@@ -141,6 +141,11 @@ _serve_manifest = (
     )
     .on_conflict_do_nothing()
 )
+_say = (
+    update(_manifest_members)
+    .where(_manifest_members.c.repository_id == _here, _manifest_members.c.manifest_id == bindparam("manifest"))
+    .values(entry=bindparam("said"))
+)
 _serve_edges = (
     upsert(_own_edges)
     .from_select(
@@ -174,6 +179,11 @@ def serve_manifests(connection: Connection, repository_id: int, digests: Sequenc
     parameters = {"rows": bound(digests), "repository": repository_id, "now": now}
     connection.execute(_serve_manifest, parameters)
     connection.execute(_serve_edges, parameters)
+
+
+def say(connection: Connection, repository_id: int, manifest_id: int, entry: str) -> None:
+    """Keep with a manifest without a tag what is said of it besides."""
+    connection.execute(_say, {"in_repository": repository_id, "manifest": manifest_id, "said": entry})
 
 
 def manifests_of(connection: Connection, repository_id: int, *, after: int, rows: int) -> list[int]:

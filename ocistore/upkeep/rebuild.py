@@ -38,7 +38,7 @@ from ocistore.errors import (
     StoreNotFoundError,
 )
 from ocistore.layouts.directory import INDEX_JSON, LayoutDirectory, NotPlainError
-from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, name_of, read_index
+from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, name_of, read_index, said_besides
 from ocistore.oci import mediatypes
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
@@ -380,7 +380,7 @@ class _Rebuild:
         for entry in entries:
             called = name_of(entry)
             if called.repository is not None:
-                yield Name(0, called.repository, called.tag, entry.digest)
+                yield Name(0, called.repository, called.tag, entry.digest, entry=said_besides(entry))
 
     def _known_incomplete(self) -> frozenset[str]:
         """The manifests that lacked something when they were pushed, as far as the last snapshot knows."""
@@ -413,7 +413,9 @@ class _Rebuild:
             child = known.get(name.digest)
             if child is not None and child.manifest_here:
                 if name.tag is not None:
-                    moves.append(tags.Move(name.tag, child.id, name.digest))
+                    moves.append(tags.Move(name.tag, child.id, name.digest, name.entry))
+                elif name.entry is not None:
+                    rebuilding.say(connection, here, child.id, name.entry)
             elif name.tag is not None and len(self._report.lost_tags) < _LISTED:
                 self._report.lost_tags.append(f"{repository}:{name.tag}")
         tags.move(connection, here, repository, moves, now=self._now, actor=_ACTOR)

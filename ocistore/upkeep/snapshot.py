@@ -17,7 +17,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
@@ -26,7 +26,9 @@ from ocistore.catalog.names import Name
 from ocistore.commit import milliseconds
 from ocistore.errors import CorruptError, ManifestInvalidError
 from ocistore.filedescriptors import owned
-from ocistore.oci import strictjson
+from ocistore.oci import mediatypes, strictjson
+from ocistore.oci.descriptor import Descriptor
+from ocistore.oci.digest import Digest
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -48,8 +50,12 @@ _UNKNOWN: Final = -1
 """In the place of the last change of a tag: no change has this id, so that the next snapshot is taken."""
 
 _PAGE: Final = 1000
-_MAXIMUM_LINE: Final = 4096
-"""Bytes; a repository's name has 255 characters at most, a tag 128, a digest 135."""
+_MAXIMUM_LINE: Final = 64 * 1024
+"""Bytes; a repository's name has 255 characters at most, a tag 128, a digest 135, and what is said of it besides
+:data:`ocistore.catalog.names.MAXIMUM_ENTRY`, each of which JSON may need twelve bytes for."""
+
+_ANY: Final = {"mediaType": mediatypes.OCI_MANIFEST, "digest": str(Digest.of(b"")), "size": 0}
+"""An entry, but for what is said of one besides."""
 
 _NO_FILE: Final = frozenset({errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENOTDIR})
 """There is no snapshot, or something else in its place."""
@@ -135,15 +141,20 @@ def _take(catalog: Catalog, paths: StorePaths, first: Header, check: Callable[[]
 def _write(file: BinaryIO, catalog: Catalog, first: Header, check: Callable[[], None]) -> None:
     state = hashlib.sha256()
 
-    def line(document: object) -> None:
-        text = json.dumps(document, separators=(",", ":")).encode() + b"\n"
-        state.update(text)
-        file.write(text)
+    def write(line: bytes) -> None:
+        state.update(line)
+        file.write(line)
 
-    line({"version": _VERSION, "taken": first.taken, "events": first.events})
+    write(_line({"version": _VERSION, "taken": first.taken, "events": first.events}))
     for name in _all(catalog, check):
-        line([name.repository, name.tag, name.digest, *([_INCOMPLETE] if name.incomplete else [])])
+        called = [name.repository, name.tag, name.digest]
+        said = [_INCOMPLETE] if name.incomplete else []
+        write(_line([*called, *(said or [""]), name.entry] if name.entry else [*called, *said]))
     file.write(json.dumps({"sha256": state.hexdigest()}).encode() + b"\n")
+
+
+def _line(document: object) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
 def _all(catalog: Catalog, check: Callable[[], None]) -> Iterator[Name]:
@@ -210,10 +221,24 @@ def read(paths: StorePaths) -> Iterator[Name]:
             match entry:
                 case [str(repository), str() | None as tag, str(digest)]:
                     yield Name(0, repository, tag, digest)
-                case [str(repository), str() | None as tag, str(digest), str(said)] if said == _INCOMPLETE:
-                    yield Name(0, repository, tag, digest, incomplete=True)
+                case [str(repository), str() | None as tag, str(digest), "" | "incomplete" as said, *besides] if (
+                    not besides or _is_entry(besides)
+                ):
+                    yield Name(0, repository, tag, digest, said == _INCOMPLETE, *besides)
                 case _:
                     raise CorruptError(str(paths.snapshot), reason="a line of it is no name")
+
+
+def _is_entry(besides: list[Any]) -> bool:
+    """Whether this is one text that says what an entry of an index.json says besides its name."""
+    if len(besides) != 1 or not isinstance(besides[0], str):
+        return False
+    try:
+        document = strictjson.loads(besides[0].encode(), maximum=_MAXIMUM_LINE)
+        Descriptor.from_json({**_ANY, **document} if isinstance(document, dict) else None, path="")
+    except (ManifestInvalidError, UnicodeEncodeError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

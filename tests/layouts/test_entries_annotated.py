@@ -1,6 +1,7 @@
 """What an index.json says of an entry besides its name: kept in the store, and written again wherever it goes."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from handmade import IMAGE_NAME, REF_NAME, Layout, listed
@@ -9,6 +10,8 @@ from invariants import check
 
 from ocistore import Digest, Store
 from ocistore.layouts.copying import copy
+from ocistore.upkeep import snapshot
+from ocistore.upkeep.rebuild import rebuild
 
 APP, OTHER = image("app"), image("other")
 SIGNATURE = artifact("signature", subject=APP)
@@ -115,3 +118,27 @@ def test_an_index_that_is_narrowed_keeps_it(store, tmp_path):
     assert said(tmp_path / "out", digest) == (KIND, None)
     document = json.loads((tmp_path / "out" / "blobs" / digest.replace(":", "/")).read_bytes())
     assert [Digest(child["digest"]) for child in document["manifests"]] == [APP.digest]
+
+
+@pytest.mark.parametrize("names_from", ["catalog.snapshot", "index.json", "the old catalog"])
+def test_a_rebuild_keeps_it(store, tmp_path, names_from):
+    layout = Layout(tmp_path / "source").add(APP, "app:v1", platform=PLATFORM).add(SIGNATURE).add(OTHER, "app:long")
+    layout.entries[-1]["annotations"] |= {"long": "x" * 4096}
+    layout.entries[0]["annotations"] |= KIND | {"wide": "\U0001f433" * 3500}
+    layout.entries[1] |= {"annotations": {"kind": "dev.cosignproject.cosign/sigs"}}
+    store.import_(layout.write())
+    if names_from == "index.json":
+        store.export_in_place()
+    elif names_from == "catalog.snapshot":
+        snapshot.refresh(store.catalog, store.paths, older_than=timedelta(0))
+    store.close()
+    if names_from != "the old catalog":
+        for suffix in ("", "-wal", "-shm"):
+            (store.root / f"catalog.db{suffix}").unlink(missing_ok=True)
+    rebuild(store.root, force=True)
+    with Store.open(store.root) as rebuilt:
+        rebuilt.export(tmp_path / "out", ["app"])
+        assert check(rebuilt, hashes=True) == []
+    assert said(tmp_path / "out") == (KIND | {"wide": "\U0001f433" * 3500}, PLATFORM)
+    assert said(tmp_path / "out", SIGNATURE.digest) == ({"kind": "dev.cosignproject.cosign/sigs"}, None)
+    assert said(tmp_path / "out", OTHER.digest)[0].keys() == ({"long"} if names_from == "index.json" else set())

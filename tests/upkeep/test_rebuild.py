@@ -189,6 +189,11 @@ DAMAGED = {
     "deep behind": lambda content: sealed(FIRST, b"[" * 4000),
     "no time": lambda content: sealed(b'{"version":1}'),
     "no name": lambda content: sealed(FIRST, b"[1]"),
+    "no entry": lambda content: sealed(FIRST, b'["app","v1","%s","","[]"]' % APP.digest.encode()),
+    "no annotations": lambda content: sealed(
+        FIRST, b'["app","v1","%s","","{\\"annotations\\":[]}"]' % APP.digest.encode()
+    ),
+    "two entries": lambda content: sealed(FIRST, b'["app","v1","%s","","{}","{}"]' % APP.digest.encode()),
     "no text": lambda content: sealed(FIRST, b'["app",{},"sha256:0"]'),
 }
 
