@@ -491,7 +491,13 @@ WRONG = {
     "a number of layers": (changed(Layers=3), r"manifest.json: .*\[0\].Layers: 3 is not a list"),
     "missing config and layers": (
         changed(Config="gone.json", Layers=["a.tar", LAYER_NAMES[0], "b.tar"]),
-        "'gone.json' is missing; 'a.tar' is missing; 'b.tar' is missing",
+        "'gone.json' is missing: config in app:v1; 'a.tar' is missing: layer in app:v1; 'b.tar' is missing: layer in",
+    ),
+    "a missing layer": (
+        changed(Layers=["a.tar", *LAYER_NAMES[1:]]), "'a.tar' is missing: layer of the image for linux/amd64 in app:v1$"
+    ),
+    "a missing config of what has no name": (
+        changed(Config="gone.json", RepoTags=None), r"'gone.json' is missing: config in manifest.json\[0\]$"
     ),
     "too few layers": (changed(Layers=LAYER_NAMES[:2]), "has 2 layers, and its config 3 diff_ids"),
     "layers in another order": (changed(Layers=LAYER_NAMES[::-1]), "content has digest|bytes, not"),

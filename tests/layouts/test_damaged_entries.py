@@ -347,6 +347,12 @@ def test_a_referrer_that_lacks_something_says_how_to_do_without(store, tmp_path)
     said = f"good@{SIGNATURE.digest} is about something that comes in, and can be left out"
     with pytest.raises(LayoutInvalidError, match=f"{said} .--no-referrers"), unchanged(store.root):
         store.import_(source, references=["good:v1"])
+    with pytest.raises(LayoutInvalidError, match=f"{said} .--no-referrers"), unchanged(store.root):
+        store.import_(source)
+    with pytest.raises(LayoutInvalidError) as caught:
+        store.import_(source, references=[f"good@{SIGNATURE.digest}"])
+    assert "--no-referrers" not in str(caught.value)
+    assert store.import_(source, referrers=False, dry_run=True).tags == ("good:v1",)
     report = store.import_(source, references=["good:v1"], referrers=False)
     assert (report.tags, report.referrers_left) == (("good:v1",), 1)
 

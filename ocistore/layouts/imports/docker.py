@@ -73,6 +73,11 @@ class SavedImage:
     path: str
     """Where in manifest.json it stands, for messages."""
 
+    @property
+    def called(self) -> str:
+        """What it is called, for messages."""
+        return f"{self.names[0]:.200}" if self.names else f"{MANIFEST_JSON}{self.path}"
+
 
 @dataclass
 class Converted(Generic[P]):
@@ -302,10 +307,10 @@ class Conversion(Generic[P]):
         self.result.problems[f"{MANIFEST_JSON}: {error}"] = None
 
     def _image(self, image: SavedImage) -> Descriptor | None:
-        entry = self._found(image.config)
+        entry = self._found(image.config, f"config in {image.called}")
         if entry is None:
             for name in image.layers:
-                self._found(name)
+                self._found(name, f"layer in {image.called}")
             return None
         config = self._config(entry, image.config)
         self._platform = _platform(config)
@@ -313,7 +318,9 @@ class Conversion(Generic[P]):
         if len(diff_ids) != len(image.layers):
             reason = f"it has {len(image.layers)} layers, and its config {len(diff_ids)} diff_ids"
             raise ManifestInvalidError(reason, path=image.path)
-        layers = [self._layer(name, diff_id) for name, diff_id in zip(image.layers, diff_ids, strict=True)]
+        of = "" if self._platform is None else f" of the image for {self._platform}"
+        kind = f"layer{of} in {image.called}"
+        layers = [self._layer(name, diff_id, kind) for name, diff_id in zip(image.layers, diff_ids, strict=True)]
         found = [layer for layer in layers if layer is not None]
         if len(found) < len(layers):
             return None
@@ -344,8 +351,8 @@ class Conversion(Generic[P]):
             raise _TooMuchError(f"the configs of its images have more than {MAXIMUM_CONFIGS_SIZE} bytes")
         return self._archive.read(entry, entry.size)
 
-    def _layer(self, name: str, diff_id: Digest) -> Descriptor | None:
-        entry = self._found(name)
+    def _layer(self, name: str, diff_id: Digest, kind: str) -> Descriptor | None:
+        entry = self._found(name, kind)
         if entry is None:
             return None
         compression = compression_of(self._archive.read(entry, MAGIC_SIZE))
@@ -358,14 +365,15 @@ class Conversion(Generic[P]):
         self.result.blobs[layer.digest] = entry
         return layer
 
-    def _found(self, name: str) -> Entry[P] | None:
+    def _found(self, name: str, kind: str) -> Entry[P] | None:
+        """A member of the archive; None where it is not there, which is noted with what it is."""
         try:
             return self._archive.members.followed(name)
         except FileNotFoundError as error:
             pass_on_theirs(error)
             if "\\" in name:  # as Docker on Windows writes names in manifest.json, and not those of members
-                return self._found(name.replace("\\", "/"))
-            self._noted[f"{name!r:.200} is missing"] = None
+                return self._found(name.replace("\\", "/"), kind)
+            self._noted[f"{name!r:.200} is missing: {kind}"] = None
         except NotPlainError as error:
             self._noted[f"{name!r:.200}: {error}"] = None
         return None

@@ -166,8 +166,7 @@ def survey(
         descriptor = _left(entry, found := left(entry), wanted, contents, manifests)
         walk.lost(entry.repository, found.replaced if found else ())
         if descriptor is not None and walk.is_readable(descriptor, asked=not entry.among_many):
-            walk.graph(entry.repository, descriptor, entry.name)
-            walk.name(entry, descriptor)
+            walk.take(entry, descriptor)
     if not (wanted.everything or contents.tagged or contents.untagged):
         walk.nothing_read()
     _check_platforms(asked, walk.named, wanted, contents, source=source.name)
@@ -482,6 +481,18 @@ class _Walk:
             return self._manifests.platform(descriptor)
         return None
 
+    def take(self, entry: Chosen, root: Descriptor) -> None:
+        """Take in what an entry stands for, with everything below it, under its name."""
+        self.graph(entry.repository, root, entry.name)
+        if entry.tag is None and not entry.by_digest and self._manifests.subject(root) is not None:
+            self._say_what_would_do(root, entry.name)
+        self.name(entry, root)
+
+    def _say_what_would_do(self, root: Descriptor, name: str) -> None:
+        """Of what is about something: where something of it is missing, it can be left out."""
+        if self._wholeness.lacks(root):
+            self._contents.problem(f"{name} is about something that comes in, and can be left out (--no-referrers)")
+
     def graph(self, repository: str, root: Descriptor, name: str) -> list[Digest]:
         """Everything below one entry, without recursion: a manifest is added when all its children were.
 
@@ -601,8 +612,7 @@ class _Walk:
         """
         name = f"{repository}@{root.digest}" if own is None else f"{repository}:{own.tag}"
         added = self.graph(repository, root, name)
-        if self._wholeness.lacks(root):
-            self._contents.problem(f"{name} is about something that comes in, and can be left out (--no-referrers)")
+        self._say_what_would_do(root, name)
         if own is None:
             self._contents.untagged[name] = None
             self._contents.said[repository, root.digest] = said_besides(root)
