@@ -29,9 +29,10 @@ from ocistore import (
     parts,
     thinning,
 )
-from ocistore.catalog import batches, names, repositories
+from ocistore.catalog import batches, leases, names, repositories
 from ocistore.catalog.engine import Catalog
 from ocistore.changes import PutManifest
+from ocistore.layouts import copying
 from ocistore.upkeep import collection
 
 TABLES = ["repositories", "repository_blobs", "repository_manifests", "repository_edges", "tags", "uploads"]
@@ -458,6 +459,52 @@ def test_the_newest_event_changes_when_it_is_revealed(store, small_parts, monkey
         put(transaction, "new")
     newest()
     assert found[0] < found[1]
+
+
+def test_a_copy_keeps_what_it_reads_in_small_transactions(tmp_path, store, small_parts, monkeypatch):
+    monkeypatch.setattr(copying, "_KEPT_AT_ONCE", 5)
+    monkeypatch.setattr(leases, "ENDED_AT_ONCE", 5)
+    with store.transaction() as transaction:
+        put(transaction, "app", number=40)
+    with Store.open(tmp_path / "other") as other:
+        with changed_rows(monkeypatch) as changed:
+            copying.copy(store, other)
+        assert max(changed) <= 2 * 10 + 5
+        assert {tag: other.repository("app").resolve(tag).digest for tag in other.repository("app").tags()} == {
+            tag: store.repository("app").resolve(tag).digest for tag in store.repository("app").tags()
+        }
+        assert check(other, hashes=True) == []
+    assert counts(store.root, ["leases", "lease_blobs"]) == {"leases": 0, "lease_blobs": 0}
+
+
+@pytest.mark.parametrize("act", ["manifest", "repository"])
+def test_what_goes_while_a_copy_keeps_the_rest_is_not_copied(tmp_path, store, monkeypatch, act):
+    monkeypatch.setattr(copying, "_KEPT_AT_ONCE", 2)
+    push(store.repository("other"), APP, "v1")
+    for i in range(7):
+        push(store.repository("app"), image(i), f"v{i}")
+    rest, rested = copying.rest, []
+
+    def gone(began):
+        rested.append(began)
+        if len(rested) == 1:
+            if act == "manifest":
+                for digest in sorted(manifest.digest for manifest in store.repository("app").manifests())[:6]:
+                    store.repository("app").delete_manifest(digest)
+            else:
+                store.delete_repository("app")
+            store.gc(grace=timedelta(0), keep_untagged=timedelta(0))
+        rest(began)
+
+    monkeypatch.setattr(copying, "rest", gone)
+    with Store.open(tmp_path / "copied") as copied:
+        copying.copy(store, copied)
+        expected = {"other": ["v1"]}
+        if act == "manifest":
+            expected["app"] = list(store.repository("app").tags())
+        assert {name: list(copied.repository(name).tags()) for name in copied.repositories()} == expected
+        assert check(copied, hashes=True) == []
+    assert rested
 
 
 def test_a_lease_keeps_what_comes_in_parts(store, small_parts):

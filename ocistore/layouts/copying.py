@@ -15,6 +15,7 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import absolute_path
 from ocistore.blobs.sharing import Sharing
 from ocistore.catalog import manifests, repositories
+from ocistore.catalog.lock import rest
 from ocistore.changes import SetTag
 from ocistore.commit import ATTEMPTS
 from ocistore.errors import (
@@ -49,6 +50,8 @@ _KEPT: Final = timedelta(hours=1)
 """How long what is copied is kept in the source if the copying process dies."""
 _RENEWED_EVERY: Final = 60.0
 """Seconds."""
+_KEPT_AT_ONCE: Final = 1000
+"""Manifests in one transaction of the source; each takes 10 to 20 µs."""
 _SMALL: Final = 16 * 1024
 """Bytes. What is not larger is read at once and staged from memory: sharing four blocks costs more than copying."""
 
@@ -198,15 +201,21 @@ class _Keeping:
         raise StoreBusyError("the source, where collections take away what is copied,", waited=0.0)
 
     def _keep(self, lease: Lease, group: Group) -> bool:
-        """Whether all that was asked for is still there, and so all that it keeps."""
-        with self.source.catalog.write() as connection:
-            here = repositories.find(connection, group.source)
-            if here is None:
-                return False
-            there = manifests.children(connection, here, group.roots)
-            if any(digest not in there or not there[digest].manifest_here for digest in group.roots):
-                return False
-            lease.keep_all(connection, here, group.roots)
+        """Whether all that was asked for is still there, and so all that it keeps. In small transactions."""
+        roots = list(group.roots)
+        for begin in range(0, len(roots), _KEPT_AT_ONCE):
+            some = roots[begin : begin + _KEPT_AT_ONCE]
+            with self.source.catalog.write() as connection:
+                began = time.monotonic()
+                here = repositories.find(connection, group.source)
+                if here is None:
+                    return False
+                there = manifests.children(connection, here, some)
+                if any(digest not in there or not there[digest].manifest_here for digest in some):
+                    return False
+                lease.keep_all(connection, here, some)
+            if begin + len(some) < len(roots):
+                rest(began)
         return True
 
     def renew(self) -> None:
