@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import ArtifactInvalidError
 from ocistore.oci import mediatypes
+from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
     from ocistore.oci.descriptor import Descriptor
@@ -64,8 +65,17 @@ def layers_by_title(reference: str, manifest: Manifest, *, keep_packed: bool = F
             reason = f"it would be a file, and a directory in {directories[title]!r:.300}"
             raise ArtifactInvalidError(title, reason=reason)
     if not titled:
-        raise ArtifactInvalidError(reference, reason=f"none of its layers has a title ({TITLE}), so there are no files")
+        raise ArtifactInvalidError(reference, reason=_without_titles(reference, manifest))
     return titled
+
+
+def _without_titles(reference: str, manifest: Manifest) -> str:
+    """That nothing is to be pulled, and what is to be done instead."""
+    if manifest.config is not None and mediatypes.is_image_config(manifest.config.media_type):
+        remedy = "it is an image, whose files are in its layers (ocistore ls-files, ocistore cat)"
+    else:
+        remedy = f"print one of them by its digest (ocistore cat {Reference.parse(reference).repository}@DIGEST)"
+    return f"none of its layers has a title ({TITLE}), so there are no files: {remedy}"
 
 
 def title_components(title: str) -> list[str]:

@@ -78,8 +78,9 @@ def choose_image(repository: Repository, reference: Reference, platform: Platfor
     if others:
         return others[0]
     there = [str(said) for child, said in listed if said is not None and _held(repository, child) is not None]
+    reason = "" if listed else "it says none, being an index of 0 images"
     raise PlatformNotFoundError(
-        str(reference), wanted=[str(wanted)], available=list(dict.fromkeys(there)), absent=absent
+        str(reference), wanted=[str(wanted)], available=list(dict.fromkeys(there)), absent=absent, reason=reason
     )
 
 

@@ -61,7 +61,10 @@ def parse_config(content: bytes) -> dict[str, Any]:
     Raises:
         ManifestInvalidError: it is none.
     """
-    document = strictjson.loads(content, maximum=MAXIMUM_CONFIG_SIZE)
+    try:
+        document = strictjson.loads(content, maximum=MAXIMUM_CONFIG_SIZE)
+    except ManifestInvalidError as error:
+        raise ManifestInvalidError(error.reason, path="config") from error
     if not isinstance(document, dict):
         raise ManifestInvalidError("it is not an object", path="config")
     return document

@@ -29,7 +29,7 @@ def layer_name(layer: Descriptor) -> str:
     return f"layer {layer.digest}"
 
 
-def check_type(layer: Descriptor) -> None:
+def check_type(repository: Repository, layer: Descriptor) -> None:
     """Refuse what is not a layer of a file system.
 
     Raises:
@@ -38,7 +38,9 @@ def check_type(layer: Descriptor) -> None:
     if layer.media_type.endswith("+encrypted"):
         raise ArchiveInvalidError(layer_name(layer), reason=f"it is encrypted ({layer.media_type})")
     if not mediatypes.is_tar(layer.media_type):
-        raise ArchiveInvalidError(layer_name(layer), reason=f"{layer.media_type} is no known type of layer")
+        remedy = f"print its bytes (ocistore cat {repository.name}@{layer.digest})"
+        reason = f"{layer.media_type} is no known type of layer that has files in it: {remedy}"
+        raise ArchiveInvalidError(layer_name(layer), reason=reason)
 
 
 def layer_at(manifest: Manifest, layer: str) -> Descriptor:

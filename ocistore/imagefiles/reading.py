@@ -170,7 +170,7 @@ def _tree(repository: Repository, manifest: Manifest, reference: str) -> FileTre
         return tree
     layers = _stacked(manifest)
     for layer in layers:
-        check_type(layer)
+        check_type(repository, layer)
         _require(repository, layer)
     for layer in layers:
         tree.begin_layer(layer)
@@ -218,7 +218,7 @@ def _add_titled(tree: FileTree, repository: Repository, manifest: Manifest, refe
 
 
 def _listed_layer(repository: Repository, layer: Descriptor, path: str, reference: str) -> Iterator[ImageFile]:
-    check_type(layer)
+    check_type(repository, layer)
     _require(repository, layer)
     wanted = [name for name in path.split("/") if name not in ("", ".")]
     found = False

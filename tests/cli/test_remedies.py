@@ -15,6 +15,7 @@ from conftest import CommandLine
 from earlier import to_revision
 from images import APP, image, index, push
 from invariants import check
+from layered import archive, layered, member, put
 from processes import python, run_python
 
 from ocistore import Digest, Store
@@ -23,6 +24,7 @@ from ocistore.upkeep import guards, snapshot
 
 ZERO = timedelta(0)
 LAYER = Digest.of(APP.layers[0])
+SIGNATURE = Digest.of(b"signature")
 
 
 @dataclass
@@ -231,6 +233,28 @@ def push_file(scene):
     assert scene.run("push", "files:1", scene.beside / "f")[0] == 0
 
 
+def push_signature(scene):
+    """An artifact of files without names, and an image whose config is no JSON."""
+    empty = Digest.of(b"{}")
+    content = {
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.example.signature",
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": empty, "size": 2},
+        "layers": [{"mediaType": "application/json", "digest": SIGNATURE, "size": 9}],
+    }  # fmt: skip
+    unreadable = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": SIGNATURE, "size": 9}
+    with Store.open(scene.root) as store:
+        for name, document in (("sig", content), ("no-config", {**content, "config": unreadable, "layers": []})):
+            store.repository(name).put_blob(b"{}")
+            store.repository(name).put_blob(b"signature")
+            store.repository(name).put_manifest(json.dumps(document).encode(), tags=["1"])
+
+
+def push_image(scene):
+    with Store.open(scene.root) as store:
+        put(store.repository("image"), layered(archive(member("etc/os-release"))), "1")
+
+
 def nothing(_):
     pass
 
@@ -370,6 +394,28 @@ CASES = {
     "files in a store": Case(
         push_file, ("pull", "files:1", "-o", "{root}/files"), 24, "write the files elsewhere", (),
         ("pull", "files:1", "-o", "{beside}/files"),
+    ),
+    "a store as a layout": Case(
+        nothing, ("--store", "{beside}/s", "import", "{root}"), 23, "it is a store: copy from it (ocistore copy)", (),
+        ("copy", "{root}", "{beside}/s"),
+    ),
+    "an artifact without titles": Case(
+        push_signature, ("ls-files", "sig:1"), 44, f"(ocistore cat sig@{SIGNATURE})", (), ("cat", f"sig@{SIGNATURE}")
+    ),
+    "a file of an artifact without titles": Case(
+        push_signature, ("cat", "sig:1:/x"), 44, f"(ocistore cat sig@{SIGNATURE})", (), ("cat", f"sig@{SIGNATURE}")
+    ),
+    "an artifact without titles, pulled": Case(
+        push_signature, ("pull", "sig:1", "-o", "{beside}/x"), 24, "(ocistore cat sig@DIGEST)", (("show", "sig:1"),),
+        ("cat", f"sig@{SIGNATURE}"),
+    ),
+    "an image, pulled": Case(
+        push_image, ("pull", "image:1", "-o", "{beside}/x"), 24, "it is an image, whose files are in its layers "
+        "(ocistore ls-files, ocistore cat)", (), ("ls-files", "image:1"),
+    ),
+    "a config that is none": Case(
+        push_signature, ("show", "no-config:1", "--config"), 18, "config: it is not JSON", (),
+        ("show", "no-config:1", "--config", "--json"),
     ),
 }  # fmt: skip
 

@@ -201,7 +201,8 @@ class _Checking:
         if len(images) != 1 and (len(known) != len(images) or len({_kind(platform) for _, platform in known}) != 1):
             platforms = sorted({str(platform) for _, platform in known})
             there = f" ({', '.join(platforms[:20])})" if platforms else ""
-            raise self._refused(name, f"it is an index of {len(images)} images{there}: choose one platform")
+            reason = f"it is an index of {len(images)} images{there}: choose one platform"
+            raise self._refused(name, reason if images else "it is an index of 0 images")
         return images[0][0]
 
     def _is_here(self, descriptor: Descriptor) -> bool:

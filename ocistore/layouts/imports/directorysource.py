@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs import hashing
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, SizeMismatchError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ocistore.blobs.sharing import Sharing
     from ocistore.layouts.index import Damaged
     from ocistore.layouts.progress import Tally
+
+_CATALOG: Final = "catalog.db"
+"""What a store has in its directory, and nothing else."""
 
 
 class DirectorySource:
@@ -142,6 +145,8 @@ class UnpackedSource(DirectorySource):
     def _refuse_others(self, path: Path) -> None:
         """Say what the directory is, where that is known and no layout."""
         names = set(os.listdir(self._layout.descriptor))
+        if _CATALOG in names and names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
+            raise LayoutInvalidError(path, problems=["it is a store: copy from it (ocistore copy)"])
         if MANIFEST_JSON not in names or not names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
             return
         problem = "it is an unpacked archive of Docker's: import the archive, or pack it again (tar -C DIRECTORY -c .)"
