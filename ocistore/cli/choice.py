@@ -38,6 +38,13 @@ referrers_option = click.option(
 )
 
 
+def print_absent(report: ExportReport | CopyReport, said: str) -> None:
+    """What was referred to and is not there, with what it is, on standard error."""
+    for digest in report.absent:
+        kind = report.absent_kinds.get(digest)
+        print_line(f"{said}: {digest}{f' ({kind})' if kind else ''}", err=True)
+
+
 def print_changes(report: ImportReport | ExportReport | CopyReport) -> None:
     """Tags that are moved, and what the choice of platforms changed, on standard error."""
     if not isinstance(report, ExportReport):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore.cli.choice import platforms_option, print_changes, referrers_option
+from ocistore.cli.choice import platforms_option, print_absent, print_changes, referrers_option
 from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
 from ocistore.errors import ReadOnlyStoreError, StorageError, StoreFullError
@@ -96,8 +96,7 @@ def _print(report: CopyReport, *, as_json: bool) -> None:
         return
     for name in report.names:
         print_line(name)
-    for digest in report.absent:
-        print_line(f"not in the source, and so not copied: {digest}", err=True)
+    print_absent(report, "not in the source, and so not copied")
     print_changes(report)
     summary = f"manifests: {report.manifests}, blobs: {report.blobs}, {readable_size(report.bytes)}"
     present, copied = readable_size(report.present_bytes), readable_size(report.copied_bytes)

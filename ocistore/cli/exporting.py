@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
-from ocistore.cli.choice import platforms_option, print_changes, referrers_option
+from ocistore.cli.choice import platforms_option, print_absent, print_changes, referrers_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.paths import GivenPath
@@ -172,8 +172,7 @@ def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
         print_line("nothing was exported: no tag stands for anything that can be", err=True)
     for name in report.names:
         print_line(name, err=aside)
-    for digest in report.absent:
-        print_line(f"not in the store, and so not exported: {digest}", err=True)
+    print_absent(report, "not in the store, and so not exported")
     for other in report.left_out:
         print_line(f"left out, because docker-archive cannot hold it: {other}", err=True)
     print_changes(report)

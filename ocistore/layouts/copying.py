@@ -28,6 +28,7 @@ from ocistore.errors import (
     StoreBusyError,
     StoreFullError,
 )
+from ocistore.layouts.exports.absences import kinds
 from ocistore.layouts.exports.choosing import Group, Selection, choose
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.index import said_besides
@@ -73,6 +74,8 @@ class CopyReport:
     """Of blobs and manifests, each counted once, whether they had to be copied or not."""
     absent: tuple[str, ...]
     """Digests that copied manifests refer to and the source does not hold: foreign layers, absent children."""
+    absent_kinds: Mapping[str, str]
+    """What each of these is, such as ``image for linux/arm64 in app:v1``, as far as that can be read."""
     replaced: Mapping[str, str]
     """Digests of indexes that lost platforms, with those of the indexes that stand in their place."""
     other_platforms: tuple[str, ...]
@@ -264,6 +267,7 @@ class _Copying:
             if entry.tag is None
         }
         self._present = frozenset() if destination is None else present(destination, self._sizes)
+        self._absent_kinds = kinds(source.pool, selection)
         self._moved = () if destination is None else moved(destination, self._tags)
 
     def report(self, *, dry_run: bool) -> CopyReport:
@@ -281,6 +285,7 @@ class _Copying:
             blobs=len(self._sizes) - here - len(selection.made),
             bytes=total,
             absent=selection.absent,
+            absent_kinds=self._absent_kinds,
             replaced=selection.replaced,
             other_platforms=selection.other_platforms,
             referrers_left=selection.referrers_left,

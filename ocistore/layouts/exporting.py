@@ -23,6 +23,7 @@ from ocistore.layouts.directory import (
     make_directory,
 )
 from ocistore.layouts.exports import outlet
+from ocistore.layouts.exports.absences import kinds
 from ocistore.layouts.exports.archiving import write_oci_archive
 from ocistore.layouts.exports.bases import held
 from ocistore.layouts.exports.choosing import Selection, choose
@@ -71,6 +72,8 @@ class ExportReport:
     """Of blobs and manifests, each counted once, whether they had to be written or not."""
     absent: tuple[str, ...]
     """Digests that exported manifests refer to and the repository does not hold: foreign layers, absent children."""
+    absent_kinds: Mapping[str, str]
+    """What each of these is, such as ``image for linux/arm64 in app:v1``, as far as that can be read."""
     replaced: Mapping[str, str]
     """Digests of indexes that lost platforms, with those of the indexes that went out in their place."""
     other_platforms: tuple[str, ...]
@@ -102,6 +105,7 @@ class _Plan:
     """Digests of blobs that a base holds."""
     mode: ExportMode
     dry_run: bool
+    absent_kinds: Mapping[str, str]
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -126,6 +130,7 @@ class _Plan:
             blobs=len(sizes) - manifests,
             bytes=sum(sizes.values()),
             absent=selection.absent,
+            absent_kinds=self.absent_kinds,
             replaced=selection.replaced,
             other_platforms=selection.other_platforms,
             left_out=() if archive is None else archive.left_out,
@@ -226,7 +231,7 @@ def export(
             platforms=platforms,
         )
     blobs = {node.digest: node.size for node in selection.nodes.values() if node.here and node.media_type is None}
-    plan = _Plan(to, selection, held(bases, blobs), mode, dry_run)
+    plan = _Plan(to, selection, held(bases, blobs), mode, dry_run, kinds(store.pool, selection))
     if to.form == "dir":
         return _export_directory(store, plan, progress)
     if to.path is not None:
@@ -255,6 +260,7 @@ def export_in_place(store: Store) -> ExportReport:
         # Under the lock, so that of two exports at once the later state is written last.
         with store.catalog.snapshot() as connection:
             selection = choose(connection, store.pool, None)
+        absent_kinds = kinds(store.pool, selection)
         with Translating(str(store.root), root=store.root):
             layout.clear_leftovers()
             layout.replace(OCI_LAYOUT, LAYOUT_FILE)
@@ -262,7 +268,8 @@ def export_in_place(store: Store) -> ExportReport:
             names = merged(_entries_in_place(layout), selection.entries, keep=False)
             layout.replace(INDEX_JSON, index_bytes(names))
             layout.sync_top()
-    plan = _Plan(Destination(store.root, "dir", "none"), selection, frozenset(), "auto", dry_run=False)
+    to = Destination(store.root, "dir", "none")
+    plan = _Plan(to, selection, frozenset(), "auto", dry_run=False, absent_kinds=absent_kinds)
     return plan.report(written=0, present=sum(plan.sizes.values()))
 
 

@@ -308,6 +308,39 @@ def test_it_goes_out_as_it_is_and_comes_in_again(sparse, tmp_path, name):
         assert check(other, hashes=True) == []
 
 
+def test_it_is_said_what_is_absent_and_of_what(sparse, tmp_path):
+    app = sparse.repository("app")
+    nested = listing(BUILT)
+    app.put_manifest(nested.manifest, tags=["nested"])
+    said = {each.digest: f"{KINDS[each.digest]} in app:v1" for each in (ARM, PROVENANCE_ARM)}
+    assert sparse.export(tmp_path / "out", ["app:v1"]).absent_kinds == said
+    assert sparse.export(tmp_path / "out.tar", ["app:v1"], dry_run=True).absent_kinds == said
+    within = {digest: kind.replace("app:v1", "mine:v2") for digest, kind in said.items()}
+    assert copy(sparse, tmp_path / "copy", ["app:nested=mine:v2"]).absent_kinds == within
+    assert sparse.export_in_place().absent_kinds.keys() == said.keys()
+    amd = sparse.export(tmp_path / "amd", ["app:v1"], platforms=["linux/amd64"])
+    assert amd.absent_kinds == {}
+    foreign = Image(
+        document({
+            **json.loads(AMD.manifest),
+            "layers": [described(b"?", mediatypes.OCI_NONDISTRIBUTABLE_LAYER, urls=["https://layers.example/1"])],
+        }),
+        AMD.blobs[:1],
+    )
+    push(app, foreign, "foreign")
+    result = CliRunner().invoke(ocistore, ["--store", str(sparse.root), "export", "app:foreign", str(tmp_path / "f")])
+    assert f"not exported: {Digest.of(b'?')} (layer in app:foreign)\n" in result.stderr
+    result = CliRunner().invoke(ocistore, ["copy", str(sparse.root), str(tmp_path / "c"), "app:foreign"])
+    assert f"not copied: {Digest.of(b'?')} (layer in app:foreign)\n" in result.stderr
+
+
+def test_what_is_absent_beside_a_chosen_platform_is_said_to_be_what_it_is(sparse, tmp_path):
+    both = sparse.export(tmp_path / "both", ["app:v1"], platforms=["linux/amd64", "linux/arm64"])
+    assert both.absent_kinds == {ARM.digest: "image for linux/arm64 in app:v1"} | {
+        digest: both.absent_kinds[digest] for digest in both.absent if digest != ARM.digest
+    }
+
+
 def test_the_bytes_of_a_child_that_is_no_manifest_here_stay_behind(sparse, tmp_path):
     sparse.repository("app").put_blob(ARM.manifest)  # as a push in the middle has it, or a mistake
     report = sparse.export(tmp_path / "out", ["app"])

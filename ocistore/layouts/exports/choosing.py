@@ -76,8 +76,9 @@ class Selection:
     referrers_left: int
     """How many manifests stay behind that are about something which goes out, or about an index that is narrowed; and
     that were named among others and are about something by their tags, where only images go out."""
-    left_out: frozenset[str]
-    """Digests of what fits the wanted platforms, and is listed by an index that goes out narrowed, and is not here."""
+    left_out: dict[str, str]
+    """Digests of what fits the wanted platforms, and is listed by an index that goes out narrowed, and is not here;
+    each with what it is."""
     nodes: dict[str, graph.Node] = field(init=False)
     """Everything of the store that goes out, each once, by digest."""
     made: dict[Digest, Manifest] = field(init=False)
@@ -108,7 +109,7 @@ class Selection:
     @property
     def absent(self) -> tuple[str, ...]:
         """Digests that something which goes out refers to, and its repository does not hold."""
-        return tuple(sorted(self.left_out | {node.digest for node in self.nodes.values() if not node.here}))
+        return tuple(sorted(self.left_out.keys() | {node.digest for node in self.nodes.values() if not node.here}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +203,8 @@ class _Choosing:
         self._other: dict[str, PlatformNotFoundError] = {}
         self._left: set[str] = set()
         """Digests of what is about something that goes out, and stays behind."""
-        self._absent: set[str] = set()
-        """Digests of what fits the wanted platforms and is not here."""
+        self._absent: dict[str, str] = {}
+        """Digests of what fits the wanted platforms and is not here, each with what it is."""
 
     def leave(self, digest: str) -> None:
         """Count what is about something, and stays behind whether or not that goes out."""
@@ -259,7 +260,7 @@ class _Choosing:
             dict(sorted(replaced.items())),
             tuple(sorted(self._other)),
             len(self._left),
-            frozenset(self._absent),
+            self._absent,
         )
 
     def _group(self, source: str, repository: str, named: list[_Named], *, referrers: bool) -> Group:
@@ -391,7 +392,8 @@ class _Choosing:
                 available=list(narrowed.available),
                 absent=narrowed.absent,
             )
-        self._absent |= narrowed.absent.keys()
+        for digest, kind in narrowed.absent.items():
+            self._absent.setdefault(digest, f"{kind} in {named.name}")
         if narrowed.descriptor.digest == own.digest:
             return _Root(own, frozenset([own.digest]))
         # Indexes that were narrowed on the way may have been left out above: only what the new root leads to goes out.
