@@ -117,16 +117,22 @@ class RepositoryNotFoundError(OCIStoreError):
 class BlobNotFoundError(OCIStoreError):
     """The repository does not hold that blob, whatever others do; without a repository, none in the store does.
 
-    ``urls`` say where else it may be.
+    ``urls`` say where else it may be; ``meanwhile``, that it was there when the call began, and was collected since.
     """
 
     code = "BLOB_UNKNOWN"
     exit_code = 15
 
-    def __init__(self, digest: str, *, repository: str | None, urls: Sequence[str] = ()) -> None:
+    def __init__(
+        self, digest: str, *, repository: str | None, urls: Sequence[str] = (), meanwhile: bool = False
+    ) -> None:
         self.digest = digest
         self.repository = repository
         self.urls = tuple(urls)
+        self.meanwhile = meanwhile
+        if meanwhile:
+            super().__init__(f"blob {digest} was deleted and collected while it was to be read")
+            return
         elsewhere = f"; it is a foreign layer, of {', '.join(self.urls):.300}" if urls else ""
         holder = "the store" if repository is None else f"repository {repository!r}"
         super().__init__(f"{holder} holds no blob {digest}{elsewhere}")
@@ -433,14 +439,18 @@ class SchemaTooNewError(OCIStoreError):
 
 
 class CorruptError(OCIStoreError):
-    """What the store holds is damaged. It is never served as good; pushing the same content again heals a blob."""
+    """What the store holds is damaged. It is never served as good; pushing the same content again heals a blob.
+
+    ``gone`` is the digest of the blob, where what is wrong is that its file is not there.
+    """
 
     code = "UNAVAILABLE"
     exit_code = 35
 
-    def __init__(self, what: str, *, reason: str) -> None:
+    def __init__(self, what: str, *, reason: str, gone: str | None = None) -> None:
         self.what = what
         self.reason = reason
+        self.gone = gone
         super().__init__(f"{what} is damaged: {reason}")
 
 

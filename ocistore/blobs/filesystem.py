@@ -437,7 +437,7 @@ class FilesystemPool:
         """
         status = self._directories.find(digest)
         if status is None:
-            raise CorruptError(f"blob {digest}", reason="its file is gone")
+            raise CorruptError(f"blob {digest}", reason="its file is gone", gone=digest)
         if status.st_size != size or not stat.S_ISREG(status.st_mode):
             raise CorruptError(f"blob {digest}", reason=f"its file has {status.st_size} bytes, not {size}")
         source = self._directories.algorithm(digest.algorithm)

@@ -34,6 +34,7 @@ from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.index import said_besides
 from ocistore.layouts.intake import changes, moved, present, stage_manifests, take_back
 from ocistore.layouts.progress import Tally
+from ocistore.layouts.vanished import gone_is_damage, told_from_collected
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest
 from ocistore.refusals import pass_on_theirs
@@ -123,6 +124,7 @@ def copy(
         RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError, TagConflictError,
             PlatformNotFoundError: a reference stands for nothing, as in an export.
         CorruptError: something in the source is damaged. It was not copied, and neither was anything else.
+        BlobNotFoundError: the source was opened read-only, and something was deleted and collected meanwhile. Likewise.
         ManifestInvalidError: a manifest is larger than the destination takes, or all together are more than 256 MiB,
             which are in memory until the commit: copy repositories one after another, or back the store up.
         ReadOnlyStoreError, StoreFullError, StorageError, StoreBusyError: the destination could not be written.
@@ -138,7 +140,7 @@ def copy(
         destination.require_writable()
     if references is not None and not isinstance(references, str):
         references = list(references)  # they are read again where something vanished
-    with _keeping(source, target, dry_run=dry_run) as keeping:
+    with told_from_collected(source), _keeping(source, target, dry_run=dry_run) as keeping:
         selection = keeping.choose(references, referrers=referrers, platforms=platforms)
         with _opened(destination, target, dry_run=dry_run) as opened:
             copying = _Copying(source, opened, target, selection, mode)
@@ -332,19 +334,19 @@ class _Copying:
 
     def _stage(self, destination: Store, digest: Digest, tally: Tally) -> StagedBlob:
         size = self._sizes[digest]
+        of = f" of {self._source.root}"
         try:
             if size <= _SMALL and self._mode != "link":
-                content = self._source.pool.read(digest, size)
+                with gone_is_damage(digest, of=of):
+                    content = self._source.pool.read(digest, size)
                 return destination.pool.stage(content, digest=digest, size=size)
             path = str(self._source.paths.blob(digest))
-            with self._source.pool.open(digest) as reader, Translating(path):
+            with gone_is_damage(digest, of=of):
+                reader = self._source.pool.open(digest)
+            with reader, Translating(path):
                 return destination.pool.adopt(
                     reader.fileno(), digest=digest, size=size, mode=self._mode, path=path, told=tally.add
                 )
-        except FileNotFoundError as error:
-            pass_on_theirs(error)
-            self._source.catalog.refuse_moved()
-            raise CorruptError(f"blob {digest} of {self._source.root}", reason="its file is gone") from error
         except (DigestMismatchError, SizeMismatchError) as error:
             self._source.catalog.refuse_moved()
             raise CorruptError(f"blob {digest} of {self._source.root}", reason=str(error)) from error
@@ -382,13 +384,10 @@ class _Copying:
 
     def _manifest(self, node: graph.Node, *, maximum: int) -> Manifest:
         digest = Digest(node.digest)
-        try:
+        with gone_is_damage(digest, noun="manifest", of=f" of {self._source.root}"):
             content = self._source.pool.read(digest, node.size)
+        try:
             return check_manifest(content, media_type=node.media_type, digest=digest, maximum=maximum)
-        except FileNotFoundError as error:
-            pass_on_theirs(error)
-            self._source.catalog.refuse_moved()
-            raise CorruptError(f"manifest {digest} of {self._source.root}", reason="its file is gone") from error
         except DigestMismatchError as error:
             self._source.catalog.refuse_moved()
             raise CorruptError(f"manifest {digest} of {self._source.root}", reason=str(error)) from error

@@ -42,6 +42,7 @@ from ocistore.layouts.index import (
     read_index,
 )
 from ocistore.layouts.progress import Tally
+from ocistore.layouts.vanished import told_from_collected
 from ocistore.moved import saying_if_moved
 from ocistore.refusals import Ignoring, pass_on_theirs
 
@@ -197,6 +198,7 @@ def export(
         LayoutInvalidError: the destination is something else than said above, or a base is.
         ArchiveInvalidError: an archive cannot be written there; or a Docker archive cannot hold what was asked for.
         CorruptError: a blob of the store is missing or has the wrong size.
+        BlobNotFoundError: it was deleted, and collected, while it was to be exported.
         StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, whoever read it went away; with
             EACCES, perhaps somebody else planted a link or a pipe of that name where everybody may write.
         ValueError: options that do not go together.
@@ -220,29 +222,30 @@ def export(
     if to.path is not None:
         refuse_planted(to.path)
         _refuse_store(store, to.path)
-    with store.catalog.snapshot() as connection:
-        selection = choose(
-            connection,
-            store.pool,
-            references,
-            referrers=with_referrers,
-            referrers_lists=referrers_lists,
-            images_only=images_only,
-            platforms=platforms,
-        )
-    blobs = {node.digest: node.size for node in selection.nodes.values() if node.here and node.media_type is None}
-    plan = _Plan(to, selection, held(bases, blobs), mode, dry_run, kinds(store.pool, selection))
-    if to.form == "dir":
-        return _export_directory(store, plan, progress)
-    if to.path is not None:
-        outlet.require_room(to.path, to.name)
-    if to.form == "docker-archive":
-        if references is not None and not selection.entries:
-            # What was asked for was no image: an archive of nothing is not what anybody wants.
-            reason = "all that was asked for is about images, such as signatures; docker-archive cannot hold it"
-            raise ArchiveInvalidError(to.name, reason=reason)
-        return _export_docker(store, plan, platforms, progress)
-    return _export_archive(store, plan, progress)
+    with told_from_collected(store):
+        with store.catalog.snapshot() as connection:
+            selection = choose(
+                connection,
+                store.pool,
+                references,
+                referrers=with_referrers,
+                referrers_lists=referrers_lists,
+                images_only=images_only,
+                platforms=platforms,
+            )
+        blobs = {node.digest: node.size for node in selection.nodes.values() if node.here and node.media_type is None}
+        plan = _Plan(to, selection, held(bases, blobs), mode, dry_run, kinds(store.pool, selection))
+        if to.form == "dir":
+            return _export_directory(store, plan, progress)
+        if to.path is not None:
+            outlet.require_room(to.path, to.name)
+        if to.form == "docker-archive":
+            if references is not None and not selection.entries:
+                # What was asked for was no image: an archive of nothing is not what anybody wants.
+                reason = "all that was asked for is about images, such as signatures; docker-archive cannot hold it"
+                raise ArchiveInvalidError(to.name, reason=reason)
+            return _export_docker(store, plan, platforms, progress)
+        return _export_archive(store, plan, progress)
 
 
 def export_in_place(store: Store) -> ExportReport:

@@ -22,6 +22,7 @@ from ocistore.errors import (
 )
 from ocistore.layouts.exports.referrers import all_about, left_out, list_index, listed, reach
 from ocistore.layouts.index import Entry, saying
+from ocistore.layouts.vanished import gone_is_damage
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Platform
 from ocistore.oci.digest import Digest
@@ -30,7 +31,6 @@ from ocistore.oci.platforms import narrow, parse_platforms
 from ocistore.oci.referrertags import is_about, list_tag
 from ocistore.oci.selection import selectors
 from ocistore.pages import PAGE
-from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -421,11 +421,8 @@ class _Choosing:
 
     def _fetch(self, descriptor: Descriptor) -> Manifest:
         digest = descriptor.digest
-        try:
+        with gone_is_damage(digest, noun="manifest"):
             content = self._pool.read(digest, descriptor.size)
-        except FileNotFoundError as error:
-            pass_on_theirs(error)
-            raise CorruptError(f"manifest {digest}", reason="its file is gone") from error
         # What is made of it would be good by its own digest, whatever had become of this one.
         if Digest.of(content, digest.algorithm) != digest:
             raise CorruptError(f"manifest {digest}", reason="its bytes are not those of its digest")

@@ -19,11 +19,11 @@ from ocistore.archives.tar import BLOCK, begins_like_tar
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.errors import ArchiveInvalidError, CorruptError, InvalidDigestError, ManifestInvalidError
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_CONFIG_SIZE
+from ocistore.layouts.vanished import gone_is_damage
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.digest import Digest, hasher
 from ocistore.oci.manifest import ATTESTED, Manifest, kind_of
 from ocistore.oci.platforms import fitting, parse_platform
-from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -216,11 +216,8 @@ class _Checking:
         return Manifest(descriptor, self._read(descriptor))
 
     def _read(self, descriptor: Descriptor) -> bytes:
-        try:
+        with gone_is_damage(descriptor.digest):
             return self._pool.read(descriptor.digest, descriptor.size)
-        except FileNotFoundError as error:
-            pass_on_theirs(error)
-            raise CorruptError(f"blob {descriptor.digest}", reason="its file is gone") from error
 
     def _checked_diff_ids(self, config: Descriptor, name: str) -> tuple[Digest, ...]:
         if config.size > MAXIMUM_CONFIG_SIZE:
@@ -273,11 +270,8 @@ class _Checking:
 @contextlib.contextmanager
 def _opened(pool: FilesystemPool, blob: Descriptor) -> Iterator[tuple[BinaryIO, ReadCompression]]:
     """A blob from its beginning, and what it is compressed with: media types are known to lie about that."""
-    try:
+    with gone_is_damage(blob.digest):
         source = pool.open(blob.digest)
-    except FileNotFoundError as error:
-        pass_on_theirs(error)
-        raise CorruptError(f"blob {blob.digest}", reason="its file is gone") from error
     with source:
         if source.size != blob.size:
             raise CorruptError(f"blob {blob.digest}", reason=f"its file has {source.size} bytes, not {blob.size}")

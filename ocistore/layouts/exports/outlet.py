@@ -23,6 +23,7 @@ from ocistore.errors import ArchiveInvalidError, CorruptError, StorageError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import TEMPORARY, make_directory
 from ocistore.layouts.following import followed, open_file_at, planted
+from ocistore.layouts.vanished import gone_is_damage
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -88,12 +89,10 @@ class Outlet:
             CorruptError: it is gone, or has another size.
         """
         try:
-            content = pool.read(digest, size)
-        except FileNotFoundError as error:
-            pass_on_theirs(error)
-            raise CorruptError(f"blob {digest}", reason="its file is gone") from error
+            with gone_is_damage(digest):
+                content = pool.read(digest, size)
         except CorruptError as error:
-            raise CorruptError(f"blob {digest}", reason=error.reason) from error
+            raise CorruptError(f"blob {digest}", reason=error.reason, gone=error.gone) from error
         self._tally.add(size)
         return content
 
@@ -106,11 +105,8 @@ class Outlet:
         if size <= SMALL:
             self.write(self.read(pool, digest, size))
             return
-        try:
+        with gone_is_damage(digest):
             source = pool.open(digest)
-        except FileNotFoundError as error:
-            pass_on_theirs(error)
-            raise CorruptError(f"blob {digest}", reason="its file is gone") from error
         with source:
             if source.size != size:
                 raise CorruptError(f"blob {digest}", reason=f"its file has {source.size} bytes, not {size}")

@@ -17,6 +17,7 @@ from ocistore.errors import CorruptError, LayoutInvalidError, StorageError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError, new_file, temporary_name
 from ocistore.layouts.exports.linking import link_each, linking_beside
+from ocistore.layouts.vanished import gone_is_damage
 from ocistore.oci.digest import Digest
 from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
@@ -212,15 +213,13 @@ class BlobWriter:
     def _copy(self, digest: Digest, size: int, directory: int, name: str) -> None:
         with contextlib.ExitStack() as stack:
             try:
-                if size <= _SMALL and not self._reflink:
-                    source, content = None, self._store.pool.read(digest, size)
-                else:
-                    source, content = stack.enter_context(self._store.pool.open(digest)), b""
-            except FileNotFoundError as error:
-                pass_on_theirs(error)
-                raise CorruptError(f"blob {digest}", reason="its file is gone") from error
+                with gone_is_damage(digest):
+                    if size <= _SMALL and not self._reflink:
+                        source, content = None, self._store.pool.read(digest, size)
+                    else:
+                        source, content = stack.enter_context(self._store.pool.open(digest)), b""
             except CorruptError as error:
-                raise CorruptError(f"blob {digest}", reason=error.reason) from error
+                raise CorruptError(f"blob {digest}", reason=error.reason, gone=error.gone) from error
             if source is not None and source.size != size:
                 raise CorruptError(f"blob {digest}", reason=f"its file has {source.size} bytes, not {size}")
             target = stack.enter_context(self._new_file(directory, name))

@@ -1,0 +1,62 @@
+"""What it means that the file of a blob is not there: it was collected meanwhile, or the store is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from ocistore.catalog import blobs
+from ocistore.errors import BlobNotFoundError, CorruptError
+from ocistore.oci.digest import Digest
+from ocistore.refusals import pass_on_theirs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ocistore.store import Store
+
+_LOOKS: Final = 3
+"""Whoever pushes and collects the same over and over may come between any two looks, but hardly between so many."""
+
+
+@contextlib.contextmanager
+def gone_is_damage(digest: str, *, noun: str = "blob", of: str = "") -> Iterator[None]:
+    """Read the file of a blob.
+
+    Raises:
+        CorruptError: it is not there; see :func:`told_from_collected`.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        pass_on_theirs(error)
+        raise CorruptError(f"{noun} {digest}{of}", reason="its file is gone", gone=digest) from error
+
+
+@contextlib.contextmanager
+def told_from_collected(store: Store) -> Iterator[None]:
+    """Read what was chosen from the store a while ago, and may have been collected since.
+
+    Raises:
+        BlobNotFoundError: it was.
+    """
+    try:
+        yield
+    except CorruptError as error:
+        if error.gone is None:
+            raise
+        store.catalog.refuse_moved()
+        if _is_damage(store, Digest.parse(error.gone)):
+            raise
+        raise BlobNotFoundError(error.gone, repository=None, meanwhile=True) from error
+
+
+def _is_damage(store: Store, digest: Digest) -> bool:
+    """Whether the catalog goes on saying that the file is there."""
+    for _ in range(_LOOKS):
+        with store.catalog.read() as connection:
+            if not blobs.live_sizes(connection, [digest]):
+                return False
+        if store.pool.size(digest) is not None:
+            return False
+    return True
