@@ -132,7 +132,7 @@ class _Plan:
             bytes=sum(sizes.values()),
             absent=selection.absent,
             absent_kinds=self.absent_kinds,
-            replaced=selection.replaced,
+            replaced=selection.replaced if archive is None else {},  # there are no indexes in it
             other_platforms=selection.other_platforms,
             left_out=() if archive is None else archive.left_out,
             referrers_left=selection.referrers_left,

@@ -204,6 +204,10 @@ def test_what_an_index_has_besides_the_image_is_named_and_not_counted(store):
     )
     sizes = map(len, (first.manifest, *first.blobs))
     assert (report.manifests, report.blobs, report.bytes) == (1, 2, sum(sizes))
+    amd64 = built("amd", (TWO, mediatypes.OCI_LAYER), architecture="amd64")
+    push(store.repository("app"), index([first, amd64]), "both")
+    narrowed = store.export(io.BytesIO(), ["app:both"], form="docker-archive", platforms=["linux/arm64"], dry_run=True)
+    assert (narrowed.replaced, narrowed.manifests) == ({}, 1)
     plain = store.export(io.BytesIO(), ["app:plain"], form="docker-archive")
     assert (plain.left_out, plain.manifests, plain.blobs, plain.bytes) == ((), 1, 2, report.bytes)
     result = CliRunner().invoke(
