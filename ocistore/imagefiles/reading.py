@@ -94,7 +94,8 @@ def open_file(store: Store, reference: str, path: str, *, platform: str | None =
         raise FileNotInImageError(reference, path=path)
     if found.content is None:
         what = "a hard link to no file" if found.kind == "hardlink" else f"a {found.kind}"
-        raise FileNotInImageError(reference, path=path, reason=f"it is {what}, which has no content to be read")
+        why = "whose holes are not filled in here" if found.kind == "sparse file" else "which has no content to be read"
+        raise FileNotInImageError(reference, path=path, reason=f"it is {what}, {why}")
     return ImageFileReader(repository, found, found.content)
 
 

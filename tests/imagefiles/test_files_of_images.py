@@ -315,7 +315,7 @@ def test_links_are_followed_inside_the_image_only(store, images, path):
         ("own", "hard link to no file"),
         ("lost", "hard link to no file"),
         ("null", "a character device"),
-        ("holes", "a sparse file"),
+        ("holes", "a sparse file, whose holes are not filled in here"),
         ("", "no such file"),
         ("/", "no such file"),
         ("secret/x", "no such file"),
