@@ -10,6 +10,7 @@ import mmap
 import os
 import random
 import shutil
+import sqlite3
 import threading
 import time
 from dataclasses import dataclass, field
@@ -223,7 +224,7 @@ def _pusher(store: Store, rng: random.Random, counted: Callable[[], None]) -> No
 
 def _collector(store: Store, rng: random.Random, counted: Callable[[], None]) -> None:
     # Some go in the smallest steps, between any two of which others may come.
-    for name in ("_MANIFESTS", "_ROWS", "_FILES"):
+    for name in ("_MANIFESTS", "_ROWS", "_FILES", "_ABOVE"):
         setattr(collection, name, rng.choice([1, getattr(collection, name)]))
     while not _stopped[0]:
         store.gc(grace=MOMENT, keep_untagged=MOMENT, force=True)
@@ -249,7 +250,7 @@ class Outcome:
     def note(self, failures: Iterable[str]) -> None:
         """What workers died of."""
         for failure in failures:
-            seen = any(error.__name__ in failure for error in (LostUnderLeaseError, TornError))
+            seen = any(error.__name__ in failure for error in (LostUnderLeaseError, TornError, sqlite3.IntegrityError))
             (self.violations if seen else self.failures).append(failure)
 
     @property
