@@ -36,7 +36,7 @@ _leases = tables.leases
 _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
 
-def upwards(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
+def _holders(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
     """A manifest of a repository and all that may keep it there: indexes around it, its subject, and so on upwards.
 
     Not through what is in ``without``.
@@ -83,7 +83,7 @@ def upwards(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
 
 
 _known_dead = array("dead")
-_up = upwards(without=select(_known_dead.c.value))
+_up = _holders(without=select(_known_dead.c.value))
 _tagged = points_at(_tags, _up.c.id, _tags.c.repository_id == bindparam("repository"))
 _leased = present(_kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == _up.c.id, *IN_FORCE)
 _young = present(
@@ -92,7 +92,6 @@ _young = present(
     _manifest_members.c.collect_after > bindparam("before"),
 )
 _alive = select(_up.c.id).where(or_(_tagged, _leased, _young)).limit(literal_column("1"))
-_near = select(_up.c.id, or_(_tagged, _leased, _young)).limit(bindparam("limit"))
 # What a lease kept that has run out is put before the collector when that ends, and so is young then.
 _let_go = present(
     _kept.c.repository_id == bindparam("repository"),
@@ -106,7 +105,7 @@ _let_go = present(
 _alive_once_leases_end = (
     select(_up.c.id).where(or_(_tagged, _leased, _young, _let_go)).limit(literal_column("1"))
 )
-_up = upwards()
+_up = _holders()
 _in_an_index = present(
     _own_edges.c.repository_id == bindparam("repository"),
     _own_edges.c.child_id == _up.c.id,
@@ -154,7 +153,6 @@ _directly_above = (
             ),
         )
     )
-    .limit(bindparam("limit"))
 )
 _why = (
     select(
@@ -305,55 +303,15 @@ def alive(
     dead = [above for above, alive_ in found.items() if alive_ is False]
     statement = _alive_once_leases_end if leases_end else _alive
     keeper = connection.execute(statement, {**parameters, "dead": bound(dead)}).scalar()
-    return _note(connection, repository_id, manifest_id, directly, keeper=keeper, known=known)
-
-
-def alive_near(
-    connection: Connection, repository_id: int, manifest_id: int, *, now: int, before: int, known: Known, most: int
-) -> bool | None:
-    """Like :func:`alive`; but None where that takes looking at more than ``most`` manifests above it, 5 µs each."""
-    remembered = known.find(manifest_id)
-    if remembered is not None:
-        return remembered
-    directly = _directly(connection, repository_id, manifest_id, limit=most + 1)
-    found = {above: known.find(above) for above in directly}
-    if True in found.values():
-        return known.note(manifest_id, alive=True)
-    parameters = {"repository": repository_id, "manifest": manifest_id, "now": now, "before": before}
-    dead = [above for above, alive_ in found.items() if alive_ is False]
-    rows = list(connection.execute(_near, {**parameters, "dead": bound(dead), "limit": most + 1}))
-    keeper = next((key for key, keeps in rows if keeps), None)
-    if len(directly) > most or (keeper is None and len(rows) > most):
-        return None if keeper is None else known.note(manifest_id, alive=True)
-    return _note(connection, repository_id, manifest_id, directly, keeper=keeper, known=known, most=most)
-
-
-def _note(
-    connection: Connection,
-    repository_id: int,
-    manifest_id: int,
-    directly: list[int],
-    *,
-    keeper: int | None,
-    known: Known,
-    most: int | None = None,
-) -> bool:
-    """Note what was found of a manifest, and what follows from it. Returns whether it is alive."""
     if keeper is None:
         _note_dead(connection, repository_id, directly, known)
     elif keeper != manifest_id:
-        _note_alive(connection, repository_id, directly, keeper, known, most=most)
+        _note_alive(connection, repository_id, directly, keeper, known)
     return known.note(manifest_id, alive=keeper is not None)
 
 
 def _note_alive(
-    connection: Connection,
-    repository_id: int,
-    directly: list[int],
-    keeper: int,
-    known: Known,
-    *,
-    most: int | None = None,
+    connection: Connection, repository_id: int, directly: list[int], keeper: int, known: Known
 ) -> None:
     """Note that what leads from a manifest to its keeper is alive, as far as nothing else can.
 
@@ -363,18 +321,15 @@ def _note_alive(
         directly: what is directly above it.
         keeper: what keeps it, and is not itself.
         known: what is noted.
-        most: how much may be directly above what is looked at; None for any number.
     """
     for _ in range(known.climbed):
-        if most is not None and len(directly) > most:
-            return
         possible = [above for above in directly if known.find(above) is not False]
         if len(possible) != 1 or known.find(possible[0]):
             return
         known.note(possible[0], alive=True)
         if possible[0] == keeper:
             return
-        directly = _directly(connection, repository_id, possible[0], limit=-1 if most is None else most + 1)
+        directly = _directly(connection, repository_id, possible[0])
 
 
 def _note_dead(connection: Connection, repository_id: int, directly: list[int], known: Known) -> None:
@@ -389,10 +344,9 @@ def _note_dead(connection: Connection, repository_id: int, directly: list[int], 
             unknown += _directly(connection, repository_id, above)
 
 
-def _directly(connection: Connection, repository_id: int, manifest_id: int, *, limit: int = -1) -> list[int]:
-    """What is directly above a manifest: the indexes around it, and its subject. Up to ``limit`` of them."""
-    parameters = {"repository": repository_id, "manifest": manifest_id, "limit": limit}
-    return connection.execute(_directly_above, parameters).scalars()
+def _directly(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
+    """What is directly above a manifest: the indexes around it, and its subject."""
+    return connection.execute(_directly_above, {"repository": repository_id, "manifest": manifest_id}).scalars()
 
 
 def removable(

@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import require_duration
 from ocistore.catalog import (
-    aside,
     batches,
     collection,
     epoch,
@@ -79,10 +78,6 @@ _MANIFESTS: Final = 50
 _EDGES: Final = 2000
 """Edges of the manifests in one transaction, of which one has 10,000 at most: each takes 4 to 7 µs. Uncounted, 20
 indexes of the same 9,000 manifests made a transaction of 1.4 s. One manifest is not divided: 70 ms for that many."""
-
-_ABOVE: Final = 500
-"""Manifests above one, to be climbed in one transaction; each takes 5 µs. Below more it is looked at outside the lock,
-once for all that are due with it."""
 
 _REFERRERS: Final = 1000
 """Of a manifest with more than ``_EDGES``, so many are queued in one transaction; each takes 5 to 10 µs."""
@@ -200,8 +195,6 @@ class _Collection:
         with a time before their own. Rare: what is around a manifest is mostly let go when that is, or later. A
         collection that is killed or cut short forgets it: then they may go before their own grace, never when in use.
         """
-        self._climbed: set[tuple[int, int]] = set()
-        """Manifests that are climbed under the lock all the same, because they are in a ring."""
 
     def forecast(self, *, force: bool) -> GCReport:
         """A dry run."""
@@ -350,14 +343,7 @@ class _Collection:
                 due = collection.due_manifests(connection, before=self._untagged_before, limit=_MANIFESTS)
                 due = due[: _fitting(collection.widths(connection, due, limit=_EDGES))]
                 known: defaultdict[int, keepers.Known] = defaultdict(partial(keepers.Known, climbed=_MANIFESTS))
-                dead, is_far = [], False
-                for place, row in enumerate(due):
-                    alive = self._alive_near(connection, row, known[row.repository_id])
-                    if alive is None:
-                        due, is_far = due[:place], True
-                        break
-                    if not alive:
-                        dead.append(row)
+                dead = [row for row in due if not self._alive(connection, row, known[row.repository_id])]
                 # Those that wait for others leave the queue too, and come back into it when those go.
                 removal.keep_manifests(connection, due)
                 since = {row[:2]: max(row.since, self._let_go.get(row[:2], 0)) for row in due}
@@ -379,38 +365,7 @@ class _Collection:
             for key in gone:
                 self._let_go.pop(key, None)
             self._manifests += len(gone)
-            if is_far:
-                self._put_aside()
         return worked
-
-    def _put_aside(self) -> None:
-        """Take manifests that are below very many others out of the queue, or put them behind these.
-
-        They are looked at outside the lock; see ``catalog/aside.py``. The first in the queue is below very many.
-        """
-        self._climbed = set()
-        rows = []
-        with self._catalog.snapshot() as connection:
-            known: defaultdict[int, keepers.Known] = defaultdict(keepers.Known)
-            for row in collection.due_manifests(connection, before=self._untagged_before, limit=_MANIFESTS):
-                key, here = row[:2], known[row.repository_id]
-                alive = self._alive(connection, row, here)
-                leaving = [] if alive else keepers.removable(connection, *key, known=here)
-                if len(leaving) == 1:
-                    continue  # nothing is above it
-                if leaving or aside.is_in_ring(connection, *key):
-                    self._climbed.add(key)
-                    continue
-                until = None if alive else aside.last_to_go(connection, *key)
-                if until is not None and until > self._untagged_before:
-                    until = None
-                rows.append(aside.Aside(row, until))
-                since = max(row.since, self._let_go.get(key, 0))
-                if not alive and since > (until or 0):
-                    self._let_go[key] = since
-        if rows:
-            with self._batch() as connection:
-                aside.put_aside(connection, rows)
 
     def _queue_referrers(self) -> None:
         """Put what is about the next manifest before the collector beforehand, where that is very much.
@@ -435,20 +390,6 @@ class _Collection:
                 if referring:
                     manifests.queue(connection, row.repository_id, referring, since=since)
                     after = referring[-1]
-
-    def _alive_near(self, connection: Connection, row: collection.Membership, known: keepers.Known) -> bool | None:
-        """Whether it is alive; None where that would take too long under the lock."""
-        if row[:2] in self._climbed:
-            return self._alive(connection, row, known)
-        return keepers.alive_near(
-            connection,
-            row.repository_id,
-            row.blob_id,
-            now=self._now,
-            before=self._untagged_before,
-            known=known,
-            most=_ABOVE,
-        )
 
     def _alive(self, connection: Connection, row: collection.Membership, known: keepers.Known) -> bool:
         return keepers.alive(
