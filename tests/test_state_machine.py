@@ -128,8 +128,9 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.directory = tempfile.TemporaryDirectory(prefix="ocistore-")
-        self.root = Path(self.directory.name) / "store"
+        # Beside the other directories of this run, which pytest removes: Hypothesis drops some machines unused.
+        self.directory = Path(tempfile.mkdtemp(dir=self.template.parent))
+        self.root = self.directory / "store"
         self.model = Model()
         self.open_uploads = {}
         self.ended_uploads = []
@@ -156,7 +157,7 @@ class Machine(RuleBasedStateMachine):
         if self.root.exists():
             self._close()
             assert check(self.root, hashes=True) == []
-        self.directory.cleanup()
+        shutil.rmtree(self.directory)
 
     # Changes.
 

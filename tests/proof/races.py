@@ -60,6 +60,8 @@ TOGETHER = tuple("abcdef")
 LONGEST = 1.0
 """Seconds that a lease is made for, at most, and that a large change lasts whose process was killed."""
 PUSHERS, COLLECTORS = 4, 2
+PAUSE = 0.005
+"""Seconds at most between two collections of one collector."""
 
 LOST_RACES = (
     BlobNotFoundError,
@@ -224,12 +226,12 @@ def _pusher(store: Store, rng: random.Random, counted: Callable[[], None]) -> No
 
 def _collector(store: Store, rng: random.Random, counted: Callable[[], None]) -> None:
     # Some go in the smallest steps, between any two of which others may come.
-    for name in ("_MANIFESTS", "_ROWS", "_FILES", "_ABOVE"):
+    for name in ("_MANIFESTS", "_ROWS", "_FILES"):
         setattr(collection, name, rng.choice([1, getattr(collection, name)]))
     while not _stopped[0]:
         store.gc(grace=MOMENT, keep_untagged=MOMENT, force=True)
         counted()
-        time.sleep(rng.random() * 0.005)
+        time.sleep(rng.random() * PAUSE)
 
 
 @dataclass

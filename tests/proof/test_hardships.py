@@ -245,8 +245,7 @@ def test_a_clock_ten_years_off_costs_nothing_that_is_referred_to(store, monkeypa
 
 def test_a_collector_that_believes_its_clock_alone_is_refused_by_the_database(tmp_path, empty_store, monkeypatch):
     shutil.copytree(empty_store, tmp_path / "store")
-    for name in ("alive", "alive_near"):
-        monkeypatch.setattr(keepers, name, lambda *arguments, **more: False)
+    monkeypatch.setattr(keepers, "alive", lambda *arguments, **more: False)
     monkeypatch.setattr(keepers, "removable", lambda connection, repository, manifest, **more: [manifest])
     with Store.open(tmp_path / "store") as store, pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
         _collect_by_a_wrong_clock(store, monkeypatch, TEN_YEARS)

@@ -12,7 +12,6 @@ import pytest
 from images import artifact, image, index, push
 
 from ocistore import BlobNotFoundError, Digest, ManifestNotFoundError, ReferencedError, RepositoryNotFoundError, Store
-from ocistore.upkeep import collection
 
 GONE = (BlobNotFoundError, ManifestNotFoundError, RepositoryNotFoundError, ReferencedError)
 TIMES = [timedelta(milliseconds=each) for each in (0, 7, 1_800_011, 3_600_013, 14 * 86_400_000 + 17)]
@@ -108,9 +107,8 @@ def both(store, **times):
     # The last of the short ones: what waits for what was let go earlier.
     [*range(SHORT), 366, *(pytest.param(n, marks=pytest.mark.slow) for n in range(SHORT, LONG) if n != 366)],
 )
-def test_a_dry_run_says_what_a_collection_does(tmp_path, empty_store, clock, monkeypatch, seed):
+def test_a_dry_run_says_what_a_collection_does(tmp_path, empty_store, clock, seed):
     chance = random.Random(seed)
-    monkeypatch.setattr(collection, "_ABOVE", [1, 2, collection._ABOVE][seed % 3])
     shutil.copytree(empty_store, tmp_path / "store")
     with Store.open(tmp_path / "store") as store:
         for _ in range(4):
