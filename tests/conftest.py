@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import traceback
 
 import pytest
 import zygote
@@ -41,6 +42,29 @@ def pytest_configure():
 
 def pytest_unconfigure():
     zygote.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call():
+    """End a forked child that comes back out of its test.
+
+    It would go on as a second worker, with whatever that test made wrong in it, and who waits for it waits for ever.
+    """
+    mine = os.getpid()
+    try:
+        return (yield)
+    finally:
+        if os.getpid() != mine:
+            with contextlib.suppress(BaseException):
+                traceback.print_exc()
+            os._exit(1)
+
+
+def pytest_runtest_teardown(item):
+    """Let errors that are parameters go: they keep what they were raised through, and the descriptors that it has."""
+    for value in item.callspec.params.values() if hasattr(item, "callspec") else ():
+        if isinstance(value, BaseException):
+            value.__traceback__ = value.__context__ = None
 
 
 @pytest.fixture(scope="session")

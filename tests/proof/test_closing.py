@@ -1,6 +1,7 @@
 """Whatever is closed while other threads work with it, no number of a descriptor is used for another file, and each
 call did what it says or says that the store is closed."""
 
+import faulthandler
 import gc
 import os
 import pickle
@@ -130,14 +131,18 @@ def _tried(scene, directory, turns, wrong_way=lambda: None):
     said = directory / "said"
     child = os.fork()
     if child == 0:
+        faulthandler.disable()
+        status = 1
         try:
             wrong_way()
-            found = scene(directory, turns)
-        except BaseException:
-            found = [traceback.format_exc()]
+            try:
+                found = scene(directory, turns)
+            except Exception:
+                found = [traceback.format_exc()]
+            said.write_bytes(pickle.dumps(found))  # which may fail, too, where threads close what is not theirs
+            status = 0
         finally:
-            said.write_bytes(pickle.dumps(found))
-            os._exit(0)
+            os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     # SQLite, whose connection is closed while another thread is in it, may end the process.
     return pickle.loads(said.read_bytes()) if status == 0 else [f"it ended with {status}"]

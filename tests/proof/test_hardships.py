@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import signal
@@ -255,8 +256,11 @@ def _with_descriptors(count, root, work):
     """How it ends where only so many more files may be open."""
     import resource
 
-    there = len(os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (there + count, there + count))
+    # The limit is on numbers: those that are free are counted, for the worker that was forked may have left gaps.
+    taken = {int(name) for name in os.listdir("/proc/self/fd")}
+    free = (number for number in itertools.count() if number not in taken)
+    limit = next(itertools.islice(free, count, None))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     try:
         work(root)
     except OCIStoreError:

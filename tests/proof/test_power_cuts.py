@@ -201,19 +201,24 @@ def _after_a_cut_in_an_upload(kind, tmp_path):
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
-            resumed = Store.open(root).repository("app").upload(id_)
-            _lengthen(root / "uploads" / id_)
-            for place in range(0, len(MORE), 1 << 20):
-                resumed.write(MORE[place : place + (1 << 20)])
-            os.write(writing, b"!")
-            time.sleep(60)
-        os.read(reading, 1)
+            try:
+                resumed = Store.open(root).repository("app").upload(id_)
+                _lengthen(root / "uploads" / id_)
+                for place in range(0, len(MORE), 1 << 20):
+                    resumed.write(MORE[place : place + (1 << 20)])
+                os.write(writing, b"!")
+                time.sleep(60)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        os.close(writing)
+        assert os.read(reading, 1) == b"!"
         time.sleep(0.2)  # some of it is on its way to the disk
         made.cut()
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(reading)
-        os.close(writing)
         made.unmount()
         made.mount()
         with Store.open(root) as store:
