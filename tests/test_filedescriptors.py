@@ -5,6 +5,7 @@ import os
 
 import pytest
 from processes import run_python
+from state import descriptors
 
 from ocistore.filedescriptors import FileDescriptor, OpenFile, owned
 
@@ -41,12 +42,12 @@ def test_a_descriptor_in_a_reference_cycle_is_closed_with_it(path):
 
 
 def test_what_cannot_be_opened_owns_nothing(tmp_path):
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     with pytest.raises(FileNotFoundError):
         owned(os.open, tmp_path / "nothing", os.O_RDONLY)
     with pytest.raises(FileNotFoundError):
         OpenFile(str(tmp_path / "nothing"), os.O_RDONLY)
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 def test_an_open_file_is_closed_when_it_is_told_to_be_and_only_once(path):

@@ -15,7 +15,7 @@ import pytest
 from images import image, push
 from invariants import check
 from processes import python, run_python, run_to_end
-from state import files, rows, unchanged
+from state import descriptors, files, rows, unchanged
 
 import ocistore
 from ocistore import (
@@ -500,7 +500,7 @@ def test_a_store_of_one_directory_can_be_opened_many_times_in_one_process(root):
 
 def test_opening_and_closing_leaks_no_descriptors(root):
     Store.open(root).close()
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(3):
         with Store.open(root) as store:
             assert reads(store)
@@ -513,7 +513,7 @@ def test_opening_and_closing_leaks_no_descriptors(root):
         (root.parent / "file").touch()
         with pytest.raises(StoreNotFoundError):
             Store.open(root.parent / name, create=False)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
 UNCLOSED = """

@@ -1,7 +1,6 @@
 """What the operating system refuses is ours to say; what anybody else raises in the middle of it is theirs."""
 
 import errno
-import gc
 import io
 import os
 import signal
@@ -10,6 +9,7 @@ import time
 import pytest
 from images import image, push
 from instructions import PACKAGE, Interrupted, where_a_signal_comes
+from state import descriptors
 
 from ocistore import CorruptError, StorageError, Store
 from ocistore.blobs import filesystem
@@ -203,8 +203,7 @@ def _pool_work(pool):
 @pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_interrupt_anywhere_in_the_pool_leaks_no_descriptor_and_no_file(pool, step):
     _pool_work(pool)
-    gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(descriptors())
     wrong, interrupted = [], 0
     for place in range(1, 100_000, step):
         try:
@@ -239,7 +238,7 @@ def test_signals_in_the_middle_of_everything_come_out_as_they_were_raised(tmp_pa
     late = 0
     with Store.open(tmp_path / "store") as store:
         _work(store)
-        opened = len(os.listdir("/proc/self/fd"))
+        opened = len(descriptors())
         try:
             for number in range(0, 150, step):
                 try:
@@ -252,7 +251,7 @@ def test_signals_in_the_middle_of_everything_come_out_as_they_were_raised(tmp_pa
             signal.signal(signal.SIGALRM, before)
             signal.setitimer(signal.ITIMER_REAL, 0)
         _work(store)
-        assert len(os.listdir("/proc/self/fd")) <= opened + 2
+        assert len(descriptors()) <= opened + 2
     assert late > 40 / step
 
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 from handmade import verified
 from images import image, push
-from state import pool
+from state import descriptors, pool
 
 from ocistore import CorruptError, Digest, StorageError
 from ocistore.filedescriptors import owned
@@ -54,19 +54,15 @@ def waiting(monkeypatch):
     go.set()
 
 
-def _open_files():
-    return len(os.listdir("/proc/self/fd"))
-
-
 def test_every_blob_is_a_link_and_told_of_once(filled, destination):
-    told, before = [], _open_files()
+    told, before = [], descriptors()
     report = filled.export(destination, mode="link", progress=lambda done, total: told.append((done, total)))
     assert verified(destination) == pool(filled.root)
     assert {file.stat().st_nlink for file in destination.glob("blobs/*/*")} == {2}
     assert told[-1] == (report.bytes, report.bytes)
     assert told == sorted(set(told))
     assert (report.written_bytes, report.present_bytes) == (report.bytes, 0)
-    assert _open_files() == before
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize("place", [0, -1], ids=["first", "last"])
@@ -97,7 +93,7 @@ def test_where_links_are_refused_copying_is_named_as_the_remedy(filled, destinat
 
 
 def test_where_no_thread_can_be_had_the_links_are_made_all_the_same(filled, destination, monkeypatch):
-    before = _open_files()
+    before = descriptors()
 
     def refused(self):
         raise RuntimeError("can't start new thread")
@@ -105,7 +101,7 @@ def test_where_no_thread_can_be_had_the_links_are_made_all_the_same(filled, dest
     monkeypatch.setattr(threading.Thread, "start", refused)
     filled.export(destination, mode="link")
     assert verified(destination) == pool(filled.root)
-    assert _open_files() == before
+    assert descriptors() == before
 
 
 def test_an_interrupt_while_linking_ends_both_threads(filled, destination, monkeypatch):
