@@ -27,7 +27,7 @@ from ocistore.catalog import forking
 from ocistore.catalog.connection import Connection
 from ocistore.catalog.guard import File, Guard, LockedError
 from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT, translated
-from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError
+from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreClosedError
 from ocistore.forks import ThreadLock, make_immortal
 from ocistore.refusals import is_refusal, pass_on_theirs
 
@@ -145,7 +145,11 @@ class Database:
         self._idle: dict[bool, deque[Connection]] = {False: deque(), True: deque()}
         self._connections: set[weakref.ref[Connection]] = set()
         self._users: set[weakref.ref[Use]] = set()
-        self._stopped_by: int | None = None
+        self._stopping: dict[_Call, int] = {}
+        """Who closes connections, each with its thread: set before it looks whether somebody uses one, as everybody who
+        begins a use says so before looking here."""
+        self._retired = False
+        """Whether it is not the one that others find any more."""
         self._finishing: Callable[[], object | None] = lambda: None
         if file is None:
             _alone[id(self)] = self
@@ -157,13 +161,17 @@ class Database:
 
         Raises:
             StoreBusyError: this process may not use the file.
+            StoreClosedError: everybody has closed it.
         """
         self.refuse_inherited()
         use.thread = threading.get_ident()
         use.reference = reference = weakref.ref(use, self._lost)
         self._users.add(reference)
-        if forking.gate.closed_by is not None or self._stopped_by is not None:
+        if forking.gate.closed_by is not None or self._stopping:
             self._wait_to_begin(reference)
+        if self._retired:
+            self._users.discard(reference)
+            raise StoreClosedError("the store")
 
     def refuse_inherited(self) -> None:
         """See to it that no child uses what is its parent's. Costs 60 ns.
@@ -192,15 +200,16 @@ class Database:
         me = threading.get_ident()
         while True:
             self._users.discard(reference)
-            if self._stopped_by == me:
-                raise StoreBusyError("the catalog", waited=0.0, reason="this thread is opening it anew")
+            if me in tuple(self._stopping.values()):
+                raise StoreBusyError("the catalog", waited=0.0, reason="this thread is closing it, or opening it anew")
             forking.gate.wait()
-            while self._stopped_by is not None:
+            while self._stopping:
                 time.sleep(_POLL)
-                if self._stopped_by not in sys._current_frames():
-                    self._stopped_by = None  # interrupted before it could say so
+                for call, thread in tuple(self._stopping.items()):
+                    if thread not in sys._current_frames():
+                        self._stopping.pop(call, None)  # interrupted before it could say so
             self._users.add(reference)
-            if forking.gate.is_open() and self._stopped_by is None:
+            if forking.gate.is_open() and not self._stopping:
                 return
 
     def busy(self, *, besides: int | None = None) -> bool:
@@ -318,10 +327,10 @@ class Database:
         Raises:
             StoreBusyError: others use connections for longer than ``timeout``, in seconds.
         """
-        me = threading.get_ident()
+        me, call = threading.get_ident(), _Call()
         deadline = time.monotonic() + timeout
         try:
-            self._stopped_by = me
+            self._stopping[call] = me
             while self.busy(besides=me):
                 if time.monotonic() > deadline:
                     raise StoreBusyError(f"the catalog {address.path}", waited=timeout)
@@ -330,7 +339,7 @@ class Database:
                 self._rescue(address)
                 self.shut(settle=False)
         finally:
-            self._stopped_by = None
+            self._stopping.pop(call, None)
 
     def _rescue(self, address: Address) -> None:
         """Write what lies in a WAL without a name into the database, while no other WAL has the name."""
@@ -396,17 +405,23 @@ class Database:
         # No ExitStack here or above: an exception that goes through one refers to itself, and so keeps what its frames
         # have, the turn too, until a garbage collection.
         opening: list[bool] = []
+        call = _Call()
         try:
             opening.extend(map(self._opening.acquire, (wait,)))  # one step, which no interrupt comes into
             if not opening[0]:
                 return  # somebody opens a connection: a use, which comes here at its end
             if self.holders or self.busy():
                 return
+            self._stopping[call] = threading.get_ident()
+            if self.busy():
+                return  # somebody began a use just now, and comes here at its end
             self.shut(settle=settle)
             with nobody_attaches:
                 if not self.holders and self.file is not None and databases.get(self.file) is self:
+                    self._retired = True
                     del databases[self.file]
         finally:
+            self._stopping.pop(call, None)
             if opening and opening[0]:
                 self._opening.release()
 
@@ -438,13 +453,16 @@ class Database:
     def close_at_exit(self) -> None:
         """Close what is open when the interpreter ends. Waits for nobody: what is in use is left to the kernel."""
         if self.process == os.getpid() and not self.busy():
+            call = _Call()
             turn = self._turn_to_settle(wait=False)
             try:
                 if self._opening.acquire(blocking=False):
                     try:
+                        self._stopping[call] = threading.get_ident()  # daemon threads go on until the very end
                         if not self.busy():
                             self.shut(settle=turn is not None)
                     finally:
+                        self._stopping.pop(call, None)
                         self._opening.release()
             finally:
                 if turn is not None:
@@ -478,7 +496,7 @@ class Database:
             self._abandon()
             return
         self._users.clear()
-        self._stopped_by = None
+        self._stopping.clear()
         self.process = os.getpid()
 
 

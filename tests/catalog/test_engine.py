@@ -4,6 +4,8 @@ import shutil
 import sqlite3
 import threading
 import time
+import weakref
+from functools import partial
 
 import pytest
 from images import image, push
@@ -12,9 +14,19 @@ from processes import python, run_python
 from sqlalchemy import column, insert, select, table, update
 from state import rows
 
-from ocistore import CorruptError, ReadOnlyStoreError, StorageError, Store, StoreBusyError, StoreFullError
+from ocistore import (
+    CorruptError,
+    ReadOnlyStoreError,
+    StorageError,
+    Store,
+    StoreBusyError,
+    StoreClosedError,
+    StoreFullError,
+)
 from ocistore.blobs.paths import StorePaths
+from ocistore.catalog import engine
 from ocistore.catalog.connection import Result
+from ocistore.catalog.database import Database
 from ocistore.catalog.engine import MINIMUM_SQLITE, Catalog, translated
 
 COUNTER = table("counter", column("value"))
@@ -198,6 +210,43 @@ def test_the_last_to_close_leaves_one_file(root):
         assert value(second) == 1
     assert not (root / "catalog.db-wal").exists()
     assert rows(root)["counter"] == [(1,)]
+
+
+@pytest.mark.parametrize("close", ["close", "close_at_exit"])
+@pytest.mark.parametrize("begin", [engine._Read, partial(engine._Write, wait=True)], ids=["read", "write"])
+def test_who_begins_while_connections_are_closed_waits_and_is_given_none_of_them(catalog, monkeypatch, begin, close):
+    with catalog.write() as connection:
+        connection.execute(ADD)
+    began, raised, threads, database = threading.Event(), [], [], catalog._database()
+
+    def work():
+        try:
+            with begin(catalog) as connection:  # past what asks whether the catalog is closed
+                began.set()
+                connection.execute(ADD if isinstance(begin, partial) else VALUE)
+        except StoreClosedError as error:
+            raised.append(error)
+
+    shut = Database.shut
+
+    def beside_a_thread(self, **settle):
+        if not threads:
+            threads.append(threading.Thread(target=work))
+            threads[0].start()
+            assert not began.wait(0.1)
+        shut(self, **settle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "shut", beside_a_thread)
+        patched.setattr(Database, "_turn_to_settle", lambda *_, **__: None)  # as where the lock is not to be had
+        patched.setattr(Catalog, "_refuse_closed", lambda _: None)
+        if close == "close":
+            database.leave(weakref.ref(catalog), wait=False)
+        else:
+            database.close_at_exit()
+        threads[0].join()
+    assert len(raised) == (close == "close")
+    assert began.is_set() == (close != "close")
 
 
 def test_closing_waits_for_the_writer_of_another_process(root):
