@@ -349,12 +349,20 @@ class _Collection:
                 since = {row[:2]: max(row.since, self._let_go.get(row[:2], 0)) for row in due}
                 gone: set[tuple[int, int]] = set()
                 waiting = []
+                later = False
                 for row in dead:
-                    if row[:2] not in gone:
-                        removed = self._unlink(connection, row, since, known[row.repository_id])
-                        gone.update((row.repository_id, key) for key in removed)
-                        if not removed:
-                            waiting.append(row)
+                    if row[:2] in gone:
+                        continue
+                    if later:
+                        again = keepers.queued_last(connection, row.repository_id, [row.blob_id])
+                        since[row[:2]] = max(since[row[:2]], again)
+                    removed, last = self._unlink(connection, row, since, known[row.repository_id])
+                    gone.update((row.repository_id, key) for key in removed)
+                    if not removed:
+                        waiting.append(row)
+                    # What was needed for longer than its place in the queue says let go of others only then, and these
+                    # may be here, too: below a ring, of which a part was pushed again.
+                    later = later or last > row.since
                 removal.put_behind(connection, waiting, before=self._untagged_before)
                 let_go = {
                     row[:2]: since[row[:2]]
@@ -402,8 +410,8 @@ class _Collection:
         row: collection.Membership,
         since: Mapping[tuple[int, int], int],
         known: keepers.Known,
-    ) -> list[int]:
-        """What went: the manifest, and what keeps it in a ring, not needed since the last of them was let go."""
+    ) -> tuple[list[int], int]:
+        """What went: the manifest, and what keeps it in a ring; and since when the last of them was not needed."""
         removable = keepers.removable(connection, row.repository_id, row.blob_id, known=known)
         last = since[row[:2]]
         if len(removable) > 1:
@@ -412,7 +420,7 @@ class _Collection:
                 last = max(last, since.get(each, 0), self._let_go.get(each, 0))
         for key in removable:
             manifests.unlink(connection, row.repository_id, key, now=self._in_use_until(), since=last)
-        return removable
+        return removable, last
 
     def _in_use_until(self) -> int:
         """Until when the blobs of a manifest that goes now were in use: their grace begins now, and not with this run.

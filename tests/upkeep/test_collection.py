@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from images import APP, artifact, image, index, note, push
 from invariants import check
+from passing import Clock
 from processes import python
 from state import descriptors, pool, rows, strays
 from steps import counted_steps
@@ -191,6 +192,23 @@ def test_content_that_refers_to_each_other_in_a_ring_does_not_keep_itself(store,
     repository.untag("ring")
     assert collect(store).manifests == 2
     assert pool(store.root) == {}
+
+
+def test_what_hangs_on_a_ring_has_its_grace_since_the_last_of_the_ring_was_let_go(store, repository, monkeypatch):
+    clock = Clock(monkeypatch)
+    ring = index([APP], subject=APP)
+    referrer = artifact(subject=ring)
+    push(repository, ring)
+    push(repository, referrer)
+    push(repository, artifact("of the referrer", subject=referrer))
+    clock.pass_by(60_000)
+    push(repository, APP)
+    times = {"grace": timedelta(milliseconds=7), "keep_untagged": NOW}
+    assert store.gc(dry_run=True, **times).blobs == 0
+    report = store.gc(**times)
+    assert (report.manifests, report.blobs) == (4, 0)
+    clock.pass_by(7)
+    assert store.gc(**times).blobs == 9
 
 
 def test_a_tag_on_any_part_of_a_ring_keeps_all_of_it(store, repository):
