@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import require_duration
@@ -16,7 +15,7 @@ from ocistore.oci.reference import repository_name
 from ocistore.upkeep.collection import GRACE, KEEP_UNTAGGED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import timedelta
 
     from ocistore.catalog.connection import Connection
@@ -28,7 +27,9 @@ _HOLDERS: Final = 1000
 _SERVERS: Final = 10_000
 """How many repositories that serve it are looked through."""
 
-_USERS: Final = 20
+_USERS: Final = 1000
+"""How many manifests that refer to a blob are looked at, until enough of them last."""
+
 _NAMED: Final = 10
 """How many reasons are named: one is enough to keep it."""
 
@@ -82,6 +83,7 @@ class _Explainer:
         self._digest = digest
         self._grace = grace
         self._keep_untagged = keep_untagged
+        self._now = _when(milliseconds())
 
     def explain(self, repository: str | None) -> Iterator[Explanation]:
         only = None if repository is None else repositories.find(self._connection, repository_name(repository))
@@ -95,15 +97,16 @@ class _Explainer:
             raise BlobNotFoundError(self._digest, repository=repository)
         for repository_id, as_manifest, name in served:
             explain = self._manifest if as_manifest else self._blob
-            reasons = tuple(islice(explain(repository_id, row.id), _NAMED))
-            lasting = [text for text, until in reasons if until is None]
-            ends = [until for _, until in reasons if until is not None]
-            yield Explanation(
-                self._digest,
-                name,
-                tuple(text for text, _ in reasons),
-                None if lasting else max(ends, default=_when(milliseconds())),
-            )
+            lasting: list[str] = []
+            ending: list[str] = []
+            ends = [self._now]
+            for text, until in explain(repository_id, row.id):
+                (ending if until else lasting).append(text)
+                ends += [until] if until else []
+                if len(lasting) == _NAMED:
+                    break
+            reasons = (*lasting, *ending)[:_NAMED]
+            yield Explanation(self._digest, name, reasons, None if lasting else max(ends))
         if not served:
             yield self._unserved(row)
 
@@ -111,8 +114,8 @@ class _Explainer:
         if row.state == "absent":
             return Explanation(self._digest, None, ("a manifest names it; its bytes are not here",), None)
         if row.state == "condemned":
-            return Explanation(self._digest, None, (), _when(milliseconds()))
-        due = None if row.since is None else _when(row.since) + self._grace
+            return Explanation(self._digest, None, (), self._now)
+        due = None if row.since is None else _later(_when(row.since), self._grace)
         return Explanation(self._digest, None, (), due)
 
     # Reasons, each with until when it holds; None where it does not end by itself.
@@ -125,18 +128,31 @@ class _Explainer:
                 yield f"{through}the tag {holder.tag}", None
             yield from self._leases(repository_id, holder.id, through)
             if holder.tag is None and holder.since is not None:
-                until = _when(holder.since) + self._keep_untagged
-                if until > _when(milliseconds()):
+                until = _later(_when(holder.since), self._keep_untagged)
+                if until > self._now:
                     yield f"{through}lost what kept it, or was pushed, at {_when(holder.since):%F %T} UTC", until
 
     def _blob(self, repository_id: int, blob: int) -> Iterator[tuple[str, datetime | None]]:
         users = keepers.users(self._connection, repository_id, blob, limit=_USERS)
         for user in users:
-            yield f"the manifest {keepers.digest_of(self._connection, user)} refers to it", None
+            until = self._last_end(self._manifest(repository_id, user))
+            if until is not None:
+                until = _later(until, self._grace)  # which begins when the manifest goes
+            if until is None or until > self._now:
+                yield f"the manifest {keepers.digest_of(self._connection, user)} refers to it", until
         yield from self._leases(repository_id, blob, "")
         since = keepers.idle_since(self._connection, repository_id, blob)
-        if not users and since is not None and _when(since) + self._grace > _when(milliseconds()):
-            yield f"it was pushed, or last in use, at {_when(since):%F %T} UTC", _when(since) + self._grace
+        if not users and since is not None and (until := _later(_when(since), self._grace)) > self._now:
+            yield f"it was pushed, or last in use, at {_when(since):%F %T} UTC", until
+
+    def _last_end(self, reasons: Iterable[tuple[str, datetime | None]]) -> datetime | None:
+        """Until when these keep something: now where they do not; None where one of them does not end by itself."""
+        last = self._now
+        for _, until in reasons:
+            if until is None:
+                return None
+            last = max(last, until)
+        return last
 
     def _leases(self, repository_id: int, blob: int, through: str) -> Iterator[tuple[str, datetime | None]]:
         for lease in leases.of_content(self._connection, repository_id, blob, now=milliseconds()):
@@ -146,3 +162,8 @@ class _Explainer:
 
 def _when(at: int) -> datetime:
     return datetime.fromtimestamp(at / 1000, UTC)
+
+
+def _later(at: datetime, by: timedelta) -> datetime:
+    """As late as a ``datetime`` can be at most: who gives a grace of thousands of years means for ever."""
+    return at + min(by, datetime.max.replace(tzinfo=UTC) - at)

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from images import APP, artifact, image, index, push
 from state import pool, rows
 
+from ocistore import Digest
 from ocistore.catalog import holds
 from ocistore.cli.commands import ocistore
 
@@ -86,6 +87,34 @@ def test_explain_says_when_something_goes(run, repository, store):
     assert "it was pushed" in run("gc", "--explain", blob.digest)
     [found] = json.loads(run("gc", "--explain", f"{repository.name}@{blob.digest}", "--grace", "0", "--json"))
     assert (found["kept_by"], found["repository"]) == ([], repository.name)
+
+
+def test_explain_of_a_blob_says_when_it_goes_with_the_manifest_that_refers_to_it(run, repository):
+    push(repository, APP, "v1")
+    layer = f"{repository.name}@{Digest.of(APP.layers[0])}"
+
+    def explained(*options):
+        [found] = json.loads(run("gc", "--explain", layer, "--json", *options))
+        return found["kept_by"], found["due"]
+
+    refers = [f"the manifest {APP.digest} refers to it"]
+    assert explained() == (refers, None)
+    repository.untag("v1")
+    kept_by, due = explained()
+    assert (kept_by, due is None) == (refers, False)
+    kept_by, sooner = explained("--keep-untagged", "0")
+    assert kept_by == refers  # for an hour from when the manifest goes
+    assert sooner < due
+    assert explained(*AT_ONCE)[0] == []
+
+
+def test_explain_names_a_reason_that_lasts_before_those_that_end(run, repository):
+    for number in range(12):
+        push(repository, index([APP], annotations={"number": str(number)}), *(["last"] if number == 11 else []))
+    [found] = json.loads(run("gc", "--explain", APP.digest, "--json"))
+    assert found["due"] is None
+    assert len(found["kept_by"]) == 10
+    assert found["kept_by"][0].endswith("has the tag last")
 
 
 def test_explain_of_what_is_condemned_says_that_it_may_go_now(run, repository):

@@ -5,11 +5,11 @@ import contextvars
 import os
 import random
 import shutil
-import time
 from datetime import timedelta
 
 import pytest
 from images import artifact, image, index, push
+from passing import Clock
 
 from ocistore import BlobNotFoundError, Digest, ManifestNotFoundError, ReferencedError, RepositoryNotFoundError, Store
 
@@ -20,17 +20,6 @@ STEPS = [0, 0, 1, 60_000, 1_800_000, 3_600_000, 14 * 86_400_000]
 """Milliseconds between two things that happen."""
 SHORT, LONG = 25, 400
 """How many histories are tried, in a plain run and in the long form."""
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self, monkeypatch):
-        self.now = 1_800_000_000_000
-        monkeypatch.setattr(time, "time_ns", lambda: self.now * 1_000_000)
-
-    def pass_by(self, milliseconds):
-        self.now += milliseconds
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
 """What keeps a manifest: what is remembered of others changes no answer, whatever order is asked in."""
 
 import random
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from images import image, index, push
 from state import catalog
 
+from ocistore import Digest
 from ocistore.catalog import keepers
+from ocistore.upkeep.explanation import explain
 
 
 def grown(store, chosen):
@@ -52,3 +55,12 @@ def test_what_is_remembered_changes_no_answer(store, seed):
                     if not apart[member]:
                         found = keepers.removable(connection, repository, member, known=known)
                         assert (not found) == waits[member]
+
+
+def test_a_grace_of_any_length_can_be_explained(store, repository):
+    push(repository, image("app"))
+    repository.put_blob(b"loose")
+    for digest in (image("app").digest, image("app").blobs[0], b"loose"):
+        wanted = digest if isinstance(digest, str) else Digest.of(digest)
+        [found] = explain(store, wanted, grace=timedelta.max, keep_untagged=timedelta.max)
+        assert found.due == datetime.max.replace(tzinfo=UTC)
