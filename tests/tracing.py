@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import traceback
 from collections import Counter
@@ -61,6 +62,7 @@ def traced(
     if child == 0:
         status = 1
         try:
+            sys.dont_write_bytecode = True  # only the first run of a command would have those calls
             _await_tracer(writable)
             command(*arguments)
             status = 0

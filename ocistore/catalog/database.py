@@ -44,6 +44,9 @@ _LARGEST_WAL: Final = 8 * 1024**2
 """Bytes of which the WAL is not larger any more after it was moved into the database: twice those after which it is, so
 that nothing is cut off and allocated again but after a transaction larger than any push."""
 
+_ATTEMPTS: Final = 5
+"""How often a file is opened that looks damaged, in case only its locks were dropped at that moment."""
+
 _POLL: Final = 0.0005
 """Seconds between two looks whether uses have ended, or may begin. Reads take microseconds, so there is rarely a second
 one."""
@@ -93,10 +96,15 @@ class Address:
         Raises:
             OCIStoreError: the file cannot be opened.
         """
-        try:
-            return Connection(self._driver(), self.translated)
-        except sqlite3.Error as error:
-            raise self.translated(error) from error
+        left = _ATTEMPTS
+        while True:
+            try:
+                return Connection(self._driver(), self.translated)
+            except sqlite3.Error as error:
+                raised = self.translated(error)
+                left -= 1
+                if not left or not isinstance(raised, CorruptError):
+                    raise raised from error
 
     def _driver(self) -> sqlite3.Connection:
         mode = "immutable=1&mode=ro" if self.immutable else "mode=ro" if self.read_only else "mode=rw"
@@ -303,17 +311,29 @@ class Database:
             return self._registered(address.connect())
         until = time.monotonic() + BUSY_TIMEOUT
         guard.lock(until=until)
-        connection = None
         try:
-            connection = self._registered(address.connect())
-            connection.command("SELECT 1 FROM sqlite_schema LIMIT 1")  # only now SQLite opens what lies beside it
-            guard.lock_memory(os.fspath(address.path), until=until)
+            return self._locking_memory(guard, address, until=until)
         except BaseException:
-            if connection is not None:
-                connection.close()
             guard.unlock()
             raise
-        return connection
+
+    def _locking_memory(self, guard: Guard, address: Address, *, until: float) -> Connection:
+        left = _ATTEMPTS
+        while True:
+            connection = None
+            try:
+                connection = self._registered(address.connect())
+                connection.command("SELECT 1 FROM sqlite_schema LIMIT 1")  # only now SQLite opens what lies beside it
+                guard.lock_memory(os.fspath(address.path), until=until)
+            except BaseException as error:
+                if connection is not None:
+                    connection.close()
+                left -= 1
+                # Nobody watches these reads yet, and where their locks are dropped, what they find may look damaged.
+                if not left or not isinstance(error, CorruptError):
+                    raise
+            else:
+                return connection
 
     def stands(self, address: Address) -> bool:
         """Whether the files beside the database are those in use. Costs 3 microseconds."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, bindparam, column, select, table
 from sqlalchemy.dialects import sqlite
@@ -20,7 +20,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from ocistore.catalog import identity, tables
 from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
-from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreNotFoundError
+from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.forks import ThreadLock
 from ocistore.refusals import pass_on_theirs
 
@@ -55,15 +55,27 @@ _insert_store = tables.store.insert().values(
 )
 
 
+_ATTEMPTS: Final = 10
+"""How often the revision is read where something in this process drops the locks of the catalog meanwhile."""
+
+
 def revision(catalog: Catalog) -> str | None:
     """The revision of the catalog's schema, or None for a database that is still empty.
 
     Raises:
         StoreNotFoundError: it is a database, but of another application.
         CorruptError: it is no database at all.
+        StoreBusyError: this process may not use it.
     """
-    with catalog.snapshot() as connection:
-        return _revision(connection, root=catalog.root)
+    left = _ATTEMPTS
+    while True:
+        try:
+            with catalog.snapshot() as connection:
+                return _revision(connection, root=catalog.root)
+        except StoreBusyError as error:
+            left -= 1
+            if error.waited or not left:
+                raise
 
 
 def _revision(connection: Connection, *, root: Path) -> str | None:
