@@ -112,9 +112,13 @@ def _parts(
                 found.parts[repository, blob] = since
         last = page[-1][0]
         after = Place(last.since, last.repository_id, last.blob_id)
-    if now <= before:
+    if not at_once:
+        # Whatever a manifest names that goes now has been in use until now, as a child or a subject, too.
+        for repository, manifest in found.manifests:
+            for blob in keepers.parts(connection, repository, manifest):
+                found.parts.pop((repository, blob), None)
+    else:
         found.parts.update({membership: now for membership in let_go if goes(*membership)})
-    if at_once:
         asked = set(found.parts)
         for (repository, manifest), since in found.manifests.items():
             for blob in keepers.parts(connection, repository, manifest):

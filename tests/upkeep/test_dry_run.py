@@ -109,3 +109,22 @@ def test_a_dry_run_says_what_a_collection_does(tmp_path, empty_store, clock, see
             said, done, named, gone = both(store, grace=grace, keep_untagged=keep)
             assert said == done, (grace, keep)
             assert named == gone
+
+
+def test_bytes_of_a_manifest_that_are_a_blob_too_are_in_use_until_what_names_them_goes(store, clock):
+    repository = store.repository("a")
+    base = image("base")
+    referrer = artifact(subject=base)
+    push(repository, base)
+    push(repository, referrer)
+    repository.put_blob(base.manifest)
+    clock.pass_by(60_000)
+    times = {"grace": timedelta(milliseconds=7), "keep_untagged": timedelta(0)}
+    said, done, named, gone = both(store, **times)
+    assert said == done
+    assert done[:3] == (2, 0, 1)
+    assert named == gone == {Digest.parse(referrer.digest).encoded}
+    clock.pass_by(8)
+    said, done, _, _ = both(store, **times)
+    assert said == done
+    assert (done[1], os.listdir(store.root / "blobs" / "sha256")) == (1 + len(set(base.blobs + referrer.blobs)), [])
