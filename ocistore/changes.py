@@ -172,7 +172,7 @@ class Application:
     now: int
     actor: str
     platforms: Mapping[str, Mapping[str, object]]
-    """The platforms of image manifests, by digest; read before the transaction began."""
+    """The platforms of image manifests, by digest."""
     leases: Sequence[Lease] = ()
     """What keeps all that these changes bring into a repository."""
     batch: int | None = None

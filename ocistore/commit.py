@@ -84,14 +84,16 @@ def commit(
     staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
     unpublished = not_in_pool(catalog, pool, staged)
     published: set[Digest] = set()
+    platforms: dict[str, dict[str, object]] = {}
     try:
         for _ in range(ATTEMPTS):
             published.update(change.blob.digest for change in unpublished)
             pool.publish([change.blob for change in unpublished])
-            platforms = platforms_of(pool, changes)
+            read_platforms(pool, changes, platforms)
             with catalog.write() as connection:
                 unpublished = gone(connection, pool, staged, published)
                 if not unpublished:
+                    read_platforms(pool, changes, platforms)
                     identity.become_store(connection)
                     application = Application(connection, pool, milliseconds(), actor, platforms, leases)
                     application.apply(changes)
@@ -236,21 +238,33 @@ def gone(
     ]
 
 
-def platforms_of(pool: FilesystemPool, changes: Sequence[Change]) -> dict[str, dict[str, object]]:
-    """The platform of each image manifest among the changes whose config says one, by digest."""
-    found = {}
+def read_platforms(pool: FilesystemPool, changes: Sequence[Change], platforms: dict[str, dict[str, object]]) -> None:
+    """Find out what the configs of image manifests among the changes say the images run on.
+
+    Called before the transaction, and again in it: a config that a collection had taken when the first look was made
+    may have been pushed again since by somebody else, and the transaction would then rely on it. What was read once is
+    not read again, so that in the transaction next to nothing is left to read.
+
+    Args:
+        pool: which holds the configs.
+        changes: all that are made.
+        platforms: what is known, by the digest of the manifest: empty for a config that says nothing. Those of configs
+            that are there are added.
+
+    Raises:
+        StorageError: a config could not be read.
+    """
     for change in changes:
-        if isinstance(change, PutManifest):
+        if isinstance(change, PutManifest) and change.manifest.descriptor.digest not in platforms:
             platform = platform_of(pool, change.manifest)
-            if platform:
-                found[str(change.manifest.descriptor.digest)] = platform
-    return found
+            if platform is not None:
+                platforms[change.manifest.descriptor.digest] = platform
 
 
-def platform_of(pool: FilesystemPool, manifest: Manifest) -> dict[str, object]:
-    """What the config of a manifest says the image runs on; empty where it says nothing.
+def platform_of(pool: FilesystemPool, manifest: Manifest) -> dict[str, object] | None:
+    """What the config of a manifest says the image runs on: empty where it says nothing, None where it is not there.
 
-    A config that is not there, or damaged, says nothing: it is checked elsewhere.
+    A config that is damaged says nothing: it is checked elsewhere.
 
     Raises:
         StorageError: it could not be read.
@@ -260,7 +274,10 @@ def platform_of(pool: FilesystemPool, manifest: Manifest) -> dict[str, object]:
         return {}
     try:
         return platform_in(pool.read(config.digest, config.size))
-    except (FileNotFoundError, CorruptError) as error:
+    except FileNotFoundError as error:
+        pass_on_theirs(error)
+        return None
+    except CorruptError as error:
         pass_on_theirs(error)
         return {}
 

@@ -28,7 +28,7 @@ from ocistore.changes import (
     RemoveTag,
     SetTag,
 )
-from ocistore.commit import ATTEMPTS, REMOVALS, commit, give_up, gone, milliseconds, not_in_pool, platforms_of
+from ocistore.commit import ATTEMPTS, REMOVALS, commit, give_up, gone, milliseconds, not_in_pool, read_platforms
 from ocistore.emptying import empty_deleted
 from ocistore.errors import OCIStoreError, StoreBusyError, StoreFullError, UncertainCommitError
 
@@ -265,13 +265,15 @@ class _Parts:
     def _apply(self, changes: Sequence[Change], *, reveal: bool = False) -> Application:
         """Apply some of the changes in one transaction."""
         staged = _staged(changes)
+        platforms: dict[str, dict[str, object]] = {}
         for _ in range(ATTEMPTS):
-            platforms = platforms_of(self._pool, changes)
+            read_platforms(self._pool, changes, platforms)
             with self._catalog.write() as connection:
                 began = time.monotonic()
                 now = self._renewed(connection)
                 missing = gone(connection, self._pool, staged, self._published)
                 if not missing:
+                    read_platforms(self._pool, changes, platforms)
                     if reveal:
                         if batches.is_taken(connection, self._batch):
                             raise _AgainError

@@ -3,10 +3,12 @@
 import base64
 import json
 import stat
+from datetime import timedelta
 from itertools import islice
 
 import pytest
 from images import artifact, described, document, image, index, note, push
+from invariants import check
 from state import pool, rows, unchanged
 
 from ocistore import (
@@ -22,7 +24,10 @@ from ocistore import (
     ManifestNotFoundError,
     ReferencedError,
     RepositoryNotFoundError,
+    Store,
+    parts,
 )
+from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.oci import mediatypes
 
 APP = image()
@@ -667,3 +672,37 @@ def test_asking_a_repository_that_does_not_exist_says_so_and_makes_none(store, r
     with unchanged(store.root), pytest.raises(RepositoryNotFoundError) as caught:
         ask(repository)
     assert caught.value.name == "library/app"
+
+
+# --- the platform -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["at once", "in parts"])
+def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_again(store, monkeypatch, large):
+    if large:
+        monkeypatch.setattr(parts, "LARGE", 1)
+    config, read = Digest.of(APP.config), FilesystemPool.read
+    passed = []
+
+    def disturbed(pool, digest, size):
+        if digest != config or passed:
+            return read(pool, digest, size)
+        passed.append(digest)
+        with Store.open(store.root) as other:
+            other.gc(grace=timedelta(0), force=True)
+            try:
+                return read(pool, digest, size)  # it is gone
+            finally:
+                other.repository("app").put_blob(APP.config)
+
+    app = store.repository("app")
+    app.put_blob(APP.config)
+    with store.transaction() as transaction:
+        pending = transaction.repository("app")
+        for layer in APP.layers:
+            pending.put_blob(layer)
+        pending.put_manifest(APP.manifest, tags=["v1"])
+        monkeypatch.setattr(FilesystemPool, "read", disturbed)
+    assert passed
+    assert check(store.root, hashes=True) == []
+    assert [row[-1] for row in rows(store.root)["manifests"] if row[1] == mediatypes.OCI_MANIFEST] != [None]

@@ -176,6 +176,19 @@ def test_where_descriptors_are_silent_the_configs_say_the_platform(platforms, de
     assert [child["digest"] for child in found["manifests"]] == [SILENT.children[1].digest]
 
 
+def test_a_config_says_the_platform_that_came_after_its_manifest(store, destination):
+    app = store.repository("app")
+    for child in SILENT.children:
+        for layer in child.layers:
+            app.put_blob(layer)
+        app.put_manifest(child.manifest, missing="all")
+        app.put_blob(child.config)
+    app.put_manifest(SILENT.manifest, tags=["silent"])
+    store.export(destination, ["app:silent"], platforms=["linux/amd64"])
+    found = manifest(destination, names(destination)["silent"])
+    assert [child["digest"] for child in found["manifests"]] == [SILENT.children[1].digest]
+
+
 def test_indexes_in_indexes_are_narrowed_and_artifacts_stay(platforms, destination):
     wanted = ["linux/arm64/v8", "windows/amd64"]
     report = platforms.export(destination, ["app:nested"], platforms=wanted, referrers=False)

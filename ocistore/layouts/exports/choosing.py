@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import graph, manifests, repositories, tags
+from ocistore.commit import platform_of
 from ocistore.errors import (
     CorruptError,
     InvalidNameError,
@@ -430,6 +431,8 @@ class _Choosing:
 
     def _platform_of(self, descriptor: Descriptor) -> Platform | None:
         found = manifests.platform(self._connection, descriptor.digest)
+        if not found:  # its config may have come after it
+            found = platform_of(self._pool, self._fetch(descriptor))
         return None if not found else Platform.from_json(found, path="platform")
 
 
