@@ -54,9 +54,21 @@ class Program(click.Group):
             sys.exit(_INTERRUPTED)
         except OSError as error:
             # A broken pipe does not come so far: click ends quietly then.
+            _drop_output()
             place = "" if error.filename is None else f"{error.filename}: "
             _fail(f"{place}{error.strerror or error}", _FAILED)
         sys.exit(result if isinstance(result, int) else 0)
+
+
+def _drop_output() -> None:
+    """Discard what standard output does not accept: the interpreter would try again at its end, and exit with 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
