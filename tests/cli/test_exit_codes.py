@@ -4,6 +4,7 @@ import inspect
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -152,10 +153,18 @@ def test_interrupted_it_says_nothing_and_exits_130(tmp_path):
     assert "Traceback" not in (tmp_path / "errors").read_text()
 
 
-def test_a_full_standard_output_is_an_error(store):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["repos"], ["repos", "--help"]])
+def test_a_full_standard_output_is_an_error(store, unbuffered, arguments):
     push(store.repository("here"), note(1), "v1")
     with open("/dev/full", "wb") as full:
-        done = separate.run("--store", store.root, "repos", stdout=full)
+        done = subprocess.run(
+            [sys.executable, "-m", "ocistore", "--store", store.root, *arguments],
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
     assert done.returncode == 1
     assert done.stderr == b"Error: No space left on device\n"
 
