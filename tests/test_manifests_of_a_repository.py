@@ -28,6 +28,7 @@ from ocistore import (
     parts,
 )
 from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.catalog import manifests
 from ocistore.oci import mediatypes
 
 APP = image()
@@ -705,4 +706,6 @@ def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_agai
         monkeypatch.setattr(FilesystemPool, "read", disturbed)
     assert passed
     assert check(store.root, hashes=True) == []
-    assert [row[-1] for row in rows(store.root)["manifests"] if row[1] == mediatypes.OCI_MANIFEST] != [None]
+    with store.catalog.read() as connection:
+        found = manifests.platform(connection, APP.digest)
+    assert found == {"architecture": json.loads(APP.config)["architecture"], "os": json.loads(APP.config)["os"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -44,8 +43,6 @@ class Program(click.Group):
         occupy_standard_descriptors()
         try:
             result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-            if sys.stdout is not None:
-                sys.stdout.flush()  # what is refused at the end of the interpreter has no exit code of ours
         except OCIStoreError as error:
             # What a program does is not what a person types.
             _fail(str(error).replace(ALLOWING, f"set {ANY_FILESYSTEM_VARIABLE}=1"), error.exit_code)
@@ -57,9 +54,8 @@ class Program(click.Group):
         except click.Abort:
             sys.exit(_INTERRUPTED)
         except OSError as error:
+            # A broken pipe does not come so far: click ends quietly then.
             _drop_output()
-            if error.errno == errno.EPIPE and error.filename is None:
-                sys.exit(_FAILED)  # whoever read it has gone, which is no news
             place = "" if error.filename is None else f"{error.filename}: "
             _fail(f"{place}{error.strerror or error}", _FAILED)
         sys.exit(result if isinstance(result, int) else 0)
@@ -67,12 +63,13 @@ class Program(click.Group):
 
 def _drop_output() -> None:
     """Discard what standard output does not accept: the interpreter would try again at its end, and exit with 120."""
+    if sys.stdout is None:
+        return
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
+        os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
 
 

@@ -154,7 +154,7 @@ def test_interrupted_it_says_nothing_and_exits_130(tmp_path):
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["repos"], ["repos", "--help"]])
+@pytest.mark.parametrize("arguments", [["repos"], ["repos", "--help"], ["cat", "here:v1"], ["tags", "here", "--json"]])
 def test_a_full_standard_output_is_an_error(store, unbuffered, arguments):
     push(store.repository("here"), note(1), "v1")
     with open("/dev/full", "wb") as full:

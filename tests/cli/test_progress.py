@@ -40,5 +40,6 @@ def test_a_terminal_gets_a_bar_that_ends_at_all_of_it(store, commands, capsys, m
             seen, until = b"", time.monotonic() + 30  # a terminal hands on what it was given when there is time for it
             while b"100%" not in seen and time.monotonic() < until:
                 seen += shown.read(100_000) or b""
+                time.sleep(0.001)
             assert b"100%" in seen
             assert "%" not in capsys.readouterr().out
