@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs import mounts
+from ocistore.blobs.ballast import OPENING, available
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import PRIVATE, make_directory, make_file
-from ocistore.blobs.reserve import OPENING, available
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
@@ -34,7 +34,7 @@ from ocistore.refusals import pass_on_theirs
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from ocistore.blobs.reserve import Reserve
+    from ocistore.blobs.ballast import Ballast
 
 _NETWORK_FILESYSTEMS: Final = {
     0x6969: "NFS",
@@ -99,7 +99,7 @@ def open_store(
     try:
         if found is None:
             _make_store(paths, catalog, pool)
-        schema = _revision(catalog, pool.reserve)
+        schema = _revision(catalog, pool.ballast)
         if schema is None and not create:
             _refuse_empty(paths)
         if schema is not None and schema > SCHEMA_REVISION:
@@ -109,12 +109,12 @@ def open_store(
             upgrade(catalog, now=milliseconds(), before_creation=partial(_refuse_blobs, paths))
         else:
             _make_lost(paths, pool)
-        pool.reserve.make()
+        pool.ballast.make()
     except BaseException:
         pool.close()
         catalog.close()
-        if pool.reserve.gave:
-            pool.reserve.restore()
+        if pool.ballast.gave:
+            pool.ballast.restore()
         raise
     pool.hold()
     return paths, catalog, pool
@@ -142,7 +142,7 @@ def lost_directories(paths: StorePaths) -> list[Path]:
         return [path for path in (paths.blobs, paths.uploads, paths.trash, paths.quarantine) if not path.exists()]
 
 
-def _revision(catalog: Catalog, reserve: Reserve) -> str | None:
+def _revision(catalog: Catalog, ballast: Ballast) -> str | None:
     """The schema's revision: the first question to the database, for which SQLite makes files beside it.
 
     Even a store that is only read needs room for these, and so may need some of what is reserved.
@@ -150,12 +150,12 @@ def _revision(catalog: Catalog, reserve: Reserve) -> str | None:
     memory = catalog.shared_memory
     # SQLite would write into holes, and not come back to say that there is no room.
     risky = memory.is_at_risk and not memory.is_there() and available(catalog.root) < OPENING
-    if risky and not reserve.let_open():
+    if risky and not ballast.let_open():
         raise StoreFullError(str(catalog.root))
     try:
         return revision(catalog)
     except (StorageError, StoreFullError):
-        if not reserve.let_open():
+        if not ballast.let_open():
             _refuse_long(catalog.root)
             raise
         return revision(catalog)
@@ -360,7 +360,7 @@ def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePa
     pool = FilesystemPool(paths, read_only=True)
     try:
         try:
-            found = _revision(catalog, pool.reserve) if beside else revision(catalog)
+            found = _revision(catalog, pool.ballast) if beside else revision(catalog)
         except StorageError as error:
             if beside:
                 raise
@@ -372,8 +372,8 @@ def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePa
             _refuse_revision(paths.root, found)
     except BaseException:
         catalog.close()
-        if pool.reserve.gave:
-            pool.reserve.restore()
+        if pool.ballast.gave:
+            pool.ballast.restore()
         raise
     pool.hold()
     return paths, catalog, pool

@@ -37,9 +37,8 @@ if TYPE_CHECKING:
     from ocistore.archives.compression import Compression
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.paths import StorePaths
-    from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.session import HashState
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.pool import HashState, StagedBlob
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.catalog.engine import Catalog
     from ocistore.changes import Change
     from ocistore.layouts.exporting import ExportReport
@@ -182,8 +181,8 @@ class Store:
             self._catalog.close()
         finally:
             self._pool.close()
-        if (self._pool.reserve.gave or not self._catalog.read_only) and not self._catalog.moved:
-            self._pool.reserve.restore()
+        if (self._pool.ballast.gave or not self._catalog.read_only) and not self._catalog.moved:
+            self._pool.ballast.restore()
         self._dropped.detach()
 
     def __reduce__(self) -> NoReturn:
@@ -385,7 +384,7 @@ class Store:
         platforms: Iterable[str] = (),
         referrers: bool = True,
         complete: bool = False,
-        mode: Sharing = "auto",
+        mode: TransferMode = "auto",
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ImportReport:

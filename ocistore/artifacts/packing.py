@@ -17,9 +17,10 @@ from ocistore.archives.names import name_from_disk
 from ocistore.artifacts.directories import PackedDirectory, directory_size
 from ocistore.artifacts.kinds import kind_of_file
 from ocistore.artifacts.titles import CONTENT_DIGEST, TITLE, UNPACK, title_components
+from ocistore.blobs.sharing import CountedFile
 from ocistore.errors import ArtifactInvalidError, InvalidNameError
 from ocistore.filedescriptors import owned
-from ocistore.layouts.progress import CountedFile, Tally
+from ocistore.layouts.progress import Tally
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
@@ -249,9 +250,7 @@ def _layer(
 # --- what is packed ---------------------------------------------------------------------------------------------------
 
 
-def _sources(
-    files: Sequence[str | os.PathLike[str]], *, refused: tuple[int, int] | None = None
-) -> dict[str, _Source]:
+def _sources(files: Sequence[str | os.PathLike[str]], *, refused: tuple[int, int] | None = None) -> dict[str, _Source]:
     """What is to be packed by its title, in order; ``refused`` are device and inode of what must not be in it."""
     titled: dict[str, _Source] = {}
     for file in files:
@@ -279,5 +278,5 @@ def _require_plain(path: str, mode: int) -> None:
 def _plain_file(path: str, tally: Tally) -> Iterator[CountedFile]:
     descriptor = owned(os.open, path, _SOURCE)
     _require_plain(path, os.fstat(descriptor).st_mode)  # it may have become something else meanwhile
-    with CountedFile(int(descriptor), tally) as file:
+    with CountedFile(int(descriptor), tally.add) as file:
         yield file

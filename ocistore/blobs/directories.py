@@ -200,5 +200,3 @@ class Directories:
         """Let go of what is held, and open it again when it is needed."""
         self._algorithms.clear()
         self._held.clear()
-
-

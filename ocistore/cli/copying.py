@@ -18,7 +18,7 @@ from ocistore.layouts.copying import refuse_same
 from ocistore.store import Store
 
 if TYPE_CHECKING:
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.copying import CopyReport
 
 _STORE: Final = GivenPath(file_okay=False, path_type=Path)
@@ -52,7 +52,7 @@ def copy(
     *,
     platforms: tuple[str, ...],
     referrers: bool | None,
-    mode: Sharing,
+    mode: TransferMode,
     dry_run: bool,
     as_json: bool,
 ) -> None:

@@ -31,7 +31,7 @@ from ocistore.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.imports.recognition import ImportSource
 
 
@@ -76,7 +76,7 @@ def import_(
     platforms: tuple[str, ...],
     referrers: bool | None,
     complete: bool,
-    mode: Sharing,
+    mode: TransferMode,
     dry_run: bool,
     as_json: bool,
 ) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import absolute_path
-from ocistore.blobs.sharing import Sharing
+from ocistore.blobs.sharing import TransferMode
 from ocistore.catalog import manifests, repositories
 from ocistore.catalog.lock import rest
 from ocistore.changes import SetTag
@@ -98,7 +98,7 @@ def copy(
     *,
     platforms: Sequence[str] = (),
     referrers: bool = True,
-    mode: Sharing = "auto",
+    mode: TransferMode = "auto",
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> CopyReport:
@@ -114,8 +114,8 @@ def copy(
         platforms: which to keep, as in an export.
         referrers: also whatever is about something copied, by its subject or by a tag made of the digest, to any depth:
             signatures, SBOMs, attestations. How many stayed behind is reported.
-        mode: see :data:`ocistore.blobs.sharing.Sharing`. With ``link`` the two stores have the same files: what damages
-            one damages the other. Small blobs are copied, unless they are linked.
+        mode: see :data:`ocistore.blobs.sharing.TransferMode`. With ``link`` the two stores have the same files: what
+            damages one damages the other. Small blobs are copied, unless they are linked.
         dry_run: only report. Nothing is touched: no store is made, no lease taken.
         progress: told of the bytes read.
 
@@ -132,7 +132,7 @@ def copy(
 
     Whatever is raised, and after a crash, no repository of the destination has changed.
     """
-    if mode not in get_args(Sharing):
+    if mode not in get_args(TransferMode):
         raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
     target = destination.root if isinstance(destination, Store) else Path(absolute_path(destination))
     refuse_same(source.root, target)
@@ -192,15 +192,11 @@ class _Keeping:
     lease: Lease | None
     renewed: float = field(default_factory=time.monotonic)
 
-    def choose(
-        self, references: Iterable[str] | None, *, referrers: bool, platforms: Sequence[str]
-    ) -> Selection:
+    def choose(self, references: Iterable[str] | None, *, referrers: bool, platforms: Sequence[str]) -> Selection:
         """What is to be copied, and is kept from now on."""
         for _ in range(ATTEMPTS):
             with self.source.catalog.snapshot() as connection:
-                selection = choose(
-                    connection, self.source.pool, references, referrers=referrers, platforms=platforms
-                )
+                selection = choose(connection, self.source.pool, references, referrers=referrers, platforms=platforms)
             if self.lease is None or all(self._keep(self.lease, group) for group in selection.groups):
                 return selection
         raise StoreBusyError("the source, where collections take away what is copied,", waited=0.0)
@@ -248,12 +244,12 @@ class _Copying:
     """One copy, of what was chosen."""
 
     def __init__(
-        self, source: Store, destination: Store | None, target: Path, selection: Selection, mode: Sharing
+        self, source: Store, destination: Store | None, target: Path, selection: Selection, mode: TransferMode
     ) -> None:
         self._source = source
         self._target = target
         self._selection = selection
-        self._mode: Sharing = mode
+        self._mode: TransferMode = mode
         self._sizes = {Digest(digest): node.size for digest, node in selection.nodes.items() if node.here}
         self._sizes |= {digest: manifest.descriptor.size for digest, manifest in selection.made.items()}
         self._tags = [
@@ -342,10 +338,10 @@ class _Copying:
                 return destination.pool.stage(content, digest=digest, size=size)
             path = str(self._source.paths.blob(digest))
             with gone_is_damage(digest, of=of):
-                reader = self._source.pool.open(digest)
+                reader = self._source.pool.open(digest, size)
             with reader, Translating(path):
                 return destination.pool.adopt(
-                    reader.fileno(), digest=digest, size=size, mode=self._mode, path=path, told=tally.add
+                    reader.fileno(), digest=digest, size=size, mode=self._mode, path=path, progress=tally.add
                 )
         except (DigestMismatchError, SizeMismatchError) as error:
             self._source.catalog.refuse_moved()

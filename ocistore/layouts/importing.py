@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.imports.recognition import ImportSource
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.imports.survey import Contents
@@ -87,7 +87,7 @@ def import_layout(
     platforms: Iterable[str] = (),
     referrers: bool = True,
     complete: bool = False,
-    mode: Sharing = "auto",
+    mode: TransferMode = "auto",
     dry_run: bool = False,
     progress: Progress | None = None,
     maximum_manifests_size: int = MAXIMUM_MANIFESTS_SIZE,
@@ -113,7 +113,7 @@ def import_layout(
             listed with a name or not. If not, entries that have a subject and no tag are left out. How many were left
             out is reported.
         complete: take what the source lacks from the store, whichever repository there holds it.
-        mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.Sharing`. Those of
+        mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.TransferMode`. Those of
             archives are copied.
         dry_run: read and check everything, and change nothing.
         progress: told of the bytes read.
@@ -185,7 +185,7 @@ class _Taking:
     """One import into one store."""
 
     def __init__(
-        self, store: Store, source: Source, mode: Sharing, progress: Progress | None, *, dry_run: bool
+        self, store: Store, source: Source, mode: TransferMode, progress: Progress | None, *, dry_run: bool
     ) -> None:
         self.source = source
         self.held: frozenset[Digest] = frozenset()

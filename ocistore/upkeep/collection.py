@@ -183,7 +183,7 @@ class _Collection:
     def __init__(self, store: Store, now: int, untagged_before: int, before: int, bounds: Bounds) -> None:
         self._store = store
         self._catalog = store.catalog
-        self._removal = store.pool.removal
+        self._sweeper = store.pool.sweeper
         self._now = now
         self._untagged_before = untagged_before
         self._before = before
@@ -200,28 +200,22 @@ class _Collection:
         """A dry run."""
         seen = self._catalog.noted_epoch()  # first: a note is never ahead of its catalog
         with self._catalog.snapshot() as connection:
-            expected = forecast(
-                connection, now=self._now, untagged_before=self._untagged_before, before=self._before
-            )
+            expected = forecast(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
             decided = {blob.id: blob for blob in condemned(connection)}
             expected.blobs.update(decided)
             listed = tuple(islice(_candidates(expected, decided), _LISTED))
-            ended = {
-                name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)
-            }
+            ended = {name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)}
             over = len(leases.expired(connection, now=self._now, limit=-1))
             put_back = epoch.contradiction(epoch.find(connection), seen)
             held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._store, connection))
         # A real run would find that with its first write, and place a hold.
         refused = list(dict.fromkeys([*held, *([] if put_back is None else [put_back])]))
         if not force:
-            reason = too_much(
-                self._store, now=self._now, untagged_before=self._untagged_before, before=self._before
-            )
+            reason = too_much(self._store, now=self._now, untagged_before=self._untagged_before, before=self._before)
             refused += () if reason is None else (reason,)
         strays = list(self._leftovers.stray_files())
-        left_behind = sum(file.size for file in self._removal.aside() if file.name in ended)
-        left_behind += sum(size for _, size in strays) + sum(file.size for file in self._removal.trashed())
+        left_behind = sum(file.size for file in self._sweeper.staged() if file.name in ended)
+        left_behind += sum(size for _, size in strays) + sum(file.size for file in self._sweeper.trashed())
         return GCReport(
             dry_run=True,
             complete=True,
@@ -254,9 +248,7 @@ class _Collection:
         problem = None
         if found.work:
             if not force:
-                refuse_too_much(
-                    self._store, now=self._now, untagged_before=self._untagged_before, before=self._before
-                )
+                refuse_too_much(self._store, now=self._now, untagged_before=self._untagged_before, before=self._before)
             try:
                 # Each transaction is whole, so that it may begin again.
                 on_a_full_disk(self._catalog, self._store.pool, self._work)
@@ -272,7 +264,7 @@ class _Collection:
                 give_back(self._store, self._batch)
             except Cut:
                 complete = False
-            self._store.pool.reserve.make()
+            self._store.pool.ballast.make()
         if found.work or time.monotonic() >= self._store.next_look_at_snapshot:
             # What was collected is gone, whether there is room for that or not; the next collection takes it.
             problem = self._take_snapshot()
@@ -462,7 +454,7 @@ class _Collection:
                 doomed = collection.condemned(connection, limit=_FILES)
                 doomed = doomed[: _fitting(collection.edge_counts(connection, (key for key, _, _ in doomed)))]
                 for _, digest, _ in doomed:
-                    self._removal.to_trash(Digest.parse(digest))
+                    self._sweeper.trash(Digest.parse(digest))
                 removal.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
             self._leftovers.empty_trash()
@@ -497,7 +489,7 @@ class _Collection:
                     emptied,
                     now=now,
                     limit=repositories.EMPTIED_AT_ONCE,
-                    may_grow=self._store.pool.reserve.may_grow,
+                    may_grow=self._store.pool.ballast.may_grow,
                 )
             remove_files(self._store.pool, sessions)
             if waits:
@@ -510,6 +502,7 @@ class _Collection:
             with self._batch() as connection:
                 for lease in leases.expired(connection, now=self._now, limit=1):
                     self._leases += leases.end(connection, lease, now=self._now, limit=leases.ENDED_AT_ONCE)
+
 
 def _fitting(edges: Iterable[int]) -> int:
     """How many manifests, given the edges of each, go in one transaction: one at least."""

@@ -18,13 +18,24 @@ from state import catalog
 from unsynced import RecordingOS, UnsyncedDisk, by_digest
 
 from ocistore import Digest, Store
-from ocistore.blobs import directories, durability, filesystem, output, removal, session
+from ocistore.blobs import (
+    directories,
+    durability,
+    ingester,
+    output,
+    provider,
+    session,
+    staging,
+    sweeper,
+    syncing,
+    uploads,
+)
 from ocistore.layouts import directory as layout_directory
 from ocistore.layouts.directory import LayoutDirectory
 from ocistore.layouts.exports import linking, writing
 
 NOW = timedelta(0)
-MODULES = (filesystem, durability, output, removal, directories, session)
+MODULES = (ingester, provider, staging, syncing, uploads, durability, output, sweeper, directories, session)
 
 
 def _push(store):
@@ -89,7 +100,7 @@ def _lost(store, operation, monkeypatch, *, deaf_to=lambda descriptor: False):
     with monkeypatch.context() as patched:
         for module in MODULES:
             patched.setattr(module, "os", recording)
-        patched.setattr(filesystem, "sync_filesystem", recording.sync_filesystem)
+        patched.setattr(syncing, "sync_filesystem", recording.sync_filesystem)
         operation(store)
     look()
     assert disk.calls > 10
@@ -118,13 +129,13 @@ def test_a_forgotten_sync_is_seen(store, forgotten, words, monkeypatch):
 
 
 def test_a_sync_after_the_commit_is_seen_too_late(store, monkeypatch):
-    make_durable, commit = filesystem.FilesystemPool._make_durable, Store.commit
+    make_durable, commit = syncing.Syncer.make_durable, Store.commit
 
     def late(self, changes):
         commit(self, changes)
-        make_durable(self.pool, [change.blob for change in changes if hasattr(change, "blob")])
+        make_durable(self.pool._syncer, [change.blob for change in changes if hasattr(change, "blob")])
 
-    monkeypatch.setattr(filesystem.FilesystemPool, "_make_durable", lambda pool, files: None)
+    monkeypatch.setattr(syncing.Syncer, "make_durable", lambda syncer, files: None)
     monkeypatch.setattr(Store, "commit", late)
     found, _ = _lost(store, _push, monkeypatch)
     assert any("has other bytes" in line for line in found)
@@ -208,8 +219,10 @@ def test_a_power_cut_leaves_the_index_that_was_or_a_new_one_with_all_below(expor
 
 @pytest.mark.parametrize(
     ("forgotten", "words"),
-    [(_is_directory, "an export that returned and is not there"),
-     (lambda descriptor: not _is_directory(descriptor), "an index.json that is cut short")],
+    [
+        (_is_directory, "an export that returned and is not there"),
+        (lambda descriptor: not _is_directory(descriptor), "an index.json that is cut short"),
+    ],
     ids=["of directories", "of files"],
 )
 def test_a_sync_that_an_export_forgets_is_seen(exported, forgotten, words, tmp_path, monkeypatch):

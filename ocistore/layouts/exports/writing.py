@@ -196,9 +196,7 @@ class BlobWriter:
             pass_on_theirs(error)
             if error.errno not in _CANNOT_LINK:
                 raise
-            raise StorageError(
-                str(self._layout.path), errno=error.errno, reason=_CANNOT_LINK[error.errno]
-            ) from error
+            raise StorageError(str(self._layout.path), errno=error.errno, reason=_CANNOT_LINK[error.errno]) from error
 
     def _link_over(self, digest: Digest, size: int, directory: int, name: str) -> None:
         temporary, top = temporary_name(), self._layout.descriptor
@@ -217,11 +215,9 @@ class BlobWriter:
                     if size <= _SMALL and not self._reflink:
                         source, content = None, self._store.pool.read(digest, size)
                     else:
-                        source, content = stack.enter_context(self._store.pool.open(digest)), b""
+                        source, content = stack.enter_context(self._store.pool.open(digest, size)), b""
             except CorruptError as error:
                 raise CorruptError(f"blob {digest}", reason=error.reason, gone=error.gone) from error
-            if source is not None and source.size != size:
-                raise CorruptError(f"blob {digest}", reason=f"its file has {source.size} bytes, not {size}")
             target = stack.enter_context(self._new_file(directory, name))
             if source is None:
                 _write_bytes(target, content)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ocistore.archives.tar import Readable
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.progress import Progress
     from ocistore.oci.digest import Digest
@@ -66,7 +66,7 @@ def opened(
     store: Store,
     progress: Progress | None,
     *,
-    mode: Sharing = "auto",
+    mode: TransferMode = "auto",
     held: Callable[[Digest, int], bool] | None = None,
 ) -> Iterator[Source]:
     """The layout that there is, open for a block.
@@ -101,9 +101,7 @@ def opened(
         yield found
 
 
-def _open(
-    source: ImportSource, name: str, stack: contextlib.ExitStack, stream: Callable[[Readable], Source]
-) -> Source:
+def _open(source: ImportSource, name: str, stack: contextlib.ExitStack, stream: Callable[[Readable], Source]) -> Source:
     if not isinstance(source, str | os.PathLike):
         if not callable(getattr(source, "read", None)):
             raise TypeError(f"a layout is read from a path or a binary file, not from {type(source).__qualname__}")
@@ -135,9 +133,7 @@ def _archive(file: BinaryIO, name: str) -> Source:
         raise
 
 
-def _stream(
-    file: Readable, *, store: Store, tally: Tally, name: str, held: Callable[[Digest, int], bool]
-) -> Source:
+def _stream(file: Readable, *, store: Store, tally: Tally, name: str, held: Callable[[Digest, int], bool]) -> Source:
     store.require_writable()
     stream = _decompressed(_Counted(file, tally), name)
     archive = ArchiveStream(stream, store.pool, name=name, held=held)
