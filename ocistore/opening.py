@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs import mounts
 from ocistore.blobs.ballast import OPENING, available
-from ocistore.blobs.durability import sync_path
+from ocistore.blobs.durability import make_directories, sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
-from ocistore.blobs.permissions import PRIVATE, make_directory, make_file
+from ocistore.blobs.permissions import PRIVATE, make_file
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
@@ -280,17 +280,7 @@ def _refuse_empty(paths: StorePaths) -> NoReturn:
 
 def _make_root(paths: StorePaths) -> None:
     with Translating(str(paths.root), root=paths.root):
-        missing = []
-        directory = paths.root
-        while not directory.exists():
-            missing.append(directory)
-            directory = directory.parent
-        for directory in reversed(missing):
-            if directory == paths.root:
-                make_directory(directory, PRIVATE.directory)
-            else:
-                os.makedirs(directory, exist_ok=True)
-            sync_path(directory.parent)
+        make_directories(paths.root, mode=PRIVATE.directory)
 
 
 def make_lock(paths: StorePaths) -> None:

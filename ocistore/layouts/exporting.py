@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from ocistore.blobs.durability import make_directories
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import listed_paths
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
@@ -20,7 +21,6 @@ from ocistore.layouts.directory import (
     TEMPORARY,
     LayoutDirectory,
     NotPlainError,
-    make_directory,
 )
 from ocistore.layouts.exports import outlet
 from ocistore.layouts.exports.absences import kinds
@@ -301,9 +301,7 @@ def _export_archive(store: Store, plan: _Plan, progress: Progress | None) -> Exp
     return plan.report(written=written)
 
 
-def _export_docker(
-    store: Store, plan: _Plan, platforms: Sequence[str], progress: Progress | None
-) -> ExportReport:
+def _export_docker(store: Store, plan: _Plan, platforms: Sequence[str], progress: Progress | None) -> ExportReport:
     to = plan.destination
     archive = docker_archive(store.pool, plan.selection, archive=to.name, platforms=platforms)
     if not plan.dry_run:
@@ -325,7 +323,7 @@ def _export_directory(store: Store, plan: _Plan, progress: Progress | None) -> E
         there = _present(path, sizes)
         return plan.report(written=sum(sizes.values()) - there, present=there)
     with Translating(str(path)):
-        make_directory(path)
+        make_directories(path)
     with _locked_directory(path) as layout:
         existing = _existing_entries(layout)
         with Translating(str(path)):

@@ -23,6 +23,7 @@ from ocistore.blobs import (
     durability,
     ingester,
     output,
+    permissions,
     provider,
     session,
     staging,
@@ -144,7 +145,7 @@ def test_a_sync_after_the_commit_is_seen_too_late(store, monkeypatch):
 # --- exports ----------------------------------------------------------------------------------------------------------
 
 LAYOUT = "made/too/layout/"
-EXPORTING = (layout_directory, linking, writing, durability)
+EXPORTING = (layout_directory, linking, writing, durability, output, permissions)
 
 
 def _listed(left):
