@@ -299,7 +299,7 @@ class _Sweeper:
         if session is None:
             yield True
             return
-        holder = object()
+        holder = _NewSession(name)
         is_free = session.take(holder)
         try:
             yield is_free
