@@ -318,4 +318,4 @@ def test_a_pool_that_is_wrong_in_one_place_fails(make, test, parameters, tmp_pat
     run(MemoryPool())
     with pytest.raises((Exception, pytest.fail.Exception)) as caught:
         run(make())
-    assert not isinstance(caught.value, (AttributeError, NameError)), "it is wrong in another way than it is meant to be"
+    assert not isinstance(caught.value, (AttributeError, NameError)), "it is wrong in another way than it means to be"

@@ -17,7 +17,7 @@ from images import Image, artifact, described, document, image, index, push
 from state import catalog
 from unsynced import RecordingOS, UnsyncedDisk, by_digest
 
-from ocistore import Digest, Store
+from ocistore import Digest
 from ocistore.blobs import (
     directories,
     durability,
@@ -31,6 +31,7 @@ from ocistore.blobs import (
     syncing,
     uploads,
 )
+from ocistore.core import Core
 from ocistore.layouts import directory as layout_directory
 from ocistore.layouts.directory import LayoutDirectory
 from ocistore.layouts.exports import linking, writing
@@ -130,14 +131,14 @@ def test_a_forgotten_sync_is_seen(store, forgotten, words, monkeypatch):
 
 
 def test_a_sync_after_the_commit_is_seen_too_late(store, monkeypatch):
-    make_durable, commit = syncing.Syncer.make_durable, Store.commit
+    make_durable, commit = syncing.Syncer.make_durable, Core.commit
 
     def late(self, changes):
         commit(self, changes)
         make_durable(self.pool._syncer, [change.blob for change in changes if hasattr(change, "blob")])
 
     monkeypatch.setattr(syncing.Syncer, "make_durable", lambda syncer, files: None)
-    monkeypatch.setattr(Store, "commit", late)
+    monkeypatch.setattr(Core, "commit", late)
     found, _ = _lost(store, _push, monkeypatch)
     assert any("has other bytes" in line for line in found)
 
@@ -220,10 +221,8 @@ def test_a_power_cut_leaves_the_index_that_was_or_a_new_one_with_all_below(expor
 
 @pytest.mark.parametrize(
     ("forgotten", "words"),
-    [
-        (_is_directory, "an export that returned and is not there"),
-        (lambda descriptor: not _is_directory(descriptor), "an index.json that is cut short"),
-    ],
+    [(_is_directory, "an export that returned and is not there"),
+     (lambda descriptor: not _is_directory(descriptor), "an index.json that is cut short")],
     ids=["of directories", "of files"],
 )
 def test_a_sync_that_an_export_forgets_is_seen(exported, forgotten, words, tmp_path, monkeypatch):

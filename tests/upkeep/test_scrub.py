@@ -313,7 +313,9 @@ def test_a_rate_is_kept(filled):
         "INSERT INTO repository_edges VALUES (1, 1, 1, 'layer')",
     ],
 )
-def test_a_deep_scrub_sees_rows_that_are_not_what_the_bytes_say_and_holds_collections_off(filled, statement, tmp_path):
+def test_a_deep_scrub_sees_rows_that_are_not_what_the_bytes_say_and_holds_collections_off(
+    filled, statement, tmp_path
+):
     copy = shutil.copytree(filled.root, tmp_path / "copy")
     with contextlib.closing(sqlite3.connect(copy / "catalog.db", isolation_level=None)) as connection:
         connection.execute(statement)
@@ -336,10 +338,10 @@ def test_a_deep_scrub_sees_rows_that_are_not_what_the_bytes_say_and_holds_collec
         "artifact_type = NULL",
         "config_media_type = 'a/b'",
         "config_media_type = NULL",
-        'annotations = \'{"a":"b"}\'',
+        "annotations = '{\"a\":\"b\"}'",
         "annotations = 'no JSON'",
         "platform = NULL",
-        'platform = \'{"architecture":"amd64","os":"plan9"}\'',
+        "platform = '{\"architecture\":\"amd64\",\"os\":\"plan9\"}'",
     ],
 )
 def test_a_deep_scrub_puts_right_what_the_catalog_says_of_manifests(filled, change):
@@ -511,7 +513,7 @@ def test_what_an_older_catalog_that_was_put_back_does_not_know_is_left_alone(fil
     with Store.open(filled.root) as restored:
         with pytest.raises(CollectionRefusedError):
             restored.gc()
-        with restored.catalog.write() as connection:
+        with restored._core.catalog.write() as connection:
             holds.confirm(connection)
         assert restored.scrub().trashed == 3
 
@@ -531,8 +533,8 @@ def test_a_scrub_that_never_comes_to_the_end_removes_files_without_rows(filled, 
 
 
 def test_however_many_files_there_are_time_is_left_for_blobs(filled, later, monkeypatch):
-    listed = filled.pool.sweeper.files
-    monkeypatch.setattr(filled.pool.sweeper, "files", lambda: time.sleep(0.6) or listed())
+    listed = filled._core.pool.sweeper.files
+    monkeypatch.setattr(filled._core.pool.sweeper, "files", lambda: time.sleep(0.6) or listed())
     report = filled.scrub(maximum_duration=timedelta(seconds=1))
     assert report.blobs > 0
     assert not report.complete
