@@ -377,8 +377,8 @@ class Store:
                 is listed with a name or not. If not, entries that have a subject and no tag are left out. How many were
                 left out is reported.
             complete: take what the source lacks from the store, whichever repository there holds it.
-            mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.TransferMode`. Those
-                of archives are copied.
+            mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.TransferMode`.
+                Those of archives are copied.
             dry_run: read and check everything, and change nothing.
             progress: told of the bytes read.
 
