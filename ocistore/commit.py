@@ -104,11 +104,11 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
     """Do work that frees space; where there is no room even for that, with what was reserved.
 
     What takes many transactions may fill the WAL with that, too. Then the WAL is moved into the database, for which
-    some of the reserve is kept, and written from its beginning again: each time goes further, or is the last one.
+    some of the ballast is kept, and written from its beginning again: each time goes further, or is the last one.
 
     Args:
         catalog: of the store.
-        pool: likewise; its reserve is given up meanwhile.
+        pool: likewise; its ballast is given up meanwhile.
         work: transactions of which each is whole, so that it may begin again.
 
     Raises:
@@ -117,7 +117,7 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
     try:
         return work()
     except StoreFullError:
-        if not pool.reserve.give_up():
+        if not pool.ballast.give_up():
             raise
     try:
         reached = -1
@@ -127,15 +127,15 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
             except StoreFullError:
                 with catalog.read() as connection:
                     found = epoch.find(connection).epoch
-                if not pool.reserve.give_up() and found == reached:
+                if not pool.ballast.give_up() and found == reached:
                     raise
                 with contextlib.suppress(StoreFullError):
                     catalog.reuse_wal()
                 if found != reached:
-                    pool.reserve.keep_some()
+                    pool.ballast.keep_some()
                 reached = found
     finally:
-        pool.reserve.take_back()
+        pool.ballast.take_back()
 
 
 def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], actor: str) -> Application:
@@ -146,9 +146,7 @@ def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], ac
     return application
 
 
-def give_up(
-    catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob], error: BaseException
-) -> None:
+def give_up(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob], error: BaseException) -> None:
     """Take away the names of what a commit published before it failed with ``error``, if no row stands for them.
 
     Also where the catalog is closed by now. Where it cannot be done (another writer is stuck, the disk is broken, or

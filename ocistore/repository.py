@@ -319,13 +319,10 @@ class Repository(RepositoryWriter):
         for _ in range(_LOOKUPS):
             held = self._row(wanted)
             try:
-                reader = self._core.pool.open(wanted, verify=verify)
+                reader = self._core.pool.open(wanted, held.size, verify=verify)
             except FileNotFoundError as error:
                 pass_on_theirs(error)
                 continue
-            if reader.size != held.size:
-                reader.close()
-                raise CorruptError(f"blob {wanted}", reason=f"its file has {reader.size} bytes, not {held.size}")
             return reader
         self._core.catalog.refuse_moved()
         raise CorruptError(f"blob {wanted}", reason="its file is gone")

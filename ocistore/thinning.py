@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 1000
 """Tags or referrers of one manifest that go in one transaction; more of them go in several. Each takes 5 to 25 µs."""
 
+
 class _Place(NamedTuple):
     repository_id: int
     manifest_id: int
@@ -61,7 +62,7 @@ def thin_out(catalog: Catalog, pool: FilesystemPool, change: DeleteManifest, *, 
 
 def _repeat(catalog: Catalog, pool: FilesystemPool, step: partial[bool] | _Queueing, *, grows: bool) -> None:
     def once() -> bool:
-        if grows and not pool.reserve.may_grow():
+        if grows and not pool.ballast.may_grow():
             raise StoreFullError(str(catalog.root))
         with catalog.write() as connection:
             return step(connection)

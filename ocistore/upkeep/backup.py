@@ -50,7 +50,7 @@ from ocistore.upkeep.holding import Hold, collections_held
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocistore.blobs.removal import PoolFile
+    from ocistore.blobs.pool import PublishedFile
     from ocistore.core import Core
     from ocistore.layouts.exports.writing import ExportMode
     from ocistore.layouts.progress import Progress
@@ -378,18 +378,18 @@ class _Backup:
             counts_epochs=False,
         )
         try:
-            for batch in _batches(self._pool.removal.files()):
+            for batch in _batches(self._pool.sweeper.files()):
                 # A write transaction: somebody may have opened the backup as a store by now, and be pushing.
                 with finished.write() as connection:
                     named = blobs.live_sizes(connection, [file.digest for file in batch if file.digest is not None])
                     for file in batch:
-                        if file.digest not in named and self._pool.removal.remove(file):
+                        if file.digest not in named and self._pool.sweeper.delete(file):
                             removed += 1
         finally:
             finished.close()
         return removed
 
 
-def _batches(files: Iterator[PoolFile]) -> Iterator[list[PoolFile]]:
+def _batches(files: Iterator[PublishedFile]) -> Iterator[list[PublishedFile]]:
     while batch := list(islice(files, _PAGE)):
         yield batch

@@ -161,7 +161,7 @@ class _Collection:
     def __init__(self, core: Core, now: int, untagged_before: int, before: int, bounds: Bounds) -> None:
         self._core = core
         self._catalog = core.catalog
-        self._removal = core.pool.removal
+        self._sweeper = core.pool.sweeper
         self._now = now
         self._untagged_before = untagged_before
         self._before = before
@@ -198,8 +198,8 @@ class _Collection:
             )
             refused += () if reason is None else (reason,)
         strays = list(self._leftovers.stray_files())
-        left_behind = sum(file.size for file in self._removal.aside() if file.name in ended)
-        left_behind += sum(size for _, size in strays) + sum(file.size for file in self._removal.trashed())
+        left_behind = sum(file.size for file in self._sweeper.staged() if file.name in ended)
+        left_behind += sum(size for _, size in strays) + sum(file.size for file in self._sweeper.trashed())
         return GCReport(
             dry_run=True,
             complete=True,
@@ -250,7 +250,7 @@ class _Collection:
                 give_back(self._core, self._batch)
             except Cut:
                 complete = False
-            self._core.pool.reserve.make()
+            self._core.pool.ballast.make()
         if found.work or time.monotonic() >= self._core.next_look_at_refs:
             # What was collected is gone, whether there is room for that or not; the next collection takes it.
             problem = self._take_snapshot()
@@ -440,7 +440,7 @@ class _Collection:
                 doomed = collection.condemned(connection, limit=_FILES)
                 doomed = doomed[: _fitting(collection.edge_counts(connection, (key for key, _, _ in doomed)))]
                 for _, digest, _ in doomed:
-                    self._removal.to_trash(Digest.parse(digest))
+                    self._sweeper.trash(Digest.parse(digest))
                 removal.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
             self._leftovers.empty_trash()
@@ -475,7 +475,7 @@ class _Collection:
                     emptied,
                     now=now,
                     limit=repositories.EMPTIED_AT_ONCE,
-                    may_grow=self._core.pool.reserve.may_grow,
+                    may_grow=self._core.pool.ballast.may_grow,
                 )
             remove_files(self._core.pool, sessions)
             if waits:

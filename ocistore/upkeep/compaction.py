@@ -6,8 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.ballast import available
 from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.reserve import available
 from ocistore.catalog import space
 from ocistore.errors import StoreBusyError, StoreFullError
 

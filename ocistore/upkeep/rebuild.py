@@ -60,10 +60,10 @@ from ocistore.upkeep.replacing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from ocistore.blobs.removal import PoolFile
+    from ocistore.blobs.pool import Count, PublishedFile
     from ocistore.catalog.connection import Connection
     from ocistore.layouts.progress import Progress
 
@@ -111,9 +111,7 @@ class RebuildReport:
     """What the old catalog is called now; None where there was none."""
 
 
-def rebuild(
-    root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None
-) -> RebuildReport:
+def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None) -> RebuildReport:
     """Make the catalog of a store again. Reads and hashes every blob.
 
     Args:
@@ -155,10 +153,10 @@ def _run(rebuild: _Rebuild, pool: FilesystemPool) -> RebuildReport:
             except StoreFullError as error:
                 full = StoreFullError(error.path, reason=error.reason)
             # Only here, because an error that is being handled keeps files open, and so their room.
-            if not pool.reserve.give_up():
+            if not pool.ballast.give_up():
                 raise full
     finally:
-        pool.reserve.take_back()
+        pool.ballast.take_back()
 
 
 def _refuse(paths: StorePaths, *, force: bool) -> Healthy | None:
@@ -229,21 +227,21 @@ class _Rebuild:
     # --- bytes --------------------------------------------------------------------------------------------------------
 
     def _hash_pool(self, catalog: Catalog) -> None:
-        removal = self._pool.removal
-        total = sum(file.size for file in removal.files()) if self._progress is not None else 0
+        sweeper = self._pool.sweeper
+        total = sum(file.size for file in sweeper.files()) if self._progress is not None else 0
         done = 0
 
-        def told(count: int) -> None:
+        def count_up(count: int) -> None:
             nonlocal done
             done += count
             if self._progress is not None:
                 self._progress(done, max(total, done))
 
         batch: list[tuple[str, int]] = []
-        for file in removal.files():
-            size = None if file.digest is None else self._good_size(file, file.digest, told)
+        for file in sweeper.files():
+            size = None if file.digest is None else self._good_size(file, file.digest, count_up)
             if file.digest is None or size is None:
-                name = removal.to_quarantine(file)
+                name = sweeper.quarantine(file)
                 if name is not None and len(self._report.quarantined) < _LISTED:
                     self._report.quarantined.append(name)
                 continue
@@ -254,10 +252,10 @@ class _Rebuild:
                 batch = []
         self._write_live(catalog, batch)
 
-    def _good_size(self, file: PoolFile, digest: Digest, told: Callable[[int], object]) -> int | None:
+    def _good_size(self, file: PublishedFile, digest: Digest, progress: Count) -> int | None:
         """The number of bytes, where they are those of the digest, or cannot be read, so that nobody knows."""
         try:
-            found, size = hashed(self._pool, digest, None, told=told)
+            found, size = hashed(self._pool, digest, None, progress=progress)
         except (FileNotFoundError, CorruptError) as error:
             pass_on_theirs(error)
             return None
@@ -318,9 +316,7 @@ class _Rebuild:
         if absent:
             blobs.name(connection, [(digest, edges[digest].descriptor.size) for digest in absent])
         needed = [
-            digest
-            for digest, edge in edges.items()
-            if edge.required and not (digest in known and known[digest].live)
+            digest for digest, edge in edges.items() if edge.required and not (digest in known and known[digest].live)
         ]
         # What a manifest was accepted without stays absent, as an index that lacks some of its children has it.
         accepted = manifest.descriptor.digest in self._incomplete

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import timedelta
 
-    from ocistore.blobs.removal import PoolFile
+    from ocistore.blobs.pool import PublishedFile
     from ocistore.catalog.verification import Candidate
     from ocistore.core import Core
     from ocistore.layouts.progress import Progress
@@ -114,7 +114,7 @@ class _Scrub:
         self._pace = pace
         self._progress = None if progress is None else theirs(progress)
         self._report = ScrubReport(level)
-        self._orphans = Orphans(core, self._report, pace, repair=repair, told=self._told)
+        self._orphans = Orphans(core, self._report, pace, repair=repair, progress=self._count)
         self._comparison = Comparison(core, self._report, repair=repair)
         self._began = milliseconds()
         self._total = 0
@@ -190,7 +190,7 @@ class _Scrub:
     def _is_settled(self, candidate: Candidate, digest: Digest) -> bool:
         """Whether the blob was found good, or was dealt with. False where it has to be looked at again."""
         try:
-            file = self._pool.removal.find(digest)
+            file = self._pool.sweeper.find(digest)
             problem = self._problem(digest, candidate.size)
         except StorageError as error:
             raise UnreadableError(error.reason) from error
@@ -212,13 +212,13 @@ class _Scrub:
         """
         found = self._pool.size(digest)
         if found is None:
-            return "there is no plain file" if self._pool.removal.find(digest) else "its file is gone"
+            return "there is no plain file" if self._pool.sweeper.find(digest) else "its file is gone"
         if found != size:
             return f"its file has {found} bytes, not {size}"
         if self._level == "quick":
             return None
         try:
-            read = hashed(self._pool, digest, size, told=self._told)
+            read = hashed(self._pool, digest, size, progress=self._count)
         except FileNotFoundError as error:
             pass_on_theirs(error)
             return "its file is gone"
@@ -226,7 +226,7 @@ class _Scrub:
             return error.reason
         return None if read == (digest, size) else "its bytes are not those of its digest"
 
-    def _told(self, count: int) -> None:
+    def _count(self, count: int) -> None:
         self._report.bytes += count
         self._pace.read(count)
         if self._progress is not None:
@@ -241,7 +241,7 @@ class _Scrub:
 
     # --- damage -------------------------------------------------------------------------------------------------------
 
-    def _damaged(self, candidate: Candidate, digest: Digest, problem: str, file: PoolFile | None) -> bool:
+    def _damaged(self, candidate: Candidate, digest: Digest, problem: str, file: PublishedFile | None) -> bool:
         """Do what is to be done about what lay there before it was looked at. False where it has to be looked at again.
 
         Inode and time of change are compared, because the number alone may be that of a new file by now.
@@ -258,11 +258,11 @@ class _Scrub:
             # Collected or pushed again since it was looked at, it is no damage: what lies there now is another file.
             if verification.live_size(connection, digest) != candidate.size:
                 return True
-            now = self._pool.removal.find(digest)
+            now = self._pool.sweeper.find(digest)
             if now is not None and now != file:
                 return False
             if now is not None:
-                quarantined = self._pool.removal.to_quarantine(now)
+                quarantined = self._pool.sweeper.quarantine(now)
             verification.unmark(connection, candidate.id)
         self._add(candidate, problem, repaired=self._heal(candidate, digest), quarantined=quarantined)
         return True

@@ -134,7 +134,7 @@ def test_a_read_that_fails_catches_a_scrub_that_takes_it_for_damage(tmp_path, em
 
 
 def _as_damage(scrub, candidate, digest, reason):
-    scrub._damaged(candidate, digest, reason, scrub._pool.removal.find(digest))
+    scrub._damaged(candidate, digest, reason, scrub._pool.sweeper.find(digest))
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def the_row_goes_before_the_file(pause=lambda: time.sleep(random.random() * 0.00
             removal.reap(connection, [key for key, _, _ in doomed])
         pause()
         for _, digest, _ in doomed:
-            run._removal.to_trash(Digest.parse(digest))
+            run._sweeper.trash(Digest.parse(digest))
         return False
 
     _Collection._condemn = condemn
@@ -52,7 +52,7 @@ def file_and_row_go_in_one_transaction(dying=0.02):
         with run._batch() as connection:
             doomed = _doomed(run, connection)
             for _, digest, _ in doomed:
-                run._removal.to_trash(Digest.parse(digest))
+                run._sweeper.trash(Digest.parse(digest))
                 if random.random() < dying:
                     os.kill(os.getpid(), signal.SIGKILL)
             removal.reap(connection, [key for key, _, _ in doomed])

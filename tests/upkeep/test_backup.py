@@ -235,7 +235,7 @@ def test_a_backup_that_fails_leaves_the_earlier_one(filled, destination, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing, "_write_bytes", full)
+    monkeypatch.setattr(writing, "write_all", full)
     with pytest.raises(StoreFullError):
         filled.backup(destination, mode="copy")
     after = rows(destination), pool(destination)

@@ -28,8 +28,8 @@ from ocistore import (
     RepositoryNotFoundError,
     Store,
 )
+from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import holds
-from ocistore.upkeep import reading
 
 LAYER = Digest.of(APP.layers[0])
 ALL = index([APP, image("other")])
@@ -438,17 +438,17 @@ def test_an_unreadable_file_without_a_row_is_left_where_it_is(filled, later, unr
 
 
 def test_wrong_bytes_of_one_read_are_read_again_before_they_are_believed(filled, monkeypatch):
-    found = reading.digest_of
+    found = FilesystemPool.hash
     lied = []
 
-    def lying(descriptor, algorithm, *, told):
-        digest, size = found(descriptor, algorithm, told=told)
+    def lying(pool, digest, **options):
+        digest, size = found(pool, digest, **options)
         if digest == LAYER and not lied:
             lied.append(digest)
             return Digest.of(b"something else"), size
         return digest, size
 
-    monkeypatch.setattr(reading, "digest_of", lying)
+    monkeypatch.setattr(FilesystemPool, "hash", lying)
     assert filled.scrub().exit_code == 0
     assert lied == [LAYER]
 
@@ -533,8 +533,8 @@ def test_a_scrub_that_never_comes_to_the_end_removes_files_without_rows(filled, 
 
 
 def test_however_many_files_there_are_time_is_left_for_blobs(filled, later, monkeypatch):
-    listed = filled._core.pool.removal.files
-    monkeypatch.setattr(filled._core.pool.removal, "files", lambda: time.sleep(0.6) or listed())
+    listed = filled._core.pool.sweeper.files
+    monkeypatch.setattr(filled._core.pool.sweeper, "files", lambda: time.sleep(0.6) or listed())
     report = filled.scrub(maximum_duration=timedelta(seconds=1))
     assert report.blobs > 0
     assert not report.complete
