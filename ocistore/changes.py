@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
-from ocistore.catalog import batches, blobs, manifests, repositories, stagedremovals, stagedtags, tags, uploads
+from ocistore.catalog import batches, blobs, manifests, repositories, stageddeletions, stagedtags, tags, uploads
 from ocistore.errors import (
     BlobNotFoundError,
     ManifestBlobUnknownError,
@@ -270,7 +270,7 @@ class Application:
                 raise BlobNotFoundError(digest, repository=repository)
         if staged_in is not None:
             ids = list(leaving.values())
-            stagedremovals.leave_blobs(self.connection, repository_id, ids, now=self.now, batch=staged_in)
+            stageddeletions.leave_blobs(self.connection, repository_id, ids, now=self.now, batch=staged_in)
 
     def _put_manifests(self, repository: str, run: Sequence[PutManifest]) -> None:
         repository_id = self._ensure(repository)
@@ -328,7 +328,7 @@ class Application:
                 stagedtags.release(self.connection, repository_id, manifest_id, now=self.now)
                 manifests.unlink(self.connection, repository_id, manifest_id, now=self.now, since=change.since)
             else:
-                stagedremovals.leave_manifests(
+                stageddeletions.leave_manifests(
                     self.connection, repository_id, [manifest_id], now=self.now, batch=staged_in
                 )
             self.manifest_ids.pop((repository, change.digest), None)

@@ -29,7 +29,7 @@ from ocistore import (
     parts,
     thinning,
 )
-from ocistore.catalog import batches, leases, names, repositories
+from ocistore.catalog import batches, leases, refs, repositories
 from ocistore.catalog.engine import Catalog
 from ocistore.changes import PutManifest
 from ocistore.layouts import copying
@@ -452,7 +452,7 @@ def test_the_newest_event_changes_when_it_is_revealed(store, small_parts, monkey
 
     def newest():
         with store.catalog.read() as connection:
-            found.append(names.newest_event(connection))
+            found.append(refs.newest_event(connection))
 
     during(monkeypatch, newest, at=8)
     with store.transaction() as transaction:

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, literal, literal_column, null, select, tuple_, update
 
-from ocistore.catalog import manifests, removal, stagedremovals, stagedtags, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.collection import Membership
-from ocistore.catalog.order import in_order
+from ocistore.catalog import deletions, manifests, stageddeletions, stagedtags, tables
+from ocistore.catalog.expressions import array, bound, in_order, member
+from ocistore.catalog.gc import Membership
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -220,12 +219,12 @@ def _settle(connection: Connection, revealed: Batch, *, now: int, limit: int) ->
     for repository_id, names in stagedtags.some_of_batch(connection, batch, limit=limit).items():
         stagedtags.settle(connection, repository_id, names, now=now)
         left -= len(names)
-    if left and stagedremovals.settle_manifests(
+    if left and stageddeletions.settle_manifests(
         connection, batch, now=now, since=since, limit=min(left, UNLINKED_AT_ONCE), referrers=limit
     ):
         return False
     if left:
-        left -= stagedremovals.settle_blobs(connection, batch, since=since, limit=left)
+        left -= stageddeletions.settle_blobs(connection, batch, since=since, limit=left)
     for some, settle in ((_some_manifests, _settle_manifests), (_some_blobs, _settle_blobs)):
         rows = list(connection.execute(some, {"batch": batch, "limit": left})) if left else []
         if rows:
@@ -246,7 +245,7 @@ def _abandon(connection: Connection, batch: int, *, now: int, limit: int) -> boo
         stagedtags.restore(connection, repository_id, names)
         left -= len(names)
     if left:
-        left -= stagedremovals.restore(connection, batch, limit=left)
+        left -= stageddeletions.restore(connection, batch, limit=left)
     if left:
         rows = list(connection.execute(_some_manifests, {"batch": batch, "limit": min(left, UNLINKED_AT_ONCE)}))
         for repository_id, manifest_id in rows:
@@ -254,7 +253,9 @@ def _abandon(connection: Connection, batch: int, *, now: int, limit: int) -> boo
         left = 0 if rows else left
     if left:
         rows = list(connection.execute(_some_blobs, {"batch": batch, "limit": left}))
-        removal.drop_parts(connection, [Membership(repository_id, blob_id, now) for repository_id, blob_id in rows])
+        deletions.remove_blob_memberships(
+            connection, [Membership(repository_id, blob_id, now) for repository_id, blob_id in rows]
+        )
         left -= len(rows)
     for row in list(connection.execute(_some_of_batch, {"batch": batch, "limit": limit})):
         if left <= 0:

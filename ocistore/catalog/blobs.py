@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, delete, literal, literal_column, null, or_, select, true, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import leases, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import array, bound, halves, in_order, member, present, total, upsert
 from ocistore.catalog.staged import NOBODY, OWN, is_seen, linked_again
-from ocistore.catalog.sums import halves, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,11 +21,11 @@ _repositories = tables.repositories
 _own_edges = tables.repository_edges
 
 
-class Membership(NamedTuple):
+class HeldBlob(NamedTuple):
     """A blob as a repository holds it."""
 
     size: int
-    idle_since: int | None
+    unreferenced_since: int | None
     """Since when no manifest of the repository refers to it, as far as it is known; None where one does."""
 
 
@@ -147,6 +143,7 @@ _referrers = (
     )
     .limit(literal_column(str(MAXIMUM_REFERRERS)))
 )
+_with_rows = select(_t.c.digest).where(_t.c.digest.in_(select(_digests.c.value)), _t.c.state != literal("absent"))
 
 
 def live_sizes(connection: Connection, digests: Iterable[str]) -> dict[str, int]:
@@ -187,10 +184,10 @@ def link(
     connection.execute(_link, parameters)
 
 
-def membership(connection: Connection, repository: str, digest: str) -> Membership | None:
+def held(connection: Connection, repository: str, digest: str) -> HeldBlob | None:
     """The blob as the repository holds it, or None where it does not or the blob is not live."""
     row = connection.execute(_membership, {"repository": repository, "digest": digest}).first()
-    return None if row is None else Membership(*row)
+    return None if row is None else HeldBlob(*row)
 
 
 def touch(connection: Connection, repository_id: int, digest: str, *, now: int) -> None:
@@ -218,3 +215,8 @@ def referrers(
         "repository_id": repository_id, "digest": digest, "roles": bound(roles), OWN.key: batch or NOBODY
     }  # fmt: skip
     return sorted(set(connection.execute(_referrers, parameters).scalars()))
+
+
+def with_rows(connection: Connection, digests: Iterable[str]) -> set[str]:
+    """Of these digests those whose bytes a row stands for, be it live or condemned."""
+    return set(connection.execute(_with_rows, {"digests": bound(digests)}).scalars())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import and_, bindparam, delete, func, literal_column, select
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound
+from ocistore.catalog.expressions import array, bound
 from ocistore.catalog.staged import is_seen
 
 if TYPE_CHECKING:

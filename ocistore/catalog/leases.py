@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, literal, or_, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import array, bound, in_order, member, present, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +29,7 @@ _members = (
 )
 
 
-class Lease(NamedTuple):
+class LeaseRow(NamedTuple):
     """A lease, ended or not."""
 
     id: str
@@ -126,7 +123,7 @@ _of = (
 )
 
 
-def start(connection: Connection, lease: Lease) -> None:
+def start(connection: Connection, lease: LeaseRow) -> None:
     """Store a new lease, which keeps nothing yet."""
     connection.execute(_insert, lease._asdict())
 
@@ -214,10 +211,10 @@ def expired(connection: Connection, *, now: int, limit: int) -> list[str]:
     return connection.execute(_expired, {"now": now, "limit": limit}).scalars()
 
 
-def of_content(connection: Connection, repository_id: int, blob_id: int, *, now: int) -> list[Lease]:
+def of_content(connection: Connection, repository_id: int, blob_id: int, *, now: int) -> list[LeaseRow]:
     """The leases, of those that have not run out, that keep a blob or manifest in a repository."""
     parameters = {"repository_id": repository_id, "blob": blob_id, "now": now}
-    return [Lease(*row) for row in connection.execute(_of, parameters)]
+    return [LeaseRow(*row) for row in connection.execute(_of, parameters)]
 
 
 def clear(connection: Connection, *, now: int) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import and_, bindparam, literal, literal_column, select
 
 from ocistore.catalog import tables
-from ocistore.catalog.collection import IN_FORCE, IS_PART, START, Place, due
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import present
+from ocistore.catalog.gc import IN_FORCE, IS_HELD_AS_BLOB, START, QueuePosition, due
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, ColumnElement, ScalarSelect
@@ -36,7 +36,7 @@ _this: BindParameter[int] = bindparam("manifest")
 _is_child = _own_edges.c.role == literal_column("'manifest'")
 
 
-class Candidate(NamedTuple):
+class Losable(NamedTuple):
     """A blob that goes if nothing else keeps it."""
 
     id: int
@@ -99,11 +99,11 @@ def _newest_server(table: Any, key: ColumnElement[int], blob: ColumnElement[int]
 
 def _newest_user(blob: ColumnElement[int], repository: ColumnElement[int]) -> ScalarSelect[Any]:
     return _newest(
-        _own_edges.c.parent_id, _own_edges.c.repository_id == repository, _own_edges.c.child_id == blob, IS_PART
+        _own_edges.c.parent_id, _own_edges.c.repository_id == repository, _own_edges.c.child_id == blob, IS_HELD_AS_BLOB
     )
 
 
-_parts = (
+_blobs_of = (
     select(_blobs.c.id, _blobs.c.size)
     .where(
         _blobs.c.id.in_(select(_edges.c.child_id).where(_edges.c.parent_id == _this)),
@@ -158,7 +158,7 @@ _users = (
     .where(
         _own_edges.c.repository_id == _here,
         _own_edges.c.child_id == bindparam("blob"),
-        IS_PART,
+        IS_HELD_AS_BLOB,
         _own_edges.c.parent_id > bindparam("after"),
     )
     .order_by(_own_edges.c.parent_id)
@@ -184,21 +184,23 @@ def referrers(
     return [key for key, counts in rows if counts], rows[-1][0] if len(rows) == PAGE else None
 
 
-def parts(connection: Connection, repository_id: int, manifest_id: int) -> list[Candidate]:
+def blobs_of(connection: Connection, repository_id: int, manifest_id: int) -> list[Losable]:
     """The blobs that are to be counted with a manifest that goes: its own, and of what it refers to."""
     parameters = {"repository": repository_id, "manifest": manifest_id}
-    return [Candidate(*row) for each in (_itself, _parts) for row in connection.execute(each, parameters)]
+    return [Losable(*row) for each in (_itself, _blobs_of) for row in connection.execute(each, parameters)]
 
 
-def idle(connection: Connection, *, before: int, after: Place = START) -> tuple[list[Candidate], Place | None]:
+def idle(
+    connection: Connection, *, before: int, after: QueuePosition = START
+) -> tuple[list[Losable], QueuePosition | None]:
     """The blobs that are to be counted where no manifest refers to them, if they go.
 
     Returns:
         A page of them, and behind what to go on; None where there are no more.
     """
     rows = list(connection.execute(_idle, {**after._asdict(), "before": before, "limit": PAGE}))
-    found = [Candidate(row[1], row[3]) for row in rows if row[4] and row[3] is not None]
-    return found, Place(rows[-1][2], rows[-1][0], rows[-1][1]) if len(rows) == PAGE else None
+    found = [Losable(row[1], row[3]) for row in rows if row[4] and row[3] is not None]
+    return found, QueuePosition(rows[-1][2], rows[-1][0], rows[-1][1]) if len(rows) == PAGE else None
 
 
 def servers(connection: Connection, blob_id: int, *, now: int, after: int) -> list[Server]:

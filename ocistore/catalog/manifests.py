@@ -6,12 +6,9 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, true, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import leases, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import array, bound, greatest, in_order, member, present, upsert
 from ocistore.catalog.staged import NOBODY, OWN, goes_later, is_leaving, is_seen, linked_again, target
 
 if TYPE_CHECKING:
@@ -42,7 +39,7 @@ class Stored(NamedTuple):
     artifact_type: str | None
 
 
-class Listed(NamedTuple):
+class ListedManifest(NamedTuple):
     """A manifest in a listing, with the key of its place there."""
 
     key: int
@@ -192,10 +189,10 @@ def key(connection: Connection, repository_id: int, digest: str) -> int | None:
     return found
 
 
-def page(connection: Connection, repository_id: int, *, after: int, limit: int) -> list[Listed]:
+def page(connection: Connection, repository_id: int, *, after: int, limit: int) -> list[ListedManifest]:
     """Up to ``limit`` manifests behind the key ``after``, in the order in which the store first saw them."""
     rows = connection.execute(_page, {"repository_id": repository_id, "after": after, "limit": limit})
-    return [Listed(row[0], Stored(*row[1:])) for row in rows]
+    return [ListedManifest(row[0], Stored(*row[1:])) for row in rows]
 
 
 def referrers(
@@ -436,7 +433,7 @@ _queue_these = (
 _queue_self = (
     update(_blobs)
     .where(_blobs.c.id == _this)
-    .values(collect_after=func.max(func.coalesce(_blobs.c.collect_after, 0), bindparam("since")))
+    .values(collect_after=greatest(func.coalesce(_blobs.c.collect_after, 0), bindparam("since")))
 )
 _disown = delete(_own_edges).where(
     _own_edges.c.repository_id == _here, _own_edges.c.child_id.in_(_children_of), _own_edges.c.parent_id == _this

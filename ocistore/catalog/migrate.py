@@ -19,7 +19,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from ocistore.catalog import identity, tables
-from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
+from ocistore.catalog.tables import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
 from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.forks import ThreadLock
 from ocistore.refusals import pass_on_theirs

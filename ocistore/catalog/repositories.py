@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import batches, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
+from ocistore.catalog.expressions import array, bound, in_order, member, upsert
 from ocistore.catalog.staged import target
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from sqlalchemy import and_, bindparam, case, exists, literal_column, or_, select, true
 
 from ocistore.catalog import tables
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import present
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, ColumnElement, FromClause, Select

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, delete, func, insert, literal, null, select, true, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.expressions import array, bound, member, upsert
 from ocistore.catalog.staged import NOBODY, OWN, is_hidden, named, said, target
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Target(NamedTuple):
     entry: str | None = None
 
 
-class Row(NamedTuple):
+class TagRow(NamedTuple):
     """A row of the table, be it seen or not."""
 
     batch: int | None
@@ -189,11 +188,11 @@ _bound_to = select(_t.c.name, is_hidden(_t)).where(
 
 def find(
     connection: Connection, repository_id: int, names: Iterable[str], *, batch: int | None = None
-) -> dict[str, Row]:
+) -> dict[str, TagRow]:
     """The rows of these tags, as others see them, or as who wrote ``batch`` does."""
     parameters = {"in_repository": repository_id, "names": bound(names), OWN.key: batch or NOBODY}
     return {
-        row[0]: Row(row[1], bool(row[2]), row[3], bool(row[4]), None if row[5] is None else Target(*row[5:]))
+        row[0]: TagRow(row[1], bool(row[2]), row[3], bool(row[4]), None if row[5] is None else Target(*row[5:]))
         for row in connection.execute(_rows, parameters)
     }
 

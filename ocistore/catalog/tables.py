@@ -47,6 +47,8 @@ Only TEXT and INTEGER occur, because the tables are STRICT.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -61,6 +63,15 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+
+SCHEMA_REVISION: Final = "0009"
+"""The newest revision under ``migrations/versions``; a test holds them equal. Revisions are numbered without gaps."""
+
+LAYOUT_VERSION: Final = 1
+"""Of the tree on disk."""
+
+APPLICATION_ID: Final = 0x0C15_704E
+"""SQLite's ``application_id`` of a catalog, by which a database that is none of ours is recognised and left alone."""
 
 metadata = MetaData(
     naming_convention={

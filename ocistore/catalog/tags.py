@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import bindparam, delete, null, select, true, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import stagedtags, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
+from ocistore.catalog.expressions import array, bound, in_order, member, upsert
 from ocistore.catalog.repositories import beyond
 from ocistore.catalog.staged import NOBODY, OWN, POINTERS, is_seen, named, target
 from ocistore.catalog.stagedtags import Move, Target, record
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import BindParameter
 
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.stagedtags import Row
+    from ocistore.catalog.stagedtags import TagRow
 
 _t = tables.tags
 _blobs = tables.blobs
@@ -247,13 +245,13 @@ def remove(
     return old
 
 
-def _settle(connection: Connection, repository_id: int, rows: Mapping[str, Row], *, now: int) -> None:
+def _settle(connection: Connection, repository_id: int, rows: Mapping[str, TagRow], *, now: int) -> None:
     revealed = [name for name, row in rows.items() if row.batch is not None and not row.hidden]
     stagedtags.settle(connection, repository_id, revealed, now=now)
 
 
 def _rebase(
-    connection: Connection, repository: str, rows: Mapping[str, Row], changed: Mapping[str, str | None]
+    connection: Connection, repository: str, rows: Mapping[str, TagRow], changed: Mapping[str, str | None]
 ) -> None:
     """Let hidden batches, of which there is one at most in a repository, do what they do after this."""
     hidden = {name: digest for name, digest in changed.items() if name in rows and rows[name].hidden}

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import bindparam, delete, insert, select, tuple_, update
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound
-from ocistore.catalog.order import in_order
+from ocistore.catalog.expressions import array, bound, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import func, literal, select
 
 from ocistore.catalog import tables
+from ocistore.catalog.expressions import halves, total
 from ocistore.catalog.staged import is_seen, target
-from ocistore.catalog.sums import halves, total
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Table

@@ -32,7 +32,7 @@ from ocistore.blobs.permissions import make_file
 from ocistore.catalog import blobs, epoch, holds, identity, leases, uploads
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision
-from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.catalog.tables import SCHEMA_REVISION
 from ocistore.commit import milliseconds
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.filedescriptors import owned

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
-from ocistore.catalog import epoch, holds, integrity, names
+from ocistore.catalog import check, epoch, holds
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
-from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.catalog.tables import SCHEMA_REVISION
 from ocistore.catalog.users import user_of
 from ocistore.commit import milliseconds
 from ocistore.errors import (
@@ -93,11 +93,11 @@ def _looked_at(paths: StorePaths) -> Healthy | None:
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
     try:
         with catalog.snapshot() as connection:
-            if integrity.problems(connection):
+            if check.problems(connection):
                 return None
         found = revision(catalog)
         with catalog.read() as connection:
-            whole = found != SCHEMA_REVISION or integrity.has_all_columns(connection)
+            whole = found != SCHEMA_REVISION or check.has_all_columns(connection)
             if found == SCHEMA_REVISION and whole:
                 epoch.find(connection)  # without which no store opens for writing
         return _described(found, whole=whole)
@@ -184,7 +184,7 @@ def keep_readable_names(paths: StorePaths, *, seen: epoch.Mark) -> None:
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
     try:
         with catalog.snapshot() as connection:
-            whole = names.are_whole(connection)
+            whole = check.refs_are_whole(connection)
         if whole and _may_be_the_latest(catalog, seen):
             snapshot.take(catalog, paths)
     except CorruptError:

@@ -23,7 +23,7 @@ import ocistore
 from ocistore import CorruptError, SchemaTooNewError, SchemaTooOldError, Store, StoreNotFoundError
 from ocistore.catalog import tables
 from ocistore.catalog.migrate import SchemaDifference, alembic_config, differences
-from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
+from ocistore.catalog.tables import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
 
 # For each revision, one row in every table as that revision made them: what an upgrade from there has to keep.
 _FIRST = """
@@ -357,7 +357,7 @@ def newer(this_version, tmp_path):
 
     def make(body):
         tree = shutil.copytree(this_version, tmp_path / "newer")
-        declared = tree / "ocistore" / "catalog" / "schema.py"
+        declared = tree / "ocistore" / "catalog" / "tables.py"
         text = declared.read_text()
         assert f'SCHEMA_REVISION: Final = "{SCHEMA_REVISION}"' in text
         declared.write_text(text.replace(f'"{SCHEMA_REVISION}"', f'"{NEXT}"'))

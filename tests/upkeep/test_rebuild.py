@@ -537,7 +537,7 @@ def test_a_rebuild_without_space_leaves_nothing_behind(filled, monkeypatch):
     def full(*_, **__):
         raise StoreFullError("catalog.db.rebuilt")
 
-    monkeypatch.setattr("ocistore.upkeep.rebuild.rebuilding.serve_parts", full)
+    monkeypatch.setattr("ocistore.upkeep.rebuild.rebuild_rows.serve_blobs", full)
     before = sorted(os.listdir(filled)), rows(filled)
     with pytest.raises(StoreFullError):
         rebuild(filled, force=True)

@@ -552,7 +552,7 @@ def test_without_repair_files_without_rows_are_named_and_left(filled, later):
 
 def test_a_file_that_was_collected_since_it_was_listed_is_no_damage(filled, later, monkeypatch):
     path = plant(filled, b"nobody knows me")
-    with_rows = "ocistore.upkeep.scrub.verification.with_rows"
+    with_rows = "ocistore.catalog.blobs.with_rows"
     monkeypatch.setattr(with_rows, lambda *_: path.unlink() or set(map(Digest, pool(filled.root))))
     assert filled.scrub(repair=False).exit_code == 0
 

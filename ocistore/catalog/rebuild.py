@@ -6,12 +6,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, func, literal, literal_column, null, select, true, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import array, bound, in_order, member, present, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,7 +36,7 @@ _live = _live.on_conflict_do_update(
 )
 _ids = array("ids")
 _here: BindParameter[int] = bindparam("in_repository")
-_serve_parts = (
+_serve_blobs = (
     upsert(_blob_members)
     .from_select(
         ["repository_id", "blob_id", "linked_at", "collect_after"],
@@ -211,10 +208,10 @@ def leave_to_others(connection: Connection, repository_id: int, ids: Sequence[in
     connection.execute(_leave, here | {"ids": bound(others)})
 
 
-def serve_parts(connection: Connection, repository_id: int, ids: Sequence[int], *, now: int) -> None:
+def serve_blobs(connection: Connection, repository_id: int, ids: Sequence[int], *, now: int) -> None:
     """Let a repository serve the configs and layers of these manifests, and note of those that lack something."""
     here = {"in_repository": repository_id, "ids": bound(ids)}
-    connection.execute(_serve_parts, here | {"now": now})
+    connection.execute(_serve_blobs, here | {"now": now})
     connection.execute(_note_incomplete, here)
 
 

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, literal, null, select, tuple_, update
 
-from ocistore.catalog import manifests, removal, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.collection import Membership
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import count_up_to_limit
+from ocistore.catalog import deletions, manifests, tables
+from ocistore.catalog.expressions import array, bound, count_up_to_limit, in_order, member
+from ocistore.catalog.gc import Membership
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -105,7 +103,7 @@ def leave_blobs(connection: Connection, repository_id: int, ids: Sequence[int], 
     """Likewise blobs."""
     these: dict[str, object] = {"in_repository": repository_id, "ids": bound(ids), "of_batch": batch}
     brought = connection.execute(_of_blobs.brought, these).scalars()
-    removal.drop_parts(connection, [Membership(repository_id, blob_id, now) for blob_id in brought])
+    deletions.remove_blob_memberships(connection, [Membership(repository_id, blob_id, now) for blob_id in brought])
     connection.execute(_of_blobs.leave, these)
 
 
@@ -136,7 +134,9 @@ def settle_manifests(connection: Connection, batch: int, *, now: int, since: int
 def settle_blobs(connection: Connection, batch: int, *, since: int, limit: int) -> int:
     """Let up to ``limit`` blobs leave whose batch is revealed, and which nothing there refers to. Returns how many."""
     rows = list(connection.execute(_of_blobs.leaving, {"of_batch": batch, "limit": limit}))
-    removal.drop_parts(connection, [Membership(repository_id, blob_id, since) for repository_id, blob_id in rows])
+    deletions.remove_blob_memberships(
+        connection, [Membership(repository_id, blob_id, since) for repository_id, blob_id in rows]
+    )
     return len(rows)
 
 

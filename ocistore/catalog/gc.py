@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import bindparam, case, func, literal, literal_column, or_, select, tuple_
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import count_up_to_limit, present
-from ocistore.catalog.sums import halves, total
+from ocistore.catalog.expressions import array, bound, count_up_to_limit, halves, in_order, member, present, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,7 +62,7 @@ class Blob(NamedTuple):
     since: int
 
 
-class Place(NamedTuple):
+class QueuePosition(NamedTuple):
     """How far a listing of a queue has come; begin with :data:`START`."""
 
     since: int
@@ -73,7 +70,7 @@ class Place(NamedTuple):
     second: int
 
 
-START: Final = Place(-1, 0, 0)
+START: Final = QueuePosition(-1, 0, 0)
 
 _hidden = (
     select(tables.repositories.c.id)
@@ -101,7 +98,7 @@ def due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # no
 
 
 # Literals, and not parameters, where the name of a role has to be known when the statement is prepared.
-IS_PART = _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")])
+IS_HELD_AS_BLOB = _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")])
 IN_FORCE = (_leases.c.id == _kept.c.lease_id, _leases.c.expires > bindparam("now"))
 _kept_by_lease = present(
     _kept.c.repository_id == _blob_members.c.repository_id, _kept.c.blob_id == _blob_members.c.blob_id, *IN_FORCE
@@ -109,16 +106,16 @@ _kept_by_lease = present(
 _referred_to = present(
     _own_edges.c.repository_id == _blob_members.c.repository_id,
     _own_edges.c.child_id == _blob_members.c.blob_id,
-    IS_PART,
+    IS_HELD_AS_BLOB,
 )
-_due_manifests = due(_manifest_members, _manifest_members.c.manifest_id)
-_due_parts = due(_blob_members, _blob_members.c.blob_id, or_(_referred_to, _kept_by_lease))
+_due_manifest_memberships = due(_manifest_members, _manifest_members.c.manifest_id)
+_due_blob_memberships = due(_blob_members, _blob_members.c.blob_id, or_(_referred_to, _kept_by_lease))
 _served = or_(
     present(_blob_members.c.blob_id == _blobs.c.id),
     present(_manifest_members.c.manifest_id == _blobs.c.id),
 )
 IS_NAMED = present(_edges.c.child_id == _blobs.c.id)
-AS_BLOB = (
+BLOB_COLUMNS = (
     _blobs.c.id,
     _blobs.c.digest,
     _blobs.c.size,
@@ -128,7 +125,7 @@ AS_BLOB = (
     _blobs.c.collect_after,
 )
 _due_blobs = (
-    select(*AS_BLOB)
+    select(*BLOB_COLUMNS)
     .where(
         _blobs.c.collect_after > literal(CONDEMNED),
         _blobs.c.collect_after <= bindparam("before"),
@@ -212,21 +209,23 @@ def outlook(connection: Connection, *, now: int, untagged_before: int, before: i
     return Outlook(bool(held), bool(work))
 
 
-def due_manifests(connection: Connection, *, before: int, limit: int, after: Place = START) -> list[Membership]:
+def due_manifest_memberships(
+    connection: Connection, *, before: int, limit: int, after: QueuePosition = START
+) -> list[Membership]:
     """Up to ``limit`` memberships of manifests that are due, behind ``after``."""
-    rows = connection.execute(_due_manifests, _from(after, before, limit))
+    rows = connection.execute(_due_manifest_memberships, _from(after, before, limit))
     return [Membership(*row) for row in rows]
 
 
-def due_parts(
-    connection: Connection, *, now: int, before: int, limit: int, after: Place = START
+def due_blob_memberships(
+    connection: Connection, *, now: int, before: int, limit: int, after: QueuePosition = START
 ) -> list[tuple[Membership, bool]]:
     """Up to ``limit`` memberships of blobs that are due, each with whether a manifest there or a lease needs it."""
-    rows = connection.execute(_due_parts, {**_from(after, before, limit), "now": now})
+    rows = connection.execute(_due_blob_memberships, {**_from(after, before, limit), "now": now})
     return [(Membership(*row[:3]), bool(row[3])) for row in rows]
 
 
-def due_blobs(connection: Connection, *, before: int, limit: int, after: Place = START) -> list[Blob]:
+def due_blobs(connection: Connection, *, before: int, limit: int, after: QueuePosition = START) -> list[Blob]:
     """Up to ``limit`` blobs that are due and not yet condemned."""
     parameters = {"before": before, "limit": limit, "since": after.since, "first": after.first}
     return [Blob(*row) for row in connection.execute(_due_blobs, parameters)]
@@ -266,5 +265,5 @@ def edge_counts(connection: Connection, ids: Iterable[int]) -> list[int]:
     return connection.execute(_edge_counts, {"rows": bound(ids)}).scalars()
 
 
-def _from(after: Place, before: int, limit: int) -> dict[str, object]:
+def _from(after: QueuePosition, before: int, limit: int) -> dict[str, object]:
     return {**after._asdict(), "before": before, "limit": limit}

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import and_, bindparam, delete, func, literal, literal_column, null, select, tuple_, update
 
 from ocistore.catalog import leases, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.collection import CONDEMNED, IS_NAMED
-from ocistore.catalog.order import in_order
+from ocistore.catalog.expressions import array, bound, greatest, in_order, member
+from ocistore.catalog.gc import CONDEMNED, IS_NAMED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ocistore.catalog.collection import Membership
     from ocistore.catalog.connection import Connection
+    from ocistore.catalog.gc import Membership
 
 AT_ONCE: Final = 1
 """``collect_after`` of a row without bytes that nothing names any more: nobody needs time to name it again."""
@@ -29,7 +28,7 @@ _manifest_members = tables.repository_manifests
 
 _rows = array("rows")
 _pairs = select(member(_rows, 0), member(_rows, 1))
-_keep_manifests = (
+_keep_manifest_memberships = (
     update(_manifest_members)
     .where(tuple_(_manifest_members.c.repository_id, _manifest_members.c.manifest_id).in_(_pairs))
     .values(collect_after=null())
@@ -64,15 +63,15 @@ _put_behind = (
     )
     .values(collect_after=_last_to_go)
 )
-_these_parts = tuple_(_blob_members.c.repository_id, _blob_members.c.blob_id).in_(_pairs)
-_keep_parts = update(_blob_members).where(_these_parts).values(collect_after=null())
-_drop_parts = delete(_blob_members).where(_these_parts)
+_these_blob_memberships = tuple_(_blob_members.c.repository_id, _blob_members.c.blob_id).in_(_pairs)
+_keep_blob_memberships = update(_blob_members).where(_these_blob_memberships).values(collect_after=null())
+_remove_blob_memberships = delete(_blob_members).where(_these_blob_memberships)
 _ids = array("ids")
 _these_blobs = _blobs.c.id.in_(select(_ids.c.value))
 _queue_blobs = (
     update(_blobs)
     .where(_blobs.c.id == bindparam("blob"))
-    .values(collect_after=func.max(func.coalesce(_blobs.c.collect_after, 0), bindparam("since")))
+    .values(collect_after=greatest(func.coalesce(_blobs.c.collect_after, 0), bindparam("since")))
 )
 _keep_blobs = update(_blobs).where(_these_blobs).values(collect_after=null())
 _condemn = (
@@ -103,9 +102,9 @@ _empty = (
 _delete_empty = delete(_blobs).where(_these_blobs, _blobs.c.state == literal("condemned"))
 
 
-def keep_manifests(connection: Connection, memberships: Iterable[Membership]) -> None:
+def keep_manifest_memberships(connection: Connection, memberships: Iterable[Membership]) -> None:
     """Take memberships of manifests that something keeps out of the queue."""
-    connection.execute(_keep_manifests, {"rows": bound(row[:2] for row in memberships)})
+    connection.execute(_keep_manifest_memberships, {"rows": bound(row[:2] for row in memberships)})
 
 
 def put_behind(connection: Connection, memberships: Iterable[Membership], *, before: int) -> None:
@@ -117,16 +116,16 @@ def put_behind(connection: Connection, memberships: Iterable[Membership], *, bef
     connection.execute(_put_behind, {"rows": bound(row[:2] for row in memberships), "before": before})
 
 
-def keep_parts(connection: Connection, memberships: Iterable[Membership]) -> None:
+def keep_blob_memberships(connection: Connection, memberships: Iterable[Membership]) -> None:
     """Take memberships of blobs that something needs out of the queue."""
-    connection.execute(_keep_parts, {"rows": bound(row[:2] for row in memberships)})
+    connection.execute(_keep_blob_memberships, {"rows": bound(row[:2] for row in memberships)})
 
 
-def drop_parts(connection: Connection, memberships: Sequence[Membership]) -> None:
+def remove_blob_memberships(connection: Connection, memberships: Sequence[Membership]) -> None:
     """Take blobs from repositories, and put each before the collector: due since its membership was."""
     if not memberships:
         return
-    connection.execute(_drop_parts, {"rows": bound(row[:2] for row in memberships)})
+    connection.execute(_remove_blob_memberships, {"rows": bound(row[:2] for row in memberships)})
     leases.forget(connection, (row[:2] for row in memberships))
     connection.execute(_queue_blobs, [{"blob": row.blob_id, "since": row.since} for row in memberships])
 
