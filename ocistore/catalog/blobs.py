@@ -47,8 +47,7 @@ _bytes_of_live = select(*halves(_t.c.size)).where(_t.c.state == literal("live"))
 
 _rows = array("rows")
 _published = upsert(_t).from_select(
-    ["digest", "size", "state", "generation"],
-    select(member(_rows, 0), member(_rows, 1), literal("live"), literal(1)).where(true()),
+    ["digest", "size", "state"], select(member(_rows, 0), member(_rows, 1), literal("live")).where(true())
 )
 # A live row stays as it is: its bytes are the same ones, and whoever took it out of the queue knew why. Its size may be
 # what a manifest says of something that was missing when the catalog was rebuilt, and those who have the bytes know.
@@ -57,28 +56,26 @@ _publish = _published.on_conflict_do_update(
     set_={
         "size": _published.excluded.size,
         "state": literal("live"),
-        "generation": _t.c.generation + 1,
-        "collect_after": case((_t.c.state == literal("live"), _t.c.collect_after)),
+        "unreferenced_since": case((_t.c.state == literal("live"), _t.c.unreferenced_since)),
         "verified_at": null(),
     },
     where=or_(_t.c.state != literal("live"), _t.c.size != _published.excluded.size),
 )
 _named = upsert(_t).from_select(
-    ["digest", "size", "state", "generation"],
-    select(member(_rows, 0), member(_rows, 1), literal("absent"), literal(0)).where(true()),
+    ["digest", "size", "state"], select(member(_rows, 0), member(_rows, 1), literal("absent")).where(true())
 )
 _name = _named.on_conflict_do_nothing(index_elements=["digest"])
 
 _linked = upsert(_members).from_select(
-    ["repository_id", "blob_id", "linked_at", "collect_after", "batch"],
-    select(bindparam("repository_id"), _t.c.id, bindparam("now"), bindparam("now"), bindparam("batch"))
+    ["repository_id", "blob_id", "unreferenced_since", "batch"],
+    select(bindparam("repository_id"), _t.c.id, bindparam("now"), bindparam("batch"))
     .select_from(in_order(_digests, (_t, _t.c.digest == _digests.c.value)))
     .where(_t.c.state == literal("live")),
 )
 _link = _linked.on_conflict_do_update(
     index_elements=["repository_id", "blob_id"],
-    set_={"collect_after": _linked.excluded.collect_after, **linked_again(_members, _linked.excluded)},
-    where=or_(_members.c.collect_after.is_not(None), _members.c.batch.is_not(None)),
+    set_={"unreferenced_since": _linked.excluded.unreferenced_since, **linked_again(_members, _linked.excluded)},
+    where=or_(_members.c.unreferenced_since.is_not(None), _members.c.batch.is_not(None)),
 )
 
 _referred_to = present(
@@ -87,7 +84,7 @@ _referred_to = present(
     _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")]),
 )
 _membership = (
-    select(_t.c.size, case((~_referred_to, _members.c.collect_after)))
+    select(_t.c.size, case((~_referred_to, _members.c.unreferenced_since)))
     .select_from(
         in_order(
             _repositories,
@@ -108,11 +105,11 @@ _this_membership = (
 )
 _touch = (
     update(_members)
-    .where(*_this_membership, _members.c.collect_after.is_not(None))
-    .values(collect_after=bindparam("now"))
+    .where(*_this_membership, _members.c.unreferenced_since.is_not(None))
+    .values(unreferenced_since=bindparam("now"))
 )
 _unlink = delete(_members).where(*_this_membership, is_seen(_members)).returning(_members.c.blob_id)
-_queue = update(_t).where(_t.c.digest == bindparam("this_digest")).values(collect_after=bindparam("now"))
+_queue = update(_t).where(_t.c.digest == bindparam("this_digest")).values(unreferenced_since=bindparam("now"))
 
 MAXIMUM_REFERRERS: Final = 1000
 """How many are named where something may not be deleted: a hundred thousand took 0.4 s, under the lock."""

@@ -50,7 +50,7 @@ _why = (
                 for pointer in (_tags.c.manifest_id, _tags.c.next_id)
             )
         ),
-        _manifest_members.c.collect_after,
+        _manifest_members.c.unreferenced_since,
     )
     .select_from(
         in_order(
@@ -119,10 +119,10 @@ _servers = (
     )
     .limit(bindparam("limit"))
 )
-_row_of = select(_blobs.c.id, _blobs.c.state, _blobs.c.collect_after).where(_blobs.c.digest == bindparam("digest"))
+_row_of = select(_blobs.c.id, _blobs.c.state, _blobs.c.unreferenced_since).where(_blobs.c.digest == bindparam("digest"))
 _digest_of = select(_blobs.c.digest).where(_blobs.c.id == bindparam("blob"))
 _since = (
-    select(_blob_members.c.collect_after)
+    select(_blob_members.c.unreferenced_since)
     .where(_blob_members.c.repository_id == bindparam("repository"), _blob_members.c.blob_id == bindparam("blob"))
 )
 _blob = select(*BLOB_COLUMNS).where(_blobs.c.id == bindparam("blob"), _blobs.c.state == literal("live"))
@@ -138,7 +138,7 @@ class Holder(NamedTuple):
     tag: str | None
     """One of its tags."""
     since: int | None
-    """Its ``collect_after``."""
+    """Its ``unreferenced_since``."""
 
 
 def holders(connection: Connection, repository_id: int, manifest_id: int, *, limit: int) -> list[Holder]:
@@ -198,7 +198,7 @@ def digest_of(connection: Connection, blob_id: int) -> str:
 
 
 def unreferenced_since(connection: Connection, repository_id: int, blob_id: int) -> int | None:
-    """The ``collect_after`` of a blob's membership."""
+    """The ``unreferenced_since`` of a blob's membership."""
     found: int | None = connection.execute(_since, {"repository": repository_id, "blob": blob_id}).scalar()
     return found
 
@@ -206,4 +206,4 @@ def unreferenced_since(connection: Connection, repository_id: int, blob_id: int)
 def live_blob(connection: Connection, blob_id: int) -> Blob | None:
     """The row of a blob, if it is live."""
     row = connection.execute(_blob, {"blob": blob_id}).first()
-    return None if row is None else Blob(*((*row[:6], row[6] or 0)))
+    return None if row is None else Blob(*((*row[:5], row[5] or 0)))

@@ -1,10 +1,9 @@
-"""Statements of collection: what is due. What keeps it is in ``keepers.py``, taking it away in ``removal.py``.
+"""Statements of gc: what is due. What keeps it is in ``reachability.py``, removing it in ``deletions.py``.
 
 Each of the three queues (memberships of manifests, memberships of blobs, blobs; see ``tables``) is read in the order of
-``collect_after``, from its beginning, through a partial index: the cost is that of what is due, whatever else the store
-holds. Nothing here decides when something is due: that is the caller's ``before``.
-
-A condemned blob has ``collect_after`` 0, so that it stands before everything else and is due whatever the clock says.
+``unreferenced_since``, from its beginning, through a partial index: the cost is that of what is due, whatever else the
+store holds. Nothing here decides when something is due: that is the caller's ``before``. Condemned blobs are in no
+queue: they are found by their state, and due whatever the clock says.
 """
 
 from __future__ import annotations
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, ColumnElement, Table
 
     from ocistore.catalog.connection import Connection
-
-CONDEMNED: Final = 0
-"""``collect_after`` of a condemned blob."""
 
 _COUNTED_AT_ONCE: Final = 20_000
 """Rows; a few milliseconds."""
@@ -44,7 +40,7 @@ class Membership(NamedTuple):
     repository_id: int
     blob_id: int
     since: int
-    """Its ``collect_after``: since when perhaps nothing refers to it."""
+    """Its ``unreferenced_since``."""
 
 
 class Blob(NamedTuple):
@@ -57,9 +53,8 @@ class Blob(NamedTuple):
     """It has no bytes."""
     served: bool
     """A repository serves it, as a blob or as a manifest."""
-    named: bool
-    """A manifest of the store names it."""
     since: int
+    """Its ``unreferenced_since``."""
 
 
 class QueuePosition(NamedTuple):
@@ -81,18 +76,18 @@ _hidden = (
 
 def due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # noqa: ANN401 - a Select of what is asked
     """The rows of a table of memberships that are due, behind a place in their queue, with more columns."""
-    place = tuple_(table.c.collect_after, table.c.repository_id, key)
+    place = tuple_(table.c.unreferenced_since, table.c.repository_id, key)
     begin = tuple_(bindparam("since"), bindparam("first"), bindparam("second"))
     return (
-        select(table.c.repository_id, key, table.c.collect_after, *more)
+        select(table.c.repository_id, key, table.c.unreferenced_since, *more)
         .where(
-            table.c.collect_after <= bindparam("before"),
+            table.c.unreferenced_since <= bindparam("before"),
             place > begin,
             # What is emptied is queued anew, as used until then. What is staged is kept by its batch, and so is what it
             # relies on: all of a repository into which something is staged.
             table.c.repository_id.not_in(_hidden),
         )
-        .order_by(table.c.collect_after, table.c.repository_id, key)
+        .order_by(table.c.unreferenced_since, table.c.repository_id, key)
         .limit(bindparam("limit"))
     )
 
@@ -114,44 +109,38 @@ _served = or_(
     present(_blob_members.c.blob_id == _blobs.c.id),
     present(_manifest_members.c.manifest_id == _blobs.c.id),
 )
-IS_NAMED = present(_edges.c.child_id == _blobs.c.id)
+IS_CONDEMNED = _blobs.c.state == literal_column("'condemned'")
 BLOB_COLUMNS = (
     _blobs.c.id,
     _blobs.c.digest,
     _blobs.c.size,
     _blobs.c.state == literal("absent"),
     _served,
-    IS_NAMED,
-    _blobs.c.collect_after,
+    _blobs.c.unreferenced_since,
 )
 _due_blobs = (
     select(*BLOB_COLUMNS)
     .where(
-        _blobs.c.collect_after > literal(CONDEMNED),
-        _blobs.c.collect_after <= bindparam("before"),
-        tuple_(_blobs.c.collect_after, _blobs.c.id) > tuple_(bindparam("since"), bindparam("first")),
+        _blobs.c.unreferenced_since <= bindparam("before"),
+        tuple_(_blobs.c.unreferenced_since, _blobs.c.id) > tuple_(bindparam("since"), bindparam("first")),
     )
-    .order_by(_blobs.c.collect_after, _blobs.c.id)
+    .order_by(_blobs.c.unreferenced_since, _blobs.c.id)
     .limit(bindparam("limit"))
 )
 _condemned = (
     select(_blobs.c.id, _blobs.c.digest, _blobs.c.size)
-    .where(
-        _blobs.c.collect_after == literal(CONDEMNED),
-        _blobs.c.state == literal("condemned"),
-        _blobs.c.id > bindparam("after"),
-    )
+    .where(IS_CONDEMNED, _blobs.c.id > bindparam("after"))
     .order_by(_blobs.c.id)
     .limit(bindparam("limit"))
 )
 
 _due_bytes = (
     select(*halves(_blobs.c.size)).where(
-        _blobs.c.collect_after <= bindparam("before"), _blobs.c.state == literal("live")
+        _blobs.c.unreferenced_since <= bindparam("before"), _blobs.c.state == literal("live")
     ),
     select(*halves(_blobs.c.size))
     .select_from(in_order(_blob_members, (_blobs, _blobs.c.id == _blob_members.c.blob_id)))
-    .where(_blob_members.c.collect_after <= bindparam("before")),
+    .where(_blob_members.c.unreferenced_since <= bindparam("before")),
 )
 _next_live = (
     select(_blobs.c.id, case((_blobs.c.state == literal("live"), _blobs.c.size), else_=0).label("size"))
@@ -167,10 +156,10 @@ _held = present(
     or_(tables.collection_holds.c.expires.is_(None), tables.collection_holds.c.expires > bindparam("now"))
 )
 _work = or_(
-    present(_manifest_members.c.collect_after <= bindparam("untagged_before")),
-    present(_blob_members.c.collect_after <= bindparam("before")),
-    present(_blobs.c.collect_after <= bindparam("before")),
-    present(_blobs.c.collect_after == literal(CONDEMNED), _blobs.c.state == literal("condemned")),
+    present(_manifest_members.c.unreferenced_since <= bindparam("untagged_before")),
+    present(_blob_members.c.unreferenced_since <= bindparam("before")),
+    present(_blobs.c.unreferenced_since <= bindparam("before")),
+    present(IS_CONDEMNED),
     present(tables.leases.c.expires <= bindparam("now")),
     present(tables.uploads.c.expires <= bindparam("now")),
     present(tables.deleted_repositories.c.repository_id.is_not(None)),

@@ -84,7 +84,7 @@ _let_go = tuple(
     .where(
         _t.c.expires <= bindparam("now"),
         present(
-            of.c.repository_id == _kept.c.repository_id, of_blob == _kept.c.blob_id, of.c.collect_after.is_(None)
+            of.c.repository_id == _kept.c.repository_id, of_blob == _kept.c.blob_id, of.c.unreferenced_since.is_(None)
         ),
     )
     .distinct()
@@ -95,8 +95,8 @@ _pairs = select(member(_rows, 0), member(_rows, 1))
 # Whatever it kept is looked at by the next collection; what something else keeps then leaves the queue again.
 _queue = tuple(
     update(of)
-    .where(tuple_(of.c.repository_id, of_blob).in_(_pairs), of.c.collect_after.is_(None))
-    .values(collect_after=bindparam("now"))
+    .where(tuple_(of.c.repository_id, of_blob).in_(_pairs), of.c.unreferenced_since.is_(None))
+    .values(unreferenced_since=bindparam("now"))
     for of, of_blob in _members
 )
 _drop = delete(_kept).where(

@@ -48,7 +48,7 @@ class Server(NamedTuple):
 
     repository_id: int
     since: int | None
-    """Its ``collect_after``."""
+    """Its ``unreferenced_since``."""
     leased: bool
 
 
@@ -68,7 +68,7 @@ def _waits_for_others(manifest: ColumnElement[int]) -> ColumnElement[bool]:
     return present(
         _manifest_members.c.repository_id == _here,
         _manifest_members.c.manifest_id == manifest,
-        _manifest_members.c.collect_after.is_(None),
+        _manifest_members.c.unreferenced_since.is_(None),
     )
 
 
@@ -136,7 +136,7 @@ _idle = due(
 _servers = (
     select(
         _blob_members.c.repository_id,
-        _blob_members.c.collect_after,
+        _blob_members.c.unreferenced_since,
         present(
             _kept.c.repository_id == _blob_members.c.repository_id,
             _kept.c.blob_id == _blob_members.c.blob_id,

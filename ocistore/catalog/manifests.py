@@ -251,7 +251,7 @@ _put_edges = insert(_edges)
 _ids = array("ids")
 _rows = array("rows")
 _linked = upsert(_members).from_select(
-    ["repository_id", "manifest_id", "pushed_at", "collect_after", "incomplete", "entry", "batch"],
+    ["repository_id", "manifest_id", "pushed_at", "unreferenced_since", "incomplete", "entry", "batch"],
     select(
         bindparam("repository_id"),
         member(_rows, 0),
@@ -266,7 +266,7 @@ _was_gone = and_(_members.c.leaves.is_not(None), ~goes_later(_members, _linked.e
 _link = _linked.on_conflict_do_update(
     index_elements=["repository_id", "manifest_id"],
     set_={
-        "collect_after": _linked.excluded.collect_after,
+        "unreferenced_since": _linked.excluded.unreferenced_since,
         "pushed_at": _linked.excluded.pushed_at,
         "incomplete": _linked.excluded.incomplete,
         "entry": func.coalesce(_linked.excluded.entry, case((~_was_gone, _members.c.entry))),
@@ -393,12 +393,13 @@ _queue_blobs = (
     .where(
         _blob_members.c.repository_id == _here,
         _blob_members.c.blob_id.in_(_children_of),
-        _blob_members.c.collect_after.is_distinct_from(bindparam("now")),  # as the last index of the same ones left it
+        # as the last index of the same ones left it
+        _blob_members.c.unreferenced_since.is_distinct_from(bindparam("now")),
     )
-    .values(collect_after=bindparam("now"))
+    .values(unreferenced_since=bindparam("now"))
 )
 # What was queued later, because it was pushed again, keeps its own time.
-_is_behind = func.coalesce(_members.c.collect_after, -1) < bindparam("since")
+_is_behind = func.coalesce(_members.c.unreferenced_since, -1) < bindparam("since")
 _queue_children = (
     update(_members)
     .where(
@@ -406,7 +407,7 @@ _queue_children = (
         _members.c.manifest_id.in_(_children_of),
         _is_behind,
     )
-    .values(collect_after=bindparam("since"))
+    .values(unreferenced_since=bindparam("since"))
 )
 _about_this = (
     select(_manifests.c.blob_id)
@@ -428,12 +429,12 @@ _queue_these = (
         _members.c.manifest_id.in_(select(_ids.c.value)),
         _is_behind,
     )
-    .values(collect_after=bindparam("since"))
+    .values(unreferenced_since=bindparam("since"))
 )
 _queue_self = (
     update(_blobs)
     .where(_blobs.c.id == _this)
-    .values(collect_after=greatest(func.coalesce(_blobs.c.collect_after, 0), bindparam("since")))
+    .values(unreferenced_since=greatest(func.coalesce(_blobs.c.unreferenced_since, 0), bindparam("since")))
 )
 _disown = delete(_own_edges).where(
     _own_edges.c.repository_id == _here, _own_edges.c.child_id.in_(_children_of), _own_edges.c.parent_id == _this

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from ocistore.catalog import identity, tables
-from ocistore.catalog.tables import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
+from ocistore.catalog.tables import APPLICATION_ID, SCHEMA_REVISION
 from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.forks import ThreadLock
 from ocistore.refusals import pass_on_theirs
@@ -51,7 +51,7 @@ _select_schema = (
     .order_by(_master.c.type, _master.c.name)
 )
 _insert_store = tables.store.insert().values(
-    id=1, layout_version=LAYOUT_VERSION, epoch=1, created=bindparam("now"), identity=bindparam("who")
+    id=1, epoch=1, created=bindparam("now"), identity=bindparam("who")
 )
 
 

@@ -87,7 +87,7 @@ _leased = present(_kept.c.repository_id == bindparam("repository"), _kept.c.blob
 _young = present(
     _manifest_members.c.repository_id == bindparam("repository"),
     _manifest_members.c.manifest_id == _up.c.id,
-    _manifest_members.c.collect_after > bindparam("before"),
+    _manifest_members.c.unreferenced_since > bindparam("before"),
 )
 _alive = select(_up.c.id).where(or_(_tagged, _leased, _young)).limit(literal_column("1"))
 # What a lease kept that has run out is put before the collector when that ends, and so is young then.
@@ -98,7 +98,7 @@ _let_go = present(
     _leases.c.expires <= bindparam("now"),
     _manifest_members.c.repository_id == bindparam("repository"),
     _manifest_members.c.manifest_id == _up.c.id,
-    _manifest_members.c.collect_after.is_(None),
+    _manifest_members.c.unreferenced_since.is_(None),
 )
 _alive_once_leases_end = (
     select(_up.c.id).where(or_(_tagged, _leased, _young, _let_go)).limit(literal_column("1"))
@@ -119,7 +119,7 @@ _is_of_these = and_(
     _manifest_members.c.repository_id == bindparam("repository"),
     _manifest_members.c.manifest_id.in_(select(_these.c.value)),
 )
-_queued = func.coalesce(_manifest_members.c.collect_after, 0)
+_queued = func.coalesce(_manifest_members.c.unreferenced_since, 0)
 _queued_last = select(func.coalesce(func.max(_queued), 0)).where(_is_of_these)
 _queued_first = select(func.coalesce(func.min(_queued), 0)).where(_is_of_these)
 _above = select(_up.c.id, or_(_in_an_index, _on_a_subject))

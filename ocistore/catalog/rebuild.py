@@ -27,8 +27,8 @@ _manifest_members = tables.repository_manifests
 
 _rows = array("rows")
 _live = upsert(_blobs).from_select(
-    ["digest", "size", "state", "generation", "verified_at"],
-    select(member(_rows, 0), member(_rows, 1), literal("live"), literal(1), bindparam("now")).where(true()),
+    ["digest", "size", "state", "verified_at"],
+    select(member(_rows, 0), member(_rows, 1), literal("live"), bindparam("now")).where(true()),
 )
 _live = _live.on_conflict_do_update(
     index_elements=["digest"],
@@ -39,8 +39,8 @@ _here: BindParameter[int] = bindparam("in_repository")
 _serve_blobs = (
     upsert(_blob_members)
     .from_select(
-        ["repository_id", "blob_id", "linked_at", "collect_after"],
-        select(_here, _edges.c.child_id, bindparam("now"), bindparam("now"))
+        ["repository_id", "blob_id", "unreferenced_since"],
+        select(_here, _edges.c.child_id, bindparam("now"))
         .select_from(
             in_order(_ids, (_edges, _edges.c.parent_id == _ids.c.value), (_blobs, _blobs.c.id == _edges.c.child_id))
         )
@@ -70,8 +70,8 @@ _leave_edges = delete(_own_edges).where(
 _keep_loose = (
     upsert(_blob_members)
     .from_select(
-        ["repository_id", "blob_id", "linked_at", "collect_after"],
-        select(_here, _blobs.c.id, bindparam("now"), bindparam("now")).where(
+        ["repository_id", "blob_id", "unreferenced_since"],
+        select(_here, _blobs.c.id, bindparam("now")).where(
             _blobs.c.id.in_(select(_ids.c.value)),
             _blobs.c.state == literal("live"),
             ~present(_blob_members.c.blob_id == _blobs.c.id),
@@ -130,7 +130,7 @@ _count_of = select(
 _serve_manifest = (
     upsert(_manifest_members)
     .from_select(
-        ["repository_id", "manifest_id", "pushed_at", "collect_after"],
+        ["repository_id", "manifest_id", "pushed_at", "unreferenced_since"],
         select(bindparam("repository"), _manifests.c.blob_id, bindparam("now"), bindparam("now"))
         .join_from(_rows, _blobs, _blobs.c.digest == _rows.c.value)
         .join(_manifests, _manifests.c.blob_id == _blobs.c.id)

@@ -133,7 +133,7 @@ _PARTS: Final = (
 _queue_blobs = (
     update(_blobs)
     .where(_blobs.c.id.in_(select(member(_rows, 0))))
-    .values(collect_after=bindparam("now"))
+    .values(unreferenced_since=bindparam("now"))
 )
 _delete_note = delete(_deleted).where(_deleted.c.repository_id == _this)
 _delete = delete(_t).where(_t.c.id == _this)

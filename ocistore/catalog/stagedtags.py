@@ -157,7 +157,7 @@ _queue_left = (
             select(_t.c.manifest_id).where(_these, _t.c.next_id.is_distinct_from(_t.c.manifest_id))
         ),
     )
-    .values(collect_after=bindparam("now"))
+    .values(unreferenced_since=bindparam("now"))
 )
 _settle = (
     update(_t)

@@ -92,7 +92,7 @@ _manifests = array("manifests")
 _queue = (
     update(_members)
     .where(_members.c.repository_id == _here, _members.c.manifest_id.in_(select(_manifests.c.value)))
-    .values(collect_after=bindparam("now"))
+    .values(unreferenced_since=bindparam("now"))
 )
 _history = (
     select(_events.c.id, _events.c.tag, _events.c.old_digest, _events.c.new_digest, _events.c.at, _events.c.actor)

@@ -449,10 +449,8 @@ class _Collection:
             with self._batch() as connection:
                 due = gc.due_blobs(connection, before=self._before, limit=_ROWS)
                 doomed = [row.id for row in due if not row.absent and not row.served]
-                nameless = [row.id for row in due if row.absent and not row.named]
-                deletions.keep_blobs(connection, {row.id for row in due}.difference(doomed, nameless))
+                deletions.keep_blobs(connection, {row.id for row in due}.difference(doomed))
                 deletions.condemn(connection, doomed)
-                deletions.forget(connection, nameless)
         return worked
 
     def _reap(self) -> bool:

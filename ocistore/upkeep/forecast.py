@@ -163,9 +163,7 @@ def condemned(connection: Connection) -> Iterator[gc.Blob]:
     after = 0
     while page := gc.condemned(connection, limit=_PAGE, after=after):
         for key, digest, size in page:
-            yield gc.Blob(
-                key, digest, size, absent=False, served=False, named=False, since=gc.CONDEMNED
-            )
+            yield gc.Blob(key, digest, size, absent=False, served=False, since=0)
         after = page[-1][0]
 
 

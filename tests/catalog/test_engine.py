@@ -155,7 +155,7 @@ def test_a_write_that_raises_changes_nothing_and_the_next_one_works(catalog, err
 def test_a_broken_constraint_is_no_error_of_the_store_and_changes_nothing(catalog):
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"), catalog.write() as connection:
         connection.execute(ADD)
-        connection.command("INSERT INTO repository_blobs (repository_id, blob_id, linked_at) VALUES (7, 7, 0)")
+        connection.command("INSERT INTO repository_blobs (repository_id, blob_id) VALUES (7, 7)")
     assert value(catalog) == 0
 
 

@@ -23,7 +23,7 @@ import ocistore
 from ocistore import CorruptError, SchemaTooNewError, SchemaTooOldError, Store, StoreNotFoundError
 from ocistore.catalog import tables
 from ocistore.catalog.migrate import SchemaDifference, alembic_config, differences
-from ocistore.catalog.tables import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
+from ocistore.catalog.tables import APPLICATION_ID, SCHEMA_REVISION
 
 # For each revision, one row in every table as that revision made them: what an upgrade from there has to keep.
 _FIRST = """
@@ -69,6 +69,17 @@ _EIGHTH = (
     .replace("'latest', 1, 100, NULL", "'latest', 1, 100, NULL, 7, NULL, 1, NULL", 1)
     .replace("batches VALUES (7, 200)", "batches VALUES (7, 200, 1)", 1)
 )
+# As a downgrade makes what revision 0010 has dropped.
+_NINTH = (
+    _EIGHTH.replace("_blobs VALUES (1, 2, 100, NULL, 7)", "_blobs VALUES (1, 2, 0, NULL, 7, 1)")
+    .replace("100, NULL, 1, NULL, 7)", "100, NULL, 1, NULL, 7, 1)", 1)
+    .replace("100, NULL, 7, NULL, 1, NULL", "100, NULL, 7, NULL, 1, NULL, 1", 1)
+)
+_TENTH = (
+    _NINTH.replace("store VALUES (1, 1, ", "store VALUES (1, ", 1)
+    .replace("'live', 1, ", "'live', ")
+    .replace("_blobs VALUES (1, 2, 0, ", "_blobs VALUES (1, 2, ")
+)
 ROWS = {
     "0001": _FIRST,
     "0002": _SECOND,
@@ -78,9 +89,8 @@ ROWS = {
     "0006": _SIXTH,
     "0007": _SEVENTH,
     "0008": _EIGHTH,
-    "0009": _EIGHTH.replace("_blobs VALUES (1, 2, 100, NULL, 7)", "_blobs VALUES (1, 2, 100, NULL, 7, 1)")
-    .replace("100, NULL, 1, NULL, 7)", "100, NULL, 1, NULL, 7, 1)", 1)
-    .replace("100, NULL, 7, NULL, 1, NULL", "100, NULL, 7, NULL, 1, NULL, 1", 1),
+    "0009": _NINTH,
+    "0010": _TENTH,
 }
 
 
@@ -238,8 +248,8 @@ def test_a_new_store_says_what_and_since_when_it_is(tmp_path):
     with Store.open(tmp_path / "store") as store:
         made = (tmp_path / "store").stat().st_ctime
     with catalog(store.root) as connection:
-        [[layout_version, epoch, created]] = connection.execute("SELECT layout_version, epoch, created FROM store")
-        assert (layout_version, epoch) == (LAYOUT_VERSION, 1)
+        [[epoch, created]] = connection.execute("SELECT epoch, created FROM store")
+        assert epoch == 1
         assert created / 1000 == pytest.approx(made, abs=60)
         assert connection.execute("PRAGMA application_id").fetchall() == [(APPLICATION_ID,)]
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(SCHEMA_REVISION,)]
