@@ -224,7 +224,8 @@ class Application:
 
     def _link(self, repository: str, digests: Sequence[str]) -> None:
         repository_id = self._ensure(repository)
-        blobs.link(self.connection, repository_id, digests, now=self.now, batch=self.occupied.get(repository))
+        batch = self.occupied.get(repository)
+        blobs.add_memberships(self.connection, repository_id, digests, now=self.now, batch=batch)
 
     def _link_blobs(self, repository: str, run: Sequence[LinkBlob]) -> None:
         live = blobs.live_sizes(self.connection, [change.digest for change in run])
@@ -263,7 +264,7 @@ class Application:
             if referrers:
                 raise ReferencedError(digest, repository=repository, referrers=referrers)
             if staged_in is None:
-                there = blobs.unlink(self.connection, repository_id, digest, now=self.now)
+                there = blobs.remove_membership(self.connection, repository_id, digest, now=self.now)
             elif there := digest in known and known[digest].blob_here and digest not in leaving:
                 leaving[digest] = known[digest].id
             if not there:
@@ -326,7 +327,9 @@ class Application:
             self._untag(repository, repository_id, names)
             if staged_in is None:
                 stagedtags.release(self.connection, repository_id, manifest_id, now=self.now)
-                manifests.unlink(self.connection, repository_id, manifest_id, now=self.now, since=change.since)
+                manifests.remove_membership(
+                    self.connection, repository_id, manifest_id, now=self.now, since=change.since
+                )
             else:
                 stageddeletions.leave_manifests(
                     self.connection, repository_id, [manifest_id], now=self.now, batch=staged_in

@@ -119,7 +119,7 @@ _drop_these_events = delete(_events).where(_events.c.id.in_(select(_ids.c.value)
 
 
 def _members(table: Any, key: Any) -> tuple[Any, Any]:  # noqa: ANN401 - a table of memberships, and its column
-    """Statements that find some rows of a batch, and settle rows."""
+    """Return statements that find some rows of a batch, and settle rows."""
     rows = array("rows")
     some = (
         select(table.c.repository_id, key)
@@ -161,7 +161,7 @@ def occupy(connection: Connection, batch: int, repository_id: int, name: str) ->
 
 
 def occupant(connection: Connection, repository_id: int) -> Batch | None:
-    """The batch that rows of a repository may name."""
+    """Return the batch that rows of a repository may name."""
     row = connection.execute(_occupant, {"repository": repository_id}).first()
     return None if row is None else Batch(row[0], row[1], bool(row[2]))
 
@@ -180,7 +180,7 @@ def reveal(connection: Connection, batch: int, *, now: int) -> bool:
     """Let everybody see what is in it, from the commit of this transaction on.
 
     Returns:
-        Whether it has something to be settled. It has run out by ``now``, so that a collection settles them, too.
+        Whether it has something to be settled. It has run out by ``now``, so that gc settles them, too.
     """
     this = {"batch": batch}
     staged = [Staged(*row) for row in connection.execute(_some_of_batch, this | {"limit": NAMED_AT_ONCE})]
@@ -197,7 +197,7 @@ def reveal(connection: Connection, batch: int, *, now: int) -> bool:
 
 
 def expired(connection: Connection, *, now: int) -> Batch | None:
-    """A batch that is to be ended: it is revealed, or has run out, because whoever wrote it is dead."""
+    """Return a batch that is to be ended: it is revealed, or has run out, because whoever wrote it is dead."""
     row = connection.execute(_expired, {"now": now}).first()
     return None if row is None else Batch(row[0], row[1], bool(row[2]))
 
@@ -249,7 +249,7 @@ def _abandon(connection: Connection, batch: int, *, now: int, limit: int) -> boo
     if left:
         rows = list(connection.execute(_some_manifests, {"batch": batch, "limit": min(left, UNLINKED_AT_ONCE)}))
         for repository_id, manifest_id in rows:
-            manifests.unlink(connection, repository_id, manifest_id, now=now)
+            manifests.remove_membership(connection, repository_id, manifest_id, now=now)
         left = 0 if rows else left
     if left:
         rows = list(connection.execute(_some_blobs, {"batch": batch, "limit": left}))

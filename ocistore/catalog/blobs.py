@@ -8,7 +8,7 @@ from sqlalchemy import and_, bindparam, case, delete, literal, literal_column, n
 
 from ocistore.catalog import leases, tables
 from ocistore.catalog.expressions import array, bound, halves, in_order, member, present, total, upsert
-from ocistore.catalog.staged import NOBODY, OWN, is_seen, linked_again
+from ocistore.catalog.staged import NOBODY, OWN, brought_again, is_seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,15 +66,15 @@ _named = upsert(_t).from_select(
 )
 _name = _named.on_conflict_do_nothing(index_elements=["digest"])
 
-_linked = upsert(_members).from_select(
+_brought = upsert(_members).from_select(
     ["repository_id", "blob_id", "unreferenced_since", "batch"],
     select(bindparam("repository_id"), _t.c.id, bindparam("now"), bindparam("batch"))
     .select_from(in_order(_digests, (_t, _t.c.digest == _digests.c.value)))
     .where(_t.c.state == literal("live")),
 )
-_link = _linked.on_conflict_do_update(
+_add_memberships = _brought.on_conflict_do_update(
     index_elements=["repository_id", "blob_id"],
-    set_={"unreferenced_since": _linked.excluded.unreferenced_since, **linked_again(_members, _linked.excluded)},
+    set_={"unreferenced_since": _brought.excluded.unreferenced_since, **brought_again(_members, _brought.excluded)},
     where=or_(_members.c.unreferenced_since.is_not(None), _members.c.batch.is_not(None)),
 )
 
@@ -108,7 +108,7 @@ _touch = (
     .where(*_this_membership, _members.c.unreferenced_since.is_not(None))
     .values(unreferenced_since=bindparam("now"))
 )
-_unlink = delete(_members).where(*_this_membership, is_seen(_members)).returning(_members.c.blob_id)
+_remove_membership = delete(_members).where(*_this_membership, is_seen(_members)).returning(_members.c.blob_id)
 _queue = update(_t).where(_t.c.digest == bindparam("this_digest")).values(unreferenced_since=bindparam("now"))
 
 MAXIMUM_REFERRERS: Final = 1000
@@ -144,18 +144,18 @@ _with_rows = select(_t.c.digest).where(_t.c.digest.in_(select(_digests.c.value))
 
 
 def live_sizes(connection: Connection, digests: Iterable[str]) -> dict[str, int]:
-    """Of these digests those that are live, with their sizes."""
+    """Return of these digests those that are live, with their sizes."""
     rows = connection.execute(_live, {"digests": bound(digests)})
     return dict(rows)
 
 
 def page_of_live(connection: Connection, *, after: int, limit: int) -> list[tuple[int, str, int]]:
-    """Up to ``limit`` live blobs behind the id ``after``, as id, digest and size."""
+    """Return up to ``limit`` live blobs behind the id ``after``, as id, digest and size."""
     return list(connection.execute(_page_of_live, {"after": after, "limit": limit}))
 
 
 def bytes_of_live(connection: Connection) -> int:
-    """The bytes of all live blobs. Reads every row."""
+    """Return the bytes of all live blobs. Reads every row."""
     [row] = connection.execute(_bytes_of_live)
     return total(iter(row))
 
@@ -170,7 +170,7 @@ def name(connection: Connection, rows: Iterable[tuple[str, int]]) -> None:
     connection.execute(_name, {"rows": bound(rows)})
 
 
-def link(
+def add_memberships(
     connection: Connection, repository_id: int, digests: Sequence[str], *, now: int, batch: int | None = None
 ) -> None:
     """Let the repository serve these live blobs. Where nothing there refers to one yet, its grace starts again.
@@ -178,11 +178,11 @@ def link(
     Those that it does not serve yet are seen by others once ``batch`` is revealed, if that is given.
     """
     parameters = {"repository_id": repository_id, "digests": bound(digests), "now": now, "batch": batch}
-    connection.execute(_link, parameters)
+    connection.execute(_add_memberships, parameters)
 
 
 def held(connection: Connection, repository: str, digest: str) -> HeldBlob | None:
-    """The blob as the repository holds it, or None where it does not or the blob is not live."""
+    """Return the blob as the repository holds it, or None where it does not or the blob is not live."""
     row = connection.execute(_membership, {"repository": repository, "digest": digest}).first()
     return None if row is None else HeldBlob(*row)
 
@@ -192,9 +192,9 @@ def touch(connection: Connection, repository_id: int, digest: str, *, now: int) 
     connection.execute(_touch, {"this_repository": repository_id, "digest": digest, "now": now})
 
 
-def unlink(connection: Connection, repository_id: int, digest: str, *, now: int) -> bool:
-    """Take the blob from the repository and put it before the collector. False where it was not there."""
-    gone = connection.execute(_unlink, {"this_repository": repository_id, "digest": digest}).scalars()
+def remove_membership(connection: Connection, repository_id: int, digest: str, *, now: int) -> bool:
+    """Take the blob from the repository and queue it for gc. False where it was not there."""
+    gone = connection.execute(_remove_membership, {"this_repository": repository_id, "digest": digest}).scalars()
     if gone:
         leases.forget(connection, [(repository_id, blob_id) for blob_id in gone])
         connection.execute(_queue, {"this_digest": digest, "now": now})
@@ -204,7 +204,7 @@ def unlink(connection: Connection, repository_id: int, digest: str, *, now: int)
 def referrers(
     connection: Connection, repository_id: int, digest: str, *, roles: Sequence[str], batch: int | None = None
 ) -> list[str]:
-    """The manifests of the repository that refer to the digest in one of these roles, in byte order.
+    """Return the manifests of the repository that refer to the digest in one of these roles, in byte order.
 
     Of more than a thousand, only so many. As who wrote ``batch`` sees it, if that is given.
     """
@@ -215,5 +215,5 @@ def referrers(
 
 
 def with_rows(connection: Connection, digests: Iterable[str]) -> set[str]:
-    """Of these digests those whose bytes a row stands for, be it live or condemned."""
+    """Return of these digests those whose bytes a row stands for, be it live or condemned."""
     return set(connection.execute(_with_rows, {"digests": bound(digests)}).scalars())

@@ -142,7 +142,7 @@ _dangling = (
 
 
 def problems(connection: Connection) -> list[str]:
-    """What SQLite finds wrong, in its own words, or else the rows that break a foreign key; empty where all is well.
+    """Return what SQLite finds wrong, in its own words, or else the rows that break a foreign key.
 
     Where something is wrong it is asked again: SQLite calls a read that failed damage, too (SQLITE_IOERR_CORRUPTFS).
 
@@ -212,7 +212,7 @@ class Described(NamedTuple):
 
 
 def described(connection: Connection, blob_id: int) -> Described | None:
-    """What the rows say of a blob as a manifest; None where it is none."""
+    """Return what the rows say of a blob as a manifest; None where it is none."""
     row = connection.execute(_described, {"blob": blob_id}).first()
     if row is None:
         return None
@@ -227,7 +227,7 @@ def correct(connection: Connection, blob_id: int, said: Said) -> None:
 
 
 def inconsistencies(connection: Connection) -> list[str]:
-    """What rows contradict each other. Reads all of them."""
+    """Return what rows contradict each other. Reads all of them."""
     found = []
     for statement, words in (
         (_missing_edges, "edges of manifests are missing from their repositories"),

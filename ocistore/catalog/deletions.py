@@ -103,7 +103,7 @@ def keep_manifest_memberships(connection: Connection, memberships: Iterable[Memb
 def put_behind(connection: Connection, memberships: Iterable[Membership], *, before: int) -> None:
     """Put manifests that left the queue back into it, behind the last of the indexes around them that are due.
 
-    Otherwise each of these indexes would put them before the collector anew, in vain but for the last: of 9,000
+    Otherwise each of these indexes would queue them anew, in vain but for the last: of 9,000
     manifests that 20 indexes share, that took a minute.
     """
     connection.execute(_put_behind, {"rows": bound(row[:2] for row in memberships), "before": before})
@@ -115,7 +115,7 @@ def keep_blob_memberships(connection: Connection, memberships: Iterable[Membersh
 
 
 def remove_blob_memberships(connection: Connection, memberships: Sequence[Membership]) -> None:
-    """Take blobs from repositories, and put each before the collector: due since its membership was."""
+    """Take blobs from repositories, and queue each for gc: due since its membership was."""
     if not memberships:
         return
     connection.execute(_remove_blob_memberships, {"rows": bound(row[:2] for row in memberships)})

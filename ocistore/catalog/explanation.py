@@ -142,7 +142,7 @@ class Holder(NamedTuple):
 
 
 def holders(connection: Connection, repository_id: int, manifest_id: int, *, limit: int) -> list[Holder]:
-    """A manifest of a repository and up to ``limit`` of those that may keep it there, nearest first."""
+    """Return a manifest of a repository and up to ``limit`` of those that may keep it there, nearest first."""
     parameters = {"repository": repository_id, "manifest": manifest_id, "limit": limit}
     return [
         Holder(key, digest, bool(is_index), tag, since)
@@ -151,17 +151,17 @@ def holders(connection: Connection, repository_id: int, manifest_id: int, *, lim
 
 
 def relatives(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
-    """The manifests of the repository that a manifest there keeps: the children of an index, and its referrers."""
+    """Return the manifests of the repository that one there keeps: the children of an index, and its referrers."""
     return connection.execute(_relatives, {"repository": repository_id, "manifest": manifest_id}).scalars()
 
 
 def blobs_of(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
-    """The blobs of the repository that a manifest there refers to."""
+    """Return the blobs of the repository that a manifest there refers to."""
     return connection.execute(_blobs_of, {"repository": repository_id, "manifest": manifest_id}).scalars()
 
 
 def users(connection: Connection, repository_id: int, blob_id: int, *, limit: int) -> list[int]:
-    """Up to ``limit`` manifests of the repository that refer to a blob, as config or layer."""
+    """Return up to ``limit`` manifests of the repository that refer to a blob, as config or layer."""
     return connection.execute(_users, {"repository": repository_id, "blob": blob_id, "limit": limit}).scalars()
 
 
@@ -172,7 +172,7 @@ def leased(connection: Connection, repository_id: int, blob_id: int, *, now: int
 
 
 def servers(connection: Connection, blob_id: int, *, limit: int) -> list[tuple[int, bool]]:
-    """Up to ``limit`` repositories that serve a blob, each with whether it does so as a manifest."""
+    """Return up to ``limit`` repositories that serve a blob, each with whether it does so as a manifest."""
     rows = connection.execute(_servers, {"blob": blob_id, "limit": limit})
     return [(repository, bool(manifest)) for repository, manifest in rows]
 
@@ -186,24 +186,24 @@ class BlobRow(NamedTuple):
 
 
 def row_of(connection: Connection, digest: str) -> BlobRow | None:
-    """What the catalog knows of a digest, or None."""
+    """Return what the catalog knows of a digest, or None."""
     row = connection.execute(_row_of, {"digest": digest}).first()
     return None if row is None else BlobRow(*row)
 
 
 def digest_of(connection: Connection, blob_id: int) -> str:
-    """The digest of a row that must exist."""
+    """Return the digest of a row that must exist."""
     found: str = connection.execute(_digest_of, {"blob": blob_id}).scalar()
     return found
 
 
 def unreferenced_since(connection: Connection, repository_id: int, blob_id: int) -> int | None:
-    """The ``unreferenced_since`` of a blob's membership."""
+    """Return the ``unreferenced_since`` of a blob's membership."""
     found: int | None = connection.execute(_since, {"repository": repository_id, "blob": blob_id}).scalar()
     return found
 
 
 def live_blob(connection: Connection, blob_id: int) -> Blob | None:
-    """The row of a blob, if it is live."""
+    """Return the row of a blob, if it is live."""
     row = connection.execute(_blob, {"blob": blob_id}).first()
     return None if row is None else Blob(*((*row[:5], row[5] or 0)))

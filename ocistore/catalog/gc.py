@@ -75,7 +75,7 @@ _hidden = (
 
 
 def due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # noqa: ANN401 - a Select of what is asked
-    """The rows of a table of memberships that are due, behind a place in their queue, with more columns."""
+    """Return the rows of a table of memberships that are due, behind a place in their queue, with more columns."""
     place = tuple_(table.c.unreferenced_since, table.c.repository_id, key)
     begin = tuple_(bindparam("since"), bindparam("first"), bindparam("second"))
     return (
@@ -183,7 +183,7 @@ _edge_counts = select(
 
 
 class Outlook(NamedTuple):
-    """What a collection has before it."""
+    """What gc has before it."""
 
     held: bool
     """It may not run."""
@@ -192,7 +192,7 @@ class Outlook(NamedTuple):
 
 
 def outlook(connection: Connection, *, now: int, untagged_before: int, before: int) -> Outlook:
-    """Whether a collection may run, and has anything to do; all in one question, because mostly it has not."""
+    """Return whether gc may run, and has anything to do; all in one question, because mostly it has not."""
     parameters = {"now": now, "untagged_before": untagged_before, "before": before}
     held, work = connection.execute(_outlook, parameters).first() or (0, 0)
     return Outlook(bool(held), bool(work))
@@ -201,7 +201,7 @@ def outlook(connection: Connection, *, now: int, untagged_before: int, before: i
 def due_manifest_memberships(
     connection: Connection, *, before: int, limit: int, after: QueuePosition = START
 ) -> list[Membership]:
-    """Up to ``limit`` memberships of manifests that are due, behind ``after``."""
+    """Return up to ``limit`` memberships of manifests that are due, behind ``after``."""
     rows = connection.execute(_due_manifest_memberships, _from(after, before, limit))
     return [Membership(*row) for row in rows]
 
@@ -209,24 +209,24 @@ def due_manifest_memberships(
 def due_blob_memberships(
     connection: Connection, *, now: int, before: int, limit: int, after: QueuePosition = START
 ) -> list[tuple[Membership, bool]]:
-    """Up to ``limit`` memberships of blobs that are due, each with whether a manifest there or a lease needs it."""
+    """Return up to ``limit`` memberships of blobs that are due, and whether a manifest there or a lease needs each."""
     rows = connection.execute(_due_blob_memberships, {**_from(after, before, limit), "now": now})
     return [(Membership(*row[:3]), bool(row[3])) for row in rows]
 
 
 def due_blobs(connection: Connection, *, before: int, limit: int, after: QueuePosition = START) -> list[Blob]:
-    """Up to ``limit`` blobs that are due and not yet condemned."""
+    """Return up to ``limit`` blobs that are due and not yet condemned."""
     parameters = {"before": before, "limit": limit, "since": after.since, "first": after.first}
     return [Blob(*row) for row in connection.execute(_due_blobs, parameters)]
 
 
 def due_bytes(connection: Connection, *, before: int) -> int:
-    """An upper bound of the bytes that go when everything due goes, where no manifest is due."""
+    """Return an upper bound of the bytes that go when everything due goes, where no manifest is due."""
     return sum(total(iter(row)) for each in _due_bytes for row in connection.execute(each, {"before": before}))
 
 
 def live_bytes(connection: Connection, *, enough: int) -> int:
-    """The bytes of all live blobs, or at least ``enough`` of them: it stops counting there."""
+    """Return the bytes of all live blobs, or at least ``enough`` of them: it stops counting there."""
     found, last = 0, 0
     while found < enough:
         [(newest, *size)] = connection.execute(_count_live, {"after": last, "limit": _COUNTED_AT_ONCE})
@@ -237,12 +237,12 @@ def live_bytes(connection: Connection, *, enough: int) -> int:
 
 
 def condemned(connection: Connection, *, limit: int, after: int = 0) -> list[tuple[int, str, int]]:
-    """Up to ``limit`` condemned blobs behind the id ``after``, as id, digest and size."""
+    """Return up to ``limit`` condemned blobs behind the id ``after``, as id, digest and size."""
     return list(connection.execute(_condemned, {"limit": limit, "after": after}))
 
 
 def widths(connection: Connection, memberships: Iterable[Membership], *, limit: int) -> list[int]:
-    """How many edges each of these manifests has in its repository: to its children, and from what is around it.
+    """Return how many edges each of these manifests has in its repository: to its children, and from what is around it.
 
     Of each kind ``limit`` are counted.
     """
@@ -250,7 +250,7 @@ def widths(connection: Connection, memberships: Iterable[Membership], *, limit: 
 
 
 def edge_counts(connection: Connection, ids: Iterable[int]) -> list[int]:
-    """How many edges each of these blobs has as a manifest: rows that go with it."""
+    """Return how many edges each of these blobs has as a manifest: rows that go with it."""
     return connection.execute(_edge_counts, {"rows": bound(ids)}).scalars()
 
 

@@ -110,7 +110,7 @@ _walk_with_referrers = _statement(referrers=True)
 
 
 def walk(connection: Connection, repository_id: int, roots: Iterable[str], *, referrers: bool) -> list[Node]:
-    """Everything reachable from the manifests of these digests, themselves included, in byte order of digests.
+    """Return everything reachable from the manifests of these digests, themselves included, in byte order of digests.
 
     Args:
         connection: any.

@@ -1,4 +1,4 @@
-"""Statements that count what a collection would take, each manifest and each blob once, without remembering any.
+"""Statements that count what gc would take, each manifest and each blob once, without remembering any.
 
 What is reached in several ways is counted in one of them, which is found with one look into an index: a manifest where
 the newest index around it is seen or, if none is around it, its subject; a blob with the newest manifest that refers to
@@ -53,7 +53,7 @@ class Server(NamedTuple):
 
 
 def _newest(column: ColumnElement[int], *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
-    """The greatest value of the column behind a prefix of an index that is fixed by the conditions."""
+    """Return the greatest value of the column behind a prefix of an index that is fixed by the conditions."""
     return select(column).where(*conditions).order_by(column.desc()).limit(literal_column("1")).scalar_subquery()
 
 
@@ -167,14 +167,14 @@ _users = (
 
 
 def children(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
-    """The manifests that are to be counted as children of an index, if they go. At most as many as it has entries."""
+    """Return the manifests that are to be counted as children of an index, if they go: at most one for each entry."""
     return connection.execute(_children, {"repository": repository_id, "manifest": manifest_id}).scalars()
 
 
 def referrers(
     connection: Connection, repository_id: int, manifest_id: int, *, after: int
 ) -> tuple[list[int], int | None]:
-    """The manifests that are to be counted as referrers of a manifest, if they go.
+    """Return the manifests that are to be counted as referrers of a manifest, if they go.
 
     Returns:
         A page of them, and behind which id to go on; None where there are no more.
@@ -185,7 +185,7 @@ def referrers(
 
 
 def blobs_of(connection: Connection, repository_id: int, manifest_id: int) -> list[Losable]:
-    """The blobs that are to be counted with a manifest that goes: its own, and of what it refers to."""
+    """Return the blobs that are to be counted with a manifest that goes: its own, and of what it refers to."""
     parameters = {"repository": repository_id, "manifest": manifest_id}
     return [Losable(*row) for each in (_itself, _blobs_of) for row in connection.execute(each, parameters)]
 
@@ -193,7 +193,7 @@ def blobs_of(connection: Connection, repository_id: int, manifest_id: int) -> li
 def idle(
     connection: Connection, *, before: int, after: QueuePosition = START
 ) -> tuple[list[Losable], QueuePosition | None]:
-    """The blobs that are to be counted where no manifest refers to them, if they go.
+    """Return the blobs that are to be counted where no manifest refers to them, if they go.
 
     Returns:
         A page of them, and behind what to go on; None where there are no more.
@@ -204,17 +204,17 @@ def idle(
 
 
 def servers(connection: Connection, blob_id: int, *, now: int, after: int) -> list[Server]:
-    """A page of the memberships of a blob as a blob, by repository, behind one."""
+    """Return a page of the memberships of a blob as a blob, by repository, behind one."""
     rows = connection.execute(_servers, {"blob": blob_id, "now": now, "after": after, "limit": PAGE})
     return [Server(repository, since, bool(leased)) for repository, since, leased in rows]
 
 
 def servers_as_manifest(connection: Connection, blob_id: int, *, after: int) -> list[int]:
-    """A page of the repositories that serve a blob as a manifest, behind one."""
+    """Return a page of the repositories that serve a blob as a manifest, behind one."""
     return connection.execute(_servers_as_manifest, {"blob": blob_id, "after": after, "limit": PAGE}).scalars()
 
 
 def users(connection: Connection, repository_id: int, blob_id: int, *, after: int) -> list[int]:
-    """A page of the manifests of a repository that refer to a blob, behind one."""
+    """Return a page of the manifests of a repository that refer to a blob, behind one."""
     parameters = {"repository": repository_id, "blob": blob_id, "after": after, "limit": PAGE}
     return connection.execute(_users, parameters).scalars()

@@ -60,7 +60,7 @@ _ATTEMPTS: Final = 10
 
 
 def revision(catalog: Catalog) -> str | None:
-    """The revision of the catalog's schema, or None for a database that is still empty.
+    """Return the revision of the catalog's schema, or None for a database that is still empty.
 
     Raises:
         StoreNotFoundError: it is a database, but of another application.
@@ -137,7 +137,7 @@ def _create(connection: Connection) -> None:
 
 @functools.cache
 def _declared() -> tuple[str, ...]:
-    """The statements that make the tables and indexes. To compile them takes longer than to execute them."""
+    """Return the statements that make the tables and indexes. To compile them takes longer than to execute them."""
     statements: list[DDLElement] = []
     for declared in (*tables.metadata.sorted_tables, _version):
         statements.append(CreateTable(declared))
@@ -162,7 +162,7 @@ def _migrate(connection: AlchemyConnection, *, found: str) -> None:
 
 
 def alembic_config(connection: AlchemyConnection | None = None) -> Config:
-    """Alembic's configuration: where the migrations are, and the connection they run on."""
+    """Return Alembic's configuration: where the migrations are, and the connection they run on."""
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config(attributes={"connection": connection} if connection is not None else {})
@@ -188,7 +188,7 @@ class SchemaDifference:
 
 
 def differences(connection: Connection) -> list[SchemaDifference]:
-    """What of the database's schema is not, statement by statement, what :mod:`ocistore.catalog.tables` declares."""
+    """Return what of the schema is not, statement by statement, what :mod:`ocistore.catalog.tables` declares."""
     from sqlalchemy import create_engine  # noqa: PLC0415
 
     engine = create_engine("sqlite://")

@@ -48,7 +48,7 @@ class Quiet:
         self._database: Database | None = None
 
     def begin(self) -> tuple[Database, State] | None:
-        """The connections, and what to :meth:`check` after each use; None where there is a WAL: SQLite reads that.
+        """Return the connections, and what to :meth:`check` after each use; None where there is a WAL for SQLite.
 
         Raises:
             StorageError: there is no database.

@@ -1,4 +1,4 @@
-"""Statements of collection: what keeps a manifest in its repository, or a blob, and what has to leave before it."""
+"""Statements of gc: what keeps a manifest in its repository, and what has to leave before it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
 
 def climb(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
-    """A manifest of a repository and all that may keep it there: indexes around it, its subject, and so on upwards.
+    """Return a manifest of a repository and all that may keep it: indexes around it, its subject, and so on upwards.
 
     Not through what is in ``without``.
 
@@ -90,7 +90,7 @@ _young = present(
     _manifest_members.c.unreferenced_since > bindparam("before"),
 )
 _alive = select(_up.c.id).where(or_(_tagged, _leased, _young)).limit(literal_column("1"))
-# What a lease kept that has run out is put before the collector when that ends, and so is young then.
+# What a lease kept that has run out is queued for gc when that ends, and so is young then.
 _let_go = present(
     _kept.c.repository_id == bindparam("repository"),
     _kept.c.blob_id == _up.c.id,
@@ -243,17 +243,17 @@ def _note_dead(connection: Connection, repository_id: int, directly: list[int], 
 
 
 def _directly(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
-    """What is directly above a manifest: the indexes around it, and its subject."""
+    """Return what is directly above a manifest: the indexes around it, and its subject."""
     return connection.execute(_directly_above, {"repository": repository_id, "manifest": manifest_id}).scalars()
 
 
 def removable(
     connection: Connection, repository_id: int, manifest_id: int, *, known: Known | None = None
 ) -> list[int]:
-    """What has to leave a repository together with a dead manifest; nothing if others have to leave before it.
+    """Return what has to leave a repository together with a dead manifest; nothing if others have to leave before it.
 
     An index never stays without its children, nor a subject without its referrers: somebody may tag it yet. So what is
-    above a manifest leaves first, which puts the manifest before the collector again. Manifests that are above each
+    above a manifest leaves first, which queues the manifest again. Manifests that are above each
     other in a ring leave together.
     """
     known = Known() if known is None else known
@@ -285,14 +285,14 @@ def _wait_above(connection: Connection, repository_id: int, directly: list[int],
 
 
 def queued_last(connection: Connection, repository_id: int, manifest_ids: Iterable[int]) -> int:
-    """Since when the last of these manifests has not been needed; 0 where none is before the collector."""
+    """Return since when the last of these manifests has not been needed; 0 where none is queued."""
     parameters = {"repository": repository_id, "these": bound(manifest_ids)}
     found: int = connection.execute(_queued_last, parameters).scalar()
     return found
 
 
 def queued_again(connection: Connection, repository_id: int, manifest_id: int) -> int:
-    """Since when a manifest that waits for others will be due: since the first of them is, if it left the queue."""
+    """Return since when a manifest that waits for others will be due: since the first of them, if it left the queue."""
     found = queued_last(connection, repository_id, [manifest_id])
     if not found:
         directly = _directly(connection, repository_id, manifest_id)

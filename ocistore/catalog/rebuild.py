@@ -167,7 +167,7 @@ def forget_verified(connection: Connection, digests: Iterable[str]) -> None:
 
 
 def small_blobs(connection: Connection, *, after: int, maximum: int, limit: int) -> list[tuple[int, str, int]]:
-    """Up to ``limit`` blobs of at most ``maximum`` bytes behind the id ``after``, as id, digest and size."""
+    """Return up to ``limit`` blobs of at most ``maximum`` bytes behind the id ``after``, as id, digest and size."""
     return list(connection.execute(_small, {"after": after, "maximum": maximum, "limit": limit}))
 
 
@@ -184,13 +184,13 @@ def say(connection: Connection, repository_id: int, manifest_id: int, entry: str
 
 
 def manifests_of(connection: Connection, repository_id: int, *, after: int, rows: int) -> list[int]:
-    """Manifests of a repository behind the id ``after``: as many as have ``rows`` edges together at most, or one."""
+    """Return manifests of a repository after the id ``after``: as many as have ``rows`` edges at most, or one."""
     found = list(connection.execute(_widths, {"in_repository": repository_id, "after": after, "limit": rows}))
     return _fitting(found, rows)
 
 
 def fitting(connection: Connection, digests: Sequence[str], *, rows: int) -> int:
-    """How many of these manifests have ``rows`` edges together at most; one at least."""
+    """Return how many of these manifests have ``rows`` edges together at most; one at least."""
     return len(_fitting(list(connection.execute(_widths_of, {"digests": bound(digests[:rows])})), rows))
 
 
@@ -221,6 +221,6 @@ def keep_loose(connection: Connection, repository_id: int, ids: Sequence[int], *
 
 
 def count_of(connection: Connection, repository_id: int) -> tuple[int, int]:
-    """How many manifests and blobs a repository has."""
+    """Return how many manifests and blobs a repository has."""
     row = connection.execute(_count_of, {"repository": repository_id}).first()
     return (0, 0) if row is None else (row[0], row[1])

@@ -39,7 +39,7 @@ class Ref(NamedTuple):
 
 
 def _name_of(repository_id: ColumnElement[int]) -> ColumnElement[str | None]:
-    """The name of a repository; NULL where it is deleted."""
+    """Return the name of a repository; NULL where it is deleted."""
     return select(_repositories.c.name).where(_repositories.c.id == repository_id).scalar_subquery()
 
 
@@ -96,7 +96,7 @@ UNKNOWN: Final = -1
 
 
 def newest_event(connection: Connection) -> int:
-    """The id of the last change of a tag: where it is the same, so are all tags.
+    """Return the id of the last change of a tag: where it is the same, so are all tags.
 
     :data:`UNKNOWN` while a large change is under way, because others happen after its own events and before it.
     """
@@ -105,7 +105,7 @@ def newest_event(connection: Connection) -> int:
 
 
 def page_of_tags(connection: Connection, *, after: tuple[int, str], limit: int) -> list[Ref]:
-    """Up to ``limit`` tags of all repositories, behind ``after``: (repository id, tag)."""
+    """Return up to ``limit`` tags of all repositories, behind ``after``: (repository id, tag)."""
     return [
         Ref(row[0], row[1], row[2], row[3], incomplete=bool(row[4]), entry=row[5])
         for row in connection.execute(_page_of_tags, {"repository": after[0], "after": after[1], "limit": limit})
@@ -115,7 +115,7 @@ def page_of_tags(connection: Connection, *, after: tuple[int, str], limit: int) 
 def page_of_untagged(
     connection: Connection, *, after: tuple[int, int], limit: int
 ) -> tuple[list[Ref], tuple[int, int]]:
-    """Up to ``limit`` manifests without a tag, behind ``after``, and where the next page begins."""
+    """Return up to ``limit`` manifests without a tag, behind ``after``, and where the next page begins."""
     rows = list(connection.execute(_page_of_untagged, {"repository": after[0], "after": after[1], "limit": limit}))
     place = (rows[-1][0], rows[-1][2]) if rows else after
     return [Ref(row[0], row[1], None, row[3], incomplete=bool(row[4]), entry=row[5]) for row in rows], place

@@ -123,7 +123,7 @@ _serving = (
     .limit(bindparam("limit"))
 )
 def never_verified(connection: Connection, subset: Subset, *, after: int, limit: int) -> list[LiveBlob]:
-    """Up to ``limit`` blobs that were never verified, behind the id ``after``."""
+    """Return up to ``limit`` blobs that were never verified, behind the id ``after``."""
     parameters = {"after": after, "limit": limit, **_of(subset)}
     return [LiveBlob(*row) for row in connection.execute(_never_verified, parameters)]
 
@@ -131,7 +131,7 @@ def never_verified(connection: Connection, subset: Subset, *, after: int, limit:
 def verified_before(
     connection: Connection, subset: Subset, *, before: int, after: tuple[int, int], limit: int
 ) -> list[LiveBlob]:
-    """Up to ``limit`` blobs that were last verified by that instant, the oldest first, behind (instant, id)."""
+    """Return up to ``limit`` blobs that were last verified by that instant, the oldest first, behind (instant, id)."""
     parameters = {"before": before, "since": after[0], "after": after[1], "limit": limit, **_of(subset)}
     return [LiveBlob(*row) for row in connection.execute(_verified, parameters)]
 
@@ -151,13 +151,13 @@ def unmark(connection: Connection, blob_id: int) -> None:
 
 
 def live_size(connection: Connection, digest: str) -> int | None:
-    """The size of a blob, if it is live."""
+    """Return the size of a blob, if it is live."""
     found: int | None = connection.execute(_size, {"digest": digest}).scalar()
     return found
 
 
 def affected(connection: Connection, blob_id: int, *, limit: int) -> list[Affected]:
-    """Up to ``limit`` repositories that serve a blob, each with up to ``limit`` of the tags that lead to it."""
+    """Return up to ``limit`` repositories that serve a blob, each with up to ``limit`` of the tags that lead to it."""
     found = []
     for repository_id, name in connection.execute(_serving, {"blob": blob_id, "limit": limit}):
         parameters = {"repository_id": repository_id, "blob": blob_id, "limit": limit}

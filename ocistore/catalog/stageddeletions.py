@@ -80,7 +80,7 @@ class Width(NamedTuple):
 
 
 def widths(connection: Connection, repository_id: int, digests: Iterable[str], *, limit: int) -> dict[str, Width]:
-    """How much would go with each of these manifests, and is to be put before the collector."""
+    """Return how much would go with each of these manifests, and has to be queued for gc."""
     parameters = {"in_repository": repository_id, "digests": bound(digests), "limit": limit}
     return {
         digest: Width(now + later, referrers)
@@ -95,7 +95,7 @@ def leave_manifests(connection: Connection, repository_id: int, ids: Sequence[in
     """
     these: dict[str, object] = {"in_repository": repository_id, "ids": bound(ids), "of_batch": batch}
     for manifest_id in connection.execute(_of_manifests.brought, these).scalars():
-        manifests.unlink(connection, repository_id, manifest_id, now=now)
+        manifests.remove_membership(connection, repository_id, manifest_id, now=now)
     connection.execute(_of_manifests.leave, these)
 
 
@@ -127,7 +127,7 @@ def settle_manifests(connection: Connection, batch: int, *, now: int, since: int
         left -= manifests.queue_referrers(connection, repository_id, manifest_id, since=since, limit=left)
         if left <= 0:
             break
-        manifests.unlink(connection, repository_id, manifest_id, now=now, since=since)
+        manifests.remove_membership(connection, repository_id, manifest_id, now=now, since=since)
     return bool(rows)
 
 

@@ -189,7 +189,7 @@ _bound_to = select(_t.c.name, is_hidden(_t)).where(
 def find(
     connection: Connection, repository_id: int, names: Iterable[str], *, batch: int | None = None
 ) -> dict[str, TagRow]:
-    """The rows of these tags, as others see them, or as who wrote ``batch`` does."""
+    """Return the rows of these tags, as others see them, or as who wrote ``batch`` does."""
     parameters = {"in_repository": repository_id, "names": bound(names), OWN.key: batch or NOBODY}
     return {
         row[0]: TagRow(row[1], bool(row[2]), row[3], bool(row[4]), None if row[5] is None else Target(*row[5:]))
@@ -324,7 +324,7 @@ def release(connection: Connection, repository_id: int, manifest_id: int, *, now
 
 
 def settle(connection: Connection, repository_id: int, names: Sequence[str], *, now: int) -> None:
-    """Make tags whose batch is revealed ones without a batch, and put what they pointed at before the collector."""
+    """Make tags whose batch is revealed ones without a batch, and queue what they pointed at for gc."""
     if names:
         these: dict[str, object] = {"in_repository": repository_id, "names": bound(names)}
         connection.execute(_queue_left, these | {"now": now})
@@ -340,7 +340,7 @@ def restore(connection: Connection, repository_id: int, names: Sequence[str]) ->
 
 
 def some_of_batch(connection: Connection, batch: int, *, limit: int) -> dict[int, list[str]]:
-    """Up to ``limit`` tags that have a batch, by repository."""
+    """Return up to ``limit`` tags that have a batch, by repository."""
     found: dict[int, list[str]] = {}
     for repository_id, name in connection.execute(_some, {"batch": batch, "limit": limit}):
         found.setdefault(repository_id, []).append(name)

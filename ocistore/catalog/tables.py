@@ -26,7 +26,7 @@ so a foreign key can hold the promise that nothing referred to is ever deleted: 
 The role of an edge says as what its child is held: ``manifest`` as a manifest, ``config`` and ``layer`` as a blob. What
 an index lists under a media type that is no manifest's is a ``layer``, too; a ``subject`` is held as nothing.
 
-"Does a manifest of this repository refer to that?" is asked by every delete and every collection, about content such as
+"Does a manifest of this repository refer to that?" is asked by every delete and every gc, about content such as
 the empty config, to which the manifests of all repositories together may refer a million times. So each repository has
 its own copy of its manifests' edges, ordered by child.
 

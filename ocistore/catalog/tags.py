@@ -106,7 +106,7 @@ _history_of_tag = _history.where(_events.c.tag == bindparam("tag"))
 def targets(
     connection: Connection, repository_id: int, names: Iterable[str], *, batch: int | None = None
 ) -> dict[str, Target]:
-    """What these tags point at, for who wrote ``batch``, if that is given. Names that are no tags are left out."""
+    """Return what these tags point at, for who wrote ``batch``, if it is given. Names that are no tags are left out."""
     found = stagedtags.find(connection, repository_id, names, batch=batch)
     return {name: row.target for name, row in found.items() if row.target is not None}
 
@@ -119,7 +119,7 @@ def of_manifest(
     limit: int | None = None,
     batch: int | None = None,
 ) -> list[str]:
-    """The tags that point at a manifest, for who wrote ``batch``, if that is given.
+    """Return the tags that point at a manifest, for who wrote ``batch``, if that is given.
 
     With ``limit``, up to so many of them, in byte order.
     """
@@ -134,7 +134,7 @@ def of_manifest(
 
 
 def page(connection: Connection, repository_id: int, *, prefix: str, after: str, limit: int) -> list[str]:
-    """Up to ``limit`` tags behind ``after``, in byte order."""
+    """Return up to ``limit`` tags behind ``after``, in byte order."""
     parameters = {
         "in_repository": repository_id,
         "prefix": prefix,
@@ -146,7 +146,7 @@ def page(connection: Connection, repository_id: int, *, prefix: str, after: str,
 
 
 def every(connection: Connection, repository_id: int) -> list[tuple[str, str]]:
-    """All tags of the repository with the digests they point at, in byte order: for an export."""
+    """Return all tags of the repository with the digests they point at, in byte order: for an export."""
     return list(connection.execute(_all, {"in_repository": repository_id}))
 
 
@@ -220,7 +220,7 @@ def remove(
     actor: str,
     batch: int | None = None,
 ) -> dict[str, Target]:
-    """Remove tags, each as an event, and queue what they pointed at for collection. Returns those that were there.
+    """Remove tags, each as an event, and queue what they pointed at for gc. Returns those that were there.
 
     With ``batch`` as :func:`move`. One that another batch is going to move comes to be with that; a batch that is going
     to remove it, too, is not revealed any more.
@@ -263,7 +263,7 @@ def _rebase(
 
 
 def history(connection: Connection, repository: str, *, tag: str | None, before: int, limit: int) -> list[Event]:
-    """Up to ``limit`` events of a repository, or of one of its tags, before the event ``before``, newest first."""
+    """Return up to ``limit`` events of a repository, or of one of its tags, before event ``before``, newest first."""
     parameters: dict[str, object] = {"repository": repository, "before": before, "limit": limit}
     if tag is None:
         rows = connection.execute(_history, parameters)

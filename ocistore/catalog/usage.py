@@ -46,6 +46,6 @@ _counts = select(
 
 
 def counts(connection: Connection) -> Counts:
-    """Everything counted, in one state of the store."""
+    """Return everything counted, in one state of the store."""
     [(found_repositories, found_tags, found_manifests, found_blobs, found_uploads, *size)] = connection.execute(_counts)
     return Counts(found_repositories, found_tags, found_manifests, found_blobs, total(iter(size)), found_uploads)

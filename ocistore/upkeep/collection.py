@@ -420,7 +420,7 @@ class _Collection:
             for each in ((row.repository_id, key) for key in removable):
                 last = max(last, since.get(each, 0), self._let_go.get(each, 0))
         for key in removable:
-            manifests.unlink(connection, row.repository_id, key, now=self._in_use_until(), since=last)
+            manifests.remove_membership(connection, row.repository_id, key, now=self._in_use_until(), since=last)
         return removable, last
 
     def _in_use_until(self) -> int:

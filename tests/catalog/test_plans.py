@@ -287,12 +287,12 @@ QUESTIONS = {
 
 
 CHANGES = {
-    "link": lambda c: blobs.link(c, REPOSITORY, [digest(image_id(IMAGE) + 1)], now=5),
+    "link": lambda c: blobs.add_memberships(c, REPOSITORY, [digest(image_id(IMAGE) + 1)], now=5),
     "move a tag": lambda c: tags.move(
         c, REPOSITORY, "crowd/0", [tags.Move("v3", image_id(IMAGE), digest(image_id(IMAGE)))], now=5, actor=""
     ),
     "untag": lambda c: tags.remove(c, REPOSITORY, "crowd/0", ["v3", f"v{IMAGE}"], now=5, actor=""),
-    "unlink": lambda c: manifests.unlink(c, REPOSITORY, image_id(IMAGE), now=5),
+    "unlink": lambda c: manifests.remove_membership(c, REPOSITORY, image_id(IMAGE), now=5),
     "condemn and reap": lambda c: (
         deletions.condemn(c, [image_id(IMAGE)]), deletions.reap(c, [image_id(IMAGE)])
     ),
