@@ -159,7 +159,7 @@ _work = or_(
     present(_manifest_members.c.unreferenced_since <= bindparam("untagged_before")),
     present(_blob_members.c.unreferenced_since <= bindparam("before")),
     present(_blobs.c.unreferenced_since <= bindparam("before")),
-    present(IS_CONDEMNED),
+    present(IS_CONDEMNED, _blobs.c.id > literal_column("0")),
     present(tables.leases.c.expires <= bindparam("now")),
     present(tables.uploads.c.expires <= bindparam("now")),
     present(tables.deleted_repositories.c.repository_id.is_not(None)),

@@ -234,7 +234,7 @@ def test_what_cannot_heal_is_refused_before_anything_is_done(filled, tmp_path, s
 
 
 def verified(store):
-    return {row[1]: row[6] for row in rows(store.root)["blobs"]}
+    return {row[1]: row[5] for row in rows(store.root)["blobs"]}
 
 
 def test_a_scrub_that_was_cut_short_is_gone_on_with(filled):
