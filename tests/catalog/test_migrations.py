@@ -7,12 +7,14 @@ import shutil
 import signal
 import sqlite3
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import tracing
 from alembic import command
 from alembic.script import ScriptDirectory
+from earlier import to_revision
 from images import artifact, image, index, push
 from invariants import check
 from processes import python, run_python
@@ -24,6 +26,8 @@ from ocistore import CorruptError, SchemaTooNewError, SchemaTooOldError, Store, 
 from ocistore.catalog import tables
 from ocistore.catalog.migrate import SchemaDifference, alembic_config, differences
 from ocistore.catalog.tables import APPLICATION_ID, SCHEMA_REVISION
+
+NOW = timedelta(0)
 
 # For each revision, one row in every table as that revision made them: what an upgrade from there has to keep.
 _FIRST = """
@@ -403,6 +407,31 @@ def test_opening_upgrades_and_keeps_every_row(filled, newer):
     assert rows(filled) == expected
     with pytest.raises(SchemaTooNewError):
         Store.open(filled)
+
+
+def test_a_store_of_revision_0009_keeps_its_content_and_collects_what_it_had_begun_to(root):
+    kept, going = image("kept"), image("going", layers=2)
+    with Store.open(root) as store:
+        push(store.repository("app"), kept, "v1")
+        push(store.repository("app"), artifact(subject=image("absent")), "about")  # whose subject is not here
+        push(store.repository("app"), going)
+        for _ in range(3):  # manifests, blobs, and condemning them
+            store.gc(grace=NOW, keep_untagged=NOW, maximum_batches=1)
+    to_revision(root, "0009")
+    edit(root, "INSERT INTO blobs VALUES (99, 'sha256:00', 0, 'absent', 2, 1, NULL)")  # nothing names it any more
+    before = rows(root)
+    states = [(row[3], row[5]) for row in before["blobs"]]
+    assert {each for each in states if each[0] != "live"} == {("condemned", 0), ("absent", 1), ("absent", None)}
+    with Store.open(root) as store:
+        after = rows(root)
+        assert {row[1] for row in before["blobs"]} - {row[1] for row in after["blobs"]} == {"sha256:00"}
+        same = before.keys() - {"alembic_version", "store", "blobs", "repository_blobs"}
+        assert {name: after[name] for name in same} == {name: before[name] for name in same}
+        assert {row[4] for row in after["blobs"] if row[3] == "condemned"} == {None}
+        report = store.gc(grace=NOW, keep_untagged=NOW)
+        assert report.blobs == 4
+        assert store.repository("app").get_manifest("v1").content == kept.manifest
+    assert check(root, hashes=True) == []
 
 
 def test_processes_that_upgrade_at_once_do_it_once(filled, newer):
