@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
     from ocistore.lease import Lease
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
@@ -134,8 +134,9 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
                     found = epoch.find(connection).epoch
                 if not pool.reserve.give_up() and found == reached:
                     raise
-                with contextlib.suppress(StoreFullError):
-                    catalog.reuse_wal()
+                if catalog.file is not None:
+                    with contextlib.suppress(StoreFullError):
+                        catalog.file.reuse_wal()
                 if found != reached:
                     pool.reserve.keep_some()
                 reached = found

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
     from ocistore.changes import Change
     from ocistore.lease import Lease
     from ocistore.oci.digest import Digest

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection as AlchemyConnection
 
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.sqlite import SQLiteCatalog
 
 _alembic_lock = ThreadLock()
 # As Alembic makes it.
@@ -59,7 +59,7 @@ _ATTEMPTS: Final = 10
 """How often the revision is read where something in this process drops the locks of the catalog meanwhile."""
 
 
-def revision(catalog: Catalog) -> str | None:
+def revision(catalog: SQLiteCatalog) -> str | None:
     """Return the revision of the catalog's schema, or None for a database that is still empty.
 
     Raises:
@@ -92,7 +92,7 @@ def _revision(connection: Connection, *, root: Path) -> str | None:
     return str(found[0])
 
 
-def upgrade(catalog: Catalog, *, now: int, before_creation: Callable[[], None] = lambda: None) -> str | None:
+def upgrade(catalog: SQLiteCatalog, *, now: int, before_creation: Callable[[], None] = lambda: None) -> str | None:
     """Bring the schema to :data:`SCHEMA_REVISION`, in one transaction; all of it or, after a crash, nothing.
 
     Safe when any number of processes and threads do it at once: whoever comes second finds it done.

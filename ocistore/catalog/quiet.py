@@ -13,7 +13,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ocistore.catalog.database import Address, Database
+from ocistore.catalog.address import Address
+from ocistore.catalog.database import Database
 from ocistore.errors import StoreBusyError
 from ocistore.refusals import is_refusal
 

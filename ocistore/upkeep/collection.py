@@ -198,7 +198,8 @@ class _Collection:
 
     def forecast(self, *, force: bool) -> GCReport:
         """A dry run."""
-        seen = self._catalog.noted_epoch()  # first: a note is never ahead of its catalog
+        file = self._catalog.file
+        seen = None if file is None else file.noted_epoch()  # first: a note is never ahead of its catalog
         with self._catalog.snapshot() as connection:
             expected = forecast(
                 connection, now=self._now, untagged_before=self._untagged_before, before=self._before
@@ -210,7 +211,7 @@ class _Collection:
                 name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)
             }
             over = len(leases.expired(connection, now=self._now, limit=-1))
-            put_back = epoch.contradiction(epoch.find(connection), seen)
+            put_back = None if seen is None else epoch.contradiction(epoch.find(connection), seen)
             held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._store, connection))
         # A real run would find that with its first write, and place a hold.
         refused = list(dict.fromkeys([*held, *([] if put_back is None else [put_back])]))
@@ -240,7 +241,8 @@ class _Collection:
     def run(self, *, force: bool) -> GCReport:
         """The real thing."""
         self._store.require_writable()
-        on_a_full_disk(self._catalog, self._store.pool, self._catalog.note_epoch)
+        if self._catalog.file is not None:
+            on_a_full_disk(self._catalog, self._store.pool, self._catalog.file.note_epoch)
         with self._catalog.read() as connection:
             found = gc.outlook(
                 connection, now=self._now, untagged_before=self._untagged_before, before=self._before

@@ -15,7 +15,7 @@ from ocistore.catalog.gc import START, QueuePosition
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
 
 _REPOSITORIES: Final = 8
 """Of so many repositories it is remembered which manifests are alive."""

@@ -24,10 +24,10 @@ from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import make_file
 from ocistore.catalog import blobs, check, epoch, graph, holds, manifests, repositories, tags
 from ocistore.catalog import rebuild as rebuild_rows
-from ocistore.catalog.engine import Catalog
 from ocistore.catalog.lock import WriteLock
 from ocistore.catalog.migrate import upgrade
 from ocistore.catalog.refs import Ref
+from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.commit import config_with_platform, milliseconds, platform_in
 from ocistore.errors import (
     CorruptError,
@@ -211,7 +211,7 @@ class _Rebuild:
         elif self._old.has_names:
             keep_names(self._paths, private, seen=seen)
         self._incomplete = self._known_incomplete()
-        catalog = Catalog(self._paths.root, database=self._paths.rebuilt, lock=private, read_only=False)
+        catalog = SQLiteCatalog(self._paths.root, database=self._paths.rebuilt, lock=private, read_only=False)
         try:
             upgrade(catalog, now=self._now)
             self._hash_pool(catalog)
@@ -228,7 +228,7 @@ class _Rebuild:
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 
-    def _hash_pool(self, catalog: Catalog) -> None:
+    def _hash_pool(self, catalog: SQLiteCatalog) -> None:
         removal = self._pool.removal
         total = sum(file.size for file in removal.files()) if self._progress is not None else 0
         done = 0
@@ -271,7 +271,7 @@ class _Rebuild:
         if digest not in self._report.unreadable and len(self._report.unreadable) < _LISTED:
             self._report.unreadable.append(digest)
 
-    def _write_live(self, catalog: Catalog, batch: list[tuple[str, int]]) -> None:
+    def _write_live(self, catalog: SQLiteCatalog, batch: list[tuple[str, int]]) -> None:
         with catalog.write() as connection:
             rebuild_rows.live(connection, batch, now=self._now)
             rebuild_rows.forget_verified(connection, self._unread)
@@ -279,7 +279,7 @@ class _Rebuild:
 
     # --- manifests ----------------------------------------------------------------------------------------------------
 
-    def _read_manifests(self, catalog: Catalog, lost: int) -> None:
+    def _read_manifests(self, catalog: SQLiteCatalog, lost: int) -> None:
         after = 0
         while True:
             with catalog.read() as connection:
@@ -353,7 +353,7 @@ class _Rebuild:
 
     # --- names --------------------------------------------------------------------------------------------------------
 
-    def _name(self, catalog: Catalog, lost: int) -> None:
+    def _name(self, catalog: SQLiteCatalog, lost: int) -> None:
         for names_from, names in self._sources():
             try:
                 for repository, group in _grouped(names):
@@ -391,7 +391,7 @@ class _Rebuild:
             pass_on_theirs(error)
             return frozenset()
 
-    def _place(self, catalog: Catalog, lost: int, repository: str, names: list[Ref]) -> None:
+    def _place(self, catalog: SQLiteCatalog, lost: int, repository: str, names: list[Ref]) -> None:
         with catalog.write() as connection:
             here = repositories.ensure(connection, repository, now=self._now)
         for begin in range(0, len(names), _NAMES):
@@ -424,7 +424,7 @@ class _Rebuild:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _finish(self, catalog: Catalog, lost: int) -> epoch.Mark:
+    def _finish(self, catalog: SQLiteCatalog, lost: int) -> epoch.Mark:
         with catalog.read() as connection:
             names = repositories.page(connection, prefix="", after="", limit=-1)
             everybody = {repositories.find(connection, name) or 0 for name in names}
@@ -450,7 +450,7 @@ class _Rebuild:
             holds.place(connection, REBUILT, now=self._now)
             return epoch.succeed(connection, self._lock.descriptor)
 
-    def _pages(self, catalog: Catalog, repository: int) -> Iterator[list[int]]:
+    def _pages(self, catalog: SQLiteCatalog, repository: int) -> Iterator[list[int]]:
         """The manifests of a repository, so many at a time as go in one transaction."""
         after = 0
         while True:
@@ -461,7 +461,7 @@ class _Rebuild:
             yield page
             after = page[-1]
 
-    def _keep_loose(self, catalog: Catalog, lost: int) -> None:
+    def _keep_loose(self, catalog: SQLiteCatalog, lost: int) -> None:
         after = 0
         while True:
             with catalog.read() as connection:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ocistore.blobs.paths import StorePaths
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
 
 MAXIMUM_AGE: Final = timedelta(hours=1)
 """Of a snapshot that is not taken anew."""

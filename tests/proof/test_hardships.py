@@ -20,7 +20,7 @@ from wrong_ways import the_row_goes_before_the_file
 
 from ocistore import Digest, OCIStoreError, Store, StoreBusyError
 from ocistore.blobs.oserrors import Translating
-from ocistore.catalog import database, engine, epoch, reachability
+from ocistore.catalog import database, epoch, reachability, sqlite
 from ocistore.upkeep import collection
 
 NOW = timedelta(0)
@@ -154,14 +154,14 @@ def _stop_inside_the_transaction():
     collection.deletions.reap = stopped
 
 
-@pytest.mark.parametrize("patience", [0.5, pytest.param(engine.BUSY_TIMEOUT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("patience", [0.5, pytest.param(sqlite.BUSY_TIMEOUT, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", [signal.SIGCONT, signal.SIGKILL])
 def test_a_collector_stopped_in_its_transaction_loses_nothing(store, monkeypatch, patience, how):
     push(store.repository("app"), image("kept"), "tkept")
     push(store.repository("app"), image("dead"), "tdead")
     store.repository("app").delete_manifest(image("dead").digest)
     store.close()
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT", patience)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", patience)
 
     def collector():
         _stop_inside_the_transaction()

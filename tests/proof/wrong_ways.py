@@ -15,7 +15,7 @@ from ocistore import StorageError, commit, parts, store, upload
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import deletions, holds, leases, reachability
 from ocistore.catalog import gc as statements
-from ocistore.catalog.engine import Catalog
+from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.lease import Lease
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import holding, rebuild
@@ -157,7 +157,7 @@ def a_session_looks_at_the_clock_before_the_lock():
 
         return write
 
-    Catalog.write = find_before(Catalog.write)
+    SQLiteCatalog.write = find_before(SQLiteCatalog.write)
 
 
 def a_stall_costs_what_is_published():
