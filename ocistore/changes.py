@@ -26,7 +26,7 @@ from ocistore.oci import mediatypes
 from ocistore.oci.manifest import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.catalog.connection import Connection
@@ -153,6 +153,12 @@ Change: TypeAlias = (
     | EndUpload
     | DeleteRepository
 )
+
+
+def concerned(changes: Collection[Change]) -> frozenset[str]:
+    """Return the names of all repositories that changes read or write."""
+    names = {change.repository for change in changes}
+    return frozenset(names | {change.source for change in changes if isinstance(change, MountBlob)})
 
 
 class OccupiedError(Exception):

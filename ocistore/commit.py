@@ -18,6 +18,7 @@ from ocistore.changes import (
     PutBlob,
     PutManifest,
     RemoveTag,
+    concerned,
 )
 from ocistore.errors import (
     CorruptError,
@@ -90,7 +91,7 @@ def commit(
             published.update(change.blob.digest for change in unpublished)
             pool.publish([change.blob for change in unpublished])
             read_platforms(pool, changes, platforms)
-            with catalog.write() as connection:
+            with catalog.write(repositories=concerned(changes)) as connection:
                 unpublished = gone(connection, pool, staged, published)
                 if not unpublished:
                     read_platforms(pool, changes, platforms)
@@ -145,7 +146,7 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
 
 
 def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], actor: str) -> Application:
-    with catalog.write() as connection:
+    with catalog.write(repositories=concerned(changes)) as connection:
         identity.become_store(connection)
         application = Application(connection, pool, milliseconds(), actor, {})
         application.apply(changes)

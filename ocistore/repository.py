@@ -286,7 +286,7 @@ class Repository(RepositoryChanges):
         )
         lacking = self._lacking(wanted)
         if idle or lacking:
-            with self._store.catalog.write() as connection:
+            with self._store.catalog.write(repositories={self.name}) as connection:
                 repository_id = repositories.find(connection, self.name)
                 if repository_id is not None:
                     blobs.touch(connection, repository_id, wanted, now=milliseconds())
