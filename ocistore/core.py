@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.paths import StorePaths
     from ocistore.blobs.pool import HashState, StagedBlob
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
     from ocistore.changes import Change
 
 _MAXIMUM_ACTOR: Final = 1024

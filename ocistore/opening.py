@@ -15,9 +15,9 @@ from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import PRIVATE, make_file
-from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
-from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.catalog.sqlite import SQLiteCatalog
+from ocistore.catalog.tables import SCHEMA_REVISION
 from ocistore.clock import milliseconds
 from ocistore.core import Core
 from ocistore.errors import (
@@ -98,7 +98,7 @@ def open_core(
     else:
         _make_root(paths)
     make_lock(paths)
-    catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
+    catalog = SQLiteCatalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
     pool = FilesystemPool(paths)
     made_again: tuple[Path, ...] = ()
     try:
@@ -150,7 +150,7 @@ def lost_directories(paths: StorePaths) -> list[Path]:
         return [path for path in (paths.blobs, paths.uploads, paths.trash, paths.quarantine) if not path.exists()]
 
 
-def _revision(catalog: Catalog, ballast: Ballast) -> str | None:
+def _revision(catalog: SQLiteCatalog, ballast: Ballast) -> str | None:
     """The schema's revision: the first question to the database, for which SQLite makes files beside it.
 
     Even a store that is only read needs room for these, and so may need some of what is reserved.
@@ -298,7 +298,7 @@ def make_lock(paths: StorePaths) -> None:
             make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file)
 
 
-def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> None:
+def _make_store(paths: StorePaths, catalog: SQLiteCatalog, pool: FilesystemPool) -> None:
     """Everything but the schema. The catalog's file comes last: where it is, the rest is."""
     with catalog.locked():
         pool.create()
@@ -352,7 +352,7 @@ def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> Core:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
     _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
     beside = all(os.access(path, os.W_OK, effective_ids=True) for path in (paths.root, paths.catalog))
-    catalog = Catalog(
+    catalog = SQLiteCatalog(
         paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True, may_write_beside=beside
     )
     pool = FilesystemPool(paths, read_only=True)
