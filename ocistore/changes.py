@@ -28,7 +28,7 @@ from ocistore.oci.manifest import kind_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from ocistore.blobs.pool import Pool, StagedBlob
+    from ocistore.blobs.pool import Provider, StagedBlob
     from ocistore.catalog.connection import Connection
     from ocistore.leasescope import HeldLease
     from ocistore.oci.digest import Digest
@@ -174,7 +174,7 @@ class Application:
     """One list of changes being applied, in the write transaction of ``connection``."""
 
     connection: Connection
-    pool: Pool
+    pool: Provider
     now: int
     actor: str
     platforms: Mapping[str, Mapping[str, object]]
@@ -236,7 +236,7 @@ class Application:
     def _link_blobs(self, repository: str, run: Sequence[LinkBlob]) -> None:
         live = blobs.live_sizes(self.connection, [change.digest for change in run])
         for change in run:
-            if live.get(change.digest) != change.size or self.pool.size(change.digest) != change.size:
+            if live.get(change.digest) != change.size or not self.pool.has(change.digest, change.size):
                 raise BlobNotFoundError(change.digest, repository=repository)
         self._link(repository, list(live))
 
@@ -249,7 +249,7 @@ class Application:
             for digest in digests:
                 # A file that is gone or cut short is answered like a blob that is not there: pushing it again heals it.
                 child = held.get(digest)
-                if child is None or not child.live or not child.blob_here or self.pool.size(digest) != child.size:
+                if child is None or not child.live or not child.blob_here or not self.pool.has(digest, child.size):
                     raise BlobNotFoundError(digest, repository=source)
         self._link(repository, [change.digest for change in run])
 

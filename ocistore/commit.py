@@ -35,8 +35,7 @@ from ocistore.refusals import pass_on_theirs
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.pool import Ingester, Pool, Provider, StagedBlob
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.contract import Catalog
     from ocistore.leasescope import HeldLease
@@ -61,7 +60,7 @@ REMOVALS: Final = (DeleteBlob, DeleteManifest, RemoveTag, EndUpload, DeleteRepos
 
 
 def commit(
-    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Sequence[HeldLease] = ()
+    catalog: Catalog, pool: Pool, changes: Sequence[Change], *, actor: str, leases: Sequence[HeldLease] = ()
 ) -> Application:
     """Apply all changes in one transaction, or none of them. When it returns, they survive a power cut.
 
@@ -101,7 +100,7 @@ def commit(
         raise
 
 
-def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R]) -> _R:
+def on_a_full_disk(catalog: Catalog, pool: Pool, work: Callable[[], _R]) -> _R:
     """Do work that frees space; where there is no room even for that, with what was reserved.
 
     What takes many transactions may fill the WAL with that, too. Then the WAL is moved into the database, for which
@@ -118,7 +117,8 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
     try:
         return work()
     except StoreFullError:
-        if not pool.ballast.give_up():
+        ballast = pool.ballast
+        if ballast is None or not ballast.give_up():
             raise
     try:
         reached = -1
@@ -128,19 +128,19 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
             except StoreFullError:
                 with catalog.read() as connection:
                     found = epoch.find(connection).epoch
-                if not pool.ballast.give_up() and found == reached:
+                if not ballast.give_up() and found == reached:
                     raise
                 if catalog.file is not None:
                     with contextlib.suppress(StoreFullError):
                         catalog.file.reuse_wal()
                 if found != reached:
-                    pool.ballast.keep_some()
+                    ballast.keep_some()
                 reached = found
     finally:
-        pool.ballast.take_back()
+        ballast.take_back()
 
 
-def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], actor: str) -> Application:
+def _apply(catalog: Catalog, pool: Provider, changes: Sequence[Change], actor: str) -> Application:
     with catalog.write(repositories=concerned(changes)) as connection:
         identity.become_store(connection)
         application = Application(connection, pool, milliseconds(), actor, {})
@@ -148,7 +148,7 @@ def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], ac
     return application
 
 
-def give_up(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob], error: BaseException) -> None:
+def give_up(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob], error: BaseException) -> None:
     """Take away the names of what a commit published before it failed with ``error``, if no row stands for them.
 
     Also where the catalog is closed by now. Where it cannot be done (another writer is stuck, the disk is broken, or
@@ -174,7 +174,7 @@ def give_up(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBl
             pool.leave(published)
 
 
-def _withdraw(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob], *, wait: bool) -> None:
+def _withdraw(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob], *, wait: bool) -> None:
     """Under the lock, so that no row can come to rely on a name."""
     for begin in range(0, len(published), _WITHDRAWN_AT_ONCE):
         some = published[begin : begin + _WITHDRAWN_AT_ONCE]
@@ -191,7 +191,7 @@ _MAXIMUM_PLATFORM_LENGTH: Final = 128
 _Staged = PutBlob | PutManifest
 
 
-def not_in_pool(catalog: Catalog, pool: FilesystemPool, staged: Mapping[Digest, _Staged]) -> list[_Staged]:
+def not_in_pool(catalog: Catalog, pool: Provider, staged: Mapping[Digest, _Staged]) -> list[_Staged]:
     """What has to be published: everything but live blobs whose files are as they should be."""
     # Files first: most content is new, and then there is nothing to ask the catalog. And directories before files: that
     # a new store has none takes as long to be told, for each blob, as writing it.
@@ -204,10 +204,10 @@ def not_in_pool(catalog: Catalog, pool: FilesystemPool, staged: Mapping[Digest, 
     return [change for digest, change in staged.items() if digest not in live]
 
 
-def _looks_right(pool: FilesystemPool, change: _Staged) -> bool:
+def _looks_right(pool: Provider, change: _Staged) -> bool:
     size = change.blob.size
     if isinstance(change, PutBlob):
-        return pool.size(change.blob.digest) == size
+        return pool.has(change.blob.digest, size)
     # Manifests are small, so their bytes are compared: pushing one again heals it even where its size is right.
     try:
         return pool.read(change.blob.digest, size) == change.manifest.content
@@ -216,24 +216,18 @@ def _looks_right(pool: FilesystemPool, change: _Staged) -> bool:
         return False
 
 
-def gone(
-    connection: Connection, pool: FilesystemPool, staged: Mapping[Digest, _Staged], published: set[Digest]
-) -> list[_Staged]:
+def gone(connection: Connection, pool: Pool, staged: Mapping[Digest, _Staged], published: set[Digest]) -> list[_Staged]:
     """What does not stand under its name in this transaction, because a collection came in between."""
     relied_on = [digest for digest in staged if digest not in published]
     live = blobs.live_sizes(connection, relied_on) if relied_on else {}
     return [
         change
         for digest, change in staged.items()
-        if not (
-            pool.holds(change.blob)
-            if digest in published
-            else digest in live and pool.size(change.blob.digest) == live[digest]
-        )
+        if not (pool.holds(change.blob) if digest in published else digest in live and pool.has(digest, live[digest]))
     ]
 
 
-def read_platforms(pool: FilesystemPool, changes: Sequence[Change], platforms: dict[str, dict[str, object]]) -> None:
+def read_platforms(pool: Provider, changes: Sequence[Change], platforms: dict[str, dict[str, object]]) -> None:
     """Find out what the configs of image manifests among the changes say the images run on.
 
     Called before the transaction, and again in it: a config that a collection had taken when the first look was made
@@ -256,7 +250,7 @@ def read_platforms(pool: FilesystemPool, changes: Sequence[Change], platforms: d
                 platforms[change.manifest.descriptor.digest] = platform
 
 
-def platform_of(pool: FilesystemPool, manifest: Manifest) -> dict[str, object] | None:
+def platform_of(pool: Provider, manifest: Manifest) -> dict[str, object] | None:
     """What the config of a manifest says the image runs on: empty where it says nothing, None where it is not there.
 
     A config that is damaged says nothing: it is checked elsewhere.

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.paths import StorePaths
-    from ocistore.blobs.pool import HashState, StagedBlob
+    from ocistore.blobs.pool import HashState, Pool, StagedBlob
     from ocistore.catalog.contract import Catalog
     from ocistore.changes import Change
 
@@ -71,7 +70,7 @@ class Core:
         made_again: directories that were missing and were made again when the store was opened.
     """
 
-    def __init__(self, paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> None:
+    def __init__(self, paths: StorePaths, catalog: Catalog, pool: Pool) -> None:
         """Others go through :func:`ocistore.opening.open_core`."""
         self.root: Path = paths.root
         self.paths = paths
@@ -100,8 +99,9 @@ class Core:
             self._catalog.close()
         finally:
             self._pool.close()
-        if (self._pool.ballast.gave or not self._catalog.read_only) and not self._catalog.moved:
-            self._pool.ballast.restore()
+        ballast = self._pool.ballast
+        if ballast is not None and (ballast.gave or not self._catalog.read_only) and not self._catalog.moved:
+            ballast.restore()
         self._dropped.detach()
 
     @property
@@ -117,7 +117,7 @@ class Core:
         return self._catalog
 
     @property
-    def pool(self) -> FilesystemPool:
+    def pool(self) -> Pool:
         """The bytes."""
         if self._closed:
             raise StoreClosedError(f"the store {self.root}")
@@ -126,11 +126,12 @@ class Core:
     @property
     def past_page_cache(self) -> bool:
         """Whether big blobs are written past the kernel's page cache, where that can be trusted; also when closed."""
-        return self._pool.past_cache
+        return self._pool.local is not None and self._pool.local.past_cache
 
     @past_page_cache.setter
     def past_page_cache(self, value: bool) -> None:
-        self._pool.past_cache = value
+        if self._pool.local is not None:
+            self._pool.local.past_cache = value
 
     @property
     def read_only(self) -> bool:
@@ -175,7 +176,7 @@ class Core:
         how = commit_in_parts if is_large(self.catalog, changes) else commit
         catalog, pool = self.catalog, self.pool  # once: a store closed after the commit does not make it an error
         done = how(catalog, pool, changes, actor=self.actor, leases=held(self))
-        remove_files(pool, done.sessions)
+        remove_files(pool.uploads, done.sessions)
         empty_deleted(catalog, pool, done.deleted)
 
     def discard(self, staged: Iterable[StagedBlob]) -> None:
@@ -183,7 +184,7 @@ class Core:
         self._pool.discard(staged)
 
 
-def _drop(catalog: Catalog, pool: FilesystemPool) -> None:
+def _drop(catalog: Catalog, pool: Pool) -> None:
     """Close what was not closed. It may be called in the middle of anything, and so waits for nobody."""
     try:
         catalog.close(wait=False)

@@ -11,6 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ocistore.blobs.pool import may_grow
 from ocistore.catalog import repositories
 from ocistore.catalog.lock import rest
 from ocistore.clock import milliseconds
@@ -20,11 +21,11 @@ from ocistore.errors import OCIStoreError, StorageError, StoreFullError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import Pool, Uploads
     from ocistore.catalog.contract import Catalog
 
 
-def empty_deleted(catalog: Catalog, pool: FilesystemPool, repository_ids: Iterable[int]) -> None:
+def empty_deleted(catalog: Catalog, pool: Pool, repository_ids: Iterable[int]) -> None:
     """Delete all rows of these repositories, which are deleted already.
 
     Nothing is raised where the store cannot be written: the deletion has happened, and the next collection completes
@@ -35,7 +36,7 @@ def empty_deleted(catalog: Catalog, pool: FilesystemPool, repository_ids: Iterab
             on_a_full_disk(catalog, pool, partial(_empty, catalog, pool, repository_id))
 
 
-def _empty(catalog: Catalog, pool: FilesystemPool, repository_id: int) -> None:
+def _empty(catalog: Catalog, pool: Pool, repository_id: int) -> None:
     done = False
     while not done:
         with catalog.write() as connection:
@@ -48,17 +49,17 @@ def _empty(catalog: Catalog, pool: FilesystemPool, repository_id: int) -> None:
                 emptied,
                 now=milliseconds(),
                 limit=repositories.EMPTIED_AT_ONCE,
-                may_grow=pool.ballast.may_grow,
+                may_grow=partial(may_grow, pool),
             )
-        remove_files(pool, sessions)
+        remove_files(pool.uploads, sessions)
         if waits:
             raise StoreFullError(str(catalog.root))
         if not done:
             rest(began)
 
 
-def remove_files(pool: FilesystemPool, sessions: Iterable[str]) -> None:
+def remove_files(uploads: Uploads, sessions: Iterable[str]) -> None:
     """Remove the files of upload sessions whose rows are gone; those that cannot be removed are swept by age."""
     for session in sessions:
         with contextlib.suppress(StorageError):
-            pool.uploads.remove(session)
+            uploads.remove(session)

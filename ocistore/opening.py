@@ -13,6 +13,7 @@ from ocistore.blobs.ballast import OPENING, available
 from ocistore.blobs.durability import make_directories, sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.output import write_all
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import PRIVATE, make_file
 from ocistore.catalog.migrate import revision, upgrade
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from ocistore.blobs.ballast import Ballast
+    from ocistore.blobs.pool import Pool
 
 _NETWORK_FILESYSTEMS: Final = {
     0x6969: "NFS",
@@ -70,7 +72,7 @@ ALLOWING: Final = "open it with any_filesystem=True"
 """What a program does to have a store where nothing says what is behind the filesystem."""
 
 _HALF_MADE: Final = frozenset(
-    {"write.lock", "catalog.db", "catalog.db-wal", "catalog.db-shm", "blobs", "uploads", "trash", "quarantine"}
+    {"write.lock", "catalog.db", "catalog.db-wal", "catalog.db-shm", "blobs", "uploads", "trash", "quarantine", "pool"}
 )
 """What may lie in a directory whose creation as a store was interrupted."""
 
@@ -79,7 +81,12 @@ OF_THE_VOLUME: Final = frozenset({"lost+found"})
 
 
 def open_core(
-    root: str | os.PathLike[str], *, create: bool, read_only: bool, any_filesystem: bool = False
+    root: str | os.PathLike[str],
+    *,
+    create: bool,
+    read_only: bool,
+    any_filesystem: bool = False,
+    pool: Pool | None = None,
 ) -> Core:
     """Open a store; see :meth:`ocistore.Store.open`.
 
@@ -87,7 +94,7 @@ def open_core(
     """
     paths = StorePaths.at(root)
     if read_only:
-        return _open_read_only(paths, any_filesystem=any_filesystem)
+        return _open_read_only(paths, pool, any_filesystem=any_filesystem)
     found = _found(paths)
     if found is None and not create:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
@@ -95,36 +102,93 @@ def open_core(
     if found is not None:
         _refuse_read_only(paths)
         _refuse_second_name(paths, found)
+        _refuse_other_pool(paths, pool)
     else:
         _make_root(paths)
     make_lock(paths)
     catalog = SQLiteCatalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
-    pool = FilesystemPool(paths)
-    made_again: tuple[Path, ...] = ()
+    files, used = _pools(paths, pool, read_only=False)
     try:
         if found is None:
-            _make_store(paths, catalog, pool)
-        schema = _revision(catalog, pool.ballast)
+            _make_store(paths, catalog, files, used)
+        schema = _revision(catalog, used.ballast)
         if schema is None and not create:
             _refuse_empty(paths)
         if schema is not None and schema > SCHEMA_REVISION:
             raise SchemaTooNewError(paths.root, found=schema, known=SCHEMA_REVISION)
-        if schema != SCHEMA_REVISION:
-            pool.create()
-            upgrade(catalog, now=milliseconds(), before_creation=partial(_refuse_blobs, paths))
-        else:
-            made_again = _make_lost(paths, pool)
-        pool.ballast.make()
+        made_again = _make_usable(paths, catalog, files, used, schema)
     except BaseException:
-        pool.close()
-        catalog.close()
-        if pool.ballast.gave:
-            pool.ballast.restore()
+        _close_refused(catalog, files)
         raise
-    pool.hold()
-    core = Core(paths, catalog, pool)
+    core = Core(paths, catalog, used)
     core.made_again = made_again
     return core
+
+
+def _pools(paths: StorePaths, pool: Pool | None, *, read_only: bool) -> tuple[FilesystemPool | None, Pool]:
+    """Return the pool in the store's own directory, if it is that; and whichever it is."""
+    if pool is not None:
+        return None, pool
+    files = FilesystemPool(paths, read_only=read_only)
+    return files, files
+
+
+def _make_usable(
+    paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool | None, pool: Pool, schema: str | None
+) -> tuple[Path, ...]:
+    """Bring the schema and the pool of files up to date; return the directories that were made again."""
+    made_again: tuple[Path, ...] = ()
+    if schema != SCHEMA_REVISION:
+        if files is not None:
+            files.create()
+        refuse = partial(_refuse_blobs, paths) if files is not None else partial(_refuse_content, paths, pool)
+        upgrade(catalog, now=milliseconds(), before_creation=refuse)
+    elif files is not None:
+        made_again = _make_lost(paths, files)
+    if files is not None:
+        files.ballast.make()
+        files.hold()
+    return made_again
+
+
+def _close_refused(catalog: SQLiteCatalog, files: FilesystemPool | None) -> None:
+    """Close what was opened of a store that cannot be opened. A pool that somebody brought stays theirs."""
+    if files is not None:
+        files.close()
+    catalog.close()
+    if files is not None and files.ballast.gave:
+        files.ballast.restore()
+
+
+def _refuse_other_pool(paths: StorePaths, pool: Pool | None) -> None:
+    """Stop where a store was made with another pool than it is opened with: it would serve nothing, and lose all.
+
+    Raises:
+        StorageError: it was; or the file system refused to say.
+    """
+    with Translating(str(paths.pool), root=paths.root):
+        try:
+            noted = paths.pool.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
+            noted = ""
+    given = "" if pool is None else pool.identity
+    if noted == given:
+        return
+    where = f"in the pool {noted}" if noted else "in its own directory"
+    asked = f"with the pool {given}" if given else "without a pool"
+    raise StorageError(str(paths.root), errno=None, reason=f"its blobs are {where}, and it is opened {asked}")
+
+
+def _refuse_content(paths: StorePaths, pool: Pool) -> None:
+    """Stop where a store is made for content that is there: it is another store's, or one whose catalog was lost.
+
+    Raises:
+        CorruptError: there is some.
+    """
+    if next(pool.sweeper.files(), None) is not None:
+        reason = f"it is new, and the pool {pool.identity} has content; make a store with an empty pool"
+        raise CorruptError(str(paths.catalog), reason=reason)
 
 
 def _make_lost(paths: StorePaths, pool: FilesystemPool) -> tuple[Path, ...]:
@@ -150,7 +214,7 @@ def lost_directories(paths: StorePaths) -> list[Path]:
         return [path for path in (paths.blobs, paths.uploads, paths.trash, paths.quarantine) if not path.exists()]
 
 
-def _revision(catalog: SQLiteCatalog, ballast: Ballast) -> str | None:
+def _revision(catalog: SQLiteCatalog, ballast: Ballast | None) -> str | None:
     """The schema's revision: the first question to the database, for which SQLite makes files beside it.
 
     Even a store that is only read needs room for these, and so may need some of what is reserved.
@@ -158,12 +222,12 @@ def _revision(catalog: SQLiteCatalog, ballast: Ballast) -> str | None:
     memory = catalog.shared_memory
     # SQLite would write into holes, and not come back to say that there is no room.
     risky = memory.is_at_risk and not memory.is_there() and available(catalog.root) < OPENING
-    if risky and not ballast.let_open():
+    if risky and not (ballast is not None and ballast.let_open()):
         raise StoreFullError(str(catalog.root))
     try:
         return revision(catalog)
     except (StorageError, StoreFullError):
-        if not ballast.let_open():
+        if ballast is None or not ballast.let_open():
             _refuse_long(catalog.root)
             raise
         return revision(catalog)
@@ -298,15 +362,27 @@ def make_lock(paths: StorePaths) -> None:
             make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file)
 
 
-def _make_store(paths: StorePaths, catalog: SQLiteCatalog, pool: FilesystemPool) -> None:
+def _make_store(paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool | None, pool: Pool) -> None:
     """Everything but the schema. The catalog's file comes last: where it is, the rest is."""
     with catalog.locked():
-        pool.create()
+        if files is not None:
+            files.create()
+        else:
+            _refuse_content(paths, pool)
+            _note_pool(paths, pool)
         with Translating(str(paths.catalog), root=paths.root):
             # Never opened where it exists: closing it would drop the locks that SQLite holds on it in this process.
             if not paths.catalog.exists():
                 make_file(paths.catalog, os.O_WRONLY | os.O_EXCL, paths.permissions.file)
             sync_path(paths.root)
+
+
+def _note_pool(paths: StorePaths, pool: Pool) -> None:
+    """Write down which pool has the blobs, durably with what is made next. A crash leaves it to be written again."""
+    with Translating(str(paths.pool), root=paths.root):
+        descriptor = make_file(paths.pool, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, paths.permissions.file)
+        write_all(descriptor, pool.identity.encode())
+        os.fsync(descriptor)
 
 
 def _refuse_network_filesystem(root: Path, *, any_filesystem: bool = False) -> None:
@@ -347,18 +423,19 @@ def _refused_fuse(root: Path, behind: mounts.Behind, *, any_filesystem: bool) ->
     return None
 
 
-def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> Core:
+def _open_read_only(paths: StorePaths, pool: Pool | None, *, any_filesystem: bool) -> Core:
     if _found(paths) is None:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
     _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
+    _refuse_other_pool(paths, pool)
     beside = all(os.access(path, os.W_OK, effective_ids=True) for path in (paths.root, paths.catalog))
     catalog = SQLiteCatalog(
         paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True, may_write_beside=beside
     )
-    pool = FilesystemPool(paths, read_only=True)
+    files, used = _pools(paths, pool, read_only=True)
     try:
         try:
-            found = _revision(catalog, pool.ballast) if beside else revision(catalog)
+            found = _revision(catalog, used.ballast) if beside else revision(catalog)
         except StorageError as error:
             if beside:
                 raise
@@ -369,12 +446,11 @@ def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> Core:
         if found != SCHEMA_REVISION:
             _refuse_revision(paths.root, found)
     except BaseException:
-        catalog.close()
-        if pool.ballast.gave:
-            pool.ballast.restore()
+        _close_refused(catalog, files)
         raise
-    pool.hold()
-    return Core(paths, catalog, pool)
+    if files is not None:
+        files.hold()
+    return Core(paths, catalog, used)
 
 
 def _refuse_revision(root: Path, found: str) -> NoReturn:

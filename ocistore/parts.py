@@ -36,7 +36,7 @@ from ocistore.errors import OCIStoreError, StoreBusyError, StoreFullError, Uncer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import Pool
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.contract import Catalog
     from ocistore.changes import Change
@@ -109,7 +109,7 @@ def _wide(catalog: Catalog, changes: Sequence[Change], ids: Mapping[str, int], *
 
 
 def commit_in_parts(
-    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Sequence[HeldLease] = ()
+    catalog: Catalog, pool: Pool, changes: Sequence[Change], *, actor: str, leases: Sequence[HeldLease] = ()
 ) -> Application:
     """Apply all changes as :func:`ocistore.commit.commit` does, so that nobody sees some of them and not the others.
 
@@ -187,7 +187,7 @@ def _parts(changes: Sequence[Change]) -> Iterator[list[Change]]:
 class _Parts:
     """One batch."""
 
-    def __init__(self, catalog: Catalog, pool: FilesystemPool, actor: str, leases: Sequence[HeldLease]) -> None:
+    def __init__(self, catalog: Catalog, pool: Pool, actor: str, leases: Sequence[HeldLease]) -> None:
         self._catalog = catalog
         self._pool = pool
         self._actor = actor

@@ -334,7 +334,7 @@ class Repository(RepositoryWriter):
             BlobNotFoundError: it does not serve it, or the file is gone or has another size.
         """
         held = self._row(digest)
-        if self._core.pool.size(digest) != held.size:
+        if not self._core.pool.has(digest, held.size):
             raise BlobNotFoundError(digest, repository=self.name)
         return held
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, Self
 
     from ocistore.archives.compression import Compression
+    from ocistore.blobs.pool import Pool
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.copying import CopyReport
@@ -126,7 +127,13 @@ class Store:
 
     @classmethod
     def open(
-        cls, root: str | os.PathLike[str], *, create: bool = True, read_only: bool = False, any_filesystem: bool = False
+        cls,
+        root: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        read_only: bool = False,
+        any_filesystem: bool = False,
+        pool: Pool | None = None,
     ) -> Store:
         """Open a store, making it or bringing its schema up to date where need be.
 
@@ -140,6 +147,8 @@ class Store:
                 others write.
             any_filesystem: accept a filesystem in user space (FUSE) of which is not known what is behind it. Only where
                 that is a disk of this machine: otherwise what is acknowledged may be lost.
+            pool: what keeps the bytes of blobs, such as an :class:`ocistore.testing.memory.MemoryPool`, if not the
+                directory. A store is always opened with the pool that it was made with, which is empty before.
 
         Raises:
             StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a
@@ -149,9 +158,10 @@ class Store:
             SchemaTooOldError: it needs an upgrade, and ``read_only`` is true.
             CorruptError: its catalog is no database, or its schema is not one of ours.
             UnsupportedFilesystemError: a network filesystem, or one without hard links.
+            StorageError: it was made with another pool.
             StorageError, StoreFullError, StoreBusyError: the operating system refused, or another process is stuck.
         """
-        return cls(open_core(root, create=create, read_only=read_only, any_filesystem=any_filesystem))
+        return cls(open_core(root, create=create, read_only=read_only, any_filesystem=any_filesystem, pool=pool))
 
     def close(self) -> None:
         """Close the store. Closing again does nothing; every other call then raises StoreClosedError.
@@ -755,9 +765,7 @@ def check_import(
     return check_import(source, repository, references=references, platforms=platforms, referrers=referrers)
 
 
-def rebuild(
-    root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None
-) -> RebuildReport:
+def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None) -> RebuildReport:
     """Make the catalog of a store again, when it is lost or damaged. Reads and hashes every blob.
 
     Args:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ocistore.blobs.pool import may_grow
 from ocistore.catalog import blobs, manifests, repositories, tags
 from ocistore.catalog.lock import rest
 from ocistore.clock import milliseconds
@@ -19,7 +20,7 @@ from ocistore.commit import on_a_full_disk
 from ocistore.errors import StoreFullError
 
 if TYPE_CHECKING:
-    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import Pool
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.contract import Catalog
     from ocistore.changes import DeleteManifest
@@ -33,7 +34,7 @@ class _Place(NamedTuple):
     manifest_id: int
 
 
-def thin_out(catalog: Catalog, pool: FilesystemPool, change: DeleteManifest, *, actor: str) -> DeleteManifest:
+def thin_out(catalog: Catalog, pool: Pool, change: DeleteManifest, *, actor: str) -> DeleteManifest:
     """Remove the tags of a manifest that is about to be deleted, and queue its referrers, where there are many.
 
     Returns:
@@ -60,9 +61,9 @@ def thin_out(catalog: Catalog, pool: FilesystemPool, change: DeleteManifest, *, 
     return replace(change, since=since)
 
 
-def _repeat(catalog: Catalog, pool: FilesystemPool, step: partial[bool] | _Queueing, *, grows: bool) -> None:
+def _repeat(catalog: Catalog, pool: Pool, step: partial[bool] | _Queueing, *, grows: bool) -> None:
     def once() -> bool:
-        if grows and not pool.ballast.may_grow():
+        if grows and not may_grow(pool):
             raise StoreFullError(str(catalog.root))
         with catalog.write() as connection:
             return step(connection)

@@ -90,6 +90,7 @@ class StorePaths:
           catalog.db.rebuilt          a catalog in the making, when one was lost
           catalog.db.unfinished       the catalog of a backup that is being written
           catalog.db.damaged-<time>   the one that was replaced; also its -wal
+          pool                        which other pool has the blobs, where they are not here
           reserved                    given up when the disk is full, so that deleting still works
           oci-layout, index.json      only when exported in place: then ROOT itself is a plain OCI layout
     """
@@ -200,6 +201,11 @@ class StorePaths:
     def damaged(self, at: int) -> Path:
         """Where a catalog goes that was replaced at that instant, in milliseconds since the epoch."""
         return self.root / f"catalog.db.damaged-{at:d}"
+
+    @property
+    def pool(self) -> Path:
+        """The file that names the pool, of a store whose blobs are not in its own directory."""
+        return self.root / "pool"
 
     @property
     def reserved(self) -> Path:

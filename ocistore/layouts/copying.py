@@ -11,8 +11,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
+from ocistore.blobs.adoption import adopt
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import absolute_path
+from ocistore.blobs.pool import name_of
 from ocistore.blobs.sharing import TransferMode
 from ocistore.catalog import manifests, repositories
 from ocistore.catalog.lock import rest
@@ -164,15 +166,11 @@ class _Keeping:
     lease: Lease | None
     renewed: float = field(default_factory=time.monotonic)
 
-    def choose(
-        self, references: Iterable[str] | None, *, referrers: bool, platforms: Sequence[str]
-    ) -> Selection:
+    def choose(self, references: Iterable[str] | None, *, referrers: bool, platforms: Sequence[str]) -> Selection:
         """What is to be copied, and is kept from now on."""
         for _ in range(ATTEMPTS):
             with self.source.catalog.snapshot() as connection:
-                selection = choose(
-                    connection, self.source.pool, references, referrers=referrers, platforms=platforms
-                )
+                selection = choose(connection, self.source.pool, references, referrers=referrers, platforms=platforms)
             if self.lease is None or all(self._keep(self.lease, group) for group in selection.groups):
                 return selection
         raise StoreBusyError("the source, where collections take away what is copied,", waited=0.0)
@@ -276,9 +274,7 @@ class _Copying:
             # A collection took something that was found in the destination a moment ago: bring it along then.
             self._run(destination, keeping, progress, held=frozenset())
 
-    def _run(
-        self, destination: Core, keeping: _Keeping, progress: Progress | None, *, held: frozenset[Digest]
-    ) -> None:
+    def _run(self, destination: Core, keeping: _Keeping, progress: Progress | None, *, held: frozenset[Digest]) -> None:
         graphs, blobs = self._graphs(self._read_manifests(destination))
         wanted = dict.fromkeys(digest for sizes in blobs.values() for digest in sizes if digest not in held)
         total = sum(self._sizes[digest] for digest in wanted)
@@ -312,12 +308,12 @@ class _Copying:
                 with gone_is_damage(digest, of=of):
                     content = self._source.pool.read(digest, size)
                 return destination.pool.stage(content, digest=digest, size=size)
-            path = str(self._source.paths.blob(digest))
+            path = name_of(self._source.pool, digest)
             with gone_is_damage(digest, of=of):
                 reader = self._source.pool.open(digest, size)
             with reader, Translating(path):
-                return destination.pool.adopt(
-                    reader.fileno(), digest=digest, size=size, mode=self._mode, path=path, progress=tally.add
+                return adopt(
+                    destination.pool, reader, digest=digest, size=size, mode=self._mode, path=path, progress=tally.add
                 )
         except (DigestMismatchError, SizeMismatchError) as error:
             self._source.catalog.refuse_moved()

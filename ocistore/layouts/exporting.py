@@ -207,6 +207,8 @@ def export_in_place(core: Core) -> ExportReport:
     """Make the store's own root a plain OCI layout; see :meth:`ocistore.Store.export_in_place`."""
     core.require_writable()
     core.catalog.refuse_moved()  # lest the index of one store is written into another
+    if core.pool.local is None:
+        raise LayoutInvalidError(core.root, problems=["the blobs of the store are not files in its directory"])
     with _locked_directory(core.root, permissions=core.paths.permissions) as layout:
         # Under the lock, so that of two exports at once the later state is written last.
         with core.catalog.snapshot() as connection:
@@ -249,9 +251,7 @@ def _export_archive(core: Core, plan: _Plan, progress: Progress | None) -> Expor
     return plan.report(written=written)
 
 
-def _export_docker(
-    core: Core, plan: _Plan, platforms: Sequence[str], progress: Progress | None
-) -> ExportReport:
+def _export_docker(core: Core, plan: _Plan, platforms: Sequence[str], progress: Progress | None) -> ExportReport:
     to = plan.destination
     archive = docker_archive(core.pool, plan.selection, archive=to.name, platforms=platforms)
     if not plan.dry_run:

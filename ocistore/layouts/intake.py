@@ -32,9 +32,7 @@ def present(core: Core, sizes: Mapping[Digest, int]) -> frozenset[Digest]:
     while some := dict(islice(left, _LOOKED_UP_AT_ONCE)):
         with core.catalog.read() as connection:
             live = blob_rows.live_sizes(connection, some)
-        found += (
-            digest for digest, size in some.items() if live.get(digest) == size and core.pool.size(digest) == size
-        )
+        found += (digest for digest, size in some.items() if live.get(digest) == size and core.pool.has(digest, size))
     return frozenset(found)
 
 

@@ -29,6 +29,7 @@ from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import make_file
+from ocistore.blobs.pool import name_of
 from ocistore.catalog import blobs, epoch, holds, identity, leases, uploads
 from ocistore.catalog.contract import one_file
 from ocistore.catalog.migrate import revision
@@ -300,11 +301,13 @@ class _Backup:
                 source, target = self._directories[algorithm]
             except KeyError:
                 left.append(row)
+                sharing = self._core.pool.sharing
                 with Ignoring(OSError, NotPlainError):
-                    self._directories[algorithm] = (
-                        self._core.pool.directory(algorithm),
-                        directory.make_algorithm(algorithm),
-                    )
+                    if sharing is not None:
+                        self._directories[algorithm] = (
+                            sharing.directory(algorithm),
+                            directory.make_algorithm(algorithm),
+                        )
                 continue
             try:
                 os.link(encoded, encoded, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
@@ -323,7 +326,7 @@ class _Backup:
                 self._missing.append(digest)
         except StorageError as error:
             # Of this blob, and not of the copy, or of a process that may open no more files.
-            if error.path != str(self._core.paths.blob(name)) or error.errno in _NOT_OF_A_FILE:
+            if error.path != name_of(self._core.pool, name) or error.errno in _NOT_OF_A_FILE:
                 raise
             if len(self._unreadable) < _LISTED:
                 self._unreadable.append(digest)

@@ -38,5 +38,5 @@ def check(core: Core) -> CheckReport:
         different = differences(connection)
     with core.catalog.read() as connection:
         damage = problems(connection)
-    missing = tuple(path.name for path in lost_directories(core.paths))
+    missing = tuple(path.name for path in lost_directories(core.paths)) if core.pool.local is not None else ()
     return CheckReport(tuple(different), tuple(damage), missing)

@@ -31,6 +31,7 @@ from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import require_duration
+from ocistore.blobs.pool import may_grow
 from ocistore.catalog import (
     batches,
     deletions,
@@ -179,24 +180,18 @@ class _Collection:
         file = self._catalog.file
         seen = None if file is None else file.noted_epoch()  # first: a note is never ahead of its catalog
         with self._catalog.snapshot() as connection:
-            expected = forecast(
-                connection, now=self._now, untagged_before=self._untagged_before, before=self._before
-            )
+            expected = forecast(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
             decided = {blob.id: blob for blob in condemned(connection)}
             expected.blobs.update(decided)
             listed = tuple(islice(_candidates(expected, decided), _LISTED))
-            ended = {
-                name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)
-            }
+            ended = {name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)}
             over = len(leases.expired(connection, now=self._now, limit=-1))
             put_back = None if seen is None else epoch.contradiction(epoch.find(connection), seen)
             held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._core, connection))
         # A real run would find that with its first write, and place a hold.
         refused = list(dict.fromkeys([*held, *([] if put_back is None else [put_back])]))
         if not force:
-            reason = too_much(
-                self._core, now=self._now, untagged_before=self._untagged_before, before=self._before
-            )
+            reason = too_much(self._core, now=self._now, untagged_before=self._untagged_before, before=self._before)
             refused += () if reason is None else (reason,)
         strays = list(self._leftovers.stray_files())
         left_behind = sum(file.size for file in self._sweeper.staged() if file.name in ended)
@@ -234,9 +229,7 @@ class _Collection:
         problem = None
         if found.work:
             if not force:
-                refuse_too_much(
-                    self._core, now=self._now, untagged_before=self._untagged_before, before=self._before
-                )
+                refuse_too_much(self._core, now=self._now, untagged_before=self._untagged_before, before=self._before)
             try:
                 # Each transaction is whole, so that it may begin again.
                 on_a_full_disk(self._catalog, self._core.pool, self._work)
@@ -252,7 +245,8 @@ class _Collection:
                 give_back(self._core, self._batch)
             except Cut:
                 complete = False
-            self._core.pool.ballast.make()
+            if self._core.pool.ballast is not None:
+                self._core.pool.ballast.make()
         if found.work or time.monotonic() >= self._core.next_look_at_refs:
             # What was collected is gone, whether there is room for that or not; the next collection takes it.
             problem = self._take_snapshot()
@@ -272,6 +266,8 @@ class _Collection:
 
     def _take_snapshot(self) -> str | None:
         """Why there is no fresh snapshot; None where there is one."""
+        if self._core.pool.local is None:
+            return None  # it is for a rebuild, which needs the files of blobs
         # Only so often where nothing is due, because looking takes longer than finding nothing.
         self._core.next_look_at_refs = time.monotonic() + snapshot.MAXIMUM_AGE.total_seconds()
         try:
@@ -476,9 +472,9 @@ class _Collection:
                     emptied,
                     now=now,
                     limit=repositories.EMPTIED_AT_ONCE,
-                    may_grow=self._core.pool.ballast.may_grow,
+                    may_grow=partial(may_grow, self._core.pool),
                 )
-            remove_files(self._core.pool, sessions)
+            remove_files(self._core.pool.uploads, sessions)
             if waits:
                 raise StoreFullError(str(self._core.root))
 
@@ -489,6 +485,7 @@ class _Collection:
             with self._batch() as connection:
                 for lease in leases.expired(connection, now=self._now, limit=1):
                     self._leases += leases.end(connection, lease, now=self._now, limit=leases.ENDED_AT_ONCE)
+
 
 def _fitting(edges: Iterable[int]) -> int:
     """How many manifests, given the edges of each, go in one transaction: one at least."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from ocistore.errors import (
     StorageError,
     StoreBusyError,
 )
-from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import BLOBS, NotPlainError
 from ocistore.layouts.imports.directorysource import DirectorySource
 from ocistore.layouts.imports.recognition import checked, opened
@@ -28,6 +26,7 @@ from ocistore.layouts.progress import Tally
 from ocistore.refusals import Ignoring
 
 if TYPE_CHECKING:
+    import os
     from typing import Self
 
     from ocistore.blobs.pool import StagedBlob, UnpublishedFile
@@ -112,7 +111,11 @@ class Healer:
                 continue
             with Ignoring(
                 # It is not there, or damaged there too; or a collection took what was to be healed.
-                OSError, NotPlainError, DigestMismatchError, SizeMismatchError, StoreBusyError
+                OSError,
+                NotPlainError,
+                DigestMismatchError,
+                SizeMismatchError,
+                StoreBusyError,
             ):
                 return source.stage(self._core.pool, digest, size, "copy", Tally(0, None))
         return None
@@ -126,10 +129,8 @@ class Healer:
         for file in self._quarantined.get(f"{digest.algorithm}-{digest.encoded}", ()):
             if file.size != size:
                 continue
-            path = self._core.paths.quarantine / file.name
             with Ignoring(OSError, StorageError, DigestMismatchError, SizeMismatchError):
-                descriptor = owned(os.open, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-                with open(descriptor, "rb", closefd=False) as source:
+                with self._core.pool.sweeper.open_quarantined(file.name) as source:
                     staged = self._core.pool.stage(source, digest=digest, size=size)
                 self._good_copies[digest] = file.name
                 return staged

@@ -128,6 +128,8 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
     """
     paths = StorePaths.at(root, spare=len(".rebuilt"))
     with Translating(str(paths.root), root=paths.root):
+        if paths.pool.exists():
+            raise RebuildRefusedError(paths.root, reason="its blobs are not in its own directory")
         is_store = paths.blobs.is_dir()
     if not is_store:
         raise StoreNotFoundError(paths.root, reason="there are no blobs")

@@ -10,13 +10,13 @@ from ocistore.oci.manifest import check_manifest, kind_of
 from ocistore.refusals import Ignoring
 
 if TYPE_CHECKING:
-    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import Provider
     from ocistore.layouts.exports.choosing import Selection
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.manifest import Manifest
 
 
-def kinds(pool: FilesystemPool, selection: Selection) -> dict[str, str]:
+def kinds(pool: Provider, selection: Selection) -> dict[str, str]:
     """What each digest of ``selection.absent`` is, such as ``image for linux/arm64 in app:v1``; of many, the first.
 
     Reads manifests from the entries down until nothing is left to be named, and none where nothing is absent. What is
@@ -47,7 +47,7 @@ def kinds(pool: FilesystemPool, selection: Selection) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _read(pool: FilesystemPool, descriptor: Descriptor) -> Manifest | None:
+def _read(pool: Provider, descriptor: Descriptor) -> Manifest | None:
     with Ignoring(FileNotFoundError, ManifestInvalidError):
         return check_manifest(
             pool.read(descriptor.digest, descriptor.size), media_type=descriptor.media_type, maximum=descriptor.size

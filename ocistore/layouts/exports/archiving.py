@@ -18,7 +18,7 @@ from ocistore.oci.digest import Digest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import Provider
     from ocistore.layouts.exports.choosing import Selection
     from ocistore.layouts.exports.outlet import Outlet
 
@@ -26,9 +26,7 @@ _WRITTEN_AT_ONCE: Final = 64 * 1024
 """Bytes of an index.json, which may have thousands of times as many."""
 
 
-def write_oci_archive(
-    outlet: Outlet, pool: FilesystemPool, selection: Selection, *, left_out: frozenset[str]
-) -> None:
+def write_oci_archive(outlet: Outlet, pool: Provider, selection: Selection, *, left_out: frozenset[str]) -> None:
     """Write all that was chosen, but for the blobs to be left out. The same choice gives the same bytes.
 
     Raises:
@@ -67,7 +65,7 @@ def write_oci_archive(
     tar.finish()
 
 
-def _from_the_top(pool: FilesystemPool, selection: Selection, roots: Iterable[Digest]) -> Iterator[str]:
+def _from_the_top(pool: Provider, selection: Selection, roots: Iterable[Digest]) -> Iterator[str]:
     """All manifests, no child before the first of its parents."""
     level: dict[str, None] = dict.fromkeys(roots)
     seen: set[str] = set()
@@ -87,7 +85,7 @@ def _is_manifest(selection: Selection, digest: str) -> bool:
     return node is not None and node.here and node.media_type is not None
 
 
-def _children(pool: FilesystemPool, selection: Selection, digest: str) -> list[str]:
+def _children(pool: Provider, selection: Selection, digest: str) -> list[str]:
     """What an index lists; nothing for other manifests."""
     made = selection.made.get(Digest(digest))
     if made is not None:

@@ -36,7 +36,7 @@ from ocistore.paging import PAGE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import Provider
     from ocistore.catalog.connection import Connection
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.selection import Selector
@@ -149,7 +149,7 @@ _ITSELF: Final = _Root(None, frozenset())
 
 def choose(
     connection: Connection,
-    pool: FilesystemPool,
+    pool: Provider,
     references: Iterable[str] | None,
     *,
     referrers: bool = True,
@@ -189,7 +189,7 @@ def choose(
 
 class _Choosing:
     def __init__(
-        self, connection: Connection, pool: FilesystemPool, wanted: Sequence[Platform], wanted_texts: list[str]
+        self, connection: Connection, pool: Provider, wanted: Sequence[Platform], wanted_texts: list[str]
     ) -> None:
         self._connection = connection
         self._pool = pool

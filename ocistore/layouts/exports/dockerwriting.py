@@ -28,7 +28,7 @@ from ocistore.oci.platforms import fitting, parse_platform
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import Provider
     from ocistore.layouts.exports.choosing import Selection
     from ocistore.layouts.exports.outlet import Outlet
     from ocistore.oci.descriptor import Descriptor, Platform
@@ -80,7 +80,7 @@ class DockerArchive:
         configs = {image.config.digest: image.config.size for image in self.images}
         return sum(configs.values()) + sum(layer.size for layer in self.layers.values())
 
-    def write(self, outlet: Outlet, pool: FilesystemPool, *, archive: str) -> None:
+    def write(self, outlet: Outlet, pool: Provider, *, archive: str) -> None:
         """Write it; the same images under the same names give the same bytes.
 
         Raises:
@@ -115,7 +115,7 @@ class DockerArchive:
 
 
 def docker_archive(
-    pool: FilesystemPool, selection: Selection, *, archive: str, platforms: Sequence[str] = ()
+    pool: Provider, selection: Selection, *, archive: str, platforms: Sequence[str] = ()
 ) -> DockerArchive:
     """Look at all images that were chosen, and read all of their layers that are compressed.
 
@@ -141,7 +141,7 @@ def docker_archive(
 
 
 class _Checking:
-    def __init__(self, pool: FilesystemPool, selection: Selection, archive: str, wanted: Platform | None) -> None:
+    def __init__(self, pool: Provider, selection: Selection, archive: str, wanted: Platform | None) -> None:
         self._wanted = wanted
         self._pool = pool
         self._selection = selection
@@ -266,7 +266,7 @@ class _Checking:
 
 
 @contextlib.contextmanager
-def _opened(pool: FilesystemPool, blob: Descriptor) -> Iterator[tuple[BinaryIO, ReadCompression]]:
+def _opened(pool: Provider, blob: Descriptor) -> Iterator[tuple[BinaryIO, ReadCompression]]:
     """A blob from its beginning, and what it is compressed with: media types are known to lie about that."""
     with gone_is_damage(blob.digest):
         source = pool.open(blob.digest, blob.size)
@@ -308,7 +308,7 @@ def _diff_ids(config: object) -> tuple[Digest, ...]:
     return tuple(Digest.parse(diff_id) for diff_id in diff_ids or ())
 
 
-def _write_decompressed(outlet: Outlet, pool: FilesystemPool, layer: _Layer, archive: str) -> None:
+def _write_decompressed(outlet: Outlet, pool: Provider, layer: _Layer, archive: str) -> None:
     position = 0
     digest = layer.blob.digest
     with _opened(pool, layer.blob) as (source, compression):

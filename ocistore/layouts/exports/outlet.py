@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ocistore.archives.compression import Compression
-    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import Provider
     from ocistore.filedescriptors import FileDescriptor
     from ocistore.layouts.progress import Tally
     from ocistore.oci.digest import Digest
@@ -84,7 +84,7 @@ class Outlet:
         if len(self._gathered) >= _GATHERED:
             self._flush()
 
-    def read(self, pool: FilesystemPool, digest: Digest, size: int) -> bytes:
+    def read(self, pool: Provider, digest: Digest, size: int) -> bytes:
         """All bytes of a small blob, which are counted as written.
 
         Raises:
@@ -98,7 +98,7 @@ class Outlet:
         self._tally.add(size)
         return content
 
-    def send(self, pool: FilesystemPool, digest: Digest, size: int) -> None:
+    def send(self, pool: Provider, digest: Digest, size: int) -> None:
         """Take all bytes of a blob.
 
         Raises:
@@ -111,10 +111,12 @@ class Outlet:
             source = pool.open(digest, size)
         with source:
             self._flush()
-            position = self._sent(source.fileno(), size) if self._sends else 0
+            descriptor = source.descriptor
+            position = self._sent(descriptor, size) if self._sends and descriptor is not None else 0
             while position < size:
                 with Translating(f"blob {digest}"):
-                    data = os.pread(source.fileno(), min(_BLOCK, size - position), position)
+                    count = min(_BLOCK, size - position)
+                    data = source.read(count) if descriptor is None else os.pread(descriptor, count, position)
                 if not data:
                     raise CorruptError(f"blob {digest}", reason=f"its file ends after {position} of {size} bytes")
                 self._compressed(data)

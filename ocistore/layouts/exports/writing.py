@@ -43,6 +43,9 @@ _CANNOT_LINK: Final = {
     errno.EMLINK: "a blob has as many names as a file can have; copy instead",
 }
 
+_READ_BLOCK: Final = 1024 * 1024
+"""Bytes read at once from a blob that is in no file."""
+
 _COPY_BLOCK: Final = 16 * 1024 * 1024
 """Bytes given to one sendfile(2): a system call costs nothing beside them, and progress is told ten times a second by a
 disk that writes 160 MB in one."""
@@ -84,6 +87,10 @@ class BlobWriter:
     ) -> None:
         """``permissions`` are those of copies, where the ones of a new file will not do."""
         self._core = core
+        self._sharing = core.pool.sharing
+        if mode == "link" and self._sharing is None:
+            reason = "the blobs of the store are no files that could be linked; copy instead"
+            raise StorageError(str(layout.path), errno=None, reason=reason)
         self._tally = tally
         self._layout = layout
         self._mode = mode
@@ -141,7 +148,8 @@ class BlobWriter:
     def _know_directories(self, blobs: list[tuple[str, int]]) -> None:
         for algorithm in {digest.partition(":")[0] for digest, _ in blobs} - self._linking.keys():
             with Ignoring():  # which each of the blobs will say with its own name
-                self._linking[algorithm] = self._core.pool.directory(algorithm), self._directory(algorithm)
+                assert self._sharing is not None
+                self._linking[algorithm] = self._sharing.directory(algorithm), self._directory(algorithm)
 
     def write(self, digest: Digest, size: int) -> None:
         """Write one blob, or find it there."""
@@ -185,8 +193,9 @@ class BlobWriter:
         return found
 
     def _link(self, digest: Digest, size: int, directory: int, name: str) -> None:
+        assert self._sharing is not None
         try:
-            self._core.pool.link(digest, size, directory, name)
+            self._sharing.link(digest, size, directory, name)
         except FileExistsError as error:
             pass_on_theirs(error)
             if is_there(directory, name, size):
@@ -197,13 +206,12 @@ class BlobWriter:
             pass_on_theirs(error)
             if error.errno not in _CANNOT_LINK:
                 raise
-            raise StorageError(
-                str(self._layout.path), errno=error.errno, reason=_CANNOT_LINK[error.errno]
-            ) from error
+            raise StorageError(str(self._layout.path), errno=error.errno, reason=_CANNOT_LINK[error.errno]) from error
 
     def _link_over(self, digest: Digest, size: int, directory: int, name: str) -> None:
         temporary, top = temporary_name(), self._layout.descriptor
-        self._core.pool.link(digest, size, top, temporary)
+        assert self._sharing is not None
+        self._sharing.link(digest, size, top, temporary)
         try:
             os.rename(temporary, name, src_dir_fd=top, dst_dir_fd=directory)
         except BaseException:
@@ -224,12 +232,19 @@ class BlobWriter:
             target = stack.enter_context(self._new_file(directory, name))
             if source is None:
                 write_all(target, content)
-            elif not self._cloned(source.fileno(), target):
+            elif source.descriptor is None:
+                self._copy_read(source, target)
+            elif not self._cloned(source.descriptor, target):
                 self._copy_open(source, target, size)
             if size >= _SYNCED_ALONE:
                 os.fsync(target)
         if len(self._copied) >= _NAMED_TOGETHER:
             self._name_copies()
+
+    def _copy_read(self, source: BlobReader, target: int) -> None:
+        while block := source.read(_READ_BLOCK):
+            write_all(target, block)
+            self._tally.add(len(block))
 
     def _copy_open(self, source: BlobReader, target: int, size: int) -> None:
         try:

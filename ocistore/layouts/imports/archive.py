@@ -13,8 +13,7 @@ from ocistore.layouts.imports.source import SMALL
 from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:
-    from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.pool import Ingester, StagedBlob
     from ocistore.layouts.progress import Tally
 
 _READ_AT_ONCE: Final = 64 * 1024
@@ -50,7 +49,7 @@ class Archive(Files[P], Protocol[P]):
         """Compare a file with a digest; raises DigestMismatchError or SizeMismatchError."""
         ...
 
-    def stage(self, pool: FilesystemPool, entry: Entry[P], digest: Digest, tally: Tally) -> StagedBlob:
+    def stage(self, pool: Ingester, entry: Entry[P], digest: Digest, tally: Tally) -> StagedBlob:
         """Stage a file, verified; raises as :meth:`ocistore.layouts.imports.source.Source.stage` does."""
         ...
 
@@ -111,7 +110,7 @@ class ArchiveFile:
         """Hash a member, and compare."""
         hashing.verify(self._descriptor, digest, entry.size, offset=_offset(entry), progress=tally.add)
 
-    def stage(self, pool: FilesystemPool, entry: Entry[int], digest: Digest, tally: Tally) -> StagedBlob:
+    def stage(self, pool: Ingester, entry: Entry[int], digest: Digest, tally: Tally) -> StagedBlob:
         """Copy a member."""
         if entry.size <= SMALL:
             return pool.stage(self.read(entry, entry.size), digest=digest, size=entry.size)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ocistore.blobs.adoption import adopt
 from ocistore.catalog import blobs
 from ocistore.errors import SizeMismatchError
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
-    from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.imports.source import Source
@@ -47,7 +47,7 @@ class CompletedSource:
             pass_on_theirs(error)
             with self._core.catalog.read() as connection:
                 size = blobs.live_sizes(connection, [digest]).get(digest)
-            if size is None or self._core.pool.size(digest) != size:
+            if size is None or not self._core.pool.has(digest, size):
                 raise
             self.completed[digest] = size
             return size
@@ -70,12 +70,12 @@ class CompletedSource:
         elif self.size(digest) != size:
             raise SizeMismatchError(expected=size, actual=self.size(digest))
 
-    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
+    def stage(self, pool: Pool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
         """Stage a blob of the source, or the store's own anew: that is asked for where a collection took some away."""
         if digest not in self.completed:
             return self._source.stage(pool, digest, size, mode, tally)
         with pool.open(digest, size) as reader:
-            return pool.adopt(reader.fileno(), digest=digest, size=size, progress=tally.add)
+            return adopt(pool, reader, digest=digest, size=size, progress=tally.add)
 
     def changed(self) -> str:
         """What was changed in the source."""

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs import hashing
+from ocistore.blobs.adoption import adopt
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, SizeMismatchError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError, read_at_once
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
@@ -21,8 +22,7 @@ from ocistore.refusals import pass_on_theirs
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.index import Damaged
     from ocistore.layouts.progress import Tally
@@ -71,13 +71,13 @@ class DirectorySource:
         if actual != size:
             raise SizeMismatchError(expected=size, actual=actual)
 
-    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
+    def stage(self, pool: Pool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
         """Copy, share or link the file of a blob."""
         file = self._layout.open_blob(digest)
         if size <= SMALL and mode != "link":
             return pool.stage(read_at_once(file, size), digest=digest, size=size)
         path = str(self._layout.blob_path(digest))
-        return pool.adopt(int(file), digest=digest, size=size, mode=mode, path=path, progress=tally.add)
+        return adopt(pool, int(file), digest=digest, size=size, mode=mode, path=path, progress=tally.add)
 
     def changed(self) -> str:
         """Whether index.json is another one than it was."""

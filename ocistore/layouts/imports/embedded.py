@@ -11,8 +11,7 @@ from ocistore.refusals import pass_on_theirs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.progress import Tally
@@ -75,7 +74,7 @@ class EmbeddedSource:
         elif len(found) != size:
             raise SizeMismatchError(expected=size, actual=len(found))
 
-    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
+    def stage(self, pool: Pool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
         """Stage it; what was offered is written, whatever the mode."""
         found = self._content.get(digest)
         if found is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.index import Damaged
     from ocistore.layouts.progress import Tally
@@ -52,7 +51,7 @@ class Source(Protocol):
         """
         ...
 
-    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
+    def stage(self, pool: Pool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
         """Stage a blob, verified.
 
         Raises:

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ocistore.archives.tar import Member, Readable
-    from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.blobs.pool import StagedBlob
+    from ocistore.blobs.pool import Ingester, Pool, StagedBlob
     from ocistore.blobs.reader import BlobReader
     from ocistore.layouts.progress import Tally
 
@@ -73,9 +72,7 @@ class ArchiveStream:
 
     streamed = True
 
-    def __init__(
-        self, stream: Readable, pool: FilesystemPool, *, name: str, held: Callable[[Digest, int], bool]
-    ) -> None:
+    def __init__(self, stream: Readable, pool: Pool, *, name: str, held: Callable[[Digest, int], bool]) -> None:
         """Read all of it. Whatever is raised, nothing stays staged.
 
         Args:
@@ -136,7 +133,7 @@ class ArchiveStream:
             raise DigestMismatchError(expected=digest, actual=actual)
         tally.add(entry.size)
 
-    def stage(self, pool: FilesystemPool, entry: Entry[_Place], digest: Digest, tally: Tally) -> StagedBlob:
+    def stage(self, pool: Ingester, entry: Entry[_Place], digest: Digest, tally: Tally) -> StagedBlob:
         """What was staged when it came by."""
         place = _place(entry)
         self.verify(entry, digest, tally)
