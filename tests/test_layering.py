@@ -19,7 +19,7 @@ CHECKOUT = PACKAGE.parent
 
 # Each room by its floor. A room may use what lies on lower floors, and itself.
 FLOORS = (
-    {"arguments", "errors", "filedescriptors", "forks", "refusals"},
+    {"arguments", "errors", "filedescriptors", "forks", "refusals", "threads"},
     {"oci"},
     {"archives", "blobs", "catalog"},
     {"changes", "commit", "emptying", "lease", "moved", "opening", "pages", "parts", "thinning"}
