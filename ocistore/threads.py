@@ -14,14 +14,15 @@ comes where that finds no memory to say it.
 from __future__ import annotations
 
 import os
+import weakref
 from _thread import LockType, allocate_lock, get_ident, start_new_thread
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Self
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from typing import NoReturn, Self
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -130,6 +131,7 @@ class Ahead(Generic[T, R]):
         self._given: deque[_Task[R]] = deque()
         """What was queued and not taken by the caller."""
         self._helpers: list[_Task[None]] = []
+        self._iterated: Callable[[], Generator[tuple[T, Callable[[], R]], None, None] | None] = lambda: None
         if counter is not None:
             counter.count_while(self._running)
 
@@ -153,9 +155,14 @@ class Ahead(Generic[T, R]):
             raise StoppedError
 
     def __iter__(self) -> Iterator[tuple[T, Callable[[], R]]]:
+        results = self._results()
+        self._iterated = weakref.ref(results)
+        return results
+
+    def _results(self) -> Generator[tuple[T, Callable[[], R]], None, None]:
         window: deque[tuple[T, Callable[[], R]]] = deque()
         more = True
-        # Whoever leaves the loop lets go of this generator, and so of the lock, before anything else happens.
+        # Whoever leaves a loop lets go of this generator, and so of the lock, before anything else happens.
         with self._running:
             while True:
                 while more and self._may_look_further(len(window)):
@@ -246,6 +253,9 @@ class Ahead(Generic[T, R]):
 
     def _end(self) -> None:
         """Wait for the threads, none of which begins with anything new, and see to what they made."""
+        results = self._iterated()
+        if results is not None:  # a frame that an error refers to has it
+            results.close()
         self._queue.clear()
         if os.getpid() != self._process:
             return
@@ -258,6 +268,8 @@ class Ahead(Generic[T, R]):
             task = self._given.popleft()
             if task.has_value():
                 self._unused(task.take())
+            task.forget()
+        self._work = _over  # which may refer to this, and to open files
 
 
 class _Task(Generic[R]):
@@ -279,13 +291,14 @@ class _Task(Generic[R]):
         """Do it, unless somebody else does."""
         if not self.cancel():
             return
+        work, self._work = self._work, None
         try:
-            work, self._work = self._work, None
             assert work is not None  # nobody was here before
             self._value = work()
         except BaseException as error:  # noqa: BLE001 - raised where the result is needed
             self._error = error
         finally:
+            work = None  # with all that it has open, before anybody goes on
             self.over = True
             self._done.release()
 
@@ -307,6 +320,10 @@ class _Task(Generic[R]):
         """Whether it was done and has a result."""
         return self.over and self._error is None
 
+    def forget(self) -> None:
+        """Let go of the error, whose traceback refers to this and to all that was open there."""
+        self._error = None
+
     def take(self) -> R:
         """The result, which is let go of; or the error, raised."""
         error, self._error = self._error, None
@@ -317,6 +334,10 @@ class _Task(Generic[R]):
                 del error  # else it and this frame would keep each other, and all that was open there
         value, self._value = self._value, None
         return cast("R", value)
+
+
+def _over(_: object) -> NoReturn:
+    raise StoppedError
 
 
 def _cores() -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import hashlib
 import itertools
 import os
@@ -235,6 +236,25 @@ def test_threads_learn_from_what_they_count_that_nobody_needs_them():
     assert MAIN not in stopped
 
 
+def test_threads_learn_it_also_where_an_error_keeps_the_loop():
+    """The iterator of a comprehension is a local variable of it, which a traceback refers to."""
+    counter = Counter(lambda _: None)
+    begun = threading.Event()
+
+    def work(_):
+        while True:
+            counter.add(1)
+            begun.set()
+            time.sleep(0.001)
+
+    def fail():
+        begun.wait()
+        raise LookupError
+
+    with pytest.raises(LookupError), Ahead(work, range(4), counter=counter) as ahead:
+        [fail() for _ in ahead]
+
+
 def test_what_threads_count_is_told_in_the_calling_thread_while_it_waits():
     told = []
     go = threading.Event()
@@ -435,29 +455,48 @@ def test_an_interrupt_at_any_line_ends_the_call_and_its_threads(times):
 
 def test_signals_at_any_time_end_the_call_and_its_threads():
     before = kernel_threads()
+    armed = []
 
     def handler(*_):
-        raise Interrupt
+        if armed:
+            raise Interrupt
 
     previous = signal.signal(signal.SIGALRM, handler)
     ended = 0
     try:
         for number in range(300):
+            armed.append(True)
             try:
                 signal.setitimer(signal.ITIMER_REAL, 0.00002 * (number + 1), 0.00003)
-                try:
-                    run_through([])
-                finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
+                run_through([])
+                armed.clear()
             except Interrupt:
+                armed.clear()
                 ended += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
             assert settled(before), number
     finally:
-        with contextlib.suppress(Interrupt):
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        armed.clear()
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     assert ended > 100
+
+
+def test_work_that_refers_to_the_call_is_let_go_of_with_it():
+    class Held:
+        """As an open file."""
+
+    def call():
+        held = Held()
+        with Ahead(lambda item: (ahead.check(), held, item), range(3)) as ahead:
+            assert len([result() for _, result in ahead]) == 3
+        return weakref.ref(held)
+
+    gc.disable()
+    try:
+        assert call()() is None
+    finally:
+        gc.enable()
 
 
 def test_a_keyboard_interrupt_comes_through_while_a_thread_is_waited_for():

@@ -26,9 +26,7 @@ _WRITTEN_AT_ONCE: Final = 64 * 1024
 """Bytes of an index.json, which may have thousands of times as many."""
 
 
-def write_oci_archive(
-    outlet: Outlet, pool: FilesystemPool, selection: Selection, *, left_out: frozenset[str]
-) -> None:
+def write_oci_archive(outlet: Outlet, pool: FilesystemPool, selection: Selection, *, left_out: frozenset[str]) -> None:
     """Write all that was chosen, but for the blobs to be left out. The same choice gives the same bytes.
 
     Raises:

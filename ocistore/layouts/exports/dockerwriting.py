@@ -141,9 +141,7 @@ def docker_archive(
 
 
 class _Checking:
-    def __init__(
-        self, pool: FilesystemPool, selection: Selection, archive: str, wanted: Platform | None
-    ) -> None:
+    def __init__(self, pool: FilesystemPool, selection: Selection, archive: str, wanted: Platform | None) -> None:
         self._wanted = wanted
         self._pool = pool
         self._selection = selection
