@@ -28,7 +28,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 WORTH_A_THREAD: Final = 1024 * 1024
-"""Bytes. From this size on a blob is hashed by a thread: hashing takes 0.6 ms, and beginning a thread a tenth of that."""
+"""Bytes. From this size on a blob is hashed by a thread: that takes 0.6 ms, and to begin a thread a tenth of it."""
 
 _LOOKED_AHEAD: Final = 64
 """How many items are taken from their iterator before they are needed, those that no thread works on included."""
@@ -50,10 +50,10 @@ class StoppedError(Exception):
 
 
 class Counter:
-    """Adds up numbers from several threads, and tells the sum in the thread that made it, and only there."""
+    """Takes numbers from several threads, and tells them in the thread that made it, and only there."""
 
     def __init__(self, told: Callable[[int], object]) -> None:
-        """``told`` is called with what was counted since it was last called."""
+        """``told`` is called with each number that was counted."""
         self._told = told
         self._thread = get_ident()
         self._counted: deque[int] = deque()
@@ -73,11 +73,8 @@ class Counter:
 
     def tell(self) -> None:
         """Tell what was counted and not told yet; in the thread that made this."""
-        total = 0
         while self._counted:
-            total += self._counted.popleft()
-        if total:
-            self._told(total)
+            self._told(self._counted.popleft())
 
     def count_while(self, running: LockType) -> None:
         """Raise in threads that count while that is not locked."""
