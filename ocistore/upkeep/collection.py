@@ -9,7 +9,7 @@ again, in the same state in which it acts, whether something keeps the row; so n
     parts       a blob's membership that no manifest of the repository refers to: likewise
     condemn     a blob that no repository serves is ``condemned``, and committed: from now on nobody may rely on it
     reap        in a later transaction: is it still condemned? Its file is renamed to trash/, its row is deleted
-    trash       outside every lock, what lies in trash/ is unlinked
+    trash       outside every lock, what lies in trash/ is unlinked, by a thread beside the next batch
 
 A push of the same content makes a condemned row live again, with its own verified bytes under the name; a rename that
 came first makes that push look and publish once more (see ``blobs/pool.py``). Two steps, because each simpler order
@@ -51,6 +51,7 @@ from ocistore.errors import (
 )
 from ocistore.moved import saying_if_moved
 from ocistore.oci.digest import Digest
+from ocistore.threads import Ahead
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.batches import Batch, Bounds, Cut
 from ocistore.upkeep.compaction import give_back
@@ -200,24 +201,18 @@ class _Collection:
         """A dry run."""
         seen = self._catalog.noted_epoch()  # first: a note is never ahead of its catalog
         with self._catalog.snapshot() as connection:
-            expected = forecast(
-                connection, now=self._now, untagged_before=self._untagged_before, before=self._before
-            )
+            expected = forecast(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
             decided = {blob.id: blob for blob in condemned(connection)}
             expected.blobs.update(decided)
             listed = tuple(islice(_candidates(expected, decided), _LISTED))
-            ended = {
-                name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)
-            }
+            ended = {name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)}
             over = len(leases.expired(connection, now=self._now, limit=-1))
             put_back = epoch.contradiction(epoch.find(connection), seen)
             held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._store, connection))
         # A real run would find that with its first write, and place a hold.
         refused = list(dict.fromkeys([*held, *([] if put_back is None else [put_back])]))
         if not force:
-            reason = too_much(
-                self._store, now=self._now, untagged_before=self._untagged_before, before=self._before
-            )
+            reason = too_much(self._store, now=self._now, untagged_before=self._untagged_before, before=self._before)
             refused += () if reason is None else (reason,)
         strays = list(self._leftovers.stray_files())
         left_behind = sum(file.size for file in self._removal.aside() if file.name in ended)
@@ -254,9 +249,7 @@ class _Collection:
         problem = None
         if found.work:
             if not force:
-                refuse_too_much(
-                    self._store, now=self._now, untagged_before=self._untagged_before, before=self._before
-                )
+                refuse_too_much(self._store, now=self._now, untagged_before=self._untagged_before, before=self._before)
             try:
                 # Each transaction is whole, so that it may begin again.
                 on_a_full_disk(self._catalog, self._store.pool, self._work)
@@ -456,8 +449,16 @@ class _Collection:
 
     def _reap(self) -> bool:
         worked = False
+        # The kernel takes as long to unlink as all the rest takes: a thread does that beside the next batch.
+        with Ahead(lambda _: self._leftovers.empty_trash(ahead.check), self._reaped(), threads=1) as ahead:
+            for _, emptied in ahead:
+                worked = True
+                emptied()
+        return worked
+
+    def _reaped(self) -> Iterator[int]:
+        """Take condemned blobs out of the pool, batch by batch; how many those of each were."""
         while self._is_due(lambda c: collection.condemned(c, limit=1)):
-            worked = True
             with self._batch() as connection:
                 doomed = collection.condemned(connection, limit=_FILES)
                 doomed = doomed[: _fitting(collection.edge_counts(connection, (key for key, _, _ in doomed)))]
@@ -465,8 +466,7 @@ class _Collection:
                     self._removal.to_trash(Digest.parse(digest))
                 removal.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
-            self._leftovers.empty_trash()
-        return worked
+            yield len(doomed)
 
     def _is_due(self, question: Callable[[Connection], object]) -> bool:
         # Outside the lock first, so that a collection that finds nothing writes nothing.
@@ -510,6 +510,7 @@ class _Collection:
             with self._batch() as connection:
                 for lease in leases.expired(connection, now=self._now, limit=1):
                     self._leases += leases.end(connection, lease, now=self._now, limit=leases.ENDED_AT_ONCE)
+
 
 def _fitting(edges: Iterable[int]) -> int:
     """How many manifests, given the edges of each, go in one transaction: one at least."""

@@ -122,9 +122,10 @@ class Leftovers:
                             self._removal.to_trash(digest)
         return file.names == 1
 
-    def empty_trash(self) -> None:
-        """Remove what was taken out of the pool; likewise."""
+    def empty_trash(self, check: Callable[[], object] = lambda: None) -> None:
+        """Remove what was taken out of the pool; likewise. ``check`` is called before each file, and may raise."""
         for file in self._removal.trashed():
+            check()
             self._bounds.check()
             if self._removal.remove_trashed(file.name):
                 self.bytes += file.size
