@@ -91,7 +91,7 @@ def test_what_cannot_simply_be_linked_is_dealt_with_in_either_half(filled, desti
     name.write_bytes(b"cut short")
     filled.export(destination, mode="link")
     assert verified(destination) == pool(filled.root)
-    filled.paths.blob(Digest(damaged)).unlink()
+    filled._core.paths.blob(Digest(damaged)).unlink()
     with pytest.raises(CorruptError, match=damaged):
         filled.export(destination.with_name("other"), mode="link")
 
@@ -135,7 +135,7 @@ def test_an_interrupt_while_linking_ends_the_threads(filled, destination, interr
 def test_an_export_that_was_interrupted_can_be_made_again(filled, destination):
     (destination / "blobs" / "sha256").mkdir(parents=True)
     for digest, _ in BLOBS[:300]:
-        os.link(filled.paths.blob(Digest(digest)), destination / "blobs" / digest.replace(":", "/"))
+        os.link(filled.root / "blobs" / digest.replace(":", "/"), destination / "blobs" / digest.replace(":", "/"))
     filled.export(destination, mode="link")
     assert verified(destination) == pool(filled.root)
 
