@@ -9,7 +9,7 @@ again, in the same state in which it acts, whether something keeps the row; so n
     parts       a blob's membership that no manifest of the repository refers to: likewise
     condemn     a blob that no repository serves is ``condemned``, and committed: from now on nobody may rely on it
     reap        in a later transaction: is it still condemned? Its file is renamed to trash/, its row is deleted
-    trash       outside every lock, what lies in trash/ is unlinked
+    trash       outside every lock, what lies in trash/ is unlinked, by a thread beside the next batch
 
 A push of the same content makes a condemned row live again, with its own verified bytes under the name; a rename that
 came first makes that push look and publish once more (see ``blobs/pool.py``). Two steps, because each simpler order
@@ -53,6 +53,7 @@ from ocistore.errors import (
 )
 from ocistore.moved import saying_if_moved
 from ocistore.oci.digest import Digest
+from ocistore.threads import Ahead
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.batches import Batch, Bounds, Cut
 from ocistore.upkeep.compaction import give_back
@@ -431,8 +432,16 @@ class _Collection:
 
     def _reap(self) -> bool:
         worked = False
+        # The kernel takes as long to unlink as all the rest takes: a thread does that beside the next batch.
+        with Ahead(lambda _: self._leftovers.empty_trash(ahead.check), self._reaped(), threads=1) as ahead:
+            for _, emptied in ahead:
+                worked = True
+                emptied()
+        return worked
+
+    def _reaped(self) -> Iterator[int]:
+        """Take condemned blobs out of the pool, batch by batch; how many those of each were."""
         while self._is_due(lambda c: gc.condemned(c, limit=1)):
-            worked = True
             with self._batch() as connection:
                 doomed = gc.condemned(connection, limit=_FILES)
                 doomed = doomed[: _fitting(gc.edge_counts(connection, (key for key, _, _ in doomed)))]
@@ -440,8 +449,7 @@ class _Collection:
                     self._sweeper.trash(Digest.parse(digest))
                 deletions.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
-            self._leftovers.empty_trash()
-        return worked
+            yield len(doomed)
 
     def _is_due(self, question: Callable[[Connection], object]) -> bool:
         # Outside the lock first, so that a collection that finds nothing writes nothing.

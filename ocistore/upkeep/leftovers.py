@@ -122,9 +122,10 @@ class Leftovers:
                             self._sweeper.trash(digest)
         return not file.may_be_published
 
-    def empty_trash(self) -> None:
-        """Remove what was taken out of the pool; likewise."""
+    def empty_trash(self, check: Callable[[], object] = lambda: None) -> None:
+        """Remove what was taken out of the pool; likewise. ``check`` is called before each file, and may raise."""
         for file in self._sweeper.trashed():
+            check()
             self._bounds.check()
             if self._sweeper.delete_trashed(file.name):
                 self.bytes += file.size

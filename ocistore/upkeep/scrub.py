@@ -1,7 +1,8 @@
 """Scrub: are the bytes what the rows say, and is nothing in the pool that no row knows?
 
 Blobs are looked at one after another, those that were verified longest ago first, and each is marked when it was found
-good; so a scrub that is cut short, or killed, is gone on with by the next one. No lock is held while bytes are read.
+good; so a scrub that is cut short, or killed, is gone on with by the next one. No lock is held while bytes are read,
+and large blobs are read by several threads ahead of that order.
 What is damaged is looked at again in a write transaction before anything is done about it: a blob that was collected or
 pushed again meanwhile is no damage.
 
@@ -14,7 +15,8 @@ file that cannot be read (an error of the disk, no memory) is reported as that, 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
 from ocistore.arguments import check_duration, whole_number
 from ocistore.blobs.oserrors import theirs
@@ -33,6 +35,7 @@ from ocistore.moved import saying_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
 from ocistore.refusals import pass_on_theirs
+from ocistore.threads import WORTH_A_THREAD, Ahead, Counter
 from ocistore.upkeep.comparison import Comparison
 from ocistore.upkeep.findings import LISTED, Cut, Damage, Level, Pace, ScrubReport
 from ocistore.upkeep.healing import Healer
@@ -42,7 +45,7 @@ from ocistore.upkeep.replacing import sweep_rebuilt
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import timedelta
 
     from ocistore.blobs.pool import PublishedFile
@@ -58,6 +61,9 @@ _LOOKS: Final = 10
 """How often a blob is looked at whose file is another one each time; then it is left to the next scrub."""
 
 _AFFECTED: Final = 100
+
+_Look: TypeAlias = "tuple[PublishedFile | None, str | None]"
+"""What lies under a name, and what is wrong with it."""
 
 
 @saying_if_moved
@@ -115,7 +121,8 @@ class _Scrub:
         self._pace = pace
         self._progress = None if progress is None else theirs(progress)
         self._report = ScrubReport(level)
-        self._orphans = Orphans(core, self._report, pace, repair=repair, progress=self._count)
+        self._counter = Counter(self._count)
+        self._orphans = Orphans(core, self._report, pace, repair=repair, progress=self._counter.add)
         self._comparison = Comparison(core, self._report, repair=repair)
         self._began = milliseconds()
         self._total = 0
@@ -136,9 +143,7 @@ class _Scrub:
                 except Cut:
                     self._report.complete = False
             try:
-                for candidate in self._candidates(part):
-                    self._pace.check()
-                    self._look_at(candidate)
+                self._look_at_all(part)
             finally:
                 self._mark()
             if self._level == "deep":
@@ -168,31 +173,51 @@ class _Scrub:
         place = (-1, 0)
         while True:
             with self._catalog.read() as connection:
-                page = scrub_rows.verified_before(
-                    connection, part, before=self._began, after=place, limit=_PAGE
-                )
+                page = scrub_rows.verified_before(connection, part, before=self._began, after=place, limit=_PAGE)
             if not page:
                 return
             yield from page
             place = (page[-1].verified_at or 0, page[-1].id)
 
+    def _look_at_all(self, part: scrub_rows.Subset) -> None:
+        """Look at every blob; threads are ahead with the large ones."""
+        # How fast bytes come is for one thread to say, which waits.
+        threads = 0 if self._pace.is_limited or self._level == "quick" else None
+        with Ahead(
+            self._look, self._candidates(part), beside=_is_large, threads=threads, counter=self._counter
+        ) as ahead:
+            for candidate, look in ahead:
+                self._pace.check()
+                self._look_at(candidate, look)
+
     # --- one blob -----------------------------------------------------------------------------------------------------
 
-    def _look_at(self, candidate: LiveBlob) -> None:
+    def _look_at(self, candidate: LiveBlob, look: Callable[[], _Look]) -> None:
+        """See to one blob; ``look`` looks at its file for the first time, or a thread did."""
         digest = Digest.parse(candidate.digest)
         self._report.blobs += 1
         try:
             for _ in range(_LOOKS):
-                if self._is_settled(candidate, digest):
+                if self._is_settled(candidate, digest, look):
                     return
+                look = partial(self._look, candidate)
         except UnreadableError as error:
             self._unreadable(candidate, digest, str(error))
 
-    def _is_settled(self, candidate: LiveBlob, digest: Digest) -> bool:
+    def _look(self, candidate: LiveBlob) -> _Look:
+        """The file of a blob, as it was before it was read, and what is wrong with it.
+
+        Raises:
+            UnreadableError, StorageError: it could not be found out.
+        """
+        digest = Digest.parse(candidate.digest)
+        file = self._pool.sweeper.find(digest)
+        return file, self._problem(digest, candidate.size)
+
+    def _is_settled(self, candidate: LiveBlob, digest: Digest, look: Callable[[], _Look]) -> bool:
         """Whether the blob was found good, or was dealt with. False where it has to be looked at again."""
         try:
-            file = self._pool.sweeper.find(digest)
-            problem = self._problem(digest, candidate.size)
+            file, problem = look()
         except StorageError as error:
             raise UnreadableError(error.reason) from error
         if problem is not None:
@@ -219,7 +244,7 @@ class _Scrub:
         if self._level == "quick":
             return None
         try:
-            read = hashed(self._pool, digest, size, progress=self._count)
+            read = hashed(self._pool, digest, size, progress=self._counter.add)
         except FileNotFoundError as error:
             pass_on_theirs(error)
             return "its file is gone"
@@ -325,3 +350,7 @@ class _Scrub:
                 tuple(f"{each.repository}:{each.tag}" for each in concerned if each.tag is not None),
             )
         )
+
+
+def _is_large(candidate: LiveBlob) -> bool:
+    return candidate.size >= WORTH_A_THREAD
