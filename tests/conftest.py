@@ -1,6 +1,7 @@
 """Fixtures that all tests share."""
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -35,9 +36,17 @@ def _lie_in_memory():
 
 def pytest_configure():
     _lie_in_memory()
+    gc.disable()  # until all tests are found, of which none goes away again
     # A shell ignores it for what it starts with &, and Python and every child take that over.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """Leave the tests themselves out of every garbage collection from now on: a tenth of the time would go into them."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure():
