@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib
 import re
 import shutil
 import subprocess
@@ -271,6 +272,7 @@ HEAVY = {
 LOADED = """
 import sys
 import ocistore
+from ocistore import *
 loaded = lambda: print(" ".join(sorted({name.partition(".")[0] for name in sys.modules})))
 loaded()
 print("ocistore.layouts.exporting" in sys.modules, "ocistore.cli" in sys.modules)
@@ -295,3 +297,32 @@ def test_importing_and_opening_load_neither_alembic_nor_click_nor_a_web_framewor
     assert set(opened.split()) & HEAVY == set()
     assert reached_up == "False False"
     assert {"alembic", "click"} <= set(everything.split())
+
+
+# --- the names of the package -----------------------------------------------------------------------------------------
+
+
+def test_each_public_name_is_found_where_the_types_say_it_is():
+    source = (PACKAGE / "__init__.py").read_text()
+    typed = {
+        name.name: node.module
+        for branch in ast.parse(source).body
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    assert typed == ocistore._HOMES
+    assert sorted(typed) == ocistore.__all__
+    for name, home in typed.items():
+        assert getattr(ocistore, name) is getattr(importlib.import_module(home), name)
+
+
+def test_names_are_listed_before_they_are_loaded():
+    code = "import ocistore; print(set(ocistore.__all__) <= set(dir(ocistore)), 'Store' in vars(ocistore))"
+    assert run_python(code, fresh=True) == "True False\n"
+
+
+def test_the_package_has_no_other_names():
+    with pytest.raises(AttributeError, match="'Stroe'"):
+        ocistore.Stroe  # noqa: B018
