@@ -18,6 +18,7 @@ from ocistore.changes import (
     PutBlob,
     PutManifest,
     RemoveTag,
+    concerned,
 )
 from ocistore.errors import (
     CorruptError,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
     from ocistore.lease import Lease
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
@@ -90,7 +91,7 @@ def commit(
             published.update(change.blob.digest for change in unpublished)
             pool.publish([change.blob for change in unpublished])
             read_platforms(pool, changes, platforms)
-            with catalog.write() as connection:
+            with catalog.write(repositories=concerned(changes)) as connection:
                 unpublished = gone(connection, pool, staged, published)
                 if not unpublished:
                     read_platforms(pool, changes, platforms)
@@ -134,8 +135,9 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
                     found = epoch.find(connection).epoch
                 if not pool.reserve.give_up() and found == reached:
                     raise
-                with contextlib.suppress(StoreFullError):
-                    catalog.reuse_wal()
+                if catalog.file is not None:
+                    with contextlib.suppress(StoreFullError):
+                        catalog.file.reuse_wal()
                 if found != reached:
                     pool.reserve.keep_some()
                 reached = found
@@ -144,7 +146,7 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
 
 
 def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], actor: str) -> Application:
-    with catalog.write() as connection:
+    with catalog.write(repositories=concerned(changes)) as connection:
         identity.become_store(connection)
         application = Application(connection, pool, milliseconds(), actor, {})
         application.apply(changes)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
 
 
 def empty_deleted(catalog: Catalog, pool: FilesystemPool, repository_ids: Iterable[int]) -> None:

@@ -15,9 +15,9 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import PRIVATE, make_directory, make_file
 from ocistore.blobs.reserve import OPENING, available
-from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
-from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.catalog.sqlite import SQLiteCatalog
+from ocistore.catalog.tables import SCHEMA_REVISION
 from ocistore.commit import milliseconds
 from ocistore.errors import (
     CorruptError,
@@ -79,7 +79,7 @@ OF_THE_VOLUME: Final = frozenset({"lost+found"})
 
 def open_store(
     root: str | os.PathLike[str], *, create: bool, read_only: bool, any_filesystem: bool = False
-) -> tuple[StorePaths, Catalog, FilesystemPool]:
+) -> tuple[StorePaths, SQLiteCatalog, FilesystemPool]:
     """See :meth:`Store.open`. A crash while a store is made leaves a directory that opening makes a store of."""
     paths = StorePaths.at(root)
     if read_only:
@@ -94,7 +94,7 @@ def open_store(
     else:
         _make_root(paths)
     make_lock(paths)
-    catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
+    catalog = SQLiteCatalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
     pool = FilesystemPool(paths)
     try:
         if found is None:
@@ -142,7 +142,7 @@ def lost_directories(paths: StorePaths) -> list[Path]:
         return [path for path in (paths.blobs, paths.uploads, paths.trash, paths.quarantine) if not path.exists()]
 
 
-def _revision(catalog: Catalog, reserve: Reserve) -> str | None:
+def _revision(catalog: SQLiteCatalog, reserve: Reserve) -> str | None:
     """The schema's revision: the first question to the database, for which SQLite makes files beside it.
 
     Even a store that is only read needs room for these, and so may need some of what is reserved.
@@ -300,7 +300,7 @@ def make_lock(paths: StorePaths) -> None:
             make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file)
 
 
-def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> None:
+def _make_store(paths: StorePaths, catalog: SQLiteCatalog, pool: FilesystemPool) -> None:
     """Everything but the schema. The catalog's file comes last: where it is, the rest is."""
     with catalog.locked():
         pool.create()
@@ -349,12 +349,12 @@ def _refused_fuse(root: Path, behind: mounts.Behind, *, any_filesystem: bool) ->
     return None
 
 
-def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePaths, Catalog, FilesystemPool]:
+def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePaths, SQLiteCatalog, FilesystemPool]:
     if _found(paths) is None:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
     _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
     beside = all(os.access(path, os.W_OK, effective_ids=True) for path in (paths.root, paths.catalog))
-    catalog = Catalog(
+    catalog = SQLiteCatalog(
         paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True, may_write_beside=beside
     )
     pool = FilesystemPool(paths, read_only=True)

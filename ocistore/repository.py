@@ -280,13 +280,13 @@ class Repository(RepositoryChanges):
         wanted = Digest.parse(digest)
         found = self.membership(wanted)
         idle = (
-            found.idle_since is not None
-            and found.idle_since + _RENEW_AFTER < milliseconds()
+            found.unreferenced_since is not None
+            and found.unreferenced_since + _RENEW_AFTER < milliseconds()
             and not self._store.read_only
         )
         lacking = self._lacking(wanted)
         if idle or lacking:
-            with self._store.catalog.write() as connection:
+            with self._store.catalog.write(repositories={self.name}) as connection:
                 repository_id = repositories.find(connection, self.name)
                 if repository_id is not None:
                     blobs.touch(connection, repository_id, wanted, now=milliseconds())
@@ -330,7 +330,7 @@ class Repository(RepositoryChanges):
         self._store.catalog.refuse_moved()
         raise CorruptError(f"blob {wanted}", reason="its file is gone")
 
-    def membership(self, digest: Digest) -> blobs.Membership:
+    def membership(self, digest: Digest) -> blobs.HeldBlob:
         """The blob as this repository serves it, with its file looked at. Not part of the public contract.
 
         Raises:
@@ -341,9 +341,9 @@ class Repository(RepositoryChanges):
             raise BlobNotFoundError(digest, repository=self.name)
         return held
 
-    def _row(self, digest: Digest) -> blobs.Membership:
+    def _row(self, digest: Digest) -> blobs.HeldBlob:
         with self._store.catalog.read() as connection:
-            held = blobs.membership(connection, self.name, digest)
+            held = blobs.held(connection, self.name, digest)
         if held is None:
             self._id()
             raise BlobNotFoundError(digest, repository=self.name)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.session import HashState
     from ocistore.blobs.sharing import Sharing
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
     from ocistore.changes import Change
     from ocistore.layouts.exporting import ExportReport
     from ocistore.layouts.exports.forms import ExportForm

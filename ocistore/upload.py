@@ -91,7 +91,7 @@ class Upload:
         try:
             cache = pool.page_cache()
             file = pool.open_upload(name, algorithm)
-            with store.catalog.write() as connection:
+            with store.catalog.write(repositories={repository}) as connection:
                 now = milliseconds()  # under the lock: a session lives from its beginning, not from the wait for it
                 repository_id = repositories.ensure(connection, repository, now=now)
                 session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME, cache)

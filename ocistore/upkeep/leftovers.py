@@ -6,7 +6,7 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import uploads, verification
+from ocistore.catalog import blobs, uploads
 from ocistore.errors import CorruptError, InvalidDigestError, StorageError, StoreBusyError
 from ocistore.refusals import pass_on_theirs
 
@@ -89,7 +89,7 @@ class Leftovers:
             digest = None if file.names == 1 else self._removal.published(file)
             if digest is not None:
                 with self._catalog.read() as connection:
-                    digest = None if verification.with_rows(connection, [digest]) else digest
+                    digest = None if blobs.with_rows(connection, [digest]) else digest
             yield file.name, file.size if file.names == 1 or digest is not None else 0
 
     def _strays(self) -> Iterator[AsideFile]:
@@ -113,10 +113,10 @@ class Leftovers:
         digest = None if file.names == 1 else self._removal.published(file)
         if digest is not None:
             with self._catalog.read() as connection:
-                known = verification.with_rows(connection, [digest])
+                known = blobs.with_rows(connection, [digest])
             if not known:
                 with self._batch() as connection:
-                    if not verification.with_rows(connection, [digest]):
+                    if not blobs.with_rows(connection, [digest]):
                         found = self._removal.find(digest)
                         if found is not None and found.inode == file.inode:  # and not somebody's who came later
                             self._removal.to_trash(digest)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final, get_args
 from ocistore.arguments import check_duration, whole_number
 from ocistore.blobs.oserrors import theirs
 from ocistore.blobs.paths import listed_paths
-from ocistore.catalog import repositories, verification
+from ocistore.catalog import repositories
+from ocistore.catalog import scrub as scrub_rows
 from ocistore.catalog.blobs import bytes_of_live
 from ocistore.commit import give_up, milliseconds
 from ocistore.errors import (
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from ocistore.blobs.removal import PoolFile
-    from ocistore.catalog.verification import Candidate
+    from ocistore.catalog.scrub import LiveBlob
     from ocistore.layouts.progress import Progress
     from ocistore.store import Store
 
@@ -149,7 +150,7 @@ class _Scrub:
 
     def run(self, repository: str | None, number: int, parts: int, adopt: str | None) -> ScrubReport:
         """All of it."""
-        part = verification.Part(number, parts, self._repository_id(repository))
+        part = scrub_rows.Subset(number, parts, self._repository_id(repository))
         if self._progress is not None:
             with self._catalog.read() as connection:
                 self._total = bytes_of_live(connection)
@@ -181,11 +182,11 @@ class _Scrub:
             raise RepositoryNotFoundError(repository)
         return found
 
-    def _candidates(self, part: verification.Part) -> Iterator[Candidate]:
+    def _candidates(self, part: scrub_rows.Subset) -> Iterator[LiveBlob]:
         last = 0
         while True:
             with self._catalog.read() as connection:
-                page = verification.never_verified(connection, part, after=last, limit=_PAGE)
+                page = scrub_rows.never_verified(connection, part, after=last, limit=_PAGE)
             if not page:
                 break
             yield from page
@@ -193,7 +194,7 @@ class _Scrub:
         place = (-1, 0)
         while True:
             with self._catalog.read() as connection:
-                page = verification.verified_before(
+                page = scrub_rows.verified_before(
                     connection, part, before=self._began, after=place, limit=_PAGE
                 )
             if not page:
@@ -203,7 +204,7 @@ class _Scrub:
 
     # --- one blob -----------------------------------------------------------------------------------------------------
 
-    def _look_at(self, candidate: Candidate) -> None:
+    def _look_at(self, candidate: LiveBlob) -> None:
         digest = Digest.parse(candidate.digest)
         self._report.blobs += 1
         try:
@@ -213,7 +214,7 @@ class _Scrub:
         except UnreadableError as error:
             self._unreadable(candidate, digest, str(error))
 
-    def _is_settled(self, candidate: Candidate, digest: Digest) -> bool:
+    def _is_settled(self, candidate: LiveBlob, digest: Digest) -> bool:
         """Whether the blob was found good, or was dealt with. False where it has to be looked at again."""
         try:
             file = self._pool.removal.find(digest)
@@ -262,12 +263,12 @@ class _Scrub:
         good, self._good = self._good, []
         if good and self._repair:
             with self._catalog.write() as connection:
-                verification.mark(connection, good, now=milliseconds())
+                scrub_rows.mark(connection, good, now=milliseconds())
         self._marked = time.monotonic()
 
     # --- damage -------------------------------------------------------------------------------------------------------
 
-    def _damaged(self, candidate: Candidate, digest: Digest, problem: str, file: PoolFile | None) -> bool:
+    def _damaged(self, candidate: LiveBlob, digest: Digest, problem: str, file: PoolFile | None) -> bool:
         """Do what is to be done about what lay there before it was looked at. False where it has to be looked at again.
 
         Inode and time of change are compared, because the number alone may be that of a new file by now.
@@ -275,29 +276,29 @@ class _Scrub:
         if not self._repair:
             self._catalog.refuse_moved()
             with self._catalog.read() as connection:
-                live = verification.live_size(connection, digest) == candidate.size
+                live = scrub_rows.live_size(connection, digest) == candidate.size
             if live and self._problem(digest, candidate.size) is not None:
                 self._add(candidate, problem, repaired=False, quarantined=None)
             return True
         quarantined = None
         with self._catalog.write() as connection:
             # Collected or pushed again since it was looked at, it is no damage: what lies there now is another file.
-            if verification.live_size(connection, digest) != candidate.size:
+            if scrub_rows.live_size(connection, digest) != candidate.size:
                 return True
             now = self._pool.removal.find(digest)
             if now is not None and now != file:
                 return False
             if now is not None:
                 quarantined = self._pool.removal.to_quarantine(now)
-            verification.unmark(connection, candidate.id)
+            scrub_rows.unmark(connection, candidate.id)
         self._add(candidate, problem, repaired=self._heal(candidate, digest), quarantined=quarantined)
         return True
 
-    def _unreadable(self, candidate: Candidate, digest: Digest, reason: str) -> None:
+    def _unreadable(self, candidate: LiveBlob, digest: Digest, reason: str) -> None:
         """Report what could not be read. It stays where it is, but where other good bytes can take its place."""
         self._catalog.refuse_moved()
         with self._catalog.read() as connection:
-            if verification.live_size(connection, digest) != candidate.size:
+            if scrub_rows.live_size(connection, digest) != candidate.size:
                 return
         problem = f"it cannot be read now: {reason}"
         if self._repair and self._heal(candidate, digest):
@@ -306,7 +307,7 @@ class _Scrub:
         self._report.unreadable += 1
         self._list(self._report.unread, candidate, problem, repaired=False, quarantined=None)
 
-    def _heal(self, candidate: Candidate, digest: Digest) -> bool:
+    def _heal(self, candidate: LiveBlob, digest: Digest) -> bool:
         """Whether one of the sources had the bytes."""
         staged = self._healer.stage(digest, candidate.size)
         if staged is None:
@@ -314,9 +315,9 @@ class _Scrub:
         try:
             self._pool.publish([staged])
             with self._catalog.write() as connection:
-                live = verification.live_size(connection, digest) is not None
+                live = scrub_rows.live_size(connection, digest) is not None
                 if live:
-                    verification.mark(connection, [candidate.id], now=milliseconds())
+                    scrub_rows.mark(connection, [candidate.id], now=milliseconds())
                 else:
                     self._pool.withdraw(staged)
         except BaseException as error:
@@ -328,18 +329,18 @@ class _Scrub:
             self._healer.taken_back(digest)
         return True
 
-    def _add(self, candidate: Candidate, problem: str, *, repaired: bool, quarantined: str | None) -> None:
+    def _add(self, candidate: LiveBlob, problem: str, *, repaired: bool, quarantined: str | None) -> None:
         self._report.damaged += 1
         self._report.repaired += repaired
         self._list(self._report.damages, candidate, problem, repaired=repaired, quarantined=quarantined)
 
     def _list(
-        self, listed: list[Damage], candidate: Candidate, problem: str, *, repaired: bool, quarantined: str | None
+        self, listed: list[Damage], candidate: LiveBlob, problem: str, *, repaired: bool, quarantined: str | None
     ) -> None:
         if len(listed) >= LISTED:
             return
         with self._catalog.read() as connection:
-            concerned = verification.affected(connection, candidate.id, limit=_AFFECTED)
+            concerned = scrub_rows.affected(connection, candidate.id, limit=_AFFECTED)
         listed.append(
             Damage(
                 candidate.digest,
