@@ -16,8 +16,8 @@ from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import PRIVATE, make_directory, make_file
 from ocistore.blobs.reserve import OPENING, available
 from ocistore.catalog.migrate import revision, upgrade
+from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
-from ocistore.catalog.tables import SCHEMA_REVISION
 from ocistore.commit import milliseconds
 from ocistore.errors import (
     CorruptError,

@@ -265,12 +265,14 @@ HEAVY = {
     "jinja2",
     "mako",
     "pytest",
+    "sqlalchemy",
     "starlette",
     "uvicorn",
 }
 
 LOADED = """
 import sys
+from datetime import timedelta
 import ocistore
 from ocistore import *
 loaded = lambda: print(" ".join(sorted({name.partition(".")[0] for name in sys.modules})))
@@ -283,20 +285,46 @@ with ocistore.Store.open(sys.argv[1]) as store:
     with store.repository("app").start_upload() as upload:
         upload.write(b"content")
     list(store.repository("app").uploads())
+with ocistore.Store.open(sys.argv[1] + "-new") as store:
+    repository = store.repository("app")
+    config = repository.put_blob(b"{}")
+    described = b'{"mediaType": "application/vnd.oci.empty.v1+json", "digest": "%b", "size": 2}' % config.digest.encode()
+    content = b'{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": %b, "layers": []}'
+    repository.put_manifest(content % described, tags=["v1"])
+    repository.get_manifest("v1")
+    list(repository.tags()), list(repository.history()), store.usage()
+    with store.lease(ttl=timedelta(hours=1)) as lease:
+        lease.keep("app", repository.resolve("v1").digest)
+    repository.untag("v1")
+    store.gc()
+    store.delete_repository("app")
 loaded()
 import alembic, click
 loaded()
 """
 
 
-def test_importing_and_opening_load_neither_alembic_nor_click_nor_a_web_framework(tmp_path, empty_store):
+def test_a_store_at_work_loads_neither_sqlalchemy_nor_alembic_nor_click_nor_a_web_framework(tmp_path, empty_store):
     imported, reached_up, opened, everything = run_python(
         LOADED, shutil.copytree(empty_store, tmp_path / "store"), fresh=True
     ).splitlines()
     assert set(imported.split()) & HEAVY == set()
     assert set(opened.split()) & HEAVY == set()
     assert reached_up == "False False"
-    assert {"alembic", "click"} <= set(everything.split())
+    assert {"alembic", "click", "sqlalchemy"} <= set(everything.split())
+
+
+DEFINITIONS = re.compile(r"ocistore\.catalog\.(statements|tables|expressions)\b")
+
+
+def test_only_definitions_import_definitions_so_that_no_store_needs_them():
+    reaching = {
+        (entry.module, entry.imported)
+        for entry in every_import()
+        if DEFINITIONS.match(entry.imported) and not DEFINITIONS.match(entry.module)
+    }
+    assert reaching == set()
+    assert any(DEFINITIONS.match(entry.imported) for entry in every_import())
 
 
 # --- the names of the package -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import click
 
 from ocistore.catalog.check import problems
 from ocistore.catalog.migrate import differences
-from ocistore.catalog.tables import SCHEMA_REVISION
+from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.cli.durations import duration_option
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size

@@ -25,7 +25,7 @@ import ocistore
 from ocistore import CorruptError, SchemaTooNewError, SchemaTooOldError, Store, StoreNotFoundError
 from ocistore.catalog import tables
 from ocistore.catalog.migrate import SchemaDifference, alembic_config, differences
-from ocistore.catalog.tables import APPLICATION_ID, SCHEMA_REVISION
+from ocistore.catalog.schema import APPLICATION_ID, SCHEMA_REVISION
 
 NOW = timedelta(0)
 
