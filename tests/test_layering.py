@@ -288,9 +288,11 @@ with ocistore.Store.open(sys.argv[1]) as store:
 with ocistore.Store.open(sys.argv[1] + "-new") as store:
     repository = store.repository("app")
     config = repository.put_blob(b"{}")
-    described = b'{"mediaType": "application/vnd.oci.empty.v1+json", "digest": "%b", "size": 2}' % config.digest.encode()
-    content = b'{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": %b, "layers": []}'
-    repository.put_manifest(content % described, tags=["v1"])
+    empty = b"application/vnd.oci.empty.v1+json"
+    described = b'{"mediaType": "%b", "digest": "%b", "size": 2}' % (empty, config.digest.encode())
+    media_type = b"application/vnd.oci.image.manifest.v1+json"
+    content = b'{"schemaVersion": 2, "mediaType": "%b", "config": %b, "layers": []}' % (media_type, described)
+    repository.put_manifest(content, tags=["v1"])
     repository.get_manifest("v1")
     list(repository.tags()), list(repository.history()), store.usage()
     with store.lease(ttl=timedelta(hours=1)) as lease:
