@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +24,7 @@ from ocistore.catalog import epoch, space
 from ocistore.catalog.access import Access
 from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT, translated
 from ocistore.catalog.transactions import Alone, Locked, Read, Snapshot, Write
+from ocistore.clock import milliseconds
 from ocistore.errors import (
     ReadOnlyStoreError,
     StorageError,
@@ -97,7 +97,7 @@ class SQLiteCatalog:
 
     def now(self) -> int:
         """Return milliseconds since the Unix epoch, by the clock of this machine."""
-        return time.time_ns() // 1_000_000
+        return milliseconds()
 
     @property
     def moved(self) -> bool:
