@@ -6,6 +6,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ocistore.archives.compression import Compression
+    from ocistore.blobs.reader import BlobReader
+    from ocistore.blobs.sharing import Sharing
+    from ocistore.catalog.schema import SCHEMA_REVISION
     from ocistore.changes import ANY
     from ocistore.errors import (
         ArchiveInvalidError,
@@ -42,33 +46,67 @@ if TYPE_CHECKING:
         UploadNotFoundError,
         UploadRangeError,
     )
+    from ocistore.layouts.copying import CopyReport
+    from ocistore.layouts.exporting import ExportReport
+    from ocistore.layouts.exports.forms import ExportForm
+    from ocistore.layouts.exports.writing import ExportMode
+    from ocistore.layouts.importing import ImportReport
+    from ocistore.layouts.imports.recognition import ImportSource
+    from ocistore.layouts.progress import Progress
     from ocistore.lease import Lease
     from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
-    from ocistore.repository import Repository, TagEvent
-    from ocistore.store import Store, Usage
+    from ocistore.oci.reference import Reference
+    from ocistore.oci.selection import Selector
+    from ocistore.repository import Repository, RepositoryWriter, TagEvent
+    from ocistore.store import Store, Usage, check_import, rebuild
     from ocistore.transaction import Transaction
+    from ocistore.upkeep.backup import BackupReport
+    from ocistore.upkeep.check import CheckReport
+    from ocistore.upkeep.collection import GCReport
+    from ocistore.upkeep.compaction import CompactReport
+    from ocistore.upkeep.explanation import Explanation, RepositoryExplanation
+    from ocistore.upkeep.findings import Damage, Level, ScrubReport
+    from ocistore.upkeep.history import HistoryReport
+    from ocistore.upkeep.rebuild import RebuildReport
     from ocistore.upload import Upload, UploadInfo
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ANY",
+    "SCHEMA_REVISION",
     "ArchiveInvalidError",
     "ArtifactInvalidError",
+    "BackupReport",
     "BlobNotFoundError",
+    "BlobReader",
+    "CheckReport",
     "CollectionRefusedError",
+    "CompactReport",
+    "Compression",
+    "CopyReport",
     "CorruptError",
+    "Damage",
     "Descriptor",
     "Digest",
     "DigestMismatchError",
+    "Explanation",
+    "ExportForm",
+    "ExportMode",
+    "ExportReport",
     "FileNotInImageError",
+    "GCReport",
+    "HistoryReport",
+    "ImportReport",
+    "ImportSource",
     "InvalidDigestError",
     "InvalidNameError",
     "LayoutInvalidError",
     "Lease",
     "LeaseExpiredError",
+    "Level",
     "Manifest",
     "ManifestBlobUnknownError",
     "ManifestInvalidError",
@@ -76,13 +114,21 @@ __all__ = [
     "OCIStoreError",
     "Platform",
     "PlatformNotFoundError",
+    "Progress",
     "ReadOnlyStoreError",
     "RebuildRefusedError",
+    "RebuildReport",
+    "Reference",
     "ReferencedError",
     "Repository",
+    "RepositoryExplanation",
     "RepositoryNotFoundError",
+    "RepositoryWriter",
     "SchemaTooNewError",
     "SchemaTooOldError",
+    "ScrubReport",
+    "Selector",
+    "Sharing",
     "SizeMismatchError",
     "StorageError",
     "Store",
@@ -100,9 +146,15 @@ __all__ = [
     "UploadNotFoundError",
     "UploadRangeError",
     "Usage",
+    "check_import",
+    "rebuild",
 ]
 
 _HOMES = {
+    "Compression": "ocistore.archives.compression",
+    "BlobReader": "ocistore.blobs.reader",
+    "Sharing": "ocistore.blobs.sharing",
+    "SCHEMA_REVISION": "ocistore.catalog.schema",
     "ANY": "ocistore.changes",
     "ArchiveInvalidError": "ocistore.errors",
     "ArtifactInvalidError": "ocistore.errors",
@@ -137,16 +189,39 @@ _HOMES = {
     "UnsupportedFilesystemError": "ocistore.errors",
     "UploadNotFoundError": "ocistore.errors",
     "UploadRangeError": "ocistore.errors",
+    "CopyReport": "ocistore.layouts.copying",
+    "ExportReport": "ocistore.layouts.exporting",
+    "ExportForm": "ocistore.layouts.exports.forms",
+    "ExportMode": "ocistore.layouts.exports.writing",
+    "ImportReport": "ocistore.layouts.importing",
+    "ImportSource": "ocistore.layouts.imports.recognition",
+    "Progress": "ocistore.layouts.progress",
     "Lease": "ocistore.lease",
     "Descriptor": "ocistore.oci.descriptor",
     "Platform": "ocistore.oci.descriptor",
     "Digest": "ocistore.oci.digest",
     "Manifest": "ocistore.oci.manifest",
+    "Reference": "ocistore.oci.reference",
+    "Selector": "ocistore.oci.selection",
     "Repository": "ocistore.repository",
+    "RepositoryWriter": "ocistore.repository",
     "TagEvent": "ocistore.repository",
     "Store": "ocistore.store",
     "Usage": "ocistore.store",
+    "check_import": "ocistore.store",
+    "rebuild": "ocistore.store",
     "Transaction": "ocistore.transaction",
+    "BackupReport": "ocistore.upkeep.backup",
+    "CheckReport": "ocistore.upkeep.check",
+    "GCReport": "ocistore.upkeep.collection",
+    "CompactReport": "ocistore.upkeep.compaction",
+    "Explanation": "ocistore.upkeep.explanation",
+    "RepositoryExplanation": "ocistore.upkeep.explanation",
+    "Damage": "ocistore.upkeep.findings",
+    "Level": "ocistore.upkeep.findings",
+    "ScrubReport": "ocistore.upkeep.findings",
+    "HistoryReport": "ocistore.upkeep.history",
+    "RebuildReport": "ocistore.upkeep.rebuild",
     "Upload": "ocistore.upload",
     "UploadInfo": "ocistore.upload",
 }

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,7 @@ from ocistore.catalog import epoch, space
 from ocistore.catalog.access import Access
 from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT, translated
 from ocistore.catalog.transactions import Alone, Locked, Read, Snapshot, Write
+from ocistore.clock import milliseconds
 from ocistore.errors import (
     ReadOnlyStoreError,
     StorageError,
@@ -93,7 +93,7 @@ class SQLiteCatalog:
 
     def now(self) -> int:
         """Return milliseconds since the Unix epoch, by the clock of this machine."""
-        return time.time_ns() // 1_000_000
+        return milliseconds()
 
     @property
     def moved(self) -> bool:
@@ -291,5 +291,8 @@ class SQLiteCatalog:
 
 def _prepare(connection: Connection) -> None:
     """Set what only an empty database takes; nothing comes of it in others (see ``space.py``), which have it."""
-    connection.command(f"PRAGMA auto_vacuum = {space.INCREMENTAL}")
+    # Only explained, which sets it for the transaction that writes the file's first page, and that is the next one:
+    # SQLite acts on this pragma when it compiles it (sqlite.org/pragma.html, the notes at its beginning). Executed, it
+    # would write that page itself, in a transaction of its own, with four syncs.
+    connection.command(f"EXPLAIN PRAGMA auto_vacuum = {space.INCREMENTAL}")
     connection.command("PRAGMA journal_mode = WAL")
