@@ -36,14 +36,14 @@ def importing(setup: Setup) -> list[Row]:
     seconds = interleave(
         setup.sizes.import_rounds,
         {
-            "ocistore": lambda _: seconds_for("from ocistore import *"),
+            "ocistore": lambda _: seconds_for("from ocistore import Store"),
             "sqlalchemy": lambda _: seconds_for("import sqlalchemy"),
         },
     )
     return [
         compared(
             "import-module",
-            "import every name of ocistore in a fresh interpreter",
+            "from ocistore import Store, in a fresh interpreter",
             ours=seconds["ocistore"],
             floor=seconds["sqlalchemy"],
             floor_is="import sqlalchemy",
