@@ -17,8 +17,8 @@ from ocistore.blobs.output import write_all
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import PRIVATE, make_file
 from ocistore.catalog.migrate import revision, upgrade
+from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
-from ocistore.catalog.tables import SCHEMA_REVISION
 from ocistore.clock import milliseconds
 from ocistore.core import Core
 from ocistore.errors import (
@@ -116,7 +116,7 @@ def open_core(
             _refuse_empty(paths)
         if schema is not None and schema > SCHEMA_REVISION:
             raise SchemaTooNewError(paths.root, found=schema, known=SCHEMA_REVISION)
-        made_again = _make_usable(paths, catalog, files, used, schema)
+        made_again = _make_usable(paths, catalog, files, used, schema, is_new=found is None)
     except BaseException:
         _close_refused(catalog, files)
         raise
@@ -134,12 +134,18 @@ def _pools(paths: StorePaths, pool: Pool | None, *, read_only: bool) -> tuple[Fi
 
 
 def _make_usable(
-    paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool | None, pool: Pool, schema: str | None
+    paths: StorePaths,
+    catalog: SQLiteCatalog,
+    files: FilesystemPool | None,
+    pool: Pool,
+    schema: str | None,
+    *,
+    is_new: bool,
 ) -> tuple[Path, ...]:
     """Bring the schema and the pool of files up to date; return the directories that were made again."""
     made_again: tuple[Path, ...] = ()
     if schema != SCHEMA_REVISION:
-        if files is not None:
+        if files is not None and not is_new:  # what is new has its directories
             files.create()
         refuse = partial(_refuse_blobs, paths) if files is not None else partial(_refuse_content, paths, pool)
         upgrade(catalog, now=milliseconds(), before_creation=refuse)

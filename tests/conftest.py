@@ -43,7 +43,7 @@ def pytest_configure():
 
 
 def pytest_collection_finish():
-    """Leave the tests themselves out of every garbage collection from now on: a tenth of the time would go into them."""
+    """Leave the tests themselves out of every garbage collection from now on: that is a tenth of the time."""
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -47,8 +47,6 @@ Only TEXT and INTEGER occur, because the tables are STRICT.
 
 from __future__ import annotations
 
-from typing import Final
-
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -58,17 +56,12 @@ from sqlalchemy import (
     Integer,
     MetaData,
     PrimaryKeyConstraint,
+    String,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
-
-SCHEMA_REVISION: Final = "0010"
-"""The newest revision under ``migrations/versions``; a test holds them equal. Revisions are numbered without gaps."""
-
-APPLICATION_ID: Final = 0x0C15_704E
-"""SQLite's ``application_id`` of a catalog, by which a database that is none of ours is recognised and left alone."""
 
 metadata = MetaData(
     naming_convention={
@@ -333,3 +326,11 @@ collection_holds = Table(
     Column("expires", Integer),  # NULL: until a person says that the store is as it should be
     sqlite_strict=True,
 )
+
+version = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""The revision of the schema, as Alembic makes and keeps it."""
