@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
+    from ocistore.layouts.imports.plan import ImportPlan
     from ocistore.layouts.imports.recognition import ImportSource
     from ocistore.layouts.imports.source import Source
-    from ocistore.layouts.imports.survey import Contents
     from ocistore.layouts.progress import Progress
     from ocistore.oci.digest import Digest
 
@@ -135,7 +135,7 @@ def import_layout(
         return _report(contents, taking, completed.completed if completed else (), dry_run=dry_run)
 
 
-def _report(contents: Contents, taking: _Taking, completed: Iterable[Digest], *, dry_run: bool) -> ImportReport:
+def _report(contents: ImportPlan, taking: _Taking, completed: Iterable[Digest], *, dry_run: bool) -> ImportReport:
     sizes = contents.manifest_sizes()
     count = len(sizes)
     sizes |= contents.blob_sizes()
@@ -180,7 +180,7 @@ class _Taking:
         self._progress = None if source.streamed else progress  # what came as a stream was told of as it came
         self._dry_run = dry_run
 
-    def take_in(self, contents: Contents) -> None:
+    def take_in(self, contents: ImportPlan) -> None:
         """Take in what was surveyed; where something is found to be wrong, that is noted, and nothing is taken in.
 
         Raises:
@@ -202,7 +202,7 @@ class _Taking:
                 raise StoreBusyError(f"{error.digest}, which a collection took away,", waited=0.0) from error
             self._take_in(contents, sizes, frozenset())
 
-    def _take_in(self, contents: Contents, sizes: Mapping[Digest, int], held: AbstractSet[Digest]) -> None:
+    def _take_in(self, contents: ImportPlan, sizes: Mapping[Digest, int], held: AbstractSet[Digest]) -> None:
         """Stage what the store lacks, verify what it has, and commit."""
         done, tally = 0, Tally(sum(sizes.values()), self._progress)
         staged: dict[Digest, StagedBlob] = {}
@@ -231,7 +231,7 @@ class _Taking:
             self._core.discard(staged.values())
 
     def _blob(
-        self, contents: Contents, digest: Digest, size: int, tally: Tally, *, only_look: bool
+        self, contents: ImportPlan, digest: Digest, size: int, tally: Tally, *, only_look: bool
     ) -> StagedBlob | None:
         """One blob, staged; None where it was only looked at, or something is wrong with it, which is noted."""
         try:

@@ -10,8 +10,8 @@ from ocistore.arguments import require_duration
 from ocistore.catalog import keepers, leases, repositories
 from ocistore.clock import milliseconds
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
-from ocistore.oci.digest import Digest
-from ocistore.oci.reference import Reference, is_digest, repository_name
+from ocistore.oci.digest import ALGORITHMS, Digest
+from ocistore.oci.reference import Reference, repository_name
 from ocistore.repository import Repository
 from ocistore.upkeep.collection import GRACE, KEEP_UNTAGGED
 
@@ -66,7 +66,7 @@ def explain(
     require_duration(grace, "grace")
     require_duration(keep_untagged, "keep_untagged")
     repository: str | None = None
-    if is_digest(reference_or_digest):
+    if "@" not in reference_or_digest and reference_or_digest.partition(":")[0] in ALGORITHMS:
         wanted = Digest.parse(reference_or_digest)
     else:
         reference = Reference.parse(reference_or_digest)

@@ -83,10 +83,8 @@ def test_a_read_that_is_torn_is_made_again(root, elsewhere):
 
 def test_a_snapshot_that_is_torn_is_refused(root, elsewhere):
     with Store.open(root) as store:
-        with (
-            pytest.raises(StoreBusyError, match="its locks were dropped"),
-            store._core.catalog.snapshot() as connection,
-        ):
+        catalog = store._core.catalog
+        with pytest.raises(StoreBusyError, match="its locks were dropped"), catalog.snapshot() as connection:
             disturbed_total(connection, elsewhere)
         with store._core.catalog.snapshot() as connection:
             assert connection.execute(TOTAL).scalar() == 2 * PAGES

@@ -274,7 +274,7 @@ def test_what_the_store_holds_is_not_written_aside_either(store, archive, monkey
 
 def test_a_held_blob_that_a_collection_takes_meanwhile_makes_the_import_an_error_to_try_again(store, archive):
     store.import_(io.BytesIO(archive))
-    with opened(io.BytesIO(archive), store, None) as source:
+    with opened(io.BytesIO(archive), store._core, None) as source:
         config = Digest.of(APP.config)
         with pytest.raises(StoreBusyError, match="collection took away"):
             source.stage(store._core.pool, config, len(APP.config), "auto", Tally(0, None))

@@ -523,7 +523,7 @@ def test_a_child_that_leaves_the_block_leaves_the_lease_to_its_parent(store, rep
 
 def test_a_store_is_not_kept_alive_by_leases_that_ended(tmp_path):
     store = Store.open(tmp_path / "store")
-    closed = store._dropped
+    closed = store._core._dropped
     with store.lease(ttl=HOUR):
         store.repository("a").put_blob(b"kept")
     del store
