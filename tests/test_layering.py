@@ -33,10 +33,12 @@ GUARDED = {"sqlite3": {"catalog", "cli"}}
 # reads or writes for itself, and pure values, neither of which give anybody a way into a store.
 STREAMS = {"archives", "filedescriptors", "refusals"}
 INNER = {
-    "artifacts": STREAMS | {"oci", "blobs.durability", "blobs.oserrors", "blobs.paths", "layouts"},
+    "artifacts": STREAMS
+    | {"oci", "blobs.durability", "blobs.oserrors", "blobs.output", "blobs.paths", "blobs.sharing"}
+    | {"layouts"},
     "imagefiles": STREAMS | {"oci", "artifacts"},
     "cli": {"archives.names", "oci.mediatypes", "oci.platforms", "oci.reference", "artifacts", "imagefiles"},
-    "testing": {"blobs", "catalog", "errors", "oci"},
+    "testing": {"blobs", "catalog", "errors", "forks", "oci"},
 }
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.pool import no_count
+from ocistore.blobs.hashing import no_count
 from ocistore.blobs.sharing import CountedFile
 from ocistore.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocistore.blobs.pool import Count, Pool, StagedBlob
+    from ocistore.blobs.hashing import Count
+    from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.blobs.reader import BlobReader
     from ocistore.blobs.sharing import TransferMode
     from ocistore.oci.digest import Digest

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ocistore.blobs.pool import no_count
 from ocistore.errors import DigestMismatchError, SizeMismatchError
 from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from ocistore.blobs.pool import Count
-
 _BLOCK: Final = 1024 * 1024
 """Bytes read at once."""
+
+
+Count: TypeAlias = Callable[[int], object]
+"""Called with the number of bytes of each piece that was read."""
+
+
+def no_count(_: int) -> None:
+    """Do nothing with the number of bytes that were read."""
 
 
 _AS_IT_IS: Final = nullcontext()

@@ -14,11 +14,10 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.hashing import verify
+from ocistore.blobs.hashing import no_count, verify
 from ocistore.blobs.ingest import ingest
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.output import Output
-from ocistore.blobs.pool import no_count
 from ocistore.blobs.reader import BlobReader
 from ocistore.blobs.sharing import CountedFile, clone, linked, restore_mode
 from ocistore.blobs.sources import opened
@@ -40,8 +39,9 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.anchors import Anchor
     from ocistore.blobs.directories import Directories
+    from ocistore.blobs.hashing import Count
     from ocistore.blobs.paths import StorePaths
-    from ocistore.blobs.pool import Count, Source, StagedBlob
+    from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.sharing import TransferMode
     from ocistore.filedescriptors import FileDescriptor
 

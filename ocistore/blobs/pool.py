@@ -31,9 +31,11 @@ errors comes in addition to these.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeAlias
+
+from ocistore.blobs.hashing import no_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ocistore.blobs.ballast import Ballast
+    from ocistore.blobs.hashing import Count
     from ocistore.blobs.reader import BlobReader
     from ocistore.blobs.sharing import TransferMode
     from ocistore.filedescriptors import FileDescriptor
@@ -51,14 +54,6 @@ if TYPE_CHECKING:
 Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO | Iterable[bytes]
 """What a blob can be read from: the bytes themselves, a path (``str`` or ``os.PathLike``), a binary file object, read
 from where it stands to its end, or an iterable of bytes."""
-
-Count: TypeAlias = Callable[[int], object]
-"""Called with the number of bytes of each piece that was read."""
-
-
-def no_count(_: int) -> None:
-    """Do nothing with the number of bytes that were read."""
-
 
 # --- values -----------------------------------------------------------------------------------------------------------
 

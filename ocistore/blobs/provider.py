@@ -8,9 +8,8 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.hashing import digest_of
+from ocistore.blobs.hashing import digest_of, no_count
 from ocistore.blobs.oserrors import Translating, raise_translated
-from ocistore.blobs.pool import no_count
 from ocistore.blobs.reader import READ_FLAGS, BlobReader
 from ocistore.errors import CorruptError
 from ocistore.filedescriptors import owned
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocistore.blobs.directories import Directories
+    from ocistore.blobs.hashing import Count
     from ocistore.blobs.paths import StorePaths
-    from ocistore.blobs.pool import Count
     from ocistore.filedescriptors import FileDescriptor
     from ocistore.oci.digest import Digest
 

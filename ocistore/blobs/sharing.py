@@ -21,7 +21,7 @@ from ocistore.refusals import Ignoring, is_refusal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ocistore.blobs.pool import Count
+    from ocistore.blobs.hashing import Count
     from ocistore.filedescriptors import FileDescriptor
 
 TransferMode: TypeAlias = Literal["auto", "copy", "link"]

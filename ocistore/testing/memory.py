@@ -23,9 +23,10 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from ocistore.blobs.hashing import no_count
 from ocistore.blobs.ingest import ingest
 from ocistore.blobs.paths import checked_upload_name
-from ocistore.blobs.pool import HashState, Pool, PublishedFile, UnpublishedFile, no_count
+from ocistore.blobs.pool import HashState, Pool, PublishedFile, UnpublishedFile
 from ocistore.blobs.reader import BlobReader
 from ocistore.blobs.sources import opened
 from ocistore.errors import (
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import BinaryIO, Self
 
-    from ocistore.blobs.pool import Count, NewUpload, Source, StagedBlob
+    from ocistore.blobs.hashing import Count
+    from ocistore.blobs.pool import NewUpload, Source, StagedBlob
 
 _BLOCK: Final = 1024 * 1024
 """Bytes that are hashed between two counts."""

@@ -22,7 +22,8 @@ from ocistore.upkeep.findings import LISTED, Damage
 from ocistore.upkeep.reading import UnreadableError, hashed
 
 if TYPE_CHECKING:
-    from ocistore.blobs.pool import Count, PublishedFile
+    from ocistore.blobs.hashing import Count
+    from ocistore.blobs.pool import PublishedFile
     from ocistore.changes import Missing
     from ocistore.core import Core
     from ocistore.oci.digest import Digest
@@ -40,9 +41,7 @@ _ORPHANS_SHARE: Final = 0.5
 class Orphans:
     """Of one scrub."""
 
-    def __init__(
-        self, core: Core, report: ScrubReport, pace: Pace, *, repair: bool, progress: Count
-    ) -> None:
+    def __init__(self, core: Core, report: ScrubReport, pace: Pace, *, repair: bool, progress: Count) -> None:
         """``progress`` is called with the number of bytes of each piece that was read."""
         self._core = core
         self._catalog = core.catalog

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from ocistore.errors import StorageError
 
 if TYPE_CHECKING:
-    from ocistore.blobs.pool import Count, Provider
+    from ocistore.blobs.hashing import Count
+    from ocistore.blobs.pool import Provider
     from ocistore.oci.digest import Digest
 
 _READS: Final = 3

@@ -64,7 +64,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from ocistore.blobs.pool import Count, PublishedFile
+    from ocistore.blobs.hashing import Count
+    from ocistore.blobs.pool import PublishedFile
     from ocistore.catalog.connection import Connection
     from ocistore.layouts.progress import Progress
 

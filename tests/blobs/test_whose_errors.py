@@ -14,9 +14,9 @@ from state import descriptors
 from ocistore import CorruptError, StorageError, Store
 from ocistore.blobs import provider
 from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.hashing import no_count
 from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.blobs.paths import StorePaths
-from ocistore.blobs.pool import no_count
 from ocistore.oci.digest import Digest
 from ocistore.refusals import Ignoring
 from ocistore.upkeep import reading
