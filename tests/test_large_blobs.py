@@ -49,8 +49,8 @@ def cores(monkeypatch):
 
 @pytest.fixture
 def hashers(monkeypatch):
-    """Which threads hash large blobs, and a way to have each wait for something first."""
-    seen, meanwhile = [], [lambda: None]
+    """Which threads hash large blobs, and what each does first; it takes long enough for the others to begin."""
+    seen, meanwhile = [], [lambda: time.sleep(0.005)]
 
     class Seen:
         def __init__(self, state):
