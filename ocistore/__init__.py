@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ocistore.archives.compression import Compression
     from ocistore.blobs.reader import BlobReader
-    from ocistore.blobs.sharing import Sharing
-    from ocistore.catalog.schema import SCHEMA_REVISION
+    from ocistore.blobs.sharing import TransferMode
+    from ocistore.catalog.tables import SCHEMA_REVISION
     from ocistore.changes import ANY
     from ocistore.errors import (
         ArchiveInvalidError,
@@ -128,7 +128,6 @@ __all__ = [
     "SchemaTooOldError",
     "ScrubReport",
     "Selector",
-    "Sharing",
     "SizeMismatchError",
     "StorageError",
     "Store",
@@ -139,6 +138,7 @@ __all__ = [
     "TagConflictError",
     "TagEvent",
     "Transaction",
+    "TransferMode",
     "UncertainCommitError",
     "UnsupportedFilesystemError",
     "Upload",
@@ -153,8 +153,8 @@ __all__ = [
 _HOMES = {
     "Compression": "ocistore.archives.compression",
     "BlobReader": "ocistore.blobs.reader",
-    "Sharing": "ocistore.blobs.sharing",
-    "SCHEMA_REVISION": "ocistore.catalog.schema",
+    "TransferMode": "ocistore.blobs.sharing",
+    "SCHEMA_REVISION": "ocistore.catalog.tables",
     "ANY": "ocistore.changes",
     "ArchiveInvalidError": "ocistore.errors",
     "ArtifactInvalidError": "ocistore.errors",

@@ -17,6 +17,7 @@ from ocistore.changes import (
     PutBlob,
     PutManifest,
     RemoveTag,
+    concerned,
 )
 from ocistore.clock import milliseconds
 from ocistore.errors import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
     from ocistore.leasescope import HeldLease
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
@@ -85,7 +86,7 @@ def commit(
             published.update(change.blob.digest for change in unpublished)
             pool.publish([change.blob for change in unpublished])
             read_platforms(pool, changes, platforms)
-            with catalog.write() as connection:
+            with catalog.write(repositories=concerned(changes)) as connection:
                 unpublished = gone(connection, pool, staged, published)
                 if not unpublished:
                     read_platforms(pool, changes, platforms)
@@ -104,11 +105,11 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
     """Do work that frees space; where there is no room even for that, with what was reserved.
 
     What takes many transactions may fill the WAL with that, too. Then the WAL is moved into the database, for which
-    some of the reserve is kept, and written from its beginning again: each time goes further, or is the last one.
+    some of the ballast is kept, and written from its beginning again: each time goes further, or is the last one.
 
     Args:
         catalog: of the store.
-        pool: likewise; its reserve is given up meanwhile.
+        pool: likewise; its ballast is given up meanwhile.
         work: transactions of which each is whole, so that it may begin again.
 
     Raises:
@@ -117,7 +118,7 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
     try:
         return work()
     except StoreFullError:
-        if not pool.reserve.give_up():
+        if not pool.ballast.give_up():
             raise
     try:
         reached = -1
@@ -127,28 +128,27 @@ def on_a_full_disk(catalog: Catalog, pool: FilesystemPool, work: Callable[[], _R
             except StoreFullError:
                 with catalog.read() as connection:
                     found = epoch.find(connection).epoch
-                if not pool.reserve.give_up() and found == reached:
+                if not pool.ballast.give_up() and found == reached:
                     raise
-                with contextlib.suppress(StoreFullError):
-                    catalog.reuse_wal()
+                if catalog.file is not None:
+                    with contextlib.suppress(StoreFullError):
+                        catalog.file.reuse_wal()
                 if found != reached:
-                    pool.reserve.keep_some()
+                    pool.ballast.keep_some()
                 reached = found
     finally:
-        pool.reserve.take_back()
+        pool.ballast.take_back()
 
 
 def _apply(catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], actor: str) -> Application:
-    with catalog.write() as connection:
+    with catalog.write(repositories=concerned(changes)) as connection:
         identity.become_store(connection)
         application = Application(connection, pool, milliseconds(), actor, {})
         application.apply(changes)
     return application
 
 
-def give_up(
-    catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob], error: BaseException
-) -> None:
+def give_up(catalog: Catalog, pool: FilesystemPool, published: Sequence[StagedBlob], error: BaseException) -> None:
     """Take away the names of what a commit published before it failed with ``error``, if no row stands for them.
 
     Also where the catalog is closed by now. Where it cannot be done (another writer is stuck, the disk is broken, or

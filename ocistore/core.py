@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.paths import StorePaths
-    from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.session import HashState
-    from ocistore.catalog.engine import Catalog
+    from ocistore.blobs.pool import HashState, StagedBlob
+    from ocistore.catalog.contract import Catalog
     from ocistore.changes import Change
 
 _MAXIMUM_ACTOR: Final = 1024
@@ -101,8 +100,8 @@ class Core:
             self._catalog.close()
         finally:
             self._pool.close()
-        if (self._pool.reserve.gave or not self._catalog.read_only) and not self._catalog.moved:
-            self._pool.reserve.restore()
+        if (self._pool.ballast.gave or not self._catalog.read_only) and not self._catalog.moved:
+            self._pool.ballast.restore()
         self._dropped.detach()
 
     @property

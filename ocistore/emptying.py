@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
 
 
 def empty_deleted(catalog: Catalog, pool: FilesystemPool, repository_ids: Iterable[int]) -> None:
@@ -48,7 +48,7 @@ def _empty(catalog: Catalog, pool: FilesystemPool, repository_id: int) -> None:
                 emptied,
                 now=milliseconds(),
                 limit=repositories.EMPTIED_AT_ONCE,
-                may_grow=pool.reserve.may_grow,
+                may_grow=pool.ballast.may_grow,
             )
         remove_files(pool, sessions)
         if waits:
@@ -61,4 +61,4 @@ def remove_files(pool: FilesystemPool, sessions: Iterable[str]) -> None:
     """Remove the files of upload sessions whose rows are gone; those that cannot be removed are swept by age."""
     for session in sessions:
         with contextlib.suppress(StorageError):
-            pool.remove_upload(session)
+            pool.uploads.remove(session)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs import mounts
-from ocistore.blobs.durability import sync_path
+from ocistore.blobs.ballast import OPENING, available
+from ocistore.blobs.durability import make_directories, sync_path
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
-from ocistore.blobs.permissions import PRIVATE, make_directory, make_file
-from ocistore.blobs.reserve import OPENING, available
-from ocistore.catalog.engine import Catalog
+from ocistore.blobs.permissions import PRIVATE, make_file
 from ocistore.catalog.migrate import revision, upgrade
-from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.catalog.sqlite import SQLiteCatalog
+from ocistore.catalog.tables import SCHEMA_REVISION
 from ocistore.clock import milliseconds
 from ocistore.core import Core
 from ocistore.errors import (
@@ -35,7 +35,7 @@ from ocistore.refusals import pass_on_theirs
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from ocistore.blobs.reserve import Reserve
+    from ocistore.blobs.ballast import Ballast
 
 _NETWORK_FILESYSTEMS: Final = {
     0x6969: "NFS",
@@ -98,13 +98,13 @@ def open_core(
     else:
         _make_root(paths)
     make_lock(paths)
-    catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
+    catalog = SQLiteCatalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
     pool = FilesystemPool(paths)
     made_again: tuple[Path, ...] = ()
     try:
         if found is None:
             _make_store(paths, catalog, pool)
-        schema = _revision(catalog, pool.reserve)
+        schema = _revision(catalog, pool.ballast)
         if schema is None and not create:
             _refuse_empty(paths)
         if schema is not None and schema > SCHEMA_REVISION:
@@ -114,12 +114,12 @@ def open_core(
             upgrade(catalog, now=milliseconds(), before_creation=partial(_refuse_blobs, paths))
         else:
             made_again = _make_lost(paths, pool)
-        pool.reserve.make()
+        pool.ballast.make()
     except BaseException:
         pool.close()
         catalog.close()
-        if pool.reserve.gave:
-            pool.reserve.restore()
+        if pool.ballast.gave:
+            pool.ballast.restore()
         raise
     pool.hold()
     core = Core(paths, catalog, pool)
@@ -150,7 +150,7 @@ def lost_directories(paths: StorePaths) -> list[Path]:
         return [path for path in (paths.blobs, paths.uploads, paths.trash, paths.quarantine) if not path.exists()]
 
 
-def _revision(catalog: Catalog, reserve: Reserve) -> str | None:
+def _revision(catalog: SQLiteCatalog, ballast: Ballast) -> str | None:
     """The schema's revision: the first question to the database, for which SQLite makes files beside it.
 
     Even a store that is only read needs room for these, and so may need some of what is reserved.
@@ -158,12 +158,12 @@ def _revision(catalog: Catalog, reserve: Reserve) -> str | None:
     memory = catalog.shared_memory
     # SQLite would write into holes, and not come back to say that there is no room.
     risky = memory.is_at_risk and not memory.is_there() and available(catalog.root) < OPENING
-    if risky and not reserve.let_open():
+    if risky and not ballast.let_open():
         raise StoreFullError(str(catalog.root))
     try:
         return revision(catalog)
     except (StorageError, StoreFullError):
-        if not reserve.let_open():
+        if not ballast.let_open():
             _refuse_long(catalog.root)
             raise
         return revision(catalog)
@@ -288,17 +288,7 @@ def _refuse_empty(paths: StorePaths) -> NoReturn:
 
 def _make_root(paths: StorePaths) -> None:
     with Translating(str(paths.root), root=paths.root):
-        missing = []
-        directory = paths.root
-        while not directory.exists():
-            missing.append(directory)
-            directory = directory.parent
-        for directory in reversed(missing):
-            if directory == paths.root:
-                make_directory(directory, PRIVATE.directory)
-            else:
-                os.makedirs(directory, exist_ok=True)
-            sync_path(directory.parent)
+        make_directories(paths.root, mode=PRIVATE.directory)
 
 
 def make_lock(paths: StorePaths) -> None:
@@ -308,7 +298,7 @@ def make_lock(paths: StorePaths) -> None:
             make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file)
 
 
-def _make_store(paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> None:
+def _make_store(paths: StorePaths, catalog: SQLiteCatalog, pool: FilesystemPool) -> None:
     """Everything but the schema. The catalog's file comes last: where it is, the rest is."""
     with catalog.locked():
         pool.create()
@@ -362,13 +352,13 @@ def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> Core:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
     _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
     beside = all(os.access(path, os.W_OK, effective_ids=True) for path in (paths.root, paths.catalog))
-    catalog = Catalog(
+    catalog = SQLiteCatalog(
         paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True, may_write_beside=beside
     )
     pool = FilesystemPool(paths, read_only=True)
     try:
         try:
-            found = _revision(catalog, pool.reserve) if beside else revision(catalog)
+            found = _revision(catalog, pool.ballast) if beside else revision(catalog)
         except StorageError as error:
             if beside:
                 raise
@@ -380,8 +370,8 @@ def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> Core:
             _refuse_revision(paths.root, found)
     except BaseException:
         catalog.close()
-        if pool.reserve.gave:
-            pool.reserve.restore()
+        if pool.ballast.gave:
+            pool.ballast.restore()
         raise
     pool.hold()
     return Core(paths, catalog, pool)

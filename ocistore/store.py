@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import NoReturn, Self
 
     from ocistore.archives.compression import Compression
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.copying import CopyReport
     from ocistore.layouts.exporting import ExportReport
@@ -353,7 +353,7 @@ class Store:
         platforms: Iterable[str] = (),
         referrers: bool = True,
         complete: bool = False,
-        mode: Sharing = "auto",
+        mode: TransferMode = "auto",
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ImportReport:
@@ -377,8 +377,8 @@ class Store:
                 is listed with a name or not. If not, entries that have a subject and no tag are left out. How many were
                 left out is reported.
             complete: take what the source lacks from the store, whichever repository there holds it.
-            mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.Sharing`. Those of
-                archives are copied.
+            mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.TransferMode`.
+                Those of archives are copied.
             dry_run: read and check everything, and change nothing.
             progress: told of the bytes read.
 
@@ -417,7 +417,7 @@ class Store:
         *,
         platforms: Sequence[str] = (),
         referrers: bool = True,
-        mode: Sharing = "auto",
+        mode: TransferMode = "auto",
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> CopyReport:
@@ -433,8 +433,8 @@ class Store:
             platforms: which to keep, as in an export.
             referrers: also whatever is about something copied, by its subject or by a tag made of the digest, to any
                 depth: signatures, SBOMs, attestations. How many stayed behind is reported.
-            mode: see :data:`ocistore.blobs.sharing.Sharing`. With ``link`` the two stores have the same files: what
-                damages one damages the other. Small blobs are copied, unless they are linked.
+            mode: see :data:`ocistore.blobs.sharing.TransferMode`. With ``link`` the two stores have the same files:
+                what damages one damages the other. Small blobs are copied, unless they are linked.
             dry_run: only report. Nothing is touched: no store is made, no lease taken.
             progress: told of the bytes read.
 

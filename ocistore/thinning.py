@@ -21,11 +21,12 @@ from ocistore.errors import StoreFullError
 if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
     from ocistore.changes import DeleteManifest
 
 AT_ONCE: Final = 1000
 """Tags or referrers of one manifest that go in one transaction; more of them go in several. Each takes 5 to 25 µs."""
+
 
 class _Place(NamedTuple):
     repository_id: int
@@ -61,7 +62,7 @@ def thin_out(catalog: Catalog, pool: FilesystemPool, change: DeleteManifest, *, 
 
 def _repeat(catalog: Catalog, pool: FilesystemPool, step: partial[bool] | _Queueing, *, grows: bool) -> None:
     def once() -> bool:
-        if grows and not pool.reserve.may_grow():
+        if grows and not pool.ballast.may_grow():
             raise StoreFullError(str(catalog.root))
         with catalog.write() as connection:
             return step(connection)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from ocistore.blobs.session import UploadFile
+    from ocistore.blobs.pool import OpenUpload
     from ocistore.core import Core
 
 UPLOAD_LIFETIME: Final = timedelta(days=7)
@@ -71,11 +71,11 @@ class Upload:
 
     id: str
 
-    def __init__(self, core: Core, repository: str, file: UploadFile) -> None:
+    def __init__(self, core: Core, repository: str, file: OpenUpload) -> None:
         """Others go through :meth:`Repository.start_upload` and :meth:`Repository.upload`."""
         self._core = core
         self._repository = repository
-        self._file: UploadFile | None = file
+        self._file: OpenUpload | None = file
         self._process = os.getpid()
         self._turn = ThreadLock()
         self.id = file.name
@@ -86,28 +86,28 @@ class Upload:
         hasher(algorithm)  # an unknown algorithm is refused before anything is made
         core.require_writable()
         pool = core.pool
-        made = pool.begin_upload()
+        made = pool.uploads.create()
         name = made.name
         try:
-            cache = pool.page_cache()
-            file = pool.open_upload(name, algorithm)
-            with core.catalog.write() as connection:
+            cache = pool.uploads.page_cache()
+            file = pool.uploads.open(name, algorithm)
+            with core.catalog.write(repositories={repository}) as connection:
                 now = milliseconds()  # under the lock: a session lives from its beginning, not from the wait for it
                 repository_id = repositories.ensure(connection, repository, now=now)
                 session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME, cache)
                 uploads.start(connection, repository_id, session)
         except UncertainCommitError:
-            pool.keep_upload(made)  # its row may be there, and needs its file
+            pool.uploads.keep(made)  # its row may be there, and needs its file
             raise
         except FileNotFoundError as error:
             pass_on_theirs(error)
             reason = "it began so long ago that it was taken for left behind, and removed; start it again"
-            pool.remove_upload(name)
+            pool.uploads.remove(name)
             raise StorageError(str(core.paths.upload(name)), errno=error.errno, reason=reason) from error
         except BaseException:
-            pool.remove_upload(name)
+            pool.uploads.remove(name)
             raise
-        pool.keep_upload(made)
+        pool.uploads.keep(made)
         return cls(core, repository, file)
 
     @classmethod
@@ -116,13 +116,13 @@ class Upload:
         core.require_writable()
         session = _find(core, repository, name)
         try:
-            file = core.pool.open_upload(name, session.algorithm, state=core.hash_states.pop(name))
+            file = core.pool.uploads.open(name, session.algorithm, state=core.hash_states.pop(name))
         except FileNotFoundError as error:
             pass_on_theirs(error)
             raise UploadNotFoundError(name, repository=repository) from error
         try:
             session = _find(core, repository, name)  # whoever held it before may have written more, or ended it
-            cache = core.pool.page_cache()
+            cache = core.pool.uploads.page_cache()
             if session.page_cache != cache:
                 # What nobody synced may be gone, or zeros. Cut off first: the row then says that what follows is kept.
                 file.truncate(min(session.offset, file.offset))
@@ -146,7 +146,7 @@ class Upload:
     def _has_ended(self) -> bool:
         return self._file is None or self._process != os.getpid()  # in a forked child it is its parent's
 
-    def _open_file(self) -> UploadFile:
+    def _open_file(self) -> OpenUpload:
         if self._file is None or self._process != os.getpid():
             raise StoreClosedError(f"upload {self.id}")
         return self._file
@@ -233,7 +233,7 @@ class Upload:
             with contextlib.suppress(UploadNotFoundError):
                 self._core.commit([EndUpload(self._repository, self.id)])
             file, self._file = self._open_file(), None
-            pool.remove_upload(self.id)
+            pool.uploads.remove(self.id)
             file.close()
 
     def close(self) -> None:
@@ -245,13 +245,13 @@ class Upload:
             if file is not None:
                 self._close(file)
 
-    def _close(self, file: UploadFile) -> None:
+    def _close(self, file: OpenUpload) -> None:
         try:
             file.sync()
-            if _touch(self._core, self.id, offset=file.offset, page_cache=self._core.pool.page_cache()):
+            if _touch(self._core, self.id, offset=file.offset, page_cache=self._core.pool.uploads.page_cache()):
                 self._core.hash_states.put(self.id, file.state)
             else:  # its repository was deleted while it began, by somebody who did not know of its file
-                self._core.pool.remove_upload(self.id)
+                self._core.pool.uploads.remove(self.id)
         finally:
             file.close()
 
@@ -292,14 +292,14 @@ def cancel_session(core: Core, repository: str, name: str) -> None:
     core.require_writable()
     session = _find(core, repository, name)
     try:
-        file = core.pool.open_upload(name, session.algorithm)
+        file = core.pool.uploads.open(name, session.algorithm)
     except (FileNotFoundError, CorruptError, InvalidDigestError) as error:
         pass_on_theirs(error)
         file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
     try:
         core.commit([EndUpload(repository, name)])
         with contextlib.suppress(StorageError):  # a directory is none of ours
-            core.pool.remove_upload(name)
+            core.pool.uploads.remove(name)
     finally:
         if file is not None:
             file.close()
@@ -308,11 +308,11 @@ def cancel_session(core: Core, repository: str, name: str) -> None:
 def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
     """What a listing shows; None where the session's file is gone, so that nobody can go on with it."""
     try:
-        offset = core.pool.upload_size(row.id)
+        offset = core.pool.uploads.size(row.id)
     except FileNotFoundError as error:
         pass_on_theirs(error)
         return None
-    if offset > row.offset and row.page_cache != core.pool.page_cache():
+    if offset > row.offset and row.page_cache != core.pool.uploads.page_cache():
         offset = row.offset  # to which resuming it cuts it
     return UploadInfo(row.id, row.algorithm, offset, _when(row.started), _when(row.touched), _when(row.expires))
 

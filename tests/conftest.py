@@ -13,7 +13,7 @@ import zygote
 from state import catalog, strays
 
 from ocistore import Store
-from ocistore.blobs import reserve
+from ocistore.blobs import ballast
 
 MEMORY = "/dev/shm"
 ROOM = 4 << 30
@@ -81,10 +81,10 @@ def store(tmp_path, empty_store):
     """An open store. Whatever a test does, it must leave no broken reference and nothing staged."""
     root = tmp_path / "store"
     shutil.copytree(empty_store, root)
-    # Its reserve has the size that it should have, and reserves nothing: no disk gets full under it.
+    # Its ballast has the size that it should have, and reserves nothing: no disk gets full under it.
     with open(root / "reserved", "wb") as file:
-        file.write(b"%20d" % reserve.SIZE)
-        file.truncate(reserve.SIZE)
+        file.write(b"%20d" % ballast.SIZE)
+        file.truncate(ballast.SIZE)
     with Store.open(root) as opened:
         yield opened
     with catalog(root) as connection:

@@ -71,7 +71,7 @@ def rows(root: Path) -> dict[str, list[tuple[object, ...]]]:
     with catalog(root) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         names.remove("store")
-        found = {"store": connection.execute("SELECT id, layout_version, created FROM store").fetchall()}
+        found = {"store": connection.execute("SELECT id, created FROM store").fetchall()}
         return found | {name: sorted(connection.execute(f'SELECT * FROM "{name}"'), key=repr) for name in sorted(names)}
 
 

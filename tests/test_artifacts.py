@@ -397,7 +397,7 @@ def test_the_destination_itself_may_be_a_link(store, titled, tmp_path):
 def test_a_destination_that_is_a_file_is_left_alone(store, titled, tmp_path):
     (tmp_path / "out").write_bytes(b"mine")
 
-    with pytest.raises(FileExistsError):
+    with pytest.raises(NotADirectoryError):
         pull_files(store, titled("a"), tmp_path / "out")
 
     assert (tmp_path / "out").read_bytes() == b"mine"

@@ -18,7 +18,7 @@ from images import Image, described, document, push
 from state import pool, strays
 
 from ocistore import LayoutInvalidError, StorageError, Store, threads
-from ocistore.blobs import filesystem, hashing
+from ocistore.blobs import hashing, ingester
 from ocistore.oci import mediatypes
 from ocistore.threads import WORTH_A_THREAD
 from ocistore.upkeep import scrub
@@ -71,7 +71,7 @@ def hashers(monkeypatch):
         return Seen(plain(algorithm))
 
     monkeypatch.setattr(hashing, "hasher", hasher)
-    monkeypatch.setattr(filesystem, "hasher", hasher)
+    monkeypatch.setattr(ingester, "hasher", hasher)
     return seen, meanwhile
 
 
@@ -375,7 +375,7 @@ def test_the_trash_is_emptied_by_a_thread_beside_the_next_batch(store, monkeypat
         unlinking.append(get_ident())
         plain(name, **more)
 
-    monkeypatch.setattr("ocistore.blobs.removal.os.unlink", unlink)
+    monkeypatch.setattr("ocistore.blobs.sweeper.os.unlink", unlink)
     report = store.gc(grace=timedelta(0))
     assert (report.blobs, report.complete) == (250, True)
     assert report.bytes == sum(len(f"blob {number}") for number in range(250))
@@ -392,7 +392,7 @@ def test_a_trash_that_cannot_be_emptied_is_an_error_and_the_next_collection_empt
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patched:
-        patched.setattr("ocistore.blobs.removal.os.unlink", unlink)
+        patched.setattr("ocistore.blobs.sweeper.os.unlink", unlink)
         with pytest.raises(StorageError, match="trash"):
             store.gc(grace=timedelta(0))
     assert not threads._busy

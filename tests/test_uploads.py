@@ -23,7 +23,7 @@ from ocistore import (
     UploadNotFoundError,
     UploadRangeError,
 )
-from ocistore.blobs import filesystem
+from ocistore.blobs import uploads
 
 HELLO = b"hello world"
 MEBIBYTE = 1 << 20
@@ -231,8 +231,23 @@ def test_a_session_of_another_repository_is_not_found(store, upload):
 
 
 HOSTILE = [
-    "", "../x", "A" * 32, "0" * 31, "0" * 33, "0" * 32, "0" * 31 + "\n", "../" * 10 + "00", "g" * 32, "é" * 32,
-    "\x00" * 32, "0" * 10_000, "../catalog.db", "\ud800" * 32, None, 7, b"0" * 32,
+    "",
+    "../x",
+    "A" * 32,
+    "0" * 31,
+    "0" * 33,
+    "0" * 32,
+    "0" * 31 + "\n",
+    "../" * 10 + "00",
+    "g" * 32,
+    "é" * 32,
+    "\x00" * 32,
+    "0" * 10_000,
+    "../catalog.db",
+    "\ud800" * 32,
+    None,
+    7,
+    b"0" * 32,
 ]
 
 
@@ -351,7 +366,9 @@ def test_a_session_resumes_in_another_process_and_back(store, repository, upload
 
 
 def test_kill_9_of_the_writer_loses_nothing_that_was_written(store, repository):
-    code = SETUP + """
+    code = (
+        SETUP
+        + """
 upload = repository.start_upload()
 print(upload.id)
 for number in range(50):
@@ -359,6 +376,7 @@ for number in range(50):
 print(upload.offset)
 input()
 """
+    )
     with python(code, store.root) as child:
         id_, offset = child.says(), int(child.says())
         child.kill()
@@ -378,7 +396,7 @@ def restarted(monkeypatch):
     """Let the machine start again, or its disk be mounted anew."""
 
     def restart(word):
-        monkeypatch.setattr(filesystem, "page_cache", lambda descriptor: word)
+        monkeypatch.setattr(uploads, "page_cache", lambda descriptor: word)
 
     return restart
 

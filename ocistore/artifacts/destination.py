@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 from ocistore import ArtifactInvalidError
 from ocistore.artifacts.kinds import kind_of_file, mode_of
 from ocistore.artifacts.staging import StagedTree
-from ocistore.blobs.durability import sync_path
+from ocistore.blobs.durability import make_directories
+from ocistore.blobs.output import write_all
 from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import new_file
 from ocistore.refusals import Ignoring, pass_on_theirs
@@ -46,10 +47,7 @@ class Destination:
         self._made: list[str] = []
         """Directories, outer before inner."""
         self._complete = False
-        missing = [directory for directory in (root, *root.parents) if not directory.exists()]
-        root.mkdir(parents=True, exist_ok=True)
-        for made in missing:
-            sync_path(made.parent)
+        make_directories(root)
         self._descriptor = owned(os.open, root, _DIRECTORY)
 
     def __enter__(self) -> Self:
@@ -104,9 +102,7 @@ class Destination:
 
         def write(chunk: bytes) -> None:
             with self._naming(title):
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(number, view) :]
+                write_all(number, chunk)
 
         try:
             yield write

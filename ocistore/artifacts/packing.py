@@ -18,8 +18,9 @@ from ocistore.archives.names import name_from_disk
 from ocistore.artifacts.directories import PackedDirectory, directory_size
 from ocistore.artifacts.kinds import kind_of_file
 from ocistore.artifacts.titles import CONTENT_DIGEST, TITLE, UNPACK, title_components
+from ocistore.blobs.sharing import CountedFile
 from ocistore.filedescriptors import owned
-from ocistore.layouts.progress import CountedFile, Tally
+from ocistore.layouts.progress import Tally
 from ocistore.oci import mediatypes
 
 if TYPE_CHECKING:
@@ -274,5 +275,5 @@ def _require_plain(path: str, mode: int) -> None:
 def _plain_file(path: str, tally: Tally) -> Iterator[CountedFile]:
     descriptor = owned(os.open, path, _SOURCE)
     _require_plain(path, os.fstat(descriptor).st_mode)  # it may have become something else meanwhile
-    with CountedFile(int(descriptor), tally) as file:
+    with CountedFile(int(descriptor), tally.add) as file:
         yield file

@@ -7,7 +7,6 @@ does anything take its name.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError, Digest, DigestMismatchError, InvalidDigestError
@@ -16,6 +15,7 @@ from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
 from ocistore.archives.names import name_bytes, name_on_disk
 from ocistore.archives.tar import TarReader
 from ocistore.artifacts.titles import CONTENT_DIGEST, MAXIMUM_DEPTH, MAXIMUM_PATH
+from ocistore.blobs.output import write_all
 from ocistore.oci.digest import hasher
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class _Unpacked:
         elif member.kind == "file":
             with self._tree.create_file(name_on_disk(path), member.mode & _PERMISSIONS | _OWNER_FILE) as descriptor:
                 while block := reader.read(_BLOCK):
-                    _write(descriptor, block)
+                    write_all(descriptor, block)
             self._places[path] = Place("other")
         elif member.kind == "hardlink":
             self._link(path, member)
@@ -217,9 +217,3 @@ class _Unpacked:
 
     def _error(self, name: str, reason: str) -> ArtifactInvalidError:
         return ArtifactInvalidError(name, reason=f"{reason} (in the archive of {self._title!r:.300})")
-
-
-def _write(descriptor: int, block: bytes) -> None:
-    view = memoryview(block)
-    while view:
-        view = view[os.write(descriptor, view) :]

@@ -12,7 +12,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.durability import sync_path
+from ocistore.blobs.durability import make_directories, sync_path
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.permissions import PRIVATE, inherit, make_directory
 from ocistore.errors import CorruptError, UnsupportedFilesystemError
@@ -57,9 +57,7 @@ class Directories:
         paths = self._paths
         root = paths.root
         with Translating(str(root), root=root):
-            missing = [ancestor for ancestor in root.parents if not ancestor.exists()]
-            root.parent.mkdir(parents=True, exist_ok=True)
-            make_directory(root, PRIVATE.directory)
+            make_directories(root, mode=PRIVATE.directory)
             for directory in (paths.uploads, paths.trash, paths.quarantine):
                 make_directory(directory, paths.permissions.directory)
             # The blobs directory comes last: where it exists, somebody has already tried this filesystem.
@@ -67,7 +65,7 @@ class Directories:
                 self._try_hard_links()
                 make_directory(paths.blobs, paths.permissions.directory)
             # A name is durable when the directory it stands in was synced.
-            for directory in (root, root.parent, *(ancestor.parent for ancestor in missing)):
+            for directory in (root, root.parent):
                 with Ignoring(PermissionError):  # a directory that may be written and searched but not read
                     sync_path(directory)
 
@@ -200,5 +198,3 @@ class Directories:
         """Let go of what is held, and open it again when it is needed."""
         self._algorithms.clear()
         self._held.clear()
-
-

@@ -14,10 +14,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.output import start_writeback
+from ocistore.blobs.permissions import make_directory
 from ocistore.filedescriptors import owned
+from ocistore.refusals import Ignoring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
 _SYNCFS_REPORTS_ERRORS: Final = (5, 8)
 """The first Linux whose ``syncfs`` says that something could not be written (syncfs(2), "RETURN VALUE")."""
@@ -46,6 +49,27 @@ def sync_path(path: str | os.PathLike[str]) -> None:
         OSError: it could not be opened, or something of it is lost.
     """
     os.fsync(owned(os.open, path, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def make_directories(path: Path, *, mode: int | None = None) -> None:
+    """Make a directory and those above it that are missing, durably; harmless where it exists.
+
+    Args:
+        path: of the directory. A file in its place is left alone: opening the directory will say that.
+        mode: exactly that of the directory, where it is made; that of those above it is what the umask leaves.
+
+    Raises:
+        OSError: one of them could not be made, or not be made durable.
+    """
+    if path.is_dir():
+        return
+    make_directories(path.parent)
+    if mode is not None:
+        make_directory(path, mode)
+    else:
+        with Ignoring(FileExistsError):  # somebody was faster
+            os.mkdir(path)
+    sync_path(path.parent)
 
 
 def sync_filesystem(descriptor: int) -> None:

@@ -6,12 +6,14 @@ import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
+from ocistore.blobs.pool import no_count
 from ocistore.errors import DigestMismatchError, SizeMismatchError
 from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
+
+    from ocistore.blobs.pool import Count
 
 _BLOCK: Final = 1024 * 1024
 """Bytes read at once."""
@@ -24,15 +26,15 @@ def digest_of(
     descriptor: int,
     algorithm: str,
     *,
-    told: Callable[[int], object] = lambda _: None,
+    progress: Count = no_count,
     reading: AbstractContextManager[None] = _AS_IT_IS,
 ) -> tuple[Digest, int]:
-    """The digest and the number of the bytes of an open file, from where it stands to its end.
+    """Return the digest and the number of the bytes of an open file, from where it stands to its end.
 
     Args:
         descriptor: of the file.
         algorithm: to hash with.
-        told: called with the number of bytes of each piece.
+        progress: called with the number of bytes of each piece.
         reading: a block that each read stands in, and nothing else: what becomes of an error.
 
     Raises:
@@ -48,7 +50,7 @@ def digest_of(
             break
         state.update(buffer[:count])
         total += count
-        told(count)
+        progress(count)
     return Digest.of_hasher(state, algorithm), total
 
 
@@ -58,17 +60,17 @@ def verify(
     size: int,
     *,
     offset: int = 0,
-    told: Callable[[int], object] = lambda _: None,
+    progress: Count = no_count,
     reading: AbstractContextManager[None] = _AS_IT_IS,
 ) -> None:
-    """Whether ``size`` bytes of an open file, from ``offset`` on, are those of a digest.
+    """Hash ``size`` bytes of an open file, from ``offset`` on, and compare them with a digest.
 
     Args:
         descriptor: of the file, in which nothing is moved.
         digest: what they must hash to.
         size: how many bytes there must be; what follows them is not looked at.
         offset: where they begin, in bytes.
-        told: called with the number of bytes of each piece.
+        progress: called with the number of bytes of each piece.
         reading: a block that each read stands in, and nothing else: what becomes of an error.
 
     Raises:
@@ -85,7 +87,7 @@ def verify(
             raise SizeMismatchError(expected=size, actual=done)
         state.update(buffer[:count])
         done += count
-        told(count)
+        progress(count)
     found = Digest.of_hasher(state, digest.algorithm)
     if found != digest:
         raise DigestMismatchError(expected=digest, actual=found)

@@ -6,9 +6,9 @@ can give a blob that nobody wanted, but never one that is not what its digest sa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from ocistore.blobs.output import BLOCK, Output
+from ocistore.blobs.output import BLOCK
 from ocistore.errors import SizeMismatchError
 from ocistore.threads import Ahead
 
@@ -26,7 +26,15 @@ _BLOCKS: Final = 8
 """How many blocks may wait for the hash: enough to ride out a stall of the disk of some milliseconds."""
 
 
-def ingest(source: bytes | Fill, output: Output, hasher: Hasher, *, size: int | None) -> int:
+class Sink(Protocol):
+    """What bytes are written to."""
+
+    def write(self, data: memoryview, position: int) -> None:
+        """Write all of ``data`` at ``position``."""
+        ...
+
+
+def ingest(source: bytes | Fill, output: Sink, hasher: Hasher, *, size: int | None) -> int:
     """Write all of ``source`` to ``output``, hash it, and return how many bytes it was.
 
     With a ``size``, no more than one byte more than that is taken from a source that has to be read.
@@ -47,7 +55,7 @@ def ingest(source: bytes | Fill, output: Output, hasher: Hasher, *, size: int | 
     return total
 
 
-def _copy(fill: Fill, output: Output, hasher: Hasher, *, limit: int | None) -> int:
+def _copy(fill: Fill, output: Sink, hasher: Hasher, *, limit: int | None) -> int:
     first = memoryview(bytearray(_SMALL if limit is None else min(_SMALL, limit)))
     total = fill(first)
     hasher.update(first[:total])
@@ -57,7 +65,7 @@ def _copy(fill: Fill, output: Output, hasher: Hasher, *, limit: int | None) -> i
     return _copy_beside_hashing(fill, output, hasher, position=total, limit=limit)
 
 
-def _copy_beside_hashing(fill: Fill, output: Output, hasher: Hasher, *, position: int, limit: int | None) -> int:
+def _copy_beside_hashing(fill: Fill, output: Sink, hasher: Hasher, *, position: int, limit: int | None) -> int:
     """Read and write here while a thread hashes: hashlib lets go of the interpreter meanwhile."""
     free: list[memoryview] = []
 

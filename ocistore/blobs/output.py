@@ -1,4 +1,4 @@
-"""A file of the pool while it is written: wholly, at a place, and past the page cache where that is worth it."""
+"""Writing all of some bytes to an open file; one of the pool at a place, and past the page cache where that helps."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ _SYNC_FILE_RANGE_WRITE: Final = 2
 class Output:
     """Writes to an open file, which others open and close."""
 
-    def __init__(
-        self, descriptor: int, *, path: str | Callable[[], Path], root: Path, past_cache: bool = True
-    ) -> None:
+    def __init__(self, descriptor: int, *, path: str | Callable[[], Path], root: Path, past_cache: bool = True) -> None:
         """``past_cache``: whether big pieces may be written past the page cache, where the kernel can be trusted."""
         self._descriptor = descriptor
         self._path = path
@@ -81,6 +79,30 @@ class Output:
             start_writeback(self._descriptor)
             self._unwritten = 0
         return written
+
+
+def write_all(
+    descriptor: int, data: bytes | bytearray | memoryview, *, wait: Callable[[int], object] | None = None
+) -> None:
+    """Write all of ``data`` where an open file stands: one call may take a part only.
+
+    Args:
+        descriptor: of the file.
+        data: what to write.
+        wait: called with the descriptor where it is in non-blocking mode and takes nothing now; then it is tried again.
+
+    Raises:
+        OSError: not all of it could be written; some of it may have been.
+    """
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError as error:
+            pass_on_theirs(error)
+            if wait is None:
+                raise
+            wait(descriptor)
 
 
 @cache

@@ -37,17 +37,42 @@ class BlobReader(io.BufferedReader):
     operating system says. Reading and seeking raise StorageError where the disk cannot be read now.
     """
 
-    def __init__(self, descriptor: FileDescriptor, *, name: str, root: Path, digest: Digest | None = None) -> None:
-        """Take over ``descriptor``, which is closed with the reader, and also where this raises.
+    def __init__(
+        self, raw: io.RawIOBase, size: int, *, digest: Digest | None = None, has_descriptor: bool = False
+    ) -> None:
+        """Read from ``raw``, which is closed with the reader.
 
         Args:
-            descriptor: of an open file.
+            raw: a seekable file of bytes, at its beginning.
+            size: how many there are.
+            digest: what they must hash to, if that is to be verified while they are read.
+            has_descriptor: whether ``fileno()`` of ``raw`` is the number of a file of these bytes.
+        """
+        super().__init__(
+            raw if digest is None else _VerifiedFile(raw, digest, size),
+            _READ_AT_ONCE if digest is None else _VERIFIED_AT_ONCE,
+        )
+        self.size = size
+        """The number of bytes."""
+        self._has_descriptor = has_descriptor
+
+    @property
+    def descriptor(self) -> int | None:
+        """What ``fileno()`` returns; None where the bytes are in no file of this machine, and it raises."""
+        return self.fileno() if self._has_descriptor else None
+
+    @classmethod
+    def of_file(cls, descriptor: FileDescriptor, *, name: str, root: Path, digest: Digest | None = None) -> BlobReader:
+        """Return a reader of an open file, which is closed with it, and also where this raises.
+
+        Args:
+            descriptor: of the file.
             name: what an error calls it.
             root: of the store.
-            digest: what its bytes must hash to, if that is to be verified while they are read.
+            digest: as for the class.
 
         Raises:
-            CorruptError: it is not of a plain file; ``name`` says what should have been one.
+            CorruptError: it is not a plain file; ``name`` says what should have been one.
             StorageError: the file system refused to say.
         """
         translating = Translating(name, root=root)
@@ -55,14 +80,8 @@ class BlobReader(io.BufferedReader):
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise CorruptError(name, reason="it is not a plain file")
-            file = (
-                _File(descriptor, translating)
-                if digest is None
-                else _VerifiedFile(descriptor, translating, digest, status.st_size)
-            )
-        super().__init__(file, _READ_AT_ONCE if digest is None else _VERIFIED_AT_ONCE)
-        self.size = status.st_size
-        """The number of bytes."""
+            file = _File(descriptor, translating)
+        return cls(file, status.st_size, digest=digest, has_descriptor=True)
 
 
 class _File(io.FileIO):
@@ -100,30 +119,51 @@ class _File(io.FileIO):
         self._owner = None
 
 
-class _VerifiedFile(_File):
+class _VerifiedFile(io.RawIOBase):
     """A file that hashes what is read, and refuses to give the last bytes of wrong ones.
 
     Bytes may be read again; but once some are left out, by seeking over them, the rest is not verified until they are
     read after all.
     """
 
-    def __init__(self, descriptor: FileDescriptor, translating: Translating, digest: Digest, size: int) -> None:
-        super().__init__(descriptor, translating)
+    def __init__(self, raw: io.RawIOBase, digest: Digest, size: int) -> None:
+        self._raw = raw
         self._digest = digest
         self._size = size
         self._state = hasher(digest.algorithm)
         self._hashed = 0
         self._good = False
 
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._raw.seek(offset, whence)
+
+    def close(self) -> None:
+        super().close()
+        self._raw.close()
+
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - likewise
         place = self.tell()
-        count = super().readinto(buffer)
+        count = self._raw.readinto(buffer)
+        assert count is not None
         self._see(place, memoryview(buffer)[:count])
         return count
 
     def readall(self) -> bytes:
         place = self.tell()
-        content = super().readall()
+        content = self._raw.readall()
+        assert content is not None
         self._see(place, memoryview(content))
         if content:
             self._see(place + len(content), memoryview(b""))

@@ -12,12 +12,13 @@ import fcntl
 import os
 import secrets
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.oserrors import Translating, raise_translated
 from ocistore.blobs.output import Output
+from ocistore.blobs.pool import HashState
 from ocistore.blobs.staged import StagedFile
+from ocistore.blobs.staging import PUBLISHED_MODE
 from ocistore.errors import CorruptError, DigestMismatchError, StorageError, StoreBusyError, StoreClosedError
 from ocistore.filedescriptors import owned
 from ocistore.oci.digest import Digest, Hasher, hasher
@@ -31,20 +32,8 @@ if TYPE_CHECKING:
     from ocistore.filedescriptors import FileDescriptor
 
 _OPEN: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_PUBLISHED_MODE: Final = 0o444
-
 _READ_BLOCK: Final = 1024 * 1024
 """Bytes. What is read at a time where bytes have to be hashed again."""
-
-
-@dataclass(frozen=True, slots=True)
-class HashState:
-    """How far the bytes of a session were hashed, for whoever opens it next in the same process."""
-
-    inode: int
-    offset: int
-    algorithm: str
-    hasher: Hasher
 
 
 class UploadFile:
@@ -65,7 +54,7 @@ class UploadFile:
         state: HashState | None,
         past_cache: bool,
     ) -> None:
-        """Take over a locked ``descriptor``; others go through :meth:`FilesystemPool.open_upload`."""
+        """Take over a locked ``descriptor``; others go through :meth:`FileUploads.open`."""
         self._root = paths.root
         self._path = str(paths.upload(name))
         self._uploads = uploads
@@ -84,7 +73,7 @@ class UploadFile:
         self._hashed = 0
         if (
             state is not None
-            and (state.inode, state.algorithm) == (self._inode, algorithm)
+            and (state.identity, state.algorithm) == (self._inode, algorithm)
             and 0 <= state.offset <= self._offset
         ):
             self._hasher = state.hasher
@@ -101,7 +90,7 @@ class UploadFile:
         state: HashState | None,
         past_cache: bool,
     ) -> UploadFile:
-        """See :meth:`FilesystemPool.open_upload`."""
+        """See :meth:`FileUploads.open`."""
         path = str(paths.upload(name))
         while True:
             descriptor = _opened(name, uploads, path=path, paths=paths)
@@ -136,7 +125,7 @@ class UploadFile:
 
     @property
     def state(self) -> HashState:
-        """What lets :meth:`FilesystemPool.open_upload` go on without reading the bytes again. Outlives closing."""
+        """What lets :meth:`FileUploads.open` continue without reading the bytes again. Outlives closing."""
         return HashState(self._inode, self._hashed, self._algorithm, self._hasher)
 
     def append(self, chunk: bytes | bytearray | memoryview) -> int:
@@ -178,7 +167,7 @@ class UploadFile:
             raise_translated(error, path=self._path, root=self._root)
 
     def truncate(self, offset: int) -> None:
-        """Drop what lies behind ``offset``: bytes that a power cut may have torn, because nobody synced them.
+        """Remove the bytes after ``offset``: those that a power cut may have torn, because nobody synced them.
 
         Raises:
             ValueError: there are fewer bytes than that.
@@ -194,7 +183,7 @@ class UploadFile:
             self._hasher, self._hashed = hasher(self._algorithm), 0
 
     def digest(self, algorithm: str) -> Digest:
-        """The digest of all bytes. Only bytes that were not hashed with that algorithm as they came are read again.
+        """Return the digest of all bytes. Only those that were not hashed with that algorithm as they came are read.
 
         Raises:
             InvalidDigestError: this process cannot compute that algorithm.
@@ -222,12 +211,12 @@ class UploadFile:
         return state
 
     def stage(self, digest: Digest) -> StagedFile:
-        """The session's file as something to publish, durable, once its bytes are found to be those of ``digest``.
+        """Return the session's file as something to publish, durable, if its bytes are those of ``digest``.
 
         To discard what this returns is to end the session: do it after the commit, and not where the commit failed.
 
         Raises:
-            DigestMismatchError: they are not; the session keeps its bytes and can go on.
+            DigestMismatchError: they are not; the session keeps its bytes and can continue.
             StoreFullError, ReadOnlyStoreError, StorageError: they could not be read, or made durable (see
             :meth:`sync`).
         """
@@ -244,7 +233,7 @@ class UploadFile:
                 os.ftruncate(self._descriptor, self._offset)
         self.sync()
         with Translating(self._path, root=self._root):
-            os.fchmod(self._descriptor, _PUBLISHED_MODE)
+            os.fchmod(self._descriptor, PUBLISHED_MODE)
         return StagedFile(digest, self._offset, self.name, status.st_dev, status.st_ino, durable=True)
 
     def close(self) -> None:
@@ -311,7 +300,7 @@ def _opened(name: str, uploads: FileDescriptor, *, path: str, paths: StorePaths)
 
 
 def _lock(descriptor: int, name: str, uploads: FileDescriptor, *, path: str, paths: StorePaths) -> bool:
-    """Lock the file and say whether it is still the session's.
+    """Lock the file and return whether it is still the session's.
 
     Whoever held the lock before may have committed the session, which raises, or copied its file and left this one
     behind.

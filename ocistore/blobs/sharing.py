@@ -21,9 +21,10 @@ from ocistore.refusals import Ignoring, is_refusal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ocistore.blobs.pool import Count
     from ocistore.filedescriptors import FileDescriptor
 
-Sharing: TypeAlias = Literal["auto", "copy", "link"]
+TransferMode: TypeAlias = Literal["auto", "copy", "link"]
 """How bytes of a file get into the pool: ``auto`` shares them by reflink where the filesystem can, else copies;
 ``copy`` always copies; ``link`` makes the file itself a file of the pool, which costs nothing, needs the same
 filesystem, and makes it 0444 when it is published: nobody may write to it afterwards. It is refused where somebody has
@@ -152,16 +153,16 @@ def _without_writers(descriptor: int, *, path: str) -> Iterator[Callable[[], boo
                 fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
-class ToldFile(io.FileIO):
-    """An open file that tells how much of it was read. The descriptor stays the caller's, who closes it."""
+class CountedFile(io.FileIO):
+    """An open file that counts how much of it was read. The descriptor stays the caller's, who closes it."""
 
-    def __init__(self, descriptor: int, told: Callable[[int], object]) -> None:
+    def __init__(self, descriptor: int, progress: Count) -> None:
         super().__init__(descriptor, closefd=False)
-        self._told = told
+        self._progress = progress
 
     def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override] # what our own pool reads into
-        """Fill the buffer as far as one read does, and tell how many bytes that were."""
+        """Fill the buffer as far as one read does, and count how many bytes that were."""
         count = super().readinto(buffer)
         if count:
-            self._told(count)
+            self._progress(count)
         return count

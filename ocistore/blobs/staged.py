@@ -1,4 +1,4 @@
-"""What the filesystem pool knows of bytes that lie aside."""
+"""What the pool of files knows of bytes that are staged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StagedFile:
     linked: os.stat_result | None = None
     """Of a file that somebody brought, and that is to be the blob itself: what it was before."""
     left: bool = False
-    """Whether its name in ``uploads/`` stays for a collection to find; see :meth:`FilesystemPool.leave`."""
+    """Whether its name in ``uploads/`` stays for a collection to find; see :meth:`FileIngester.leave`."""
     anchor: Anchor | None = None
     """What the file goes with, where it is nobody's but ours; a session's file is not."""
 

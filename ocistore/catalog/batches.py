@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, literal, literal_column, null, select, tuple_, update
 
-from ocistore.catalog import manifests, removal, stagedremovals, stagedtags, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.collection import Membership
-from ocistore.catalog.order import in_order
+from ocistore.catalog import deletions, manifests, stageddeletions, stagedtags, tables
+from ocistore.catalog.expressions import array, bound, in_order, member
+from ocistore.catalog.gc import Membership
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -120,7 +119,7 @@ _drop_these_events = delete(_events).where(_events.c.id.in_(select(_ids.c.value)
 
 
 def _members(table: Any, key: Any) -> tuple[Any, Any]:  # noqa: ANN401 - a table of memberships, and its column
-    """Statements that find some rows of a batch, and settle rows."""
+    """Return statements that find some rows of a batch, and settle rows."""
     rows = array("rows")
     some = (
         select(table.c.repository_id, key)
@@ -162,7 +161,7 @@ def occupy(connection: Connection, batch: int, repository_id: int, name: str) ->
 
 
 def occupant(connection: Connection, repository_id: int) -> Batch | None:
-    """The batch that rows of a repository may name."""
+    """Return the batch that rows of a repository may name."""
     row = connection.execute(_occupant, {"repository": repository_id}).first()
     return None if row is None else Batch(row[0], row[1], bool(row[2]))
 
@@ -181,7 +180,7 @@ def reveal(connection: Connection, batch: int, *, now: int) -> bool:
     """Let everybody see what is in it, from the commit of this transaction on.
 
     Returns:
-        Whether it has something to be settled. It has run out by ``now``, so that a collection settles them, too.
+        Whether it has something to be settled. It has run out by ``now``, so that gc settles them, too.
     """
     this = {"batch": batch}
     staged = [Staged(*row) for row in connection.execute(_some_of_batch, this | {"limit": NAMED_AT_ONCE})]
@@ -198,7 +197,7 @@ def reveal(connection: Connection, batch: int, *, now: int) -> bool:
 
 
 def expired(connection: Connection, *, now: int) -> Batch | None:
-    """A batch that is to be ended: it is revealed, or has run out, because whoever wrote it is dead."""
+    """Return a batch that is to be ended: it is revealed, or has run out, because whoever wrote it is dead."""
     row = connection.execute(_expired, {"now": now}).first()
     return None if row is None else Batch(row[0], row[1], bool(row[2]))
 
@@ -220,12 +219,12 @@ def _settle(connection: Connection, revealed: Batch, *, now: int, limit: int) ->
     for repository_id, names in stagedtags.some_of_batch(connection, batch, limit=limit).items():
         stagedtags.settle(connection, repository_id, names, now=now)
         left -= len(names)
-    if left and stagedremovals.settle_manifests(
+    if left and stageddeletions.settle_manifests(
         connection, batch, now=now, since=since, limit=min(left, UNLINKED_AT_ONCE), referrers=limit
     ):
         return False
     if left:
-        left -= stagedremovals.settle_blobs(connection, batch, since=since, limit=left)
+        left -= stageddeletions.settle_blobs(connection, batch, since=since, limit=left)
     for some, settle in ((_some_manifests, _settle_manifests), (_some_blobs, _settle_blobs)):
         rows = list(connection.execute(some, {"batch": batch, "limit": left})) if left else []
         if rows:
@@ -246,15 +245,17 @@ def _abandon(connection: Connection, batch: int, *, now: int, limit: int) -> boo
         stagedtags.restore(connection, repository_id, names)
         left -= len(names)
     if left:
-        left -= stagedremovals.restore(connection, batch, limit=left)
+        left -= stageddeletions.restore(connection, batch, limit=left)
     if left:
         rows = list(connection.execute(_some_manifests, {"batch": batch, "limit": min(left, UNLINKED_AT_ONCE)}))
         for repository_id, manifest_id in rows:
-            manifests.unlink(connection, repository_id, manifest_id, now=now)
+            manifests.remove_membership(connection, repository_id, manifest_id, now=now)
         left = 0 if rows else left
     if left:
         rows = list(connection.execute(_some_blobs, {"batch": batch, "limit": left}))
-        removal.drop_parts(connection, [Membership(repository_id, blob_id, now) for repository_id, blob_id in rows])
+        deletions.remove_blob_memberships(
+            connection, [Membership(repository_id, blob_id, now) for repository_id, blob_id in rows]
+        )
         left -= len(rows)
     for row in list(connection.execute(_some_of_batch, {"batch": batch, "limit": limit})):
         if left <= 0:

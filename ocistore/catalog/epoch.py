@@ -1,6 +1,6 @@
 """The epoch: how a store notices that another catalog was put in the place of its own.
 
-An older copy knows nothing of what was pushed after it was made, so a collection would take that for garbage. Every
+An older copy knows nothing of what was pushed after it was made, so gc would take that for garbage. Every
 write transaction that changes something increments a number in the catalog, and notes that number after its commit,
 with the identity of the catalog, in the file of the write lock, which is no part of a copy of the catalog. So the note
 is never ahead of its own catalog, whatever crashes: a note that is ahead has seen a later catalog than this one, and a
@@ -84,7 +84,7 @@ def compare(connection: Connection, lock: int) -> Mark:
 
 
 def contradiction(found: Mark, seen: Mark) -> str | None:
-    """Why the catalog cannot be the one of the note, which was read before it was; None where it can."""
+    """Return why the catalog cannot be the one of the note, which was read before it was; None where it can."""
     if seen.epoch > found.epoch:
         return OLDER_CATALOG
     return None if seen.identity in ("", found.identity) else OTHER_CATALOG
@@ -104,7 +104,7 @@ def succeed(connection: Connection, lock: int) -> Mark:
 
 
 def find(connection: Connection) -> Mark:
-    """How far the catalog says it has come.
+    """Return how far the catalog says it has come.
 
     Raises:
         CorruptError: it does not say.
@@ -126,7 +126,7 @@ def note(lock: int, mark: Mark) -> None:
 
 
 def noted_at(path: str) -> Mark:
-    """What the lock's file of that path has seen, for who does not hold the lock. None, where it may not be read.
+    """Return what the lock's file of that path has seen, for who does not hold the lock; None if it may not be read.
 
     Raises:
         OSError: it could not be read.
@@ -140,7 +140,7 @@ def noted_at(path: str) -> Mark:
 
 
 def noted(lock: int) -> Mark:
-    """What the lock's file has seen; an epoch of 0 where it has seen none, or cannot be understood."""
+    """Return what the lock's file has seen; an epoch of 0 where it has seen none, or cannot be understood."""
     return _understood(os.pread(lock, _LENGTH, 0))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import and_, bindparam, delete, func, literal_column, select
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound
+from ocistore.catalog.expressions import array, bound
 from ocistore.catalog.staged import is_seen
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _count = select(func.count()).select_from(_t)
 
 
 def old(connection: Connection, *, before: int, keep_last: int, after: int, limit: int) -> list[Old]:
-    """Up to ``limit`` events behind the id ``after`` that are older than ``before``, in their order."""
+    """Return up to ``limit`` events behind the id ``after`` that are older than ``before``, in their order."""
     parameters = {"before": before, "keep_last": keep_last, "after": after, "limit": limit}
     return [Old(key, bool(forgettable)) for key, forgettable in connection.execute(_old, parameters)]
 
@@ -59,6 +59,6 @@ def forget(connection: Connection, ids: Iterable[int]) -> None:
 
 
 def count(connection: Connection) -> int:
-    """How many events there are. Reads all of them."""
+    """Return how many events there are. Reads all of them."""
     found: int = connection.execute(_count).scalar()
     return found

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import and_, bindparam, literal, literal_column, or_, select
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound
-from ocistore.catalog.order import in_order, once_known
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import array, bound, in_order, once_known, present
 from ocistore.catalog.staged import is_seen
 
 if TYPE_CHECKING:
@@ -112,7 +110,7 @@ _walk_with_referrers = _statement(referrers=True)
 
 
 def walk(connection: Connection, repository_id: int, roots: Iterable[str], *, referrers: bool) -> list[Node]:
-    """Everything reachable from the manifests of these digests, themselves included, in byte order of digests.
+    """Return everything reachable from the manifests of these digests, themselves included, in byte order of digests.
 
     Args:
         connection: any.

@@ -1,4 +1,4 @@
-"""Statements about holds: reasons why no collection may run."""
+"""Statements about holds: reasons why gc may not run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def place(connection: Connection, reason: str, *, now: int, expires: int | None 
 
 
 def in_force(connection: Connection, *, now: int, without: Collection[int] = ()) -> list[str]:
-    """Why no collection may run now; empty where one may. Not by the holds ``without``."""
+    """Return why gc may not run now; empty where it may. Not by the holds ``without``."""
     return [reason for hold, reason in connection.execute(_in_force, {"now": now}) if hold not in without]
 
 
@@ -49,7 +49,7 @@ def waiting(connection: Connection) -> bool:
 
 
 def temporary(connection: Connection) -> list[int]:
-    """The holds that somebody keeps while at work, whether or not they have run out."""
+    """Return the holds that somebody keeps while at work, whether or not they have run out."""
     return connection.execute(_temporary).scalars()
 
 

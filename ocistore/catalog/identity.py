@@ -33,12 +33,12 @@ class Identity(NamedTuple):
 
 
 def fresh() -> str:
-    """An identity that no store has."""
+    """Return an identity that no store has."""
     return secrets.token_hex(16)
 
 
 def find(connection: Connection) -> Identity:
-    """Who the catalog says it is.
+    """Return who the catalog says it is.
 
     Raises:
         CorruptError: it does not say, as a database that somebody else made.

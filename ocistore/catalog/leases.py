@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, literal, or_, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import array, bound, in_order, member, present, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,7 +29,7 @@ _members = (
 )
 
 
-class Lease(NamedTuple):
+class LeaseRow(NamedTuple):
     """A lease, ended or not."""
 
     id: str
@@ -87,7 +84,7 @@ _let_go = tuple(
     .where(
         _t.c.expires <= bindparam("now"),
         present(
-            of.c.repository_id == _kept.c.repository_id, of_blob == _kept.c.blob_id, of.c.collect_after.is_(None)
+            of.c.repository_id == _kept.c.repository_id, of_blob == _kept.c.blob_id, of.c.unreferenced_since.is_(None)
         ),
     )
     .distinct()
@@ -95,11 +92,11 @@ _let_go = tuple(
 )
 _rows = array("rows")
 _pairs = select(member(_rows, 0), member(_rows, 1))
-# Whatever it kept is looked at by the next collection; what something else keeps then leaves the queue again.
+# Whatever it kept is looked at by the next gc; what something else keeps then leaves the queue again.
 _queue = tuple(
     update(of)
-    .where(tuple_(of.c.repository_id, of_blob).in_(_pairs), of.c.collect_after.is_(None))
-    .values(collect_after=bindparam("now"))
+    .where(tuple_(of.c.repository_id, of_blob).in_(_pairs), of.c.unreferenced_since.is_(None))
+    .values(unreferenced_since=bindparam("now"))
     for of, of_blob in _members
 )
 _drop = delete(_kept).where(
@@ -126,7 +123,7 @@ _of = (
 )
 
 
-def start(connection: Connection, lease: Lease) -> None:
+def start(connection: Connection, lease: LeaseRow) -> None:
     """Store a new lease, which keeps nothing yet."""
     connection.execute(_insert, lease._asdict())
 
@@ -137,13 +134,13 @@ def renew(connection: Connection, lease: str, *, now: int, expires: int) -> bool
 
 
 def expires(connection: Connection, lease: str) -> int | None:
-    """When it runs out, or ran out; :data:`ENDED` while it is being ended. None where there is no such lease."""
+    """Return when it runs out, or ran out; :data:`ENDED` while it is being ended. None where there is no such lease."""
     found: int | None = connection.execute(_expires, {"lease": lease}).scalar()
     return found
 
 
 def standing(connection: Connection, lease: str, repository: str, digest: str) -> tuple[int | None, bool]:
-    """What :func:`expires` gives, and whether the lease has a row for a digest in a repository. One statement."""
+    """Return what :func:`expires` gives, and whether the lease has a row for a digest in a repository."""
     parameters = {"lease": lease, "repository": repository, "digest": digest}
     found, keeps = connection.execute(_standing, parameters).first() or (None, 0)
     return found, bool(keeps)
@@ -165,7 +162,7 @@ def expire(connection: Connection, lease: str) -> None:
 
 
 def end(connection: Connection, lease: str, *, now: int, limit: int) -> bool:
-    """Put up to ``limit`` things that a lease kept before the collector, and end it where these were the last ones.
+    """Queue up to ``limit`` things that a lease kept for gc, and end it where these were the last ones.
 
     One that keeps more is over all the same: no clock that is put back lets it be renewed.
 
@@ -184,14 +181,14 @@ def end(connection: Connection, lease: str, *, now: int, limit: int) -> bool:
 
 
 class LetGo(NamedTuple):
-    """Memberships that come before the collector when leases end which have run out: (repository, blob)."""
+    """Memberships that are queued for gc when leases end that have run out: (repository, blob)."""
 
     blobs: list[tuple[int, int]]
     manifests: list[tuple[int, int]]
 
 
 def let_go(connection: Connection, *, now: int) -> LetGo:
-    """What is put before the collector when all leases end that have run out by ``now``: it was in no queue before."""
+    """Return what is queued for gc when all leases end that have run out by ``now``: it was in no queue before."""
     return LetGo(*([(row[0], row[1]) for row in connection.execute(each, {"now": now})] for each in _let_go))
 
 
@@ -210,14 +207,14 @@ def forget(connection: Connection, members: Iterable[tuple[int, int]]) -> None:
 
 
 def expired(connection: Connection, *, now: int, limit: int) -> list[str]:
-    """Up to ``limit`` leases that have run out and were never ended."""
+    """Return up to ``limit`` leases that have run out and were never ended."""
     return connection.execute(_expired, {"now": now, "limit": limit}).scalars()
 
 
-def of_content(connection: Connection, repository_id: int, blob_id: int, *, now: int) -> list[Lease]:
-    """The leases, of those that have not run out, that keep a blob or manifest in a repository."""
+def of_content(connection: Connection, repository_id: int, blob_id: int, *, now: int) -> list[LeaseRow]:
+    """Return the leases, of those that have not run out, that keep a blob or manifest in a repository."""
     parameters = {"repository_id": repository_id, "blob": blob_id, "now": now}
-    return [Lease(*row) for row in connection.execute(_of, parameters)]
+    return [LeaseRow(*row) for row in connection.execute(_of, parameters)]
 
 
 def clear(connection: Connection, *, now: int) -> None:

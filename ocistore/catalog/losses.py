@@ -1,4 +1,4 @@
-"""Statements that count what a collection would take, each manifest and each blob once, without remembering any.
+"""Statements that count what gc would take, each manifest and each blob once, without remembering any.
 
 What is reached in several ways is counted in one of them, which is found with one look into an index: a manifest where
 the newest index around it is seen or, if none is around it, its subject; a blob with the newest manifest that refers to
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import and_, bindparam, literal, literal_column, select
 
 from ocistore.catalog import tables
-from ocistore.catalog.collection import IN_FORCE, IS_PART, START, Place, due
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import present
+from ocistore.catalog.gc import IN_FORCE, IS_HELD_AS_BLOB, START, QueuePosition, due
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, ColumnElement, ScalarSelect
@@ -36,7 +36,7 @@ _this: BindParameter[int] = bindparam("manifest")
 _is_child = _own_edges.c.role == literal_column("'manifest'")
 
 
-class Candidate(NamedTuple):
+class Losable(NamedTuple):
     """A blob that goes if nothing else keeps it."""
 
     id: int
@@ -48,12 +48,12 @@ class Server(NamedTuple):
 
     repository_id: int
     since: int | None
-    """Its ``collect_after``."""
+    """Its ``unreferenced_since``."""
     leased: bool
 
 
 def _newest(column: ColumnElement[int], *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
-    """The greatest value of the column behind a prefix of an index that is fixed by the conditions."""
+    """Return the greatest value of the column behind a prefix of an index that is fixed by the conditions."""
     return select(column).where(*conditions).order_by(column.desc()).limit(literal_column("1")).scalar_subquery()
 
 
@@ -68,7 +68,7 @@ def _waits_for_others(manifest: ColumnElement[int]) -> ColumnElement[bool]:
     return present(
         _manifest_members.c.repository_id == _here,
         _manifest_members.c.manifest_id == manifest,
-        _manifest_members.c.collect_after.is_(None),
+        _manifest_members.c.unreferenced_since.is_(None),
     )
 
 
@@ -99,11 +99,11 @@ def _newest_server(table: Any, key: ColumnElement[int], blob: ColumnElement[int]
 
 def _newest_user(blob: ColumnElement[int], repository: ColumnElement[int]) -> ScalarSelect[Any]:
     return _newest(
-        _own_edges.c.parent_id, _own_edges.c.repository_id == repository, _own_edges.c.child_id == blob, IS_PART
+        _own_edges.c.parent_id, _own_edges.c.repository_id == repository, _own_edges.c.child_id == blob, IS_HELD_AS_BLOB
     )
 
 
-_parts = (
+_blobs_of = (
     select(_blobs.c.id, _blobs.c.size)
     .where(
         _blobs.c.id.in_(select(_edges.c.child_id).where(_edges.c.parent_id == _this)),
@@ -136,7 +136,7 @@ _idle = due(
 _servers = (
     select(
         _blob_members.c.repository_id,
-        _blob_members.c.collect_after,
+        _blob_members.c.unreferenced_since,
         present(
             _kept.c.repository_id == _blob_members.c.repository_id,
             _kept.c.blob_id == _blob_members.c.blob_id,
@@ -158,7 +158,7 @@ _users = (
     .where(
         _own_edges.c.repository_id == _here,
         _own_edges.c.child_id == bindparam("blob"),
-        IS_PART,
+        IS_HELD_AS_BLOB,
         _own_edges.c.parent_id > bindparam("after"),
     )
     .order_by(_own_edges.c.parent_id)
@@ -167,14 +167,14 @@ _users = (
 
 
 def children(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
-    """The manifests that are to be counted as children of an index, if they go. At most as many as it has entries."""
+    """Return the manifests that are to be counted as children of an index, if they go: at most one for each entry."""
     return connection.execute(_children, {"repository": repository_id, "manifest": manifest_id}).scalars()
 
 
 def referrers(
     connection: Connection, repository_id: int, manifest_id: int, *, after: int
 ) -> tuple[list[int], int | None]:
-    """The manifests that are to be counted as referrers of a manifest, if they go.
+    """Return the manifests that are to be counted as referrers of a manifest, if they go.
 
     Returns:
         A page of them, and behind which id to go on; None where there are no more.
@@ -184,35 +184,37 @@ def referrers(
     return [key for key, counts in rows if counts], rows[-1][0] if len(rows) == PAGE else None
 
 
-def parts(connection: Connection, repository_id: int, manifest_id: int) -> list[Candidate]:
-    """The blobs that are to be counted with a manifest that goes: its own, and of what it refers to."""
+def blobs_of(connection: Connection, repository_id: int, manifest_id: int) -> list[Losable]:
+    """Return the blobs that are to be counted with a manifest that goes: its own, and of what it refers to."""
     parameters = {"repository": repository_id, "manifest": manifest_id}
-    return [Candidate(*row) for each in (_itself, _parts) for row in connection.execute(each, parameters)]
+    return [Losable(*row) for each in (_itself, _blobs_of) for row in connection.execute(each, parameters)]
 
 
-def idle(connection: Connection, *, before: int, after: Place = START) -> tuple[list[Candidate], Place | None]:
-    """The blobs that are to be counted where no manifest refers to them, if they go.
+def idle(
+    connection: Connection, *, before: int, after: QueuePosition = START
+) -> tuple[list[Losable], QueuePosition | None]:
+    """Return the blobs that are to be counted where no manifest refers to them, if they go.
 
     Returns:
         A page of them, and behind what to go on; None where there are no more.
     """
     rows = list(connection.execute(_idle, {**after._asdict(), "before": before, "limit": PAGE}))
-    found = [Candidate(row[1], row[3]) for row in rows if row[4] and row[3] is not None]
-    return found, Place(rows[-1][2], rows[-1][0], rows[-1][1]) if len(rows) == PAGE else None
+    found = [Losable(row[1], row[3]) for row in rows if row[4] and row[3] is not None]
+    return found, QueuePosition(rows[-1][2], rows[-1][0], rows[-1][1]) if len(rows) == PAGE else None
 
 
 def servers(connection: Connection, blob_id: int, *, now: int, after: int) -> list[Server]:
-    """A page of the memberships of a blob as a blob, by repository, behind one."""
+    """Return a page of the memberships of a blob as a blob, by repository, behind one."""
     rows = connection.execute(_servers, {"blob": blob_id, "now": now, "after": after, "limit": PAGE})
     return [Server(repository, since, bool(leased)) for repository, since, leased in rows]
 
 
 def servers_as_manifest(connection: Connection, blob_id: int, *, after: int) -> list[int]:
-    """A page of the repositories that serve a blob as a manifest, behind one."""
+    """Return a page of the repositories that serve a blob as a manifest, behind one."""
     return connection.execute(_servers_as_manifest, {"blob": blob_id, "after": after, "limit": PAGE}).scalars()
 
 
 def users(connection: Connection, repository_id: int, blob_id: int, *, after: int) -> list[int]:
-    """A page of the manifests of a repository that refer to a blob, behind one."""
+    """Return a page of the manifests of a repository that refer to a blob, behind one."""
     parameters = {"repository": repository_id, "blob": blob_id, "after": after, "limit": PAGE}
     return connection.execute(_users, parameters).scalars()

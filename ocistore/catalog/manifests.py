@@ -6,13 +6,10 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, true, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import leases, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import present
-from ocistore.catalog.staged import NOBODY, OWN, goes_later, is_leaving, is_seen, linked_again, target
+from ocistore.catalog.expressions import array, bound, greatest, in_order, member, present, upsert
+from ocistore.catalog.staged import NOBODY, OWN, brought_again, goes_later, is_leaving, is_seen, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +39,7 @@ class Stored(NamedTuple):
     artifact_type: str | None
 
 
-class Listed(NamedTuple):
+class ListedManifest(NamedTuple):
     """A manifest in a listing, with the key of its place there."""
 
     key: int
@@ -161,19 +158,19 @@ _referrers_of_type = _referrers.where(_manifests.c.artifact_type == bindparam("a
 
 
 def by_tag(connection: Connection, repository: str, tag: str) -> Stored | None:
-    """The manifest a tag points at."""
+    """Return the manifest a tag points at."""
     row = connection.execute(_by_tag, {"repository": repository, "reference": tag}).first()
     return None if row is None else Stored(*row)
 
 
 def by_digest(connection: Connection, repository: str, digest: str) -> Stored | None:
-    """The manifest of that digest, if the repository holds it."""
+    """Return the manifest of that digest, if the repository holds it."""
     row = connection.execute(_by_digest, {"repository": repository, "reference": digest}).first()
     return None if row is None else Stored(*row)
 
 
 def platform(connection: Connection, digest: str) -> dict[str, object] | None:
-    """What the config of an image manifest says it runs on; None where it says nothing, or there is no such manifest.
+    """Return what the config of an image manifest says it runs on; None where it says nothing or there is none.
 
     As JSON has it (image specification, image index, ``platform``).
     """
@@ -183,25 +180,25 @@ def platform(connection: Connection, digest: str) -> dict[str, object] | None:
 
 
 def key(connection: Connection, repository_id: int, digest: str) -> int | None:
-    """The key of a manifest in the order of :func:`page`; None where the repository has none of that digest.
+    """Return the key of a manifest in the order of :func:`page`; None where the repository has none of that digest.
 
-    One that no repository has any more, and no collection has taken yet, has its key still: a listing may be continued
+    One that no repository has any more, and no gc has taken yet, has its key still: a listing may be continued
     behind it. What others have is never told.
     """
     found: int | None = connection.execute(_id_of, {"digest": digest, "repository_id": repository_id}).scalar()
     return found
 
 
-def page(connection: Connection, repository_id: int, *, after: int, limit: int) -> list[Listed]:
-    """Up to ``limit`` manifests behind the key ``after``, in the order in which the store first saw them."""
+def page(connection: Connection, repository_id: int, *, after: int, limit: int) -> list[ListedManifest]:
+    """Return up to ``limit`` manifests behind the key ``after``, in the order in which the store first saw them."""
     rows = connection.execute(_page, {"repository_id": repository_id, "after": after, "limit": limit})
-    return [Listed(row[0], Stored(*row[1:])) for row in rows]
+    return [ListedManifest(row[0], Stored(*row[1:])) for row in rows]
 
 
 def referrers(
     connection: Connection, repository_id: int, digest: str, *, artifact_type: str | None
 ) -> list[tuple[Stored, dict[str, str]]]:
-    """The manifests of the repository whose subject is the digest, with their annotations, in byte order of digests."""
+    """Return the manifests here whose subject is the digest, with their annotations, in byte order of digests."""
     statement = _referrers if artifact_type is None else _referrers_of_type
     parameters = {"repository_id": repository_id, "digest": digest, "artifact_type": artifact_type}
     if artifact_type is None:
@@ -253,8 +250,8 @@ _note_platform = (
 _put_edges = insert(_edges)
 _ids = array("ids")
 _rows = array("rows")
-_linked = upsert(_members).from_select(
-    ["repository_id", "manifest_id", "pushed_at", "collect_after", "incomplete", "entry", "batch"],
+_brought = upsert(_members).from_select(
+    ["repository_id", "manifest_id", "pushed_at", "unreferenced_since", "incomplete", "entry", "batch"],
     select(
         bindparam("repository_id"),
         member(_rows, 0),
@@ -265,15 +262,15 @@ _linked = upsert(_members).from_select(
         bindparam("batch"),
     ).where(true()),
 )
-_was_gone = and_(_members.c.leaves.is_not(None), ~goes_later(_members, _linked.excluded))
-_link = _linked.on_conflict_do_update(
+_was_gone = and_(_members.c.leaves.is_not(None), ~goes_later(_members, _brought.excluded))
+_add_membership = _brought.on_conflict_do_update(
     index_elements=["repository_id", "manifest_id"],
     set_={
-        "collect_after": _linked.excluded.collect_after,
-        "pushed_at": _linked.excluded.pushed_at,
-        "incomplete": _linked.excluded.incomplete,
-        "entry": func.coalesce(_linked.excluded.entry, case((~_was_gone, _members.c.entry))),
-        **linked_again(_members, _linked.excluded),
+        "unreferenced_since": _brought.excluded.unreferenced_since,
+        "pushed_at": _brought.excluded.pushed_at,
+        "incomplete": _brought.excluded.incomplete,
+        "entry": func.coalesce(_brought.excluded.entry, case((~_was_gone, _members.c.entry))),
+        **brought_again(_members, _brought.excluded),
     },
 )
 
@@ -289,7 +286,7 @@ _own = _own.on_conflict_do_nothing()
 def children(
     connection: Connection, repository_id: int, digests: Iterable[str], *, batch: int | None = None
 ) -> dict[str, Child]:
-    """What the catalog knows of these digests, seen from one repository, and from a batch, if that is given.
+    """Return what the catalog knows of these digests, seen from one repository, and from a batch, if that is given.
 
     Digests without a row are left out.
     """
@@ -310,7 +307,7 @@ def children(
 
 
 def entries(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, str]:
-    """What was said besides of these manifests, by digest, where they came into the repository without a tag."""
+    """Return what was said besides of these manifests, by digest, where they came into the repository without a tag."""
     rows = connection.execute(_entries, {"repository_id": repository_id, "digests": bound(digests)})
     return {digest: entry for digest, entry in rows if entry is not None}
 
@@ -363,7 +360,8 @@ def put(
     members = [
         (ids[entry.manifest.descriptor.digest], 1 if entry.incomplete else None, entry.entry) for entry in new
     ]
-    connection.execute(_link, {"repository_id": repository_id, "rows": bound(members), "now": now, "batch": batch})
+    parameters = {"repository_id": repository_id, "rows": bound(members), "now": now, "batch": batch}
+    connection.execute(_add_membership, parameters)
     connection.execute(_own, {"repository_id": repository_id, "ids": bound(ids.values())})
 
 
@@ -381,7 +379,7 @@ def _row(entry: NewManifest, ids: Mapping[Digest, int], known: Mapping[str, Chil
 
 
 def as_json(value: Mapping[str, object] | None) -> str | None:
-    """An object as a row holds it; None for an empty one."""
+    """Return an object as a row holds it; None for an empty one."""
     return json.dumps(dict(value), ensure_ascii=False, separators=(",", ":")) if value else None
 
 
@@ -389,19 +387,20 @@ def as_json(value: Mapping[str, object] | None) -> str | None:
 
 _this: BindParameter[int] = bindparam("this_manifest")
 _here: BindParameter[int] = bindparam("in_repository")
-_unlink = delete(_members).where(_members.c.repository_id == _here, _members.c.manifest_id == _this)
+_remove_membership = delete(_members).where(_members.c.repository_id == _here, _members.c.manifest_id == _this)
 _children_of = select(_edges.c.child_id).where(_edges.c.parent_id == _this)
 _queue_blobs = (
     update(_blob_members)
     .where(
         _blob_members.c.repository_id == _here,
         _blob_members.c.blob_id.in_(_children_of),
-        _blob_members.c.collect_after.is_distinct_from(bindparam("now")),  # as the last index of the same ones left it
+        # as the last index of the same ones left it
+        _blob_members.c.unreferenced_since.is_distinct_from(bindparam("now")),
     )
-    .values(collect_after=bindparam("now"))
+    .values(unreferenced_since=bindparam("now"))
 )
 # What was queued later, because it was pushed again, keeps its own time.
-_is_behind = func.coalesce(_members.c.collect_after, -1) < bindparam("since")
+_is_behind = func.coalesce(_members.c.unreferenced_since, -1) < bindparam("since")
 _queue_children = (
     update(_members)
     .where(
@@ -409,7 +408,7 @@ _queue_children = (
         _members.c.manifest_id.in_(_children_of),
         _is_behind,
     )
-    .values(collect_after=bindparam("since"))
+    .values(unreferenced_since=bindparam("since"))
 )
 _about_this = (
     select(_manifests.c.blob_id)
@@ -431,12 +430,12 @@ _queue_these = (
         _members.c.manifest_id.in_(select(_ids.c.value)),
         _is_behind,
     )
-    .values(collect_after=bindparam("since"))
+    .values(unreferenced_since=bindparam("since"))
 )
 _queue_self = (
     update(_blobs)
     .where(_blobs.c.id == _this)
-    .values(collect_after=func.max(func.coalesce(_blobs.c.collect_after, 0), bindparam("since")))
+    .values(unreferenced_since=greatest(func.coalesce(_blobs.c.unreferenced_since, 0), bindparam("since")))
 )
 _disown = delete(_own_edges).where(
     _own_edges.c.repository_id == _here, _own_edges.c.child_id.in_(_children_of), _own_edges.c.parent_id == _this
@@ -444,20 +443,20 @@ _disown = delete(_own_edges).where(
 
 
 def referring(connection: Connection, repository_id: int, manifest_id: int, *, after: int, limit: int) -> list[int]:
-    """Up to ``limit`` manifests of the repository whose subject is that manifest, with greater ids than ``after``."""
+    """Return up to ``limit`` manifests of the repository whose subject is that manifest, after the id ``after``."""
     parameters = {"in_repository": repository_id, "this_manifest": manifest_id, "after": after, "limit": limit}
     return connection.execute(_referring, parameters).scalars()
 
 
 def queue(connection: Connection, repository_id: int, manifest_ids: Iterable[int], *, since: int) -> None:
-    """Put manifests of the repository before the collector, those that are not there since later."""
+    """Queue manifests of the repository for gc, those that are not there since later."""
     connection.execute(_queue_these, {"in_repository": repository_id, "ids": bound(manifest_ids), "since": since})
 
 
 def queue_referrers(
     connection: Connection, repository_id: int, manifest_id: int, *, since: int, limit: int = -1
 ) -> int:
-    """Put up to ``limit`` manifests of the repository that are about that one before the collector.
+    """Queue up to ``limit`` manifests of the repository that are about that one for gc.
 
     Returns:
         How many; none where all are there since then or later. Each takes 5 µs, and looking at one that is there 1 µs.
@@ -469,10 +468,10 @@ def queue_referrers(
     return len(found)
 
 
-def unlink(
+def remove_membership(
     connection: Connection, repository_id: int, manifest_id: int, *, now: int, since: int | None = None
 ) -> None:
-    """Take a manifest, which no tag points at any more, from the repository, and put what it held before the collector.
+    """Take a manifest, which no tag points at any more, from the repository, and queue what it held for gc.
 
     Its row and its edges belong to its bytes and go with those.
 
@@ -486,7 +485,7 @@ def unlink(
     """
     since = now if since is None else since
     parameters = {"in_repository": repository_id, "this_manifest": manifest_id, "now": now, "since": since}
-    for statement in (_disown, _unlink, _queue_blobs, _queue_children, _queue_self):
+    for statement in (_disown, _remove_membership, _queue_blobs, _queue_children, _queue_self):
         connection.execute(statement, parameters)
     queue_referrers(connection, repository_id, manifest_id, since=since)
     leases.forget(connection, [(repository_id, manifest_id)])

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from ocistore.catalog import identity, tables
-from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
+from ocistore.catalog.tables import APPLICATION_ID, SCHEMA_REVISION
 from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.forks import ThreadLock
 from ocistore.refusals import pass_on_theirs
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection as AlchemyConnection
 
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.sqlite import SQLiteCatalog
 
 _alembic_lock = ThreadLock()
 # As Alembic makes it.
@@ -51,7 +51,7 @@ _select_schema = (
     .order_by(_master.c.type, _master.c.name)
 )
 _insert_store = tables.store.insert().values(
-    id=1, layout_version=LAYOUT_VERSION, epoch=1, created=bindparam("now"), identity=bindparam("who")
+    id=1, epoch=1, created=bindparam("now"), identity=bindparam("who")
 )
 
 
@@ -59,8 +59,8 @@ _ATTEMPTS: Final = 10
 """How often the revision is read where something in this process drops the locks of the catalog meanwhile."""
 
 
-def revision(catalog: Catalog) -> str | None:
-    """The revision of the catalog's schema, or None for a database that is still empty.
+def revision(catalog: SQLiteCatalog) -> str | None:
+    """Return the revision of the catalog's schema, or None for a database that is still empty.
 
     Raises:
         StoreNotFoundError: it is a database, but of another application.
@@ -92,7 +92,7 @@ def _revision(connection: Connection, *, root: Path) -> str | None:
     return str(found[0])
 
 
-def upgrade(catalog: Catalog, *, now: int, before_creation: Callable[[], None] = lambda: None) -> str | None:
+def upgrade(catalog: SQLiteCatalog, *, now: int, before_creation: Callable[[], None] = lambda: None) -> str | None:
     """Bring the schema to :data:`SCHEMA_REVISION`, in one transaction; all of it or, after a crash, nothing.
 
     Safe when any number of processes and threads do it at once: whoever comes second finds it done.
@@ -137,7 +137,7 @@ def _create(connection: Connection) -> None:
 
 @functools.cache
 def _declared() -> tuple[str, ...]:
-    """The statements that make the tables and indexes. To compile them takes longer than to execute them."""
+    """Return the statements that make the tables and indexes. To compile them takes longer than to execute them."""
     statements: list[DDLElement] = []
     for declared in (*tables.metadata.sorted_tables, _version):
         statements.append(CreateTable(declared))
@@ -162,7 +162,7 @@ def _migrate(connection: AlchemyConnection, *, found: str) -> None:
 
 
 def alembic_config(connection: AlchemyConnection | None = None) -> Config:
-    """Alembic's configuration: where the migrations are, and the connection they run on."""
+    """Return Alembic's configuration: where the migrations are, and the connection they run on."""
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config(attributes={"connection": connection} if connection is not None else {})
@@ -188,7 +188,7 @@ class SchemaDifference:
 
 
 def differences(connection: Connection) -> list[SchemaDifference]:
-    """What of the database's schema is not, statement by statement, what :mod:`ocistore.catalog.tables` declares."""
+    """Return what of the schema is not, statement by statement, what :mod:`ocistore.catalog.tables` declares."""
     from sqlalchemy import create_engine  # noqa: PLC0415
 
     engine = create_engine("sqlite://")

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import batches, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
+from ocistore.catalog.expressions import array, bound, in_order, member, upsert
 from ocistore.catalog.staged import target
 
 if TYPE_CHECKING:
@@ -40,24 +38,24 @@ _page = (
 
 
 def beyond(prefix: str) -> str:
-    """A string behind everything that starts with ``prefix``: names are ASCII, and compared byte by byte."""
+    """Return a string behind everything that starts with ``prefix``: names are ASCII, and compared byte by byte."""
     return prefix + "\x7f"
 
 
 def find(connection: Connection, name: str) -> int | None:
-    """The id of the repository, or None."""
+    """Return the id of the repository, or None."""
     found: int | None = connection.execute(_find, {"name": name}).scalar()
     return found
 
 
 def name_of(connection: Connection, repository_id: int) -> str | None:
-    """The name of the repository of that id, which must exist; None where it is deleted."""
+    """Return the name of the repository of that id, which must exist; None where it is deleted."""
     found: str | None = connection.execute(_name_of, {"repository": repository_id}).scalar()
     return found
 
 
 def ensure(connection: Connection, name: str, *, now: int) -> int:
-    """The id of the repository, made if need be."""
+    """Return the id of the repository, made if need be."""
     found = find(connection, name)
     return make(connection, name, now=now) if found is None else found
 
@@ -69,7 +67,7 @@ def make(connection: Connection, name: str, *, now: int) -> int:
 
 
 def page(connection: Connection, *, prefix: str, after: str, limit: int) -> list[str]:
-    """Up to ``limit`` names behind ``after``, in byte order."""
+    """Return up to ``limit`` names behind ``after``, in byte order."""
     parameters = {"prefix": prefix, "beyond": beyond(prefix), "after": after, "limit": limit}
     return connection.execute(_page, parameters).scalars()
 
@@ -112,7 +110,7 @@ _rows = array("rows")
 
 
 def _pages(table: Table) -> tuple[Select[Any], Delete]:
-    """Statements that read the key of up to ``limit`` rows of the repository, without its id, and delete these."""
+    """Return statements that read the keys of up to ``limit`` rows of a repository, and delete them."""
     key = [column for column in table.primary_key.columns if column.name != "repository_id"]
     some = select(*key).where(table.c.repository_id == _this).limit(bindparam("limit"))
     these = select(*(member(_rows, position) for position in range(len(key))))
@@ -135,7 +133,7 @@ _PARTS: Final = (
 _queue_blobs = (
     update(_blobs)
     .where(_blobs.c.id.in_(select(member(_rows, 0))))
-    .values(collect_after=bindparam("now"))
+    .values(unreferenced_since=bindparam("now"))
 )
 _delete_note = delete(_deleted).where(_deleted.c.repository_id == _this)
 _delete = delete(_t).where(_t.c.id == _this)
@@ -184,7 +182,7 @@ def remove(connection: Connection, repository_id: int, name: str, *, now: int, a
 
 
 def deleted(connection: Connection, repository_id: int | None = None) -> Deleted | None:
-    """A repository that is deleted and not yet emptied: the one of that id, or the first one; None where it is not."""
+    """Return a repository that is deleted and not yet emptied: that one, or the first one; None where there is none."""
     if repository_id is None:
         row = connection.execute(_next_deleted).first()
     else:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, delete, func, insert, literal, null, select, true, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound, member
+from ocistore.catalog.expressions import array, bound, member, upsert
 from ocistore.catalog.staged import NOBODY, OWN, is_hidden, named, said, target
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class Target(NamedTuple):
     entry: str | None = None
 
 
-class Row(NamedTuple):
+class TagRow(NamedTuple):
     """A row of the table, be it seen or not."""
 
     batch: int | None
@@ -158,7 +157,7 @@ _queue_left = (
             select(_t.c.manifest_id).where(_these, _t.c.next_id.is_distinct_from(_t.c.manifest_id))
         ),
     )
-    .values(collect_after=bindparam("now"))
+    .values(unreferenced_since=bindparam("now"))
 )
 _settle = (
     update(_t)
@@ -189,11 +188,11 @@ _bound_to = select(_t.c.name, is_hidden(_t)).where(
 
 def find(
     connection: Connection, repository_id: int, names: Iterable[str], *, batch: int | None = None
-) -> dict[str, Row]:
-    """The rows of these tags, as others see them, or as who wrote ``batch`` does."""
+) -> dict[str, TagRow]:
+    """Return the rows of these tags, as others see them, or as who wrote ``batch`` does."""
     parameters = {"in_repository": repository_id, "names": bound(names), OWN.key: batch or NOBODY}
     return {
-        row[0]: Row(row[1], bool(row[2]), row[3], bool(row[4]), None if row[5] is None else Target(*row[5:]))
+        row[0]: TagRow(row[1], bool(row[2]), row[3], bool(row[4]), None if row[5] is None else Target(*row[5:]))
         for row in connection.execute(_rows, parameters)
     }
 
@@ -325,7 +324,7 @@ def release(connection: Connection, repository_id: int, manifest_id: int, *, now
 
 
 def settle(connection: Connection, repository_id: int, names: Sequence[str], *, now: int) -> None:
-    """Make tags whose batch is revealed ones without a batch, and put what they pointed at before the collector."""
+    """Make tags whose batch is revealed ones without a batch, and queue what they pointed at for gc."""
     if names:
         these: dict[str, object] = {"in_repository": repository_id, "names": bound(names)}
         connection.execute(_queue_left, these | {"now": now})
@@ -341,7 +340,7 @@ def restore(connection: Connection, repository_id: int, names: Sequence[str]) ->
 
 
 def some_of_batch(connection: Connection, batch: int, *, limit: int) -> dict[int, list[str]]:
-    """Up to ``limit`` tags that have a batch, by repository."""
+    """Return up to ``limit`` tags that have a batch, by repository."""
     found: dict[int, list[str]] = {}
     for repository_id, name in connection.execute(_some, {"batch": batch, "limit": limit}):
         found.setdefault(repository_id, []).append(name)

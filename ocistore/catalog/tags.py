@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import bindparam, delete, null, select, true, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import stagedtags, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
+from ocistore.catalog.expressions import array, bound, in_order, member, upsert
 from ocistore.catalog.repositories import beyond
 from ocistore.catalog.staged import NOBODY, OWN, POINTERS, is_seen, named, target
 from ocistore.catalog.stagedtags import Move, Target, record
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import BindParameter
 
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.stagedtags import Row
+    from ocistore.catalog.stagedtags import TagRow
 
 _t = tables.tags
 _blobs = tables.blobs
@@ -94,7 +92,7 @@ _manifests = array("manifests")
 _queue = (
     update(_members)
     .where(_members.c.repository_id == _here, _members.c.manifest_id.in_(select(_manifests.c.value)))
-    .values(collect_after=bindparam("now"))
+    .values(unreferenced_since=bindparam("now"))
 )
 _history = (
     select(_events.c.id, _events.c.tag, _events.c.old_digest, _events.c.new_digest, _events.c.at, _events.c.actor)
@@ -108,7 +106,7 @@ _history_of_tag = _history.where(_events.c.tag == bindparam("tag"))
 def targets(
     connection: Connection, repository_id: int, names: Iterable[str], *, batch: int | None = None
 ) -> dict[str, Target]:
-    """What these tags point at, for who wrote ``batch``, if that is given. Names that are no tags are left out."""
+    """Return what these tags point at, for who wrote ``batch``, if it is given. Names that are no tags are left out."""
     found = stagedtags.find(connection, repository_id, names, batch=batch)
     return {name: row.target for name, row in found.items() if row.target is not None}
 
@@ -121,7 +119,7 @@ def of_manifest(
     limit: int | None = None,
     batch: int | None = None,
 ) -> list[str]:
-    """The tags that point at a manifest, for who wrote ``batch``, if that is given.
+    """Return the tags that point at a manifest, for who wrote ``batch``, if that is given.
 
     With ``limit``, up to so many of them, in byte order.
     """
@@ -136,7 +134,7 @@ def of_manifest(
 
 
 def page(connection: Connection, repository_id: int, *, prefix: str, after: str, limit: int) -> list[str]:
-    """Up to ``limit`` tags behind ``after``, in byte order."""
+    """Return up to ``limit`` tags behind ``after``, in byte order."""
     parameters = {
         "in_repository": repository_id,
         "prefix": prefix,
@@ -148,7 +146,7 @@ def page(connection: Connection, repository_id: int, *, prefix: str, after: str,
 
 
 def every(connection: Connection, repository_id: int) -> list[tuple[str, str]]:
-    """All tags of the repository with the digests they point at, in byte order: for an export."""
+    """Return all tags of the repository with the digests they point at, in byte order: for an export."""
     return list(connection.execute(_all, {"in_repository": repository_id}))
 
 
@@ -222,7 +220,7 @@ def remove(
     actor: str,
     batch: int | None = None,
 ) -> dict[str, Target]:
-    """Remove tags, each as an event, and queue what they pointed at for collection. Returns those that were there.
+    """Remove tags, each as an event, and queue what they pointed at for gc. Returns those that were there.
 
     With ``batch`` as :func:`move`. One that another batch is going to move comes to be with that; a batch that is going
     to remove it, too, is not revealed any more.
@@ -247,13 +245,13 @@ def remove(
     return old
 
 
-def _settle(connection: Connection, repository_id: int, rows: Mapping[str, Row], *, now: int) -> None:
+def _settle(connection: Connection, repository_id: int, rows: Mapping[str, TagRow], *, now: int) -> None:
     revealed = [name for name, row in rows.items() if row.batch is not None and not row.hidden]
     stagedtags.settle(connection, repository_id, revealed, now=now)
 
 
 def _rebase(
-    connection: Connection, repository: str, rows: Mapping[str, Row], changed: Mapping[str, str | None]
+    connection: Connection, repository: str, rows: Mapping[str, TagRow], changed: Mapping[str, str | None]
 ) -> None:
     """Let hidden batches, of which there is one at most in a repository, do what they do after this."""
     hidden = {name: digest for name, digest in changed.items() if name in rows and rows[name].hidden}
@@ -265,7 +263,7 @@ def _rebase(
 
 
 def history(connection: Connection, repository: str, *, tag: str | None, before: int, limit: int) -> list[Event]:
-    """Up to ``limit`` events of a repository, or of one of its tags, before the event ``before``, newest first."""
+    """Return up to ``limit`` events of a repository, or of one of its tags, before event ``before``, newest first."""
     parameters: dict[str, object] = {"repository": repository, "before": before, "limit": limit}
     if tag is None:
         rows = connection.execute(_history, parameters)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import bindparam, delete, insert, select, tuple_, update
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound
-from ocistore.catalog.order import in_order
+from ocistore.catalog.expressions import array, bound, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,13 +76,13 @@ def start(connection: Connection, repository_id: int, session: Session) -> None:
 
 
 def find(connection: Connection, repository: str, upload: str) -> Session | None:
-    """The session, if it is one of this repository."""
+    """Return the session, if it is one of this repository."""
     row = connection.execute(_find, {"repository": repository, "upload": upload}).first()
     return None if row is None else Session(*row)
 
 
 def page(connection: Connection, repository_id: int, *, after: str, limit: int) -> list[Session]:
-    """Up to ``limit`` sessions behind the id ``after``."""
+    """Return up to ``limit`` sessions behind the id ``after``."""
     parameters = {"in_repository": repository_id, "after": after, "limit": limit}
     return [Session(*row) for row in connection.execute(_page, parameters)]
 
@@ -103,7 +102,7 @@ def remove(connection: Connection, upload: str) -> bool:
 
 
 def expired(connection: Connection, *, now: int, after: tuple[int, str], limit: int) -> list[tuple[int, str, str]]:
-    """Up to ``limit`` sessions behind ``after`` that nobody touched in their lifetime, as (expires, id, algorithm)."""
+    """Return up to ``limit`` sessions after ``after`` that have run out: (expires, id, algorithm)."""
     parameters = {"now": now, "after": after[0], "after_id": after[1], "limit": limit}
     return list(connection.execute(_expired, parameters))
 
@@ -114,7 +113,7 @@ def remove_expired(connection: Connection, upload: str, *, now: int) -> bool:
 
 
 def known(connection: Connection, names: Iterable[str]) -> set[str]:
-    """Of these names those that are ids of sessions."""
+    """Return of these names those that are ids of sessions."""
     return set(connection.execute(_known, {"names": bound(names)}).scalars())
 
 

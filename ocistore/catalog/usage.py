@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import func, literal, select
 
 from ocistore.catalog import tables
+from ocistore.catalog.expressions import halves, total
 from ocistore.catalog.staged import is_seen, target
-from ocistore.catalog.sums import halves, total
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Table
@@ -46,6 +46,6 @@ _counts = select(
 
 
 def counts(connection: Connection) -> Counts:
-    """Everything counted, in one state of the store."""
+    """Return everything counted, in one state of the store."""
     [(found_repositories, found_tags, found_manifests, found_blobs, found_uploads, *size)] = connection.execute(_counts)
     return Counts(found_repositories, found_tags, found_manifests, found_blobs, total(iter(size)), found_uploads)

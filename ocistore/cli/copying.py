@@ -15,7 +15,7 @@ from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
 
 if TYPE_CHECKING:
-    from ocistore import CopyReport, Sharing
+    from ocistore import CopyReport, TransferMode
 
 _STORE: Final = GivenPath(file_okay=False, path_type=Path)
 
@@ -48,7 +48,7 @@ def copy(
     *,
     platforms: tuple[str, ...],
     referrers: bool | None,
-    mode: Sharing,
+    mode: TransferMode,
     dry_run: bool,
     as_json: bool,
 ) -> None:

@@ -29,7 +29,7 @@ from ocistore.cli.printing import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocistore import ImportSource, Sharing
+    from ocistore import ImportSource, TransferMode
 
 
 @click.command(
@@ -73,7 +73,7 @@ def import_(
     platforms: tuple[str, ...],
     referrers: bool | None,
     complete: bool,
-    mode: Sharing,
+    mode: TransferMode,
     dry_run: bool,
     as_json: bool,
 ) -> None:

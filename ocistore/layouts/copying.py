@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import absolute_path
-from ocistore.blobs.sharing import Sharing
+from ocistore.blobs.sharing import TransferMode
 from ocistore.catalog import manifests, repositories
 from ocistore.catalog.lock import rest
 from ocistore.changes import SetTag
@@ -99,12 +99,12 @@ def copy(
     *,
     platforms: Sequence[str] = (),
     referrers: bool = True,
-    mode: Sharing = "auto",
+    mode: TransferMode = "auto",
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> CopyReport:
     """Copy references into another store, in one commit; see :meth:`ocistore.Core.copy_to`."""
-    if mode not in get_args(Sharing):
+    if mode not in get_args(TransferMode):
         raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
     target = destination.root if isinstance(destination, Core) else Path(absolute_path(destination))
     refuse_same(source.root, target)
@@ -220,12 +220,12 @@ class _Copying:
     """One copy, of what was chosen."""
 
     def __init__(
-        self, source: Core, destination: Core | None, target: Path, selection: Selection, mode: Sharing
+        self, source: Core, destination: Core | None, target: Path, selection: Selection, mode: TransferMode
     ) -> None:
         self._source = source
         self._target = target
         self._selection = selection
-        self._mode: Sharing = mode
+        self._mode: TransferMode = mode
         self._sizes = {Digest(digest): node.size for digest, node in selection.nodes.items() if node.here}
         self._sizes |= {digest: manifest.descriptor.size for digest, manifest in selection.made.items()}
         self._tags = [
@@ -314,10 +314,10 @@ class _Copying:
                 return destination.pool.stage(content, digest=digest, size=size)
             path = str(self._source.paths.blob(digest))
             with gone_is_damage(digest, of=of):
-                reader = self._source.pool.open(digest)
+                reader = self._source.pool.open(digest, size)
             with reader, Translating(path):
                 return destination.pool.adopt(
-                    reader.fileno(), digest=digest, size=size, mode=self._mode, path=path, told=tally.add
+                    reader.fileno(), digest=digest, size=size, mode=self._mode, path=path, progress=tally.add
                 )
         except (DigestMismatchError, SizeMismatchError) as error:
             self._source.catalog.refuse_moved()

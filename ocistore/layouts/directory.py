@@ -15,7 +15,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs import permissions as modes
-from ocistore.blobs.durability import sync_path
+from ocistore.blobs.output import write_all
 from ocistore.blobs.reader import READ_FLAGS
 from ocistore.filedescriptors import owned
 from ocistore.refusals import Ignoring, pass_on_theirs
@@ -185,9 +185,7 @@ class LayoutDirectory:
             try:
                 if self._permissions is not None:
                     os.fchmod(descriptor, self._mode_of(name) or self._permissions.file)
-                view = memoryview(content)
-                while view:
-                    view = view[os.write(descriptor, view) :]
+                write_all(descriptor, content)
                 os.fsync(descriptor)
             finally:
                 del descriptor
@@ -211,16 +209,6 @@ class LayoutDirectory:
         """The same, with nothing to do before the file gets its name."""
         with self.replacing(name, content):
             pass
-
-
-def make_directory(path: Path) -> None:
-    """Make a directory, and those above it that are missing, durably; harmless where it exists."""
-    if path.is_dir():
-        return
-    make_directory(path.parent)
-    with Ignoring(FileExistsError):  # somebody was faster, or it is a file, which opening it will say
-        os.mkdir(path)
-    sync_path(path.parent)
 
 
 def temporary_name() -> str:

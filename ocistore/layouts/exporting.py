@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from ocistore.blobs.durability import make_directories
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import listed_paths
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
@@ -20,7 +21,6 @@ from ocistore.layouts.directory import (
     TEMPORARY,
     LayoutDirectory,
     NotPlainError,
-    make_directory,
 )
 from ocistore.layouts.exports import outlet
 from ocistore.layouts.exports.absences import kinds
@@ -273,7 +273,7 @@ def _export_directory(core: Core, plan: _Plan, progress: Progress | None) -> Exp
         there = _present(path, sizes)
         return plan.report(written=sum(sizes.values()) - there, present=there)
     with Translating(str(path)):
-        make_directory(path)
+        make_directories(path)
     with _locked_directory(path) as layout:
         existing = _existing_entries(layout)
         with Translating(str(path)):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.imports.plan import ImportPlan
     from ocistore.layouts.imports.recognition import ImportSource
@@ -104,7 +104,7 @@ def import_layout(
     platforms: Iterable[str] = (),
     referrers: bool = True,
     complete: bool = False,
-    mode: Sharing = "auto",
+    mode: TransferMode = "auto",
     dry_run: bool = False,
     progress: Progress | None = None,
     maximum_manifests_size: int = MAXIMUM_MANIFESTS_SIZE,
@@ -166,7 +166,9 @@ def _report(contents: ImportPlan, taking: _Taking, completed: Iterable[Digest], 
 class _Taking:
     """One import into one store."""
 
-    def __init__(self, core: Core, source: Source, mode: Sharing, progress: Progress | None, *, dry_run: bool) -> None:
+    def __init__(
+        self, core: Core, source: Source, mode: TransferMode, progress: Progress | None, *, dry_run: bool
+    ) -> None:
         self.source = source
         self.held: frozenset[Digest] = frozenset()
         """What the store had."""

@@ -79,7 +79,8 @@ def stage_manifests(
     pool = core.pool
 
     def read(manifest: Descriptor) -> bytes:
-        return pool.read_staged(staged[manifest.digest])
+        with pool.open_staged(staged[manifest.digest]) as reader:
+            return reader.read()
 
     for held in manifests.values():
         for digest, manifest in held.items():

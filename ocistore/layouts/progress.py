@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ocistore.blobs.oserrors import theirs
-from ocistore.blobs.sharing import ToldFile
 from ocistore.threads import Counter
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -40,10 +39,3 @@ class Tally:
             return
         # A file that grew since it was looked at makes more of the whole, never more than the whole.
         self._progress(done, max(done, self._total))
-
-
-class CountedFile(ToldFile):
-    """A file that tells a tally how much of it was read. The descriptor stays the caller's, who closes it."""
-
-    def __init__(self, descriptor: int, tally: Tally) -> None:
-        super().__init__(descriptor, tally.add)

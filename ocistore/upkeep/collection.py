@@ -33,13 +33,13 @@ from typing import TYPE_CHECKING, Final
 from ocistore.arguments import require_duration
 from ocistore.catalog import (
     batches,
-    collection,
+    deletions,
     epoch,
+    gc,
     holds,
-    keepers,
     leases,
     manifests,
-    removal,
+    reachability,
     repositories,
     uploads,
 )
@@ -162,7 +162,7 @@ class _Collection:
     def __init__(self, core: Core, now: int, untagged_before: int, before: int, bounds: Bounds) -> None:
         self._core = core
         self._catalog = core.catalog
-        self._removal = core.pool.removal
+        self._sweeper = core.pool.sweeper
         self._now = now
         self._untagged_before = untagged_before
         self._before = before
@@ -177,7 +177,8 @@ class _Collection:
 
     def forecast(self, *, force: bool) -> GCReport:
         """A dry run."""
-        seen = self._catalog.noted_epoch()  # first: a note is never ahead of its catalog
+        file = self._catalog.file
+        seen = None if file is None else file.noted_epoch()  # first: a note is never ahead of its catalog
         with self._catalog.snapshot() as connection:
             expected = forecast(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
             decided = {blob.id: blob for blob in condemned(connection)}
@@ -185,18 +186,16 @@ class _Collection:
             listed = tuple(islice(_candidates(expected, decided), _LISTED))
             ended = {name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)}
             over = len(leases.expired(connection, now=self._now, limit=-1))
-            put_back = epoch.contradiction(epoch.find(connection), seen)
+            put_back = None if seen is None else epoch.contradiction(epoch.find(connection), seen)
             held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._core, connection))
         # A real run would find that with its first write, and place a hold.
         refused = list(dict.fromkeys([*held, *([] if put_back is None else [put_back])]))
         if not force:
-            reason = too_much(
-                self._core, now=self._now, untagged_before=self._untagged_before, before=self._before
-            )
+            reason = too_much(self._core, now=self._now, untagged_before=self._untagged_before, before=self._before)
             refused += () if reason is None else (reason,)
         strays = list(self._leftovers.stray_files())
-        left_behind = sum(file.size for file in self._removal.aside() if file.name in ended)
-        left_behind += sum(size for _, size in strays) + sum(file.size for file in self._removal.trashed())
+        left_behind = sum(file.size for file in self._sweeper.staged() if file.name in ended)
+        left_behind += sum(size for _, size in strays) + sum(file.size for file in self._sweeper.trashed())
         return GCReport(
             dry_run=True,
             complete=True,
@@ -215,11 +214,10 @@ class _Collection:
     def run(self, *, force: bool) -> GCReport:
         """The real thing."""
         self._core.require_writable()
-        on_a_full_disk(self._catalog, self._core.pool, self._catalog.note_epoch)
+        if self._catalog.file is not None:
+            on_a_full_disk(self._catalog, self._core.pool, self._catalog.file.note_epoch)
         with self._catalog.read() as connection:
-            found = collection.outlook(
-                connection, now=self._now, untagged_before=self._untagged_before, before=self._before
-            )
+            found = gc.outlook(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
         if found.held:
             end_abandoned(self._core)
             with self._catalog.read() as connection:
@@ -229,9 +227,7 @@ class _Collection:
         problem = None
         if found.work:
             if not force:
-                refuse_too_much(
-                    self._core, now=self._now, untagged_before=self._untagged_before, before=self._before
-                )
+                refuse_too_much(self._core, now=self._now, untagged_before=self._untagged_before, before=self._before)
             try:
                 # Each transaction is whole, so that it may begin again.
                 on_a_full_disk(self._catalog, self._core.pool, self._work)
@@ -247,7 +243,7 @@ class _Collection:
                 give_back(self._core, self._batch)
             except Cut:
                 complete = False
-            self._core.pool.reserve.make()
+            self._core.pool.ballast.make()
         if found.work or time.monotonic() >= self._core.next_look_at_refs:
             # What was collected is gone, whether there is room for that or not; the next collection takes it.
             problem = self._take_snapshot()
@@ -311,16 +307,17 @@ class _Collection:
     def _collect_manifests(self) -> bool:
         """Whether there was something to do. Children of what goes are due since it was, and so found by this again."""
         worked = False
-        while self._is_due(lambda c: collection.due_manifests(c, before=self._untagged_before, limit=1)):
+        while self._is_due(lambda c: gc.due_manifest_memberships(c, before=self._untagged_before, limit=1)):
             worked = True
             self._queue_referrers()
             with self._batch() as connection:
-                due = collection.due_manifests(connection, before=self._untagged_before, limit=_MANIFESTS)
-                due = due[: _fitting(collection.widths(connection, due, limit=_EDGES))]
-                known: defaultdict[int, keepers.Known] = defaultdict(partial(keepers.Known, climbed=_MANIFESTS))
+                due = gc.due_manifest_memberships(connection, before=self._untagged_before, limit=_MANIFESTS)
+                due = due[: _fitting(gc.widths(connection, due, limit=_EDGES))]
+                fresh = partial(reachability.Known, climbed=_MANIFESTS)
+                known: defaultdict[int, reachability.Known] = defaultdict(fresh)
                 dead = [row for row in due if not self._alive(connection, row, known[row.repository_id])]
                 # Those that wait for others leave the queue too, and come back into it when those go.
-                removal.keep_manifests(connection, due)
+                deletions.keep_manifest_memberships(connection, due)
                 since = {row[:2]: max(row.since, self._let_go.get(row[:2], 0)) for row in due}
                 gone: set[tuple[int, int]] = set()
                 waiting = []
@@ -329,7 +326,7 @@ class _Collection:
                     if row[:2] in gone:
                         continue
                     if later:
-                        again = keepers.queued_last(connection, row.repository_id, [row.blob_id])
+                        again = reachability.queued_last(connection, row.repository_id, [row.blob_id])
                         since[row[:2]] = max(since[row[:2]], again)
                     removed, last = self._unlink(connection, row, since, known[row.repository_id])
                     gone.update((row.repository_id, key) for key in removed)
@@ -338,11 +335,11 @@ class _Collection:
                     # What was needed for longer than its place in the queue says let go of others only then, and these
                     # may be here, too: below a ring, of which a part was pushed again.
                     later = later or last > row.since
-                removal.put_behind(connection, waiting, before=self._untagged_before)
+                deletions.put_behind(connection, waiting, before=self._untagged_before)
                 let_go = {
                     row[:2]: since[row[:2]]
                     for row in waiting
-                    if since[row[:2]] > keepers.queued_again(connection, row.repository_id, row.blob_id)
+                    if since[row[:2]] > reachability.queued_again(connection, row.repository_id, row.blob_id)
                 }
             self._let_go.update(let_go)
             for key in gone:
@@ -356,12 +353,12 @@ class _Collection:
         In vain where somebody tags the manifest meanwhile: then they leave the queue again.
         """
         with self._catalog.read() as connection:
-            due = collection.due_manifests(connection, before=self._untagged_before, limit=1)
+            due = gc.due_manifest_memberships(connection, before=self._untagged_before, limit=1)
             if not due:
                 return
             [row] = due
             referring = manifests.referring(connection, row.repository_id, row.blob_id, after=0, limit=_EDGES)
-            if len(referring) < _EDGES or self._alive(connection, row, keepers.Known()):
+            if len(referring) < _EDGES or self._alive(connection, row, reachability.Known()):
                 return
         since = max(row.since, self._let_go.get(row[:2], 0))
         after = 0
@@ -374,27 +371,27 @@ class _Collection:
                     manifests.queue(connection, row.repository_id, referring, since=since)
                     after = referring[-1]
 
-    def _alive(self, connection: Connection, row: collection.Membership, known: keepers.Known) -> bool:
-        return keepers.alive(
+    def _alive(self, connection: Connection, row: gc.Membership, known: reachability.Known) -> bool:
+        return reachability.alive(
             connection, row.repository_id, row.blob_id, now=self._now, before=self._untagged_before, known=known
         )
 
     def _unlink(
         self,
         connection: Connection,
-        row: collection.Membership,
+        row: gc.Membership,
         since: Mapping[tuple[int, int], int],
-        known: keepers.Known,
+        known: reachability.Known,
     ) -> tuple[list[int], int]:
         """What went: the manifest, and what keeps it in a ring; and since when the last of them was not needed."""
-        removable = keepers.removable(connection, row.repository_id, row.blob_id, known=known)
+        removable = reachability.removable(connection, row.repository_id, row.blob_id, known=known)
         last = since[row[:2]]
         if len(removable) > 1:
-            last = max(last, keepers.queued_last(connection, row.repository_id, removable))
+            last = max(last, reachability.queued_last(connection, row.repository_id, removable))
             for each in ((row.repository_id, key) for key in removable):
                 last = max(last, since.get(each, 0), self._let_go.get(each, 0))
         for key in removable:
-            manifests.unlink(connection, row.repository_id, key, now=self._in_use_until(), since=last)
+            manifests.remove_membership(connection, row.repository_id, key, now=self._in_use_until(), since=last)
         return removable, last
 
     def _in_use_until(self) -> int:
@@ -406,27 +403,25 @@ class _Collection:
 
     def _collect_parts(self) -> bool:
         worked = False
-        while self._is_due(lambda c: collection.due_parts(c, now=self._now, before=self._before, limit=1)):
+        while self._is_due(lambda c: gc.due_blob_memberships(c, now=self._now, before=self._before, limit=1)):
             worked = True
             with self._batch() as connection:
-                due = collection.due_parts(connection, now=self._now, before=self._before, limit=_ROWS)
+                due = gc.due_blob_memberships(connection, now=self._now, before=self._before, limit=_ROWS)
                 idle = [row for row, needed in due if not needed]
-                removal.keep_parts(connection, [row for row, needed in due if needed])
-                removal.drop_parts(connection, idle)
+                deletions.keep_blob_memberships(connection, [row for row, needed in due if needed])
+                deletions.remove_blob_memberships(connection, idle)
             self._links += len(idle)
         return worked
 
     def _condemn(self) -> bool:
         worked = False
-        while self._is_due(lambda c: collection.due_blobs(c, before=self._before, limit=1)):
+        while self._is_due(lambda c: gc.due_blobs(c, before=self._before, limit=1)):
             worked = True
             with self._batch() as connection:
-                due = collection.due_blobs(connection, before=self._before, limit=_ROWS)
+                due = gc.due_blobs(connection, before=self._before, limit=_ROWS)
                 doomed = [row.id for row in due if not row.absent and not row.served]
-                nameless = [row.id for row in due if row.absent and not row.named]
-                removal.keep_blobs(connection, {row.id for row in due}.difference(doomed, nameless))
-                removal.condemn(connection, doomed)
-                removal.forget(connection, nameless)
+                deletions.keep_blobs(connection, {row.id for row in due}.difference(doomed))
+                deletions.condemn(connection, doomed)
         return worked
 
     def _reap(self) -> bool:
@@ -440,13 +435,13 @@ class _Collection:
 
     def _reaped(self) -> Iterator[int]:
         """Take condemned blobs out of the pool, batch by batch; how many those of each were."""
-        while self._is_due(lambda c: collection.condemned(c, limit=1)):
+        while self._is_due(lambda c: gc.condemned(c, limit=1)):
             with self._batch() as connection:
-                doomed = collection.condemned(connection, limit=_FILES)
-                doomed = doomed[: _fitting(collection.edge_counts(connection, (key for key, _, _ in doomed)))]
+                doomed = gc.condemned(connection, limit=_FILES)
+                doomed = doomed[: _fitting(gc.edge_counts(connection, (key for key, _, _ in doomed)))]
                 for _, digest, _ in doomed:
-                    self._removal.to_trash(Digest.parse(digest))
-                removal.reap(connection, [key for key, _, _ in doomed])
+                    self._sweeper.trash(Digest.parse(digest))
+                deletions.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
             yield len(doomed)
 
@@ -479,7 +474,7 @@ class _Collection:
                     emptied,
                     now=now,
                     limit=repositories.EMPTIED_AT_ONCE,
-                    may_grow=self._core.pool.reserve.may_grow,
+                    may_grow=self._core.pool.ballast.may_grow,
                 )
             remove_files(self._core.pool, sessions)
             if waits:

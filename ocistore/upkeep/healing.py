@@ -30,8 +30,7 @@ from ocistore.refusals import Ignoring
 if TYPE_CHECKING:
     from typing import Self
 
-    from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.removal import AsideFile
+    from ocistore.blobs.pool import StagedBlob, UnpublishedFile
     from ocistore.core import Core
     from ocistore.layouts.imports.source import Source
     from ocistore.oci.digest import Digest
@@ -65,7 +64,7 @@ class Healer:
         self.unusable: list[str] = []
         """What is wrong with archives that turned out to be damaged when they were needed."""
         self._core = core
-        self._quarantined: defaultdict[str, list[AsideFile]] | None = None
+        self._quarantined: defaultdict[str, list[UnpublishedFile]] | None = None
         """What lay in ``quarantine/`` when something was needed first, by ALGORITHM-HEX."""
         self._good_copies: dict[Digest, str] = {}
         self._stack = contextlib.ExitStack()
@@ -122,7 +121,7 @@ class Healer:
         """A good copy that lies in ``quarantine/``, moved there by mistake or by hand."""
         if self._quarantined is None:
             self._quarantined = defaultdict(list)
-            for file in self._core.pool.removal.quarantined():
+            for file in self._core.pool.sweeper.quarantined():
                 self._quarantined[file.name.partition(".")[0]].append(file)
         for file in self._quarantined.get(f"{digest.algorithm}-{digest.encoded}", ()):
             if file.size != size:
@@ -140,7 +139,7 @@ class Healer:
         """Remove the good copy from ``quarantine/``, if what was staged came from there and is in the pool again."""
         name = self._good_copies.pop(digest, None)
         if name is not None:
-            self._core.pool.removal.remove_quarantined(name)
+            self._core.pool.sweeper.delete_quarantined(name)
 
     def _opened(self, origin: _Origin) -> Source | None:
         if origin.source is None and not origin.unusable:

@@ -6,14 +6,14 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import uploads, verification
+from ocistore.catalog import blobs, uploads
 from ocistore.errors import CorruptError, InvalidDigestError, StorageError, StoreBusyError
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ocistore.blobs.removal import AsideFile
+    from ocistore.blobs.pool import UnpublishedFile
     from ocistore.core import Core
     from ocistore.upkeep.batches import Batch, Bounds
 
@@ -30,7 +30,7 @@ class Leftovers:
         """``batch`` begins a write transaction."""
         self._core = core
         self._catalog = core.catalog
-        self._removal = core.pool.removal
+        self._sweeper = core.pool.sweeper
         self._bounds = bounds
         self._batch = batch
         self._now = now
@@ -54,7 +54,7 @@ class Leftovers:
 
     def _end_upload(self, name: str, algorithm: str) -> None:
         try:
-            file = self._core.pool.open_upload(name, algorithm)
+            file = self._core.pool.uploads.open(name, algorithm)
         except StoreBusyError:
             return  # somebody is writing it: nothing of it is abandoned
         except (FileNotFoundError, CorruptError, InvalidDigestError) as error:
@@ -65,11 +65,11 @@ class Leftovers:
                 ended = uploads.remove_expired(connection, name, now=self._now)
             if ended:
                 self.uploads += 1
-                aside = self._removal.find_aside(name)
-                if aside is not None and self._take_from_pool(aside):
+                staged = self._sweeper.find_staged(name)
+                if staged is not None and self._take_from_pool(staged):
                     self.bytes += 0 if file is None else file.offset
                 with contextlib.suppress(StorageError):  # a directory in its place is none of ours to delete
-                    self._core.pool.remove_upload(name)
+                    self._core.pool.uploads.remove(name)
         finally:
             if file is not None:
                 file.close()
@@ -79,24 +79,24 @@ class Leftovers:
         for file in self._strays():
             self._bounds.check()
             alone = self._take_from_pool(file)
-            if self._removal.remove_aside(file.name):
+            if self._sweeper.delete_staged(file.name):
                 self.strays += 1
                 self.bytes += file.size if alone else 0
 
     def stray_files(self) -> Iterator[tuple[str, int]]:
         """What somebody staged and left behind, with the bytes that it would give back."""
         for file in self._strays():
-            digest = None if file.names == 1 else self._removal.published(file)
+            digest = self._sweeper.published(file) if file.may_be_published else None
             if digest is not None:
                 with self._catalog.read() as connection:
-                    digest = None if verification.with_rows(connection, [digest]) else digest
-            yield file.name, file.size if file.names == 1 or digest is not None else 0
+                    digest = None if blobs.with_rows(connection, [digest]) else digest
+            yield file.name, file.size if not file.may_be_published or digest is not None else 0
 
-    def _strays(self) -> Iterator[AsideFile]:
-        for file in self._removal.aside():
+    def _strays(self) -> Iterator[UnpublishedFile]:
+        for file in self._sweeper.staged():
             if file.changed < self._now - _STRAY_AGE // timedelta(milliseconds=1):
                 # A session that begins has its file locked until its row is committed.
-                with self._removal.alone(file.name) as alone:
+                with self._sweeper.alone(file.name) as alone:
                     if not alone:
                         continue
                     with self._catalog.read() as connection:
@@ -104,28 +104,28 @@ class Leftovers:
                     if not session:
                         yield file
 
-    def _take_from_pool(self, file: AsideFile) -> bool:
+    def _take_from_pool(self, file: UnpublishedFile) -> bool:
         """Take the other name of a file that a killed push published, if no row stands for it.
 
         Whether the name in ``uploads/`` is its last one: to remove that gives its bytes back. What is moved to
         ``trash/`` is counted there.
         """
-        digest = None if file.names == 1 else self._removal.published(file)
+        digest = self._sweeper.published(file) if file.may_be_published else None
         if digest is not None:
             with self._catalog.read() as connection:
-                known = verification.with_rows(connection, [digest])
+                known = blobs.with_rows(connection, [digest])
             if not known:
                 with self._batch() as connection:
-                    if not verification.with_rows(connection, [digest]):
-                        found = self._removal.find(digest)
-                        if found is not None and found.inode == file.inode:  # and not somebody's who came later
-                            self._removal.to_trash(digest)
-        return file.names == 1
+                    if not blobs.with_rows(connection, [digest]):
+                        found = self._sweeper.find(digest)
+                        if found is not None and found.identity == file.identity:  # and not somebody's who came later
+                            self._sweeper.trash(digest)
+        return not file.may_be_published
 
     def empty_trash(self, check: Callable[[], object] = lambda: None) -> None:
         """Remove what was taken out of the pool; likewise. ``check`` is called before each file, and may raise."""
-        for file in self._removal.trashed():
+        for file in self._sweeper.trashed():
             check()
             self._bounds.check()
-            if self._removal.remove_trashed(file.name):
+            if self._sweeper.delete_trashed(file.name):
                 self.bytes += file.size

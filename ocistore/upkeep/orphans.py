@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import holds, repositories, verification
+from ocistore.catalog import blobs, holds, repositories
 from ocistore.catalog.manifests import children
 from ocistore.clock import milliseconds
 from ocistore.errors import (
@@ -22,9 +22,7 @@ from ocistore.upkeep.findings import LISTED, Damage
 from ocistore.upkeep.reading import UnreadableError, hashed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ocistore.blobs.removal import PoolFile
+    from ocistore.blobs.pool import Count, PublishedFile
     from ocistore.changes import Missing
     from ocistore.core import Core
     from ocistore.oci.digest import Digest
@@ -43,16 +41,16 @@ class Orphans:
     """Of one scrub."""
 
     def __init__(
-        self, core: Core, report: ScrubReport, pace: Pace, *, repair: bool, told: Callable[[int], None]
+        self, core: Core, report: ScrubReport, pace: Pace, *, repair: bool, progress: Count
     ) -> None:
-        """``told`` is told of the bytes that were read."""
+        """``progress`` is called with the number of bytes of each piece that was read."""
         self._core = core
         self._catalog = core.catalog
         self._pool = core.pool
         self._report = report
         self._pace = pace
         self._repair = repair
-        self._told = told
+        self._progress = progress
         self._now = milliseconds()
 
     def look_for(self, adopt: str | None) -> None:
@@ -62,9 +60,9 @@ class Orphans:
             Cut: there is no more time for it.
         """
         old = self._now - _ORPHAN_AGE // timedelta(milliseconds=1)
-        batch: list[PoolFile] = []
+        batch: list[PublishedFile] = []
         unplaced: list[tuple[Digest, bytes]] = []
-        for file in self._pool.removal.files():
+        for file in self._pool.sweeper.files():
             if file.changed <= old:
                 batch.append(file)
             if len(batch) == _PAGE:
@@ -74,10 +72,10 @@ class Orphans:
         if adopt is not None:
             self._adopt_manifests(adopt, unplaced)
 
-    def _orphans(self, files: list[PoolFile], adopt: str | None, unplaced: list[tuple[Digest, bytes]]) -> None:
+    def _orphans(self, files: list[PublishedFile], adopt: str | None, unplaced: list[tuple[Digest, bytes]]) -> None:
         self._pace.check(share=_ORPHANS_SHARE)
         with self._catalog.read() as connection:
-            known = verification.with_rows(connection, [file.digest for file in files if file.digest is not None])
+            known = blobs.with_rows(connection, [file.digest for file in files if file.digest is not None])
         for file in files:
             if file.digest is not None and file.digest in known:
                 continue
@@ -87,7 +85,7 @@ class Orphans:
             except UnreadableError as error:
                 self._add_unreadable(file, str(error))
                 continue
-            if not good and file.digest is not None and self._pool.removal.find(file.digest) is None:
+            if not good and file.digest is not None and self._pool.sweeper.find(file.digest) is None:
                 continue  # collected since it was listed
             if not self._repair:
                 if good:
@@ -103,27 +101,27 @@ class Orphans:
 
     def _is_good(self, digest: Digest, size: int) -> bool:
         try:
-            return hashed(self._pool, digest, size, told=self._told) == (digest, size)
+            return hashed(self._pool, digest, size, progress=self._progress) == (digest, size)
         except (CorruptError, FileNotFoundError) as error:
             pass_on_theirs(error)
             return False
 
-    def _add_unreadable(self, file: PoolFile, reason: str) -> None:
+    def _add_unreadable(self, file: PublishedFile, reason: str) -> None:
         self._report.unreadable += 1
         if len(self._report.unread) < LISTED:
             called = f"{file.algorithm}:{file.name[:128]}"
             problem = f"a file without a row, which cannot be read now: {reason}"
             self._report.unread.append(Damage(called, problem, repaired=False))
 
-    def _quarantine_orphan(self, file: PoolFile) -> None:
+    def _quarantine_orphan(self, file: PublishedFile) -> None:
         with self._catalog.write() as connection:
-            if file.digest is not None and verification.with_rows(connection, [file.digest]):
+            if file.digest is not None and blobs.with_rows(connection, [file.digest]):
                 return
-            name = self._pool.removal.to_quarantine(file)
+            name = self._pool.sweeper.quarantine(file)
         if name is not None:
             self._add_orphan(file, repaired=True, quarantined=name)
 
-    def _add_orphan(self, file: PoolFile, *, repaired: bool, quarantined: str | None) -> None:
+    def _add_orphan(self, file: PublishedFile, *, repaired: bool, quarantined: str | None) -> None:
         self._report.damaged += 1
         self._report.repaired += repaired
         if len(self._report.damages) < LISTED:
@@ -133,22 +131,24 @@ class Orphans:
     def _trash(self, digest: Digest) -> None:
         with self._catalog.write() as connection:
             # Where a person has to look first, a file without a row may be one that the catalog has forgotten.
-            if holds.waiting(connection) or verification.with_rows(connection, [digest]):
+            if holds.waiting(connection) or blobs.with_rows(connection, [digest]):
                 return
-            if self._pool.removal.to_trash(digest) is None:
+            if self._pool.sweeper.trash(digest) is None:
                 return
         self._report.trashed += 1
-        for file in self._pool.removal.trashed():
-            self._pool.removal.remove_trashed(file.name)
+        for file in self._pool.sweeper.trashed():
+            self._pool.sweeper.delete_trashed(file.name)
 
-    def _adopt(self, repository: str, file: PoolFile, digest: Digest, unplaced: list[tuple[Digest, bytes]]) -> None:
+    def _adopt(
+        self, repository: str, file: PublishedFile, digest: Digest, unplaced: list[tuple[Digest, bytes]]
+    ) -> None:
         if file.size <= MAXIMUM_MANIFEST_SIZE:
             with Ignoring(FileNotFoundError, CorruptError, ManifestInvalidError, DigestMismatchError):
                 content = self._pool.read(digest, file.size)
                 check_manifest(content, digest=digest)
                 unplaced.append((digest, content))
                 return
-        with Ignoring(FileNotFoundError, StorageError), self._pool.open(digest) as source:
+        with Ignoring(FileNotFoundError, StorageError), self._pool.open(digest, file.size) as source:
             Repository(self._core, repository).put_blob(source, digest=digest)
             self._report.adopted += 1
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.hashing import digest_of
 from ocistore.errors import StorageError
-from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.pool import Count, Provider
     from ocistore.oci.digest import Digest
 
 _READS: Final = 3
@@ -24,7 +19,7 @@ class UnreadableError(Exception):
     """Bytes could not be read, which says nothing about what they are."""
 
 
-def content(pool: FilesystemPool, digest: Digest, size: int) -> bytes:
+def content(pool: Provider, digest: Digest, size: int) -> bytes:
     """All ``size`` bytes under a digest, not hashed again: of what is small.
 
     Raises:
@@ -41,9 +36,7 @@ def content(pool: FilesystemPool, digest: Digest, size: int) -> bytes:
     raise UnreadableError(reason)
 
 
-def hashed(
-    pool: FilesystemPool, digest: Digest, size: int | None, *, told: Callable[[int], object]
-) -> tuple[Digest, int]:
+def hashed(pool: Provider, digest: Digest, size: int | None, *, progress: Count) -> tuple[Digest, int]:
     """The digest and the number of the bytes that lie under a digest.
 
     Where they are others than they should be, they are read once more, past what the kernel has cached of them; so
@@ -53,7 +46,7 @@ def hashed(
         pool: where they lie.
         digest: under which.
         size: how many there should be; None where that is not known.
-        told: called with the number of bytes of each piece that is read.
+        progress: called with the number of bytes of each piece that is read.
 
     Raises:
         FileNotFoundError: nothing lies there.
@@ -64,19 +57,11 @@ def hashed(
     reason = ""
     for _ in range(_READS):
         try:
-            with pool.open(digest) as file:
-                if found is not None:
-                    with Ignoring():
-                        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-                again = digest_of(file.fileno(), digest.algorithm, told=told)
+            again = pool.hash(digest, fresh=found is not None, progress=progress)
         except FileNotFoundError:
             raise
         except StorageError as error:
             reason = error.reason
-            continue
-        except OSError as error:
-            pass_on_theirs(error)
-            reason = error.strerror or str(error)
             continue
         if again[0] == digest and size in (None, again[1]):
             return again

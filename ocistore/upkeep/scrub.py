@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 from ocistore.arguments import check_duration, whole_number
 from ocistore.blobs.oserrors import theirs
 from ocistore.blobs.paths import listed_paths
-from ocistore.catalog import repositories, verification
+from ocistore.catalog import repositories
+from ocistore.catalog import scrub as scrub_rows
 from ocistore.catalog.blobs import bytes_of_live
 from ocistore.clock import milliseconds
 from ocistore.commit import give_up
@@ -47,8 +48,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import timedelta
 
-    from ocistore.blobs.removal import PoolFile
-    from ocistore.catalog.verification import Candidate
+    from ocistore.blobs.pool import PublishedFile
+    from ocistore.catalog.scrub import LiveBlob
     from ocistore.core import Core
     from ocistore.layouts.progress import Progress
 
@@ -61,7 +62,7 @@ _LOOKS: Final = 10
 
 _AFFECTED: Final = 100
 
-_Look: TypeAlias = "tuple[PoolFile | None, str | None]"
+_Look: TypeAlias = "tuple[PublishedFile | None, str | None]"
 """What lies under a name, and what is wrong with it."""
 
 
@@ -120,8 +121,8 @@ class _Scrub:
         self._pace = pace
         self._progress = None if progress is None else theirs(progress)
         self._report = ScrubReport(level)
-        self._counter = Counter(self._told)
-        self._orphans = Orphans(core, self._report, pace, repair=repair, told=self._counter.add)
+        self._counter = Counter(self._count)
+        self._orphans = Orphans(core, self._report, pace, repair=repair, progress=self._counter.add)
         self._comparison = Comparison(core, self._report, repair=repair)
         self._began = milliseconds()
         self._total = 0
@@ -130,7 +131,7 @@ class _Scrub:
 
     def run(self, repository: str | None, number: int, parts: int, adopt: str | None) -> ScrubReport:
         """All of it."""
-        part = verification.Part(number, parts, self._repository_id(repository))
+        part = scrub_rows.Subset(number, parts, self._repository_id(repository))
         if self._progress is not None:
             with self._catalog.read() as connection:
                 self._total = bytes_of_live(connection)
@@ -160,11 +161,11 @@ class _Scrub:
             raise RepositoryNotFoundError(repository)
         return found
 
-    def _candidates(self, part: verification.Part) -> Iterator[Candidate]:
+    def _candidates(self, part: scrub_rows.Subset) -> Iterator[LiveBlob]:
         last = 0
         while True:
             with self._catalog.read() as connection:
-                page = verification.never_verified(connection, part, after=last, limit=_PAGE)
+                page = scrub_rows.never_verified(connection, part, after=last, limit=_PAGE)
             if not page:
                 break
             yield from page
@@ -172,13 +173,13 @@ class _Scrub:
         place = (-1, 0)
         while True:
             with self._catalog.read() as connection:
-                page = verification.verified_before(connection, part, before=self._began, after=place, limit=_PAGE)
+                page = scrub_rows.verified_before(connection, part, before=self._began, after=place, limit=_PAGE)
             if not page:
                 return
             yield from page
             place = (page[-1].verified_at or 0, page[-1].id)
 
-    def _look_at_all(self, part: verification.Part) -> None:
+    def _look_at_all(self, part: scrub_rows.Subset) -> None:
         """Look at every blob; threads are ahead with the large ones."""
         # How fast bytes come is for one thread to say, which waits.
         threads = 0 if self._pace.is_limited or self._level == "quick" else None
@@ -191,7 +192,7 @@ class _Scrub:
 
     # --- one blob -----------------------------------------------------------------------------------------------------
 
-    def _look_at(self, candidate: Candidate, look: Callable[[], _Look]) -> None:
+    def _look_at(self, candidate: LiveBlob, look: Callable[[], _Look]) -> None:
         """See to one blob; ``look`` looks at its file for the first time, or a thread did."""
         digest = Digest.parse(candidate.digest)
         self._report.blobs += 1
@@ -203,17 +204,17 @@ class _Scrub:
         except UnreadableError as error:
             self._unreadable(candidate, digest, str(error))
 
-    def _look(self, candidate: Candidate) -> _Look:
+    def _look(self, candidate: LiveBlob) -> _Look:
         """The file of a blob, as it was before it was read, and what is wrong with it.
 
         Raises:
             UnreadableError, StorageError: it could not be found out.
         """
         digest = Digest.parse(candidate.digest)
-        file = self._pool.removal.find(digest)
+        file = self._pool.sweeper.find(digest)
         return file, self._problem(digest, candidate.size)
 
-    def _is_settled(self, candidate: Candidate, digest: Digest, look: Callable[[], _Look]) -> bool:
+    def _is_settled(self, candidate: LiveBlob, digest: Digest, look: Callable[[], _Look]) -> bool:
         """Whether the blob was found good, or was dealt with. False where it has to be looked at again."""
         try:
             file, problem = look()
@@ -237,13 +238,13 @@ class _Scrub:
         """
         found = self._pool.size(digest)
         if found is None:
-            return "there is no plain file" if self._pool.removal.find(digest) else "its file is gone"
+            return "there is no plain file" if self._pool.sweeper.find(digest) else "its file is gone"
         if found != size:
             return f"its file has {found} bytes, not {size}"
         if self._level == "quick":
             return None
         try:
-            read = hashed(self._pool, digest, size, told=self._counter.add)
+            read = hashed(self._pool, digest, size, progress=self._counter.add)
         except FileNotFoundError as error:
             pass_on_theirs(error)
             return "its file is gone"
@@ -251,7 +252,7 @@ class _Scrub:
             return error.reason
         return None if read == (digest, size) else "its bytes are not those of its digest"
 
-    def _told(self, count: int) -> None:
+    def _count(self, count: int) -> None:
         self._report.bytes += count
         self._pace.read(count)
         if self._progress is not None:
@@ -261,12 +262,12 @@ class _Scrub:
         good, self._good = self._good, []
         if good and self._repair:
             with self._catalog.write() as connection:
-                verification.mark(connection, good, now=milliseconds())
+                scrub_rows.mark(connection, good, now=milliseconds())
         self._marked = time.monotonic()
 
     # --- damage -------------------------------------------------------------------------------------------------------
 
-    def _damaged(self, candidate: Candidate, digest: Digest, problem: str, file: PoolFile | None) -> bool:
+    def _damaged(self, candidate: LiveBlob, digest: Digest, problem: str, file: PublishedFile | None) -> bool:
         """Do what is to be done about what lay there before it was looked at. False where it has to be looked at again.
 
         Inode and time of change are compared, because the number alone may be that of a new file by now.
@@ -274,29 +275,29 @@ class _Scrub:
         if not self._repair:
             self._catalog.refuse_moved()
             with self._catalog.read() as connection:
-                live = verification.live_size(connection, digest) == candidate.size
+                live = scrub_rows.live_size(connection, digest) == candidate.size
             if live and self._problem(digest, candidate.size) is not None:
                 self._add(candidate, problem, repaired=False, quarantined=None)
             return True
         quarantined = None
         with self._catalog.write() as connection:
             # Collected or pushed again since it was looked at, it is no damage: what lies there now is another file.
-            if verification.live_size(connection, digest) != candidate.size:
+            if scrub_rows.live_size(connection, digest) != candidate.size:
                 return True
-            now = self._pool.removal.find(digest)
+            now = self._pool.sweeper.find(digest)
             if now is not None and now != file:
                 return False
             if now is not None:
-                quarantined = self._pool.removal.to_quarantine(now)
-            verification.unmark(connection, candidate.id)
+                quarantined = self._pool.sweeper.quarantine(now)
+            scrub_rows.unmark(connection, candidate.id)
         self._add(candidate, problem, repaired=self._heal(candidate, digest), quarantined=quarantined)
         return True
 
-    def _unreadable(self, candidate: Candidate, digest: Digest, reason: str) -> None:
+    def _unreadable(self, candidate: LiveBlob, digest: Digest, reason: str) -> None:
         """Report what could not be read. It stays where it is, but where other good bytes can take its place."""
         self._catalog.refuse_moved()
         with self._catalog.read() as connection:
-            if verification.live_size(connection, digest) != candidate.size:
+            if scrub_rows.live_size(connection, digest) != candidate.size:
                 return
         problem = f"it cannot be read now: {reason}"
         if self._repair and self._heal(candidate, digest):
@@ -305,7 +306,7 @@ class _Scrub:
         self._report.unreadable += 1
         self._list(self._report.unread, candidate, problem, repaired=False, quarantined=None)
 
-    def _heal(self, candidate: Candidate, digest: Digest) -> bool:
+    def _heal(self, candidate: LiveBlob, digest: Digest) -> bool:
         """Whether one of the sources had the bytes."""
         staged = self._healer.stage(digest, candidate.size)
         if staged is None:
@@ -313,9 +314,9 @@ class _Scrub:
         try:
             self._pool.publish([staged])
             with self._catalog.write() as connection:
-                live = verification.live_size(connection, digest) is not None
+                live = scrub_rows.live_size(connection, digest) is not None
                 if live:
-                    verification.mark(connection, [candidate.id], now=milliseconds())
+                    scrub_rows.mark(connection, [candidate.id], now=milliseconds())
                 else:
                     self._pool.withdraw(staged)
         except BaseException as error:
@@ -327,18 +328,18 @@ class _Scrub:
             self._healer.taken_back(digest)
         return True
 
-    def _add(self, candidate: Candidate, problem: str, *, repaired: bool, quarantined: str | None) -> None:
+    def _add(self, candidate: LiveBlob, problem: str, *, repaired: bool, quarantined: str | None) -> None:
         self._report.damaged += 1
         self._report.repaired += repaired
         self._list(self._report.damages, candidate, problem, repaired=repaired, quarantined=quarantined)
 
     def _list(
-        self, listed: list[Damage], candidate: Candidate, problem: str, *, repaired: bool, quarantined: str | None
+        self, listed: list[Damage], candidate: LiveBlob, problem: str, *, repaired: bool, quarantined: str | None
     ) -> None:
         if len(listed) >= LISTED:
             return
         with self._catalog.read() as connection:
-            concerned = verification.affected(connection, candidate.id, limit=_AFFECTED)
+            concerned = scrub_rows.affected(connection, candidate.id, limit=_AFFECTED)
         listed.append(
             Damage(
                 candidate.digest,
@@ -351,5 +352,5 @@ class _Scrub:
         )
 
 
-def _is_large(candidate: Candidate) -> bool:
+def _is_large(candidate: LiveBlob) -> bool:
     return candidate.size >= WORTH_A_THREAD

@@ -13,7 +13,7 @@ import time
 import pytest
 from state import descriptors
 
-from ocistore.blobs import filesystem
+from ocistore.blobs import ingester
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.paths import StorePaths
 from ocistore.errors import DigestMismatchError, ReadOnlyStoreError, SizeMismatchError, StorageError
@@ -67,7 +67,7 @@ def adopted(pool, file, **options):
 def test_an_adopted_file_becomes_a_blob(pool, paths, file, mode, algorithm):
     told = []
     digest = Digest.of(CONTENT, algorithm)
-    staged = adopted(pool, file, digest=digest, mode=mode, told=told.append)
+    staged = adopted(pool, file, digest=digest, mode=mode, progress=told.append)
     assert (staged.digest, staged.size, sum(told)) == (digest, len(CONTENT), len(CONTENT))
     blob = paths.blob(digest)
     assert blob.read_bytes() == CONTENT
@@ -102,7 +102,7 @@ def test_what_the_teller_raises_leaves_nothing_behind(pool, paths, file, mode):
         raise KeyboardInterrupt
 
     with opened(file) as descriptor, pytest.raises(KeyboardInterrupt):
-        pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode=mode, told=interrupted)
+        pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode=mode, progress=interrupted)
     assert os.listdir(paths.uploads) == []
     assert (stat.S_IMODE(file.stat().st_mode), file.stat().st_nlink) == (0o640, 1)
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_written_to_while_it_is_linked_is_refused(pool, paths, fi
 
     os.utime(file, ns=(0, 0))
     with opened(file) as descriptor, pytest.raises(StorageError, match="written to while it was read"):
-        pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="link", path="layout/blob", told=written)
+        pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="link", path="layout/blob", progress=written)
     os.close(writer)
     assert os.listdir(paths.uploads) == []
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
@@ -130,7 +130,7 @@ def test_a_refusal_leaves_the_mode_that_another_store_gave_a_file_it_linked(pool
             file.chmod(0o444)
 
     with opened(file) as descriptor, pytest.raises(DigestMismatchError):
-        pool.adopt(descriptor, digest=Digest.of(b"other"), size=len(CONTENT), mode="link", told=linked)
+        pool.adopt(descriptor, digest=Digest.of(b"other"), size=len(CONTENT), mode="link", progress=linked)
     assert stat.S_IMODE(file.stat().st_mode) == 0o444
 
 
@@ -206,7 +206,7 @@ def test_the_mode_of_a_linked_file_is_never_wider_until_it_is_published(pool, pa
     seen = []
     with opened(file) as descriptor:
         staged = pool.adopt(
-            descriptor, digest=DIGEST, size=len(CONTENT), mode="link", told=lambda count: seen.append(mode_of(file))
+            descriptor, digest=DIGEST, size=len(CONTENT), mode="link", progress=lambda count: seen.append(mode_of(file))
         )
     assert set(seen) == {mode}  # its bytes are verified first
     assert mode_of(file) == mode & 0o444
@@ -259,7 +259,7 @@ def test_whoever_wants_to_write_to_a_file_that_is_being_linked_is_seen(pool, pat
             time.sleep(0.3)
 
     with opened(file) as descriptor, pytest.raises(StorageError, match="written to while it was read"):
-        pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="link", told=told)
+        pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="link", progress=told)
     threads[0].join()
     assert (mode_of(file), file.stat().st_nlink, os.listdir(paths.uploads)) == (0o640, 1, [])
 
@@ -279,10 +279,10 @@ def test_a_clone_that_is_refused_closes_each_descriptor_once(pool, file, monkeyp
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     if call == "clone":
-        monkeypatch.setattr(filesystem, "clone", fails)
+        monkeypatch.setattr(ingester, "clone", fails)
     elif call == "verify":
-        monkeypatch.setattr(filesystem, "clone", lambda *_: True)
-        monkeypatch.setattr(filesystem, "verify", fails)
+        monkeypatch.setattr(ingester, "clone", lambda *_: True)
+        monkeypatch.setattr(ingester, "verify", fails)
     before = len(descriptors())
     with opened(file) as descriptor, contextlib.suppress(StorageError, OSError):
         pool.discard([pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="auto")])

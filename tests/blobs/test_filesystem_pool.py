@@ -43,7 +43,13 @@ def push(pool, content, **options):
     return staged.digest
 
 
-def aside(paths):
+def created(pool):
+    made = pool.uploads.create()
+    pool.uploads.keep(made)
+    return made.name
+
+
+def staged_in(paths):
     return os.listdir(paths.uploads)
 
 
@@ -56,7 +62,7 @@ def test_create_makes_private_directories_and_their_parents(tmp_path):
     pool.create()
     for directory in (paths.root, paths.blobs, paths.uploads, paths.trash, paths.quarantine):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert aside(paths) == []
+    assert staged_in(paths) == []
     pool.close()
 
 
@@ -77,7 +83,7 @@ def test_create_is_safe_at_once(paths):
     with ThreadPoolExecutor(12) as executor:
         digests = set(executor.map(create, range(48)))
     assert len(digests) == 1
-    assert aside(paths) == []
+    assert staged_in(paths) == []
 
 
 def test_create_refuses_a_file_in_place_of_a_directory(paths):
@@ -109,7 +115,7 @@ def test_close_gives_back_every_descriptor(paths):
     pool.create()
     push(pool, b"content")
     pool.stage(b"never discarded")
-    pool.open_upload(pool.create_upload(), "sha256").close()
+    pool.uploads.open(created(pool), "sha256").close()
     assert len(os.listdir("/proc/self/fd")) > len(before)
     pool.close()
     assert descriptors() == before
@@ -135,7 +141,7 @@ def test_a_damaged_file_is_replaced(pool, paths):
     assert push(pool, b"good") == digest
     assert paths.blob(digest).read_bytes() == b"good"
     assert paths.blob(digest).stat().st_nlink == 1
-    assert aside(paths) == []
+    assert staged_in(paths) == []
 
 
 def test_a_symbolic_link_in_place_of_a_blob_is_not_followed_and_is_replaced(pool, paths, tmp_path):
@@ -144,9 +150,9 @@ def test_a_symbolic_link_in_place_of_a_blob_is_not_followed_and_is_replaced(pool
     (tmp_path / "outside").write_bytes(b"good")
     paths.blob(digest).symlink_to(tmp_path / "outside")
     assert pool.size(digest) is None
-    for read in (pool.open, lambda digest: pool.read(digest, 4)):
+    for read in (pool.open, pool.read):
         with pytest.raises(CorruptError):
-            read(digest)
+            read(digest, 4)
     push(pool, b"good")
     assert not paths.blob(digest).is_symlink()
     assert (tmp_path / "outside").stat().st_nlink == 1
@@ -158,16 +164,16 @@ def test_a_directory_in_place_of_a_blob_is_named_and_left_alone(pool, paths):
     paths.blob(digest).unlink()
     paths.blob(digest).mkdir()
     assert pool.size(digest) is None
-    for read in (pool.open, lambda digest: pool.read(digest, 4)):
+    for read in (pool.open, pool.read):
         with pytest.raises(CorruptError):
-            read(digest)
+            read(digest, 4)
     staged = pool.stage(b"good")
     with pytest.raises(CorruptError) as caught:
         pool.publish([staged])
     assert digest.encoded in caught.value.what
     assert not pool.holds(staged)
     pool.discard([staged])
-    assert aside(paths) == []
+    assert staged_in(paths) == []
     assert paths.blob(digest).is_dir()
 
 
@@ -175,9 +181,9 @@ def test_a_fifo_in_place_of_a_blob_blocks_nobody(pool, paths):
     digest = push(pool, b"good")
     paths.blob(digest).unlink()
     os.mkfifo(paths.blob(digest))
-    for read in (pool.open, lambda digest: pool.read(digest, 4)):
+    for read in (pool.open, pool.read):
         with pytest.raises(CorruptError):
-            read(digest)
+            read(digest, 4)
     push(pool, b"good")
     assert pool.read(digest, 4) == b"good"
 
@@ -190,7 +196,7 @@ def test_an_algorithm_directory_that_is_a_symbolic_link_is_refused(pool, paths, 
         lambda: pool.publish([staged]),
         lambda: pool.holds(staged),
         lambda: pool.size(staged.digest),
-        lambda: pool.open(staged.digest),
+        lambda: pool.open(staged.digest, staged.size),
         lambda: pool.read(staged.digest, 7),
     ):
         with pytest.raises(CorruptError):
@@ -216,7 +222,7 @@ def test_a_name_that_stands_for_another_size_is_not_held(pool, paths):
 
 def test_a_reader_knows_its_size_and_has_a_file_number(pool):
     content = os.urandom(100_000)
-    with pool.open(push(pool, content)) as reader:
+    with pool.open(push(pool, content), len(content)) as reader:
         assert reader.size == 100_000
         assert os.pread(reader.fileno(), 10, 500) == content[500:510]
         assert not os.get_inheritable(reader.fileno())
@@ -224,12 +230,12 @@ def test_a_reader_knows_its_size_and_has_a_file_number(pool):
 
 def test_what_is_absent_is_not_found(pool):
     digest = Digest.of(b"absent")
-    for read in (pool.open, lambda digest: pool.read(digest, 6)):
+    for read in (pool.open, pool.read):
         with pytest.raises(FileNotFoundError):
-            read(digest)
+            read(digest, 6)
         push(pool, b"something, so that the directory is there")
         with pytest.raises(FileNotFoundError):
-            read(digest)
+            read(digest, 6)
 
 
 def test_a_path_may_be_a_symbolic_link(pool, tmp_path):
@@ -242,7 +248,7 @@ def test_a_fifo_as_a_path_is_refused_and_not_waited_for(pool, paths, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(OSError, match="not a plain file"):
         pool.stage(tmp_path / "fifo")
-    assert aside(paths) == []
+    assert staged_in(paths) == []
 
 
 def test_a_source_that_changes_while_it_is_read_gives_what_its_digest_says(pool, tmp_path):
@@ -264,7 +270,7 @@ def test_a_source_that_changes_while_it_is_read_gives_what_its_digest_says(pool,
     finally:
         stop.set()
         thread.join()
-    with pool.open(digest) as reader:
+    with pool.open(digest, pool.size(digest)) as reader:
         assert Digest.of(reader.read()) == digest
 
 
@@ -286,7 +292,7 @@ def test_a_file_that_lies_about_what_it_read_is_caught(pool, paths):
 
     with pytest.raises(ValueError, match="readinto"):
         pool.stage(Liar())
-    assert aside(paths) == []
+    assert staged_in(paths) == []
 
 
 def test_a_file_in_non_blocking_mode_without_data_is_an_error(pool, paths):
@@ -295,7 +301,7 @@ def test_a_file_in_non_blocking_mode_without_data_is_an_error(pool, paths):
     with open(read, "rb", buffering=0) as file, pytest.raises(BlockingIOError):
         pool.stage(file)
     os.close(write)
-    assert aside(paths) == []
+    assert staged_in(paths) == []
 
 
 def test_another_pools_staged_blob_is_refused(pool):
@@ -308,20 +314,20 @@ def test_another_pools_staged_blob_is_refused(pool):
 
 def test_a_read_only_pool_reads_and_changes_nothing(pool, paths):
     digest = push(pool, b"content")
-    name = pool.create_upload()
+    name = created(pool)
     reading = FilesystemPool(paths, read_only=True)
     assert reading.read(digest, 7) == b"content"
     for change in (
         reading.create,
         lambda: reading.stage(b"more"),
         lambda: reading.publish([]),
-        reading.create_upload,
-        lambda: reading.open_upload(name, "sha256"),
-        lambda: reading.remove_upload(name),
+        reading.uploads.create,
+        lambda: reading.uploads.open(name, "sha256"),
+        lambda: reading.uploads.remove(name),
     ):
         with pytest.raises(ReadOnlyStoreError):
             change()
-    assert aside(paths) == [name]
+    assert staged_in(paths) == [name]
     reading.close()
 
 
@@ -344,7 +350,7 @@ def test_no_more_descriptors_is_a_storage_error_and_leaves_nothing(pool, paths):
         for descriptor in taken:
             os.close(descriptor)
     assert caught.value.errno == errno.EMFILE
-    assert aside(paths) == []
+    assert staged_in(paths) == []
 
 
 def test_a_thousand_staged_blobs_do_not_need_a_thousand_descriptors(pool, paths):
@@ -355,7 +361,7 @@ def test_a_thousand_staged_blobs_do_not_need_a_thousand_descriptors(pool, paths)
     assert len(os.listdir("/proc/self/fd")) <= before + 10
     assert all(pool.holds(blob) for blob in staged)
     pool.discard(staged)
-    assert aside(paths) == []
+    assert staged_in(paths) == []
 
 
 def in_child(script, *arguments):
@@ -398,7 +404,7 @@ def test_a_write_that_is_refused_midway_leaves_nothing(paths, pool, limit):
         limit,
     )
     assert printed.split() == [str(errno.EFBIG)] * 2
-    assert aside(paths) == []
+    assert staged_in(paths) == []
 
 
 def test_a_full_disk_is_its_own_error_and_leaves_nothing(small_disk):
@@ -408,7 +414,7 @@ def test_a_full_disk_is_its_own_error_and_leaves_nothing(small_disk):
     for source in (b"x" * 10_000_000, iter([b"x" * 100_000] * 100)):
         with pytest.raises(StoreFullError):
             pool.stage(source)
-    assert aside(paths) == []
+    assert staged_in(paths) == []
     digest = push(pool, b"a small one still fits")
     assert pool.size(digest) == 22
     pool.close()
@@ -417,11 +423,11 @@ def test_a_full_disk_is_its_own_error_and_leaves_nothing(small_disk):
 def test_a_chunk_that_finds_the_disk_full_is_not_part_of_the_upload(small_disk):
     pool = FilesystemPool(StorePaths(small_disk.root / "store"))
     pool.create()
-    with pool.open_upload(pool.create_upload(), "sha256") as upload:
+    with pool.uploads.open(created(pool), "sha256") as upload:
         assert upload.append(b"first") == 5
         with pytest.raises(StoreFullError):
             upload.append(b"x" * 10_000_000)
-        assert upload.offset == pool.upload_size(upload.name) == 5
+        assert upload.offset == pool.uploads.size(upload.name) == 5
         assert upload.append(b"second") == 11
         assert upload.digest("sha256") == Digest.of(b"firstsecond")
     pool.close()
@@ -447,7 +453,7 @@ def test_an_interrupt_leaves_no_file_and_no_thread(pool, paths):
     threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         pool.stage(endless())
-    assert aside(paths) == []
+    assert staged_in(paths) == []
     deadline = time.monotonic() + 5
     while len(os.listdir("/proc/self/task")) > before and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -188,15 +188,16 @@ def test_an_upload_whose_sync_failed_is_given_up(paths):
         from ocistore.blobs.paths import StorePaths
         from ocistore.errors import StorageError
         pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
-        name = pool.create_upload()
-        upload = pool.open_upload(name, "sha256")
+        made = pool.uploads.create()
+        name = made.name
+        upload = pool.uploads.open(name, "sha256")
         upload.append(b"content")
         try:
             upload.sync()
         except StorageError:
             upload.close()
         try:
-            pool.open_upload(name, "sha256")
+            pool.uploads.open(name, "sha256")
         except FileNotFoundError:
             print("given up")
         """,
@@ -214,7 +215,8 @@ def test_an_upload_is_durable_before_it_has_the_name_of_a_blob(paths):
         from ocistore.blobs.paths import StorePaths
         from ocistore.oci.digest import Digest
         pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
-        with pool.open_upload(pool.create_upload(), "sha256") as upload:
+        made = pool.uploads.create()
+        with pool.uploads.open(made.name, "sha256") as upload:
             upload.append(b"content")
             pool.publish([upload.stage(Digest.of(b"content"))])
         """,
@@ -233,7 +235,7 @@ def test_a_new_upload_is_durable_with_its_name(paths):
         import pathlib, sys
         from ocistore.blobs.filesystem import FilesystemPool
         from ocistore.blobs.paths import StorePaths
-        FilesystemPool(StorePaths(pathlib.Path(sys.argv[1]))).create_upload()
+        FilesystemPool(StorePaths(pathlib.Path(sys.argv[1]))).uploads.create()
         """,
     )
     data = positions(calls, r"fsync\(.*/uploads/[0-9a-f]{32}>\) *= 0")
@@ -254,9 +256,9 @@ def test_a_name_given_by_somebody_else_is_made_durable_when_it_is_relied_on(path
         ours, theirs = pool.stage(b"same"), pool.stage(b"same")
         pool.publish([ours])
         pool.publish([theirs])
-        pool.create_upload()
+        pool.uploads.create()
         assert pool.holds(theirs)
-        pool.create_upload()
+        pool.uploads.create()
         assert pool.holds(ours)
         """,
     )

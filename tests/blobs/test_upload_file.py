@@ -31,9 +31,15 @@ def pool(paths):
     pool.close()
 
 
+def created(pool):
+    made = pool.uploads.create()
+    pool.uploads.keep(made)
+    return made.name
+
+
 @pytest.fixture
 def name(pool):
-    return pool.create_upload()
+    return created(pool)
 
 
 def bytes_read_by(action):
@@ -51,9 +57,9 @@ def bytes_read_by(action):
 
 
 def test_a_new_session_is_empty_and_private(pool, paths, name):
-    assert pool.upload_size(name) == 0
+    assert pool.uploads.size(name) == 0
     assert stat.S_IMODE(paths.upload(name).stat().st_mode) == 0o600
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         assert (upload.name, upload.offset) == (name, 0)
         assert upload.digest("sha256") == Digest.of(b"")
 
@@ -68,7 +74,7 @@ def test_where_its_file_cannot_be_looked_at_a_session_says_so_and_goes_on(pool, 
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return os.stat(descriptor)
 
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         upload.append(b"bytes")
         with monkeypatch.context() as patch:
             patch.setattr(os, "fstat", failing)
@@ -80,10 +86,10 @@ def test_where_its_file_cannot_be_looked_at_a_session_says_so_and_goes_on(pool, 
 def test_chunks_become_a_blob(pool, paths, name):
     chunks = [b"one", bytearray(b"two"), memoryview(b"xthree")[1:], b"", os.urandom(3_000_000)]
     content = b"".join(chunks)
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         offsets = [upload.append(chunk) for chunk in chunks]
         assert offsets == [3, 6, 11, 11, len(content)]
-        assert upload.offset == pool.upload_size(name) == len(content)
+        assert upload.offset == pool.uploads.size(name) == len(content)
         staged = upload.stage(Digest.of(content))
         assert (staged.digest, staged.size) == (Digest.of(content), len(content))
         pool.publish([staged])
@@ -96,7 +102,7 @@ def test_chunks_become_a_blob(pool, paths, name):
 
 def test_what_was_hashed_as_it_came_is_not_read_again(pool, name):
     content = os.urandom(2_000_000)
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         upload.append(content)
         assert bytes_read_by(lambda: upload.stage(Digest.of(content))) < 10_000
         assert bytes_read_by(lambda: upload.digest("sha512")) >= 2_000_000
@@ -104,10 +110,10 @@ def test_what_was_hashed_as_it_came_is_not_read_again(pool, name):
 
 def test_a_session_goes_on_in_the_same_process_without_reading_its_bytes(pool, name):
     first, second = os.urandom(1_000_000), os.urandom(1000)
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         upload.append(first)
     state = upload.state
-    with pool.open_upload(name, "sha256", state=state) as upload:
+    with pool.uploads.open(name, "sha256", state=state) as upload:
         assert upload.append(second) == 1_001_000
         found = []
         assert bytes_read_by(lambda: found.append(upload.digest("sha256"))) < 10_000
@@ -115,21 +121,21 @@ def test_a_session_goes_on_in_the_same_process_without_reading_its_bytes(pool, n
 
 
 def test_a_state_from_before_another_wrote_is_caught_up_with(pool, name):
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         upload.append(b"mine")
     state = upload.state
-    with pool.open_upload(name, "sha256") as other:
+    with pool.uploads.open(name, "sha256") as other:
         other.append(b"others")
-    with pool.open_upload(name, "sha256", state=state) as upload:
+    with pool.uploads.open(name, "sha256", state=state) as upload:
         upload.append(b"mine again")
         assert upload.digest("sha256") == Digest.of(b"mineothersmine again")
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_a_session_opened_elsewhere_reads_its_bytes_once(pool, name, algorithm):
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         upload.append(b"first")
-    with pool.open_upload(name, algorithm) as upload:
+    with pool.uploads.open(name, algorithm) as upload:
         upload.append(b"second")
         assert upload.digest(algorithm) == Digest.of(b"firstsecond", algorithm)
         upload.append(b"third")
@@ -137,42 +143,42 @@ def test_a_session_opened_elsewhere_reads_its_bytes_once(pool, name, algorithm):
 
 
 def test_the_state_of_another_session_or_algorithm_is_not_believed(pool, name):
-    with pool.open_upload(pool.create_upload(), "sha256") as other:
+    with pool.uploads.open(created(pool), "sha256") as other:
         other.append(b"other")
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         upload.append(b"these")
     for algorithm, state in (("sha256", other.state), ("sha512", upload.state)):
-        with pool.open_upload(name, algorithm, state=state) as upload:
+        with pool.uploads.open(name, algorithm, state=state) as upload:
             assert upload.digest(algorithm) == Digest.of(b"these", algorithm)
 
 
 def test_a_failed_commit_keeps_the_bytes(pool, name):
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         upload.append(b"content")
         with pytest.raises(DigestMismatchError) as caught:
             upload.stage(Digest.of(b"something else"))
         assert caught.value.actual == Digest.of(b"content")
         assert upload.append(b" goes on") == 15
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         assert upload.stage(Digest.of(b"content goes on")).size == 15
 
 
 @pytest.mark.parametrize("reopened", [False, True])
 def test_a_published_blob_does_not_change_when_the_session_goes_on(pool, paths, name, reopened):
-    upload = pool.open_upload(name, "sha256")
+    upload = pool.uploads.open(name, "sha256")
     upload.append(b"content")
     staged = upload.stage(Digest.of(b"content"))
     pool.publish([staged])  # and then the transaction failed
     if reopened:
         upload.close()
-        upload = pool.open_upload(name, "sha256", state=upload.state)
+        upload = pool.uploads.open(name, "sha256", state=upload.state)
         assert upload.offset == 7
     assert upload.append(b" goes on") == 15
     assert paths.blob(staged.digest).read_bytes() == b"content"
     assert stat.S_IMODE(paths.blob(staged.digest).stat().st_mode) == 0o444
     assert stat.S_IMODE(paths.upload(name).stat().st_mode) == 0o600
     with pytest.raises(StoreBusyError):
-        pool.open_upload(name, "sha256")
+        pool.uploads.open(name, "sha256")
     again = upload.stage(Digest.of(b"content goes on"))
     pool.publish([again])
     assert pool.holds(again)
@@ -184,11 +190,11 @@ def test_a_published_blob_does_not_change_when_the_session_goes_on(pool, paths, 
 
 
 def test_a_commit_is_tried_again_without_a_copy(pool, paths, name):
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         upload.append(b"content")
         pool.publish([upload.stage(Digest.of(b"content"))])
         inode = paths.upload(name).stat().st_ino
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         staged = upload.stage(Digest.of(b"content"))
         pool.publish([staged])
         assert pool.holds(staged)
@@ -196,23 +202,23 @@ def test_a_commit_is_tried_again_without_a_copy(pool, paths, name):
 
 
 def test_truncating_drops_what_lies_behind(pool, name):
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         upload.append(b"content torn")
         for offset in (-1, 13):
             with pytest.raises(ValueError, match="cannot cut"):
                 upload.truncate(offset)
         upload.truncate(7)
-        assert upload.offset == pool.upload_size(name) == 7
+        assert upload.offset == pool.uploads.size(name) == 7
         upload.append(b"!")
         assert upload.digest("sha256") == Digest.of(b"content!")
 
 
 def test_one_writer_at_a_time_in_this_process(pool, name):
-    with pool.open_upload(name, "sha256"):
+    with pool.uploads.open(name, "sha256"):
         with pytest.raises(StoreBusyError) as caught:
-            pool.open_upload(name, "sha256")
+            pool.uploads.open(name, "sha256")
         assert name in caught.value.what
-    pool.open_upload(name, "sha256").close()
+    pool.uploads.open(name, "sha256").close()
 
 
 def test_one_writer_at_a_time_over_processes_until_the_other_dies(pool, paths, name):
@@ -220,7 +226,7 @@ def test_one_writer_at_a_time_over_processes_until_the_other_dies(pool, paths, n
 import pathlib, sys, time
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.paths import StorePaths
-upload = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1]))).open_upload(sys.argv[2], "sha256")
+upload = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1]))).uploads.open(sys.argv[2], "sha256")
 upload.append(b"theirs")
 print("open", flush=True)
 time.sleep(60)
@@ -228,28 +234,28 @@ time.sleep(60)
     with python(code, paths.root, name) as child:
         assert child.says() == "open"
         with pytest.raises(StoreBusyError):
-            pool.open_upload(name, "sha256")
+            pool.uploads.open(name, "sha256")
         child.kill()
-    with pool.open_upload(name, "sha256") as upload:
+    with pool.uploads.open(name, "sha256") as upload:
         assert upload.offset == 6
 
 
 def test_a_session_that_is_not_there_is_not_found(pool, name):
-    pool.remove_upload(name)
-    pool.remove_upload(name)
+    pool.uploads.remove(name)
+    pool.uploads.remove(name)
     with pytest.raises(FileNotFoundError):
-        pool.open_upload(name, "sha256")
+        pool.uploads.open(name, "sha256")
     with pytest.raises(FileNotFoundError):
-        pool.upload_size(name)
+        pool.uploads.size(name)
 
 
 def test_bad_names_and_algorithms_are_refused(pool, name):
-    for use in (lambda bad: pool.open_upload(bad, "sha256"), pool.remove_upload, pool.upload_size):
+    for use in (lambda bad: pool.uploads.open(bad, "sha256"), pool.uploads.remove, pool.uploads.size):
         with pytest.raises(InvalidNameError):
             use("../catalog.db")
     with pytest.raises(InvalidDigestError):
-        pool.open_upload(name, "md5")
-    pool.open_upload(name, "sha256").close()
+        pool.uploads.open(name, "md5")
+    pool.uploads.open(name, "sha256").close()
 
 
 def test_what_is_no_plain_file_is_refused(pool, paths, name, tmp_path):
@@ -263,10 +269,10 @@ def test_what_is_no_plain_file_is_refused(pool, paths, name, tmp_path):
         path.rmdir() if path.is_dir() else path.unlink()
         plant(path)
         with pytest.raises(CorruptError):
-            pool.open_upload(name, "sha256")
+            pool.uploads.open(name, "sha256")
 
 
 def test_closing_twice_is_harmless(pool, name):
-    upload = pool.open_upload(name, "sha256")
+    upload = pool.uploads.open(name, "sha256")
     upload.close()
     upload.close()

@@ -27,7 +27,7 @@ from tracing import missing
 
 import ocistore.catalog
 from ocistore import Store
-from ocistore.catalog import blobs, graph, keepers, leases, losses, manifests, removal, tables, tags
+from ocistore.catalog import blobs, deletions, explanation, graph, leases, losses, manifests, reachability, tables, tags
 from ocistore.catalog.connection import Connection
 
 FEW = r"store|collection_holds|deleted_repositories|batches|staged_repositories|alembic_version|sqlite_master"
@@ -52,7 +52,6 @@ ALLOWED = {
     "blobs._bytes_of_live": "for the progress of a backup",
     "events._count": "for the report of who forgets some",
     "leases._every": "ends all leases, in a copy",
-    "names._dangling": "looks at every name, in a rebuild of a damaged catalog",
     "repositories._last_tag": "counts the tags of a repository that is deleted",
     "repositories._some_blobs": "these empty a repository, a limited number of rows at a time",
     "repositories._some_edges": "likewise",
@@ -62,15 +61,15 @@ ALLOWED = {
     "repositories._some_uploads": "likewise",
     "tags._all": "all tags of a repository",
     # Who serves a blob, up to a limit that is given, or whether anybody does.
-    "collection._due_blobs": "whether anybody serves it",
-    "keepers._blob": "whether anybody serves it",
-    "keepers._servers": "up to a limit",
+    "gc._due_blobs": "whether anybody serves it",
+    "explanation._blob": "whether anybody serves it",
+    "explanation._servers": "up to a limit",
     "manifests._id_of": "whether anybody serves it",
     "losses._idle": "the newest one who serves it",
     "losses._itself": "whether anybody serves it, and the newest one who does",
-    "losses._parts": "the newest one who serves it",
+    "losses._blobs_of": "the newest one who serves it",
 }
-MODULES_ABOUT_ALL = {"rebuilding", "usage", "verification"}
+MODULES_ABOUT_ALL = {"check", "rebuild", "scrub", "usage"}
 """They look at everything, and say so."""
 
 
@@ -274,28 +273,28 @@ QUESTIONS = {
     "a page of manifests": lambda c: manifests.page(c, REPOSITORY, after=100, limit=10),
     "referrers": lambda c: manifests.referrers(c, REPOSITORY, digest(image_id(10)), artifact_type=None),
     "children": lambda c: manifests.children(c, REPOSITORY, [digest(image_id(IMAGE)), digest(1)]),
-    "a blob": lambda c: blobs.membership(c, "crowd/0", digest(image_id(IMAGE) + 1)),
+    "a blob": lambda c: blobs.held(c, "crowd/0", digest(image_id(IMAGE) + 1)),
     "who refers to a blob": lambda c: blobs.referrers(
         c, REPOSITORY, digest(image_id(IMAGE) + 1), roles=("config", "layer")
     ),
-    "alive": lambda c: keepers.alive(c, REPOSITORY, image_id(IMAGE), now=1, before=1),
-    "why": lambda c: keepers.holders(c, REPOSITORY, image_id(IMAGE), limit=10),
-    "removable": lambda c: keepers.removable(c, REPOSITORY, image_id(IMAGE)),
-    "relatives": lambda c: keepers.relatives(c, REPOSITORY, image_id(10)),
-    "what goes with it": lambda c: losses.parts(c, REPOSITORY, image_id(IMAGE)),
+    "alive": lambda c: reachability.alive(c, REPOSITORY, image_id(IMAGE), now=1, before=1),
+    "why": lambda c: explanation.holders(c, REPOSITORY, image_id(IMAGE), limit=10),
+    "removable": lambda c: reachability.removable(c, REPOSITORY, image_id(IMAGE)),
+    "relatives": lambda c: explanation.relatives(c, REPOSITORY, image_id(10)),
+    "what goes with it": lambda c: losses.blobs_of(c, REPOSITORY, image_id(IMAGE)),
     "a lease": lambda c: leases.standing(c, "no such lease", "crowd/0", digest(1)),
 }
 
 
 CHANGES = {
-    "link": lambda c: blobs.link(c, REPOSITORY, [digest(image_id(IMAGE) + 1)], now=5),
+    "link": lambda c: blobs.add_memberships(c, REPOSITORY, [digest(image_id(IMAGE) + 1)], now=5),
     "move a tag": lambda c: tags.move(
         c, REPOSITORY, "crowd/0", [tags.Move("v3", image_id(IMAGE), digest(image_id(IMAGE)))], now=5, actor=""
     ),
     "untag": lambda c: tags.remove(c, REPOSITORY, "crowd/0", ["v3", f"v{IMAGE}"], now=5, actor=""),
-    "unlink": lambda c: manifests.unlink(c, REPOSITORY, image_id(IMAGE), now=5),
+    "unlink": lambda c: manifests.remove_membership(c, REPOSITORY, image_id(IMAGE), now=5),
     "condemn and reap": lambda c: (
-        removal.condemn(c, [image_id(IMAGE)]), removal.reap(c, [image_id(IMAGE)])
+        deletions.condemn(c, [image_id(IMAGE)]), deletions.reap(c, [image_id(IMAGE)])
     ),
 }
 """In the order in which they are done."""

@@ -16,7 +16,7 @@ from invariants import check
 from power import disk
 
 from ocistore import BlobNotFoundError, Digest, DigestMismatchError, ManifestNotFoundError, OCIStoreError, Store
-from ocistore.blobs import filesystem
+from ocistore.blobs import ingester, syncing, uploads
 
 CUTS = 50
 """On each filesystem, in the long form."""
@@ -144,9 +144,9 @@ def _cuts(kind, tmp_path, count, *, wrong=lambda: None):
 
 
 def _sync_nothing():
-    filesystem.sync_files = lambda descriptors: None
-    filesystem.sync_filesystem = lambda descriptor: None
-    filesystem.os = _WithoutSync()
+    syncing.sync_files = lambda descriptors: None
+    syncing.sync_filesystem = lambda descriptor: None
+    syncing.os = ingester.os = uploads.os = _WithoutSync()
 
 
 class _WithoutSync:
@@ -239,6 +239,6 @@ def test_an_upload_goes_on_from_what_was_durable(tmp_path, kind):
 
 
 def test_a_power_cut_catches_a_session_that_believes_the_length_of_its_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(filesystem, "page_cache", lambda descriptor: "the same for ever")
+    monkeypatch.setattr(uploads, "page_cache", lambda descriptor: "the same for ever")
     told, found, how = _after_a_cut_in_an_upload("ext4", tmp_path)
     assert (told, found) != (len(DURABLE), len(DURABLE)) or how != "whole"

@@ -13,7 +13,7 @@ from invariants import check
 from tracing import missing
 
 from ocistore import OCIStoreError, Store, StoreFullError
-from ocistore.blobs import reserve
+from ocistore.blobs import ballast
 from ocistore.catalog import sharedmemory
 
 NOW = timedelta(0)
@@ -109,7 +109,7 @@ def _write(store):
 
 
 def ends(small):
-    """How processes end that work with so many KiB left on the disk, with and without a reserve."""
+    """How processes end that work with so many KiB left on the disk, with and without ballast."""
     found = []
     for work in (use_before, use_after):
         for leaving in range(0, 96, 8):
@@ -181,7 +181,7 @@ def test_a_closed_store_opens_where_no_inode_is_left_and_can_be_emptied(small):
 def test_a_store_that_keeps_no_inodes_does_not_open(small, monkeypatch):
     """The way that is wrong: this harness would see it."""
     root = prepared(small)
-    monkeypatch.setattr(reserve, "_out_of_inodes", lambda _: False)
+    monkeypatch.setattr(ballast, "_out_of_inodes", lambda _: False)
     small.use_up_inodes()
     with pytest.raises(OCIStoreError), Store.open(root):
         pass

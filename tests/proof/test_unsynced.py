@@ -18,14 +18,26 @@ from state import catalog
 from unsynced import RecordingOS, UnsyncedDisk, by_digest
 
 from ocistore import Digest
-from ocistore.blobs import directories, durability, filesystem, output, removal, session
+from ocistore.blobs import (
+    directories,
+    durability,
+    ingester,
+    output,
+    permissions,
+    provider,
+    session,
+    staging,
+    sweeper,
+    syncing,
+    uploads,
+)
 from ocistore.core import Core
 from ocistore.layouts import directory as layout_directory
 from ocistore.layouts.directory import LayoutDirectory
 from ocistore.layouts.exports import linking, writing
 
 NOW = timedelta(0)
-MODULES = (filesystem, durability, output, removal, directories, session)
+MODULES = (ingester, provider, staging, syncing, uploads, durability, output, sweeper, directories, session)
 
 
 def _push(store):
@@ -90,7 +102,7 @@ def _lost(store, operation, monkeypatch, *, deaf_to=lambda descriptor: False):
     with monkeypatch.context() as patched:
         for module in MODULES:
             patched.setattr(module, "os", recording)
-        patched.setattr(filesystem, "sync_filesystem", recording.sync_filesystem)
+        patched.setattr(syncing, "sync_filesystem", recording.sync_filesystem)
         operation(store)
     look()
     assert disk.calls > 10
@@ -119,13 +131,13 @@ def test_a_forgotten_sync_is_seen(store, forgotten, words, monkeypatch):
 
 
 def test_a_sync_after_the_commit_is_seen_too_late(store, monkeypatch):
-    make_durable, commit = filesystem.FilesystemPool._make_durable, Core.commit
+    make_durable, commit = syncing.Syncer.make_durable, Core.commit
 
     def late(self, changes):
         commit(self, changes)
-        make_durable(self.pool, [change.blob for change in changes if hasattr(change, "blob")])
+        make_durable(self.pool._syncer, [change.blob for change in changes if hasattr(change, "blob")])
 
-    monkeypatch.setattr(filesystem.FilesystemPool, "_make_durable", lambda pool, files: None)
+    monkeypatch.setattr(syncing.Syncer, "make_durable", lambda syncer, files: None)
     monkeypatch.setattr(Core, "commit", late)
     found, _ = _lost(store, _push, monkeypatch)
     assert any("has other bytes" in line for line in found)
@@ -134,7 +146,7 @@ def test_a_sync_after_the_commit_is_seen_too_late(store, monkeypatch):
 # --- exports ----------------------------------------------------------------------------------------------------------
 
 LAYOUT = "made/too/layout/"
-EXPORTING = (layout_directory, linking, writing, durability)
+EXPORTING = (layout_directory, linking, writing, durability, output, permissions)
 
 
 def _listed(left):

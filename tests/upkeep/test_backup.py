@@ -30,7 +30,7 @@ from ocistore import (
 )
 from ocistore.blobs import reader
 from ocistore.blobs.paths import StorePaths
-from ocistore.catalog.schema import APPLICATION_ID
+from ocistore.catalog.tables import APPLICATION_ID
 from ocistore.cli.commands import ocistore
 from ocistore.layouts.exports import writing
 from ocistore.upkeep.holding import collections_held
@@ -235,7 +235,7 @@ def test_a_backup_that_fails_leaves_the_earlier_one(filled, destination, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing, "_write_bytes", full)
+    monkeypatch.setattr(writing, "write_all", full)
     with pytest.raises(StoreFullError):
         filled.backup(destination, mode="copy")
     after = rows(destination), pool(destination)
@@ -477,7 +477,7 @@ def is_left_alone(store, place):
 
 
 def test_a_backup_of_another_store_that_was_made_in_the_same_millisecond_is_left_alone(filled, tmp_path, monkeypatch):
-    made = rows(filled.root)["store"][0][2]
+    made = rows(filled.root)["store"][0][1]
     monkeypatch.setattr("ocistore.opening.milliseconds", lambda: made)
     with Store.open(tmp_path / "other") as other:
         push(other.repository("mine"), image("mine"), "v1")

@@ -11,7 +11,7 @@ from invariants import check
 from state import files, pool, rows
 
 from ocistore import Digest, Store, StoreFullError
-from ocistore.blobs import reserve
+from ocistore.blobs import ballast
 
 NOW = timedelta(0)
 
@@ -52,10 +52,10 @@ def collect(store):
 
 def test_a_store_has_a_file_that_can_be_given_up(tmp_path):
     with Store.open(tmp_path / "store") as store:
-        assert (store.root / "reserved").stat().st_blocks * 512 >= reserve.SIZE
-        store._core.pool.reserve.give_up()
+        assert (store.root / "reserved").stat().st_blocks * 512 >= ballast.SIZE
+        store._core.pool.ballast.give_up()
     Store.open(tmp_path / "store").close()
-    assert (tmp_path / "store" / "reserved").stat().st_size == reserve.SIZE
+    assert (tmp_path / "store" / "reserved").stat().st_size == ballast.SIZE
 
 
 def test_on_a_small_disk_the_reserve_is_small(root, small_disk):
@@ -196,9 +196,9 @@ def test_a_reserve_grows_back_when_there_is_room(root, small_disk):
 def test_a_reserve_of_holes_is_filled(tmp_path, empty_store):
     root = shutil.copytree(empty_store, tmp_path / "store")
     with open(root / "reserved", "wb") as file:
-        file.truncate(reserve.SIZE)
+        file.truncate(ballast.SIZE)
     Store.open(root).close()
-    assert (root / "reserved").stat().st_blocks * 512 >= reserve.SIZE
+    assert (root / "reserved").stat().st_blocks * 512 >= ballast.SIZE
 
 
 def test_the_wal_does_not_keep_its_greatest_size(store):
@@ -226,7 +226,7 @@ LARGE = Digest.of(b"x" * 1024**2)
 # --- much to remove ---------------------------------------------------------------------------------------------------
 
 
-def reserve_all(root, size=reserve.SIZE):
+def reserve_all(root, size=ballast.SIZE):
     """As on a large disk, of which everything else is full."""
     with open(root / "reserved", "wb") as file:
         file.write(b"%20d" % size + bytes(size - 20))
@@ -260,7 +260,7 @@ def test_on_a_full_disk_a_large_repository_is_deleted_and_room_to_remove_more_st
         store.delete_repository("large")
         assert list(store.repositories()) == ["a"]
     with small_disk.full("again"):
-        assert (root / "reserved").stat().st_size > reserve.SIZE // 4
+        assert (root / "reserved").stat().st_size > ballast.SIZE // 4
         with Store.open(root) as store:
             with small_disk.full("once more"), contextlib.suppress(StoreFullError):
                 collect(store)

@@ -28,8 +28,8 @@ from ocistore import (
     RepositoryNotFoundError,
     Store,
 )
+from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import holds
-from ocistore.upkeep import reading
 
 LAYER = Digest.of(APP.layers[0])
 ALL = index([APP, image("other")])
@@ -234,7 +234,7 @@ def test_what_cannot_heal_is_refused_before_anything_is_done(filled, tmp_path, s
 
 
 def verified(store):
-    return {row[1]: row[6] for row in rows(store.root)["blobs"]}
+    return {row[1]: row[5] for row in rows(store.root)["blobs"]}
 
 
 def test_a_scrub_that_was_cut_short_is_gone_on_with(filled):
@@ -438,17 +438,17 @@ def test_an_unreadable_file_without_a_row_is_left_where_it_is(filled, later, unr
 
 
 def test_wrong_bytes_of_one_read_are_read_again_before_they_are_believed(filled, monkeypatch):
-    found = reading.digest_of
+    found = FilesystemPool.hash
     lied = []
 
-    def lying(descriptor, algorithm, *, told):
-        digest, size = found(descriptor, algorithm, told=told)
+    def lying(pool, digest, **options):
+        digest, size = found(pool, digest, **options)
         if digest == LAYER and not lied:
             lied.append(digest)
             return Digest.of(b"something else"), size
         return digest, size
 
-    monkeypatch.setattr(reading, "digest_of", lying)
+    monkeypatch.setattr(FilesystemPool, "hash", lying)
     assert filled.scrub().exit_code == 0
     assert lied == [LAYER]
 
@@ -533,8 +533,8 @@ def test_a_scrub_that_never_comes_to_the_end_removes_files_without_rows(filled, 
 
 
 def test_however_many_files_there_are_time_is_left_for_blobs(filled, later, monkeypatch):
-    listed = filled._core.pool.removal.files
-    monkeypatch.setattr(filled._core.pool.removal, "files", lambda: time.sleep(0.6) or listed())
+    listed = filled._core.pool.sweeper.files
+    monkeypatch.setattr(filled._core.pool.sweeper, "files", lambda: time.sleep(0.6) or listed())
     report = filled.scrub(maximum_duration=timedelta(seconds=1))
     assert report.blobs > 0
     assert not report.complete
@@ -552,7 +552,7 @@ def test_without_repair_files_without_rows_are_named_and_left(filled, later):
 
 def test_a_file_that_was_collected_since_it_was_listed_is_no_damage(filled, later, monkeypatch):
     path = plant(filled, b"nobody knows me")
-    with_rows = "ocistore.upkeep.scrub.verification.with_rows"
+    with_rows = "ocistore.catalog.blobs.with_rows"
     monkeypatch.setattr(with_rows, lambda *_: path.unlink() or set(map(Digest, pool(filled.root))))
     assert filled.scrub(repair=False).exit_code == 0
 

@@ -269,7 +269,7 @@ class _Checking:
 def _opened(pool: FilesystemPool, blob: Descriptor) -> Iterator[tuple[BinaryIO, ReadCompression]]:
     """A blob from its beginning, and what it is compressed with: media types are known to lie about that."""
     with gone_is_damage(blob.digest):
-        source = pool.open(blob.digest)
+        source = pool.open(blob.digest, blob.size)
     with source:
         if source.size != blob.size:
             raise CorruptError(f"blob {blob.digest}", reason=f"its file has {source.size} bytes, not {blob.size}")

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from ocistore.archives.compression import Compressor
+from ocistore.blobs.durability import make_directories
 from ocistore.blobs.oserrors import Translating, theirs
+from ocistore.blobs.output import write_all
 from ocistore.errors import ArchiveInvalidError, CorruptError, StorageError
 from ocistore.filedescriptors import owned
-from ocistore.layouts.directory import TEMPORARY, make_directory
+from ocistore.layouts.directory import TEMPORARY
 from ocistore.layouts.following import followed, open_file_at, planted
 from ocistore.layouts.vanished import gone_is_damage
 from ocistore.refusals import Ignoring, pass_on_theirs
@@ -106,10 +108,8 @@ class Outlet:
             self.write(self.read(pool, digest, size))
             return
         with gone_is_damage(digest):
-            source = pool.open(digest)
+            source = pool.open(digest, size)
         with source:
-            if source.size != size:
-                raise CorruptError(f"blob {digest}", reason=f"its file has {source.size} bytes, not {size}")
             self._flush()
             position = self._sent(source.fileno(), size) if self._sends else 0
             while position < size:
@@ -172,13 +172,8 @@ class Outlet:
                 assert self._file is not None
                 _write_to(self._file, data)
                 return
-            view = memoryview(data)
-            while view:
-                try:
-                    view = view[os.write(self._descriptor, view) :]
-                except BlockingIOError as error:  # somebody else's end of the pipe was made so
-                    pass_on_theirs(error)
-                    _wait_for_room(self._descriptor)
+            # Somebody else's end of the pipe may have been made not to block.
+            write_all(self._descriptor, data, wait=_wait_for_room)
 
 
 def _write_to(file: BinaryIO, data: bytes) -> None:
@@ -294,7 +289,7 @@ def _refuse_planted(descriptor: int, path: Path, name: str) -> None:
 @contextlib.contextmanager
 def _named_when_whole(path: Path, *, name: str) -> Iterator[int]:
     with Translating(name):
-        make_directory(path.parent)
+        make_directories(path.parent)
         directory = owned(os.open, path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         _clear_leftovers(directory)
         temporary, descriptor = _new_file(directory)

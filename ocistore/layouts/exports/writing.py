@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
 from ocistore.blobs.oserrors import Translating
+from ocistore.blobs.output import write_all
 from ocistore.blobs.sharing import clone
 from ocistore.errors import CorruptError, LayoutInvalidError, StorageError
 from ocistore.filedescriptors import owned
@@ -148,7 +149,7 @@ class BlobWriter:
                 self.present_bytes += size
             else:
                 with self._new_file(directory, digest.encoded) as target:
-                    _write_bytes(target, manifest.content)
+                    write_all(target, manifest.content)
         self._reached += size
         self._tally.reach(self._reached)
 
@@ -200,14 +201,12 @@ class BlobWriter:
                     if size <= _SMALL and not self._reflink:
                         source, content = None, self._core.pool.read(digest, size)
                     else:
-                        source, content = stack.enter_context(self._core.pool.open(digest)), b""
+                        source, content = stack.enter_context(self._core.pool.open(digest, size)), b""
             except CorruptError as error:
                 raise CorruptError(f"blob {digest}", reason=error.reason, gone=error.gone) from error
-            if source is not None and source.size != size:
-                raise CorruptError(f"blob {digest}", reason=f"its file has {source.size} bytes, not {size}")
             target = stack.enter_context(self._new_file(directory, name))
             if source is None:
-                _write_bytes(target, content)
+                write_all(target, content)
             elif not self._cloned(source.fileno(), target):
                 self._copy_open(source, target, size)
             if size >= _SYNCED_ALONE:
@@ -272,12 +271,6 @@ def is_there(directory: int, name: str, size: int) -> bool:
         pass_on_theirs(error)
         return False
     return stat.S_ISREG(status.st_mode) and status.st_size == size
-
-
-def _write_bytes(target: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(target, view) :]
 
 
 def _copy_bytes(source: int, target: int, size: int, tally: Tally) -> None:

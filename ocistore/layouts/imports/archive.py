@@ -109,7 +109,7 @@ class ArchiveFile:
 
     def verify(self, entry: Entry[int], digest: Digest, tally: Tally) -> None:
         """Hash a member, and compare."""
-        hashing.verify(self._descriptor, digest, entry.size, offset=_offset(entry), told=tally.add)
+        hashing.verify(self._descriptor, digest, entry.size, offset=_offset(entry), progress=tally.add)
 
     def stage(self, pool: FilesystemPool, entry: Entry[int], digest: Digest, tally: Tally) -> StagedBlob:
         """Copy a member."""

@@ -14,7 +14,7 @@ from ocistore.layouts.index import LAYOUT_FILE
 if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.imports.archive import Archive
     from ocistore.layouts.imports.members import Entry
     from ocistore.layouts.imports.source import Source
@@ -88,7 +88,7 @@ class _ArchiveSource(Generic[P]):
     def verify(self, digest: Digest, size: int, tally: Tally) -> None:
         self._archive.verify(self._sized(digest, size), digest, tally)
 
-    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: Sharing, tally: Tally) -> StagedBlob:  # noqa: ARG002 - a part of a file cannot be shared
+    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:  # noqa: ARG002 - a part of a file cannot be shared
         return self._archive.stage(pool, self._sized(digest, size), digest, tally)
 
     def changed(self) -> str:

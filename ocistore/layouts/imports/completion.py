@@ -11,7 +11,7 @@ from ocistore.refusals import pass_on_theirs
 if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.progress import Tally
@@ -30,8 +30,8 @@ class CompletedSource:
         self.streamed = source.streamed
         self.left_out = source.left_out
         self.damaged = source.damaged
-        self.completed: dict[Digest, None] = {}
-        """What the source lacks and the store has."""
+        self.completed: dict[Digest, int] = {}
+        """What the source lacks and the store has, with its size."""
         self._source = source
         self._core = core
 
@@ -49,7 +49,7 @@ class CompletedSource:
                 size = blobs.live_sizes(connection, [digest]).get(digest)
             if size is None or self._core.pool.size(digest) != size:
                 raise
-            self.completed[digest] = None
+            self.completed[digest] = size
             return size
 
     def content(self, digest: Digest, size: int) -> bytes:
@@ -60,7 +60,7 @@ class CompletedSource:
             except FileNotFoundError as error:
                 pass_on_theirs(error)
                 self.size(digest)
-        with self._core.pool.open(digest) as reader:
+        with self._core.pool.open(digest, self.completed[digest]) as reader:
             return reader.read(size)
 
     def verify(self, digest: Digest, size: int, tally: Tally) -> None:
@@ -70,12 +70,12 @@ class CompletedSource:
         elif self.size(digest) != size:
             raise SizeMismatchError(expected=size, actual=self.size(digest))
 
-    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: Sharing, tally: Tally) -> StagedBlob:
+    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
         """Stage a blob of the source, or the store's own anew: that is asked for where a collection took some away."""
         if digest not in self.completed:
             return self._source.stage(pool, digest, size, mode, tally)
-        with pool.open(digest) as reader:
-            return pool.adopt(reader.fileno(), digest=digest, size=size, told=tally.add)
+        with pool.open(digest, size) as reader:
+            return pool.adopt(reader.fileno(), digest=digest, size=size, progress=tally.add)
 
     def changed(self) -> str:
         """What was changed in the source."""

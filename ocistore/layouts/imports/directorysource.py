@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.index import Damaged
     from ocistore.layouts.progress import Tally
 
@@ -66,18 +66,18 @@ class DirectorySource:
     def verify(self, digest: Digest, size: int, tally: Tally) -> None:
         """Hash the file of a blob."""
         file = self._layout.open_blob(digest)
-        hashing.verify(int(file), digest, size, told=tally.add)
+        hashing.verify(int(file), digest, size, progress=tally.add)
         actual = os.fstat(file).st_size
         if actual != size:
             raise SizeMismatchError(expected=size, actual=actual)
 
-    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: Sharing, tally: Tally) -> StagedBlob:
+    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
         """Copy, share or link the file of a blob."""
         file = self._layout.open_blob(digest)
         if size <= SMALL and mode != "link":
             return pool.stage(read_at_once(file, size), digest=digest, size=size)
         path = str(self._layout.blob_path(digest))
-        return pool.adopt(int(file), digest=digest, size=size, mode=mode, path=path, told=tally.add)
+        return pool.adopt(int(file), digest=digest, size=size, mode=mode, path=path, progress=tally.add)
 
     def changed(self) -> str:
         """Whether index.json is another one than it was."""

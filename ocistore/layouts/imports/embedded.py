@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.progress import Tally
     from ocistore.oci.descriptor import Descriptor
@@ -75,7 +75,7 @@ class EmbeddedSource:
         elif len(found) != size:
             raise SizeMismatchError(expected=size, actual=len(found))
 
-    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: Sharing, tally: Tally) -> StagedBlob:
+    def stage(self, pool: FilesystemPool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
         """Stage it; what was offered is written, whatever the mode."""
         found = self._content.get(digest)
         if found is None:

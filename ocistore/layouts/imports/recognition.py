@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ocistore.archives.tar import Readable
-    from ocistore.blobs.sharing import Sharing
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.progress import Progress
@@ -66,7 +66,7 @@ def opened(
     core: Core,
     progress: Progress | None,
     *,
-    mode: Sharing = "auto",
+    mode: TransferMode = "auto",
     held: Callable[[Digest, int], bool] | None = None,
 ) -> Iterator[Source]:
     """The layout that there is, open for a block.

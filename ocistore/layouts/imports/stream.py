@@ -50,6 +50,7 @@ class _Held:
     """A blob that the store has: it came by, was found to be right, and was not written."""
 
     digest: Digest
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class ArchiveStream:
         if not isinstance(place, _Held):
             return self._pool.open_staged(place)
         try:
-            return self._pool.open(place.digest)
+            return self._pool.open(place.digest, place.size)
         except FileNotFoundError as error:
             pass_on_theirs(error)
             raise _collected(place.digest) from error
@@ -187,7 +188,7 @@ class ArchiveStream:
         try:
             if digest is not None and member.size > SMALL and self._is_held(digest, member.size):
                 self._verify(digest)
-                return _Held(digest)
+                return _Held(digest, member.size)
             staged = self._pool.stage(self._content(), digest=digest, size=member.size)
         except DigestMismatchError as error:
             return _Broken(error)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, case, func, literal_column, or_, select, tuple_
+from sqlalchemy import bindparam, case, func, literal_column, select, tuple_
 
 from ocistore.catalog import tables
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import in_order, present
 from ocistore.catalog.staged import is_seen, is_tagged, said, target
-from ocistore.errors import CorruptError
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -27,7 +25,7 @@ MAXIMUM_ENTRY: Final = 4096
 """Characters of what is said of something besides; what is longer is left out, because a page of names is in memory."""
 
 
-class Name(NamedTuple):
+class Ref(NamedTuple):
     """A tag, or a manifest that has none, of one repository."""
 
     repository_id: int
@@ -41,7 +39,7 @@ class Name(NamedTuple):
 
 
 def _name_of(repository_id: ColumnElement[int]) -> ColumnElement[str | None]:
-    """The name of a repository; NULL where it is deleted."""
+    """Return the name of a repository; NULL where it is deleted."""
     return select(_repositories.c.name).where(_repositories.c.id == repository_id).scalar_subquery()
 
 
@@ -93,50 +91,12 @@ _page_of_untagged = (
     .order_by(_members.c.repository_id, _members.c.manifest_id)
     .limit(bindparam("limit"))
 )
-_NAMING: Final = (_repositories, _blobs, _members, _tags)
-"""What says which manifest is called what, in which repository."""
-_one: ColumnElement[int] = literal_column("1")
-_dangling = (
-    select(_one)
-    .where(
-        or_(
-            ~present(_repositories.c.id == _tags.c.repository_id),
-            ~present(_blobs.c.id == target(_tags)),
-        )
-    )
-    .limit(_one),
-    select(_one)
-    .where(
-        or_(
-            ~present(_repositories.c.id == _members.c.repository_id),
-            ~present(_blobs.c.id == _members.c.manifest_id),
-        )
-    )
-    .limit(_one),
-)
-
-
-def are_whole(connection: Connection) -> bool:
-    """Whether nothing is wrong with the tables that have the names, whatever is wrong with others. Reads all of them.
-
-    Raises:
-        StorageError: they could not be read now.
-    """
-    try:
-        found = [connection.command(f"PRAGMA integrity_check({table.name})").scalars() for table in _NAMING]
-        return all(each == ["ok"] for each in found) and not any(
-            connection.execute(statement).first() for statement in _dangling
-        )
-    except CorruptError:
-        return False
-
-
 UNKNOWN: Final = -1
 """In the place of :func:`newest_event`."""
 
 
 def newest_event(connection: Connection) -> int:
-    """The id of the last change of a tag: where it is the same, so are all tags.
+    """Return the id of the last change of a tag: where it is the same, so are all tags.
 
     :data:`UNKNOWN` while a large change is under way, because others happen after its own events and before it.
     """
@@ -144,18 +104,18 @@ def newest_event(connection: Connection) -> int:
     return UNKNOWN if under_way else int(found)
 
 
-def page_of_tags(connection: Connection, *, after: tuple[int, str], limit: int) -> list[Name]:
-    """Up to ``limit`` tags of all repositories, behind ``after``: (repository id, tag)."""
+def page_of_tags(connection: Connection, *, after: tuple[int, str], limit: int) -> list[Ref]:
+    """Return up to ``limit`` tags of all repositories, behind ``after``: (repository id, tag)."""
     return [
-        Name(row[0], row[1], row[2], row[3], incomplete=bool(row[4]), entry=row[5])
+        Ref(row[0], row[1], row[2], row[3], incomplete=bool(row[4]), entry=row[5])
         for row in connection.execute(_page_of_tags, {"repository": after[0], "after": after[1], "limit": limit})
     ]
 
 
 def page_of_untagged(
     connection: Connection, *, after: tuple[int, int], limit: int
-) -> tuple[list[Name], tuple[int, int]]:
-    """Up to ``limit`` manifests without a tag, behind ``after``, and where the next page begins."""
+) -> tuple[list[Ref], tuple[int, int]]:
+    """Return up to ``limit`` manifests without a tag, behind ``after``, and where the next page begins."""
     rows = list(connection.execute(_page_of_untagged, {"repository": after[0], "after": after[1], "limit": limit}))
     place = (rows[-1][0], rows[-1][2]) if rows else after
-    return [Name(row[0], row[1], None, row[3], incomplete=bool(row[4]), entry=row[5]) for row in rows], place
+    return [Ref(row[0], row[1], None, row[3], incomplete=bool(row[4]), entry=row[5]) for row in rows], place

@@ -6,12 +6,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, delete, func, literal, literal_column, null, select, true, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import array, bound, in_order, member, present, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,8 +27,8 @@ _manifest_members = tables.repository_manifests
 
 _rows = array("rows")
 _live = upsert(_blobs).from_select(
-    ["digest", "size", "state", "generation", "verified_at"],
-    select(member(_rows, 0), member(_rows, 1), literal("live"), literal(1), bindparam("now")).where(true()),
+    ["digest", "size", "state", "verified_at"],
+    select(member(_rows, 0), member(_rows, 1), literal("live"), bindparam("now")).where(true()),
 )
 _live = _live.on_conflict_do_update(
     index_elements=["digest"],
@@ -39,11 +36,11 @@ _live = _live.on_conflict_do_update(
 )
 _ids = array("ids")
 _here: BindParameter[int] = bindparam("in_repository")
-_serve_parts = (
+_serve_blobs = (
     upsert(_blob_members)
     .from_select(
-        ["repository_id", "blob_id", "linked_at", "collect_after"],
-        select(_here, _edges.c.child_id, bindparam("now"), bindparam("now"))
+        ["repository_id", "blob_id", "unreferenced_since"],
+        select(_here, _edges.c.child_id, bindparam("now"))
         .select_from(
             in_order(_ids, (_edges, _edges.c.parent_id == _ids.c.value), (_blobs, _blobs.c.id == _edges.c.child_id))
         )
@@ -73,8 +70,8 @@ _leave_edges = delete(_own_edges).where(
 _keep_loose = (
     upsert(_blob_members)
     .from_select(
-        ["repository_id", "blob_id", "linked_at", "collect_after"],
-        select(_here, _blobs.c.id, bindparam("now"), bindparam("now")).where(
+        ["repository_id", "blob_id", "unreferenced_since"],
+        select(_here, _blobs.c.id, bindparam("now")).where(
             _blobs.c.id.in_(select(_ids.c.value)),
             _blobs.c.state == literal("live"),
             ~present(_blob_members.c.blob_id == _blobs.c.id),
@@ -133,7 +130,7 @@ _count_of = select(
 _serve_manifest = (
     upsert(_manifest_members)
     .from_select(
-        ["repository_id", "manifest_id", "pushed_at", "collect_after"],
+        ["repository_id", "manifest_id", "pushed_at", "unreferenced_since"],
         select(bindparam("repository"), _manifests.c.blob_id, bindparam("now"), bindparam("now"))
         .join_from(_rows, _blobs, _blobs.c.digest == _rows.c.value)
         .join(_manifests, _manifests.c.blob_id == _blobs.c.id)
@@ -170,7 +167,7 @@ def forget_verified(connection: Connection, digests: Iterable[str]) -> None:
 
 
 def small_blobs(connection: Connection, *, after: int, maximum: int, limit: int) -> list[tuple[int, str, int]]:
-    """Up to ``limit`` blobs of at most ``maximum`` bytes behind the id ``after``, as id, digest and size."""
+    """Return up to ``limit`` blobs of at most ``maximum`` bytes behind the id ``after``, as id, digest and size."""
     return list(connection.execute(_small, {"after": after, "maximum": maximum, "limit": limit}))
 
 
@@ -187,13 +184,13 @@ def say(connection: Connection, repository_id: int, manifest_id: int, entry: str
 
 
 def manifests_of(connection: Connection, repository_id: int, *, after: int, rows: int) -> list[int]:
-    """Manifests of a repository behind the id ``after``: as many as have ``rows`` edges together at most, or one."""
+    """Return manifests of a repository after the id ``after``: as many as have ``rows`` edges at most, or one."""
     found = list(connection.execute(_widths, {"in_repository": repository_id, "after": after, "limit": rows}))
     return _fitting(found, rows)
 
 
 def fitting(connection: Connection, digests: Sequence[str], *, rows: int) -> int:
-    """How many of these manifests have ``rows`` edges together at most; one at least."""
+    """Return how many of these manifests have ``rows`` edges together at most; one at least."""
     return len(_fitting(list(connection.execute(_widths_of, {"digests": bound(digests[:rows])})), rows))
 
 
@@ -211,10 +208,10 @@ def leave_to_others(connection: Connection, repository_id: int, ids: Sequence[in
     connection.execute(_leave, here | {"ids": bound(others)})
 
 
-def serve_parts(connection: Connection, repository_id: int, ids: Sequence[int], *, now: int) -> None:
+def serve_blobs(connection: Connection, repository_id: int, ids: Sequence[int], *, now: int) -> None:
     """Let a repository serve the configs and layers of these manifests, and note of those that lack something."""
     here = {"in_repository": repository_id, "ids": bound(ids)}
-    connection.execute(_serve_parts, here | {"now": now})
+    connection.execute(_serve_blobs, here | {"now": now})
     connection.execute(_note_incomplete, here)
 
 
@@ -224,6 +221,6 @@ def keep_loose(connection: Connection, repository_id: int, ids: Sequence[int], *
 
 
 def count_of(connection: Connection, repository_id: int) -> tuple[int, int]:
-    """How many manifests and blobs a repository has."""
+    """Return how many manifests and blobs a repository has."""
     row = connection.execute(_count_of, {"repository": repository_id}).first()
     return (0, 0) if row is None else (row[0], row[1])

@@ -1,10 +1,10 @@
-"""The reserve: what is given up when the disk is full, so that a store can still be opened and emptied.
+"""The ballast: what is given up when the disk is full, so that a store can still be opened and emptied.
 
 A commit that deletes needs room too, in the WAL, and so does opening. On a full disk there is none, and nothing could
 ever be deleted. Of bytes a file is reserved, and of inodes, of which opening takes two, that file's own and that of
 ``quarantine/``, an empty directory that is made again when there is room.
 
-What opening took comes back when the last process closes the store, and is then reserved again. A reserve that is
+What opening took comes back when the last process closes the store, and is then reserved again. Ballast that is
 smaller than it should be, whatever made it so, grows at each opening as far as there is room.
 """
 
@@ -26,7 +26,7 @@ SIZE: Final = 8 * 1024**2
 """Bytes: enough for a thousand pages in the WAL, which is when it is moved into the database, and for that."""
 
 _SHARE: Final = 64
-"""Never more than this part of what is free: on a small disk the reserve is small too."""
+"""Never more than this part of what is free: on a small disk the ballast is small too."""
 
 _FOR_REMOVING: Final = SIZE * 5 // 8
 """Bytes of it that are only used to remove things: the WAL grows to 4 MiB before it is moved into the database, and
@@ -58,8 +58,8 @@ def _out_of_inodes(directory: str) -> bool:
     return status.f_files > 0 and status.f_favail < _INODES  # some filesystems have no number of them
 
 
-class Reserve:
-    """The reserve of one store. Any number of processes may make it, and give it up, at once."""
+class Ballast:
+    """The ballast of one store. Any number of processes may make it, and give it up, at once."""
 
     def __init__(self, paths: StorePaths) -> None:
         self._paths = paths
@@ -71,7 +71,7 @@ class Reserve:
         self._given_up = False
 
     def make(self) -> None:
-        """Set space aside, as far as it is not and there is room. What the filesystem refuses is left alone.
+        """Reserve space, as far as that is not done and there is room. What the filesystem refuses is left alone.
 
         Not durable, and need not be: the next opening, or collection, makes it again.
         """
@@ -111,7 +111,7 @@ class Reserve:
         try:
             os.posix_fallocate(descriptor, 0, size)
         except OSError as error:
-            os.ftruncate(descriptor, have)  # without a byte it is an inode in reserve
+            os.ftruncate(descriptor, have)  # without a byte it is an inode in ballast
             pass_on_theirs(error)
             if error.errno not in _FULL:
                 raise
@@ -214,7 +214,7 @@ class Reserve:
             self._grow(self._owed // _KEPT)
 
     def may_grow(self) -> bool:
-        """Whether there is room for what frees nothing, such as history. Else the reserve would be used up for it."""
+        """Whether there is room for what frees nothing, such as history. Else the ballast would be used up for it."""
         return not self._given_up or available(self._root) >= _FOR_REMOVING
 
     def take_back(self) -> None:

@@ -1,17 +1,15 @@
-"""Statements of collection: what keeps a manifest in its repository, or a blob, and what has to leave before it."""
+"""Statements of gc: what keeps a manifest in its repository, and what has to leave before it."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, and_, bindparam, func, literal, literal_column, or_, select
+from sqlalchemy import and_, bindparam, func, literal_column, or_, select
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound
-from ocistore.catalog.collection import AS_BLOB, IN_FORCE, IS_PART, Blob
-from ocistore.catalog.order import in_order, once_known
-from ocistore.catalog.presence import present
+from ocistore.catalog.expressions import array, bound, in_order, once_known, present
+from ocistore.catalog.gc import IN_FORCE
 from ocistore.catalog.staged import points_at
 
 if TYPE_CHECKING:
@@ -36,8 +34,8 @@ _leases = tables.leases
 _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
 
-def _holders(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
-    """A manifest of a repository and all that may keep it there: indexes around it, its subject, and so on upwards.
+def climb(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
+    """Return a manifest of a repository and all that may keep it: indexes around it, its subject, and so on upwards.
 
     Not through what is in ``without``.
 
@@ -83,16 +81,16 @@ def _holders(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
 
 
 _known_dead = array("dead")
-_up = _holders(without=select(_known_dead.c.value))
+_up = climb(without=select(_known_dead.c.value))
 _tagged = points_at(_tags, _up.c.id, _tags.c.repository_id == bindparam("repository"))
 _leased = present(_kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == _up.c.id, *IN_FORCE)
 _young = present(
     _manifest_members.c.repository_id == bindparam("repository"),
     _manifest_members.c.manifest_id == _up.c.id,
-    _manifest_members.c.collect_after > bindparam("before"),
+    _manifest_members.c.unreferenced_since > bindparam("before"),
 )
 _alive = select(_up.c.id).where(or_(_tagged, _leased, _young)).limit(literal_column("1"))
-# What a lease kept that has run out is put before the collector when that ends, and so is young then.
+# What a lease kept that has run out is queued for gc when that ends, and so is young then.
 _let_go = present(
     _kept.c.repository_id == bindparam("repository"),
     _kept.c.blob_id == _up.c.id,
@@ -100,12 +98,12 @@ _let_go = present(
     _leases.c.expires <= bindparam("now"),
     _manifest_members.c.repository_id == bindparam("repository"),
     _manifest_members.c.manifest_id == _up.c.id,
-    _manifest_members.c.collect_after.is_(None),
+    _manifest_members.c.unreferenced_since.is_(None),
 )
 _alive_once_leases_end = (
     select(_up.c.id).where(or_(_tagged, _leased, _young, _let_go)).limit(literal_column("1"))
 )
-_up = _holders()
+_up = climb()
 _in_an_index = present(
     _own_edges.c.repository_id == bindparam("repository"),
     _own_edges.c.child_id == _up.c.id,
@@ -121,22 +119,10 @@ _is_of_these = and_(
     _manifest_members.c.repository_id == bindparam("repository"),
     _manifest_members.c.manifest_id.in_(select(_these.c.value)),
 )
-_queued = func.coalesce(_manifest_members.c.collect_after, 0)
+_queued = func.coalesce(_manifest_members.c.unreferenced_since, 0)
 _queued_last = select(func.coalesce(func.max(_queued), 0)).where(_is_of_these)
 _queued_first = select(func.coalesce(func.min(_queued), 0)).where(_is_of_these)
 _above = select(_up.c.id, or_(_in_an_index, _on_a_subject))
-_below = _up.alias("below")
-_as_index = present(
-    once_known(
-        _below.c.id,
-        present(
-            _own_edges.c.repository_id == bindparam("repository"),
-            _own_edges.c.child_id == _below.c.id,
-            _own_edges.c.parent_id == _up.c.id,
-            _own_edges.c.role == literal_column("'manifest'"),
-        ).correlate(_below, _up),
-    )
-)
 _directly_above = (
     select(_own_edges.c.parent_id)
     .where(
@@ -154,94 +140,6 @@ _directly_above = (
         )
     )
 )
-_why = (
-    select(
-        _up.c.id,
-        _blobs.c.digest,
-        _as_index,
-        func.coalesce(
-            *(
-                select(_tags.c.name)
-                .where(_tags.c.repository_id == bindparam("repository"), pointer == _up.c.id)
-                .limit(literal_column("1"))
-                .scalar_subquery()
-                for pointer in (_tags.c.manifest_id, _tags.c.next_id)
-            )
-        ),
-        _manifest_members.c.collect_after,
-    )
-    .select_from(
-        in_order(
-            _up,
-            (_blobs, _blobs.c.id == _up.c.id),
-            (
-                _manifest_members,
-                and_(
-                    _manifest_members.c.repository_id == once_known(_up.c.id, bindparam("repository", type_=Integer)),
-                    _manifest_members.c.manifest_id == _up.c.id,
-                ),
-            ),
-        )
-    )
-    .limit(bindparam("limit"))
-)
-_relatives = (
-    select(_edges.c.child_id)
-    .where(
-        _edges.c.parent_id == bindparam("manifest"),
-        _edges.c.role == literal_column("'manifest'"),
-        present(
-            _manifest_members.c.repository_id == bindparam("repository"),
-            _manifest_members.c.manifest_id == _edges.c.child_id,
-        ),
-    )
-    .union(
-        select(_manifests.c.blob_id).where(
-            _manifests.c.subject_id == bindparam("manifest"),
-            present(
-                _manifest_members.c.repository_id == bindparam("repository"),
-                _manifest_members.c.manifest_id == _manifests.c.blob_id,
-            ),
-        )
-    )
-)
-_parts = (
-    select(_edges.c.child_id)
-    .where(
-        _edges.c.parent_id == bindparam("manifest"),
-        present(
-            _blob_members.c.repository_id == bindparam("repository"), _blob_members.c.blob_id == _edges.c.child_id
-        ),
-    )
-    .distinct()
-)
-_users = (
-    select(_own_edges.c.parent_id)
-    .where(_own_edges.c.repository_id == bindparam("repository"), _own_edges.c.child_id == bindparam("blob"), IS_PART)
-    .limit(bindparam("limit"))
-)
-_leased_here = select(_kept.c.lease_id).where(
-    _kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == bindparam("blob"), *IN_FORCE
-)
-_servers = (
-    select(_blob_members.c.repository_id, literal_column("0"))
-    .where(_blob_members.c.blob_id == bindparam("blob"))
-    .union_all(
-        select(_manifest_members.c.repository_id, literal_column("1")).where(
-            _manifest_members.c.manifest_id == bindparam("blob")
-        )
-    )
-    .limit(bindparam("limit"))
-)
-_row_of = select(_blobs.c.id, _blobs.c.state, _blobs.c.collect_after).where(_blobs.c.digest == bindparam("digest"))
-_digest_of = select(_blobs.c.digest).where(_blobs.c.id == bindparam("blob"))
-_since = (
-    select(_blob_members.c.collect_after)
-    .where(_blob_members.c.repository_id == bindparam("repository"), _blob_members.c.blob_id == bindparam("blob"))
-)
-_blob = select(*AS_BLOB).where(_blobs.c.id == bindparam("blob"), _blobs.c.state == literal("live"))
-
-
 class Known:
     """What was found of the manifests of a repository, as long as one state is seen, so that nothing is climbed twice.
 
@@ -345,17 +243,17 @@ def _note_dead(connection: Connection, repository_id: int, directly: list[int], 
 
 
 def _directly(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
-    """What is directly above a manifest: the indexes around it, and its subject."""
+    """Return what is directly above a manifest: the indexes around it, and its subject."""
     return connection.execute(_directly_above, {"repository": repository_id, "manifest": manifest_id}).scalars()
 
 
 def removable(
     connection: Connection, repository_id: int, manifest_id: int, *, known: Known | None = None
 ) -> list[int]:
-    """What has to leave a repository together with a dead manifest; nothing if others have to leave before it.
+    """Return what has to leave a repository together with a dead manifest; nothing if others have to leave before it.
 
     An index never stays without its children, nor a subject without its referrers: somebody may tag it yet. So what is
-    above a manifest leaves first, which puts the manifest before the collector again. Manifests that are above each
+    above a manifest leaves first, which queues the manifest again. Manifests that are above each
     other in a ring leave together.
     """
     known = Known() if known is None else known
@@ -387,97 +285,16 @@ def _wait_above(connection: Connection, repository_id: int, directly: list[int],
 
 
 def queued_last(connection: Connection, repository_id: int, manifest_ids: Iterable[int]) -> int:
-    """Since when the last of these manifests has not been needed; 0 where none is before the collector."""
+    """Return since when the last of these manifests has not been needed; 0 where none is queued."""
     parameters = {"repository": repository_id, "these": bound(manifest_ids)}
     found: int = connection.execute(_queued_last, parameters).scalar()
     return found
 
 
 def queued_again(connection: Connection, repository_id: int, manifest_id: int) -> int:
-    """Since when a manifest that waits for others will be due: since the first of them is, if it left the queue."""
+    """Return since when a manifest that waits for others will be due: since the first of them, if it left the queue."""
     found = queued_last(connection, repository_id, [manifest_id])
     if not found:
         directly = _directly(connection, repository_id, manifest_id)
         found = connection.execute(_queued_first, {"repository": repository_id, "these": bound(directly)}).scalar()
     return found
-
-
-class Holder(NamedTuple):
-    """A manifest that keeps another one, or that manifest itself."""
-
-    id: int
-    digest: str
-    is_index: bool
-    """It holds the manifest, or what keeps that, as an index; otherwise it is the subject of one of these."""
-    tag: str | None
-    """One of its tags."""
-    since: int | None
-    """Its ``collect_after``."""
-
-
-def holders(connection: Connection, repository_id: int, manifest_id: int, *, limit: int) -> list[Holder]:
-    """A manifest of a repository and up to ``limit`` of those that may keep it there, nearest first."""
-    parameters = {"repository": repository_id, "manifest": manifest_id, "limit": limit}
-    return [
-        Holder(key, digest, bool(is_index), tag, since)
-        for key, digest, is_index, tag, since in connection.execute(_why, parameters)
-    ]
-
-
-def relatives(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
-    """The manifests of the repository that a manifest there keeps: the children of an index, and its referrers."""
-    return connection.execute(_relatives, {"repository": repository_id, "manifest": manifest_id}).scalars()
-
-
-def parts(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
-    """The blobs of the repository that a manifest there refers to."""
-    return connection.execute(_parts, {"repository": repository_id, "manifest": manifest_id}).scalars()
-
-
-def users(connection: Connection, repository_id: int, blob_id: int, *, limit: int) -> list[int]:
-    """Up to ``limit`` manifests of the repository that refer to a blob, as config or layer."""
-    return connection.execute(_users, {"repository": repository_id, "blob": blob_id, "limit": limit}).scalars()
-
-
-def leased(connection: Connection, repository_id: int, blob_id: int, *, now: int) -> bool:
-    """Whether a lease that has not run out keeps a blob or manifest in the repository."""
-    parameters = {"repository": repository_id, "blob": blob_id, "now": now}
-    return connection.execute(_leased_here, parameters).first() is not None
-
-
-def servers(connection: Connection, blob_id: int, *, limit: int) -> list[tuple[int, bool]]:
-    """Up to ``limit`` repositories that serve a blob, each with whether it does so as a manifest."""
-    rows = connection.execute(_servers, {"blob": blob_id, "limit": limit})
-    return [(repository, bool(manifest)) for repository, manifest in rows]
-
-
-class Row(NamedTuple):
-    """A row of ``blobs``, whatever its state."""
-
-    id: int
-    state: str
-    since: int | None
-
-
-def row_of(connection: Connection, digest: str) -> Row | None:
-    """What the catalog knows of a digest, or None."""
-    row = connection.execute(_row_of, {"digest": digest}).first()
-    return None if row is None else Row(*row)
-
-
-def digest_of(connection: Connection, blob_id: int) -> str:
-    """The digest of a row that must exist."""
-    found: str = connection.execute(_digest_of, {"blob": blob_id}).scalar()
-    return found
-
-
-def idle_since(connection: Connection, repository_id: int, blob_id: int) -> int | None:
-    """The ``collect_after`` of a blob's membership."""
-    found: int | None = connection.execute(_since, {"repository": repository_id, "blob": blob_id}).scalar()
-    return found
-
-
-def live_blob(connection: Connection, blob_id: int) -> Blob | None:
-    """The row of a blob, if it is live."""
-    row = connection.execute(_blob, {"blob": blob_id}).first()
-    return None if row is None else Blob(*((*row[:6], row[6] or 0)))

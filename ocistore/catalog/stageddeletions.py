@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import bindparam, literal, null, select, tuple_, update
 
-from ocistore.catalog import manifests, removal, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.collection import Membership
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import count_up_to_limit
+from ocistore.catalog import deletions, manifests, tables
+from ocistore.catalog.expressions import array, bound, count_up_to_limit, in_order, member
+from ocistore.catalog.gc import Membership
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,7 +80,7 @@ class Width(NamedTuple):
 
 
 def widths(connection: Connection, repository_id: int, digests: Iterable[str], *, limit: int) -> dict[str, Width]:
-    """How much would go with each of these manifests, and is to be put before the collector."""
+    """Return how much would go with each of these manifests, and has to be queued for gc."""
     parameters = {"in_repository": repository_id, "digests": bound(digests), "limit": limit}
     return {
         digest: Width(now + later, referrers)
@@ -97,7 +95,7 @@ def leave_manifests(connection: Connection, repository_id: int, ids: Sequence[in
     """
     these: dict[str, object] = {"in_repository": repository_id, "ids": bound(ids), "of_batch": batch}
     for manifest_id in connection.execute(_of_manifests.brought, these).scalars():
-        manifests.unlink(connection, repository_id, manifest_id, now=now)
+        manifests.remove_membership(connection, repository_id, manifest_id, now=now)
     connection.execute(_of_manifests.leave, these)
 
 
@@ -105,7 +103,7 @@ def leave_blobs(connection: Connection, repository_id: int, ids: Sequence[int], 
     """Likewise blobs."""
     these: dict[str, object] = {"in_repository": repository_id, "ids": bound(ids), "of_batch": batch}
     brought = connection.execute(_of_blobs.brought, these).scalars()
-    removal.drop_parts(connection, [Membership(repository_id, blob_id, now) for blob_id in brought])
+    deletions.remove_blob_memberships(connection, [Membership(repository_id, blob_id, now) for blob_id in brought])
     connection.execute(_of_blobs.leave, these)
 
 
@@ -129,14 +127,16 @@ def settle_manifests(connection: Connection, batch: int, *, now: int, since: int
         left -= manifests.queue_referrers(connection, repository_id, manifest_id, since=since, limit=left)
         if left <= 0:
             break
-        manifests.unlink(connection, repository_id, manifest_id, now=now, since=since)
+        manifests.remove_membership(connection, repository_id, manifest_id, now=now, since=since)
     return bool(rows)
 
 
 def settle_blobs(connection: Connection, batch: int, *, since: int, limit: int) -> int:
     """Let up to ``limit`` blobs leave whose batch is revealed, and which nothing there refers to. Returns how many."""
     rows = list(connection.execute(_of_blobs.leaving, {"of_batch": batch, "limit": limit}))
-    removal.drop_parts(connection, [Membership(repository_id, blob_id, since) for repository_id, blob_id in rows])
+    deletions.remove_blob_memberships(
+        connection, [Membership(repository_id, blob_id, since) for repository_id, blob_id in rows]
+    )
     return len(rows)
 
 

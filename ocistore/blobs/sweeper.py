@@ -1,4 +1,4 @@
-"""Bytes on their way out of the pool: to ``trash/``, to ``quarantine/``, and gone; and the listings this starts from.
+"""Moving bytes out of the pool of files, to ``trash/``, to ``quarantine/``, and away; and the listings for that.
 
 Every move is one rename, so a file is always in exactly one place. None of them is synced, unless it says so: a power
 cut may put a file back into ``blobs/``, where it has no row, and a later collection finds it there.
@@ -11,13 +11,13 @@ import fcntl
 import os
 import secrets
 import stat
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ocistore.blobs.hashing import digest_of
 from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.reader import READ_FLAGS
+from ocistore.blobs.pool import PublishedFile, UnpublishedFile
+from ocistore.blobs.reader import READ_FLAGS, BlobReader
 from ocistore.errors import InvalidDigestError
 from ocistore.filedescriptors import owned
 from ocistore.oci.digest import ALGORITHMS, Digest, digest_or_none
@@ -31,35 +31,8 @@ if TYPE_CHECKING:
     from ocistore.blobs.paths import StorePaths
 
 
-@dataclass(frozen=True, slots=True)
-class PoolFile:
-    """Something that lies in ``blobs/<alg>/``, blob or not."""
-
-    algorithm: str
-    name: str
-    digest: Digest | None
-    """What it claims to be; None where its name is no digest, or it is no plain file."""
-    size: int
-    inode: int
-    changed: int
-    """Its ctime, in milliseconds: when it last got or lost a name, or was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class AsideFile:
-    """What lies in ``uploads/``, ``trash/`` or ``quarantine/`` and is no directory."""
-
-    name: str
-    size: int
-    changed: int
-    """Its ctime, in milliseconds."""
-    inode: int
-    names: int
-    """How many names it has, in all directories."""
-
-
-class Removal:
-    """Takes files out of the pool of one store. Safe for any number of threads and processes."""
+class FileSweeper:
+    """The role :class:`ocistore.blobs.pool.Sweeper` of the pool of files."""
 
     def __init__(self, paths: StorePaths, directories: Directories, *, refuse_if_read_only: Callable[[], None]) -> None:
         self._paths = paths
@@ -68,8 +41,8 @@ class Removal:
 
     # --- what there is ------------------------------------------------------------------------------------------------
 
-    def files(self) -> Iterator[PoolFile]:
-        """Everything that lies in the directories of the pool, in no order, in constant memory.
+    def files(self) -> Iterator[PublishedFile]:
+        """List everything that lies in the directories of the pool, in no order, in constant memory.
 
         What comes or goes meanwhile may be given or not.
 
@@ -86,12 +59,12 @@ class Removal:
                     continue
                 for name, status in _entries(directory):
                     digest = _digest(algorithm, name) if stat.S_ISREG(status.st_mode) else None
-                    yield PoolFile(
+                    yield PublishedFile(
                         algorithm, name, digest, status.st_size, status.st_ino, status.st_ctime_ns // 1_000_000
                     )
 
-    def find(self, digest: Digest) -> PoolFile | None:
-        """What lies under the name of a blob, whatever it is; None where nothing does.
+    def find(self, digest: Digest) -> PublishedFile | None:
+        """Return what lies under the name of a blob, whatever it is; None where nothing does.
 
         Raises:
             CorruptError: ``blobs/<alg>`` is not a directory.
@@ -102,23 +75,23 @@ class Removal:
         if status is None:
             return None
         plain = digest if stat.S_ISREG(status.st_mode) else None
-        return PoolFile(
+        return PublishedFile(
             digest.algorithm, digest.encoded, plain, status.st_size, status.st_ino, status.st_ctime_ns // 1_000_000
         )
 
-    def aside(self) -> Iterator[AsideFile]:
-        """What lies in ``uploads/``: upload sessions, and what was staged."""
-        return self._aside(self._directories.uploads, lambda: self._paths.uploads)
+    def staged(self) -> Iterator[UnpublishedFile]:
+        """List what lies in ``uploads/``: upload sessions, and what was staged."""
+        return self._list(self._directories.uploads, lambda: self._paths.uploads)
 
-    def trashed(self) -> Iterator[AsideFile]:
-        """What lies in ``trash/``."""
-        return self._aside(self._directories.trash, lambda: self._paths.trash)
+    def trashed(self) -> Iterator[UnpublishedFile]:
+        """List what lies in ``trash/``."""
+        return self._list(self._directories.trash, lambda: self._paths.trash)
 
-    def quarantined(self) -> Iterator[AsideFile]:
-        """What lies in ``quarantine/``."""
-        return self._aside(self._directories.quarantine, lambda: self._paths.quarantine)
+    def quarantined(self) -> Iterator[UnpublishedFile]:
+        """List what lies in ``quarantine/``."""
+        return self._list(self._directories.quarantine, lambda: self._paths.quarantine)
 
-    def _aside(self, directory: Callable[[], int], path: Callable[[], Path]) -> Iterator[AsideFile]:
+    def _list(self, directory: Callable[[], int], path: Callable[[], Path]) -> Iterator[UnpublishedFile]:
         with Translating(path, root=self._paths.root):
             try:
                 listed = directory()
@@ -129,10 +102,10 @@ class Removal:
                 return  # lost in a copy, as empty directories are; who opens the store for writing makes it again
             for name, status in _entries(listed):
                 if not stat.S_ISDIR(status.st_mode):
-                    yield _aside_file(name, status)
+                    yield _unpublished(name, status)
 
-    def find_aside(self, name: str) -> AsideFile | None:
-        """What lies under that name in ``uploads/``; None where nothing does, or a directory.
+    def find_staged(self, name: str) -> UnpublishedFile | None:
+        """Return what lies under that name in ``uploads/``; None where nothing does, or a directory.
 
         Raises:
             StorageError: the file system refused to say.
@@ -143,11 +116,11 @@ class Removal:
             except FileNotFoundError as error:
                 pass_on_theirs(error)
                 return None
-        return None if stat.S_ISDIR(status.st_mode) else _aside_file(name, status)
+        return None if stat.S_ISDIR(status.st_mode) else _unpublished(name, status)
 
     @contextlib.contextmanager
     def alone(self, name: str) -> Iterator[bool]:
-        """Keep others from going on with a session's file in ``uploads/`` inside the block; false where somebody does.
+        """Keep others from opening a session's file in ``uploads/`` inside the block; false where somebody has it open.
 
         Raises:
             StorageError: it cannot be locked.
@@ -165,8 +138,8 @@ class Removal:
                 is_free = False
         yield is_free
 
-    def published(self, file: AsideFile) -> Digest | None:
-        """Under which digest a file in ``uploads/`` lies in the pool too: by a push that died, or is not over yet.
+    def published(self, file: UnpublishedFile) -> Digest | None:
+        """Return by which digest a file in ``uploads/`` is published too: by a push that died, or is not over yet.
 
         It is hashed, and so found without listing the pool. None where it was not published, or is gone.
 
@@ -181,7 +154,7 @@ class Removal:
                 pass_on_theirs(error)
                 return None
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1 or status.st_ino != file.inode:
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1 or status.st_ino != file.identity:
                 return None
             for algorithm in ALGORITHMS:
                 try:
@@ -196,9 +169,20 @@ class Removal:
                     return digest
         return None
 
+    def open_quarantined(self, name: str) -> BinaryIO:
+        """Open a file of ``quarantine/`` for reading.
+
+        Raises:
+            StorageError: it is not there, or cannot be opened.
+        """
+        path = f"{self._paths.quarantine}/{name}"
+        with Translating(path, root=self._paths.root):
+            descriptor = owned(os.open, name, READ_FLAGS, dir_fd=self._directories.quarantine())
+        return BlobReader.of_file(descriptor, name=path, root=self._paths.root)
+
     # --- out of the pool ----------------------------------------------------------------------------------------------
 
-    def to_trash(self, digest: Digest) -> int | None:
+    def trash(self, digest: Digest) -> int | None:
         """Move the file of a blob to ``trash/``. Returns its bytes; None where there is none.
 
         A directory in its place is none of ours to delete, and goes to ``quarantine/``.
@@ -210,7 +194,7 @@ class Removal:
         """
         return self._move(digest.algorithm, digest.encoded, self._directories.trash, inode=None)
 
-    def to_quarantine(self, file: PoolFile) -> str | None:
+    def quarantine(self, file: PublishedFile) -> str | None:
         """Move what lies in the pool, blob or not, to ``quarantine/``, durably. Returns its name there.
 
         Nothing is moved, and None returned, where that file stands under its name no more: somebody replaced it.
@@ -218,8 +202,8 @@ class Removal:
         Raises:
             ReadOnlyStoreError, StoreFullError, StorageError: it could not be moved.
         """
-        name = _aside_name(file.algorithm, file.name)
-        moved = self._move(file.algorithm, file.name, self._directories.quarantine, inode=file.inode, to=name)
+        name = _unused_name(file.algorithm, file.name)
+        moved = self._move(file.algorithm, file.name, self._directories.quarantine, inode=file.identity, to=name)
         if moved is None:
             return None
         with Translating(str(self._paths.quarantine), root=self._paths.root):
@@ -239,7 +223,7 @@ class Removal:
                     return None
                 if stat.S_ISDIR(status.st_mode):
                     directory = self._directories.quarantine
-                os.rename(name, to or _aside_name(algorithm, name), src_dir_fd=source, dst_dir_fd=directory())
+                os.rename(name, to or _unused_name(algorithm, name), src_dir_fd=source, dst_dir_fd=directory())
             except FileNotFoundError as error:
                 pass_on_theirs(error)
                 return None
@@ -247,7 +231,7 @@ class Removal:
 
     # --- gone ---------------------------------------------------------------------------------------------------------
 
-    def remove(self, file: PoolFile) -> bool:
+    def delete(self, file: PublishedFile) -> bool:
         """Remove a file from the pool at once: of a backup, where nobody works. False where it is gone, or none.
 
         Raises:
@@ -260,7 +244,7 @@ class Removal:
             file.name, lambda: self._directories.algorithm(algorithm), lambda: self._paths.algorithm(algorithm)
         )
 
-    def remove_trashed(self, name: str) -> bool:
+    def delete_trashed(self, name: str) -> bool:
         """Remove a file from ``trash/``. False where somebody else did.
 
         Raises:
@@ -268,7 +252,7 @@ class Removal:
         """
         return self._remove(name, self._directories.trash, lambda: self._paths.trash)
 
-    def remove_quarantined(self, name: str) -> bool:
+    def delete_quarantined(self, name: str) -> bool:
         """Remove a file from ``quarantine/`` whose bytes are in the pool again. False where somebody else did.
 
         Raises:
@@ -276,7 +260,7 @@ class Removal:
         """
         return self._remove(name, self._directories.quarantine, lambda: self._paths.quarantine)
 
-    def remove_aside(self, name: str) -> bool:
+    def delete_staged(self, name: str) -> bool:
         """Remove a file from ``uploads/``. False where somebody else did.
 
         Raises:
@@ -308,14 +292,14 @@ def _entries(directory: int) -> Iterator[tuple[str, os.stat_result]]:
             yield entry.name, status
 
 
-def _aside_file(name: str, status: os.stat_result) -> AsideFile:
-    return AsideFile(name, status.st_size, status.st_ctime_ns // 1_000_000, status.st_ino, status.st_nlink)
+def _unpublished(name: str, status: os.stat_result) -> UnpublishedFile:
+    return UnpublishedFile(name, status.st_size, status.st_ctime_ns // 1_000_000, status.st_ino, status.st_nlink > 1)
 
 
 def _digest(algorithm: str, name: str) -> Digest | None:
     return digest_or_none(f"{algorithm}:{name}")
 
 
-def _aside_name(algorithm: str, name: str) -> str:
+def _unused_name(algorithm: str, name: str) -> str:
     """Readable by people, and never the name of two files. A name in the pool that is no digest may be any length."""
     return f"{algorithm}-{os.fsdecode(os.fsencode(name)[:128])}.{secrets.token_hex(8)}"

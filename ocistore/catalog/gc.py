@@ -1,10 +1,9 @@
-"""Statements of collection: what is due. What keeps it is in ``keepers.py``, taking it away in ``removal.py``.
+"""Statements of gc: what is due. What keeps it is in ``reachability.py``, removing it in ``deletions.py``.
 
 Each of the three queues (memberships of manifests, memberships of blobs, blobs; see ``tables``) is read in the order of
-``collect_after``, from its beginning, through a partial index: the cost is that of what is due, whatever else the store
-holds. Nothing here decides when something is due: that is the caller's ``before``.
-
-A condemned blob has ``collect_after`` 0, so that it stands before everything else and is due whatever the clock says.
+``unreferenced_since``, from its beginning, through a partial index: the cost is that of what is due, whatever else the
+store holds. Nothing here decides when something is due: that is the caller's ``before``. Condemned blobs are in no
+queue: they are found by their state, and due whatever the clock says.
 """
 
 from __future__ import annotations
@@ -14,10 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import bindparam, case, func, literal, literal_column, or_, select, tuple_
 
 from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import count_up_to_limit, present
-from ocistore.catalog.sums import halves, total
+from ocistore.catalog.expressions import array, bound, count_up_to_limit, halves, in_order, member, present, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,9 +21,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, ColumnElement, Table
 
     from ocistore.catalog.connection import Connection
-
-CONDEMNED: Final = 0
-"""``collect_after`` of a condemned blob."""
 
 _COUNTED_AT_ONCE: Final = 20_000
 """Rows; a few milliseconds."""
@@ -47,7 +40,7 @@ class Membership(NamedTuple):
     repository_id: int
     blob_id: int
     since: int
-    """Its ``collect_after``: since when perhaps nothing refers to it."""
+    """Its ``unreferenced_since``."""
 
 
 class Blob(NamedTuple):
@@ -60,12 +53,11 @@ class Blob(NamedTuple):
     """It has no bytes."""
     served: bool
     """A repository serves it, as a blob or as a manifest."""
-    named: bool
-    """A manifest of the store names it."""
     since: int
+    """Its ``unreferenced_since``."""
 
 
-class Place(NamedTuple):
+class QueuePosition(NamedTuple):
     """How far a listing of a queue has come; begin with :data:`START`."""
 
     since: int
@@ -73,7 +65,7 @@ class Place(NamedTuple):
     second: int
 
 
-START: Final = Place(-1, 0, 0)
+START: Final = QueuePosition(-1, 0, 0)
 
 _hidden = (
     select(tables.repositories.c.id)
@@ -83,25 +75,25 @@ _hidden = (
 
 
 def due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # noqa: ANN401 - a Select of what is asked
-    """The rows of a table of memberships that are due, behind a place in their queue, with more columns."""
-    place = tuple_(table.c.collect_after, table.c.repository_id, key)
+    """Return the rows of a table of memberships that are due, behind a place in their queue, with more columns."""
+    place = tuple_(table.c.unreferenced_since, table.c.repository_id, key)
     begin = tuple_(bindparam("since"), bindparam("first"), bindparam("second"))
     return (
-        select(table.c.repository_id, key, table.c.collect_after, *more)
+        select(table.c.repository_id, key, table.c.unreferenced_since, *more)
         .where(
-            table.c.collect_after <= bindparam("before"),
+            table.c.unreferenced_since <= bindparam("before"),
             place > begin,
             # What is emptied is queued anew, as used until then. What is staged is kept by its batch, and so is what it
             # relies on: all of a repository into which something is staged.
             table.c.repository_id.not_in(_hidden),
         )
-        .order_by(table.c.collect_after, table.c.repository_id, key)
+        .order_by(table.c.unreferenced_since, table.c.repository_id, key)
         .limit(bindparam("limit"))
     )
 
 
 # Literals, and not parameters, where the name of a role has to be known when the statement is prepared.
-IS_PART = _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")])
+IS_HELD_AS_BLOB = _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")])
 IN_FORCE = (_leases.c.id == _kept.c.lease_id, _leases.c.expires > bindparam("now"))
 _kept_by_lease = present(
     _kept.c.repository_id == _blob_members.c.repository_id, _kept.c.blob_id == _blob_members.c.blob_id, *IN_FORCE
@@ -109,52 +101,46 @@ _kept_by_lease = present(
 _referred_to = present(
     _own_edges.c.repository_id == _blob_members.c.repository_id,
     _own_edges.c.child_id == _blob_members.c.blob_id,
-    IS_PART,
+    IS_HELD_AS_BLOB,
 )
-_due_manifests = due(_manifest_members, _manifest_members.c.manifest_id)
-_due_parts = due(_blob_members, _blob_members.c.blob_id, or_(_referred_to, _kept_by_lease))
+_due_manifest_memberships = due(_manifest_members, _manifest_members.c.manifest_id)
+_due_blob_memberships = due(_blob_members, _blob_members.c.blob_id, or_(_referred_to, _kept_by_lease))
 _served = or_(
     present(_blob_members.c.blob_id == _blobs.c.id),
     present(_manifest_members.c.manifest_id == _blobs.c.id),
 )
-IS_NAMED = present(_edges.c.child_id == _blobs.c.id)
-AS_BLOB = (
+IS_CONDEMNED = _blobs.c.state == literal_column("'condemned'")
+BLOB_COLUMNS = (
     _blobs.c.id,
     _blobs.c.digest,
     _blobs.c.size,
     _blobs.c.state == literal("absent"),
     _served,
-    IS_NAMED,
-    _blobs.c.collect_after,
+    _blobs.c.unreferenced_since,
 )
 _due_blobs = (
-    select(*AS_BLOB)
+    select(*BLOB_COLUMNS)
     .where(
-        _blobs.c.collect_after > literal(CONDEMNED),
-        _blobs.c.collect_after <= bindparam("before"),
-        tuple_(_blobs.c.collect_after, _blobs.c.id) > tuple_(bindparam("since"), bindparam("first")),
+        _blobs.c.unreferenced_since <= bindparam("before"),
+        tuple_(_blobs.c.unreferenced_since, _blobs.c.id) > tuple_(bindparam("since"), bindparam("first")),
     )
-    .order_by(_blobs.c.collect_after, _blobs.c.id)
+    .order_by(_blobs.c.unreferenced_since, _blobs.c.id)
     .limit(bindparam("limit"))
 )
 _condemned = (
     select(_blobs.c.id, _blobs.c.digest, _blobs.c.size)
-    .where(
-        _blobs.c.collect_after == literal(CONDEMNED),
-        _blobs.c.state == literal("condemned"),
-        _blobs.c.id > bindparam("after"),
-    )
+    .where(IS_CONDEMNED, _blobs.c.id > bindparam("after"))
     .order_by(_blobs.c.id)
     .limit(bindparam("limit"))
 )
 
 _due_bytes = (
     select(*halves(_blobs.c.size)).where(
-        _blobs.c.collect_after <= bindparam("before"), _blobs.c.state == literal("live")
+        _blobs.c.unreferenced_since <= bindparam("before"), _blobs.c.state == literal("live")
     ),
     select(*halves(_blobs.c.size))
     .select_from(in_order(_blob_members, (_blobs, _blobs.c.id == _blob_members.c.blob_id)))
-    .where(_blob_members.c.collect_after <= bindparam("before")),
+    .where(_blob_members.c.unreferenced_since <= bindparam("before")),
 )
 _next_live = (
     select(_blobs.c.id, case((_blobs.c.state == literal("live"), _blobs.c.size), else_=0).label("size"))
@@ -170,10 +156,10 @@ _held = present(
     or_(tables.collection_holds.c.expires.is_(None), tables.collection_holds.c.expires > bindparam("now"))
 )
 _work = or_(
-    present(_manifest_members.c.collect_after <= bindparam("untagged_before")),
-    present(_blob_members.c.collect_after <= bindparam("before")),
-    present(_blobs.c.collect_after <= bindparam("before")),
-    present(_blobs.c.collect_after == literal(CONDEMNED), _blobs.c.state == literal("condemned")),
+    present(_manifest_members.c.unreferenced_since <= bindparam("untagged_before")),
+    present(_blob_members.c.unreferenced_since <= bindparam("before")),
+    present(_blobs.c.unreferenced_since <= bindparam("before")),
+    present(IS_CONDEMNED, _blobs.c.id > literal_column("0")),
     present(tables.leases.c.expires <= bindparam("now")),
     present(tables.uploads.c.expires <= bindparam("now")),
     present(tables.deleted_repositories.c.repository_id.is_not(None)),
@@ -197,7 +183,7 @@ _edge_counts = select(
 
 
 class Outlook(NamedTuple):
-    """What a collection has before it."""
+    """What gc has before it."""
 
     held: bool
     """It may not run."""
@@ -206,39 +192,41 @@ class Outlook(NamedTuple):
 
 
 def outlook(connection: Connection, *, now: int, untagged_before: int, before: int) -> Outlook:
-    """Whether a collection may run, and has anything to do; all in one question, because mostly it has not."""
+    """Return whether gc may run, and has anything to do; all in one question, because mostly it has not."""
     parameters = {"now": now, "untagged_before": untagged_before, "before": before}
     held, work = connection.execute(_outlook, parameters).first() or (0, 0)
     return Outlook(bool(held), bool(work))
 
 
-def due_manifests(connection: Connection, *, before: int, limit: int, after: Place = START) -> list[Membership]:
-    """Up to ``limit`` memberships of manifests that are due, behind ``after``."""
-    rows = connection.execute(_due_manifests, _from(after, before, limit))
+def due_manifest_memberships(
+    connection: Connection, *, before: int, limit: int, after: QueuePosition = START
+) -> list[Membership]:
+    """Return up to ``limit`` memberships of manifests that are due, behind ``after``."""
+    rows = connection.execute(_due_manifest_memberships, _from(after, before, limit))
     return [Membership(*row) for row in rows]
 
 
-def due_parts(
-    connection: Connection, *, now: int, before: int, limit: int, after: Place = START
+def due_blob_memberships(
+    connection: Connection, *, now: int, before: int, limit: int, after: QueuePosition = START
 ) -> list[tuple[Membership, bool]]:
-    """Up to ``limit`` memberships of blobs that are due, each with whether a manifest there or a lease needs it."""
-    rows = connection.execute(_due_parts, {**_from(after, before, limit), "now": now})
+    """Return up to ``limit`` memberships of blobs that are due, and whether a manifest there or a lease needs each."""
+    rows = connection.execute(_due_blob_memberships, {**_from(after, before, limit), "now": now})
     return [(Membership(*row[:3]), bool(row[3])) for row in rows]
 
 
-def due_blobs(connection: Connection, *, before: int, limit: int, after: Place = START) -> list[Blob]:
-    """Up to ``limit`` blobs that are due and not yet condemned."""
+def due_blobs(connection: Connection, *, before: int, limit: int, after: QueuePosition = START) -> list[Blob]:
+    """Return up to ``limit`` blobs that are due and not yet condemned."""
     parameters = {"before": before, "limit": limit, "since": after.since, "first": after.first}
     return [Blob(*row) for row in connection.execute(_due_blobs, parameters)]
 
 
 def due_bytes(connection: Connection, *, before: int) -> int:
-    """An upper bound of the bytes that go when everything due goes, where no manifest is due."""
+    """Return an upper bound of the bytes that go when everything due goes, where no manifest is due."""
     return sum(total(iter(row)) for each in _due_bytes for row in connection.execute(each, {"before": before}))
 
 
 def live_bytes(connection: Connection, *, enough: int) -> int:
-    """The bytes of all live blobs, or at least ``enough`` of them: it stops counting there."""
+    """Return the bytes of all live blobs, or at least ``enough`` of them: it stops counting there."""
     found, last = 0, 0
     while found < enough:
         [(newest, *size)] = connection.execute(_count_live, {"after": last, "limit": _COUNTED_AT_ONCE})
@@ -249,12 +237,12 @@ def live_bytes(connection: Connection, *, enough: int) -> int:
 
 
 def condemned(connection: Connection, *, limit: int, after: int = 0) -> list[tuple[int, str, int]]:
-    """Up to ``limit`` condemned blobs behind the id ``after``, as id, digest and size."""
+    """Return up to ``limit`` condemned blobs behind the id ``after``, as id, digest and size."""
     return list(connection.execute(_condemned, {"limit": limit, "after": after}))
 
 
 def widths(connection: Connection, memberships: Iterable[Membership], *, limit: int) -> list[int]:
-    """How many edges each of these manifests has in its repository: to its children, and from what is around it.
+    """Return how many edges each of these manifests has in its repository: to its children, and from what is around it.
 
     Of each kind ``limit`` are counted.
     """
@@ -262,9 +250,9 @@ def widths(connection: Connection, memberships: Iterable[Membership], *, limit: 
 
 
 def edge_counts(connection: Connection, ids: Iterable[int]) -> list[int]:
-    """How many edges each of these blobs has as a manifest: rows that go with it."""
+    """Return how many edges each of these blobs has as a manifest: rows that go with it."""
     return connection.execute(_edge_counts, {"rows": bound(ids)}).scalars()
 
 
-def _from(after: Place, before: int, limit: int) -> dict[str, object]:
+def _from(after: QueuePosition, before: int, limit: int) -> dict[str, object]:
     return {**after._asdict(), "before": before, "limit": limit}
