@@ -218,9 +218,7 @@ class _Collection:
         if self._catalog.file is not None:
             on_a_full_disk(self._catalog, self._core.pool, self._catalog.file.note_epoch)
         with self._catalog.read() as connection:
-            found = gc.outlook(
-                connection, now=self._now, untagged_before=self._untagged_before, before=self._before
-            )
+            found = gc.outlook(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
         if found.held:
             end_abandoned(self._core)
             with self._catalog.read() as connection:
