@@ -89,7 +89,7 @@ def collecting(setup: Setup) -> list[Row]:
 
         def empty() -> None:
             for _ in range(_TRIES):
-                with in_many.catalog.write():
+                with in_many._core.catalog.write():
                     pass
 
         seconds = interleave(

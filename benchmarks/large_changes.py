@@ -102,7 +102,7 @@ def _collect(store: Store) -> None:
 
 def _longest(store: Store, work: Callable[[], object]) -> tuple[float, int]:
     held: list[float] = []
-    catalog = store.catalog
+    catalog = store._core.catalog
     write = catalog.write
 
     def watched(**options: bool) -> AbstractContextManager[Connection]:

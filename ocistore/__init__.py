@@ -1,68 +1,112 @@
 """ocistore: an embeddable, transactional, content-addressed store for OCI images and artifacts."""
 
-from ocistore.changes import ANY
-from ocistore.errors import (
-    ArchiveInvalidError,
-    ArtifactInvalidError,
-    BlobNotFoundError,
-    CollectionRefusedError,
-    CorruptError,
-    DigestMismatchError,
-    FileNotInImageError,
-    InvalidDigestError,
-    InvalidNameError,
-    LayoutInvalidError,
-    LeaseExpiredError,
-    ManifestBlobUnknownError,
-    ManifestInvalidError,
-    ManifestNotFoundError,
-    OCIStoreError,
-    PlatformNotFoundError,
-    ReadOnlyStoreError,
-    RebuildRefusedError,
-    ReferencedError,
-    RepositoryNotFoundError,
-    SchemaTooNewError,
-    SchemaTooOldError,
-    SizeMismatchError,
-    StorageError,
-    StoreBusyError,
-    StoreClosedError,
-    StoreFullError,
-    StoreNotFoundError,
-    TagConflictError,
-    UncertainCommitError,
-    UnsupportedFilesystemError,
-    UploadNotFoundError,
-    UploadRangeError,
-)
-from ocistore.lease import Lease
-from ocistore.oci.descriptor import Descriptor, Platform
-from ocistore.oci.digest import Digest
-from ocistore.oci.manifest import Manifest
-from ocistore.repository import Repository, TagEvent
-from ocistore.store import Store, Usage
-from ocistore.transaction import Transaction
-from ocistore.upload import Upload, UploadInfo
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ocistore.archives.compression import Compression
+    from ocistore.blobs.reader import BlobReader
+    from ocistore.blobs.sharing import Sharing
+    from ocistore.catalog.schema import SCHEMA_REVISION
+    from ocistore.changes import ANY
+    from ocistore.errors import (
+        ArchiveInvalidError,
+        ArtifactInvalidError,
+        BlobNotFoundError,
+        CollectionRefusedError,
+        CorruptError,
+        DigestMismatchError,
+        FileNotInImageError,
+        InvalidDigestError,
+        InvalidNameError,
+        LayoutInvalidError,
+        LeaseExpiredError,
+        ManifestBlobUnknownError,
+        ManifestInvalidError,
+        ManifestNotFoundError,
+        OCIStoreError,
+        PlatformNotFoundError,
+        ReadOnlyStoreError,
+        RebuildRefusedError,
+        ReferencedError,
+        RepositoryNotFoundError,
+        SchemaTooNewError,
+        SchemaTooOldError,
+        SizeMismatchError,
+        StorageError,
+        StoreBusyError,
+        StoreClosedError,
+        StoreFullError,
+        StoreNotFoundError,
+        TagConflictError,
+        UncertainCommitError,
+        UnsupportedFilesystemError,
+        UploadNotFoundError,
+        UploadRangeError,
+    )
+    from ocistore.layouts.copying import CopyReport
+    from ocistore.layouts.exporting import ExportReport
+    from ocistore.layouts.exports.forms import ExportForm
+    from ocistore.layouts.exports.writing import ExportMode
+    from ocistore.layouts.importing import ImportReport
+    from ocistore.layouts.imports.recognition import ImportSource
+    from ocistore.layouts.progress import Progress
+    from ocistore.lease import Lease
+    from ocistore.oci.descriptor import Descriptor, Platform
+    from ocistore.oci.digest import Digest
+    from ocistore.oci.manifest import Manifest
+    from ocistore.oci.reference import Reference
+    from ocistore.oci.selection import Selector
+    from ocistore.repository import Repository, RepositoryWriter, TagEvent
+    from ocistore.store import Store, Usage, check_import, rebuild
+    from ocistore.transaction import Transaction
+    from ocistore.upkeep.backup import BackupReport
+    from ocistore.upkeep.check import CheckReport
+    from ocistore.upkeep.collection import GCReport
+    from ocistore.upkeep.compaction import CompactReport
+    from ocistore.upkeep.explanation import Explanation, RepositoryExplanation
+    from ocistore.upkeep.findings import Damage, Level, ScrubReport
+    from ocistore.upkeep.history import HistoryReport
+    from ocistore.upkeep.rebuild import RebuildReport
+    from ocistore.upload import Upload, UploadInfo
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ANY",
+    "SCHEMA_REVISION",
     "ArchiveInvalidError",
     "ArtifactInvalidError",
+    "BackupReport",
     "BlobNotFoundError",
+    "BlobReader",
+    "CheckReport",
     "CollectionRefusedError",
+    "CompactReport",
+    "Compression",
+    "CopyReport",
     "CorruptError",
+    "Damage",
     "Descriptor",
     "Digest",
     "DigestMismatchError",
+    "Explanation",
+    "ExportForm",
+    "ExportMode",
+    "ExportReport",
     "FileNotInImageError",
+    "GCReport",
+    "HistoryReport",
+    "ImportReport",
+    "ImportSource",
     "InvalidDigestError",
     "InvalidNameError",
     "LayoutInvalidError",
     "Lease",
     "LeaseExpiredError",
+    "Level",
     "Manifest",
     "ManifestBlobUnknownError",
     "ManifestInvalidError",
@@ -70,13 +114,21 @@ __all__ = [
     "OCIStoreError",
     "Platform",
     "PlatformNotFoundError",
+    "Progress",
     "ReadOnlyStoreError",
     "RebuildRefusedError",
+    "RebuildReport",
+    "Reference",
     "ReferencedError",
     "Repository",
+    "RepositoryExplanation",
     "RepositoryNotFoundError",
+    "RepositoryWriter",
     "SchemaTooNewError",
     "SchemaTooOldError",
+    "ScrubReport",
+    "Selector",
+    "Sharing",
     "SizeMismatchError",
     "StorageError",
     "Store",
@@ -94,4 +146,98 @@ __all__ = [
     "UploadNotFoundError",
     "UploadRangeError",
     "Usage",
+    "check_import",
+    "rebuild",
 ]
+
+_HOMES = {
+    "Compression": "ocistore.archives.compression",
+    "BlobReader": "ocistore.blobs.reader",
+    "Sharing": "ocistore.blobs.sharing",
+    "SCHEMA_REVISION": "ocistore.catalog.schema",
+    "ANY": "ocistore.changes",
+    "ArchiveInvalidError": "ocistore.errors",
+    "ArtifactInvalidError": "ocistore.errors",
+    "BlobNotFoundError": "ocistore.errors",
+    "CollectionRefusedError": "ocistore.errors",
+    "CorruptError": "ocistore.errors",
+    "DigestMismatchError": "ocistore.errors",
+    "FileNotInImageError": "ocistore.errors",
+    "InvalidDigestError": "ocistore.errors",
+    "InvalidNameError": "ocistore.errors",
+    "LayoutInvalidError": "ocistore.errors",
+    "LeaseExpiredError": "ocistore.errors",
+    "ManifestBlobUnknownError": "ocistore.errors",
+    "ManifestInvalidError": "ocistore.errors",
+    "ManifestNotFoundError": "ocistore.errors",
+    "OCIStoreError": "ocistore.errors",
+    "PlatformNotFoundError": "ocistore.errors",
+    "ReadOnlyStoreError": "ocistore.errors",
+    "RebuildRefusedError": "ocistore.errors",
+    "ReferencedError": "ocistore.errors",
+    "RepositoryNotFoundError": "ocistore.errors",
+    "SchemaTooNewError": "ocistore.errors",
+    "SchemaTooOldError": "ocistore.errors",
+    "SizeMismatchError": "ocistore.errors",
+    "StorageError": "ocistore.errors",
+    "StoreBusyError": "ocistore.errors",
+    "StoreClosedError": "ocistore.errors",
+    "StoreFullError": "ocistore.errors",
+    "StoreNotFoundError": "ocistore.errors",
+    "TagConflictError": "ocistore.errors",
+    "UncertainCommitError": "ocistore.errors",
+    "UnsupportedFilesystemError": "ocistore.errors",
+    "UploadNotFoundError": "ocistore.errors",
+    "UploadRangeError": "ocistore.errors",
+    "CopyReport": "ocistore.layouts.copying",
+    "ExportReport": "ocistore.layouts.exporting",
+    "ExportForm": "ocistore.layouts.exports.forms",
+    "ExportMode": "ocistore.layouts.exports.writing",
+    "ImportReport": "ocistore.layouts.importing",
+    "ImportSource": "ocistore.layouts.imports.recognition",
+    "Progress": "ocistore.layouts.progress",
+    "Lease": "ocistore.lease",
+    "Descriptor": "ocistore.oci.descriptor",
+    "Platform": "ocistore.oci.descriptor",
+    "Digest": "ocistore.oci.digest",
+    "Manifest": "ocistore.oci.manifest",
+    "Reference": "ocistore.oci.reference",
+    "Selector": "ocistore.oci.selection",
+    "Repository": "ocistore.repository",
+    "RepositoryWriter": "ocistore.repository",
+    "TagEvent": "ocistore.repository",
+    "Store": "ocistore.store",
+    "Usage": "ocistore.store",
+    "check_import": "ocistore.store",
+    "rebuild": "ocistore.store",
+    "Transaction": "ocistore.transaction",
+    "BackupReport": "ocistore.upkeep.backup",
+    "CheckReport": "ocistore.upkeep.check",
+    "GCReport": "ocistore.upkeep.collection",
+    "CompactReport": "ocistore.upkeep.compaction",
+    "Explanation": "ocistore.upkeep.explanation",
+    "RepositoryExplanation": "ocistore.upkeep.explanation",
+    "Damage": "ocistore.upkeep.findings",
+    "Level": "ocistore.upkeep.findings",
+    "ScrubReport": "ocistore.upkeep.findings",
+    "HistoryReport": "ocistore.upkeep.history",
+    "RebuildReport": "ocistore.upkeep.rebuild",
+    "Upload": "ocistore.upload",
+    "UploadInfo": "ocistore.upload",
+}
+"""The module of each name. It is loaded when somebody asks for the name: the command line shows its help without a
+catalog, and a program that reads a reference needs no store."""
+
+
+def __getattr__(name: str) -> object:
+    """Load what has the name (PEP 562), and keep it here."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(home), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    """List what is loaded and what is not."""
+    return sorted({*globals(), *__all__})

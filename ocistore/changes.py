@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.catalog.connection import Connection
-    from ocistore.lease import Lease
+    from ocistore.leasescope import HeldLease
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Edge, Manifest
 
@@ -173,7 +173,7 @@ class Application:
     actor: str
     platforms: Mapping[str, Mapping[str, object]]
     """The platforms of image manifests, by digest."""
-    leases: Sequence[Lease] = ()
+    leases: Sequence[HeldLease] = ()
     """What keeps all that these changes bring into a repository."""
     batch: int | None = None
     """Nobody sees any of it before this batch is revealed."""

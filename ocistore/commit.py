@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -19,6 +18,7 @@ from ocistore.changes import (
     PutManifest,
     RemoveTag,
 )
+from ocistore.clock import milliseconds
 from ocistore.errors import (
     CorruptError,
     ManifestInvalidError,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import StagedBlob
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.engine import Catalog
-    from ocistore.lease import Lease
+    from ocistore.leasescope import HeldLease
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
@@ -59,13 +59,8 @@ _R = TypeVar("_R")
 REMOVALS: Final = (DeleteBlob, DeleteManifest, RemoveTag, EndUpload, DeleteRepository)
 
 
-def milliseconds() -> int:
-    """Now, as the catalog counts it: since the Unix epoch, UTC."""
-    return time.time_ns() // 1_000_000
-
-
 def commit(
-    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Sequence[Lease] = ()
+    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Sequence[HeldLease] = ()
 ) -> Application:
     """Apply all changes in one transaction, or none of them. When it returns, they survive a power cut.
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from ocistore.catalog import repositories
 from ocistore.catalog.lock import rest
-from ocistore.commit import milliseconds, on_a_full_disk
+from ocistore.clock import milliseconds
+from ocistore.commit import on_a_full_disk
 from ocistore.errors import OCIStoreError, StorageError, StoreFullError
 
 if TYPE_CHECKING:

@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import time
-from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import require_duration
 from ocistore.catalog import leases, repositories
 from ocistore.catalog.lock import rest
-from ocistore.commit import milliseconds, on_a_full_disk
+from ocistore.clock import milliseconds
+from ocistore.commit import on_a_full_disk
 from ocistore.errors import LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError
+from ocistore.leasescope import HeldLease
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
-    from ocistore.catalog.connection import Connection
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 MAXIMUM_TTL: Final = timedelta(days=36_500)
 """A hundred years: there an instant is one that ``datetime`` has, even where the clock is wrong by thousands."""
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
-
-_held: ContextVar[tuple[Lease, ...]] = ContextVar("ocistore_leases", default=())
-"""The leases that the running work holds, of any store.
-
-A context variable, because a lease belongs to the work inside its block and not to a thread or a Store: a task of
-asyncio has it from whoever made it, as has what is run in a copied context; others who use the same Store have not.
-"""
-
-
-def held(store: Store) -> tuple[Lease, ...]:
-    """The leases that the running work holds through this store object, outermost first."""
-    leases = _held.get()
-    return tuple(lease for lease in leases if lease.belongs_to(store)) if leases else ()
-
 
 class Lease:
     """Keeps what is pushed inside ``with store.lease(ttl=...)`` from collection, through that store object.
@@ -67,19 +51,18 @@ class Lease:
     id: str
     expires: datetime
 
-    def __init__(self, store: Store, *, ttl: timedelta, reason: str) -> None:
+    def __init__(self, core: Core, *, ttl: timedelta, reason: str) -> None:
         """Others go through :meth:`Store.lease`."""
         _check(ttl)
         if not isinstance(reason, str) or not _is_text(reason):
             raise ValueError(f"the reason of a lease must be text that UTF-8 can hold, not {reason!a:.100}")
-        self._store = store
+        self._core = core
         self._ttl = ttl
         self._reason = reason
-        self._process = os.getpid()
+        self._held = HeldLease(core)
         self._unused = [True]
-        """Empty once it was begun: to take the only element is one step, whoever else tries."""
-        self._ended = False
-        self.id = secrets.token_hex(16)
+        """Empty once it was begun: taking the only element is one step, whoever else tries."""
+        self.id = self._held.id
 
     def __enter__(self) -> Self:
         """Begin it.
@@ -97,11 +80,11 @@ class Lease:
         except BaseException:
             self._unused.append(True)
             raise
-        self._enter_context()
+        self._held.enter_context()
         return self
 
     def _start(self) -> None:
-        with self._store.catalog.write() as connection:
+        with self._core.catalog.write() as connection:
             now = milliseconds()  # not before: others may have held the lock for longer than this is to last
             until = now + self._ttl // _MILLISECOND
             leases.start(connection, leases.Lease(self.id, self._reason, now, until))
@@ -110,11 +93,11 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._leave_context()
-        if self._process != os.getpid():
+        self._held.leave_context()
+        if self._held.is_inherited:
             return  # a forked child leaves the block too: the lease is its parent's
-        self._ended = True
-        on_a_full_disk(self._store.catalog, self._store.pool, self._end)
+        self._held.ended = True
+        on_a_full_disk(self._core.catalog, self._core.pool, self._end)
 
     @contextlib.contextmanager
     def use(self) -> Iterator[Self]:
@@ -136,34 +119,21 @@ class Lease:
         Raises:
             ValueError: it has not begun, or has ended.
         """
-        if self._unused or self._ended:
-            raise ValueError(f"the lease {self.id} has {'ended' if self._ended else 'not begun'}")
-        self._enter_context()
+        if self._unused or self._held.ended:
+            raise ValueError(f"the lease {self.id} has {'ended' if self._held.ended else 'not begun'}")
+        self._held.enter_context()
         try:
             yield self
         finally:
-            self._leave_context()
-
-    def _enter_context(self) -> None:
-        # What has ended is left behind where a block was entered in one context and left in another.
-        _held.set((*(lease for lease in _held.get() if not lease._ended), self))
-
-    def _leave_context(self) -> None:
-        # Not with a token: a generator may be closed in another context than it was begun in.
-        remaining = list(_held.get())
-        if self in remaining:
-            remaining.reverse()
-            remaining.remove(self)  # the innermost use
-            remaining.reverse()
-            _held.set(tuple(remaining))
+            self._held.leave_context()
 
     def _end(self) -> None:
         """In many small transactions, because others wait in each. Killed between two, a collection ends it."""
-        with self._store.catalog.write() as connection:
+        with self._core.catalog.write() as connection:
             leases.expire(connection, self.id)
         ended = False
         while not ended:
-            with self._store.catalog.write() as connection:
+            with self._core.catalog.write() as connection:
                 began = time.monotonic()
                 ended = leases.end(connection, self.id, now=milliseconds(), limit=leases.ENDED_AT_ONCE)
             if not ended:
@@ -181,7 +151,7 @@ class Lease:
         """
         wanted = self._ttl if ttl is None else ttl
         _check(wanted)
-        with self._store.catalog.write() as connection:
+        with self._core.catalog.write() as connection:
             now = milliseconds()
             until = now + wanted // _MILLISECOND
             if not leases.renew(connection, self.id, now=now, expires=until):
@@ -197,51 +167,19 @@ class Lease:
             LeaseExpiredError: the lease has ended or run out.
         """
         name, wanted = repository_name(repository), Digest.parse(digest)
-        with self._store.catalog.write() as connection:
+        with self._core.catalog.write() as connection:
             repository_id = repositories.find(connection, name)
             if repository_id is None:
                 raise RepositoryNotFoundError(name)
-            if not self._is_in_force(leases.expires(connection, self.id)):
+            if not self._held.is_in_force(leases.expires(connection, self.id)):
                 raise LeaseExpiredError(self.id)
             if not leases.keep(connection, self.id, repository_id, [wanted]):
                 raise ManifestNotFoundError(wanted, repository=name)
 
-    # What the parts of the store use of it. Not part of the public contract.
 
-    def belongs_to(self, store: Store) -> bool:
-        """Whether it is to keep what is pushed through that object: it was made by it, and has not ended."""
-        return self._store is store and not self._ended
-
-    def keep_all(self, connection: Connection, repository_id: int, digests: Iterable[str]) -> None:
-        """In a write transaction that brings content into a repository: keep it.
-
-        One that somebody ended properly by now, as while the bytes were written, keeps nothing, and is nobody's loss.
-
-        Raises:
-            LeaseExpiredError: it has run out.
-        """
-        if self._is_to_keep(leases.expires(connection, self.id)):
-            leases.keep(connection, self.id, repository_id, digests)
-
-    def lacks(self, connection: Connection, repository: str, digest: str) -> bool:
-        """Whether it has to keep something yet that a repository serves. Reads one row.
-
-        Raises:
-            LeaseExpiredError: it has run out.
-        """
-        expires, keeps = leases.standing(connection, self.id, repository, digest)
-        return self._is_to_keep(expires) and not keeps
-
-    def _is_in_force(self, expires: int | None) -> bool:
-        return expires is not None and expires > milliseconds()
-
-    def _is_to_keep(self, expires: int | None) -> bool:
-        if self._is_in_force(expires):
-            return True
-        # A forked child is not told that its parent left the block, but finds that the lease is gone.
-        if self._ended or (self._process != os.getpid() and expires in {None, leases.ENDED}):
-            return False
-        raise LeaseExpiredError(self.id)
+def scope_of(lease: Lease) -> HeldLease:
+    """Return a lease as the parts of its store see it."""
+    return lease._held
 
 
 def _instant(milliseconds_: int) -> datetime:

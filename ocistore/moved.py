@@ -10,24 +10,24 @@ from ocistore.errors import CorruptError, StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def saying_if_moved(work: Callable[Concatenate[Store, _P], _R]) -> Callable[Concatenate[Store, _P], _R]:
+def saying_if_moved(work: Callable[Concatenate[Core, _P], _R]) -> Callable[Concatenate[Core, _P], _R]:
     """Work on a store that raises StoreNotFoundError, and calls nothing damaged, where the store is not there any more.
 
     Single reads and every write look for themselves; this is for what reads much.
     """
 
     @functools.wraps(work)
-    def called(store: Store, /, *arguments: _P.args, **keywords: _P.kwargs) -> _R:
+    def called(core: Core, /, *arguments: _P.args, **keywords: _P.kwargs) -> _R:
         try:
-            return work(store, *arguments, **keywords)
+            return work(core, *arguments, **keywords)
         except (CorruptError, StorageError):
-            store.catalog.refuse_moved()
+            core.catalog.refuse_moved()
             raise
 
     return called

@@ -18,7 +18,8 @@ from ocistore.blobs.reserve import OPENING, available
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
+from ocistore.core import Core
 from ocistore.errors import (
     CorruptError,
     ReadOnlyStoreError,
@@ -77,10 +78,13 @@ OF_THE_VOLUME: Final = frozenset({"lost+found"})
 """What lies in an empty filesystem as mkfs makes it."""
 
 
-def open_store(
+def open_core(
     root: str | os.PathLike[str], *, create: bool, read_only: bool, any_filesystem: bool = False
-) -> tuple[StorePaths, Catalog, FilesystemPool]:
-    """See :meth:`Store.open`. A crash while a store is made leaves a directory that opening makes a store of."""
+) -> Core:
+    """Open a store; see :meth:`ocistore.Store.open`.
+
+    A crash while a store is made leaves a directory that opening makes a store of.
+    """
     paths = StorePaths.at(root)
     if read_only:
         return _open_read_only(paths, any_filesystem=any_filesystem)
@@ -96,6 +100,7 @@ def open_store(
     make_lock(paths)
     catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
     pool = FilesystemPool(paths)
+    made_again: tuple[Path, ...] = ()
     try:
         if found is None:
             _make_store(paths, catalog, pool)
@@ -108,7 +113,7 @@ def open_store(
             pool.create()
             upgrade(catalog, now=milliseconds(), before_creation=partial(_refuse_blobs, paths))
         else:
-            _make_lost(paths, pool)
+            made_again = _make_lost(paths, pool)
         pool.reserve.make()
     except BaseException:
         pool.close()
@@ -117,10 +122,12 @@ def open_store(
             pool.reserve.restore()
         raise
     pool.hold()
-    return paths, catalog, pool
+    core = Core(paths, catalog, pool)
+    core.made_again = made_again
+    return core
 
 
-def _make_lost(paths: StorePaths, pool: FilesystemPool) -> None:
+def _make_lost(paths: StorePaths, pool: FilesystemPool) -> tuple[Path, ...]:
     lost = lost_directories(paths)
     if lost:
         try:
@@ -128,6 +135,7 @@ def _make_lost(paths: StorePaths, pool: FilesystemPool) -> None:
         except StoreFullError:
             if lost != [paths.quarantine]:  # which is made when it is needed: its inode may just have been
                 raise
+    return tuple(lost)
 
 
 def lost_directories(paths: StorePaths) -> list[Path]:
@@ -349,7 +357,7 @@ def _refused_fuse(root: Path, behind: mounts.Behind, *, any_filesystem: bool) ->
     return None
 
 
-def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePaths, Catalog, FilesystemPool]:
+def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> Core:
     if _found(paths) is None:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
     _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
@@ -376,7 +384,7 @@ def _open_read_only(paths: StorePaths, *, any_filesystem: bool) -> tuple[StorePa
             pool.reserve.restore()
         raise
     pool.hold()
-    return paths, catalog, pool
+    return Core(paths, catalog, pool)
 
 
 def _refuse_revision(root: Path, found: str) -> NoReturn:

@@ -28,7 +28,8 @@ from ocistore.changes import (
     RemoveTag,
     SetTag,
 )
-from ocistore.commit import ATTEMPTS, REMOVALS, commit, give_up, gone, milliseconds, not_in_pool, read_platforms
+from ocistore.clock import milliseconds
+from ocistore.commit import ATTEMPTS, REMOVALS, commit, give_up, gone, not_in_pool, read_platforms
 from ocistore.emptying import empty_deleted
 from ocistore.errors import OCIStoreError, StoreBusyError, StoreFullError, UncertainCommitError
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.engine import Catalog
     from ocistore.changes import Change
-    from ocistore.lease import Lease
+    from ocistore.leasescope import HeldLease
     from ocistore.oci.digest import Digest
 
 LARGE: Final = 3000
@@ -108,7 +109,7 @@ def _wide(catalog: Catalog, changes: Sequence[Change], ids: Mapping[str, int], *
 
 
 def commit_in_parts(
-    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Sequence[Lease] = ()
+    catalog: Catalog, pool: FilesystemPool, changes: Sequence[Change], *, actor: str, leases: Sequence[HeldLease] = ()
 ) -> Application:
     """Apply all changes as :func:`ocistore.commit.commit` does, so that nobody sees some of them and not the others.
 
@@ -186,7 +187,7 @@ def _parts(changes: Sequence[Change]) -> Iterator[list[Change]]:
 class _Parts:
     """One batch."""
 
-    def __init__(self, catalog: Catalog, pool: FilesystemPool, actor: str, leases: Sequence[Lease]) -> None:
+    def __init__(self, catalog: Catalog, pool: FilesystemPool, actor: str, leases: Sequence[HeldLease]) -> None:
         self._catalog = catalog
         self._pool = pool
         self._actor = actor

@@ -20,7 +20,7 @@ from ocistore.changes import (
     RemoveTag,
     SetTag,
 )
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 from ocistore.errors import (
     BlobNotFoundError,
     CorruptError,
@@ -29,12 +29,12 @@ from ocistore.errors import (
     SizeMismatchError,
     StorageError,
 )
-from ocistore.lease import held
+from ocistore.leasescope import held
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest, manifest_descriptor
 from ocistore.oci.reference import is_digest, repository_name, tag_name
-from ocistore.pages import pages, text
+from ocistore.paging import check_text, pages
 from ocistore.refusals import pass_on_theirs
 from ocistore.upload import Upload, cancel_session, sessions, stat_session
 
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.reader import BlobReader
     from ocistore.changes import Change
-    from ocistore.lease import Lease
-    from ocistore.store import Store
+    from ocistore.core import Core
+    from ocistore.leasescope import HeldLease
     from ocistore.upload import UploadInfo
 
 OCTET_STREAM: Final = "application/octet-stream"
@@ -73,18 +73,18 @@ class TagEvent:
     actor: str
 
 
-class RepositoryChanges(abc.ABC):
+class RepositoryWriter(abc.ABC):
     """What can be changed in a repository: at once on a :class:`Repository`, together with more in a transaction."""
 
     name: str
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, core: Core, name: str) -> None:
         """Others go through :meth:`Store.repository` and :meth:`Transaction.repository`."""
-        self._store = store
+        self._core = core
         self.name = repository_name(name)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} of {self._store.root}>"
+        return f"<{type(self).__name__} {self.name!r} of {self._core.root}>"
 
     @abc.abstractmethod
     def _require_writable(self) -> None:
@@ -95,9 +95,9 @@ class RepositoryChanges(abc.ABC):
     ) -> StagedBlob:
         self._require_writable()
         try:
-            return self._store.pool.stage(source, digest=digest, size=size, algorithm=algorithm)
+            return self._core.pool.stage(source, digest=digest, size=size, algorithm=algorithm)
         except StorageError:
-            self._store.catalog.refuse_moved()
+            self._core.catalog.refuse_moved()
             raise
 
     @abc.abstractmethod
@@ -156,7 +156,7 @@ class RepositoryChanges(abc.ABC):
 
     def _size_in(self, repository: str, digest: Digest) -> int:
         """The size of a blob as a repository serves it now, before these changes are committed."""
-        return Repository(self._store, repository).membership(digest).size
+        return Repository(self._core, repository).membership(digest).size
 
     def delete_blob(self, digest: str) -> None:
         """Take a blob from this repository. Its bytes go with a later collection, if nothing else needs them.
@@ -207,7 +207,7 @@ class RepositoryChanges(abc.ABC):
         names = list(dict.fromkeys(tag_name(tag) for tag in tags))
         expected = None if digest is None else Digest.parse(digest)
         manifest = check_manifest(
-            content, media_type=media_type, digest=expected, maximum=self._store.maximum_manifest_size
+            content, media_type=media_type, digest=expected, maximum=self._core.maximum_manifest_size
         )
         staged = self._stage(manifest.content, digest=manifest.descriptor.digest, size=manifest.descriptor.size)
         found = manifest.descriptor.digest
@@ -251,17 +251,17 @@ class RepositoryChanges(abc.ABC):
         self._submit([RemoveTag(self.name, tag_name(name))])
 
 
-class Repository(RepositoryChanges):
+class Repository(RepositoryWriter):
     """A repository of a store. Cheap to make, safe to share between threads; it need not exist yet."""
 
     def _require_writable(self) -> None:
-        self._store.require_writable()
+        self._core.require_writable()
 
     def _submit(self, changes: Sequence[Change], staged: Sequence[StagedBlob] = ()) -> None:
         try:
-            self._store.commit(changes)
+            self._core.commit(changes)
         finally:
-            self._store.discard(staged)
+            self._core.discard(staged)
 
     # Blobs.
 
@@ -282,11 +282,11 @@ class Repository(RepositoryChanges):
         idle = (
             found.idle_since is not None
             and found.idle_since + _RENEW_AFTER < milliseconds()
-            and not self._store.read_only
+            and not self._core.read_only
         )
         lacking = self._lacking(wanted)
         if idle or lacking:
-            with self._store.catalog.write() as connection:
+            with self._core.catalog.write() as connection:
                 repository_id = repositories.find(connection, self.name)
                 if repository_id is not None:
                     blobs.touch(connection, repository_id, wanted, now=milliseconds())
@@ -294,12 +294,12 @@ class Repository(RepositoryChanges):
                         lease.keep_all(connection, repository_id, [wanted])
         return Descriptor(OCTET_STREAM, wanted, found.size)
 
-    def _lacking(self, digest: Digest) -> list[Lease]:
+    def _lacking(self, digest: Digest) -> list[HeldLease]:
         """The leases of the running work that do not keep a blob of this repository yet."""
-        leases = held(self._store)
+        leases = held(self._core)
         if not leases:
             return []
-        with self._store.catalog.read() as connection:
+        with self._core.catalog.read() as connection:
             return [lease for lease in leases if lease.lacks(connection, self.name, digest)]
 
     def open_blob(self, digest: str, *, verify: bool = False) -> BlobReader:
@@ -319,7 +319,7 @@ class Repository(RepositoryChanges):
         for _ in range(_LOOKUPS):
             held = self._row(wanted)
             try:
-                reader = self._store.pool.open(wanted, verify=verify)
+                reader = self._core.pool.open(wanted, verify=verify)
             except FileNotFoundError as error:
                 pass_on_theirs(error)
                 continue
@@ -327,7 +327,7 @@ class Repository(RepositoryChanges):
                 reader.close()
                 raise CorruptError(f"blob {wanted}", reason=f"its file has {reader.size} bytes, not {held.size}")
             return reader
-        self._store.catalog.refuse_moved()
+        self._core.catalog.refuse_moved()
         raise CorruptError(f"blob {wanted}", reason="its file is gone")
 
     def membership(self, digest: Digest) -> blobs.Membership:
@@ -337,12 +337,12 @@ class Repository(RepositoryChanges):
             BlobNotFoundError: it does not serve it, or the file is gone or has another size.
         """
         held = self._row(digest)
-        if self._store.pool.size(digest) != held.size:
+        if self._core.pool.size(digest) != held.size:
             raise BlobNotFoundError(digest, repository=self.name)
         return held
 
     def _row(self, digest: Digest) -> blobs.Membership:
-        with self._store.catalog.read() as connection:
+        with self._core.catalog.read() as connection:
             held = blobs.membership(connection, self.name, digest)
         if held is None:
             self._id()
@@ -358,7 +358,7 @@ class Repository(RepositoryChanges):
             algorithm: what the bytes are hashed with as they come. Any digest may be committed; one of this algorithm
                 costs no second reading.
         """
-        return Upload.start(self._store, self.name, algorithm=algorithm)
+        return Upload.start(self._core, self.name, algorithm=algorithm)
 
     def upload(self, id: str) -> Upload:  # noqa: A002  (the name is part of the public contract)
         """Resume an upload session of this repository, in any process. One writer at a time.
@@ -370,7 +370,7 @@ class Repository(RepositoryChanges):
             UploadNotFoundError: there is none of that id here.
             StoreBusyError: another writer has it open.
         """
-        return Upload.resume(self._store, self.name, id)
+        return Upload.resume(self._core, self.name, id)
 
     def uploads(self) -> Iterator[UploadInfo]:
         """The open upload sessions of this repository that somebody can go on with, by id.
@@ -378,7 +378,7 @@ class Repository(RepositoryChanges):
         Raises:
             RepositoryNotFoundError: there is no such repository.
         """
-        return sessions(self._store, self._id())
+        return sessions(self._core, self._id())
 
     def stat_upload(self, id: str) -> UploadInfo:  # noqa: A002
         """What :meth:`uploads` says of one session, whoever has it open.
@@ -386,7 +386,7 @@ class Repository(RepositoryChanges):
         Raises:
             UploadNotFoundError: there is none of that id here.
         """
-        return stat_session(self._store, self.name, id)
+        return stat_session(self._core, self.name, id)
 
     def cancel_upload(self, id: str) -> None:  # noqa: A002
         """End an upload session of this repository, also one whose file is gone, and give up its bytes. Durable.
@@ -395,7 +395,7 @@ class Repository(RepositoryChanges):
             UploadNotFoundError: there is none of that id here.
             StoreBusyError: a writer has it open.
         """
-        cancel_session(self._store, self.name, id)
+        cancel_session(self._core, self.name, id)
 
     # Manifests.
 
@@ -418,20 +418,20 @@ class Repository(RepositoryChanges):
             stored = self._lookup(reference)
             digest = Digest.parse(stored.digest)
             try:
-                content = self._store.pool.read(digest, stored.size)
+                content = self._core.pool.read(digest, stored.size)
             except FileNotFoundError as error:
                 pass_on_theirs(error)
                 continue
             if Digest.of(content, digest.algorithm) != digest:
                 raise CorruptError(f"manifest {digest}", reason="its bytes are not those of its digest")
             return Manifest(_descriptor(stored), content)
-        self._store.catalog.refuse_moved()
+        self._core.catalog.refuse_moved()
         raise CorruptError(f"manifest {stored.digest}", reason="its file is gone")
 
     def _lookup(self, reference: str) -> manifests.Stored:
         find = manifests.by_digest if is_digest(reference) else manifests.by_tag
         checked = Digest.parse(reference) if is_digest(reference) else tag_name(reference)
-        with self._store.catalog.read() as connection:
+        with self._core.catalog.read() as connection:
             stored = find(connection, self.name, checked)
         if stored is None:
             self._id()
@@ -442,7 +442,7 @@ class Repository(RepositoryChanges):
         """The manifests and indexes of this repository, tagged or not, in the order in which the store first saw them.
 
         Args:
-            after: begin behind this digest, the last one of the page before: a manifest of this repository.
+            after: begin after this digest, the last one of the page before: a manifest of this repository.
             limit: how many at most; None for all.
 
         Raises:
@@ -453,14 +453,14 @@ class Repository(RepositoryChanges):
         repository_id = self._id()
         start = 0
         if after:
-            with self._store.catalog.read() as connection:
+            with self._core.catalog.read() as connection:
                 known = manifests.key(connection, repository_id, Digest.parse(after))
             if known is None:
                 raise ManifestNotFoundError(after, repository=self.name)
             start = known
 
         def page(last: int, count: int) -> list[tuple[int, Descriptor]]:
-            with self._store.catalog.read() as connection:
+            with self._core.catalog.read() as connection:
                 listed = manifests.page(connection, repository_id, after=last, limit=count)
             return [(entry.key, _descriptor(entry.stored)) for entry in listed]
 
@@ -481,9 +481,9 @@ class Repository(RepositoryChanges):
         """
         wanted = Digest.parse(digest)
         if artifact_type is not None:
-            text(artifact_type, kind="artifact type")
+            check_text(artifact_type, kind="artifact type")
         repository_id = self._id()
-        with self._store.catalog.read() as connection:
+        with self._core.catalog.read() as connection:
             found = manifests.referrers(connection, repository_id, wanted, artifact_type=artifact_type)
         return [
             Descriptor(
@@ -503,22 +503,36 @@ class Repository(RepositoryChanges):
 
         Args:
             prefix: only those that start with it.
-            after: begin behind this tag, which need not exist.
+            after: begin after this tag, which need not exist.
             limit: how many at most; None for all.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
         """
-        text(prefix, kind="prefix")
-        text(after, kind="tag")
+        check_text(prefix, kind="prefix")
+        check_text(after, kind="tag")
         repository_id = self._id()
 
         def page(last: str, count: int) -> list[tuple[str, str]]:
-            with self._store.catalog.read() as connection:
+            with self._core.catalog.read() as connection:
                 names = tags.page(connection, repository_id, prefix=prefix, after=last, limit=count)
             return [(name, name) for name in names]
 
         return pages(page, after, limit)
+
+    def tags_of(self, digest: str) -> list[str]:
+        """Return the tags of this repository that point at a manifest, in byte order; none where it is not here.
+
+        Raises:
+            RepositoryNotFoundError: there is no such repository.
+        """
+        wanted = Digest.parse(digest)
+        repository_id = self._id()
+        with self._core.catalog.snapshot() as connection:
+            manifest_id = manifests.key(connection, repository_id, wanted)
+            if manifest_id is None:
+                return []
+            return sorted(tags.of_manifest(connection, repository_id, manifest_id))
 
     def history(self, tag: str | None = None, *, limit: int | None = None) -> Iterator[TagEvent]:
         """What happened to the tags of this repository, or to one of them, newest first.
@@ -530,14 +544,14 @@ class Repository(RepositoryChanges):
         self._id()
 
         def page(last: int, count: int) -> list[tuple[int, TagEvent]]:
-            with self._store.catalog.read() as connection:
+            with self._core.catalog.read() as connection:
                 rows = tags.history(connection, self.name, tag=wanted, before=last, limit=count)
             return [(row.id, _event(row)) for row in rows]
 
         return pages(page, 2**63 - 1, limit)
 
     def _id(self) -> int:
-        with self._store.catalog.read() as connection:
+        with self._core.catalog.read() as connection:
             found = repositories.find(connection, self.name)
         if found is None:
             raise RepositoryNotFoundError(self.name)

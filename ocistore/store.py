@@ -1,47 +1,35 @@
-"""Store: the front door. It wires catalog and pool; each public call that changes something is one transaction."""
+"""Store: the façade. Each public call that changes something is one transaction; the parts below do the work."""
 
 from __future__ import annotations
 
 import os
-import pwd
-import weakref
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ocistore.blobs.oserrors import Translating
-from ocistore.catalog import repositories
+from ocistore.catalog import holds, repositories
 from ocistore.catalog.usage import counts
-from ocistore.changes import DeleteManifest, DeleteRepository
-from ocistore.commit import commit
-from ocistore.emptying import empty_deleted, remove_files
-from ocistore.errors import InvalidNameError, ReadOnlyStoreError, RepositoryNotFoundError, StoreClosedError
-from ocistore.forks import ThreadLock
-from ocistore.lease import Lease, held
-from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE
+from ocistore.changes import DeleteRepository
+from ocistore.errors import RepositoryNotFoundError
+from ocistore.lease import Lease
 from ocistore.oci.reference import repository_name
-from ocistore.opening import open_store
-from ocistore.pages import pages, text
-from ocistore.parts import commit_in_parts, is_large
+from ocistore.opening import open_core
+from ocistore.paging import check_text, pages
 from ocistore.repository import Repository
-from ocistore.thinning import thin_out
 from ocistore.transaction import Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
     from typing import NoReturn, Self
 
     from ocistore.archives.compression import Compression
-    from ocistore.blobs.filesystem import FilesystemPool
-    from ocistore.blobs.paths import StorePaths
-    from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.session import HashState
     from ocistore.blobs.sharing import Sharing
-    from ocistore.catalog.engine import Catalog
-    from ocistore.changes import Change
+    from ocistore.core import Core
+    from ocistore.layouts.copying import CopyReport
     from ocistore.layouts.exporting import ExportReport
     from ocistore.layouts.exports.forms import ExportForm
     from ocistore.layouts.exports.writing import ExportMode
@@ -49,19 +37,16 @@ if TYPE_CHECKING:
     from ocistore.layouts.imports.recognition import ImportSource
     from ocistore.layouts.progress import Progress
     from ocistore.upkeep.backup import BackupReport
+    from ocistore.upkeep.check import CheckReport
     from ocistore.upkeep.collection import GCReport
     from ocistore.upkeep.compaction import CompactReport
+    from ocistore.upkeep.explanation import Explanation
     from ocistore.upkeep.findings import Level, ScrubReport
     from ocistore.upkeep.history import HistoryReport
+    from ocistore.upkeep.rebuild import RebuildReport
 
 _LOADING: Final = Translating(os.path.dirname(__file__))
 """A block that loads a part of this package when it is used first, which may be when no more files can be opened."""
-
-_MAXIMUM_ACTOR: Final = 1024
-"""Characters. Every change of a tag keeps a copy."""
-
-_REMEMBERED_UPLOADS: Final = 256
-"""For how many closed upload sessions the state of hashing is kept: resuming those does not read their bytes again."""
 
 
 @dataclass(frozen=True)
@@ -76,26 +61,6 @@ class Usage:
     blob_bytes: int
     uploads: int
     """Open upload sessions."""
-
-
-class HashStates:
-    """How far the bytes of closed upload sessions were hashed, for the sessions closed last. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._mutex = ThreadLock()
-        self._states: OrderedDict[str, HashState] = OrderedDict()
-
-    def put(self, upload: str, state: HashState) -> None:
-        """Remember it, and forget the oldest where there are too many."""
-        with self._mutex:
-            self._states[upload] = state
-            while len(self._states) > _REMEMBERED_UPLOADS:
-                self._states.popitem(last=False)
-
-    def pop(self, upload: str) -> HashState | None:
-        """What is remembered of a session, which is forgotten: it has one owner at a time."""
-        with self._mutex:
-            return self._states.pop(upload, None)
 
 
 class Store:
@@ -113,34 +78,51 @@ class Store:
             pages out of it; true, if not set. It is done on Linux from 6.16 on, where the filesystem can.
     """
 
-    root: Path
-
-    def __init__(self, paths: StorePaths, catalog: Catalog, pool: FilesystemPool) -> None:
+    def __init__(self, core: Core) -> None:
         """Others go through :meth:`open`."""
-        self.root = paths.root
-        self.paths = paths
-        self._actor = _login_name()
-        self.maximum_manifest_size = MAXIMUM_MANIFEST_SIZE
-        self.hash_states = HashStates()
-        self.next_look_at_snapshot = 0.0
-        """When a collection that finds nothing looks whether the snapshot is old (monotonic). Not part of the public
-        contract."""
-        self._catalog = catalog
-        self._pool = pool
-        self._closed = False
-        self._dropped = weakref.finalize(self, _drop, catalog, pool)
+        self._core = core
+
+    @property
+    def root(self) -> Path:
+        """The store's directory, absolute."""
+        return self._core.root
+
+    @property
+    def made_again(self) -> tuple[Path, ...]:
+        """The directories that were missing, as in a copy by git or rsync, and were made again when it was opened."""
+        return self._core.made_again
+
+    @property
+    def read_only(self) -> bool:
+        """Whether changes are refused."""
+        return self._core.read_only
 
     @property
     def actor(self) -> str:
         """Whom the history of tags names. Setting it to what is no text, or too long, is an InvalidNameError."""
-        return self._actor
+        return self._core.actor
 
     @actor.setter
     def actor(self, actor: str) -> None:
-        if len(text(actor, kind="actor")) > _MAXIMUM_ACTOR:
-            reason = f"it has {len(actor)} characters, at most {_MAXIMUM_ACTOR} are allowed"
-            raise InvalidNameError(actor, kind="actor", reason=reason)
-        self._actor = actor
+        self._core.actor = actor
+
+    @property
+    def maximum_manifest_size(self) -> int:
+        """How many bytes a manifest may have that is pushed or imported through this object."""
+        return self._core.maximum_manifest_size
+
+    @maximum_manifest_size.setter
+    def maximum_manifest_size(self, size: int) -> None:
+        self._core.maximum_manifest_size = size
+
+    @property
+    def past_page_cache(self) -> bool:
+        """Whether big blobs are written past the kernel's page cache, where that can be trusted."""
+        return self._core.past_page_cache
+
+    @past_page_cache.setter
+    def past_page_cache(self, value: bool) -> None:
+        self._core.past_page_cache = value
 
     @classmethod
     def open(
@@ -169,7 +151,7 @@ class Store:
             UnsupportedFilesystemError: a network filesystem, or one without hard links.
             StorageError, StoreFullError, StoreBusyError: the operating system refused, or another process is stuck.
         """
-        return cls(*open_store(root, create=create, read_only=read_only, any_filesystem=any_filesystem))
+        return cls(open_core(root, create=create, read_only=read_only, any_filesystem=any_filesystem))
 
     def close(self) -> None:
         """Close the store. Closing again does nothing; every other call then raises StoreClosedError.
@@ -177,14 +159,7 @@ class Store:
         What other threads are in the middle of goes on until it needs the store again; the last of them closes the
         files. Where this was the process's last use of the store, it waits for the write lock, if need be.
         """
-        self._closed = True
-        try:
-            self._catalog.close()
-        finally:
-            self._pool.close()
-        if (self._pool.reserve.gave or not self._catalog.read_only) and not self._catalog.moved:
-            self._pool.reserve.restore()
-        self._dropped.detach()
+        self._core.close()
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be copied or sent to another process: what is open belongs to this object.
@@ -203,67 +178,7 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Store {str(self.root)!r}{' (closed)' if self._closed else ''}>"
-
-    # What the parts of the store use of each other.
-
-    @property
-    def catalog(self) -> Catalog:
-        """The rows. Not part of the public contract."""
-        if self._closed:
-            raise StoreClosedError(f"the store {self.root}")
-        return self._catalog
-
-    @property
-    def pool(self) -> FilesystemPool:
-        """The bytes. Not part of the public contract."""
-        if self._closed:
-            raise StoreClosedError(f"the store {self.root}")
-        return self._pool
-
-    @property
-    def past_page_cache(self) -> bool:
-        """Whether big blobs are written past the kernel's page cache, where that can be trusted."""
-        return self._pool.past_cache
-
-    @past_page_cache.setter
-    def past_page_cache(self, value: bool) -> None:
-        self._pool.past_cache = value
-
-    @property
-    def read_only(self) -> bool:
-        """Whether changes are refused."""
-        return self._catalog.read_only
-
-    def require_writable(self) -> None:
-        """Refuse a change before any work is done for it.
-
-        Raises:
-            ReadOnlyStoreError: the store was opened read-only.
-            StoreClosedError: it is closed.
-            StoreNotFoundError: its directory was moved, replaced or removed.
-            StoreBusyError: this process was forked while the store was in use.
-        """
-        if self.catalog.read_only:
-            raise ReadOnlyStoreError(self.root)
-        self.catalog.refuse_inherited()
-        self.catalog.refuse_moved()
-
-    def commit(self, changes: Sequence[Change]) -> None:
-        """Apply changes in one transaction; see :func:`ocistore.commit.commit`. Not part of the public contract."""
-        if self.catalog.read_only:  # whether it was moved is asked under the write lock
-            raise ReadOnlyStoreError(self.root)
-        if len(changes) == 1 and isinstance(changes[0], DeleteManifest):
-            changes = [thin_out(self.catalog, self.pool, changes[0], actor=self.actor)]
-        how = commit_in_parts if is_large(self.catalog, changes) else commit
-        catalog, pool = self.catalog, self.pool  # once: what is committed is no error, be the store closed by now
-        done = how(catalog, pool, changes, actor=self.actor, leases=held(self))
-        remove_files(pool, done.sessions)
-        empty_deleted(catalog, pool, done.deleted)
-
-    def discard(self, staged: Iterable[StagedBlob]) -> None:
-        """Remove what was staged, be the store closed by now. Idempotent. Not part of the public contract."""
-        self._pool.discard(staged)
+        return f"<Store {str(self.root)!r}{' (closed)' if self._core.is_closed else ''}>"
 
     # Repositories.
 
@@ -273,21 +188,21 @@ class Store:
         Raises:
             InvalidNameError: no repository can have that name.
         """
-        return Repository(self, name)
+        return Repository(self._core, name)
 
     def repositories(self, *, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
         """The names of the repositories in byte order.
 
         Args:
             prefix: only those that start with it.
-            after: begin behind this name, which need not exist.
+            after: begin after this name, which need not exist.
             limit: how many at most; None for all.
         """
-        text(prefix, kind="prefix")
-        text(after, kind="repository")
+        check_text(prefix, kind="prefix")
+        check_text(after, kind="repository")
 
         def page(last: str, count: int) -> list[tuple[str, str]]:
-            with self.catalog.read() as connection:
+            with self._core.catalog.read() as connection:
                 names = repositories.page(connection, prefix=prefix, after=last, limit=count)
             return [(name, name) for name in names]
 
@@ -306,15 +221,15 @@ class Store:
             RepositoryNotFoundError: there is none of that name.
         """
         checked = repository_name(name)
-        with self.catalog.read() as connection:
+        with self._core.catalog.read() as connection:
             if repositories.find(connection, checked) is None:
                 raise RepositoryNotFoundError(checked)
-        self.commit([DeleteRepository(checked)])
+        self._core.commit([DeleteRepository(checked)])
 
     def transaction(self) -> Transaction:
         """A context manager: what is changed through it, in any repositories, appears in one commit or not at all."""
-        self.require_writable()
-        return Transaction(self)
+        self._core.require_writable()
+        return Transaction(self._core)
 
     def lease(self, *, ttl: timedelta, reason: str = "") -> Lease:
         """A context manager: what is pushed or asked for inside is kept from collection until the block ends.
@@ -330,10 +245,10 @@ class Store:
         Raises:
             ValueError: ``ttl`` is not positive or more than a hundred years; ``reason`` is no text.
         """
-        self.require_writable()
-        return Lease(self, ttl=ttl, reason=reason)
+        self._core.require_writable()
+        return Lease(self._core, ttl=ttl, reason=reason)
 
-    # In and out. The layouts stand above the store and are reached for only when they are used.
+    # In and out, loaded when they are used first.
 
     def export(
         self,
@@ -350,12 +265,58 @@ class Store:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write references as an OCI layout or an archive; see :func:`ocistore.layouts.exporting.export`."""
+        """Write references, as they all are at one moment, each with its whole graph, as an OCI layout or an archive.
+
+        Into a layout that is there it adds, and replaces names; an archive that is there is replaced. The same content
+        gives the same bytes. Sizes are checked; the bytes themselves are verified when content comes into the store and
+        when it is scrubbed, and what is in a layout already is taken to be right where its size is.
+
+        Args:
+            destination: a directory that does not exist, is empty, or is an OCI layout; a file; a pipe; or a binary
+                file object, which is written to and not closed.
+            references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and behind it,
+                if it is to be called otherwise, =REPO or =REPO:TAG; None for every tag there is. See
+                :class:`ocistore.oci.selection.Selector`.
+            mode: how bytes get into a directory; see :data:`ocistore.layouts.exports.writing.ExportMode`.
+            referrers: also whatever is about an exported manifest, to any depth: what has it as its subject, and what
+                has a tag made of its digest, as cosign's signatures have. None: wherever the form can hold it, which a
+                Docker archive cannot. What is about an index stays behind where that index loses platforms. How many
+                stayed behind is reported.
+            referrers_lists: for each exported manifest with referrers, an index that lists them, with the tag
+                ``sha256-HEX`` (distribution specification, "Referrers Tag Schema"), where regctl and older clients
+                look.
+            form: what to write; see :func:`ocistore.layouts.exports.forms.destination_of` for what is chosen without
+                one.
+            compression: of an archive.
+            platforms: which to keep, each OS/ARCHITECTURE[/VARIANT]; none means all. An index that loses some is
+                another index, with another digest, which the store need not hold; it is written all the same.
+            base: layouts, archives of images and stores that the other side has. Configs and layers that are in one of
+                them are left out; manifests always go out.
+            dry_run: only report. Nothing is touched, not even an empty directory made.
+            progress: told of the bytes written.
+
+        Raises:
+            RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference stands for
+                nothing; so does a pattern that no tag matches, and the name of a repository without tags; or two things
+                would get one name.
+            TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
+            PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
+            LayoutInvalidError: the destination is something else than said above, or a base is.
+            ArchiveInvalidError: an archive cannot be written there; or a Docker archive cannot hold what was asked for.
+            CorruptError: a blob of the store is missing or has the wrong size.
+            BlobNotFoundError: it was deleted, and collected, while it was to be exported.
+            StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, whoever read it went away; with
+                EACCES, perhaps somebody else planted a link or a pipe of that name where everybody may write.
+            ValueError: options that do not go together.
+
+        A crash, or any error, leaves a layout there was as it was, with perhaps some blobs more; and an archive as it
+        was. What was written to a pipe or a file object stays written: only an archive with its end is one.
+        """
         with _LOADING:
             from ocistore.layouts.exporting import export  # noqa: PLC0415
 
         return export(
-            self,
+            self._core,
             destination,
             references,
             mode=mode,
@@ -370,11 +331,18 @@ class Store:
         )
 
     def export_in_place(self) -> ExportReport:
-        """Make the store's own root a plain OCI layout; see :func:`ocistore.layouts.exporting.export_in_place`."""
+        """Make the store's own root a plain OCI layout of all its tags: ``oci-layout`` and ``index.json`` are written.
+
+        Other tools may then read the root, and must not write to it. The files show the store as it was: export again
+        after changes. A crash leaves the old index or the new one.
+
+        Raises:
+            ReadOnlyStoreError, StoreFullError, StorageError: they could not be written.
+        """
         with _LOADING:
             from ocistore.layouts.exporting import export_in_place  # noqa: PLC0415
 
-        return export_in_place(self)
+        return export_in_place(self._core)
 
     def import_(
         self,
@@ -389,18 +357,110 @@ class Store:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ImportReport:
-        """Take in a layout or an archive, whole or not at all; see :func:`ocistore.layouts.importing.import_layout`."""
+        """Take in a layout, or what is wanted of it, with all that is made of, in one commit.
+
+        Every byte is hashed. Content that the store holds already is verified and not written again. Tags that exist
+        are moved. Entries of media types that are no manifest's are left out, and reported. How names become
+        repositories and tags is said in :mod:`ocistore.layouts.index`.
+
+        Args:
+            source: a directory, be it a layout or of skopeo's form ``dir``; an archive of a layout or one of Docker's,
+                plain or compressed with gzip, zstd, xz or bzip2, or a pipe that gives one, by its path; or an open
+                binary file that does. What it is, its content says.
+            repository: where everything goes, whatever the layout's names say. Needed where they name no repository. As
+                REPO:TAG, where one thing is to come in, also what it is to be called.
+            references: what is wanted, as ``REPO[:TAG|PATTERN][@DIGEST][=REPO[:TAG]]``, by the names that the layout
+                has; None for everything.
+            platforms: which to keep, each ``OS/ARCHITECTURE[/VARIANT]``; none means all. An index that loses some is
+                another index, with another digest.
+            referrers: also what is about that, by its subject or by a tag made of the digest, to any depth, whether it
+                is listed with a name or not. If not, entries that have a subject and no tag are left out. How many were
+                left out is reported.
+            complete: take what the source lacks from the store, whichever repository there holds it.
+            mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.Sharing`. Those of
+                archives are copied.
+            dry_run: read and check everything, and change nothing.
+            progress: told of the bytes read.
+
+        Raises:
+            LayoutInvalidError: it is no layout, damaged, or has too many manifests; ``problems`` names everything that
+                is missing or wrong.
+            ArchiveInvalidError: it is an archive that is damaged or hostile, or of nothing that is read.
+            InvalidNameError: an entry names no repository and none was given, and it is about nothing that does; a name
+                that was given is none; or several things were to get one tag.
+            ManifestNotFoundError: something that is wanted is not there.
+            PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
+            StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be read or stored.
+
+        Whatever is raised, and after a crash, the store is as it was.
+        """
         with _LOADING:
             from ocistore.layouts.importing import import_layout  # noqa: PLC0415
 
         return import_layout(
-            self,
+            self._core,
             source,
             repository,
             references=references,
             platforms=platforms,
             referrers=referrers,
             complete=complete,
+            mode=mode,
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    def copy_to(
+        self,
+        destination: Store | str | os.PathLike[str],
+        references: Iterable[str] | None = None,
+        *,
+        platforms: Sequence[str] = (),
+        referrers: bool = True,
+        mode: Sharing = "auto",
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> CopyReport:
+        """Copy references, each with its whole graph, into another store, in one commit.
+
+        What is copied is kept in the source meanwhile by a lease, unless the source was opened read-only. Every byte
+        that the destination does not hold is hashed on the way in. Tags that exist are moved. Doing it again changes
+        nothing.
+
+        Args:
+            destination: an open store, or the directory of one, which is made where there is none.
+            references: as :meth:`export` takes them, renaming included; None for every tag.
+            platforms: which to keep, as in an export.
+            referrers: also whatever is about something copied, by its subject or by a tag made of the digest, to any
+                depth: signatures, SBOMs, attestations. How many stayed behind is reported.
+            mode: see :data:`ocistore.blobs.sharing.Sharing`. With ``link`` the two stores have the same files: what
+                damages one damages the other. Small blobs are copied, unless they are linked.
+            dry_run: only report. Nothing is touched: no store is made, no lease taken.
+            progress: told of the bytes read.
+
+        Raises:
+            StoreNotFoundError: the destination can be no store.
+            RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError, TagConflictError,
+                PlatformNotFoundError: a reference stands for nothing, as in an export.
+            CorruptError: something in the source is damaged. It was not copied, and neither was anything else.
+            BlobNotFoundError: the source was opened read-only, and something was deleted and collected meanwhile.
+                Likewise.
+            ManifestInvalidError: a manifest is larger than the destination takes, or all together are more than 256
+                MiB, which are in memory until the commit: copy repositories one after another, or back the store up.
+            ReadOnlyStoreError, StoreFullError, StorageError, StoreBusyError: the destination could not be written.
+            ValueError: both are the same store, or one lies in the other; or ``mode`` is none.
+
+        Whatever is raised, and after a crash, no repository of the destination has changed.
+        """
+        with _LOADING:
+            from ocistore.layouts.copying import copy  # noqa: PLC0415
+
+        return copy(
+            self._core,
+            destination._core if isinstance(destination, Store) else destination,
+            references,
+            platforms=platforms,
+            referrers=referrers,
             mode=mode,
             dry_run=dry_run,
             progress=progress,
@@ -418,12 +478,34 @@ class Store:
         maximum_duration: timedelta | None = None,
         maximum_batches: int | None = None,
     ) -> GCReport:
-        """Give back what nothing needs any more; see :func:`ocistore.upkeep.collection.collect`."""
+        """Collect garbage: remove content that no tag, index, subject or lease keeps. Safe while others push.
+
+        Alive in a repository are: tagged manifests; the children of an alive index; referrers whose subject is alive;
+        manifests that have been untagged for less than ``keep_untagged``; what a lease names. A blob is alive while an
+        alive manifest of its repository refers to it, while a lease names it, and for ``grace`` after it was pushed or
+        last in use.
+
+        Args:
+            grace: how long a blob may wait for the manifest that refers to it.
+            keep_untagged: how long a manifest stays readable under its digest once nothing keeps it.
+            dry_run: change nothing and report what would go now, and by what a real run would be refused.
+            force: also where more than half of the live bytes would go, of which a dry run then does not warn either.
+            maximum_duration: begin no further transaction after this long, and remove no further file; what is left is
+                taken by the next collection.
+            maximum_batches: begin no further transaction after this many.
+
+        Raises:
+            CollectionRefusedError: an older catalog was put back, or it was rebuilt and nobody confirmed it yet, or a
+                backup is under way, or more than half of the live bytes (and more than 1,000 blobs or 1 GiB) would go.
+            ValueError: a bound or a time is negative.
+            TypeError: a bound is no whole number, or a time no length of time.
+            OCIStoreError: the store could not be written. What was taken by then is gone, the rest waits.
+        """
         with _LOADING:
             from ocistore.upkeep.collection import collect  # noqa: PLC0415
 
         return collect(
-            self,
+            self._core,
             grace=grace,
             keep_untagged=keep_untagged,
             dry_run=dry_run,
@@ -431,6 +513,46 @@ class Store:
             maximum_duration=maximum_duration,
             maximum_batches=maximum_batches,
         )
+
+    def explain(
+        self,
+        reference_or_digest: str,
+        *,
+        grace: timedelta = timedelta(hours=1),
+        keep_untagged: timedelta = timedelta(days=14),
+    ) -> Explanation:
+        """Say of a manifest or blob what keeps it: tags, indexes, its subject, leases, or having been needed lately.
+
+        Args:
+            reference_or_digest: a digest, in every repository that serves it or else in the store; or
+                REPO[:TAG][@DIGEST], in that repository only.
+            grace: as for the garbage collection that is asked about.
+            keep_untagged: likewise.
+
+        Raises:
+            RepositoryNotFoundError: there is no such repository.
+            ValueError, TypeError: ``grace`` or ``keep_untagged`` is negative, or no length of time.
+            BlobNotFoundError: it does not serve that digest, or no repository and no manifest knows it.
+        """
+        with _LOADING:
+            from ocistore.upkeep.explanation import explain  # noqa: PLC0415
+
+        return explain(
+            self._core,
+            reference_or_digest,
+            grace=grace,
+            keep_untagged=keep_untagged,
+        )
+
+    def confirm(self) -> None:
+        """Confirm that a restored or rebuilt catalog is complete, and allow garbage collection again. Idempotent.
+
+        Raises:
+            ReadOnlyStoreError, StoreBusyError, StoreFullError, StorageError: it could not be written; nothing changed.
+        """
+        self._core.require_writable()
+        with self._core.catalog.write() as connection:
+            holds.confirm(connection)
 
     def scrub(
         self,
@@ -445,12 +567,39 @@ class Store:
         adopt: str | None = None,
         progress: Progress | None = None,
     ) -> ScrubReport:
-        """Compare every blob with what it should be, and repair it; see :func:`ocistore.upkeep.scrub.scrub`."""
+        """Compare every live blob with its row, and repair what can be repaired. Runs beside everything else.
+
+        Args:
+            level: ``quick``: is there a file of the right size? ``default``: has it the right bytes? ``deep``: also,
+                does the catalog say of each manifest what its bytes say, and do its rows agree with each other?
+            repair: move damaged files aside and heal them; remove or adopt files without a row. Otherwise only report.
+            repository: only what this one serves; then files without a row are not looked for.
+            subset: ``(n, t)``: only the n-th of t parts; the t parts together are everything. Files without a row are
+                looked for with the first.
+            maximum_duration: stop after this long; the next scrub goes on there. Files without a row are looked for
+                anew in each, in half of the time at most; for a million blobs that takes half a minute.
+            rate: bytes to read in a second at most.
+            heal_from: layouts, stores, and archives as an import reads them (of layouts or Docker's, plain, gzip or
+                zstd), from which the bytes of damaged blobs are taken where they are good. A compressed archive is read
+                once, when the first damage is found; what of it the catalog names is kept in ``uploads/`` until the
+                end.
+            adopt: a repository to be given the good files that no row knows; otherwise these are removed.
+            progress: told of the bytes read, and of all there are.
+
+        Raises:
+            RepositoryNotFoundError: there is no such repository.
+            LayoutInvalidError, ArchiveInvalidError: one of ``heal_from`` is none of these.
+            ReadOnlyStoreError: the store is open for reading only.
+            ValueError: a bound or the subset is none.
+            TypeError: one of them is no whole number, or no length of time.
+
+        Killed at any moment, everything that it said is done; the next one goes on.
+        """
         with _LOADING:
             from ocistore.upkeep.scrub import scrub  # noqa: PLC0415
 
         return scrub(
-            self,
+            self._core,
             level=level,
             repair=repair,
             repository=repository,
@@ -462,48 +611,169 @@ class Store:
             progress=progress,
         )
 
+    def check(self) -> CheckReport:
+        """Compare the catalog with what it should be: schema, pages, foreign keys, and the directories beside it.
+
+        Reads the whole catalog and no blobs (for those: :meth:`scrub`). Changes nothing.
+
+        Raises:
+            StorageError: it could not be read now.
+        """
+        with _LOADING:
+            from ocistore.upkeep.check import check  # noqa: PLC0415
+
+        return check(self._core)
+
     def backup(
-        self, destination: str | os.PathLike[str], *, mode: ExportMode = "auto", progress: Progress | None = None
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        mode: ExportMode = "auto",
+        progress: Progress | None = None,
     ) -> BackupReport:
-        """Copy the store while it is in use; see :func:`ocistore.upkeep.backup.backup`."""
+        """Copy a store that is in use, or bring an earlier copy up to date. Durable when it returns.
+
+        Open upload sessions and leases are left out; everything else that was committed when it began is in it. A blob
+        that is damaged in the store, or cannot be read now, does not end it: it is reported, and missing in the copy
+        too, unless an earlier backup there has it; the next backup tries again.
+
+        Args:
+            destination: a directory that does not exist yet, or is empty, or an earlier backup of this store. A backup
+                that is opened as a store and gets anything put into it is a store of its own from then on. A store
+                whose catalog was rebuilt is another store: what the rebuild could not find may be in the earlier backup
+                only.
+            mode: ``auto`` shares the bytes by reflink where the filesystem can, else copies; ``copy`` always copies;
+                ``link`` makes hard links, which costs nothing and protects against deleting, not against a broken disk.
+            progress: told of the bytes copied, and of all there are.
+
+        Raises:
+            StoreNotFoundError: ``destination`` is something else than a backup of this store, and was left alone.
+            StorageError, StoreFullError: it could not be written; an earlier backup there is as it was.
+            StoreBusyError: another backup is being written there.
+            ReadOnlyStoreError, StoreBusyError: collections could not be held off.
+        """
         with _LOADING:
             from ocistore.upkeep.backup import backup  # noqa: PLC0415
 
-        return backup(self, destination, mode=mode, progress=progress)
+        return backup(
+            self._core,
+            destination,
+            mode=mode,
+            progress=progress,
+        )
 
     def prune_history(
-        self, *, keep_last: int | None = None, keep_for: timedelta | None = None, dry_run: bool = False
+        self,
+        *,
+        keep_last: int | None = None,
+        keep_for: timedelta | None = None,
+        dry_run: bool = False,
     ) -> HistoryReport:
-        """Forget old events of tags; see :func:`ocistore.upkeep.history.prune_history`."""
+        """Forget events of tags that are older than ``keep_for`` and not among the last ``keep_last`` of their tag.
+
+        By itself a store never forgets one. Each takes about 300 bytes with its indexes. Tags, and what they point at,
+        stay as they are; so does the newest event of the store, whatever is asked, because the numbers of events are
+        never used twice. In small transactions, each of which is whole. Reads all events that are old enough.
+
+        Args:
+            keep_last: how many of each tag, removed tags included, stay however old they are; None for none.
+            keep_for: how long all of them stay; None for no time.
+            dry_run: change nothing.
+
+        Raises:
+            ValueError: neither is given, or one is negative.
+            TypeError: one is no whole number, or no length of time.
+            OCIStoreError: the store could not be read or written. What was forgotten by then is gone.
+        """
         with _LOADING:
             from ocistore.upkeep.history import prune_history  # noqa: PLC0415
 
-        return prune_history(self, keep_last=keep_last, keep_for=keep_for, dry_run=dry_run)
+        return prune_history(
+            self._core,
+            keep_last=keep_last,
+            keep_for=keep_for,
+            dry_run=dry_run,
+        )
 
     def compact(self) -> CompactReport:
-        """Write the catalog anew, without free space; see :func:`ocistore.upkeep.compaction.compact`."""
+        """Write the catalog anew, without the space of rows that are gone. Nothing that is stored changes.
+
+        A collection gives most of it back by itself, in small steps, for stores made by this version. This is for those
+        made before, which it converts; and it orders the rows, so that long listings are read in the order of the file.
+
+        Every other writer waits meanwhile: about two seconds for each gigabyte; those for whom it takes longer than
+        they wait get StoreBusyError. Readers do not wait. It needs as much room again as the catalog has, beside it for
+        the WAL, and as much memory; no directory for temporary files.
+
+        Raises:
+            StoreFullError: there is no room for it, which is found out before anything is written.
+            StorageError: the disk fails. The catalog is as it was.
+            StoreBusyError, ReadOnlyStoreError: it cannot be written.
+
+        Killed anywhere, it leaves the catalog as it was, or compact.
+        """
         with _LOADING:
             from ocistore.upkeep.compaction import compact  # noqa: PLC0415
 
-        return compact(self)
+        return compact(self._core)
 
     def usage(self) -> Usage:
         """Count what the store holds. Reads every row it counts."""
-        with self.catalog.read() as connection:
+        with self._core.catalog.read() as connection:
             return Usage(*counts(connection))
 
 
-def _drop(catalog: Catalog, pool: FilesystemPool) -> None:
-    """Close what was not closed. It may be called in the middle of anything, and so waits for nobody."""
-    try:
-        catalog.close(wait=False)
-    finally:
-        pool.close()
+def check_import(
+    source: ImportSource,
+    repository: str | None = None,
+    *,
+    references: Iterable[str] | None = None,
+    platforms: Iterable[str] = (),
+    referrers: bool = True,
+) -> AbstractContextManager[ImportSource]:
+    """Check the arguments of an import before there is a store to import into.
+
+    Args:
+        source: as :meth:`Store.import_` takes it.
+        repository: likewise.
+        references: likewise.
+        platforms: likewise.
+        referrers: likewise.
+
+    Returns:
+        A context manager that looks whether there may be a layout or archive, and gives what to import in its block:
+        of a pipe the beginning was read, which is given again.
+
+    Raises:
+        InvalidNameError, InvalidDigestError, ValueError, TypeError: an argument is none.
+        LayoutInvalidError, ArchiveInvalidError: entering the block: there is nothing that can be imported.
+        StorageError: likewise: it could not be opened or read.
+    """
+    with _LOADING:
+        from ocistore.layouts.importing import check_import  # noqa: PLC0415
+
+    return check_import(source, repository, references=references, platforms=platforms, referrers=referrers)
 
 
-def _login_name() -> str:
-    uid = os.geteuid()
-    try:
-        return pwd.getpwuid(uid).pw_name.encode(errors="replace").decode()  # it may have bytes that are no text
-    except KeyError:  # as in many containers
-        return f"uid {uid}"
+def rebuild(
+    root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None
+) -> RebuildReport:
+    """Make the catalog of a store again, when it is lost or damaged. Reads and hashes every blob.
+
+    Args:
+        root: the store's directory, in which nobody may work meanwhile.
+        force: also where the catalog is good.
+        progress: called with the bytes hashed, and all there are.
+
+    Raises:
+        StoreNotFoundError: there are no blobs: it is no store.
+        RebuildRefusedError: the catalog is good, whatever its schema, or a process has it open, perhaps this one.
+        StoreBusyError: somebody writes.
+        OCIStoreError: something could not be read or written; the old catalog is as it was.
+
+    Afterwards nothing is collected until :meth:`Store.confirm`. Killed anywhere, it leaves the old catalog or the new.
+    """
+    with _LOADING:
+        from ocistore.upkeep.rebuild import rebuild  # noqa: PLC0415
+
+    return rebuild(root, force=force, progress=progress)

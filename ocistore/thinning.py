@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ocistore.catalog import blobs, manifests, repositories, tags
 from ocistore.catalog.lock import rest
-from ocistore.commit import milliseconds, on_a_full_disk
+from ocistore.clock import milliseconds
+from ocistore.commit import on_a_full_disk
 from ocistore.errors import StoreFullError
 
 if TYPE_CHECKING:

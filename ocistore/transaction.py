@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ocistore.changes import MountBlob, PutBlob
 from ocistore.errors import StoreClosedError
 from ocistore.forks import ThreadLock
-from ocistore.repository import Repository, RepositoryChanges
+from ocistore.repository import Repository, RepositoryWriter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.changes import Change
+    from ocistore.core import Core
     from ocistore.oci.digest import Digest
-    from ocistore.store import Store
 
 
 class Transaction:
@@ -31,10 +31,10 @@ class Transaction:
     through :meth:`Store.repository` and see what is committed, not what is still pending.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, core: Core) -> None:
         """Others go through :meth:`Store.transaction`."""
-        self._store = store
-        self._pool = store.pool
+        self._core = core
+        self._pool = core.pool
         self._process = os.getpid()
         self._changes: list[Change] = []
         self._staged: list[StagedBlob] = []
@@ -57,8 +57,8 @@ class Transaction:
             self._ended = True
         try:
             if kind is None and self._changes:
-                self._store.require_writable()  # once more: before anything is published into a store that was moved
-                self._store.commit(self._changes)
+                self._core.require_writable()  # once more: before anything is published into a store that was moved
+                self._core.commit(self._changes)
         finally:
             self._pool.discard(self._staged)
 
@@ -69,7 +69,7 @@ class Transaction:
             InvalidNameError: no repository can have that name.
         """
         self._require_open()
-        return RepositoryTransaction(self._store, name, self)
+        return RepositoryTransaction(self._core, name, self)
 
     def _require_open(self) -> None:
         if self._ended or self._process != os.getpid():
@@ -88,15 +88,15 @@ class Transaction:
 
     def _size(self, repository: str, digest: Digest) -> int:
         pending = self._sizes.get((repository, digest))
-        return pending if pending is not None else Repository(self._store, repository).membership(digest).size
+        return pending if pending is not None else Repository(self._core, repository).membership(digest).size
 
 
-class RepositoryTransaction(RepositoryChanges):
+class RepositoryTransaction(RepositoryWriter):
     """The changes of one repository inside a transaction."""
 
-    def __init__(self, store: Store, name: str, transaction: Transaction) -> None:
+    def __init__(self, core: Core, name: str, transaction: Transaction) -> None:
         """Others go through :meth:`Transaction.repository`."""
-        super().__init__(store, name)
+        super().__init__(core, name)
         self._transaction = transaction
 
     def _require_writable(self) -> None:

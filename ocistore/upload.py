@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.catalog import repositories, uploads
 from ocistore.changes import EndUpload, PutBlob
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 from ocistore.errors import (
     CorruptError,
     InvalidDigestError,
@@ -26,7 +26,7 @@ from ocistore.errors import (
 from ocistore.forks import ThreadLock
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest, hasher
-from ocistore.pages import pages
+from ocistore.paging import pages
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ocistore.blobs.session import UploadFile
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 UPLOAD_LIFETIME: Final = timedelta(days=7)
 """How long a session lives after it was last touched: what docker's registry leaves an upload before it purges it."""
@@ -71,9 +71,9 @@ class Upload:
 
     id: str
 
-    def __init__(self, store: Store, repository: str, file: UploadFile) -> None:
+    def __init__(self, core: Core, repository: str, file: UploadFile) -> None:
         """Others go through :meth:`Repository.start_upload` and :meth:`Repository.upload`."""
-        self._store = store
+        self._core = core
         self._repository = repository
         self._file: UploadFile | None = file
         self._process = os.getpid()
@@ -81,17 +81,17 @@ class Upload:
         self.id = file.name
 
     @classmethod
-    def start(cls, store: Store, repository: str, *, algorithm: str) -> Upload:
+    def start(cls, core: Core, repository: str, *, algorithm: str) -> Upload:
         """See :meth:`Repository.start_upload`."""
         hasher(algorithm)  # an unknown algorithm is refused before anything is made
-        store.require_writable()
-        pool = store.pool
+        core.require_writable()
+        pool = core.pool
         made = pool.begin_upload()
         name = made.name
         try:
             cache = pool.page_cache()
             file = pool.open_upload(name, algorithm)
-            with store.catalog.write() as connection:
+            with core.catalog.write() as connection:
                 now = milliseconds()  # under the lock: a session lives from its beginning, not from the wait for it
                 repository_id = repositories.ensure(connection, repository, now=now)
                 session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME, cache)
@@ -103,34 +103,34 @@ class Upload:
             pass_on_theirs(error)
             reason = "it began so long ago that it was taken for left behind, and removed; start it again"
             pool.remove_upload(name)
-            raise StorageError(str(store.paths.upload(name)), errno=error.errno, reason=reason) from error
+            raise StorageError(str(core.paths.upload(name)), errno=error.errno, reason=reason) from error
         except BaseException:
             pool.remove_upload(name)
             raise
         pool.keep_upload(made)
-        return cls(store, repository, file)
+        return cls(core, repository, file)
 
     @classmethod
-    def resume(cls, store: Store, repository: str, name: str) -> Upload:
+    def resume(cls, core: Core, repository: str, name: str) -> Upload:
         """See :meth:`Repository.upload`."""
-        store.require_writable()
-        session = _find(store, repository, name)
+        core.require_writable()
+        session = _find(core, repository, name)
         try:
-            file = store.pool.open_upload(name, session.algorithm, state=store.hash_states.pop(name))
+            file = core.pool.open_upload(name, session.algorithm, state=core.hash_states.pop(name))
         except FileNotFoundError as error:
             pass_on_theirs(error)
             raise UploadNotFoundError(name, repository=repository) from error
         try:
-            session = _find(store, repository, name)  # whoever held it before may have written more, or ended it
-            cache = store.pool.page_cache()
+            session = _find(core, repository, name)  # whoever held it before may have written more, or ended it
+            cache = core.pool.page_cache()
             if session.page_cache != cache:
                 # What nobody synced may be gone, or zeros. Cut off first: the row then says that what follows is kept.
                 file.truncate(min(session.offset, file.offset))
-                _touch(store, name, offset=file.offset, page_cache=cache)
+                _touch(core, name, offset=file.offset, page_cache=cache)
         except BaseException:
             file.close()
             raise
-        return cls(store, repository, file)
+        return cls(core, repository, file)
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +163,7 @@ class Upload:
         try:
             yield
         except StorageError:
-            _find(self._store, self._repository, self.id)
+            _find(self._core, self._repository, self.id)
             raise
 
     @property
@@ -215,9 +215,9 @@ class Upload:
             file = self._open_file()
             with self._unless_ended():
                 staged = file.stage(wanted)
-                self._store.commit([EndUpload(self._repository, self.id), PutBlob(self._repository, staged)])
+                self._core.commit([EndUpload(self._repository, self.id), PutBlob(self._repository, staged)])
             # In this order: an interrupt before the file is gone leaves it to close, which finds the session ended.
-            self._store.discard([staged])
+            self._core.discard([staged])
             self._file = None
             file.close()
         return Descriptor("application/octet-stream", wanted, staged.size)
@@ -229,9 +229,9 @@ class Upload:
         with self._alone():
             if self._has_ended():
                 return
-            pool = self._store.pool
+            pool = self._core.pool
             with contextlib.suppress(UploadNotFoundError):
-                self._store.commit([EndUpload(self._repository, self.id)])
+                self._core.commit([EndUpload(self._repository, self.id)])
             file, self._file = self._open_file(), None
             pool.remove_upload(self.id)
             file.close()
@@ -248,77 +248,77 @@ class Upload:
     def _close(self, file: UploadFile) -> None:
         try:
             file.sync()
-            if _touch(self._store, self.id, offset=file.offset, page_cache=self._store.pool.page_cache()):
-                self._store.hash_states.put(self.id, file.state)
+            if _touch(self._core, self.id, offset=file.offset, page_cache=self._core.pool.page_cache()):
+                self._core.hash_states.put(self.id, file.state)
             else:  # its repository was deleted while it began, by somebody who did not know of its file
-                self._store.pool.remove_upload(self.id)
+                self._core.pool.remove_upload(self.id)
         finally:
             file.close()
 
 
-def _find(store: Store, repository: str, name: str) -> uploads.Session:
+def _find(core: Core, repository: str, name: str) -> uploads.Session:
     try:
         checked_upload_name(name)
     except InvalidNameError as error:
         raise UploadNotFoundError(str(name), repository=repository) from error
-    with store.catalog.read() as connection:
+    with core.catalog.read() as connection:
         session = uploads.find(connection, repository, name)
     if session is None:
         raise UploadNotFoundError(name, repository=repository)
     return session
 
 
-def sessions(store: Store, repository_id: int) -> Iterator[UploadInfo]:
+def sessions(core: Core, repository_id: int) -> Iterator[UploadInfo]:
     """See :meth:`Repository.uploads`."""
 
     def page(last: str, count: int) -> list[tuple[str, UploadInfo | None]]:
-        with store.catalog.read() as connection:
+        with core.catalog.read() as connection:
             rows = uploads.page(connection, repository_id, after=last, limit=count)
-        return [(row.id, _info(store, row)) for row in rows]
+        return [(row.id, _info(core, row)) for row in rows]
 
     return (found for found in pages(page, "", None) if found is not None)
 
 
-def stat_session(store: Store, repository: str, name: str) -> UploadInfo:
+def stat_session(core: Core, repository: str, name: str) -> UploadInfo:
     """See :meth:`Repository.stat_upload`."""
-    found = _info(store, _find(store, repository, name))
+    found = _info(core, _find(core, repository, name))
     if found is None:
         raise UploadNotFoundError(name, repository=repository)
     return found
 
 
-def cancel_session(store: Store, repository: str, name: str) -> None:
+def cancel_session(core: Core, repository: str, name: str) -> None:
     """See :meth:`Repository.cancel_upload`."""
-    store.require_writable()
-    session = _find(store, repository, name)
+    core.require_writable()
+    session = _find(core, repository, name)
     try:
-        file = store.pool.open_upload(name, session.algorithm)
+        file = core.pool.open_upload(name, session.algorithm)
     except (FileNotFoundError, CorruptError, InvalidDigestError) as error:
         pass_on_theirs(error)
         file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
     try:
-        store.commit([EndUpload(repository, name)])
+        core.commit([EndUpload(repository, name)])
         with contextlib.suppress(StorageError):  # a directory is none of ours
-            store.pool.remove_upload(name)
+            core.pool.remove_upload(name)
     finally:
         if file is not None:
             file.close()
 
 
-def _info(store: Store, row: uploads.Session) -> UploadInfo | None:
+def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
     """What a listing shows; None where the session's file is gone, so that nobody can go on with it."""
     try:
-        offset = store.pool.upload_size(row.id)
+        offset = core.pool.upload_size(row.id)
     except FileNotFoundError as error:
         pass_on_theirs(error)
         return None
-    if offset > row.offset and row.page_cache != store.pool.page_cache():
+    if offset > row.offset and row.page_cache != core.pool.page_cache():
         offset = row.offset  # to which resuming it cuts it
     return UploadInfo(row.id, row.algorithm, offset, _when(row.started), _when(row.touched), _when(row.expires))
 
 
-def _touch(store: Store, name: str, *, offset: int, page_cache: str) -> bool:
-    with store.catalog.write() as connection:
+def _touch(core: Core, name: str, *, offset: int, page_cache: str) -> bool:
+    with core.catalog.write() as connection:
         now = milliseconds()
         return uploads.touch(
             connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache

@@ -12,7 +12,7 @@ from ocistore.oci import mediatypes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ocistore.repository import RepositoryChanges
+    from ocistore.repository import RepositoryWriter
 
 OCTET_STREAM = "application/octet-stream"
 SBOM = "application/vnd.example.sbom.v1+json"
@@ -124,7 +124,7 @@ def note(text: object) -> Image:
     return index(annotations={"note": str(text)})
 
 
-def push(repository: RepositoryChanges, pushed: Image, *tags: str) -> Descriptor:
+def push(repository: RepositoryWriter, pushed: Image, *tags: str) -> Descriptor:
     """Put everything an image consists of, from the leaves up, and tag it."""
     for child in pushed.children:
         push(repository, child)

@@ -14,7 +14,7 @@ from ocistore.oci import mediatypes
 
 if TYPE_CHECKING:
 
-    from ocistore.repository import RepositoryChanges
+    from ocistore.repository import RepositoryWriter
 
 DIRECTORY, SYMLINK, HARDLINK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 OPAQUE = ".wh..wh..opq"
@@ -83,7 +83,7 @@ def layered(
     return Image(document(body), (config_bytes, *stored), manifest_type)
 
 
-def put(repository: RepositoryChanges, image: Image, *tags: str) -> str:
+def put(repository: RepositoryWriter, image: Image, *tags: str) -> str:
     """Push it, and give its digest."""
     for blob in image.blobs:
         repository.put_blob(blob)

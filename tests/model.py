@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from images import Image
 
-    from ocistore.repository import RepositoryChanges
+    from ocistore.repository import RepositoryWriter
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Operation:
     arguments: tuple[Any, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
 
-    def run(self, repository: RepositoryChanges) -> Any:
+    def run(self, repository: RepositoryWriter) -> Any:
         return getattr(repository, self.method)(*self.arguments, **dict(self.options))
 
 

@@ -7,7 +7,6 @@ from images import image, push
 from state import unchanged
 
 from ocistore import Store
-from ocistore.upkeep.explanation import explain
 
 HOUR = timedelta(hours=1)
 
@@ -19,8 +18,8 @@ DURATIONS = {
     "maximum_duration of a scrub": lambda store, given: store.scrub(maximum_duration=given),
     "keep_for": lambda store, given: store.prune_history(keep_for=given),
     "ttl": lambda store, given: store.lease(ttl=given),
-    "grace of an explanation": lambda store, given: explain(store, DIGEST, grace=given),
-    "keep_untagged of an explanation": lambda store, given: explain(store, DIGEST, keep_untagged=given),
+    "grace of an explanation": lambda store, given: store.explain(DIGEST, grace=given),
+    "keep_untagged of an explanation": lambda store, given: store.explain(DIGEST, keep_untagged=given),
 }
 NUMBERS = {
     "maximum_batches": lambda store, given: store.gc(maximum_batches=given),

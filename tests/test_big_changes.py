@@ -32,6 +32,7 @@ from ocistore import (
 from ocistore.catalog import batches, leases, names, repositories
 from ocistore.catalog.engine import Catalog
 from ocistore.changes import PutManifest
+from ocistore.core import Core
 from ocistore.layouts import copying
 from ocistore.upkeep import collection
 
@@ -115,7 +116,7 @@ def half_deleted(store, repository, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("ocistore.store.empty_deleted", killed)
+        patch.setattr("ocistore.core.empty_deleted", killed)
         with pytest.raises(Killed):
             store.delete_repository(repository.name)
     assert counts(store.root)["tags"] > 0
@@ -250,7 +251,7 @@ def test_killed_while_its_tags_go_a_manifest_is_deleted_by_deleting_it_again(sto
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("ocistore.store.commit", killed)
+        patch.setattr("ocistore.core.commit", killed)
         with pytest.raises(Killed):
             repository.delete_manifest(digest)
     assert "v039" not in repository.tags()
@@ -451,7 +452,7 @@ def test_the_newest_event_changes_when_it_is_revealed(store, small_parts, monkey
     found = []
 
     def newest():
-        with store.catalog.read() as connection:
+        with store._core.catalog.read() as connection:
             found.append(names.newest_event(connection))
 
     during(monkeypatch, newest, at=8)
@@ -468,7 +469,7 @@ def test_a_copy_keeps_what_it_reads_in_small_transactions(tmp_path, store, small
         put(transaction, "app", number=40)
     with Store.open(tmp_path / "other") as other:
         with changed_rows(monkeypatch) as changed:
-            copying.copy(store, other)
+            store.copy_to(other)
         assert max(changed) <= 2 * 10 + 5
         assert {tag: other.repository("app").resolve(tag).digest for tag in other.repository("app").tags()} == {
             tag: store.repository("app").resolve(tag).digest for tag in store.repository("app").tags()
@@ -498,7 +499,7 @@ def test_what_goes_while_a_copy_keeps_the_rest_is_not_copied(tmp_path, store, mo
 
     monkeypatch.setattr(copying, "rest", gone)
     with Store.open(tmp_path / "copied") as copied:
-        copying.copy(store, copied)
+        store.copy_to(copied)
         expected = {"other": ["v1"]}
         if act == "manifest":
             expected["app"] = list(store.repository("app").tags())
@@ -1147,7 +1148,7 @@ def test_an_import_keeps_little_of_each_manifest_in_memory(tmp_path, store, monk
             for i in range(number):
                 push(transaction.repository("app"), image(i), f"v{i}")
         other.export(tmp_path / "layout")
-    commit = Store.commit
+    commit = Core.commit
     found = []
 
     def measured(self, changes):
@@ -1156,7 +1157,7 @@ def test_an_import_keeps_little_of_each_manifest_in_memory(tmp_path, store, monk
         commit(self, changes)
 
     store.import_(tmp_path / "layout", "warm", dry_run=True)
-    monkeypatch.setattr(Store, "commit", measured)
+    monkeypatch.setattr(Core, "commit", measured)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]

@@ -281,7 +281,7 @@ def test_bytes_that_are_verified_are_the_right_ones_or_an_error(store, repositor
             assert READINGS[how](reader) == content
             assert reader.read() == b""
     if size:
-        path = store.paths.blob(digest)
+        path = store._core.paths.blob(digest)
         path.chmod(0o644)
         path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
         with repository.open_blob(digest, verify=True) as reader, pytest.raises(CorruptError, match=str(digest)):
@@ -292,7 +292,7 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_noticed(store, repository)
     digest = repository.put_blob(os.urandom(300_000)).digest
     with repository.open_blob(digest, verify=True) as reader:
         reader.read(10)
-        os.truncate(store.paths.blob(digest), 200_000)
+        os.truncate(store._core.paths.blob(digest), 200_000)
         with pytest.raises(CorruptError, match=str(digest)):
             reader.read()
 
@@ -352,7 +352,7 @@ def minutes_ago(minutes):
 
 
 def age(store, minutes):
-    with store.catalog.write() as connection:
+    with store._core.catalog.write() as connection:
         connection.execute(tables.repository_blobs.update().values(collect_after=minutes_ago(minutes)))
 
 

@@ -7,11 +7,9 @@ import pytest
 from click.testing import CliRunner
 from state import unchanged
 
-from ocistore import InvalidNameError, StorageError, Store
+from ocistore import InvalidNameError, StorageError, Store, rebuild
 from ocistore.artifacts import pull_files, push_files
 from ocistore.cli.commands import ocistore
-from ocistore.layouts.copying import copy
-from ocistore.upkeep.rebuild import rebuild
 
 HELLO = b"hello"
 
@@ -29,7 +27,7 @@ GIVEN = [
     Given("a base", lambda store, path: store.export("out", base=[path])),
     Given("a backup", lambda store, path: store.backup(path)),
     Given("a scrub", lambda store, path: store.scrub(heal_from=[path])),
-    Given("a copy", copy),
+    Given("a copy", lambda store, path: store.copy_to(path)),
     Given("a pull", lambda store, path: pull_files(store, "files:v1", path)),
     Given("a rebuild", lambda _, path: rebuild(path)),
 ]

@@ -706,6 +706,6 @@ def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_agai
         monkeypatch.setattr(FilesystemPool, "read", disturbed)
     assert passed
     assert check(store.root, hashes=True) == []
-    with store.catalog.read() as connection:
+    with store._core.catalog.read() as connection:
         found = manifests.platform(connection, APP.digest)
     assert found == {"architecture": json.loads(APP.config)["architecture"], "os": json.loads(APP.config)["os"]}

@@ -553,7 +553,7 @@ def test_a_stopped_writer_makes_others_wait_and_not_fail(store):
     code = """
 import contextlib
 with Store.open(root) as store:
-    with store.catalog.write() as connection:
+    with store._core.catalog.write() as connection:
         print("writing", flush=True)
         os.kill(os.getpid(), signal.SIGSTOP)
 """

@@ -60,7 +60,7 @@ def test_what_is_read_of_a_store_that_was_moved_is_still_its_own(place, by, used
         before = files(place)
         assert read(store)
         # A second connection would be opened by the path.
-        with store.catalog.read(), pytest.raises(StoreNotFoundError, match="moved"), store.catalog.read():
+        with store._core.catalog.read(), pytest.raises(StoreNotFoundError, match="moved"), store._core.catalog.read():
             pass
         store.export(place / "out")
         shutil.rmtree(place / "out")

@@ -31,8 +31,8 @@ from ocistore import (
     StoreNotFoundError,
     UnsupportedFilesystemError,
     opening,
+    rebuild,
 )
-from ocistore.upkeep.rebuild import rebuild
 
 TREE = {"blobs", "catalog.db", "quarantine", "reserved", "trash", "uploads", "write.lock"}
 HELLO = b"hello"
@@ -921,9 +921,9 @@ def test_what_changed_while_it_was_read_without_locks_is_read_again(tmp_path, ro
     try:
         privileged("mount", "-o", "remount,bind,ro", str(mounted))
         with Store.open(mounted, read_only=True) as reader:
-            with pytest.raises(StoreBusyError, match="changed while it was read"), reader.catalog.snapshot():
+            with pytest.raises(StoreBusyError, match="changed while it was read"), reader._core.catalog.snapshot():
                 change(lambda app: app.tag("v2", image().digest))
-            with pytest.raises(StoreBusyError, match="changed while it was read"), reader.catalog.read():
+            with pytest.raises(StoreBusyError, match="changed while it was read"), reader._core.catalog.read():
                 change(lambda app: app.untag("v2"))
                 raise CorruptError("what was read half before and half afterwards", reason="as it looks")
             assert list(reader.repository("app").tags()) == ["v1"]
@@ -965,9 +965,8 @@ HIDDEN = """
 import os, sys
 from ocistore import StorageError, Store
 from ocistore.layouts import exporting, importing
-from ocistore.layouts.copying import copy
 from ocistore.upkeep import backup, scrub
-from ocistore.upkeep.rebuild import rebuild
+from ocistore import rebuild
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
@@ -982,8 +981,8 @@ with Store.open(own) as store:
         lambda: store.export(hidden + "new.tar"),
         lambda: store.backup(hidden + "copy"),
         lambda: store.scrub(heal_from=[hidden + "store"]),
-        lambda: copy(store, hidden + "new", dry_run=True),
-        lambda: copy(store, hidden + "new"),
+        lambda: store.copy_to(hidden + "new", dry_run=True),
+        lambda: store.copy_to(hidden + "new"),
     ):
         try:
             act()

@@ -19,7 +19,6 @@ from instructions import Interrupted, count, where_a_signal_comes
 
 import ocistore
 from ocistore import Digest, Store, refusals
-from ocistore.layouts.copying import copy
 from ocistore.upkeep import rebuild
 
 PACKAGE = Path(ocistore.__file__).parent
@@ -94,8 +93,8 @@ class Works:
 
     def damage(self):
         for path, content in (
-            (self.store.paths.blob(Digest.of(SIGNED.layers[0])), b"z" * len(SIGNED.layers[0])),
-            (self.store.paths.blob(Digest.of(b"no row %d" % next(self.numbers))), b"no row"),
+            (self.store._core.paths.blob(Digest.of(SIGNED.layers[0])), b"z" * len(SIGNED.layers[0])),
+            (self.store._core.paths.blob(Digest.of(b"no row %d" % next(self.numbers))), b"no row"),
         ):
             path.unlink(missing_ok=True)
             path.write_bytes(content)
@@ -136,7 +135,7 @@ class Works:
 
     def copy(self):
         with Store.open(self.fresh("copy")) as other:
-            copy(self.store, other)
+            self.store.copy_to(other)
 
     def collect(self):
         self.store.repository("app").put_blob(b"dead %d" % next(self.numbers))

@@ -17,9 +17,9 @@ from ocistore import (
     ManifestNotFoundError,
     ReferencedError,
     Store,
+    rebuild,
 )
 from ocistore.oci import mediatypes
-from ocistore.upkeep.rebuild import rebuild
 
 HERE, ABSENT, OTHER = image("here"), image("absent", layers=2), image("other")
 SPARSE = index([HERE, ABSENT])

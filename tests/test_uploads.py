@@ -245,10 +245,10 @@ def test_an_id_of_no_session_is_not_found_whatever_it_looks_like(store, reposito
 
 def test_the_name_of_staged_bytes_is_not_a_session(store, repository):
     repository.put_blob(HELLO)
-    staged = store.pool.stage(HELLO)
+    staged = store._core.pool.stage(HELLO)
     with pytest.raises(UploadNotFoundError):
         repository.upload(staged.name)
-    store.pool.discard([staged])
+    store._core.pool.discard([staged])
 
 
 def test_a_session_whose_file_is_gone_is_not_found(store, repository, upload):

@@ -61,7 +61,7 @@ def test_threads_that_write_take_turns_and_no_byte_is_lost(repository):
         threads = [Call(lambda number=number: write(number)) for number in range(4)]
         assert [thread.ended().error for thread in threads] == [None] * 4
         assert upload.offset == 400 * CHUNK
-        path = repository._store.root / "uploads" / upload.id
+        path = repository._core.root / "uploads" / upload.id
         content = path.read_bytes()
         chunks = [content[begin : begin + CHUNK] for begin in range(0, len(content), CHUNK)]
         assert sorted(chunks) == sorted(bytes([number]) * CHUNK for number in range(4) for _ in range(100))

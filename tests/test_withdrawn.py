@@ -14,7 +14,6 @@ from state import catalog, pool, strays
 from ocistore import Digest, Store, StoreBusyError, StoreClosedError, UncertainCommitError
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import engine
-from ocistore.layouts.copying import copy
 from ocistore.upkeep import leftovers
 
 NEW = image("new", layers=2)
@@ -52,7 +51,7 @@ def _import(store, tmp_path):
 
 def _copy(store, tmp_path):
     with Store.open(tmp_path / "source") as source:
-        copy(source, store, ["app:new"])
+        source.copy_to(store, ["app:new"])
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from ocistore import ArtifactInvalidError
 from ocistore.artifacts.kinds import kind_of_file, mode_of
 from ocistore.artifacts.staging import StagedTree
 from ocistore.blobs.durability import sync_path
-from ocistore.errors import ArtifactInvalidError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import new_file
 from ocistore.refusals import Ignoring, pass_on_theirs

@@ -13,24 +13,19 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ocistore import ArtifactInvalidError, Descriptor, Digest, InvalidNameError, Reference
 from ocistore.archives.names import name_from_disk
 from ocistore.artifacts.directories import PackedDirectory, directory_size
 from ocistore.artifacts.kinds import kind_of_file
 from ocistore.artifacts.titles import CONTENT_DIGEST, TITLE, UNPACK, title_components
-from ocistore.errors import ArtifactInvalidError, InvalidNameError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.progress import CountedFile, Tally
 from ocistore.oci import mediatypes
-from ocistore.oci.descriptor import Descriptor
-from ocistore.oci.digest import Digest
-from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ocistore.layouts.progress import Progress
-    from ocistore.repository import RepositoryChanges
-    from ocistore.store import Store
+    from ocistore import Progress, RepositoryWriter, Store
 
 UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
 """The artifact type of what was pushed without one. With the empty config there must be one; ``oras`` says the same."""
@@ -228,7 +223,7 @@ def _pack(
 
 
 def _layer(
-    repository: RepositoryChanges,
+    repository: RepositoryWriter,
     title: str,
     source: _Source,
     tally: Tally,

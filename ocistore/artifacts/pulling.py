@@ -9,27 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ocistore import ArtifactInvalidError, CorruptError, Reference
 from ocistore.archives.names import name_on_disk
 from ocistore.artifacts.destination import Destination
 from ocistore.artifacts.titles import TITLE, is_packed_directory, layers_by_title
 from ocistore.artifacts.unpacking import unpack
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import absolute_path
-from ocistore.errors import ArtifactInvalidError, CorruptError
 from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.progress import Tally
-from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from ocistore.blobs.reader import BlobReader
-    from ocistore.layouts.progress import Progress
-    from ocistore.oci.descriptor import Descriptor
-    from ocistore.oci.digest import Digest
-    from ocistore.repository import Repository
-    from ocistore.store import Store
+    from ocistore import BlobReader, Descriptor, Digest, Progress, Repository, Store
+
+_CATALOG: Final = "catalog.db"
+"""The file by which a directory is known to be a store."""
 
 _BLOCK: Final = 1024 * 1024
 """Bytes read, hashed and written at a time."""
@@ -119,10 +116,9 @@ def pull_files(
 
 def _refuse_store(store: Store, directory: Path) -> None:
     """A title such as ``catalog.db`` must not replace a file of a store."""
-    catalog = store.paths.catalog.name
     with Translating(str(directory)):
         real = Path(os.path.realpath(directory))
-        is_store = Path(os.path.realpath(store.root)) in (real, *real.parents) or (real / catalog).exists()
+        is_store = Path(os.path.realpath(store.root)) in (real, *real.parents) or (real / _CATALOG).exists()
     if is_store:
         raise ArtifactInvalidError(str(directory), reason="it is a store or lies in one; write the files elsewhere")
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ocistore.errors import ArtifactInvalidError
-from ocistore.oci.reference import Reference
+from ocistore import ArtifactInvalidError, Reference
 
 if TYPE_CHECKING:
-    from ocistore.oci.descriptor import Descriptor
-    from ocistore.oci.digest import Digest
-    from ocistore.repository import Repository
-    from ocistore.store import Store
+    from ocistore import Descriptor, Digest, Repository, Store
 
 MAXIMUM_REFERRERS: Final = 100_000
 """In one tree. Their descriptors are held in memory, with their annotations."""

@@ -8,9 +8,9 @@ import shutil
 import stat
 from typing import TYPE_CHECKING, Final
 
+from ocistore import ArtifactInvalidError
 from ocistore.artifacts.kinds import kind_of_file, mode_of
 from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
-from ocistore.errors import ArtifactInvalidError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import temporary_name
 

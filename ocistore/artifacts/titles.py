@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ocistore.errors import ArtifactInvalidError
+from ocistore import ArtifactInvalidError, Reference
 from ocistore.oci import mediatypes
-from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
-    from ocistore.oci.descriptor import Descriptor
-    from ocistore.oci.manifest import Manifest
+    from ocistore import Descriptor, Manifest
 
 TITLE: Final = "org.opencontainers.image.title"
 """The annotation of a layer that names its file (image specification, "Pre-Defined Annotation Keys")."""

@@ -10,22 +10,22 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from ocistore import ArtifactInvalidError, Digest, DigestMismatchError, InvalidDigestError
 from ocistore.archives.layers import decompressed, verified_to_its_end
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
 from ocistore.archives.names import name_bytes, name_on_disk
 from ocistore.archives.tar import TarReader
 from ocistore.artifacts.titles import CONTENT_DIGEST, MAXIMUM_DEPTH, MAXIMUM_PATH
-from ocistore.errors import ArtifactInvalidError, DigestMismatchError, InvalidDigestError
-from ocistore.oci.digest import Digest, hasher
+from ocistore.oci.digest import hasher
 
 if TYPE_CHECKING:
     import io
     from typing import Any, BinaryIO
 
+    from ocistore import Descriptor
     from ocistore.archives.compression import Limits
     from ocistore.archives.tar import Member
     from ocistore.artifacts.staging import StagedTree
-    from ocistore.oci.descriptor import Descriptor
 
 MAXIMUM_MEMBERS: Final = 1_000_000
 """Files, directories and links in one archive. Their names are held in memory, about 200 bytes for each."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore import artifacts
+from ocistore import Reference, artifacts
 from ocistore.archives.names import name_from_disk
 from ocistore.artifacts import attach_files, check_files, pull_files, push_files
 from ocistore.cli.completion import complete_reference
@@ -23,10 +23,9 @@ from ocistore.cli.printing import (
     readable_size,
 )
 from ocistore.cli.referrers import print_referrers
-from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
-    from ocistore.oci.descriptor import Descriptor
+    from ocistore import Descriptor
 
 
 def _pairs(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+import ocistore
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import (
@@ -20,11 +21,9 @@ from ocistore.cli.printing import (
     progress_bar,
     readable_size,
 )
-from ocistore.upkeep.rebuild import LOST_AND_FOUND
-from ocistore.upkeep.rebuild import rebuild as rebuild_catalog
 
 if TYPE_CHECKING:
-    from ocistore.layouts.exports.writing import ExportMode
+    from ocistore import ExportMode
 
 _INCOMPLETE: Final = 2
 """The exit code where something is damaged that this cannot repair."""
@@ -84,11 +83,11 @@ def rebuild(location: Location, *, force: bool, as_json: bool) -> None:
     reserved. The exit code is 2 where something is missing, which is named.
     """
     with progress_bar("Hashing") as progress:
-        report = rebuild_catalog(location.root, force=force, progress=progress)
+        report = ocistore.rebuild(location.root, force=force, progress=progress)
     if as_json:
         print_json(asdict(report))
     else:
-        found = f"{report.found_manifests} manifests, {report.found_blobs} blobs, in {LOST_AND_FOUND}"
+        found = f"{report.found_manifests} manifests, {report.found_blobs} blobs, in lost-and-found"
         print_fields(
             {
                 "blobs": str(report.blobs),

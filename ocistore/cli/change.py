@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore.blobs.paths import StorePaths
-from ocistore.changes import ANY
+from ocistore import ANY, Digest, InvalidNameError, ManifestNotFoundError, Reference
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, printable
-from ocistore.cli.tagged import tags_of
-from ocistore.errors import InvalidNameError, ManifestNotFoundError
-from ocistore.oci.digest import Digest
-from ocistore.oci.reference import Reference
-from ocistore.opening import lost_directories
 
 if TYPE_CHECKING:
-    from ocistore.store import Store
+    from ocistore import Store
 
 _NAMED: Final = 20
 """How many tags a question names: as many as an error does (see :class:`ocistore.errors.ReferencedError`)."""
@@ -34,11 +28,9 @@ def init(location: Location) -> None:
     A store that is there already is left as it is; an older one is brought up to date, and empty directories that a
     copy of it lost are made again.
     """
-    paths = StorePaths.at(location.root)
-    lost = lost_directories(paths) if paths.catalog.exists() else []
     with location.creating() as store:
         print_line(str(store.root))
-    for path in lost:
+    for path in store.made_again:
         click.echo(printable(f"made again: {path}"), err=True)
 
 
@@ -145,7 +137,7 @@ def _confirm(store: Store, reference: Reference) -> None:
         question = f"Delete the repository {reference} with its {tags}?"
     else:
         digest = repository.resolve(reference.tag).digest
-        others = [name for name in tags_of(store, repository.name, digest) if name != reference.tag]
+        others = [name for name in repository.tags_of(digest) if name != reference.tag]
         if not others:
             return
         names = ", ".join(others[:_NAMED]) + (" ..." if len(others) > _NAMED else "")
@@ -170,7 +162,7 @@ def _delete(store: Store, reference: Reference) -> _Deleted:
         kind = "repository"
         store.delete_repository(reference.repository)
     else:
-        tags = tags_of(store, reference.repository, digest)
+        tags = repository.tags_of(digest)
         try:
             repository.delete_manifest(digest)
         except ManifestNotFoundError:

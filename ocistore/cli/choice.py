@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
+from ocistore import ExportReport
 from ocistore.cli.printing import print_line
-from ocistore.layouts.exporting import ExportReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ocistore.layouts.copying import CopyReport
-    from ocistore.layouts.importing import ImportReport
+    from ocistore import CopyReport, ImportReport
 
 F = TypeVar("F", bound="Callable[..., Any]")
 

@@ -7,20 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore.catalog import holds
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.durations import duration_option
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size
-from ocistore.oci.digest import ALGORITHMS, Digest
-from ocistore.oci.reference import Reference
-from ocistore.upkeep.explanation import explain
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ocistore.store import Store
-    from ocistore.upkeep.collection import GCReport
+    from ocistore import GCReport, Store
 
 
 @click.command(
@@ -65,8 +60,7 @@ def gc(
         return
     with location.reading() if dry_run else location.changing() as store:
         if confirm and not dry_run:
-            with store.catalog.write() as connection:
-                holds.confirm(connection)
+            store.confirm()
         report = store.gc(
             grace=grace,
             keep_untagged=keep_untagged,
@@ -102,19 +96,17 @@ def _print(report: GCReport) -> None:
 
 
 def _explain(store: Store, text: str, *, grace: timedelta, keep_untagged: timedelta, as_json: bool) -> None:
-    repository: str | None = None
-    if "@" not in text and text.partition(":")[0] in ALGORITHMS:
-        digest = Digest.parse(text)
-    else:
-        reference = Reference.parse(text)
-        repository = reference.repository
-        digest = reference.digest or store.repository(repository).resolve(reference.target).digest
-    found = explain(store, digest, repository, grace=grace, keep_untagged=keep_untagged)
+    found = store.explain(text, grace=grace, keep_untagged=keep_untagged)
     if as_json:
-        print_json([{**asdict(each), "due": None if each.due is None else each.due.isoformat()} for each in found])
+        print_json(
+            [
+                {**asdict(each), "digest": found.digest, "due": None if each.due is None else each.due.isoformat()}
+                for each in found.repositories
+            ]
+        )
         return
-    for each in found:
-        print_line(f"{each.digest} in {each.repository or 'no repository'}")
+    for each in found.repositories:
+        print_line(f"{found.digest} in {each.repository or 'no repository'}")
         for reason in each.kept_by:
             print_line(f"  kept: {reason}")
         if each.due is not None:

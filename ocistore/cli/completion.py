@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from click.shell_completion import BashComplete, add_completion_class, split_arg_string
 
+from ocistore import OCIStoreError
 from ocistore.cli.location import STORE_VARIABLE, Location
-from ocistore.errors import OCIStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import click
     from click.shell_completion import CompletionItem
 
-    from ocistore.store import Store
+    from ocistore import Store
 
 _MOST: Final = 200
 """How many names are offered: more than that nobody reads, and a shell asks before it shows half as many."""

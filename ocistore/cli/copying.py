@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ocistore import OCIStoreError, ReadOnlyStoreError, StorageError, Store, StoreFullError
 from ocistore.cli.choice import platforms_option, print_absent, print_changes, referrers_option
 from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
-from ocistore.errors import ReadOnlyStoreError, StorageError, StoreFullError
-from ocistore.layouts.copying import copy as copy_to
-from ocistore.layouts.copying import refuse_same
-from ocistore.store import Store
 
 if TYPE_CHECKING:
-    from ocistore.blobs.sharing import Sharing
-    from ocistore.layouts.copying import CopyReport
+    from ocistore import CopyReport, Sharing
 
 _STORE: Final = GivenPath(file_okay=False, path_type=Path)
 
@@ -62,21 +58,21 @@ def copy(
     copied and hashed on the way. A REF is what export takes, with =REPO or =REPO:TAG behind it, if it is to be called
     otherwise; no REF at all is every tag in SRC. Tags that exist in DST are moved, and said to be.
     """
-    try:
-        refuse_same(source, destination)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
     with _opened(source) as store, progress_bar("copy") as progress:
-        report = copy_to(
-            store,
-            destination,
-            references or None,
-            platforms=platforms,
-            referrers=referrers is not False,
-            mode=mode,
-            dry_run=dry_run,
-            progress=progress,
-        )
+        try:
+            report = store.copy_to(
+                destination,
+                references or None,
+                platforms=platforms,
+                referrers=referrers is not False,
+                mode=mode,
+                dry_run=dry_run,
+                progress=progress,
+            )
+        except OCIStoreError:
+            raise
+        except ValueError as error:  # the stores are one, or lie in each other
+            raise click.UsageError(str(error)) from error
     _print(report, as_json=as_json)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
+from ocistore import OCIStoreError, Selector, StorageError
 from ocistore.cli.choice import platforms_option, print_absent, print_changes, referrers_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
@@ -22,15 +23,9 @@ from ocistore.cli.printing import (
     readable_size,
     standard_output,
 )
-from ocistore.errors import OCIStoreError, StorageError
-from ocistore.layouts.exports.forms import destination_of
-from ocistore.oci.selection import Selector
 
 if TYPE_CHECKING:
-    from ocistore.archives.compression import Compression
-    from ocistore.layouts.exporting import ExportReport
-    from ocistore.layouts.exports.forms import ExportForm
-    from ocistore.layouts.exports.writing import ExportMode
+    from ocistore import Compression, ExportForm, ExportMode, ExportReport
 
 _STANDARD_OUTPUT: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
 """What people call it."""
@@ -118,17 +113,6 @@ def export(
     piped = last in _STANDARD_OUTPUT
     destination: str | BinaryIO = standard_output() if piped else last
     try:
-        destination_of(
-            destination,
-            form=form,
-            compression=compression,
-            mode=mode,
-            referrers=bool(referrers) or referrers_lists,
-            with_base=bool(base),
-        )
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-    try:
         with location.reading() as store, progress_bar("export") as progress:
             report = store.export(
                 destination,
@@ -148,6 +132,10 @@ def export(
             # Whoever read has seen enough, as head does: for which click ends quietly.
             raise BrokenPipeError(errno.EPIPE, error.reason) from error
         raise
+    except OCIStoreError:
+        raise
+    except ValueError as error:  # options that do not go together
+        raise click.UsageError(str(error)) from error
     _print(report, as_json=as_json, aside=piped)
 
 

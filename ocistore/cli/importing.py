@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ocistore import Store, check_import
 from ocistore.cli.choice import platforms_option, print_changes, referrers_option
 from ocistore.cli.completion import complete_repository
 from ocistore.cli.location import Location, pass_location
@@ -24,15 +25,11 @@ from ocistore.cli.printing import (
     readable_size,
     standard_input,
 )
-from ocistore.layouts.imports.recognition import checked
-from ocistore.layouts.imports.wanted import Wanted
-from ocistore.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocistore.blobs.sharing import Sharing
-    from ocistore.layouts.imports.recognition import ImportSource
+    from ocistore import ImportSource, Sharing
 
 
 @click.command(
@@ -88,10 +85,12 @@ def import_(
 
     Makes the store where there is none; a dry run makes none, and looks as if there were an empty one.
     """
-    Wanted.parse(repo, references=references, platforms=platforms, referrers=referrers is not False)
     given: ImportSource = standard_input() if str(source) == "-" else source
     # Before a store is made: a slip of the pen is to leave none behind.
-    with checked(given) as found, _opened(location, dry_run=dry_run) as store, progress_bar("import") as progress:
+    checked = check_import(
+        given, repo, references=references or None, platforms=platforms, referrers=referrers is not False
+    )
+    with checked as found, _opened(location, dry_run=dry_run) as store, progress_bar("import") as progress:
         report = store.import_(
             found,
             repo,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore.store import Store
+from ocistore import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

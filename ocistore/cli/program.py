@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from ocistore import OCIStoreError
 from ocistore.cli.location import ANY_FILESYSTEM_VARIABLE
 from ocistore.cli.printing import occupy_standard_descriptors, print_line
-from ocistore.errors import OCIStoreError
-from ocistore.opening import ALLOWING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _FAILED: Final = 1
 _MISUSED: Final = 2
+_ALLOWING: Final = "open it with any_filesystem=True"
+"""What an error tells a program to do."""
 _INTERRUPTED: Final = 130
 """What a shell makes of a command that ended by SIGINT: 128 and the number of the signal."""
 
@@ -45,7 +46,7 @@ class Program(click.Group):
             result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except OCIStoreError as error:
             # What a program does is not what a person types.
-            _fail(str(error).replace(ALLOWING, f"set {ANY_FILESYSTEM_VARIABLE}=1"), error.exit_code)
+            _fail(str(error).replace(_ALLOWING, f"set {ANY_FILESYSTEM_VARIABLE}=1"), error.exit_code)
         except click.UsageError as error:
             hint = "" if error.ctx is None else f" (see: {error.ctx.command_path} --help)"
             _fail(f"{error.format_message()}{hint}", _MISUSED)

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore.catalog.integrity import problems
-from ocistore.catalog.migrate import differences
-from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore import SCHEMA_REVISION, SchemaTooNewError, SchemaTooOldError
 from ocistore.cli.durations import duration_option
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size
-from ocistore.errors import SchemaTooNewError, SchemaTooOldError
-from ocistore.opening import lost_directories
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -66,25 +62,19 @@ def check(context: click.Context, *, as_json: bool) -> None:
     """
     location = context.ensure_object(Location)
     with location.reading() as store:
-        # Not in one transaction: where pages are damaged, its end would raise what is to be reported.
-        with store.catalog.read() as connection:
-            different = differences(connection)
-        with store.catalog.read() as connection:
-            damage = problems(connection)
-        lost = [path.name for path in lost_directories(store.paths)]
+        report = store.check()
     if as_json:
-        found = {"differences": [asdict(difference) for difference in different], "problems": damage, "missing": lost}
-        print_json(found)
+        print_json(asdict(report))
     else:
-        for name in lost:
+        for name in report.missing:
             print_line(f"missing: {name}/, which ocistore init makes again")
-        for difference in different:
+        for difference in report.differences:
             print_line(f"{difference.kind}: {difference.name}")
-        for problem in damage:
+        for problem in report.problems:
             print_line(f"damaged: {problem}")
-        if not different and not damage and not lost:
+        if report.is_ok:
             print_line("ok")
-    context.exit(1 if different or damage or lost else 0)
+    context.exit(0 if report.is_ok else 1)
 
 
 @db.command("compact", epilog=example("ocistore db compact"))

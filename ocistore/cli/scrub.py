@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 import click
 
+from ocistore import Level
 from ocistore.cli.completion import complete_repository
 from ocistore.cli.durations import duration_option
 from ocistore.cli.location import Location, pass_location
@@ -23,12 +24,11 @@ from ocistore.cli.printing import (
     progress_bar,
     readable_size,
 )
-from ocistore.upkeep.findings import Level
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from ocistore.upkeep.findings import Damage, ScrubReport
+    from ocistore import Damage, ScrubReport
 
 _SUBSET: Final = re.compile(r"([0-9]{1,9})/([0-9]{1,9})", re.ASCII)
 _RATE: Final = re.compile(r"([0-9]{1,12})([kMG]?)", re.ASCII)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ocistore import BlobNotFoundError, CorruptError, ManifestInvalidError, ManifestNotFoundError, Reference
 from ocistore.artifacts import TITLE
 from ocistore.artifacts.referrers import referrers_of
 from ocistore.cli.choice import platform_option
@@ -15,22 +16,16 @@ from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size
 from ocistore.cli.referrers import print_referrers
-from ocistore.cli.tagged import tags_of
-from ocistore.errors import BlobNotFoundError, CorruptError, ManifestInvalidError, ManifestNotFoundError
 from ocistore.imagefiles import choose_image, read_config, summary_of
 from ocistore.imagefiles.config import parse_config
 from ocistore.oci import mediatypes
 from ocistore.oci.platforms import parse_platform
-from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ocistore import Descriptor, Digest, Manifest, Repository
     from ocistore.imagefiles import ConfigSummary
-    from ocistore.oci.descriptor import Descriptor
-    from ocistore.oci.digest import Digest
-    from ocistore.oci.manifest import Manifest
-    from ocistore.repository import Repository
 
 _DEEPEST: Final = 32
 """Levels that are shown by indentation."""
@@ -250,7 +245,7 @@ def show(location: Location, ref: str, *, only_config: bool, platform: str | Non
             else:
                 print_json(parse_config(content))
             return
-        shown = _Shown(repository, manifest, tags_of(store, repository.name, manifest.descriptor.digest))
+        shown = _Shown(repository, manifest, repository.tags_of(manifest.descriptor.digest))
         if as_json:
             print_json(shown.to_json())
         else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from ocistore import RepositoryNotFoundError
 from ocistore.cli.completion import complete_repository
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import (
@@ -18,13 +19,11 @@ from ocistore.cli.printing import (
     print_line,
     readable_size,
 )
-from ocistore.errors import RepositoryNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocistore.store import Store
-    from ocistore.upload import UploadInfo
+    from ocistore import Store, UploadInfo
 
 
 @click.command(epilog=example("ocistore usage --json"))

@@ -5,21 +5,16 @@ from __future__ import annotations
 import platform as machine
 from typing import TYPE_CHECKING
 
-from ocistore.errors import BlobNotFoundError, ManifestInvalidError, ManifestNotFoundError, PlatformNotFoundError
+from ocistore import BlobNotFoundError, ManifestInvalidError, ManifestNotFoundError, Platform, PlatformNotFoundError
 from ocistore.imagefiles.config import platform_of
 from ocistore.oci import mediatypes
-from ocistore.oci.descriptor import Platform
 from ocistore.oci.manifest import ATTESTED, kind_of
 from ocistore.oci.platforms import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ocistore.oci.descriptor import Descriptor
-    from ocistore.oci.digest import Digest
-    from ocistore.oci.manifest import Manifest
-    from ocistore.oci.reference import Reference
-    from ocistore.repository import Repository
+    from ocistore import Descriptor, Digest, Manifest, Reference, Repository
 
 _UNKNOWN = "unknown"
 """The operating system that BuildKit writes for what is no image, such as an attestation."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ocistore.errors import CorruptError, ManifestInvalidError
+from ocistore import CorruptError, ManifestInvalidError, Platform
 from ocistore.oci import mediatypes, strictjson
-from ocistore.oci.descriptor import Platform, json_annotations
+from ocistore.oci.descriptor import json_annotations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ocistore.oci.manifest import Manifest
-    from ocistore.repository import Repository
+    from ocistore import Manifest, Repository
 
 MAXIMUM_CONFIG_SIZE: Final = 8 * 1024 * 1024
 """Bytes. Histories of hundreds of steps make configs of some hundred KiB."""

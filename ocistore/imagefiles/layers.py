@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from ocistore import ArchiveInvalidError, BlobNotFoundError, CorruptError, InvalidNameError
 from ocistore.archives.layers import decompressed, verified_to_its_end
 from ocistore.archives.tar import TarReader
-from ocistore.errors import ArchiveInvalidError, BlobNotFoundError, CorruptError, InvalidNameError
 from ocistore.oci import mediatypes
 from ocistore.oci.reference import is_digest
 
@@ -15,11 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
+    from ocistore import BlobReader, Descriptor, Manifest, Repository
     from ocistore.archives.tar import Member
-    from ocistore.blobs.reader import BlobReader
-    from ocistore.oci.descriptor import Descriptor
-    from ocistore.oci.manifest import Manifest
-    from ocistore.repository import Repository
 
 _AT_ONCE: Final = 1024 * 1024
 

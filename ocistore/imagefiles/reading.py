@@ -6,24 +6,20 @@ import contextlib
 import io
 from typing import TYPE_CHECKING, Any, Final
 
+from ocistore import ArchiveInvalidError, ArtifactInvalidError, FileNotInImageError, Reference
 from ocistore.archives.links import LinkError
 from ocistore.artifacts.titles import TITLE, is_packed_directory
-from ocistore.errors import ArchiveInvalidError, ArtifactInvalidError, FileNotInImageError
 from ocistore.imagefiles.choosing import choose_image
 from ocistore.imagefiles.layers import check_type, content_at, layer_at, layer_name, members, open_layer
 from ocistore.imagefiles.tree import Content, FileTree, ImageFile, as_file, names_in
 from ocistore.oci import mediatypes
 from ocistore.oci.platforms import parse_platform
-from ocistore.oci.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from ocistore.oci.descriptor import Descriptor
-    from ocistore.oci.manifest import Manifest
-    from ocistore.repository import Repository
-    from ocistore.store import Store
+    from ocistore import Descriptor, Manifest, Repository, Store
 
 _BUFFER: Final = 128 * 1024
 """Bytes."""

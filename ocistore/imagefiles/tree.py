@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ocistore import ArchiveInvalidError
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
 from ocistore.archives.names import name_bytes
-from ocistore.errors import ArchiveInvalidError
 from ocistore.imagefiles.layers import layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ocistore import Descriptor
     from ocistore.archives.tar import Kind, Member
-    from ocistore.oci.descriptor import Descriptor
 
 MAXIMUM_FILES: Final = 2_000_000
 """In one image. Large ones have some hundred thousand."""

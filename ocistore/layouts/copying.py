@@ -18,6 +18,7 @@ from ocistore.catalog import manifests, repositories
 from ocistore.catalog.lock import rest
 from ocistore.changes import SetTag
 from ocistore.commit import ATTEMPTS
+from ocistore.core import Core
 from ocistore.errors import (
     BlobNotFoundError,
     CorruptError,
@@ -35,10 +36,11 @@ from ocistore.layouts.index import said_besides
 from ocistore.layouts.intake import changes, moved, present, stage_manifests, take_back
 from ocistore.layouts.progress import Tally
 from ocistore.layouts.vanished import gone_is_damage, told_from_collected
+from ocistore.lease import Lease, scope_of
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest
+from ocistore.opening import open_core
 from ocistore.refusals import pass_on_theirs
-from ocistore.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import StagedBlob
     from ocistore.catalog import graph
     from ocistore.layouts.progress import Progress
-    from ocistore.lease import Lease
 
 _KEPT: Final = timedelta(hours=1)
 """How long what is copied is kept in the source if the copying process dies."""
@@ -92,8 +93,8 @@ class CopyReport:
 
 
 def copy(
-    source: Store,
-    destination: Store | str | os.PathLike[str],
+    source: Core,
+    destination: Core | str | os.PathLike[str],
     references: Iterable[str] | None = None,
     *,
     platforms: Sequence[str] = (),
@@ -102,41 +103,12 @@ def copy(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> CopyReport:
-    """Copy references, each with its whole graph, into another store, in one commit.
-
-    What is copied is kept in the source meanwhile by a lease, unless the source was opened read-only. Every byte that
-    the destination does not hold is hashed on the way in. Tags that exist are moved. Doing it again changes nothing.
-
-    Args:
-        source: where from; all of it as it is at one moment.
-        destination: an open store, or the directory of one, which is made where there is none.
-        references: as :func:`ocistore.layouts.exporting.export` takes them, renaming included; None for every tag.
-        platforms: which to keep, as in an export.
-        referrers: also whatever is about something copied, by its subject or by a tag made of the digest, to any depth:
-            signatures, SBOMs, attestations. How many stayed behind is reported.
-        mode: see :data:`ocistore.blobs.sharing.Sharing`. With ``link`` the two stores have the same files: what damages
-            one damages the other. Small blobs are copied, unless they are linked.
-        dry_run: only report. Nothing is touched: no store is made, no lease taken.
-        progress: told of the bytes read.
-
-    Raises:
-        StoreNotFoundError: the destination can be no store.
-        RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError, TagConflictError,
-            PlatformNotFoundError: a reference stands for nothing, as in an export.
-        CorruptError: something in the source is damaged. It was not copied, and neither was anything else.
-        BlobNotFoundError: the source was opened read-only, and something was deleted and collected meanwhile. Likewise.
-        ManifestInvalidError: a manifest is larger than the destination takes, or all together are more than 256 MiB,
-            which are in memory until the commit: copy repositories one after another, or back the store up.
-        ReadOnlyStoreError, StoreFullError, StorageError, StoreBusyError: the destination could not be written.
-        ValueError: both are the same store, or one lies in the other; or ``mode`` is none.
-
-    Whatever is raised, and after a crash, no repository of the destination has changed.
-    """
+    """Copy references into another store, in one commit; see :meth:`ocistore.Core.copy_to`."""
     if mode not in get_args(Sharing):
         raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
-    target = destination.root if isinstance(destination, Store) else Path(absolute_path(destination))
+    target = destination.root if isinstance(destination, Core) else Path(absolute_path(destination))
     refuse_same(source.root, target)
-    if isinstance(destination, Store) and not dry_run:
+    if isinstance(destination, Core) and not dry_run:
         destination.require_writable()
     if references is not None and not isinstance(references, str):
         references = list(references)  # they are read again where something vanished
@@ -163,9 +135,9 @@ def refuse_same(source: Path, destination: Path) -> None:
 
 
 @contextlib.contextmanager
-def _opened(destination: Store | str | os.PathLike[str], target: Path, *, dry_run: bool) -> Iterator[Store | None]:
+def _opened(destination: Core | str | os.PathLike[str], target: Path, *, dry_run: bool) -> Iterator[Core | None]:
     """The destination; None where only to look, and there is none yet."""
-    if isinstance(destination, Store):
+    if isinstance(destination, Core):
         yield destination
         return
     with Translating(str(target)):
@@ -177,8 +149,8 @@ def _opened(destination: Store | str | os.PathLike[str], target: Path, *, dry_ru
     if dry_run and is_new:
         yield None
         return
-    with Store.open(destination, create=not dry_run, read_only=dry_run) as store:
-        yield store
+    with open_core(destination, create=not dry_run, read_only=dry_run) as core:
+        yield core
 
 
 # --- in the source ----------------------------------------------------------------------------------------------------
@@ -188,7 +160,7 @@ def _opened(destination: Store | str | os.PathLike[str], target: Path, *, dry_ru
 class _Keeping:
     """Keeps in the source what is being copied."""
 
-    source: Store
+    source: Core
     lease: Lease | None
     renewed: float = field(default_factory=time.monotonic)
 
@@ -218,7 +190,7 @@ class _Keeping:
                 there = manifests.children(connection, here, some)
                 if any(digest not in there or not there[digest].manifest_here for digest in some):
                     return False
-                lease.keep_all(connection, here, some)
+                scope_of(lease).keep_all(connection, here, some)
             if begin + len(some) < len(roots):
                 rest(began)
         return True
@@ -231,13 +203,13 @@ class _Keeping:
 
 
 @contextlib.contextmanager
-def _keeping(source: Store, target: Path, *, dry_run: bool) -> Iterator[_Keeping]:
+def _keeping(source: Core, target: Path, *, dry_run: bool) -> Iterator[_Keeping]:
     with contextlib.ExitStack() as stack:
         lease = None
         if not source.read_only and not dry_run:
             # Not even on a full disk, from which somebody may be saving what is there, is a lease worth failing for.
             with contextlib.suppress(ReadOnlyStoreError, StoreFullError):
-                lease = stack.enter_context(source.lease(ttl=_KEPT, reason=f"being copied to {target}"))
+                lease = stack.enter_context(Lease(source, ttl=_KEPT, reason=f"being copied to {target}"))
         yield _Keeping(source, lease)
 
 
@@ -248,7 +220,7 @@ class _Copying:
     """One copy, of what was chosen."""
 
     def __init__(
-        self, source: Store, destination: Store | None, target: Path, selection: Selection, mode: Sharing
+        self, source: Core, destination: Core | None, target: Path, selection: Selection, mode: Sharing
     ) -> None:
         self._source = source
         self._target = target
@@ -296,7 +268,7 @@ class _Copying:
             dry_run=dry_run,
         )
 
-    def run(self, destination: Store, keeping: _Keeping, progress: Progress | None) -> None:
+    def run(self, destination: Core, keeping: _Keeping, progress: Progress | None) -> None:
         """Do it."""
         try:
             self._run(destination, keeping, progress, held=self._present)
@@ -305,7 +277,7 @@ class _Copying:
             self._run(destination, keeping, progress, held=frozenset())
 
     def _run(
-        self, destination: Store, keeping: _Keeping, progress: Progress | None, *, held: frozenset[Digest]
+        self, destination: Core, keeping: _Keeping, progress: Progress | None, *, held: frozenset[Digest]
     ) -> None:
         graphs, blobs = self._graphs(self._read_manifests(destination))
         wanted = dict.fromkeys(digest for sizes in blobs.values() for digest in sizes if digest not in held)
@@ -332,7 +304,7 @@ class _Copying:
         finally:
             destination.discard(staged.values())
 
-    def _stage(self, destination: Store, digest: Digest, tally: Tally) -> StagedBlob:
+    def _stage(self, destination: Core, digest: Digest, tally: Tally) -> StagedBlob:
         size = self._sizes[digest]
         of = f" of {self._source.root}"
         try:
@@ -351,7 +323,7 @@ class _Copying:
             self._source.catalog.refuse_moved()
             raise CorruptError(f"blob {digest} of {self._source.root}", reason=str(error)) from error
 
-    def _read_manifests(self, destination: Store) -> dict[str, Manifest]:
+    def _read_manifests(self, destination: Core) -> dict[str, Manifest]:
         """All of them that the source holds, each once."""
         read: dict[str, Manifest] = {}
         left = MAXIMUM_MANIFESTS_SIZE

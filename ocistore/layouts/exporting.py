@@ -51,10 +51,10 @@ if TYPE_CHECKING:
 
     from ocistore.archives.compression import Compression
     from ocistore.blobs.permissions import Permissions
+    from ocistore.core import Core
     from ocistore.layouts.exports.dockerwriting import DockerArchive
     from ocistore.layouts.progress import Progress
     from ocistore.oci.descriptor import Descriptor
-    from ocistore.store import Store
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class _Plan:
 
 @saying_if_moved
 def export(
-    store: Store,
+    core: Core,
     destination: str | os.PathLike[str] | BinaryIO,
     references: Iterable[str] | None = None,
     *,
@@ -160,52 +160,7 @@ def export(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> ExportReport:
-    """Write references, each with its whole graph, as an OCI layout or an archive.
-
-    Into a layout that is there it adds, and replaces names; an archive that is there is replaced. The same content
-    gives the same bytes. Sizes are checked; the bytes themselves are verified when content comes into the store and
-    when it is scrubbed, and what is in a layout already is taken to be right where its size is.
-
-    Args:
-        store: where from; all of it as it is at one moment.
-        destination: a directory that does not exist, is empty, or is an OCI layout; a file; a pipe; or a binary file
-            object, which is written to and not closed.
-        references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and behind it, if
-            it is to be called otherwise, =REPO or =REPO:TAG; None for every tag there is. See
-            :class:`ocistore.oci.selection.Selector`.
-        mode: how bytes get into a directory; see :data:`ocistore.layouts.exports.writing.ExportMode`.
-        referrers: also whatever is about an exported manifest, to any depth: what has it as its subject, and what has a
-            tag made of its digest, as cosign's signatures have. None: wherever the form can hold it, which a Docker
-            archive cannot. What is about an index stays behind where that index loses platforms. How many stayed behind
-            is reported.
-        referrers_lists: for each exported manifest with referrers, an index that lists them, with the tag
-            ``sha256-HEX`` (distribution specification, "Referrers Tag Schema"), where regctl and older clients look.
-        form: what to write; see :func:`ocistore.layouts.exports.forms.destination_of` for what is chosen without one.
-        compression: of an archive.
-        platforms: which to keep, each OS/ARCHITECTURE[/VARIANT]; none means all. An index that loses some is another
-            index, with another digest, which the store need not hold; it is written all the same.
-        base: layouts, archives of images and stores that the other side has. Configs and layers that are in one of them
-            are left out; manifests always go out.
-        dry_run: only report. Nothing is touched, not even an empty directory made.
-        progress: told of the bytes written.
-
-    Raises:
-        RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference stands for
-            nothing; so does a pattern that no tag matches, and the name of a repository without tags; or two things
-            would get one name.
-        TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
-        PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
-        LayoutInvalidError: the destination is something else than said above, or a base is.
-        ArchiveInvalidError: an archive cannot be written there; or a Docker archive cannot hold what was asked for.
-        CorruptError: a blob of the store is missing or has the wrong size.
-        BlobNotFoundError: it was deleted, and collected, while it was to be exported.
-        StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, whoever read it went away; with
-            EACCES, perhaps somebody else planted a link or a pipe of that name where everybody may write.
-        ValueError: options that do not go together.
-
-    A crash, or any error, leaves a layout there was as it was, with perhaps some blobs more; and an archive as it was.
-    What was written to a pipe or a file object stays written: only an archive with its end is one.
-    """
+    """Write references as an OCI layout or an archive; see :meth:`ocistore.Store.export`."""
     bases = listed_paths(base, kind="base")
     to = destination_of(
         destination,
@@ -221,12 +176,12 @@ def export(
         raise ValueError("lists of referrers and no referrers do not go together")
     if to.path is not None:
         refuse_planted(to.path)
-        _refuse_store(store, to.path)
-    with told_from_collected(store):
-        with store.catalog.snapshot() as connection:
+        _refuse_store(core, to.path)
+    with told_from_collected(core):
+        with core.catalog.snapshot() as connection:
             selection = choose(
                 connection,
-                store.pool,
+                core.pool,
                 references,
                 referrers=with_referrers,
                 referrers_lists=referrers_lists,
@@ -234,9 +189,9 @@ def export(
                 platforms=platforms,
             )
         blobs = {node.digest: node.size for node in selection.nodes.values() if node.here and node.media_type is None}
-        plan = _Plan(to, selection, held(bases, blobs), mode, dry_run, kinds(store.pool, selection))
+        plan = _Plan(to, selection, held(bases, blobs), mode, dry_run, kinds(core.pool, selection))
         if to.form == "dir":
-            return _export_directory(store, plan, progress)
+            return _export_directory(core, plan, progress)
         if to.path is not None:
             outlet.require_room(to.path, to.name)
         if to.form == "docker-archive":
@@ -244,43 +199,36 @@ def export(
                 # What was asked for was no image: an archive of nothing is not what anybody wants.
                 reason = "all that was asked for is about images, such as signatures; docker-archive cannot hold it"
                 raise ArchiveInvalidError(to.name, reason=reason)
-            return _export_docker(store, plan, platforms, progress)
-        return _export_archive(store, plan, progress)
+            return _export_docker(core, plan, platforms, progress)
+        return _export_archive(core, plan, progress)
 
 
-def export_in_place(store: Store) -> ExportReport:
-    """Make the store's own root a plain OCI layout of all its tags: ``oci-layout`` and ``index.json`` are written.
-
-    Other tools may then read the root, and must not write to it. The files show the store as it was: export again after
-    changes. A crash leaves the old index or the new one.
-
-    Raises:
-        ReadOnlyStoreError, StoreFullError, StorageError: they could not be written.
-    """
-    store.require_writable()
-    store.catalog.refuse_moved()  # lest the index of one store is written into another
-    with _locked_directory(store.root, permissions=store.paths.permissions) as layout:
+def export_in_place(core: Core) -> ExportReport:
+    """Make the store's own root a plain OCI layout; see :meth:`ocistore.Store.export_in_place`."""
+    core.require_writable()
+    core.catalog.refuse_moved()  # lest the index of one store is written into another
+    with _locked_directory(core.root, permissions=core.paths.permissions) as layout:
         # Under the lock, so that of two exports at once the later state is written last.
-        with store.catalog.snapshot() as connection:
-            selection = choose(connection, store.pool, None)
-        absent_kinds = kinds(store.pool, selection)
-        with Translating(str(store.root), root=store.root):
+        with core.catalog.snapshot() as connection:
+            selection = choose(connection, core.pool, None)
+        absent_kinds = kinds(core.pool, selection)
+        with Translating(str(core.root), root=core.root):
             layout.clear_leftovers()
             layout.replace(OCI_LAYOUT, LAYOUT_FILE)
             layout.sync_top()
             names = merged(_entries_in_place(layout), selection.entries, keep=False)
             layout.replace(INDEX_JSON, index_bytes(names))
             layout.sync_top()
-    to = Destination(store.root, "dir", "none")
+    to = Destination(core.root, "dir", "none")
     plan = _Plan(to, selection, frozenset(), "auto", dry_run=False, absent_kinds=absent_kinds)
     return plan.report(written=0, present=sum(plan.sizes.values()))
 
 
-def _refuse_store(store: Store, path: Path) -> None:
+def _refuse_store(core: Core, path: Path) -> None:
     """Nothing but the store's own code writes into a store."""
     with Translating(str(path)):
-        is_store = path == store.root or (path / store.paths.catalog.name).exists()
-        is_inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(store.root))
+        is_store = path == core.root or (path / core.paths.catalog.name).exists()
+        is_inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(core.root))
     if is_store:
         raise LayoutInvalidError(path, problems=["it is a store; export it in place to make it a layout"])
     if is_inside:
@@ -290,26 +238,26 @@ def _refuse_store(store: Store, path: Path) -> None:
 # --- archives ---------------------------------------------------------------------------------------------------------
 
 
-def _export_archive(store: Store, plan: _Plan, progress: Progress | None) -> ExportReport:
+def _export_archive(core: Core, plan: _Plan, progress: Progress | None) -> ExportReport:
     to, sizes = plan.destination, plan.sizes
     written = sum(size for digest, size in sizes.items() if digest not in plan.left_out)
     if not plan.dry_run:
         tally = Tally(written, progress)
         with outlet.opened(to.target, name=to.name, compression=to.compression, tally=tally) as out:
-            write_oci_archive(out, store.pool, plan.selection, left_out=plan.left_out)
+            write_oci_archive(out, core.pool, plan.selection, left_out=plan.left_out)
         tally.reach(written)
     return plan.report(written=written)
 
 
 def _export_docker(
-    store: Store, plan: _Plan, platforms: Sequence[str], progress: Progress | None
+    core: Core, plan: _Plan, platforms: Sequence[str], progress: Progress | None
 ) -> ExportReport:
     to = plan.destination
-    archive = docker_archive(store.pool, plan.selection, archive=to.name, platforms=platforms)
+    archive = docker_archive(core.pool, plan.selection, archive=to.name, platforms=platforms)
     if not plan.dry_run:
         tally = Tally(archive.size, progress)
         with outlet.opened(to.target, name=to.name, compression=to.compression, tally=tally) as out:
-            archive.write(out, store.pool, archive=to.name)
+            archive.write(out, core.pool, archive=to.name)
         tally.reach(archive.size)
     return plan.report(written=archive.size, archive=archive)
 
@@ -317,7 +265,7 @@ def _export_docker(
 # --- a directory ------------------------------------------------------------------------------------------------------
 
 
-def _export_directory(store: Store, plan: _Plan, progress: Progress | None) -> ExportReport:
+def _export_directory(core: Core, plan: _Plan, progress: Progress | None) -> ExportReport:
     path = plan.destination.path
     assert path is not None
     sizes = {digest: size for digest, size in plan.sizes.items() if digest not in plan.left_out}
@@ -331,7 +279,7 @@ def _export_directory(store: Store, plan: _Plan, progress: Progress | None) -> E
         with Translating(str(path)):
             layout.clear_leftovers()
         tally = Tally(sum(sizes.values()), progress)
-        with BlobWriter(store, layout, plan.mode, tally) as writer:
+        with BlobWriter(core, layout, plan.mode, tally) as writer:
             for manifest in plan.selection.made.values():
                 writer.write_made(manifest)
             writer.write_all((digest, size) for digest, size in sizes.items() if digest not in plan.selection.made)

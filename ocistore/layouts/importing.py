@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from ocistore.layouts.directory import NotPlainError
 from ocistore.layouts.imports.completion import CompletedSource, completes
 from ocistore.layouts.imports.embedded import EmbeddedSource
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
-from ocistore.layouts.imports.recognition import opened
+from ocistore.layouts.imports.recognition import checked, opened
 from ocistore.layouts.imports.survey import survey
 from ocistore.layouts.imports.wanted import Wanted
 from ocistore.layouts.intake import changes, moved, present, stage_manifests, still_absent, take_back
@@ -25,17 +26,17 @@ from ocistore.layouts.progress import Tally
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import Sharing
+    from ocistore.core import Core
+    from ocistore.layouts.imports.plan import ImportPlan
     from ocistore.layouts.imports.recognition import ImportSource
     from ocistore.layouts.imports.source import Source
-    from ocistore.layouts.imports.survey import Contents
     from ocistore.layouts.progress import Progress
     from ocistore.oci.digest import Digest
-    from ocistore.store import Store
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,23 @@ class ImportReport:
     dry_run: bool
 
 
+@contextlib.contextmanager
+def check_import(
+    source: ImportSource,
+    repository: str | None,
+    *,
+    references: Iterable[str] | None,
+    platforms: Iterable[str],
+    referrers: bool,
+) -> Iterator[ImportSource]:
+    """Check the arguments of an import; see :func:`ocistore.check_import`."""
+    Wanted.parse(repository, references=references, platforms=platforms, referrers=referrers)
+    with checked(source) as found:
+        yield found
+
+
 def import_layout(
-    store: Store,
+    core: Core,
     source: ImportSource,
     repository: str | None = None,
     *,
@@ -92,69 +108,34 @@ def import_layout(
     progress: Progress | None = None,
     maximum_manifests_size: int = MAXIMUM_MANIFESTS_SIZE,
 ) -> ImportReport:
-    """Take in a layout, or what is wanted of it, with all that is made of, in one commit.
+    """Take in a layout or an archive; see :meth:`ocistore.Store.import_`.
 
-    Every byte is hashed. Content that the store holds already is verified and not written again. Tags that exist are
-    moved. Entries of media types that are no manifest's are left out, and reported. How names become repositories and
-    tags is said in :mod:`ocistore.layouts.index`.
-
-    Args:
-        store: where to.
-        source: a directory, be it a layout or of skopeo's form ``dir``; an archive of a layout or one of Docker's,
-            plain or compressed with gzip, zstd, xz or bzip2, or a pipe that gives one, by its path; or an open binary
-            file that does. What it is, its content says.
-        repository: where everything goes, whatever the layout's names say. Needed where they name no repository. As
-            REPO:TAG, where one thing is to come in, also what it is to be called.
-        references: what is wanted, as ``REPO[:TAG|PATTERN][@DIGEST][=REPO[:TAG]]``, by the names that the layout has;
-            None for everything.
-        platforms: which to keep, each ``OS/ARCHITECTURE[/VARIANT]``; none means all. An index that loses some is
-            another index, with another digest.
-        referrers: also what is about that, by its subject or by a tag made of the digest, to any depth, whether it is
-            listed with a name or not. If not, entries that have a subject and no tag are left out. How many were left
-            out is reported.
-        complete: take what the source lacks from the store, whichever repository there holds it.
-        mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.Sharing`. Those of
-            archives are copied.
-        dry_run: read and check everything, and change nothing.
-        progress: told of the bytes read.
-        maximum_manifests_size: bytes that all manifests may have together.
-
-    Raises:
-        LayoutInvalidError: it is no layout, damaged, or has too many manifests; ``problems`` names everything that is
-            missing or wrong.
-        ArchiveInvalidError: it is an archive that is damaged or hostile, or of nothing that is read.
-        InvalidNameError: an entry names no repository and none was given, and it is about nothing that does; a name
-            that was given is none; or several things were to get one tag.
-        ManifestNotFoundError: something that is wanted is not there.
-        PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
-        StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be read or stored.
-
-    Whatever is raised, and after a crash, the store is as it was.
+    ``maximum_manifests_size``: bytes that all manifests may have together.
     """
     if mode not in ("auto", "copy", "link"):
         raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
     wanted = Wanted.parse(repository, references=references, platforms=platforms, referrers=referrers)
     if not dry_run:
-        store.require_writable()
-    with opened(source, store, progress, mode=mode) as found:
-        completed = CompletedSource(found, store) if complete else None
+        core.require_writable()
+    with opened(source, core, progress, mode=mode) as found:
+        completed = CompletedSource(found, core) if complete else None
         embedded = EmbeddedSource(found if completed is None else completed)
-        taking = _Taking(store, embedded, mode, progress, dry_run=dry_run)
+        taking = _Taking(core, embedded, mode, progress, dry_run=dry_run)
         contents = survey(
             embedded,
             wanted,
-            maximum_manifest_size=store.maximum_manifest_size,
+            maximum_manifest_size=core.maximum_manifest_size,
             maximum_manifests_size=maximum_manifests_size,
         )
         taking.take_in(contents)
         if contents.problems:
-            if not complete and completes(store, contents.missing):
+            if not complete and completes(core, contents.missing):
                 contents.problem("the store has what is missing: import with complete (--complete) to use it")
             raise LayoutInvalidError(Path(found.name), problems=list(contents.problems))
         return _report(contents, taking, completed.completed if completed else (), dry_run=dry_run)
 
 
-def _report(contents: Contents, taking: _Taking, completed: Iterable[Digest], *, dry_run: bool) -> ImportReport:
+def _report(contents: ImportPlan, taking: _Taking, completed: Iterable[Digest], *, dry_run: bool) -> ImportReport:
     sizes = contents.manifest_sizes()
     count = len(sizes)
     sizes |= contents.blob_sizes()
@@ -185,7 +166,7 @@ class _Taking:
     """One import into one store."""
 
     def __init__(
-        self, store: Store, source: Source, mode: Sharing, progress: Progress | None, *, dry_run: bool
+        self, core: Core, source: Source, mode: Sharing, progress: Progress | None, *, dry_run: bool
     ) -> None:
         self.source = source
         self.held: frozenset[Digest] = frozenset()
@@ -194,12 +175,12 @@ class _Taking:
         """Tags that pointed at something else."""
         self.absent: dict[str, str] = {}
         """What indexes list, and neither the source nor their repository has."""
-        self._store = store
+        self._core = core
         self._mode = mode
         self._progress = None if source.streamed else progress  # what came as a stream was told of as it came
         self._dry_run = dry_run
 
-    def take_in(self, contents: Contents) -> None:
+    def take_in(self, contents: ImportPlan) -> None:
         """Take in what was surveyed; where something is found to be wrong, that is noted, and nothing is taken in.
 
         Raises:
@@ -209,10 +190,10 @@ class _Taking:
         sizes = contents.blob_sizes()
         every = contents.manifest_sizes()
         every.update(sizes)  # no third table of 100,000 manifests
-        self.held = present(self._store, every)
+        self.held = present(self._core, every)
         del every
-        self.moved = moved(self._store, contents.tags)
-        self.absent = still_absent(self._store, contents.absent)
+        self.moved = moved(self._core, contents.tags)
+        self.absent = still_absent(self._core, contents.absent)
         try:
             self._take_in(contents, sizes, self.held)
         except BlobNotFoundError as error:
@@ -221,7 +202,7 @@ class _Taking:
                 raise StoreBusyError(f"{error.digest}, which a collection took away,", waited=0.0) from error
             self._take_in(contents, sizes, frozenset())
 
-    def _take_in(self, contents: Contents, sizes: Mapping[Digest, int], held: AbstractSet[Digest]) -> None:
+    def _take_in(self, contents: ImportPlan, sizes: Mapping[Digest, int], held: AbstractSet[Digest]) -> None:
         """Stage what the store lacks, verify what it has, and commit."""
         done, tally = 0, Tally(sum(sizes.values()), self._progress)
         staged: dict[Digest, StagedBlob] = {}
@@ -238,24 +219,24 @@ class _Taking:
                 contents.problem(changed)
             if contents.problems or self._dry_run:
                 return
-            stage_manifests(self._store, contents.manifests, staged)
+            stage_manifests(self._core, contents.manifests, staged)
             found = changes(
                 contents.blobs, contents.manifests, contents.tags, staged, missing="children", said=contents.said
             )
-            self._store.commit(found)
+            self._core.commit(found)
         except BlobNotFoundError:
             take_back(contents.manifests)
             raise
         finally:
-            self._store.discard(staged.values())
+            self._core.discard(staged.values())
 
     def _blob(
-        self, contents: Contents, digest: Digest, size: int, tally: Tally, *, only_look: bool
+        self, contents: ImportPlan, digest: Digest, size: int, tally: Tally, *, only_look: bool
     ) -> StagedBlob | None:
         """One blob, staged; None where it was only looked at, or something is wrong with it, which is noted."""
         try:
             if not only_look:
-                return self.source.stage(self._store.pool, digest, size, self._mode, tally)
+                return self.source.stage(self._core.pool, digest, size, self._mode, tally)
             self.source.verify(digest, size, tally)
         except (NotPlainError, DigestMismatchError, SizeMismatchError) as error:
             contents.problem(f"{digest}: {error}")

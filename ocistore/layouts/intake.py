@@ -16,35 +16,35 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.changes import Change, Missing, SetTag
+    from ocistore.core import Core
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
-    from ocistore.store import Store
 
 _LOOKED_UP_AT_ONCE: Final = 2000
 """How many blobs or tags are looked up in one statement, whose rows are held together."""
 
 
-def present(store: Store, sizes: Mapping[Digest, int]) -> frozenset[Digest]:
+def present(core: Core, sizes: Mapping[Digest, int]) -> frozenset[Digest]:
     """What of that the store holds, whichever repository serves it."""
     found: list[Digest] = []
     left = iter(sizes.items())
     while some := dict(islice(left, _LOOKED_UP_AT_ONCE)):
-        with store.catalog.read() as connection:
+        with core.catalog.read() as connection:
             live = blob_rows.live_sizes(connection, some)
         found += (
-            digest for digest, size in some.items() if live.get(digest) == size and store.pool.size(digest) == size
+            digest for digest, size in some.items() if live.get(digest) == size and core.pool.size(digest) == size
         )
     return frozenset(found)
 
 
-def moved(store: Store, tags: Collection[SetTag]) -> tuple[str, ...]:
+def moved(core: Core, tags: Collection[SetTag]) -> tuple[str, ...]:
     """The tags that point at something else now than they are to, as REPO:TAG, in byte order."""
     wanted: dict[str, dict[str, Digest]] = {}
     for tag in tags:
         wanted.setdefault(tag.repository, {})[tag.name] = tag.digest
     found = []
-    with store.catalog.snapshot() as connection:
+    with core.catalog.snapshot() as connection:
         for repository, new in wanted.items():
             here = repositories.find(connection, repository)
             if here is not None:
@@ -55,10 +55,10 @@ def moved(store: Store, tags: Collection[SetTag]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def still_absent(store: Store, absent: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+def still_absent(core: Core, absent: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Of children that were not brought along, by repository, those that it does not hold either; by digest."""
     found: dict[str, str] = {}
-    with store.catalog.snapshot() as connection:
+    with core.catalog.snapshot() as connection:
         for repository, kinds in absent.items():
             here = repositories.find(connection, repository)
             known = {} if here is None else manifest_rows.children(connection, here, kinds)
@@ -70,13 +70,13 @@ def still_absent(store: Store, absent: Mapping[str, Mapping[str, str]]) -> dict[
 
 
 def stage_manifests(
-    store: Store, manifests: Mapping[str, Mapping[Digest, Manifest]], staged: dict[Digest, StagedBlob]
+    core: Core, manifests: Mapping[str, Mapping[Digest, Manifest]], staged: dict[Digest, StagedBlob]
 ) -> None:
     """Add to ``staged`` every manifest whose bytes are not there already, as those of a layer may be.
 
     They are read from there from then on, and not held in memory; see :func:`take_back`.
     """
-    pool = store.pool
+    pool = core.pool
 
     def read(manifest: Descriptor) -> bytes:
         return pool.read_staged(staged[manifest.digest])

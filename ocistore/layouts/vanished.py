@@ -13,7 +13,7 @@ from ocistore.refusals import pass_on_theirs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 _LOOKS: Final = 3
 """Whoever pushes and collects the same over and over may come between any two looks, but hardly between so many."""
@@ -34,7 +34,7 @@ def gone_is_damage(digest: str, *, noun: str = "blob", of: str = "") -> Iterator
 
 
 @contextlib.contextmanager
-def told_from_collected(store: Store) -> Iterator[None]:
+def told_from_collected(core: Core) -> Iterator[None]:
     """Read what was chosen from the store a while ago, and may have been collected since.
 
     Raises:
@@ -45,18 +45,18 @@ def told_from_collected(store: Store) -> Iterator[None]:
     except CorruptError as error:
         if error.gone is None:
             raise
-        store.catalog.refuse_moved()
-        if _is_damage(store, Digest.parse(error.gone)):
+        core.catalog.refuse_moved()
+        if _is_damage(core, Digest.parse(error.gone)):
             raise
         raise BlobNotFoundError(error.gone, repository=None, meanwhile=True) from error
 
 
-def _is_damage(store: Store, digest: Digest) -> bool:
+def _is_damage(core: Core, digest: Digest) -> bool:
     """Whether the catalog goes on saying that the file is there."""
     for _ in range(_LOOKS):
-        with store.catalog.read() as connection:
+        with core.catalog.read() as connection:
             if not blobs.live_sizes(connection, [digest]):
                 return False
-        if store.pool.size(digest) is not None:
+        if core.pool.size(digest) is not None:
             return False
     return True

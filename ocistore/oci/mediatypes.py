@@ -28,7 +28,7 @@ DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 _ALL: Final[dict[object, str]] = {
-    text: text for name, text in dict(globals()).items() if name.startswith(("OCI_", "DOCKER_"))
+    text: text for name, text in dict(vars()).items() if name.startswith(("OCI_", "DOCKER_"))
 }
 """The ones above: so there is one object for each of them, however many descriptors are held."""
 

@@ -33,7 +33,7 @@ from ocistore.catalog import blobs, epoch, holds, identity, leases, uploads
 from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision
 from ocistore.catalog.schema import SCHEMA_REVISION
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ocistore.blobs.removal import PoolFile
+    from ocistore.core import Core
     from ocistore.layouts.exports.writing import ExportMode
     from ocistore.layouts.progress import Progress
-    from ocistore.store import Store
 
 _PAGE: Final = 1000
 _LISTED: Final = 1000
@@ -85,59 +85,39 @@ class BackupReport:
 
 @saying_if_moved
 def backup(
-    store: Store,
+    core: Core,
     destination: str | os.PathLike[str],
     *,
     mode: ExportMode = "auto",
     progress: Progress | None = None,
 ) -> BackupReport:
-    """Copy a store that is in use, or bring an earlier copy up to date. Durable when it returns.
-
-    Open upload sessions and leases are left out; everything else that was committed when it began is in it. A blob that
-    is damaged in the store, or cannot be read now, does not end it: it is reported, and missing in the copy too, unless
-    an earlier backup there has it; the next backup tries again.
-
-    Args:
-        store: open for writing, because collections have to be held off meanwhile.
-        destination: a directory that does not exist yet, or is empty, or an earlier backup of this store. A backup that
-            is opened as a store and gets anything put into it is a store of its own from then on. A store whose catalog
-            was rebuilt is another store: what the rebuild could not find may be in the earlier backup only.
-        mode: ``auto`` shares the bytes by reflink where the filesystem can, else copies; ``copy`` always copies;
-            ``link`` makes hard links, which costs nothing and protects against deleting, not against a broken disk.
-        progress: told of the bytes copied, and of all there are.
-
-    Raises:
-        StoreNotFoundError: ``destination`` is something else than a backup of this store, and was left alone.
-        StorageError, StoreFullError: it could not be written; an earlier backup there is as it was.
-        StoreBusyError: another backup is being written there.
-        ReadOnlyStoreError, StoreBusyError: collections could not be held off.
-    """
-    store.require_writable()
+    """Copy a store that is in use; see :meth:`ocistore.Store.backup`."""
+    core.require_writable()
     target = StorePaths.at(destination, spare=len(".unfinished"))
     refuse_planted(target.root)
     with Translating(str(target.root), root=target.root):
-        _refuse_foreign(store, target)
+        _refuse_foreign(core, target)
     pool = FilesystemPool(target)
     try:
-        with Translating(str(target.root), root=target.root), collections_held(store, target) as hold:
+        with Translating(str(target.root), root=target.root), collections_held(core, target) as hold:
             pool.create()
             with _alone(target):
-                earlier = _refuse_foreign(store, target)  # again: another backup may have been made there meanwhile
+                earlier = _refuse_foreign(core, target)  # again: another backup may have been made there meanwhile
                 make_lock(target)
                 return _Backup(
-                    store, target, pool, identity=earlier or identity.fresh(), hold=hold, mode=mode, progress=progress
+                    core, target, pool, identity=earlier or identity.fresh(), hold=hold, mode=mode, progress=progress
                 ).run()
     finally:
         pool.close()
 
 
-def _refuse_foreign(store: Store, target: StorePaths) -> str | None:
+def _refuse_foreign(core: Core, target: StorePaths) -> str | None:
     """Only what this has made is written into, and none of it lies in the store or around it.
 
     Returns:
         The identity of the earlier backup; None where there is none, or it was not finished.
     """
-    ours, theirs = store.root.resolve(), target.root.resolve()
+    ours, theirs = core.root.resolve(), target.root.resolve()
     if ours == theirs or ours in theirs.parents or theirs in ours.parents:
         raise StoreNotFoundError(target.root, reason="a backup cannot lie in its own store, or around it")
     try:
@@ -154,7 +134,7 @@ def _refuse_foreign(store: Store, target: StorePaths) -> str | None:
         if present <= _HALF_MADE and not any(target.blobs.glob("*")):
             return None
         raise StoreNotFoundError(target.root, reason="the directory is not empty, and no backup")
-    with store.catalog.read() as connection:
+    with core.catalog.read() as connection:
         this = identity.find(connection).identity
     there = _identity_of_backup(target)
     if there.backup_of is None:
@@ -209,7 +189,7 @@ class _Backup:
 
     def __init__(
         self,
-        store: Store,
+        core: Core,
         target: StorePaths,
         pool: FilesystemPool,
         *,
@@ -218,7 +198,7 @@ class _Backup:
         mode: ExportMode,
         progress: Progress | None,
     ) -> None:
-        self._store = store
+        self._core = core
         self._target = target
         self._pool = pool
         self._identity = identity
@@ -260,7 +240,7 @@ class _Backup:
                 Path(f"{unfinished}{suffix}").unlink(missing_ok=True)  # of a backup that was killed
             # Emptied and not removed: without it what was killed would be no backup, and be refused.
             make_file(unfinished, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, self._target.permissions.file)
-        self._store.catalog.copy_to(unfinished)
+        self._core.catalog.copy_to(unfinished)
         copy = Catalog(
             self._target.root,
             database=unfinished,
@@ -288,7 +268,7 @@ class _Backup:
         tally = Tally(total, self._told)
         with (
             LayoutDirectory(self._target.root, permissions=self._target.permissions) as directory,
-            BlobWriter(self._store, directory, self._mode, tally, permissions=0o444) as writer,
+            BlobWriter(self._core, directory, self._mode, tally, permissions=0o444) as writer,
         ):
             directory.clear_leftovers()
             after = 0
@@ -321,7 +301,7 @@ class _Backup:
                 left.append(row)
                 with Ignoring(OSError, NotPlainError):
                     self._directories[algorithm] = (
-                        self._store.pool.directory(algorithm),
+                        self._core.pool.directory(algorithm),
                         directory.make_algorithm(algorithm),
                     )
                 continue
@@ -337,12 +317,12 @@ class _Backup:
         try:
             writer.write(name, size)
         except CorruptError:
-            self._store.catalog.refuse_moved()
+            self._core.catalog.refuse_moved()
             if len(self._missing) < _LISTED:
                 self._missing.append(digest)
         except StorageError as error:
             # Of this blob, and not of the copy, or of a process that may open no more files.
-            if error.path != str(self._store.paths.blob(name)) or error.errno in _NOT_OF_A_FILE:
+            if error.path != str(self._core.paths.blob(name)) or error.errno in _NOT_OF_A_FILE:
                 raise
             if len(self._unreadable) < _LISTED:
                 self._unreadable.append(digest)
@@ -362,7 +342,7 @@ class _Backup:
                 # Under the lock, because somebody who opened the earlier backup as a store may be putting things into
                 # it.
                 try:
-                    _refuse_foreign(self._store, target)
+                    _refuse_foreign(self._core, target)
                 except StoreNotFoundError:
                     target.unfinished_backup.unlink()  # it has no business in a store
                     raise

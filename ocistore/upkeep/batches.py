@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ocistore.arguments import check_duration, whole_number
 from ocistore.catalog import holds
 from ocistore.catalog.lock import rest
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 from ocistore.upkeep.guards import refuse_held
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ocistore.catalog.connection import Connection
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 
 class Cut(Exception):  # noqa: N818 - no error
@@ -59,9 +59,9 @@ class Bounds:
 class Batch:
     """One write transaction of a collection, after which others have their turn."""
 
-    def __init__(self, store: Store) -> None:
-        self._root = store.root
-        self._transaction: AbstractContextManager[Connection] = store.catalog.write()
+    def __init__(self, core: Core) -> None:
+        self._root = core.root
+        self._transaction: AbstractContextManager[Connection] = core.catalog.write()
         self._begun = 0.0
 
     def __enter__(self) -> Connection:

@@ -43,7 +43,8 @@ from ocistore.catalog import (
     repositories,
     uploads,
 )
-from ocistore.commit import milliseconds, on_a_full_disk
+from ocistore.clock import milliseconds
+from ocistore.commit import on_a_full_disk
 from ocistore.emptying import remove_files
 from ocistore.errors import (
     StorageError,
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from ocistore.catalog.connection import Connection
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 GRACE: Final = timedelta(hours=1)
 """How long a blob may wait for the manifest that refers to it."""
@@ -136,7 +137,7 @@ class GCReport:
 
 @saying_if_moved
 def collect(
-    store: Store,
+    core: Core,
     *,
     grace: timedelta = GRACE,
     keep_untagged: timedelta = KEEP_UNTAGGED,
@@ -145,50 +146,27 @@ def collect(
     maximum_duration: timedelta | None = None,
     maximum_batches: int | None = None,
 ) -> GCReport:
-    """Give back what nothing needs any more, while any number of processes push, tag, delete, import and export.
-
-    Alive in a repository are: tagged manifests; the children of an alive index; referrers whose subject is alive;
-    manifests that have been untagged for less than ``keep_untagged``; what a lease names. A blob is alive while an
-    alive manifest of its repository refers to it, while a lease names it, and for ``grace`` after it was pushed or last
-    in use.
-
-    Args:
-        store: open for writing, or for reading only where it is a dry run.
-        grace: how long a blob may wait for the manifest that refers to it.
-        keep_untagged: how long a manifest stays readable under its digest once nothing keeps it.
-        dry_run: change nothing and report what would go now, and by what a real run would be refused.
-        force: also where more than half of the live bytes would go, of which a dry run then does not warn either.
-        maximum_duration: begin no further transaction after this long, and remove no further file; what is left is
-            taken by the next collection.
-        maximum_batches: begin no further transaction after this many.
-
-    Raises:
-        CollectionRefusedError: an older catalog was put back, or it was rebuilt and nobody confirmed it yet, or a
-            backup is under way, or more than half of the live bytes (and more than 1,000 blobs or 1 GiB) would go.
-        ValueError: a bound or a time is negative.
-        TypeError: a bound is no whole number, or a time no length of time.
-        OCIStoreError: the store could not be written. What was taken by then is gone, the rest waits.
-    """
+    """Collect garbage; see :meth:`ocistore.Store.gc`."""
     require_duration(grace, "grace")
     require_duration(keep_untagged, "keep_untagged")
     bounds = Bounds(maximum_duration, maximum_batches)
     now = milliseconds()
-    run = _Collection(store, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), bounds)
+    run = _Collection(core, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), bounds)
     return run.forecast(force=force) if dry_run else run.run(force=force)
 
 
 class _Collection:
     """One run."""
 
-    def __init__(self, store: Store, now: int, untagged_before: int, before: int, bounds: Bounds) -> None:
-        self._store = store
-        self._catalog = store.catalog
-        self._removal = store.pool.removal
+    def __init__(self, core: Core, now: int, untagged_before: int, before: int, bounds: Bounds) -> None:
+        self._core = core
+        self._catalog = core.catalog
+        self._removal = core.pool.removal
         self._now = now
         self._untagged_before = untagged_before
         self._before = before
         self._bounds = bounds
-        self._leftovers = Leftovers(store, bounds, batch=self._batch, now=now)
+        self._leftovers = Leftovers(core, bounds, batch=self._batch, now=now)
         self._manifests = self._links = self._blobs = self._leases = 0
         self._let_go: dict[tuple[int, int], int] = {}
         """Since when manifests are due that wait for some that are due since earlier, and so come back into the queue
@@ -211,12 +189,12 @@ class _Collection:
             }
             over = len(leases.expired(connection, now=self._now, limit=-1))
             put_back = epoch.contradiction(epoch.find(connection), seen)
-            held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._store, connection))
+            held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._core, connection))
         # A real run would find that with its first write, and place a hold.
         refused = list(dict.fromkeys([*held, *([] if put_back is None else [put_back])]))
         if not force:
             reason = too_much(
-                self._store, now=self._now, untagged_before=self._untagged_before, before=self._before
+                self._core, now=self._now, untagged_before=self._untagged_before, before=self._before
             )
             refused += () if reason is None else (reason,)
         strays = list(self._leftovers.stray_files())
@@ -239,27 +217,27 @@ class _Collection:
 
     def run(self, *, force: bool) -> GCReport:
         """The real thing."""
-        self._store.require_writable()
-        on_a_full_disk(self._catalog, self._store.pool, self._catalog.note_epoch)
+        self._core.require_writable()
+        on_a_full_disk(self._catalog, self._core.pool, self._catalog.note_epoch)
         with self._catalog.read() as connection:
             found = collection.outlook(
                 connection, now=self._now, untagged_before=self._untagged_before, before=self._before
             )
         if found.held:
-            end_abandoned(self._store)
+            end_abandoned(self._core)
             with self._catalog.read() as connection:
-                refuse_held(connection, self._store.root)
-        sweep_rebuilt(self._store)
+                refuse_held(connection, self._core.root)
+        sweep_rebuilt(self._core)
         complete = True
         problem = None
         if found.work:
             if not force:
                 refuse_too_much(
-                    self._store, now=self._now, untagged_before=self._untagged_before, before=self._before
+                    self._core, now=self._now, untagged_before=self._untagged_before, before=self._before
                 )
             try:
                 # Each transaction is whole, so that it may begin again.
-                on_a_full_disk(self._catalog, self._store.pool, self._work)
+                on_a_full_disk(self._catalog, self._core.pool, self._work)
             except Cut:
                 complete = False
         try:
@@ -269,11 +247,11 @@ class _Collection:
             complete = False
         if found.work:
             try:
-                give_back(self._store, self._batch)
+                give_back(self._core, self._batch)
             except Cut:
                 complete = False
-            self._store.pool.reserve.make()
-        if found.work or time.monotonic() >= self._store.next_look_at_snapshot:
+            self._core.pool.reserve.make()
+        if found.work or time.monotonic() >= self._core.next_look_at_refs:
             # What was collected is gone, whether there is room for that or not; the next collection takes it.
             problem = self._take_snapshot()
         return GCReport(
@@ -293,9 +271,9 @@ class _Collection:
     def _take_snapshot(self) -> str | None:
         """Why there is no fresh snapshot; None where there is one."""
         # Only so often where nothing is due, because looking takes longer than finding nothing.
-        self._store.next_look_at_snapshot = time.monotonic() + snapshot.MAXIMUM_AGE.total_seconds()
+        self._core.next_look_at_refs = time.monotonic() + snapshot.MAXIMUM_AGE.total_seconds()
         try:
-            snapshot.refresh(self._catalog, self._store.paths, check=self._bounds.check)
+            snapshot.refresh(self._catalog, self._core.paths, check=self._bounds.check)
         except Cut:
             return "there was no time left for it"
         except (StorageError, StoreFullError) as error:
@@ -331,7 +309,7 @@ class _Collection:
 
     def _batch(self) -> Batch:
         self._bounds.begin()
-        return Batch(self._store)
+        return Batch(self._core)
 
     def _collect_manifests(self) -> bool:
         """Whether there was something to do. Children of what goes are due since it was, and so found by this again."""
@@ -497,11 +475,11 @@ class _Collection:
                     emptied,
                     now=now,
                     limit=repositories.EMPTIED_AT_ONCE,
-                    may_grow=self._store.pool.reserve.may_grow,
+                    may_grow=self._core.pool.reserve.may_grow,
                 )
-            remove_files(self._store.pool, sessions)
+            remove_files(self._core.pool, sessions)
             if waits:
-                raise StoreFullError(str(self._store.root))
+                raise StoreFullError(str(self._core.root))
 
     # --- leases -----------------------------------------------------------------------------------------------------
 

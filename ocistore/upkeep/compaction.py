@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ocistore.catalog.connection import Connection
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 _AT_ONCE: Final = 200
 """Pages that are given back in one transaction; each takes 5 to 20 µs."""
@@ -36,28 +36,13 @@ class CompactReport:
     bytes_after: int
 
 
-def compact(store: Store) -> CompactReport:
-    """Write the catalog anew, without the space of rows that are gone. Nothing that is stored changes.
-
-    A collection gives most of it back by itself, in small steps, for stores made by this version. This is for those
-    made before, which it converts; and it orders the rows, so that long listings are read in the order of the file.
-
-    Every other writer waits meanwhile: about two seconds for each gigabyte; those for whom it takes longer than they
-    wait get StoreBusyError. Readers do not wait. It needs as much room again as the catalog has, beside it for the WAL,
-    and as much memory; no directory for temporary files.
-
-    Raises:
-        StoreFullError: there is no room for it, which is found out before anything is written.
-        StorageError: the disk fails. The catalog is as it was.
-        StoreBusyError, ReadOnlyStoreError: it cannot be written.
-
-    Killed anywhere, it leaves the catalog as it was, or compact.
-    """
-    store.require_writable()
-    catalog = store.catalog
+def compact(core: Core) -> CompactReport:
+    """Write the catalog anew, without free space; see :meth:`ocistore.Store.compact`."""
+    core.require_writable()
+    catalog = core.catalog
     with catalog.locked(), catalog.read() as connection:
         before = space.pages(connection)
-        _refuse_without_room(store, space.needed_to_write_anew(before))
+        _refuse_without_room(core, space.needed_to_write_anew(before))
         space.write_anew(connection)
         after = space.pages(connection)
     with contextlib.suppress(StoreBusyError), catalog.locked():
@@ -65,26 +50,26 @@ def compact(store: Store) -> CompactReport:
     return CompactReport(before.size * before.total, after.size * after.total)
 
 
-def _refuse_without_room(store: Store, needed: int) -> None:
-    with Translating(str(store.root), root=store.root):
-        free = available(store.root)
+def _refuse_without_room(core: Core, needed: int) -> None:
+    with Translating(str(core.root), root=core.root):
+        free = available(core.root)
     if free < needed:
         reason = f"to write the catalog anew takes {needed:,} bytes, and {free:,} are free"
-        raise StoreFullError(str(store.paths.catalog), reason=reason)
+        raise StoreFullError(str(core.paths.catalog), reason=reason)
 
 
-def give_back(store: Store, batch: Callable[[], AbstractContextManager[Connection]]) -> None:
+def give_back(core: Core, batch: Callable[[], AbstractContextManager[Connection]]) -> None:
     """Give free pages back in small transactions, where a good part of the catalog is free and it can be done so.
 
     Args:
-        store: open for writing.
+        core: open for writing.
         batch: begins a write transaction of a collection.
 
     Raises:
         OCIStoreError: the store could not be written. It is as it was, but for the space.
     """
     while True:
-        with store.catalog.read() as connection:
+        with core.catalog.read() as connection:
             found = space.pages(connection)
         if not found.incremental or found.free <= max(_WORTH, found.total // _PART):
             return

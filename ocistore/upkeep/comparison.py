@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 from ocistore.catalog import holds, integrity, verification
 from ocistore.catalog.manifests import as_json
 from ocistore.catalog.verification import Said
-from ocistore.commit import config_with_platform, milliseconds, platform_in
+from ocistore.clock import milliseconds
+from ocistore.commit import config_with_platform, platform_in
 from ocistore.errors import CorruptError, DigestMismatchError, ManifestInvalidError, StorageError
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import check_manifest
@@ -21,8 +22,8 @@ from ocistore.upkeep.findings import LISTED
 
 if TYPE_CHECKING:
     from ocistore.catalog.verification import Candidate
+    from ocistore.core import Core
     from ocistore.oci.manifest import Manifest
-    from ocistore.store import Store
     from ocistore.upkeep.findings import ScrubReport
 
 INCONSISTENT: Final = (
@@ -33,9 +34,9 @@ INCONSISTENT: Final = (
 class Comparison:
     """Of one scrub."""
 
-    def __init__(self, store: Store, report: ScrubReport, *, repair: bool) -> None:
-        self._catalog = store.catalog
-        self._pool = store.pool
+    def __init__(self, core: Core, report: ScrubReport, *, repair: bool) -> None:
+        self._catalog = core.catalog
+        self._pool = core.pool
         self._report = report
         self._repair = repair
 

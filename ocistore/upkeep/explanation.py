@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import require_duration
 from ocistore.catalog import keepers, leases, repositories
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
-from ocistore.oci.digest import Digest
-from ocistore.oci.reference import repository_name
+from ocistore.oci.digest import ALGORITHMS, Digest
+from ocistore.oci.reference import Reference, repository_name
+from ocistore.repository import Repository
 from ocistore.upkeep.collection import GRACE, KEEP_UNTAGGED
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from ocistore.catalog.connection import Connection
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 _HOLDERS: Final = 1000
 """How many manifests above a manifest are looked at; more than a few are rare."""
@@ -35,44 +36,44 @@ _NAMED: Final = 10
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """What a collection thinks of a digest in one repository or, where none serves it, in the store."""
+class RepositoryExplanation:
+    """What keeps a manifest or blob in one repository or, where none serves it, in the store."""
 
-    digest: str
     repository: str | None
     kept_by: tuple[str, ...]
     """What keeps it, the first ten reasons; empty where nothing does."""
     due: datetime | None
-    """From when on a collection may take it; None where something keeps it for as long as that is there."""
+    """From when on it may be collected; None where something keeps it for as long as that is there."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What keeps a manifest or blob, or when it may be collected."""
+
+    digest: Digest
+    repositories: tuple[RepositoryExplanation, ...]
+    """One for each repository that was asked about and serves it; one for the store, where none serves it."""
 
 
 def explain(
-    store: Store,
-    digest: str,
-    repository: str | None = None,
+    core: Core,
+    reference_or_digest: str,
     *,
     grace: timedelta = GRACE,
     keep_untagged: timedelta = KEEP_UNTAGGED,
-) -> list[Explanation]:
-    """Say of a manifest or blob what keeps it: tags, indexes, its subject, leases, or having been needed lately.
-
-    Args:
-        store: open for reading at least.
-        digest: of the manifest or blob.
-        repository: only there; without it, in every repository that serves it, or else in the store.
-        grace: as for the collection that is asked about.
-        keep_untagged: likewise.
-
-    Raises:
-        RepositoryNotFoundError: there is no such repository.
-        ValueError, TypeError: ``grace`` or ``keep_untagged`` is negative, or no length of time.
-        BlobNotFoundError: it does not serve that digest, or no repository and no manifest knows it.
-    """
+) -> Explanation:
+    """Say what keeps a manifest or blob; see :meth:`ocistore.Store.explain`."""
     require_duration(grace, "grace")
     require_duration(keep_untagged, "keep_untagged")
-    wanted = Digest.parse(digest)
-    with store.catalog.snapshot() as connection:
-        return list(_Explainer(connection, wanted, grace, keep_untagged).explain(repository))
+    repository: str | None = None
+    if "@" not in reference_or_digest and reference_or_digest.partition(":")[0] in ALGORITHMS:
+        wanted = Digest.parse(reference_or_digest)
+    else:
+        reference = Reference.parse(reference_or_digest)
+        repository = reference.repository
+        wanted = reference.digest or Repository(core, repository).resolve(reference.target).digest
+    with core.catalog.snapshot() as connection:
+        return Explanation(wanted, tuple(_Explainer(connection, wanted, grace, keep_untagged).explain(repository)))
 
 
 class _Explainer:
@@ -85,7 +86,7 @@ class _Explainer:
         self._keep_untagged = keep_untagged
         self._now = _when(milliseconds())
 
-    def explain(self, repository: str | None) -> Iterator[Explanation]:
+    def explain(self, repository: str | None) -> Iterator[RepositoryExplanation]:
         only = None if repository is None else repositories.find(self._connection, repository_name(repository))
         if repository is not None and only is None:
             raise RepositoryNotFoundError(repository)
@@ -106,17 +107,17 @@ class _Explainer:
                 if len(lasting) == _NAMED:
                     break
             reasons = (*lasting, *ending)[:_NAMED]
-            yield Explanation(self._digest, name, reasons, None if lasting else max(ends))
+            yield RepositoryExplanation(name, reasons, None if lasting else max(ends))
         if not served:
             yield self._unserved(row)
 
-    def _unserved(self, row: keepers.Row) -> Explanation:
+    def _unserved(self, row: keepers.Row) -> RepositoryExplanation:
         if row.state == "absent":
-            return Explanation(self._digest, None, ("a manifest names it; its bytes are not here",), None)
+            return RepositoryExplanation(None, ("a manifest names it; its bytes are not here",), None)
         if row.state == "condemned":
-            return Explanation(self._digest, None, (), self._now)
+            return RepositoryExplanation(None, (), self._now)
         due = None if row.since is None else _later(_when(row.since), self._grace)
-        return Explanation(self._digest, None, (), due)
+        return RepositoryExplanation(None, (), due)
 
     # Reasons, each with until when it holds; None where it does not end by itself.
 

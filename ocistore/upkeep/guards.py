@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import collection, holds
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 from ocistore.errors import CollectionRefusedError
 from ocistore.upkeep.losses import losses_of
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocistore.catalog.connection import Connection
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 _CONFIRM: Final = "look at the store, then: ocistore gc --confirm"
 _WAIT: Final = "wait until it is done, or end that process"
@@ -34,44 +34,44 @@ def refuse_held(connection: Connection, root: Path) -> None:
         raise CollectionRefusedError(root, reasons=reasons, remedy=_CONFIRM if holds.waiting(connection) else _WAIT)
 
 
-def refuse_too_much(store: Store, *, now: int, untagged_before: int, before: int) -> None:
+def refuse_too_much(core: Core, *, now: int, untagged_before: int, before: int) -> None:
     """Stop where a collection would take too much; see :func:`too_much`.
 
     Raises:
         CollectionRefusedError: it would.
     """
-    reason = too_much(store, now=now, untagged_before=untagged_before, before=before)
+    reason = too_much(core, now=now, untagged_before=untagged_before, before=before)
     if reason is not None:
         raise CollectionRefusedError(
-            store.root, reasons=[reason], remedy="see what with --dry-run; if it is right, use --force"
+            core.root, reasons=[reason], remedy="see what with --dry-run; if it is right, use --force"
         )
 
 
-def too_much(store: Store, *, now: int, untagged_before: int, before: int) -> str | None:
+def too_much(core: Core, *, now: int, untagged_before: int, before: int) -> str | None:
     """What to say of a collection that would take more than half of the live bytes, once these are many; else None.
 
     Args:
-        store: open.
+        core: open.
         now: milliseconds since the epoch.
         untagged_before: as :func:`~ocistore.upkeep.losses.losses_of` has it.
         before: likewise.
     """
-    with store.catalog.read() as connection:
+    with core.catalog.read() as connection:
         manifests = bool(collection.due_manifests(connection, before=untagged_before, limit=1))
         # Where no manifest is due, an upper bound costs one statement.
         most = None if manifests else collection.due_bytes(connection, before=before)
-    if most is not None and not _is_too_much(store, _GUARDED_BLOBS + 1, most):
+    if most is not None and not _is_too_much(core, _GUARDED_BLOBS + 1, most):
         return None
-    blobs, doomed = losses_of(store.catalog, now=now, untagged_before=untagged_before, before=before)
-    if not _is_too_much(store, blobs, doomed):
+    blobs, doomed = losses_of(core.catalog, now=now, untagged_before=untagged_before, before=before)
+    if not _is_too_much(core, blobs, doomed):
         return None
-    with store.catalog.read() as connection:
+    with core.catalog.read() as connection:
         live = collection.live_bytes(connection, enough=2 * doomed)
     return f"it would take {blobs} blobs of {doomed} bytes, more than half of the {live} bytes there are"
 
 
-def _is_too_much(store: Store, blobs: int, doomed: int) -> bool:
+def _is_too_much(core: Core, blobs: int, doomed: int) -> bool:
     if doomed <= 0 or (blobs <= _GUARDED_BLOBS and doomed <= _GUARDED_BYTES):
         return False
-    with store.catalog.read() as connection:
+    with core.catalog.read() as connection:
         return collection.live_bytes(connection, enough=2 * doomed) < 2 * doomed

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.removal import AsideFile
+    from ocistore.core import Core
     from ocistore.layouts.imports.source import Source
     from ocistore.oci.digest import Digest
-    from ocistore.store import Store
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Healer:
     once: of a compressed one, what the store's catalog names is then staged until the block ends.
     """
 
-    def __init__(self, store: Store, sources: list[str | os.PathLike[str]]) -> None:
+    def __init__(self, core: Core, sources: list[str | os.PathLike[str]]) -> None:
         """Look whether they can be sources.
 
         Raises:
@@ -64,7 +64,7 @@ class Healer:
         """
         self.unusable: list[str] = []
         """What is wrong with archives that turned out to be damaged when they were needed."""
-        self._store = store
+        self._core = core
         self._quarantined: defaultdict[str, list[AsideFile]] | None = None
         """What lay in ``quarantine/`` when something was needed first, by ALGORITHM-HEX."""
         self._good_copies: dict[Digest, str] = {}
@@ -115,23 +115,23 @@ class Healer:
                 # It is not there, or damaged there too; or a collection took what was to be healed.
                 OSError, NotPlainError, DigestMismatchError, SizeMismatchError, StoreBusyError
             ):
-                return source.stage(self._store.pool, digest, size, "copy", Tally(0, None))
+                return source.stage(self._core.pool, digest, size, "copy", Tally(0, None))
         return None
 
     def _from_quarantine(self, digest: Digest, size: int) -> StagedBlob | None:
         """A good copy that lies in ``quarantine/``, moved there by mistake or by hand."""
         if self._quarantined is None:
             self._quarantined = defaultdict(list)
-            for file in self._store.pool.removal.quarantined():
+            for file in self._core.pool.removal.quarantined():
                 self._quarantined[file.name.partition(".")[0]].append(file)
         for file in self._quarantined.get(f"{digest.algorithm}-{digest.encoded}", ()):
             if file.size != size:
                 continue
-            path = self._store.paths.quarantine / file.name
+            path = self._core.paths.quarantine / file.name
             with Ignoring(OSError, StorageError, DigestMismatchError, SizeMismatchError):
                 descriptor = owned(os.open, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 with open(descriptor, "rb", closefd=False) as source:
-                    staged = self._store.pool.stage(source, digest=digest, size=size)
+                    staged = self._core.pool.stage(source, digest=digest, size=size)
                 self._good_copies[digest] = file.name
                 return staged
         return None
@@ -140,11 +140,11 @@ class Healer:
         """Remove the good copy from ``quarantine/``, if what was staged came from there and is in the pool again."""
         name = self._good_copies.pop(digest, None)
         if name is not None:
-            self._store.pool.removal.remove_quarantined(name)
+            self._core.pool.removal.remove_quarantined(name)
 
     def _opened(self, origin: _Origin) -> Source | None:
         if origin.source is None and not origin.unusable:
-            archive = opened(origin.path, self._store, None, held=self._is_unknown)
+            archive = opened(origin.path, self._core, None, held=self._is_unknown)
             try:
                 origin.source = self._stack.enter_context(archive)
             except (ArchiveInvalidError, LayoutInvalidError) as error:
@@ -154,5 +154,5 @@ class Healer:
 
     def _is_unknown(self, digest: Digest, size: int) -> bool:
         """Whether nothing of the store could be healed with it, so that it need not be kept."""
-        with self._store.catalog.read() as connection:
+        with self._core.catalog.read() as connection:
             return blobs.live_sizes(connection, [digest]).get(digest) != size

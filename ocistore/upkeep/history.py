@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 from ocistore.arguments import check_duration, whole_number
 from ocistore.catalog import events
 from ocistore.catalog.lock import rest
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 
 if TYPE_CHECKING:
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 _PAGE: Final = 500
 """Events that are looked at together; those of them that go, go in one transaction. Each takes about 10 µs."""
@@ -29,36 +29,20 @@ class HistoryReport:
 
 
 def prune_history(
-    store: Store, *, keep_last: int | None = None, keep_for: timedelta | None = None, dry_run: bool = False
+    core: Core, *, keep_last: int | None = None, keep_for: timedelta | None = None, dry_run: bool = False
 ) -> HistoryReport:
-    """Forget events of tags that are both older than ``keep_for`` and not among the last ``keep_last`` of their tag.
-
-    By itself a store never forgets one. Each takes about 300 bytes with its indexes. Tags, and what they point at, stay
-    as they are; so does the newest event of the store, whatever is asked, because the numbers of events are never used
-    twice. In small transactions, each of which is whole. Reads all events that are old enough.
-
-    Args:
-        store: open for writing, or for reading only where it is a dry run.
-        keep_last: how many of each tag, removed tags included, stay however old they are; None for none.
-        keep_for: how long all of them stay; None for no time.
-        dry_run: change nothing.
-
-    Raises:
-        ValueError: neither is given, or one is negative.
-        TypeError: one is no whole number, or no length of time.
-        OCIStoreError: the store could not be read or written. What was forgotten by then is gone.
-    """
+    """Forget old events of tags; see :meth:`ocistore.Store.prune_history`."""
     if keep_last is None and keep_for is None:
         raise ValueError("say which history is to be kept: keep_last, keep_for or both")
     if keep_last is not None:
         keep_last = whole_number(keep_last, "keep_last")
     check_duration(keep_for, "keep_for")
     if not dry_run:
-        store.require_writable()
+        core.require_writable()
     before = milliseconds() - (timedelta(0) if keep_for is None else keep_for) // timedelta(milliseconds=1)
     after, forgotten = 0, 0
     while True:
-        with store.catalog.read() as connection:
+        with core.catalog.read() as connection:
             page = events.old(connection, before=before, keep_last=keep_last or 0, after=after, limit=_PAGE)
         if not page:
             break
@@ -67,9 +51,9 @@ def prune_history(
         forgotten += len(doomed)
         if doomed and not dry_run:
             began = time.monotonic()
-            with store.catalog.write() as connection:
+            with core.catalog.write() as connection:
                 events.forget(connection, doomed)
             rest(began)
-    with store.catalog.read() as connection:
+    with core.catalog.read() as connection:
         left = events.count(connection)
     return HistoryReport(events=forgotten, kept=left - (forgotten if dry_run else 0), dry_run=dry_run)

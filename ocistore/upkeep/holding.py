@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import holds
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 from ocistore.errors import StorageError
 from ocistore.refusals import pass_on_theirs
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.paths import StorePaths
     from ocistore.catalog.connection import Connection
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 HELD: Final = "a backup is being copied"
 
@@ -40,13 +40,13 @@ class Hold:
     kernel frees it when that process ends, however it ends, and the next collection or backup then ends the hold.
     """
 
-    def __init__(self, store: Store, target: StorePaths) -> None:
-        self._catalog = store.catalog
+    def __init__(self, core: Core, target: StorePaths) -> None:
+        self._catalog = core.catalog
         self._target = target
         self._renewed = time.monotonic()
-        end_abandoned(store)
-        with Translating(str(store.paths.write_lock), root=store.root):
-            self._living = open(store.paths.write_lock, "r+b", buffering=0)  # noqa: SIM115 - until it is lifted
+        end_abandoned(core)
+        with Translating(str(core.paths.write_lock), root=core.root):
+            self._living = open(core.paths.write_lock, "r+b", buffering=0)  # noqa: SIM115 - until it is lifted
         try:
             with self._catalog.write() as connection:
                 now = milliseconds()  # under the lock, which may have been waited for
@@ -98,21 +98,21 @@ class Hold:
             self._living.close()
 
 
-def end_abandoned(store: Store) -> None:
+def end_abandoned(core: Core) -> None:
     """End the holds of processes that have died.
 
     Raises:
         OCIStoreError: the store could not be written.
     """
-    with store.catalog.read() as connection:
-        if not abandoned(store, connection):
+    with core.catalog.read() as connection:
+        if not abandoned(core, connection):
             return
-    with store.catalog.write() as connection:
-        for hold in abandoned(store, connection):
+    with core.catalog.write() as connection:
+        for hold in abandoned(core, connection):
             holds.lift(connection, hold)
 
 
-def abandoned(store: Store, connection: Connection) -> list[int]:
+def abandoned(core: Core, connection: Connection) -> list[int]:
     """The holds of processes that have died.
 
     Raises:
@@ -121,7 +121,7 @@ def abandoned(store: Store, connection: Connection) -> list[int]:
     placed = holds.temporary(connection)
     if not placed:
         return []
-    with Translating(str(store.paths.write_lock), root=store.root), open(store.paths.write_lock, "rb") as asking:
+    with Translating(str(core.paths.write_lock), root=core.root), open(core.paths.write_lock, "rb") as asking:
         return [hold for hold in placed if not _is_locked(asking.fileno(), hold)]
 
 
@@ -137,9 +137,9 @@ def _byte(hold: int) -> bytes:
 
 
 @contextlib.contextmanager
-def collections_held(store: Store, target: StorePaths) -> Iterator[Hold]:
+def collections_held(core: Core, target: StorePaths) -> Iterator[Hold]:
     """No collection acts from now on until the block ends, which may be as late as it wants if it renews the hold."""
-    hold = Hold(store, target)
+    hold = Hold(core, target)
     try:
         yield hold
     finally:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ocistore.blobs.removal import AsideFile
-    from ocistore.store import Store
+    from ocistore.core import Core
     from ocistore.upkeep.batches import Batch, Bounds
 
 _PAGE: Final = 250
@@ -26,11 +26,11 @@ _STRAY_AGE: Final = timedelta(hours=24)
 class Leftovers:
     """Of one collection, with counts of what went."""
 
-    def __init__(self, store: Store, bounds: Bounds, *, batch: Callable[[], Batch], now: int) -> None:
+    def __init__(self, core: Core, bounds: Bounds, *, batch: Callable[[], Batch], now: int) -> None:
         """``batch`` begins a write transaction."""
-        self._store = store
-        self._catalog = store.catalog
-        self._removal = store.pool.removal
+        self._core = core
+        self._catalog = core.catalog
+        self._removal = core.pool.removal
         self._bounds = bounds
         self._batch = batch
         self._now = now
@@ -54,7 +54,7 @@ class Leftovers:
 
     def _end_upload(self, name: str, algorithm: str) -> None:
         try:
-            file = self._store.pool.open_upload(name, algorithm)
+            file = self._core.pool.open_upload(name, algorithm)
         except StoreBusyError:
             return  # somebody is writing it: nothing of it is abandoned
         except (FileNotFoundError, CorruptError, InvalidDigestError) as error:
@@ -69,7 +69,7 @@ class Leftovers:
                 if aside is not None and self._take_from_pool(aside):
                     self.bytes += 0 if file is None else file.offset
                 with contextlib.suppress(StorageError):  # a directory in its place is none of ours to delete
-                    self._store.pool.remove_upload(name)
+                    self._core.pool.remove_upload(name)
         finally:
             if file is not None:
                 file.close()

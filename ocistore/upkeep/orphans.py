@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import holds, repositories, verification
 from ocistore.catalog.manifests import children
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 from ocistore.errors import (
     CorruptError,
     DigestMismatchError,
@@ -17,6 +17,7 @@ from ocistore.errors import (
 )
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, check_manifest
 from ocistore.refusals import Ignoring, pass_on_theirs
+from ocistore.repository import Repository
 from ocistore.upkeep.findings import LISTED, Damage
 from ocistore.upkeep.reading import UnreadableError, hashed
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.removal import PoolFile
     from ocistore.changes import Missing
+    from ocistore.core import Core
     from ocistore.oci.digest import Digest
-    from ocistore.store import Store
     from ocistore.upkeep.findings import Pace, ScrubReport
 
 _PAGE: Final = 500
@@ -42,12 +43,12 @@ class Orphans:
     """Of one scrub."""
 
     def __init__(
-        self, store: Store, report: ScrubReport, pace: Pace, *, repair: bool, told: Callable[[int], None]
+        self, core: Core, report: ScrubReport, pace: Pace, *, repair: bool, told: Callable[[int], None]
     ) -> None:
         """``told`` is told of the bytes that were read."""
-        self._store = store
-        self._catalog = store.catalog
-        self._pool = store.pool
+        self._core = core
+        self._catalog = core.catalog
+        self._pool = core.pool
         self._report = report
         self._pace = pace
         self._repair = repair
@@ -148,7 +149,7 @@ class Orphans:
                 unplaced.append((digest, content))
                 return
         with Ignoring(FileNotFoundError, StorageError), self._pool.open(digest) as source:
-            self._store.repository(repository).put_blob(source, digest=digest)
+            Repository(self._core, repository).put_blob(source, digest=digest)
             self._report.adopted += 1
 
     def _adopt_manifests(self, repository: str, manifests: list[tuple[Digest, bytes]]) -> None:
@@ -167,14 +168,14 @@ class Orphans:
                 missing = "children"
             else:
                 for digest, content in left:
-                    self._store.repository(repository).put_blob(content, digest=digest)
+                    Repository(self._core, repository).put_blob(content, digest=digest)
                 break
             waiting = left
         self._report.adopted += len(manifests)
 
     def _put_manifest(self, repository: str, digest: Digest, content: bytes, *, missing: Missing) -> bool:
         """Adopt one. False where it lacks something that may not be missing."""
-        into = self._store.repository(repository)
+        into = Repository(self._core, repository)
         if missing == "children" and not self._has_children(repository, digest, content):
             return False
         try:

@@ -27,7 +27,8 @@ from ocistore.catalog.engine import Catalog
 from ocistore.catalog.lock import WriteLock
 from ocistore.catalog.migrate import upgrade
 from ocistore.catalog.names import Name
-from ocistore.commit import config_with_platform, milliseconds, platform_in
+from ocistore.clock import milliseconds
+from ocistore.commit import config_with_platform, platform_in
 from ocistore.errors import (
     CorruptError,
     InvalidDigestError,

@@ -22,7 +22,7 @@ from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.users import user_of
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 from ocistore.errors import (
     CorruptError,
     RebuildRefusedError,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocistore.blobs.paths import StorePaths
-    from ocistore.store import Store
+    from ocistore.core import Core
 
 _BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite finds beside a database, and takes for what belongs to it."""
@@ -264,16 +264,16 @@ def remove_beside_rebuilt(paths: StorePaths) -> None:
             paths.rebuilt.with_name(f"{paths.rebuilt.name}{suffix}").unlink(missing_ok=True)
 
 
-def sweep_rebuilt(store: Store) -> None:
+def sweep_rebuilt(core: Core) -> None:
     """Remove it from a store that is open, if there is any; what cannot be removed stays for the next one who looks.
 
     Raises:
         StoreBusyError: others held the write lock for too long.
     """
-    paths = store.paths
+    paths = core.paths
     names = (paths.rebuilt, *(paths.rebuilt.with_name(f"{paths.rebuilt.name}{each}") for each in (*_BESIDE, _LOCK)))
     if any(os.path.lexists(name) for name in names):
-        with store.catalog.locked(), contextlib.suppress(StorageError):
+        with core.catalog.locked(), contextlib.suppress(StorageError):
             remove_rebuilt(paths)
 
 

@@ -21,7 +21,8 @@ from ocistore.blobs.oserrors import theirs
 from ocistore.blobs.paths import listed_paths
 from ocistore.catalog import repositories, verification
 from ocistore.catalog.blobs import bytes_of_live
-from ocistore.commit import give_up, milliseconds
+from ocistore.clock import milliseconds
+from ocistore.commit import give_up
 from ocistore.errors import (
     CorruptError,
     RepositoryNotFoundError,
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.removal import PoolFile
     from ocistore.catalog.verification import Candidate
+    from ocistore.core import Core
     from ocistore.layouts.progress import Progress
-    from ocistore.store import Store
 
 _PAGE: Final = 500
 _MARKED_EVERY: Final = 1.0
@@ -60,7 +61,7 @@ _AFFECTED: Final = 100
 
 @saying_if_moved
 def scrub(
-    store: Store,
+    core: Core,
     *,
     level: Level = "default",
     repair: bool = True,
@@ -72,34 +73,7 @@ def scrub(
     adopt: str | None = None,
     progress: Progress | None = None,
 ) -> ScrubReport:
-    """Compare every live blob with its row, and repair what can be repaired. Runs beside everything else.
-
-    Args:
-        store: open for writing, or for reading only where ``repair`` is false.
-        level: ``quick``: is there a file of the right size? ``default``: has it the right bytes? ``deep``: also, does
-            the catalog say of each manifest what its bytes say, and do its rows agree with each other?
-        repair: move damaged files aside and heal them; remove or adopt files without a row. Otherwise only report.
-        repository: only what this one serves; then files without a row are not looked for.
-        subset: ``(n, t)``: only the n-th of t parts; the t parts together are everything. Files without a row are
-            looked for with the first.
-        maximum_duration: stop after this long; the next scrub goes on there. Files without a row are looked for anew
-            in each, in half of the time at most; for a million blobs that takes half a minute.
-        rate: bytes to read in a second at most.
-        heal_from: layouts, stores, and archives as an import reads them (of layouts or Docker's, plain, gzip or zstd),
-            from which the bytes of damaged blobs are taken where they are good. A compressed archive is read once, when
-            the first damage is found; what of it the catalog names is kept in ``uploads/`` until the end.
-        adopt: a repository to be given the good files that no row knows; otherwise these are removed.
-        progress: told of the bytes read, and of all there are.
-
-    Raises:
-        RepositoryNotFoundError: there is no such repository.
-        LayoutInvalidError, ArchiveInvalidError: one of ``heal_from`` is none of these.
-        ReadOnlyStoreError: the store is open for reading only.
-        ValueError: a bound or the subset is none.
-        TypeError: one of them is no whole number, or no length of time.
-
-    Killed at any moment, everything that it said is done; the next one goes on.
-    """
+    """Compare every live blob with its row, and repair it; see :meth:`ocistore.Store.scrub`."""
     if level not in get_args(Level):
         raise ValueError(f"level must be one of {', '.join(get_args(Level))}, not {level!r}")
     try:
@@ -115,11 +89,11 @@ def scrub(
     if adopt is not None:
         repository_name(adopt)
     if repair:
-        store.require_writable()
-    with Healer(store, listed_paths(heal_from, kind="heal_from")) as healer:
-        run = _Scrub(store, level, repair=repair, healer=healer, pace=Pace(maximum_duration, rate), progress=progress)
+        core.require_writable()
+    with Healer(core, listed_paths(heal_from, kind="heal_from")) as healer:
+        run = _Scrub(core, level, repair=repair, healer=healer, pace=Pace(maximum_duration, rate), progress=progress)
         if repair:
-            sweep_rebuilt(store)
+            sweep_rebuilt(core)
         report = run.run(repository, number - 1, parts, adopt)
         report.unusable += healer.unusable
         return report
@@ -129,19 +103,19 @@ class _Scrub:
     """One run."""
 
     def __init__(
-        self, store: Store, level: Level, *, repair: bool, healer: Healer, pace: Pace, progress: Progress | None
+        self, core: Core, level: Level, *, repair: bool, healer: Healer, pace: Pace, progress: Progress | None
     ) -> None:
-        self._store = store
-        self._catalog = store.catalog
-        self._pool = store.pool
+        self._core = core
+        self._catalog = core.catalog
+        self._pool = core.pool
         self._level = level
         self._repair = repair
         self._healer = healer
         self._pace = pace
         self._progress = None if progress is None else theirs(progress)
         self._report = ScrubReport(level)
-        self._orphans = Orphans(store, self._report, pace, repair=repair, told=self._told)
-        self._comparison = Comparison(store, self._report, repair=repair)
+        self._orphans = Orphans(core, self._report, pace, repair=repair, told=self._told)
+        self._comparison = Comparison(core, self._report, repair=repair)
         self._began = milliseconds()
         self._total = 0
         self._good: list[int] = []

@@ -23,7 +23,7 @@ from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import names
 from ocistore.catalog.names import Name
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 from ocistore.errors import CorruptError, ManifestInvalidError
 from ocistore.filedescriptors import owned
 from ocistore.oci import mediatypes, strictjson

@@ -583,4 +583,4 @@ def test_writing_past_the_cache_can_be_switched_off(tmp_path):
     with Store.open(tmp_path / "store") as store:
         assert store.past_page_cache
         store.past_page_cache = False
-        assert not store.pool.past_cache
+        assert not store._core.pool.past_cache

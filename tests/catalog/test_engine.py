@@ -415,7 +415,7 @@ def test_a_statement_that_is_interrupted_before_its_rows_are_fetched_keeps_no_tr
         raise KeyboardInterrupt
 
     push(store.repository("app"), image("first"), "v1")
-    catalog = store.catalog
+    catalog = store._core.catalog
     with (
         monkeypatch.context() as patched,
         pytest.raises(KeyboardInterrupt) as caught,  # which keeps the frames

@@ -199,22 +199,22 @@ def test_a_note_without_identity_or_sense_is_no_alarm(store):
 
 
 def test_what_changes_nothing_is_not_counted(store):
-    with store.catalog.read() as connection:
+    with store._core.catalog.read() as connection:
         before = epoch.find(connection)
     store.gc()
-    with store.catalog.read() as connection:
+    with store._core.catalog.read() as connection:
         assert epoch.find(connection) == before
     store.repository("app").put_blob(b"one")
-    with store.catalog.read() as connection:
+    with store._core.catalog.read() as connection:
         assert epoch.find(connection).epoch > before.epoch
 
 
 def test_a_catalog_that_does_not_say_how_far_it_came_is_damaged(store):
-    with store.catalog.write() as connection:
+    with store._core.catalog.write() as connection:
         connection.driver.execute("DELETE FROM store")
     with pytest.raises(CorruptError, match="does not say"):
         store.repository("app").put_blob(b"one")
-    with store.catalog.locked():
+    with store._core.catalog.locked():
         pass  # nothing is stuck
     for name in strays(store.root):  # what was published is left to a collection, because no row can be asked about
         staged = store.root / "uploads" / name

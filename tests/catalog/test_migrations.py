@@ -168,7 +168,7 @@ def test_every_table_is_strict_and_narrow_ones_have_no_rowid(root):
 
 
 def test_differences_between_the_schema_and_the_tables_are_named(root):
-    with Store.open(root) as store, store.catalog.snapshot() as connection:
+    with Store.open(root) as store, store._core.catalog.snapshot() as connection:
         assert differences(connection) == []
     edit(
         root,
@@ -177,7 +177,7 @@ def test_differences_between_the_schema_and_the_tables_are_named(root):
         "DROP INDEX ix_uploads_expires",
         "CREATE INDEX ix_uploads_expires ON uploads (started)",
     )
-    with Store.open(root) as store, store.catalog.snapshot() as connection:
+    with Store.open(root) as store, store._core.catalog.snapshot() as connection:
         assert differences(connection) == [
             SchemaDifference("ix_leases_expires", "missing"),
             SchemaDifference("ix_uploads_expires", "different"),
@@ -488,7 +488,7 @@ def test_killed_while_a_store_is_made_the_next_open_makes_it(tmp_path):
         traced(tmp_path, CREATE, root, kill_at=moment)
         with Store.open(root) as store:
             push(store.repository("app"), image(), "v1")
-            with store.catalog.snapshot() as connection:
+            with store._core.catalog.snapshot() as connection:
                 assert differences(connection) == []
         # Trying the filesystem leaves a file aside where it is killed, which is swept by age.
         assert check(root, hashes=True, idle=False) == [], moment

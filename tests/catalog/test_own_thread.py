@@ -55,7 +55,7 @@ def descriptors(root):
 def test_a_write_inside_a_write_of_the_same_thread_is_refused_with_a_reason(store):
     with Store.open(store.root) as second:
         for inner in (store, second):
-            with store.catalog.write(), pytest.raises(StoreBusyError, match="in the middle of a write"):
+            with store._core.catalog.write(), pytest.raises(StoreBusyError, match="in the middle of a write"):
                 inner.repository("a").put_blob(b"inside")
     store.repository("a").put_blob(b"afterwards")
 
@@ -72,7 +72,7 @@ def test_a_signal_handler_that_writes_inside_a_write_is_refused_at_once(store, s
 
     previous = signal.signal(signal.SIGUSR1, handler)
     try:
-        with store.catalog.write():
+        with store._core.catalog.write():
             signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGUSR1)
     finally:
@@ -88,7 +88,7 @@ def test_a_signal_handler_that_writes_while_its_thread_waits_is_refused_at_once(
     writing, done = threading.Event(), threading.Event()
 
     def hold():
-        with store.catalog.write():
+        with store._core.catalog.write():
             writing.set()
             done.wait()
 
@@ -123,7 +123,7 @@ def test_a_store_dropped_in_a_cycle_inside_a_write_waits_for_nobody(store, tmp_p
         dropped.repository("a").put_blob(b"dropped")
         cycle = Cycle(dropped)
         del dropped
-        with store.catalog.write() as connection:
+        with store._core.catalog.write() as connection:
             connection.command("UPDATE store SET epoch = epoch")
             del cycle
             gc.collect()
@@ -142,7 +142,7 @@ def test_a_store_dropped_while_another_process_writes_waits_for_nobody(store):
 import sys
 from ocistore import Store
 store = Store.open(sys.argv[1])
-with store.catalog.write():
+with store._core.catalog.write():
     print("writing")
     sys.stdin.readline()
 """
@@ -163,7 +163,7 @@ with store.catalog.write():
 @pytest.mark.usefixtures("soon")
 def test_closing_inside_a_use_leaves_it_to_the_use(store):
     root = store.root
-    with store.catalog.snapshot() as connection:
+    with store._core.catalog.snapshot() as connection:
         store.close()
         assert connection.command("SELECT count(*) FROM blobs").scalar() == 0
         assert descriptors(root) != []
@@ -181,7 +181,7 @@ def test_a_wait_for_the_lock_without_a_thread_to_be_had_ends_all_the_same(store,
 import sys, time
 from ocistore import Store
 store = Store.open(sys.argv[1])
-with store.catalog.write():
+with store._core.catalog.write():
     print("writing")
     sys.stdin.readline()
     time.sleep(0.3)
@@ -193,7 +193,7 @@ sys.stdin.readline()
         patched.setattr(lock._Waiter, "start", lambda self: False)
         patched.setattr(threading.Thread, "start", none)
         other.tell()
-        with store.catalog.write():
+        with store._core.catalog.write():
             pass
         assert other.says() == "written"
         other.tell()
@@ -236,7 +236,7 @@ def test_a_store_left_open_at_exit_says_nothing_and_loses_nothing(tmp_path, kind
 
 @pytest.mark.usefixtures("soon")
 def test_a_store_left_open_at_exit_beside_a_stuck_writer_does_not_wait(store):
-    with store.catalog.write():
+    with store._core.catalog.write():
         run_python("import sys, ocistore; s = ocistore.Store.open(sys.argv[1]); list(s.repositories())", store.root)
     assert check(store) == []
 
@@ -258,7 +258,7 @@ def test_a_write_that_was_interrupted_gives_way_to_whoever_cleans_up_after_it(st
     """Before the block, or what leaves it, could do anything about it."""
 
     def write():
-        with store.catalog.write() as connection:
+        with store._core.catalog.write() as connection:
             connection.command("UPDATE store SET epoch = epoch + 1")
 
     count(write)

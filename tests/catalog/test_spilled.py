@@ -32,25 +32,25 @@ def full(small_disk, empty_store, spilling):
     """An open store on a disk that is filled by the block of ``small_disk.full()``."""
     root = shutil.copytree(empty_store, small_disk.root / "store")
     with Store.open(root) as store:
-        with store.catalog.write() as connection:
+        with store._core.catalog.write() as connection:
             connection.command("CREATE TABLE history (x)")
         yield store
 
 
 def test_a_full_disk_is_said_to_be_one_where_sqlite_has_rolled_back_by_itself(full, small_disk):
     with small_disk.full():
-        with pytest.raises(StoreFullError), full.catalog.write() as connection:
+        with pytest.raises(StoreFullError), full._core.catalog.write() as connection:
             connection.command("UPDATE store SET epoch = epoch + 1")
             connection.command(LARGE)
         assert connection.lost is not None  # what SQLite had rolled back before we could
-        with full.catalog.read() as connection:
+        with full._core.catalog.read() as connection:
             assert connection.command("SELECT count(*) FROM history").scalar() == 0
     push(full.repository("app"), image("after"), "after")
     assert check(full) == []
 
 
 def test_nothing_is_committed_after_sqlite_has_rolled_back_by_itself(full, small_disk):
-    with small_disk.full(), pytest.raises(OCIStoreError), full.catalog.write() as connection:
+    with small_disk.full(), pytest.raises(OCIStoreError), full._core.catalog.write() as connection:
         with contextlib.suppress(StoreFullError):
             connection.command(LARGE)
         with contextlib.suppress(OCIStoreError):

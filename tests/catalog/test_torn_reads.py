@@ -76,22 +76,23 @@ def disturbed_total(connection, elsewhere):
 
 
 def test_a_read_that_is_torn_is_made_again(root, elsewhere):
-    with Store.open(root) as store, store.catalog.read() as connection:
+    with Store.open(root) as store, store._core.catalog.read() as connection:
         assert disturbed_total(connection, elsewhere) % PAGES == 0
         assert elsewhere.left == 0
 
 
 def test_a_snapshot_that_is_torn_is_refused(root, elsewhere):
     with Store.open(root) as store:
-        with pytest.raises(StoreBusyError, match="its locks were dropped"), store.catalog.snapshot() as connection:
+        catalog = store._core.catalog
+        with pytest.raises(StoreBusyError, match="its locks were dropped"), catalog.snapshot() as connection:
             disturbed_total(connection, elsewhere)
-        with store.catalog.snapshot() as connection:
+        with store._core.catalog.snapshot() as connection:
             assert connection.execute(TOTAL).scalar() == 2 * PAGES
 
 
 def test_without_looking_at_the_shared_memory_a_read_is_torn(root, elsewhere, monkeypatch):
     monkeypatch.setattr(connections, "is_undisturbed", lambda before, after, **more: True)
-    with Store.open(root) as store, store.catalog.read() as connection:
+    with Store.open(root) as store, store._core.catalog.read() as connection:
         assert disturbed_total(connection, elsewhere) % PAGES != 0
 
 
@@ -100,7 +101,7 @@ def test_commits_and_checkpoints_beside_a_snapshot_whose_locks_are_held_do_not_d
     with Store.open(root) as store:
         if warm:
             push(store.repository("app"), image("second"), "v2")
-        with store.catalog.snapshot() as connection:
+        with store._core.catalog.snapshot() as connection:
             for _ in range(3):
                 elsewhere.child.tell("PASSIVE")
                 assert elsewhere.child.says() == "done"
@@ -108,7 +109,7 @@ def test_commits_and_checkpoints_beside_a_snapshot_whose_locks_are_held_do_not_d
 
 
 def test_what_is_looked_at_is_the_shared_memory(root):
-    with Store.open(root) as store, store.catalog.read() as connection:
+    with Store.open(root) as store, store._core.catalog.read() as connection:
         memory = connection.watch()
         assert memory == (root / "catalog.db-shm").read_bytes()[: walindex.SIZE]
         assert len(memory) == walindex.SIZE

@@ -43,7 +43,7 @@ def test_a_dry_run_names_each_blob_and_changes_nothing(run, store, repository):
 def test_a_dry_run_says_what_a_real_run_would_be_refused_for(run, store, repository):
     push(repository, APP)
     assert "refused" not in run("gc", *AT_ONCE, "--dry-run")
-    with store.catalog.write() as connection:
+    with store._core.catalog.write() as connection:
         holds.place(connection, "for a reason", now=0)
         holds.place(connection, "over by now", now=0, expires=1)
     assert any(line.split() == ["refused", "for", "a", "reason"] for line in run("gc", "--dry-run").splitlines())
@@ -134,7 +134,7 @@ def test_explain_of_what_is_not_there_is_an_error(run, repository):
 
 
 def test_a_person_confirms_a_catalog_that_was_put_back(run, store, repository):
-    with store.catalog.write() as connection:
+    with store._core.catalog.write() as connection:
         holds.place(connection, "for a reason", now=0)
     assert "for a reason" in run("gc", exit_code=41)
     run("gc", "--confirm")

@@ -60,7 +60,7 @@ def scene(store, tmp_path):
     push(store.repository("library/app"), index([APP, image("other")]), "v1")
     push(store.repository("library/app"), image("two"), "both", "too")
     store.repository("loose").put_blob(b"loose")
-    snapshot.refresh(store.catalog, store.paths, older_than=ZERO)
+    snapshot.refresh(store._core.catalog, store._core.paths, older_than=ZERO)
     store.close()
     (tmp_path / "beside").mkdir()
     return Scene(store.root, tmp_path / "beside")

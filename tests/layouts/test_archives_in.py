@@ -260,24 +260,24 @@ def test_what_the_store_holds_is_verified_and_not_written(store, tmp_path, archi
 def test_what_the_store_holds_is_not_written_aside_either(store, archive, monkeypatch):
     store.import_(io.BytesIO(archive))
     written = []
-    stage = type(store.pool).stage
+    stage = type(store._core.pool).stage
 
     def noting(self, source, **options):
         staged = stage(self, source, **options)
         written.append(staged.size)
         return staged
 
-    monkeypatch.setattr(type(store.pool), "stage", noting)
+    monkeypatch.setattr(type(store._core.pool), "stage", noting)
     store.import_(io.BytesIO(archive))
     assert max(written) < 64 * 1024 < max(map(len, APP.blobs))
 
 
 def test_a_held_blob_that_a_collection_takes_meanwhile_makes_the_import_an_error_to_try_again(store, archive):
     store.import_(io.BytesIO(archive))
-    with opened(io.BytesIO(archive), store, None) as source:
+    with opened(io.BytesIO(archive), store._core, None) as source:
         config = Digest.of(APP.config)
         with pytest.raises(StoreBusyError, match="collection took away"):
-            source.stage(store.pool, config, len(APP.config), "auto", Tally(0, None))
+            source.stage(store._core.pool, config, len(APP.config), "auto", Tally(0, None))
 
 
 @EACH_WAY

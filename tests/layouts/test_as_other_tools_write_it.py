@@ -18,7 +18,6 @@ from state import unchanged
 from ocistore import ArchiveInvalidError, Digest, InvalidNameError, LayoutInvalidError, ManifestNotFoundError, Store
 from ocistore.cli.commands import ocistore
 from ocistore.imagefiles import list_files
-from ocistore.layouts.copying import copy
 from ocistore.oci import mediatypes
 
 LAYER, UPPER = tarred([member("etc/lower", b"1")]), tarred([member("etc/upper", b"2")])
@@ -374,7 +373,7 @@ def test_signatures_get_the_tags_that_cosign_looks_for(store, tmp_path, names, k
         store.import_(source, references=["ghcr.io/x/app:v1"])
         assert tags(store, "ghcr.io/x/app") == wanted
         assert store.import_(source, "bare", references=["ghcr.io/x/app:v1"], referrers=False).referrers_left == 2
-    copy(store, tmp_path / "copy", ["mine:v1"])
+    store.copy_to(tmp_path / "copy", ["mine:v1"])
     with Store.open(tmp_path / "copy") as other:
         assert tags(other, "mine") == wanted
         other.export(tmp_path / "out", ["mine"])

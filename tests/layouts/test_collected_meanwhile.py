@@ -64,7 +64,7 @@ def test_in_a_copy_of_what_may_not_be_kept(store, tmp_path, monkeypatch):
     push(store.repository("app"), image("one", layers=3), "v1")
     first(monkeypatch, copying, "_opened", lambda: collect(store.root))
     with Store.open(store.root, read_only=True) as source:
-        refused(lambda: copying.copy(source, tmp_path / "other", ["app"]))
+        refused(lambda: source.copy_to(tmp_path / "other", ["app"]))
     with Store.open(tmp_path / "other") as other:
         assert list(other.repositories()) == []
 
@@ -73,7 +73,7 @@ def test_in_a_copy_of_what_may_not_be_kept(store, tmp_path, monkeypatch):
 def test_what_is_gone_and_should_be_there_is_damage(store, tmp_path, form):
     pushed = image("one", layers=3)
     push(store.repository("app"), pushed, "v1")
-    store.paths.blob(Digest.of(pushed.config)).unlink()
+    store._core.paths.blob(Digest.of(pushed.config)).unlink()
     with pytest.raises(CorruptError, match="its file is gone"):
         store.export(tmp_path / "out", ["app"], form=form)
 
@@ -81,14 +81,14 @@ def test_what_is_gone_and_should_be_there_is_damage(store, tmp_path, form):
 def test_what_came_back_meanwhile_is_not_damage(store, tmp_path, monkeypatch):
     pushed = image("one", layers=3)
     push(store.repository("app"), pushed, "v1")
-    path = store.paths.blob(Digest.of(pushed.layers[0]))
+    path = store._core.paths.blob(Digest.of(pushed.layers[0]))
     shutil.move(path, tmp_path / "away")
-    refuse_moved = type(store.catalog).refuse_moved
+    refuse_moved = type(store._core.catalog).refuse_moved
 
     def back(catalog):
         if not path.exists():
             shutil.move(tmp_path / "away", path)
         return refuse_moved(catalog)
 
-    monkeypatch.setattr(type(store.catalog), "refuse_moved", back)
+    monkeypatch.setattr(type(store._core.catalog), "refuse_moved", back)
     refused(lambda: store.export(tmp_path / "out", ["app"]))

@@ -27,7 +27,6 @@ from ocistore import (
     StoreNotFoundError,
 )
 from ocistore.layouts import copying
-from ocistore.layouts.copying import copy
 from ocistore.oci import mediatypes
 
 SUBJECT = image("subject", layers=2)
@@ -79,7 +78,7 @@ def leases(store):
 @pytest.mark.parametrize("mode", ["auto", "copy", "link"])
 def test_a_copy_is_the_same_store(source, other, mode):
     with unchanged(source.root):
-        report = copy(source, other, mode=mode)
+        report = source.copy_to(other, mode=mode)
     assert everything(other) == everything(source)
     assert pool(other.root) == pool(source.root)
     untagged = [f"app@{SBOM.digest}", f"app@{SIGNATURE.digest}"]
@@ -89,40 +88,40 @@ def test_a_copy_is_the_same_store(source, other, mode):
 
 
 def test_referrers_come_along_unless_they_are_left(source, other):
-    report = copy(source, other, ["app:one"], referrers=False)
+    report = source.copy_to(other, ["app:one"], referrers=False)
     assert report.names == ("app:one",)
     assert {found.digest for found in other.repository("app").manifests()} == {SUBJECT.digest}
-    copy(source, other, ["app:one"])
+    source.copy_to(other, ["app:one"])
     assert [found.digest for found in other.repository("app").referrers(SUBJECT.digest)] == [SBOM.digest]
     assert [found.digest for found in other.repository("app").referrers(SBOM.digest)] == [SIGNATURE.digest]
 
 
 def test_names_may_change_on_the_way(source, other):
-    copy(source, other, ["app:*=mirror/app", "other:one=mirror/app:second"])
+    source.copy_to(other, ["app:*=mirror/app", "other:one=mirror/app:second"])
     assert list(other.repositories()) == ["mirror/app"]
     assert list(other.repository("mirror/app").tags()) == ["note", "one", "second", "two"]
 
 
 def test_platforms_are_narrowed_and_what_was_made_for_it_is_stored(source, other):
-    report = copy(source, other, ["app:two"], platforms=["linux/amd64"])
+    report = source.copy_to(other, ["app:two"], platforms=["linux/amd64"])
     new = other.repository("app").resolve("two").digest
     assert report.replaced == {GRAPHS["two"].digest: new}
     (inner,) = other.repository("app").get_manifest(new).manifests
     (child,) = other.repository("app").get_manifest(inner.digest).manifests
     assert child.digest == image("amd", architecture="amd64").digest
     with pytest.raises(PlatformNotFoundError):
-        copy(source, other, ["app:one"], platforms=["linux/amd64"])
+        source.copy_to(other, ["app:one"], platforms=["linux/amd64"])
 
 
 def test_what_is_there_is_not_copied_again_and_doing_it_twice_changes_nothing(source, other):
-    copy(source, other, ["other"])
-    dry = copy(source, other, dry_run=True)
+    source.copy_to(other, ["other"])
+    dry = source.copy_to(other, dry_run=True)
     before = set(pool(other.root))
-    report = copy(source, other)
+    report = source.copy_to(other)
     assert dry.present_bytes == report.present_bytes == sum(len(pool(source.root)[digest]) for digest in before)
     assert report.copied_bytes == report.bytes - report.present_bytes
     found, history = files(other.root), list(other.repository("app").history())
-    again = copy(source, other)
+    again = source.copy_to(other)
     assert (again.copied_bytes, again.moved) == (0, ())
     assert files(other.root) == found
     assert list(other.repository("app").history()) == history
@@ -130,8 +129,8 @@ def test_what_is_there_is_not_copied_again_and_doing_it_twice_changes_nothing(so
 
 def test_tags_that_move_are_said_and_in_the_history(source, other):
     push(other.repository("app"), image("old"), "one", "mine")
-    assert copy(source, other, ["app"], dry_run=True).moved == ("app:one",)
-    assert copy(source, other, ["app"]).moved == ("app:one",)
+    assert source.copy_to(other, ["app"], dry_run=True).moved == ("app:one",)
+    assert source.copy_to(other, ["app"]).moved == ("app:one",)
     assert other.repository("app").resolve("one").digest == SUBJECT.digest
     assert other.repository("app").resolve("mine").digest == image("old").digest
     assert next(other.repository("app").history("one")).new == SUBJECT.digest
@@ -145,7 +144,7 @@ def test_a_manifest_that_is_a_layer_too_is_copied_as_both(store, other):
     )
     push(store.repository("app"), inner, "inner")
     push(store.repository("app"), outer, "outer")
-    copy(store, other)
+    store.copy_to(other)
     assert everything(other) == everything(store)
     with other.repository("app").open_blob(inner.digest) as reader:
         assert reader.read() == inner.manifest
@@ -156,7 +155,7 @@ def test_an_absent_foreign_layer_stays_absent_and_is_said(store, other):
     body = json.loads(plain.manifest)
     body["layers"].append(described(b"?", mediatypes.OCI_NONDISTRIBUTABLE_LAYER, urls=["https://layers.example/1"]))
     push(store.repository("app"), Image(document(body), plain.blobs), "v1")
-    assert copy(store, other).absent == (Digest.of(b"?"),)
+    assert store.copy_to(other).absent == (Digest.of(b"?"),)
     assert everything(other) == everything(store)
 
 
@@ -174,18 +173,18 @@ def test_nested_indexes_three_hundred_deep_are_copied(store, other):
                 repository.put_blob(blob)
             repository.put_manifest(each.manifest)
         repository.tag("deep", nested.digest)
-    assert copy(store, other).manifests == 301
+    assert store.copy_to(other).manifests == 301
     assert everything(other) == everything(store)
 
 
 def test_nothing_chosen_copies_nothing(source, other):
     with unchanged(other.root):
-        assert copy(source, other, []).names == ()
+        assert source.copy_to(other, []).names == ()
 
 
 def test_progress_ends_with_all_bytes_that_are_copied(source, other):
     told = []
-    copy(source, other, progress=lambda *step: told.append(step))
+    source.copy_to(other, progress=lambda *step: told.append(step))
     assert told == sorted(told)
     assert told[-1][0] == told[-1][1] > 0
 
@@ -207,27 +206,27 @@ def test_linked_blobs_are_one_file_and_copied_ones_are_not(store, tmp_path):
     digest = large(store.repository("app"))
     place = f"blobs/sha256/{digest.encoded}"
     for mode, same in (("link", True), ("copy", False), ("auto", False)):
-        copy(store, tmp_path / mode, mode=mode)
+        store.copy_to(tmp_path / mode, mode=mode)
         assert (tmp_path / mode / place).samefile(store.root / place) == same
         assert stat.S_IMODE((tmp_path / mode / place).stat().st_mode) == 0o444
 
 
 def test_links_do_not_reach_another_filesystem(source, small_disk):
     with pytest.raises(StorageError, match="copy instead") as caught:
-        copy(source, small_disk.root / "store", mode="link")
+        source.copy_to(small_disk.root / "store", mode="link")
     assert caught.value.errno == errno.EXDEV
 
 
 def test_an_unknown_mode_is_refused(source, other):
     with pytest.raises(ValueError, match="auto, copy or link"):
-        copy(source, other, mode="move")
+        source.copy_to(other, mode="move")
 
 
 # --- where to ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_destination_is_made_where_there_is_none(source, tmp_path):
-    copy(source, tmp_path / "new")
+    source.copy_to(tmp_path / "new")
     with Store.open(tmp_path / "new", create=False) as new:
         assert everything(new) == everything(source)
 
@@ -237,7 +236,7 @@ def test_a_dry_run_makes_nothing_and_takes_no_lease(source, tmp_path, there):
     if there:
         (tmp_path / "new").mkdir()
     with unchanged(source.root):
-        report = copy(source, tmp_path / "new", dry_run=True)
+        report = source.copy_to(tmp_path / "new", dry_run=True)
     assert (report.copied_bytes, report.dry_run) == (report.bytes, True)
     assert (tmp_path / "new").exists() == there
     assert not there or list((tmp_path / "new").iterdir()) == []
@@ -247,10 +246,10 @@ def test_a_store_is_not_copied_to_itself_nor_into_itself(source, tmp_path):
     (tmp_path / "link").symlink_to(source.root)
     for destination in (source, source.root, tmp_path / "link"):
         with pytest.raises(ValueError, match="the same store"), unchanged(source.root):
-            copy(source, destination)
+            source.copy_to(destination)
     for destination in (source.root / "blobs" / "new", source.root.parent):
         with pytest.raises(ValueError, match="one store cannot lie in the other"), unchanged(source.root):
-            copy(source, destination)
+            source.copy_to(destination)
 
 
 def test_a_destination_that_is_no_store_is_left_alone(source, tmp_path):
@@ -258,7 +257,7 @@ def test_a_destination_that_is_no_store_is_left_alone(source, tmp_path):
     (tmp_path / "mine" / "letter").write_bytes(b"mine")
     for dry_run in (True, False):
         with pytest.raises(StoreNotFoundError):
-            copy(source, tmp_path / "mine", dry_run=dry_run)
+            source.copy_to(tmp_path / "mine", dry_run=dry_run)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter"]
 
 
@@ -270,9 +269,9 @@ def test_a_read_only_destination_is_refused_and_a_read_only_source_is_not(source
         Store.open(other.root, read_only=True) as refusing,
         pytest.raises(ReadOnlyStoreError),
     ):
-        copy(reading, refusing)
+        reading.copy_to(refusing)
     with Store.open(source.root, read_only=True) as reading, unchanged(source.root):
-        copy(reading, other.root)
+        reading.copy_to(other.root)
         with Store.open(other.root) as opened:
             assert everything(opened) == everything(reading)
 
@@ -289,7 +288,7 @@ def test_a_read_only_destination_is_refused_and_a_read_only_source_is_not(source
 )
 def test_a_reference_that_stands_for_nothing_makes_no_store(source, tmp_path, references, error):
     with pytest.raises(error), unchanged(source.root):
-        copy(source, tmp_path / "new", references)
+        source.copy_to(tmp_path / "new", references)
     assert not (tmp_path / "new").exists()
 
 
@@ -313,7 +312,7 @@ def test_damage_in_the_source_is_named_and_nothing_is_copied(source, other, what
         file.write_bytes(content[:-1] if damage == "cut short" else bytes(len(content)))
     before = state(other.root).rows
     with pytest.raises(CorruptError, match=digest.encoded):
-        copy(source, other)
+        source.copy_to(other)
     assert state(other.root).rows == before
     assert pool(other.root) == {}
     assert leases(source) == []
@@ -323,7 +322,7 @@ def test_a_full_disk_changes_nothing_in_the_destination(source, small_disk):
     large(source.repository("zoo"))
     Store.open(small_disk.root / "store").close()
     with small_disk.full(), pytest.raises(StoreFullError):
-        copy(source, small_disk.root / "store")
+        source.copy_to(small_disk.root / "store")
     with Store.open(small_disk.root / "store") as there:
         assert everything(there) == {}
         assert pool(there.root) == {}
@@ -333,13 +332,13 @@ def test_a_full_disk_changes_nothing_in_the_destination(source, small_disk):
 def test_a_manifest_that_the_destination_would_not_take_is_refused(source, other):
     other.maximum_manifest_size = 100
     with pytest.raises(ManifestInvalidError, match="at most 100"), unchanged(other.root):
-        copy(source, other)
+        source.copy_to(other)
 
 
 def test_more_manifests_than_memory_should_hold_are_refused(source, other, monkeypatch):
     monkeypatch.setattr(copying, "MAXIMUM_MANIFESTS_SIZE", 1000)
     with pytest.raises(ManifestInvalidError, match="more than 1000 bytes together"), unchanged(other.root):
-        copy(source, other)
+        source.copy_to(other)
 
 
 # --- collections meanwhile --------------------------------------------------------------------------------------------
@@ -360,7 +359,7 @@ def test_what_is_being_copied_is_kept_in_the_source(source, other):
             source.repository("other").untag("one")
             collect(source)
 
-    copy(source, other, mode="copy", progress=progress)
+    source.copy_to(other, mode="copy", progress=progress)
     assert "copied to" in str(met)
     assert set(everything(other)["app"][0]) == set(GRAPHS)
     assert leases(source) == []
@@ -378,7 +377,7 @@ def test_what_a_collection_takes_from_the_destination_meanwhile_is_brought_along
             other.delete_repository("old")
             collect(other)
 
-    copy(source, other, progress=progress)
+    source.copy_to(other, progress=progress)
     assert met
     assert everything(other) == everything(source)
 
@@ -386,9 +385,8 @@ def test_what_a_collection_takes_from_the_destination_meanwhile_is_brought_along
 KILLED = """
 import os, sys
 from ocistore import Store
-from ocistore.layouts.copying import copy
 with Store.open(sys.argv[1]) as store:
-    copy(store, sys.argv[2], progress=lambda done, total: os._exit(0))
+    store.copy_to(sys.argv[2], progress=lambda done, total: os._exit(0))
 """
 
 
@@ -398,12 +396,12 @@ def test_a_killed_copy_leaves_nothing_visible_and_a_lease_that_runs_out(source, 
     assert len(leases(source)) == 1
     for name in strays(other.root):
         (other.root / "uploads" / name).unlink()
-    copy(source, other)
+    source.copy_to(other)
     assert everything(other) == everything(source)
 
 
 def test_what_may_not_be_linked_is_named_by_its_path(source, other, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(StorageError, match="belongs to somebody else") as caught:
-        copy(source, other, mode="link")
+        source.copy_to(other, mode="link")
     assert caught.value.path.startswith(str(source.root / "blobs"))

@@ -14,10 +14,9 @@ from images import APP, Image, artifact, described, document, image, push
 from invariants import check
 from state import unchanged
 
-from ocistore import Digest, LayoutInvalidError, ManifestNotFoundError
+from ocistore import Digest, LayoutInvalidError, ManifestNotFoundError, rebuild
 from ocistore.cli.commands import ocistore
 from ocistore.oci import mediatypes
-from ocistore.upkeep.rebuild import rebuild
 
 GOOD_LAYER, BAD_LAYER = tarred([member("a", b"good")]), tarred([member("a", b"bad")])
 

@@ -8,10 +8,8 @@ from handmade import IMAGE_NAME, REF_NAME, Layout, listed
 from images import artifact, image, index, push
 from invariants import check
 
-from ocistore import Digest, Store
-from ocistore.layouts.copying import copy
+from ocistore import Digest, Store, rebuild
 from ocistore.upkeep import snapshot
-from ocistore.upkeep.rebuild import rebuild
 
 APP, OTHER = image("app"), image("other")
 SIGNATURE = artifact("signature", subject=APP)
@@ -44,7 +42,7 @@ def test_it_goes_out_again_in_every_way(store, source, tmp_path):
     store.export(tmp_path / "layout", ["app:v1"])
     store.export_in_place()
     store.backup(tmp_path / "backup")
-    copy(store, tmp_path / "copy", ["app:v1=mirror:v9"])
+    store.copy_to(tmp_path / "copy", ["app:v1=mirror:v9"])
     for root in (tmp_path / "backup", tmp_path / "copy"):
         with Store.open(root) as other:
             other.export_in_place()
@@ -100,7 +98,7 @@ def test_what_has_no_tag_keeps_it_too(store, tmp_path):
     layout = Layout(tmp_path / "source").add(APP, "app:v1").add(SIGNATURE)
     layout.entries[-1] |= {"annotations": {"kind": "dev.cosignproject.cosign/sigs"}}
     store.import_(layout.write())
-    copy(store, tmp_path / "copy", ["app:v1"])
+    store.copy_to(tmp_path / "copy", ["app:v1"])
     with Store.open(tmp_path / "copy") as other:
         other.export(tmp_path / "out", ["app:v1"], referrers=True)
     assert said(tmp_path / "out", SIGNATURE.digest) == ({"kind": "dev.cosignproject.cosign/sigs"}, None)
@@ -130,7 +128,7 @@ def test_a_rebuild_keeps_it(store, tmp_path, names_from):
     if names_from == "index.json":
         store.export_in_place()
     elif names_from == "catalog.snapshot":
-        snapshot.refresh(store.catalog, store.paths, older_than=timedelta(0))
+        snapshot.refresh(store._core.catalog, store._core.paths, older_than=timedelta(0))
     store.close()
     if names_from != "the old catalog":
         for suffix in ("", "-wal", "-shm"):

@@ -440,9 +440,9 @@ def test_no_more_manifests_are_read_than_memory_is_meant_to_hold(store, layout):
     layout.write()
     size = sum(len(image(number).manifest) for number in range(5))
     with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
-        import_layout(store, layout.path, "app", maximum_manifests_size=size - 1)
+        import_layout(store._core, layout.path, "app", maximum_manifests_size=size - 1)
     assert caught.value.problems == (f"the layout's manifests have more than {size - 1} bytes",)
-    assert import_layout(store, layout.path, "app", maximum_manifests_size=size).manifests == 5
+    assert import_layout(store._core, layout.path, "app", maximum_manifests_size=size).manifests == 5
 
 
 # --- layouts that change meanwhile, stores that cannot take it --------------------------------------------------------

@@ -10,7 +10,6 @@ from state import catalog, pool
 from tracing import calls, failing, killed, require_strace
 
 from ocistore import Store
-from ocistore.layouts.copying import copy
 
 POINTS = 8
 """At how many system calls each command is killed in a plain run; the slow tests do it at every single one."""
@@ -25,7 +24,7 @@ def export(root, destination):
 
 def copy_all(source, destination):
     with Store.open(source, read_only=True) as store:
-        copy(store, destination)
+        store.copy_to(destination)
 
 
 @pytest.fixture(autouse=True)

@@ -74,7 +74,7 @@ def test_what_cannot_simply_be_linked_is_dealt_with_in_either_half(filled, desti
     name.write_bytes(b"cut short")
     filled.export(destination, mode="link")
     assert verified(destination) == pool(filled.root)
-    filled.paths.blob(Digest(damaged)).unlink()
+    filled._core.paths.blob(Digest(damaged)).unlink()
     with pytest.raises(CorruptError, match=damaged):
         filled.export(destination.with_name("other"), mode="link")
 

@@ -9,7 +9,6 @@ from images import artifact, image, index, push
 
 from ocistore import ArchiveInvalidError, InvalidNameError, Store
 from ocistore.cli.commands import ocistore
-from ocistore.layouts.copying import copy
 from ocistore.oci import mediatypes
 
 ARM, AMD, OTHER = image("arm"), image("amd", architecture="amd64"), image("other")
@@ -90,10 +89,10 @@ def test_those_of_an_index_that_loses_platforms_stay_behind_and_are_counted(sign
 
 
 def test_a_copy_takes_them_along(signed, other):
-    report = copy(signed, other, ["app:v1=mirror:v1"])
+    report = signed.copy_to(other, ["app:v1=mirror:v1"])
     assert tags(other, "mirror") == {"v1", *SIGNATURES}
     assert report.referrers_left == 0
-    assert copy(signed, other, ["app:other=plain:v1"], referrers=False).referrers_left == 1
+    assert signed.copy_to(other, ["app:other=plain:v1"], referrers=False).referrers_left == 1
 
 
 def test_a_name_that_was_asked_for_is_not_taken_by_a_signature(signed, tmp_path):

@@ -20,7 +20,6 @@ from ocistore import (
     Store,
 )
 from ocistore.cli.commands import ocistore
-from ocistore.layouts.copying import copy
 from ocistore.oci import mediatypes
 
 AMD = image("amd", architecture="amd64")
@@ -316,7 +315,7 @@ def test_it_is_said_what_is_absent_and_of_what(sparse, tmp_path):
     assert sparse.export(tmp_path / "out", ["app:v1"]).absent_kinds == said
     assert sparse.export(tmp_path / "out.tar", ["app:v1"], dry_run=True).absent_kinds == said
     within = {digest: kind.replace("app:v1", "mine:v2") for digest, kind in said.items()}
-    assert copy(sparse, tmp_path / "copy", ["app:nested=mine:v2"]).absent_kinds == within
+    assert sparse.copy_to(tmp_path / "copy", ["app:nested=mine:v2"]).absent_kinds == within
     assert sparse.export_in_place().absent_kinds.keys() == said.keys()
     amd = sparse.export(tmp_path / "amd", ["app:v1"], platforms=["linux/amd64"])
     assert amd.absent_kinds == {}
@@ -345,7 +344,7 @@ def test_the_bytes_of_a_child_that_is_no_manifest_here_stay_behind(sparse, tmp_p
     sparse.repository("app").put_blob(ARM.manifest)  # as a push in the middle has it, or a mistake
     report = sparse.export(tmp_path / "out", ["app"])
     assert set(report.absent) == {ARM.digest, PROVENANCE_ARM.digest}
-    copied = copy(sparse, tmp_path / "copy")
+    copied = sparse.copy_to(tmp_path / "copy")
     assert copied.absent == report.absent
     with Store.open(tmp_path / "other") as other:
         assert ARM.digest in other.import_(tmp_path / "out").absent
@@ -371,20 +370,20 @@ def test_narrowing_does_not_take_what_only_another_repository_holds(sparse, tmp_
 
 
 def test_it_is_copied_as_it_is_and_completed_by_a_later_copy(sparse, tmp_path):
-    report = copy(sparse, tmp_path / "copy")
+    report = sparse.copy_to(tmp_path / "copy")
     assert set(report.absent) == {ARM.digest, PROVENANCE_ARM.digest}
     with Store.open(tmp_path / "copy") as other:
         assert other.repository("app").get_manifest("v1").content == BUILT.manifest
         assert check(other, hashes=True) == []
         push(sparse.repository("app"), ARM)
-        copy(sparse, other)
+        sparse.copy_to(other)
         assert other.repository("app").get_manifest(ARM.digest).content == ARM.manifest
         assert check(other, hashes=True) == []
 
 
 def test_what_was_put_with_nothing_of_it_is_copied_too(store, tmp_path):
     store.repository("app").put_manifest(BUILT.manifest, missing="all", tags=["v1"])
-    copy(store, tmp_path / "copy")
+    store.copy_to(tmp_path / "copy")
     with Store.open(tmp_path / "copy") as other:
         assert other.repository("app").get_manifest("v1").content == BUILT.manifest
 

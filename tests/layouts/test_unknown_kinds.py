@@ -17,10 +17,9 @@ from ocistore import (
     ManifestBlobUnknownError,
     ReferencedError,
     Store,
+    rebuild,
 )
-from ocistore.layouts.copying import copy
 from ocistore.oci import mediatypes
-from ocistore.upkeep.rebuild import rebuild
 
 APP = image("app")
 
@@ -109,7 +108,7 @@ def test_a_layout_that_lacks_it_is_refused_when_nothing_else_is_there(store, tmp
 
 
 def test_it_is_copied_backed_up_and_rebuilt(store, kind, pushed, tmp_path):
-    copy(store, tmp_path / "copy")
+    store.copy_to(tmp_path / "copy")
     store.backup(tmp_path / "backup")
     store.close()
     (store.root / "catalog.db").unlink()

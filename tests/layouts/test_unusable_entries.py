@@ -8,9 +8,8 @@ from handmade import REF_NAME, Layout, listed
 from images import described, document, image, push
 from state import unchanged
 
-from ocistore import LayoutInvalidError, ManifestNotFoundError, PlatformNotFoundError, Store
+from ocistore import LayoutInvalidError, ManifestNotFoundError, PlatformNotFoundError, Store, rebuild
 from ocistore.cli.commands import ocistore
-from ocistore.upkeep.rebuild import rebuild
 
 APP, OTHER = image("app"), image("other")
 MD5 = "md5:" + "0" * 32

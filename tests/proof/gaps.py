@@ -179,13 +179,13 @@ def _read(store: Store, root: Path) -> list[str]:
     repository = store.repository("app")
     if repository.get_manifest("before").content != image("before").manifest:
         return ["it is not what was pushed"]
-    with store.catalog.read() as connection:
+    with store._core.catalog.read() as connection:
         return _torn(connection.execute(_TARGETS).scalar())
 
 
 def _look(store: Store, root: Path) -> list[str]:
     try:
-        with store.catalog.snapshot() as connection:
+        with store._core.catalog.snapshot() as connection:
             first = connection.execute(_ANY).scalar()
             found = _torn(connection.execute(_TARGETS).scalar())
             return found + _torn(1 + (connection.execute(_ANY).scalar() != first))
@@ -241,8 +241,8 @@ def _move_all_and_settle(store: Store, root: Path) -> None:
     with store.transaction() as transaction:
         for number in range(TAGS):
             transaction.repository("many").tag(_name(number), NEW.digest)
-    with contextlib.suppress(StoreBusyError), store.catalog.locked():
-        store.catalog.settle()
+    with contextlib.suppress(StoreBusyError), store._core.catalog.locked():
+        store._core.catalog.settle()
     push(store.repository("app"), image("theirs-too"), "theirs-too")  # into a WAL that begins anew, if it may
 
 
@@ -366,7 +366,7 @@ class Stage:
                 lost = [f"{tag} was acknowledged and is gone" for tag in tags if tag not in found]
                 for tag in found:
                     repository.get_manifest(tag)
-                with store.catalog.read() as connection:
+                with store._core.catalog.read() as connection:
                     lost += _torn(connection.execute(_TARGETS).scalar())
             return lost + check(self._root, hashes=True, idle=False)
         except (OCIStoreError, sqlite3.Error) as error:

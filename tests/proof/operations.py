@@ -152,7 +152,7 @@ def _many(store: Store) -> None:
 def _spilling(root: Path) -> Store:
     """Writes with a cache of ten pages, so that SQLite writes into the WAL before it commits."""
     store = Store.open(root)
-    with store.catalog.write() as connection:
+    with store._core.catalog.write() as connection:
         connection.command("PRAGMA cache_size = 10")
     return store
 
@@ -244,7 +244,7 @@ def _damage(root: Path) -> None:
     with Store.open(root) as store:
         store.export(root.parent / "good")
         for content, there in ((MORE[0].config, bytes(len(MORE[0].config))), (MORE[1].config, None), (b"new", b"new")):
-            path = store.paths.blob(Digest.of(content))
+            path = store._core.paths.blob(Digest.of(content))
             path.unlink(missing_ok=True)
             if there is not None:
                 path.write_bytes(there)
@@ -269,7 +269,7 @@ def _scrubbed(store: Store) -> bool:
 
 def _lose_catalog(root: Path) -> None:
     with Store.open(root) as store:
-        snapshot.refresh(store.catalog, store.paths, older_than=NOW)
+        snapshot.refresh(store._core.catalog, store._core.paths, older_than=NOW)
     (root / "catalog.db").unlink()
 
 

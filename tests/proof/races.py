@@ -201,7 +201,7 @@ def _change_all(store: Store, rng: random.Random) -> None:
 
 
 def _see_all_or_none(store: Store) -> None:
-    with store.catalog.snapshot() as connection:
+    with store._core.catalog.snapshot() as connection:
         repository_id = repositories.find(connection, IN_PARTS)
         found = {} if repository_id is None else dict(tags.every(connection, repository_id))
     found.pop("index", None)

@@ -38,7 +38,6 @@ from ocistore import (
     UploadNotFoundError,
 )
 from ocistore.catalog.lock import Turn
-from ocistore.layouts.copying import copy
 from ocistore.upkeep import backup, holding
 
 if TYPE_CHECKING:
@@ -334,7 +333,7 @@ def _import(store: Store, clock: Clock, steps: Steps) -> list[str]:
 def _copy(store: Store, clock: Clock, steps: Steps) -> list[str]:
     target = store.root.parent / "other"
     try:
-        copy(store, target, ["doomed:v1"])
+        store.copy_to(target, ["doomed:v1"])
     except OCIStoreError:
         return []
     with Store.open(target) as other:

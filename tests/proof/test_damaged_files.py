@@ -11,10 +11,17 @@ import pytest
 from images import APP, artifact, image, index, push
 from invariants import check
 
-from ocistore import BlobNotFoundError, Digest, ManifestNotFoundError, OCIStoreError, RepositoryNotFoundError, Store
+from ocistore import (
+    BlobNotFoundError,
+    Digest,
+    ManifestNotFoundError,
+    OCIStoreError,
+    RepositoryNotFoundError,
+    Store,
+    rebuild,
+)
 from ocistore.repository import Repository
 from ocistore.upkeep import snapshot
-from ocistore.upkeep.rebuild import rebuild
 
 ALL = index([APP, image("other", layers=2)])
 SIGNATURE = artifact(subject=APP)
@@ -74,7 +81,7 @@ def template(tmp_path_factory):
         push(store.repository("library/app"), SIGNATURE)
         store.export(base / "good", referrers=True)
         store.export_in_place()
-        snapshot.refresh(store.catalog, store.paths, older_than=timedelta(0))
+        snapshot.refresh(store._core.catalog, store._core.paths, older_than=timedelta(0))
         with store.repository("library/app").start_upload() as upload:
             upload.write(UPLOAD.encode())
         shutil.copytree(base / "open", base / "store")

@@ -70,7 +70,7 @@ def slow_reader(store, seconds):
     reading = threading.Event()
 
     def read():
-        with store.catalog.snapshot() as connection:
+        with store._core.catalog.snapshot() as connection:
             connection.command("SELECT count(*) FROM blobs")
             reading.set()
             time.sleep(seconds)
@@ -251,7 +251,7 @@ def test_a_child_forked_past_the_hooks_is_told_at_once_and_harms_nothing(store):
     with slow_reader(store, 0.2):
         assert ended(in_child(use, fork=past_the_hooks)) == REFUSED
         assert ended(in_child(close, fork=past_the_hooks)) == 0
-    with store.catalog.write():
+    with store._core.catalog.write():
         assert ended(in_child(use, fork=past_the_hooks)) == REFUSED
     push(store.repository("app"), image("after"), "after")
     store.close()
@@ -263,7 +263,7 @@ AS_USUAL = """
 import ctypes, os, sys
 from ocistore import Store
 store = Store.open(sys.argv[1])
-with store.catalog.write() as connection:
+with store._core.catalog.write() as connection:
     connection.command("UPDATE store SET epoch = epoch + 1")
     child = ctypes.PyDLL(None).fork()
     if child == 0:
@@ -327,9 +327,9 @@ def test_a_fork_inside_ones_own_write_is_refused_to_the_child_at_once(store):
         push(store.repository("app"), image("child"), "child")
 
     began = time.monotonic()
-    with store.catalog.write():
+    with store._core.catalog.write():
         assert ended(in_child(work)) == REFUSED
-    with store.catalog.read():
+    with store._core.catalog.read():
         assert ended(in_child(work)) == REFUSED
     assert time.monotonic() - began < 10
     assert ended(in_child(work)) == 0
@@ -357,7 +357,7 @@ def test_one_store_that_cannot_be_prepared_costs_the_others_nothing(store, tmp_p
     with Store.open(tmp_path / "other") as other:
         push(other.repository("app"), image("first"), "first")
         push(store.repository("app"), image("first"), "first")
-        stuck = store.catalog._database()
+        stuck = store._core.catalog._database()
         refusal = OSError(errno.EIO, "stuck")
         monkeypatch.setattr(stuck, "prepare_for_fork", lambda *, deadline: (_ for _ in ()).throw(refusal))
         statuses = {

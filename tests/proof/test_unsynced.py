@@ -17,8 +17,9 @@ from images import Image, artifact, described, document, image, index, push
 from state import catalog
 from unsynced import RecordingOS, UnsyncedDisk, by_digest
 
-from ocistore import Digest, Store
+from ocistore import Digest
 from ocistore.blobs import directories, durability, filesystem, output, removal, session
+from ocistore.core import Core
 from ocistore.layouts import directory as layout_directory
 from ocistore.layouts.directory import LayoutDirectory
 from ocistore.layouts.exports import linking, writing
@@ -118,14 +119,14 @@ def test_a_forgotten_sync_is_seen(store, forgotten, words, monkeypatch):
 
 
 def test_a_sync_after_the_commit_is_seen_too_late(store, monkeypatch):
-    make_durable, commit = filesystem.FilesystemPool._make_durable, Store.commit
+    make_durable, commit = filesystem.FilesystemPool._make_durable, Core.commit
 
     def late(self, changes):
         commit(self, changes)
         make_durable(self.pool, [change.blob for change in changes if hasattr(change, "blob")])
 
     monkeypatch.setattr(filesystem.FilesystemPool, "_make_durable", lambda pool, files: None)
-    monkeypatch.setattr(Store, "commit", late)
+    monkeypatch.setattr(Core, "commit", late)
     found, _ = _lost(store, _push, monkeypatch)
     assert any("has other bytes" in line for line in found)
 

@@ -96,7 +96,7 @@ def a_lease_goes_on_naming_what_was_taken():
 
     def slowly(lease):
         # Right in itself, as above: only the time between two transactions is longer.
-        with lease._store.catalog.write() as connection:
+        with lease._store._core.catalog.write() as connection:
             leases.expire(connection, lease.id)
         time.sleep(random.random() * 0.4)
         end(lease)

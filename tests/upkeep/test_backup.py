@@ -26,6 +26,7 @@ from ocistore import (
     StoreBusyError,
     StoreFullError,
     StoreNotFoundError,
+    rebuild,
 )
 from ocistore.blobs import reader
 from ocistore.blobs.paths import StorePaths
@@ -33,7 +34,6 @@ from ocistore.catalog.schema import APPLICATION_ID
 from ocistore.cli.commands import ocistore
 from ocistore.layouts.exports import writing
 from ocistore.upkeep.holding import collections_held
-from ocistore.upkeep.rebuild import rebuild
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
@@ -200,11 +200,11 @@ def test_a_hold_that_runs_out_while_the_lock_is_waited_for_is_not_renewed(filled
     held = threading.Event()
 
     def stand_in_the_way():
-        with filled.catalog.write():
+        with filled._core.catalog.write():
             held.set()
             time.sleep(0.6)  # a collection in here would have acted
 
-    with collections_held(filled, StorePaths(destination)) as hold:
+    with collections_held(filled._core, StorePaths(destination)) as hold:
         hold.confirm()
         thread = threading.Thread(target=stand_in_the_way)
         thread.start()
@@ -248,7 +248,7 @@ def test_a_backup_that_fails_leaves_the_earlier_one(filled, destination, monkeyp
 @pytest.mark.parametrize("content", [b"", b"longer than what was there" * 100], ids=["shorter", "longer"])
 def test_a_blob_of_the_wrong_size_is_reported_and_not_copied(filled, destination, mode, content):
     damaged = min(pool(filled.root))
-    path = filled.paths.blob(Digest(damaged))
+    path = filled._core.paths.blob(Digest(damaged))
     path.chmod(0o644)
     path.write_bytes(content)
     assert filled.backup(destination, mode=mode).missing == (damaged,)
@@ -324,7 +324,7 @@ def test_an_export_says_which_file_could_not_be_read(filled, tmp_path, unreadabl
     unreadable.add(digest.encoded)
     with pytest.raises(StorageError) as caught:
         filled.export(tmp_path / "layout", mode="copy")
-    assert caught.value.path == str(filled.paths.blob(digest))
+    assert caught.value.path == str(filled._core.paths.blob(digest))
 
 
 @pytest.mark.parametrize(

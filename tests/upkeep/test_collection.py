@@ -14,11 +14,18 @@ from processes import python
 from state import descriptors, pool, rows, strays
 from steps import counted_steps
 
-from ocistore import CollectionRefusedError, CorruptError, Digest, ManifestNotFoundError, Store, UploadNotFoundError
-from ocistore.commit import milliseconds
+from ocistore import (
+    CollectionRefusedError,
+    CorruptError,
+    Digest,
+    ManifestNotFoundError,
+    Store,
+    UploadNotFoundError,
+    rebuild,
+)
+from ocistore.clock import milliseconds
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.collection import _Collection
-from ocistore.upkeep.rebuild import rebuild
 
 NOW = timedelta(0)
 DAY = timedelta(days=1)
@@ -84,7 +91,7 @@ def test_a_snapshot_for_which_there_is_no_time_is_not_taken(store, repository, m
 
 def test_a_collection_that_finds_nothing_refreshes_an_old_snapshot_once_an_hour(store, repository, monkeypatch):
     def taken():
-        return snapshot.header(store.paths).taken
+        return snapshot.header(store._core.paths).taken
 
     push(repository, image("old"), "v1")
     store.gc()
@@ -99,7 +106,7 @@ def test_a_collection_that_finds_nothing_refreshes_an_old_snapshot_once_an_hour(
     assert taken() == later
     push(repository, image("newer"), "v1")
     later += 2 * 3_600_000
-    store.next_look_at_snapshot -= 3600
+    store._core.next_look_at_refs -= 3600
     assert store.gc().batches == 0
     assert taken() == later
 
@@ -534,7 +541,7 @@ def test_what_a_push_committed_before_it_was_killed_stays(store, monkeypatch):
 def test_what_another_push_published_since_stays(store, monkeypatch):
     with python(KILLED, store.root, "published", "sha256") as child:
         child.die()
-    blob = store.paths.blob(Digest.of(b"x" * 100_000))
+    blob = store._core.paths.blob(Digest.of(b"x" * 100_000))
     blob.rename(store.root / "elsewhere")
     blob.write_bytes(b"x" * 100_000)
     blob.chmod(0o444)

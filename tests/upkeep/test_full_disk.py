@@ -53,7 +53,7 @@ def collect(store):
 def test_a_store_has_a_file_that_can_be_given_up(tmp_path):
     with Store.open(tmp_path / "store") as store:
         assert (store.root / "reserved").stat().st_blocks * 512 >= reserve.SIZE
-        store.pool.reserve.give_up()
+        store._core.pool.reserve.give_up()
     Store.open(tmp_path / "store").close()
     assert (tmp_path / "store" / "reserved").stat().st_size == reserve.SIZE
 
@@ -205,7 +205,7 @@ def test_the_wal_does_not_keep_its_greatest_size(store):
     with store.transaction() as transaction:
         for number in range(300):
             transaction.repository("app").put_blob(b"%d" % number)
-    with store.catalog.write() as connection:
+    with store._core.catalog.write() as connection:
         connection.driver.execute("CREATE TABLE large (content)")
         connection.driver.execute(
             "INSERT INTO large WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 24)"
@@ -213,7 +213,7 @@ def test_the_wal_does_not_keep_its_greatest_size(store):
         )
     wal = store.root / "catalog.db-wal"
     assert wal.stat().st_size > 20 * 1024**2
-    with store.catalog.write() as connection:
+    with store._core.catalog.write() as connection:
         connection.driver.execute("DROP TABLE large")
     for number in range(3):
         store.repository("app").put_blob(b"x%d" % number)

@@ -203,7 +203,7 @@ def test_compacting_goes_on_beside_a_reader(store, monkeypatch):
     grow(store, 50)
     store.close()
     monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.5)
-    with Store.open(store.root) as opened, opened.catalog.snapshot() as connection:
+    with Store.open(store.root) as opened, opened._core.catalog.snapshot() as connection:
         before = connection.command("SELECT count(*) FROM blobs").scalar()
         opened.compact()
         assert connection.command("SELECT count(*) FROM blobs").scalar() == before

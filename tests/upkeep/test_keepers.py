@@ -9,7 +9,6 @@ from state import catalog
 
 from ocistore import Digest
 from ocistore.catalog import keepers
-from ocistore.upkeep.explanation import explain
 
 
 def grown(store, chosen):
@@ -34,7 +33,7 @@ def test_what_is_remembered_changes_no_answer(store, seed):
     chosen = random.Random(seed)
     members = grown(store, chosen)
     later = 1 << 60  # nobody is young
-    with store.catalog.snapshot() as connection:
+    with store._core.catalog.snapshot() as connection:
         repository = connection.driver.execute("SELECT id FROM repositories").fetchone()[0]
 
         def alive(member, known):
@@ -62,5 +61,5 @@ def test_a_grace_of_any_length_can_be_explained(store, repository):
     repository.put_blob(b"loose")
     for digest in (image("app").digest, image("app").blobs[0], b"loose"):
         wanted = digest if isinstance(digest, str) else Digest.of(digest)
-        [found] = explain(store, wanted, grace=timedelta.max, keep_untagged=timedelta.max)
+        [found] = store.explain(wanted, grace=timedelta.max, keep_untagged=timedelta.max).repositories
         assert found.due == datetime.max.replace(tzinfo=UTC)

@@ -28,7 +28,6 @@ from ocistore import (
 )
 from ocistore.catalog.engine import Catalog
 from ocistore.upkeep.collection import _Collection
-from ocistore.upkeep.explanation import explain
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
@@ -63,13 +62,13 @@ def test_a_lease_keeps_what_is_pushed_in_a_transaction_or_mounted(store, reposit
 def test_a_lease_that_another_thread_ends_during_a_push_does_the_push_no_harm(store, repository, monkeypatch):
     held = contextlib.ExitStack()
     held.enter_context(store.lease(ttl=HOUR))
-    publish = store.pool.publish
+    publish = store._core.pool.publish
 
     def ending(staged):
         held.close()
         publish(staged)
 
-    monkeypatch.setattr(store.pool, "publish", ending)
+    monkeypatch.setattr(store._core.pool, "publish", ending)
     blob = repository.put_blob(b"pushed")
     assert repository.stat_blob(blob.digest) == blob
     assert check(store) == []
@@ -129,7 +128,7 @@ def test_what_a_lease_kept_that_ran_out_is_forecast_to_go(store, repository, mon
     report = collect(store, dry_run=True)
     assert (report.leases, report.manifests, report.blobs) == (1, 1, 4)
     for digest in (APP.digest, Digest.of(b"loose" * 50)):
-        [found] = explain(store, digest, grace=NOW, keep_untagged=NOW)
+        [found] = store.explain(digest, grace=NOW, keep_untagged=NOW).repositories
         assert found.kept_by == ()
     monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 1)
     with pytest.raises(CollectionRefusedError, match="more than half"):
@@ -524,7 +523,7 @@ def test_a_child_that_leaves_the_block_leaves_the_lease_to_its_parent(store, rep
 
 def test_a_store_is_not_kept_alive_by_leases_that_ended(tmp_path):
     store = Store.open(tmp_path / "store")
-    closed = store._dropped
+    closed = store._core._dropped
     with store.lease(ttl=HOUR):
         store.repository("a").put_blob(b"kept")
     del store
@@ -576,7 +575,7 @@ def a_stuck_writer(store, seconds):
     taken = threading.Event()
 
     def hold():
-        with Store.open(store.root) as other, other.catalog.locked():
+        with Store.open(store.root) as other, other._core.catalog.locked():
             taken.set()
             time.sleep(seconds)
 

@@ -13,7 +13,7 @@ from steps import counted_steps
 
 from ocistore import CollectionRefusedError, Digest
 from ocistore.catalog import keepers
-from ocistore.commit import milliseconds
+from ocistore.clock import milliseconds
 from ocistore.upkeep.forecast import forecast
 from ocistore.upkeep.guards import refuse_too_much
 from ocistore.upkeep.losses import losses_of
@@ -24,12 +24,12 @@ HOUR = timedelta(hours=1)
 
 def counted(store, **options):
     now = milliseconds()
-    return losses_of(store.catalog, **{"now": now, "untagged_before": now, "before": now, **options})
+    return losses_of(store._core.catalog, **{"now": now, "untagged_before": now, "before": now, **options})
 
 
 def remembered(store, **options):
     now = milliseconds()
-    with store.catalog.snapshot() as connection:
+    with store._core.catalog.snapshot() as connection:
         found = forecast(connection, **{"now": now, "untagged_before": now, "before": now, **options})
     return len(found.blobs), found.bytes
 
@@ -37,7 +37,7 @@ def remembered(store, **options):
 def left_by_manifests(store):
     """What goes as a consequence of manifests that go, once the grace of it is over; nothing that goes by itself."""
     now = milliseconds()
-    with store.catalog.snapshot() as connection:
+    with store._core.catalog.snapshot() as connection:
         found = forecast(connection, now=now, untagged_before=now, before=now)
         left = {
             (repository, blob)
@@ -227,7 +227,7 @@ def test_no_state_of_the_store_is_held(store, dead):
             return self._catalog.read()
 
     now = milliseconds()
-    losses_of(Watching(store.catalog), now=now, untagged_before=now, before=now)
+    losses_of(Watching(store._core.catalog), now=now, untagged_before=now, before=now)
     assert len(held) > 50
     assert set(held) == {0}
 
@@ -238,5 +238,5 @@ def test_the_guard_says_how_much_it_would_be(store, dead, monkeypatch):
     now = milliseconds()
     blobs, size = remembered(store)
     with pytest.raises(CollectionRefusedError, match=f"{blobs} blobs of {size} bytes"):
-        refuse_too_much(store, now=now, untagged_before=now, before=now)
+        refuse_too_much(store._core, now=now, untagged_before=now, before=now)
     assert store.repository("app").stat_blob(Digest.of(image("base").blobs[-1]))

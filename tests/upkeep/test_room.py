@@ -14,9 +14,8 @@ from invariants import check
 from state import unchanged
 from tracing import require_strace, traced
 
-from ocistore import Store, StoreFullError
+from ocistore import Store, StoreFullError, rebuild
 from ocistore.cli.commands import ocistore
-from ocistore.upkeep.rebuild import rebuild
 
 NOW = timedelta(0)
 

@@ -513,7 +513,7 @@ def test_what_an_older_catalog_that_was_put_back_does_not_know_is_left_alone(fil
     with Store.open(filled.root) as restored:
         with pytest.raises(CollectionRefusedError):
             restored.gc()
-        with restored.catalog.write() as connection:
+        with restored._core.catalog.write() as connection:
             holds.confirm(connection)
         assert restored.scrub().trashed == 3
 
@@ -533,8 +533,8 @@ def test_a_scrub_that_never_comes_to_the_end_removes_files_without_rows(filled, 
 
 
 def test_however_many_files_there_are_time_is_left_for_blobs(filled, later, monkeypatch):
-    listed = filled.pool.removal.files
-    monkeypatch.setattr(filled.pool.removal, "files", lambda: time.sleep(0.6) or listed())
+    listed = filled._core.pool.removal.files
+    monkeypatch.setattr(filled._core.pool.removal, "files", lambda: time.sleep(0.6) or listed())
     report = filled.scrub(maximum_duration=timedelta(seconds=1))
     assert report.blobs > 0
     assert not report.complete

@@ -3,11 +3,10 @@
 import pytest
 from images import image, push
 
-from ocistore import RebuildRefusedError, StorageError, Store
+from ocistore import RebuildRefusedError, StorageError, Store, rebuild
 from ocistore.catalog import integrity
 from ocistore.catalog.connection import Connection
 from ocistore.errors import CorruptError
-from ocistore.upkeep.rebuild import rebuild
 
 MALFORMED = CorruptError("the catalog", reason="database disk image is malformed")
 
@@ -67,7 +66,7 @@ def test_what_cannot_be_read_is_said_and_nothing_takes_its_place(filled, monkeyp
 
 
 def test_what_is_damaged_is_found_twice(filled, monkeypatch):
-    with Store.open(filled) as store, store.catalog.read() as connection:
+    with Store.open(filled) as store, store._core.catalog.read() as connection:
         assert integrity.problems(connection) == []
         answer_first(monkeypatch, *["Page 3: unable to get the page. error code=11"] * 2)
         assert integrity.problems(connection) == ["Page 3: unable to get the page. error code=11"]

@@ -23,8 +23,8 @@ from ocistore.layouts.imports.docker import MANIFEST_JSON
 from ocistore.layouts.imports.members import digest_in
 from ocistore.layouts.index import MAXIMUM_LAYOUT_FILE_SIZE, check_layout_file
 from ocistore.oci.digest import Digest
+from ocistore.opening import open_core
 from ocistore.refusals import Ignoring, pass_on_theirs
-from ocistore.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,12 +62,12 @@ def held(bases: Iterable[str | os.PathLike[str]], wanted: Mapping[str, int]) -> 
 
 
 def _in_store(root: Path, wanted: Mapping[str, int]) -> set[str]:
-    with Store.open(root, create=False, read_only=True) as store, store.catalog.read() as connection:
+    with open_core(root, create=False, read_only=True) as core, core.catalog.read() as connection:
         live = blobs.live_sizes(connection, wanted)
         return {
             digest
             for digest, size in live.items()
-            if wanted[digest] == size and store.pool.size(Digest.parse(digest)) == size
+            if wanted[digest] == size and core.pool.size(Digest.parse(digest)) == size
         }
 
 

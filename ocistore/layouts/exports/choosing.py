@@ -31,7 +31,7 @@ from ocistore.oci.manifest import Manifest, manifest_descriptor
 from ocistore.oci.platforms import narrow, parse_platforms
 from ocistore.oci.referrertags import is_about, list_tag
 from ocistore.oci.selection import selectors
-from ocistore.pages import PAGE
+from ocistore.paging import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ocistore.blobs.reader import BlobReader
+    from ocistore.core import Core
     from ocistore.filedescriptors import FileDescriptor
     from ocistore.layouts.progress import Tally
     from ocistore.oci.manifest import Manifest
-    from ocistore.store import Store
 
 ExportMode: TypeAlias = Literal["auto", "copy", "link"]
 """How bytes get into a layout: ``auto`` shares them by reflink where the filesystem can, else copies; ``copy`` always
@@ -74,7 +74,7 @@ class BlobWriter:
 
     def __init__(
         self,
-        store: Store,
+        core: Core,
         layout: LayoutDirectory,
         mode: ExportMode,
         tally: Tally,
@@ -82,7 +82,7 @@ class BlobWriter:
         permissions: int | None = None,
     ) -> None:
         """``permissions`` are those of copies, where the ones of a new file will not do."""
-        self._store = store
+        self._core = core
         self._tally = tally
         self._layout = layout
         self._mode = mode
@@ -140,7 +140,7 @@ class BlobWriter:
     def _know_directories(self, blobs: list[tuple[str, int]]) -> None:
         for algorithm in {digest.partition(":")[0] for digest, _ in blobs} - self._linking.keys():
             with Ignoring():  # which each of the blobs will say with its own name
-                self._linking[algorithm] = self._store.pool.directory(algorithm), self._directory(algorithm)
+                self._linking[algorithm] = self._core.pool.directory(algorithm), self._directory(algorithm)
 
     def write(self, digest: Digest, size: int) -> None:
         """Write one blob, or find it there."""
@@ -185,7 +185,7 @@ class BlobWriter:
 
     def _link(self, digest: Digest, size: int, directory: int, name: str) -> None:
         try:
-            self._store.pool.link(digest, size, directory, name)
+            self._core.pool.link(digest, size, directory, name)
         except FileExistsError as error:
             pass_on_theirs(error)
             if is_there(directory, name, size):
@@ -202,7 +202,7 @@ class BlobWriter:
 
     def _link_over(self, digest: Digest, size: int, directory: int, name: str) -> None:
         temporary, top = temporary_name(), self._layout.descriptor
-        self._store.pool.link(digest, size, top, temporary)
+        self._core.pool.link(digest, size, top, temporary)
         try:
             os.rename(temporary, name, src_dir_fd=top, dst_dir_fd=directory)
         except BaseException:
@@ -215,9 +215,9 @@ class BlobWriter:
             try:
                 with gone_is_damage(digest):
                     if size <= _SMALL and not self._reflink:
-                        source, content = None, self._store.pool.read(digest, size)
+                        source, content = None, self._core.pool.read(digest, size)
                     else:
-                        source, content = stack.enter_context(self._store.pool.open(digest)), b""
+                        source, content = stack.enter_context(self._core.pool.open(digest)), b""
             except CorruptError as error:
                 raise CorruptError(f"blob {digest}", reason=error.reason, gone=error.gone) from error
             if source is not None and source.size != size:

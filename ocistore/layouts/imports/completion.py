@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from ocistore.blobs.filesystem import FilesystemPool
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import Sharing
+    from ocistore.core import Core
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.progress import Tally
     from ocistore.oci.digest import Digest
-    from ocistore.store import Store
 
 
 class CompletedSource:
@@ -25,7 +25,7 @@ class CompletedSource:
     transaction that lets another repository serve it.
     """
 
-    def __init__(self, source: Source, store: Store) -> None:
+    def __init__(self, source: Source, core: Core) -> None:
         self.name = source.name
         self.streamed = source.streamed
         self.left_out = source.left_out
@@ -33,7 +33,7 @@ class CompletedSource:
         self.completed: dict[Digest, None] = {}
         """What the source lacks and the store has."""
         self._source = source
-        self._store = store
+        self._core = core
 
     def read(self, name: str, *, maximum: int) -> bytes:
         """A file of the source."""
@@ -45,9 +45,9 @@ class CompletedSource:
             return self._source.size(digest)
         except FileNotFoundError as error:
             pass_on_theirs(error)
-            with self._store.catalog.read() as connection:
+            with self._core.catalog.read() as connection:
                 size = blobs.live_sizes(connection, [digest]).get(digest)
-            if size is None or self._store.pool.size(digest) != size:
+            if size is None or self._core.pool.size(digest) != size:
                 raise
             self.completed[digest] = None
             return size
@@ -60,7 +60,7 @@ class CompletedSource:
             except FileNotFoundError as error:
                 pass_on_theirs(error)
                 self.size(digest)
-        with self._store.pool.open(digest) as reader:
+        with self._core.pool.open(digest) as reader:
             return reader.read(size)
 
     def verify(self, digest: Digest, size: int, tally: Tally) -> None:
@@ -86,8 +86,8 @@ class CompletedSource:
         self._source.close()
 
 
-def completes(store: Store, missing: dict[Digest, None]) -> bool:
+def completes(core: Core, missing: dict[Digest, None]) -> bool:
     """Whether the store has all of that."""
-    with store.catalog.read() as connection:
+    with core.catalog.read() as connection:
         live = blobs.live_sizes(connection, missing)
     return bool(missing) and all(digest in live for digest in missing)

@@ -14,7 +14,7 @@ from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from ocistore.layouts.imports.embedded import EmbeddedSource
-    from ocistore.layouts.imports.survey import Contents
+    from ocistore.layouts.imports.plan import ImportPlan
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
@@ -34,7 +34,7 @@ class UnusableError(Exception):
 class Manifests:
     """Manifests by their descriptors."""
 
-    def __init__(self, source: EmbeddedSource, contents: Contents, *, maximum_size: int, maximum_sizes: int) -> None:
+    def __init__(self, source: EmbeddedSource, contents: ImportPlan, *, maximum_size: int, maximum_sizes: int) -> None:
         """Read from ``source``, and note in ``contents`` what is wrong; the maxima are of one, and of all together."""
         self._source = source
         self._contents = contents

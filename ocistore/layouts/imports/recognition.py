@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from ocistore.archives.tar import Readable
     from ocistore.blobs.sharing import Sharing
+    from ocistore.core import Core
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.progress import Progress
     from ocistore.oci.digest import Digest
-    from ocistore.store import Store
 
 ImportSource: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 """A directory, a file or a pipe by its path, or an open binary file, read from where it stands."""
@@ -63,7 +63,7 @@ def source_name(source: ImportSource) -> str:
 @contextlib.contextmanager
 def opened(
     source: ImportSource,
-    store: Store,
+    core: Core,
     progress: Progress | None,
     *,
     mode: Sharing = "auto",
@@ -73,7 +73,7 @@ def opened(
 
     Args:
         source: where it is.
-        store: where it is to be imported into: of what can be read but once, whatever may be needed is staged there,
+        core: where it is to be imported into: of what can be read but once, whatever may be needed is staged there,
             until the block ends.
         progress: told of the bytes of that.
         mode: how its bytes are to get there.
@@ -90,7 +90,7 @@ def opened(
     tally = Tally(_size(source), progress)
     with contextlib.ExitStack() as stack:
         try:
-            stream = partial(_stream, store=store, tally=tally, name=name, held=held or partial(_holds, store))
+            stream = partial(_stream, core=core, tally=tally, name=name, held=held or partial(_holds, core))
             found = _open(source, name, stack, stream)
         except OSError as error:
             pass_on_theirs(error)
@@ -136,11 +136,11 @@ def _archive(file: BinaryIO, name: str) -> Source:
 
 
 def _stream(
-    file: Readable, *, store: Store, tally: Tally, name: str, held: Callable[[Digest, int], bool]
+    file: Readable, *, core: Core, tally: Tally, name: str, held: Callable[[Digest, int], bool]
 ) -> Source:
-    store.require_writable()
+    core.require_writable()
     stream = _decompressed(_Counted(file, tally), name)
-    archive = ArchiveStream(stream, store.pool, name=name, held=held)
+    archive = ArchiveStream(stream, core.pool, name=name, held=held)
     try:
         return source_of(archive)
     except BaseException:
@@ -148,10 +148,10 @@ def _stream(
         raise
 
 
-def _holds(store: Store, digest: Digest, size: int) -> bool:
-    if store.pool.size(digest) != size:  # most content is new, and then there is nothing to ask the catalog
+def _holds(core: Core, digest: Digest, size: int) -> bool:
+    if core.pool.size(digest) != size:  # most content is new, and then there is nothing to ask the catalog
         return False
-    with store.catalog.read() as connection:
+    with core.catalog.read() as connection:
         return blobs.live_sizes(connection, [digest]).get(digest) == size
 
 

@@ -14,6 +14,7 @@ from ocistore.changes import SetTag
 from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.imports.manifests import Manifests, UnusableError
+from ocistore.layouts.imports.plan import ImportPlan
 from ocistore.layouts.imports.signatures import with_own_names
 from ocistore.layouts.imports.wanted import NAMED_AT_MOST, Chosen, called, nameless, select
 from ocistore.layouts.imports.wholeindex import index_of_platforms
@@ -47,61 +48,9 @@ if TYPE_CHECKING:
     from ocistore.oci.manifest import Manifest
 
 
-@dataclass
-class Contents:
-    """What of a layout is to come in, and what is wrong with it."""
-
-    manifests: dict[str, dict[Digest, Manifest]] = field(default_factory=dict)
-    """By repository, children before parents."""
-    blobs: dict[str, dict[Digest, int]] = field(default_factory=dict)
-    """By repository, with their sizes."""
-    tagged: dict[str, dict[str, SetTag]] = field(default_factory=dict)
-    """By repository and name. None of the repositories is without one."""
-    untagged: dict[str, None] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    unusable: list[str] = field(default_factory=list)
-    replaced: dict[Digest, Digest] = field(default_factory=dict)
-    """Indexes that lost platforms, with those that come in in their place."""
-    other_platforms: dict[str, PlatformNotFoundError] = field(default_factory=dict)
-    """Names of which nothing is of the wanted platforms, none of them asked for by itself."""
-    referrers_left: int = 0
-    """How many manifests stay behind that are about something which comes in."""
-    said: dict[tuple[str, Digest], str | None] = field(default_factory=dict)
-    """What the layout says besides of what comes in without a tag, by repository and digest."""
-    absent: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By repository, what indexes that come in list and the layout lacks, each with what it is."""
-    missing: dict[Digest, None] = field(default_factory=dict)
-    """What must be there and is not."""
-    problems: dict[str, None] = field(default_factory=dict)
-    """In order, each once."""
-
-    def problem(self, text: str) -> None:
-        """Note what is wrong; said again, it stands there once."""
-        self.problems[text] = None
-
-    @property
-    def tags(self) -> list[SetTag]:
-        """Of all repositories."""
-        return [tag for named in self.tagged.values() for tag in named.values()]
-
-    def manifest_sizes(self) -> dict[Digest, int]:
-        """The bytes of every manifest."""
-        return {d: manifest.descriptor.size for held in self.manifests.values() for d, manifest in held.items()}
-
-    def blob_sizes(self) -> dict[Digest, int]:
-        """The bytes of every blob that is no manifest, or is one and a layer of another, too."""
-        return {digest: size for held in self.blobs.values() for digest, size in held.items()}
-
-    def lacks(self, digest: Digest, what: str) -> None:
-        """Note that something is missing, and what that is; of many things that lack it, the first."""
-        if digest not in self.missing:
-            self.missing[digest] = None
-            self.problem(f"{digest} is missing: {what}")
-
-
 def survey(
     source: EmbeddedSource, wanted: Wanted, *, maximum_manifest_size: int, maximum_manifests_size: int
-) -> Contents:
+) -> ImportPlan:
     """Read the index and all manifests that are wanted, and look whether the blobs are there with their sizes.
 
     Args:
@@ -116,7 +65,7 @@ def survey(
         PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
         All else is in ``problems`` of what is returned.
     """
-    contents = Contents()
+    contents = ImportPlan()
     entries, unusable, damaged, problems = listed(source)
     entries = with_own_names(source.offered(entries))
     contents.skipped += source.left_out
@@ -209,7 +158,7 @@ def listed(source: Source) -> Listed:
     return Listed(listing.entries, listing.unusable, [*listing.damaged, *source.damaged], [])
 
 
-def _note_refused(selection: Selection, damaged: list[Damaged], contents: Contents) -> None:
+def _note_refused(selection: Selection, damaged: list[Damaged], contents: ImportPlan) -> None:
     """What was asked for and cannot come in is wrong; what is damaged, and was not asked for, is left out."""
     for refused in selection.unusable:
         contents.problem(_unread(str(refused)))
@@ -270,7 +219,7 @@ def _is_about_what_is_there(descriptor: Descriptor, manifests: Manifests) -> boo
 
 
 def _narrowed(
-    entry: Chosen, wanted: Wanted, contents: Contents, manifests: Manifests, wholeness: Wholeness
+    entry: Chosen, wanted: Wanted, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness
 ) -> Narrowed | None:
     """What is left of something in the index; None where it is missing or damaged, which is noted."""
     descriptor = entry.descriptor
@@ -294,7 +243,7 @@ def _narrowed(
 
 
 def _left(
-    entry: Chosen, narrowed: Narrowed | None, wanted: Wanted, contents: Contents, manifests: Manifests
+    entry: Chosen, narrowed: Narrowed | None, wanted: Wanted, contents: ImportPlan, manifests: Manifests
 ) -> Descriptor | None:
     """What an entry stands for now; None where that is nothing, which is noted."""
     if narrowed is None:
@@ -316,7 +265,7 @@ def _left(
 
 
 def _check_platforms(
-    asked: list[Chosen], named: set[str], wanted: Wanted, contents: Contents, *, source: str
+    asked: list[Chosen], named: set[str], wanted: Wanted, contents: ImportPlan, *, source: str
 ) -> None:
     """Whether there is an image of a wanted platform for each name that was asked for, and for one at all."""
     # One name may be that of several images, each for another platform.
@@ -331,7 +280,7 @@ def _check_platforms(
         raise next(iter(contents.other_platforms.values()), nothing)
 
 
-def _save_refused(contents: Contents) -> str:
+def _save_refused(contents: ImportPlan) -> str:
     """What is there and cannot come in, for the end of a sentence that says there is nothing."""
     left_out = [*contents.skipped, *contents.unusable]
     some = "; ".join(left_out[:NAMED_AT_MOST])
@@ -391,7 +340,7 @@ class _Walk:
     """Down from the entries, and then up to what refers to what was reached."""
 
     def __init__(
-        self, contents: Contents, manifests: Manifests, wholeness: Wholeness, *, note_names: bool
+        self, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness, *, note_names: bool
     ) -> None:
         self._contents = contents
         self._note_names = note_names

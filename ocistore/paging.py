@@ -17,8 +17,8 @@ PAGE: Final = 1000
 """How many rows a listing fetches at once: about a millisecond of reading."""
 
 
-def text(given: str, *, kind: str) -> str:
-    """``given``, by which a listing is narrowed, where it is text. It need not be the name of anything.
+def check_text(given: str, *, kind: str) -> str:
+    """Return ``given``, by which a listing is narrowed, where it is text. It need not be the name of anything.
 
     Raises:
         InvalidNameError: it is not text, or holds half of a surrogate pair, which no name does and no query can carry.
@@ -33,11 +33,11 @@ def text(given: str, *, kind: str) -> str:
 
 
 def pages(fetch: Callable[[_K, int], list[tuple[_K, _V]]], start: _K, limit: int | None) -> Iterator[_V]:
-    """The values behind the key ``start``, at most ``limit`` of them; the first page is fetched before this returns.
+    """Return the values after the key ``start``, at most ``limit`` of them; the first page is fetched at once.
 
     Args:
-        fetch: given a key and a number, up to that many pairs of key and value behind that key.
-        start: the key to begin behind.
+        fetch: given a key and a number, up to that many pairs of key and value after that key.
+        start: the key to begin after.
         limit: None for all.
 
     Raises:
