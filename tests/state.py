@@ -105,10 +105,10 @@ def pool(root: Path) -> dict[str, bytes]:
     }
 
 
-def strays(root: Path) -> list[str]:
+def strays(root: Path, connection: sqlite3.Connection | None = None) -> list[str]:
     """Files in ``uploads/`` that are not those of open upload sessions: what somebody staged and did not clear away."""
-    with catalog(root) as connection:
-        sessions = {name for (name,) in connection.execute("SELECT id FROM uploads")}
+    with contextlib.nullcontext(connection) if connection is not None else catalog(root) as reader:
+        sessions = {name for (name,) in reader.execute("SELECT id FROM uploads")}
     return sorted(set(os.listdir(root / "uploads")) - sessions)
 
 
