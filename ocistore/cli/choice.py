@@ -1,4 +1,4 @@
-"""What several commands are told and say in the same words: platforms, what is about the rest, tags that move."""
+"""Options and messages that several commands share: platforms, referrers, moved tags."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 _PLATFORM: Final = "OS/ARCH[/VARIANT]"
 
-platform_option = click.option("--platform", metavar=_PLATFORM, help="Which image of an index.")
+platform_option = click.option("--platform", metavar=_PLATFORM, help="Choose this image of an index.")
 platforms_option = click.option(
     "--platform",
     "platforms",
     metavar=_PLATFORM,
     multiple=True,
-    help="Only images of that platform; may be given again. An index that loses some becomes another index.",
+    help="Only images for this platform; may be given again. An index that loses some gets another digest.",
 )
 
 
 referrers_option = click.option(
     "--referrers/--no-referrers",
     default=None,
-    help="Referrers (signatures, SBOMs, attestations) come along wherever they can be held; --no-referrers leaves them "
+    help="Referrers (signatures, SBOMs) are copied too, except into Docker archives; pass --no-referrers to leave them "
     "out.",
 )
 

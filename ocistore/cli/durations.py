@@ -23,7 +23,7 @@ def duration_option(name: str, *, default: str | None = None, help: str) -> Call
 
 
 def _duration(context: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
-    """Read it; a number without a unit is refused, except 0."""
+    """Parse it; a number without a unit is refused, except 0."""
     if value is None:
         return None
     if value == "0":

@@ -1,4 +1,4 @@
-"""show: what a reference stands for, as a tree."""
+"""show: what a reference stands for, printed as a tree."""
 
 from __future__ import annotations
 
@@ -217,9 +217,9 @@ def _print_summary(summary: ConfigSummary, indent: str) -> None:
 @json_option
 @pass_location
 def show(location: Location, ref: str, *, only_config: bool, platform: str | None, as_json: bool) -> None:
-    """Say what a reference stands for, as a tree.
+    """Show what a reference stands for, as a tree.
 
-    Of an index, every image in it; with --platform, the one that fits.
+    Shows every image of an index; with --platform, the one that fits.
 
     \b
     --json prints one object with these keys:
@@ -227,8 +227,8 @@ def show(location: Location, ref: str, *, only_config: bool, platform: str | Non
       digest, mediaType, size (bytes), artifactType, annotations
       config, layers, manifests, subject   descriptors as in the manifest
       absent                               digests of those that are not in the store
-      tags                                 that point at it
-      referrers                            descriptors of what is about it
+      tags                                 those that point at it
+      referrers                            descriptors of its signatures, SBOMs and other referrers
     """  # noqa: D301  (click takes a real \b, not its spelling)
     reference = Reference.parse(ref)
     asked = None if platform is None else parse_platform(platform)
