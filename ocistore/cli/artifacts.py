@@ -175,7 +175,9 @@ def attach(
 @json_option
 @pass_location
 def discover(location: Location, ref: str, *, artifact_type: str | None, with_annotations: bool, as_json: bool) -> None:
-    """Print the referrers of REF (signatures, SBOMs), and theirs, as a tree.
+    """List the referrers of REF, such as signatures and SBOMs.
+
+    Referrers of referrers are listed too, to any depth.
 
     \b
     --json prints an array of objects, each after its subject, with these keys:

@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "cat": Listed("files", "Print the exact bytes of a manifest, a blob, or a file in an image."),
     "copy": Listed("copying", "Copy references from one store to another, in one commit."),
     "db": Listed("schema", "Maintain the catalog: its schema, its history, its size."),
-    "discover": Listed("artifacts", "Print the referrers of REF (signatures, SBOMs), and theirs, as a tree."),
+    "discover": Listed("artifacts", "List the referrers of REF, such as signatures and SBOMs."),
     "export": Listed("exporting", "Write references as an OCI layout or an archive."),
     "gc": Listed("collection", "Collect garbage: remove content that no tag, index, subject or lease keeps."),
     "import": Listed("importing", "Import an OCI layout or a Docker archive, all of it or nothing."),
