@@ -125,6 +125,10 @@ class Child:
         """As SIGSTOP does: it stands still, wherever it is."""
         self._process.send_signal(signal.SIGSTOP)
 
+    def wait_until_stopped(self) -> None:
+        """Wait until it stands still, by :meth:`stop` or by itself."""
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+
     def go_on(self) -> None:
         """After :meth:`stop`."""
         self._process.send_signal(signal.SIGCONT)
