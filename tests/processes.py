@@ -93,9 +93,7 @@ def _text(file: IO[bytes]) -> str:
 class Child:
     """A running process, spoken to line by line."""
 
-    def __init__(
-        self, process: Process | subprocess.Popen[str], stdin: IO[str] | None, stdout: IO[str] | None
-    ) -> None:
+    def __init__(self, process: Process | subprocess.Popen[str], stdin: IO[str] | None, stdout: IO[str] | None) -> None:
         self._process = process
         self._stdin = stdin
         self._stdout = stdout
