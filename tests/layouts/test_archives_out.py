@@ -21,6 +21,8 @@ from ocistore import ArchiveInvalidError, CorruptError, Digest, LayoutInvalidErr
 from ocistore.archives.compression import compression_of
 from ocistore.oci import mediatypes
 
+pytestmark = pytest.mark.every_pool
+
 INNER = index([image("deep"), image("deeper")])
 IMAGES = [image("one", layers=3), image("two"), index([image("arm"), INNER]), artifact()]
 
@@ -368,6 +370,7 @@ def damaged(store, how):
         file.write_bytes(b"cut")
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("how", ["gone", "cut short"])
 def test_damage_in_the_store_is_named_and_no_archive_takes_the_name(filled, tmp_path, how):
     filled.export(tmp_path / "old.tar", ["app:v0"])
@@ -380,6 +383,7 @@ def test_damage_in_the_store_is_named_and_no_archive_takes_the_name(filled, tmp_
     assert {path.name for path in tmp_path.iterdir()} == {"old.tar", "store"}
 
 
+@pytest.mark.needs_files
 def test_damage_in_a_large_blob_is_named_too(store, tmp_path):
     layer = bytes(1_000_000)
     body = {
@@ -491,6 +495,7 @@ with Store.open(sys.argv[1], read_only=True) as store:
 """
 
 
+@pytest.mark.needs_files
 def test_of_two_exports_to_one_archive_one_is_there_whole(filled, tmp_path):
     out = tmp_path / "out.tar"
     with contextlib.ExitStack() as stack:
@@ -516,6 +521,7 @@ with Store.open(sys.argv[1], read_only=True) as store:
 """
 
 
+@pytest.mark.needs_files
 def test_what_a_killed_export_left_is_cleared_by_the_next_and_what_a_living_one_writes_is_not(filled, tmp_path):
     out = tmp_path / "out.tar"
 
@@ -543,6 +549,7 @@ with Store.open(sys.argv[1], read_only=True) as store, open("/dev/null", "wb") a
 """
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("size", [64 << 20, pytest.param(200 << 20, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_blob(store, size):
     repository = store.repository("app")
