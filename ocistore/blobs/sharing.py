@@ -130,7 +130,7 @@ def restore_mode(descriptor: int, before: os.stat_result) -> None:
 
 @contextlib.contextmanager
 def _without_writers(descriptor: int, *, path: str) -> Iterator[Callable[[], bool]]:
-    """A block in which nobody has the file open for writing, and what says whether somebody wants to.
+    """Return a block in which nobody has the file open for writing, and what says whether somebody wants to.
 
     By a lease of the kernel's: whoever opens the file for writing waits for it to end. Where the filesystem has none,
     nobody can be asked.
