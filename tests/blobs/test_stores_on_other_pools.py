@@ -9,7 +9,7 @@ from images import artifact, image, push
 from invariants import check
 from state import POOLS
 
-from ocistore import CorruptError, Digest, LayoutInvalidError, StorageError, Store, rebuild
+from ocistore import CorruptError, Digest, LayoutInvalidError, StorageError, Store, opening, rebuild
 from ocistore.errors import RebuildRefusedError
 from ocistore.testing.memory import MemoryPool, _Content
 
@@ -70,6 +70,30 @@ def test_a_new_store_is_not_made_with_the_pool_of_another(stocked, memory, tmp_p
     with pytest.raises(CorruptError, match="has content"):
         Store.open(tmp_path / "new", pool=memory)
     Store.open(tmp_path / "new", pool=MemoryPool()).close()  # and what was begun is completed
+
+
+def test_what_was_begun_with_another_pool_is_made_with_this_one(tmp_path):
+    for root, pool in ((tmp_path / "files", None), (tmp_path / "memory", MemoryPool())):
+        root.mkdir()
+        (root / "write.lock").touch()
+        (root / "pool").write_text("memory:of a process that was killed")
+        for _ in range(2):
+            with Store.open(root, pool=pool) as store:
+                digest = store.repository("app").put_blob(b"bytes").digest
+        assert (root / "blobs" / "sha256" / digest.encoded).exists() == (pool is None)
+
+
+def test_a_store_that_somebody_else_makes_meanwhile_keeps_its_pool(tmp_path, monkeypatch):
+    made = opening._make_root
+
+    def late(paths):
+        made(paths)
+        monkeypatch.undo()
+        Store.open(paths.root, pool=MemoryPool()).close()
+
+    monkeypatch.setattr(opening, "_make_root", late)
+    with pytest.raises(StorageError, match="opened without a pool"):
+        Store.open(tmp_path / "store")
 
 
 def test_a_pool_that_is_given_stays_open_where_the_store_is_refused(stocked, memory, monkeypatch):
