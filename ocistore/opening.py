@@ -31,7 +31,7 @@ from ocistore.errors import (
     StoreNotFoundError,
     UnsupportedFilesystemError,
 )
-from ocistore.refusals import pass_on_theirs
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -371,11 +371,16 @@ def make_lock(paths: StorePaths) -> None:
 def _make_store(paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool | None, pool: Pool) -> None:
     """Everything but the schema. The catalog's file comes last: where it is, the rest is."""
     with catalog.locked():
-        if files is not None:
-            files.create()
-        else:
+        if paths.catalog.exists():  # somebody was faster
+            _refuse_other_pool(paths, pool)
+        elif files is None:
             _refuse_content(paths, pool)
             _note_pool(paths, pool)
+        else:
+            with Ignoring(FileNotFoundError):  # of a store in another pool, whose making was interrupted
+                os.unlink(paths.pool)
+        if files is not None:
+            files.create()
         with Translating(str(paths.catalog), root=paths.root):
             # Never opened where it exists: closing it would drop the locks that SQLite holds on it in this process.
             if not paths.catalog.exists():

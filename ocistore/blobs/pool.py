@@ -89,7 +89,7 @@ class PublishedFile:
 
 @dataclass(frozen=True, slots=True)
 class UnpublishedFile:
-    """What lies beside the published content: staged, of an upload session, in the trash or in quarantine."""
+    """What is beside the published content: staged, of an upload session, in the trash or in quarantine."""
 
     name: str
     size: int

@@ -6,8 +6,8 @@ import gzip
 import io
 import json
 import os
-import stat
 import shutil
+import stat
 import subprocess
 import tarfile
 import threading
@@ -22,6 +22,8 @@ from state import pool, unchanged
 from ocistore import ArchiveInvalidError, CorruptError, Digest, LayoutInvalidError, StorageError, Store, StoreFullError
 from ocistore.archives.compression import compression_of
 from ocistore.oci import mediatypes
+
+pytestmark = pytest.mark.every_pool
 
 INNER = index([image("deep"), image("deeper")])
 IMAGES = [image("one", layers=3), image("two"), index([image("arm"), INNER]), artifact()]
@@ -372,6 +374,7 @@ def damaged(store, how):
         file.write_bytes(b"cut")
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("how", ["gone", "cut short"])
 def test_damage_in_the_store_is_named_and_no_archive_takes_the_name(filled, tmp_path, how):
     filled.export(tmp_path / "old.tar", ["app:v0"])
@@ -384,6 +387,7 @@ def test_damage_in_the_store_is_named_and_no_archive_takes_the_name(filled, tmp_
     assert {path.name for path in tmp_path.iterdir()} == {"old.tar", "store"}
 
 
+@pytest.mark.needs_files
 def test_damage_in_a_large_blob_is_named_too(store, tmp_path):
     layer = bytes(1_000_000)
     body = {
@@ -495,6 +499,7 @@ with Store.open(sys.argv[1], read_only=True) as store:
 """
 
 
+@pytest.mark.needs_files
 def test_of_two_exports_to_one_archive_one_is_there_whole(filled, tmp_path):
     out = tmp_path / "out.tar"
     with contextlib.ExitStack() as stack:
@@ -520,6 +525,7 @@ with Store.open(sys.argv[1], read_only=True) as store:
 """
 
 
+@pytest.mark.needs_files
 def test_what_a_killed_export_left_is_cleared_by_the_next_and_what_a_living_one_writes_is_not(filled, tmp_path):
     out = tmp_path / "out.tar"
 
@@ -547,6 +553,7 @@ with Store.open(sys.argv[1], read_only=True) as store, open("/dev/null", "wb") a
 """
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("size", [64 << 20, pytest.param(200 << 20, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_blob(store, size):
     repository = store.repository("app")
