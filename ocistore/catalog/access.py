@@ -7,10 +7,10 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ocistore.catalog.address import Address
-from ocistore.catalog.database import attach
 from ocistore.catalog.lock import WriteLock
 from ocistore.catalog.quiet import Quiet
 from ocistore.catalog.sharedmemory import SharedMemory
+from ocistore.catalog.users import attach
 from ocistore.errors import CorruptError, ReadOnlyStoreError, StorageError, StoreClosedError, StoreNotFoundError
 from ocistore.refusals import is_refusal
 
