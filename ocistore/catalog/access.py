@@ -52,7 +52,7 @@ class Access:
         """Which directory the root was when the database was reached first."""
 
     def database(self) -> Database:
-        """The connections of this process, from the first use on.
+        """Return the connections of this process, from the first use on.
 
         Raises:
             StoreClosedError: this catalog is closed.

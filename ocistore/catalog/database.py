@@ -159,7 +159,7 @@ class Database:
     # Connections.
 
     def take(self, address: Address) -> Connection:
-        """A connection for reading, during a use.
+        """Return a connection for reading, during a use.
 
         Raises:
             OCIStoreError: the file cannot be opened.
@@ -181,7 +181,7 @@ class Database:
             connection.close()
 
     def connection(self, address: Address) -> Connection:
-        """A new connection, during a use.
+        """Return a new connection, during a use.
 
         Raises:
             OCIStoreError: the file cannot be opened.
@@ -197,7 +197,7 @@ class Database:
                 raise address.failed(error) from error
 
     def _same(self, connection: Connection, address: Address) -> Connection:
-        """The connection, if the path still leads to the file that all others are of."""
+        """Return the connection, if the path still leads to the file that all others are of."""
         try:
             status = os.stat(address.path)
             found: File | None = File(status.st_dev, status.st_ino)
@@ -341,7 +341,7 @@ class Database:
             del call  # now, and not when somebody drops the error
 
     def _turn_to_settle(self, *, wait: bool) -> Turn | None:
-        """The write lock, if it is to be had, and there may be something to move into the database."""
+        """Return the write lock, if it is to be had, and there may be something to move into the database."""
         # Without a lock file this is no store of ours, and nothing may be left in it.
         if self.lock is None or not self._connections or not os.path.exists(self.lock.path):
             return None

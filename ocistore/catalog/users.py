@@ -63,7 +63,7 @@ def attach(address: Address, holder: object, lock: WriteLock) -> Database:
 
 
 def open_here(path: Path) -> bool:
-    """Whether this process has that file open, be it under another name by now, or had another under its name."""
+    """Whether this process has that file open, under this name or another, or had another one under its name."""
     try:
         status = os.stat(path)
     except OSError as error:
