@@ -104,7 +104,8 @@ def open_core(
     try:
         if found is None:
             _make_store(paths, catalog, pool)
-        schema = _revision(catalog, pool.reserve)
+        # Of one that was just made it is asked under the lock, where somebody else may have come first.
+        schema = None if found is None else _revision(catalog, pool.reserve)
         if schema is None and not create:
             _refuse_empty(paths)
         if schema is not None and schema > SCHEMA_REVISION:

@@ -12,12 +12,10 @@ from ocistore.catalog.expressions import array, in_order, insertion, member
 if TYPE_CHECKING:
     from sqlalchemy import Select
 
-
 _t = tables.batches
 _staged = tables.staged_repositories
 _repositories, _deleted, _events = tables.repositories, tables.deleted_repositories, tables.tag_events
 _blob_members, _manifest_members = tables.repository_blobs, tables.repository_manifests
-
 
 START = insertion(_t, "id", "expires", "revealed")
 RENEW = (

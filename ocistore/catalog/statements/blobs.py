@@ -14,7 +14,6 @@ _members = tables.repository_blobs
 _repositories = tables.repositories
 _own_edges = tables.repository_edges
 
-
 _digests = array("digests")
 LIVE = (
     select(_t.c.digest, _t.c.size)

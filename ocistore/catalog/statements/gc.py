@@ -12,7 +12,6 @@ from ocistore.catalog.expressions import array, count_up_to_limit, halves, in_or
 if TYPE_CHECKING:
     from sqlalchemy import Column, ColumnElement, Table
 
-
 _blobs = tables.blobs
 _manifests = tables.manifests
 _edges = tables.edges
@@ -106,7 +105,6 @@ _next_live = (
 )
 COUNT_LIVE = select(func.max(_next_live.c.id), *halves(_next_live.c.size))
 
-
 _held = present(or_(tables.collection_holds.c.expires.is_(None), tables.collection_holds.c.expires > bindparam("now")))
 _work = or_(
     present(_manifest_members.c.unreferenced_since <= bindparam("untagged_before")),
@@ -119,7 +117,6 @@ _work = or_(
     present(tables.batches.c.expires <= bindparam("now")),
 )
 OUTLOOK = select(_held, _work)
-
 
 _wide = array("rows")
 

@@ -13,7 +13,6 @@ from ocistore.catalog.statements.staged import is_seen
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, Select
 
-
 _blobs = tables.blobs
 _edges = tables.edges
 _own_edges = tables.repository_edges

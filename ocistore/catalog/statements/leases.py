@@ -16,7 +16,6 @@ _members = (
     (tables.repository_manifests, tables.repository_manifests.c.manifest_id),
 )
 
-
 INSERT = insertion(_t, "id", "reason", "created", "expires")
 RENEW = (
     update(_t).where(_t.c.id == bindparam("lease"), _t.c.expires > bindparam("now")).values(expires=bindparam("until"))

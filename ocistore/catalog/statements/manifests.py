@@ -13,7 +13,6 @@ from ocistore.catalog.statements.staged import OWN, brought_again, goes_later, i
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
 
-
 _blobs = tables.blobs
 _manifests = tables.manifests
 _edges = tables.edges

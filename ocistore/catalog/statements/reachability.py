@@ -14,7 +14,6 @@ from ocistore.catalog.statements.staged import points_at
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
 
-
 _blobs = tables.blobs
 _manifests = tables.manifests
 _edges = tables.edges

@@ -12,14 +12,12 @@ from ocistore.catalog.expressions import array, in_order, member, present, upser
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
 
-
 _blobs = tables.blobs
 _edges = tables.edges
 _manifests = tables.manifests
 _own_edges = tables.repository_edges
 _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
-
 
 _rows = array("rows")
 LIVE = upsert(_blobs).from_select(

@@ -13,7 +13,6 @@ from ocistore.catalog.statements.staged import target
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, Delete, Select, Table
 
-
 _t = tables.repositories
 _deleted = tables.deleted_repositories
 _blobs, _tags, _events = tables.blobs, tables.tags, tables.tag_events

@@ -12,7 +12,6 @@ from ocistore.catalog.expressions import array, present
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
 
-
 _t = tables.blobs
 _edges = tables.edges
 _own_edges = tables.repository_edges
@@ -22,7 +21,6 @@ _tags = tables.tags
 _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
 _child_members = _manifest_members.alias("child")
-
 
 _columns = (_t.c.id, _t.c.digest, _t.c.size, _t.c.verified_at)
 _this: BindParameter[Any] = bindparam("repository")

@@ -12,7 +12,6 @@ from ocistore.catalog.expressions import array, count_up_to_limit, in_order, mem
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, ColumnElement, Select, Table, Update
 
-
 _tags = tables.tags
 _blobs = tables.blobs
 _manifests = tables.manifests

@@ -13,12 +13,10 @@ from ocistore.catalog.statements.staged import OWN, is_hidden, named, said, targ
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
 
-
 _t = tables.tags
 _blobs = tables.blobs
 _events = tables.tag_events
 _members = tables.repository_manifests
-
 
 _here: BindParameter[int] = bindparam("in_repository")
 _names = array("names")

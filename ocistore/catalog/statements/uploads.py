@@ -10,7 +10,6 @@ from ocistore.catalog.expressions import array, in_order, insertion
 _t = tables.uploads
 _repositories = tables.repositories
 
-
 _columns = (_t.c.id, _t.c.algorithm, _t.c.offset, _t.c.started, _t.c.touched, _t.c.expires, _t.c.page_cache)
 INSERT = insertion(_t, "repository_id", "id", "algorithm", "offset", "started", "touched", "expires", "page_cache")
 FIND = (
