@@ -104,8 +104,7 @@ def open_core(
     try:
         if found is None:
             _make_store(paths, catalog, pool)
-        # Of one that was just made it is asked under the lock, where somebody else may have come first.
-        schema = None if found is None else _revision(catalog, pool.reserve)
+        schema = _revision(catalog, pool.reserve)
         if schema is None and not create:
             _refuse_empty(paths)
         if schema is not None and schema > SCHEMA_REVISION:
