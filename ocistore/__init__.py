@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from ocistore.archives.compression import Compression
     from ocistore.blobs.reader import BlobReader
     from ocistore.blobs.sharing import Sharing
-    from ocistore.catalog.tables import SCHEMA_REVISION
+    from ocistore.catalog.schema import SCHEMA_REVISION
     from ocistore.changes import ANY
     from ocistore.errors import (
         ArchiveInvalidError,
@@ -154,7 +154,7 @@ _HOMES = {
     "Compression": "ocistore.archives.compression",
     "BlobReader": "ocistore.blobs.reader",
     "Sharing": "ocistore.blobs.sharing",
-    "SCHEMA_REVISION": "ocistore.catalog.tables",
+    "SCHEMA_REVISION": "ocistore.catalog.schema",
     "ANY": "ocistore.changes",
     "ArchiveInvalidError": "ocistore.errors",
     "ArtifactInvalidError": "ocistore.errors",

@@ -16,8 +16,8 @@ from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import PRIVATE, make_directory, make_file
 from ocistore.blobs.reserve import OPENING, available
 from ocistore.catalog.migrate import revision, upgrade
+from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
-from ocistore.catalog.tables import SCHEMA_REVISION
 from ocistore.clock import milliseconds
 from ocistore.core import Core
 from ocistore.errors import (
@@ -110,7 +110,8 @@ def open_core(
         if schema is not None and schema > SCHEMA_REVISION:
             raise SchemaTooNewError(paths.root, found=schema, known=SCHEMA_REVISION)
         if schema != SCHEMA_REVISION:
-            pool.create()
+            if found is not None:  # or it was just made
+                pool.create()
             upgrade(catalog, now=milliseconds(), before_creation=partial(_refuse_blobs, paths))
         else:
             made_again = _make_lost(paths, pool)

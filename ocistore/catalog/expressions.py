@@ -14,40 +14,35 @@ every statement begins with the few rows and continues by an index. ``tests/cata
 to it.
 
 **Sums**: a manifest may say that a layer has 2**63 - 1 bytes, and SQLite's SUM fails where it leaves 64 bits. So the
-two halves of each number are summed apart, and put together where integers have no end: these sums leave 64 bits at
-four thousand million rows.
+two halves of each number are summed apart, and put together (by ``parameters.total``) where integers have no end: these
+sums leave 64 bits at four thousand million rows.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import JSON, Integer, Text, bindparam, case, column, exists, func, literal_column, select
+from sqlalchemy import JSON, Integer, Text, bindparam, case, column, exists, func, insert, literal_column, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.dialects.sqlite.dml import OnConflictDoNothing, OnConflictDoUpdate
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import Join
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from ocistore.catalog.parameters import HALF
 
-    from sqlalchemy import ColumnElement, Exists, FromClause, ScalarSelect, TableValuedAlias
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Exists, FromClause, Insert, ScalarSelect, Table, TableValuedAlias
     from sqlalchemy.dialects.postgresql.base import PGCompiler
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.types import TypeEngine
 
 __all__ = [
-    "array", "bound", "count_up_to_limit", "greatest", "halves", "in_order", "member", "once_known", "present", "total",
+    "array", "count_up_to_limit", "greatest", "halves", "in_order", "insertion", "member", "once_known", "present",
     "upsert",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
-
-_HALF: Final = 32
-"""Bits."""
-
 
 # Arrays.
 
@@ -116,12 +111,12 @@ def member(rows: TableValuedAlias, position: int, of: type[TypeEngine[Any]] = In
     return _Member(rows.c.value, position, of)
 
 
-def bound(values: Iterable[object]) -> str:
-    """Return the text to bind for an array."""
-    return json.dumps(list(values), separators=(",", ":"))
+# Rows that are there, or how many; and new ones.
 
 
-# Rows that are there, or how many.
+def insertion(table: Table, *columns: str) -> Insert:
+    """Return an ``INSERT`` of one row, whose columns are bound by their own names."""
+    return insert(table).values({name: bindparam(name) for name in columns})
 
 
 def present(*conditions: ColumnElement[bool]) -> Exists:
@@ -179,17 +174,12 @@ def _greatest_of_postgresql(function: greatest, compiler: SQLCompiler, **options
 
 def halves(size: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     """Return the sum of a column of sizes, in two columns, for :func:`total`."""
-    bits: ColumnElement[int] = literal_column(str(_HALF))
-    mask: ColumnElement[int] = literal_column(str((1 << _HALF) - 1))
+    bits: ColumnElement[int] = literal_column(str(HALF))
+    mask: ColumnElement[int] = literal_column(str((1 << HALF) - 1))
     return (
         func.coalesce(func.sum(size.bitwise_rshift(bits)), 0),
         func.coalesce(func.sum(size.bitwise_and(mask)), 0),
     )
-
-
-def total(row: Iterator[int]) -> int:
-    """Take the next two columns of a row, and put them together."""
-    return (next(row) << _HALF) + next(row)
 
 
 # The order of joins.

@@ -1,145 +1,26 @@
-"""Statements of gc: what keeps a manifest in its repository, and what has to leave before it."""
+"""What keeps a manifest in its repository, and what has to leave before it."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import and_, bindparam, func, literal_column, or_, select
-
-from ocistore.catalog import tables
-from ocistore.catalog.expressions import array, bound, in_order, once_known, present
-from ocistore.catalog.gc import IN_FORCE
-from ocistore.catalog.staged import points_at
+from ocistore.catalog.parameters import bound
+from ocistore.catalog.written import Statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import BindParameter
-
     from ocistore.catalog.connection import Connection
+
+_sql = Statements("reachability")
 
 _REMEMBERED: Final = 2000
 """Alive manifests of a repository, and as many dead ones; about 100 bytes each."""
 _CLIMBED: Final = 1000
 """How much above a manifest is noted of what was found of that, for who asks about many in one state."""
 
-_blobs = tables.blobs
-_manifests = tables.manifests
-_edges = tables.edges
-_own_edges = tables.repository_edges
-_tags = tables.tags
-_kept = tables.lease_blobs
-_leases = tables.leases
-_blob_members = tables.repository_blobs
-_manifest_members = tables.repository_manifests
 
-def climb(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
-    """Return a manifest of a repository and all that may keep it: indexes around it, its subject, and so on upwards.
-
-    Not through what is in ``without``.
-
-    A set, so that content that refers to each other in a ring (an index whose subject is its own child) ends it: such
-    content does not keep itself.
-    """
-    up = select(bindparam("manifest").label("id")).cte("up", recursive=True)
-    repository: BindParameter[int] = bindparam("repository")
-    indexes = (
-        select(_own_edges.c.parent_id)
-        .select_from(
-            in_order(
-                up,
-                (
-                    _own_edges,
-                    and_(
-                        _own_edges.c.child_id == up.c.id,
-                        _own_edges.c.repository_id == once_known(up.c.id, repository),
-                    ),
-                ),
-            )
-        )
-        .where(once_known(up.c.id, _own_edges.c.role == literal_column("'manifest'")))
-    )
-    if without != ():
-        indexes = indexes.where(once_known(up.c.id, _own_edges.c.parent_id.not_in(without)))
-    subjects = (
-        select(_manifests.c.subject_id)
-        .select_from(in_order(up, (_manifests, _manifests.c.blob_id == up.c.id)))
-        .where(
-            once_known(
-                up.c.id,
-                present(
-                    _manifest_members.c.repository_id == repository,
-                    _manifest_members.c.manifest_id == _manifests.c.subject_id,
-                ),
-            )
-        )
-    )
-    if without != ():
-        subjects = subjects.where(once_known(up.c.id, _manifests.c.subject_id.not_in(without)))
-    return up.union(indexes, subjects)
-
-
-_known_dead = array("dead")
-_up = climb(without=select(_known_dead.c.value))
-_tagged = points_at(_tags, _up.c.id, _tags.c.repository_id == bindparam("repository"))
-_leased = present(_kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == _up.c.id, *IN_FORCE)
-_young = present(
-    _manifest_members.c.repository_id == bindparam("repository"),
-    _manifest_members.c.manifest_id == _up.c.id,
-    _manifest_members.c.unreferenced_since > bindparam("before"),
-)
-_alive = select(_up.c.id).where(or_(_tagged, _leased, _young)).limit(literal_column("1"))
-# What a lease kept that has run out is queued for gc when that ends, and so is young then.
-_let_go = present(
-    _kept.c.repository_id == bindparam("repository"),
-    _kept.c.blob_id == _up.c.id,
-    _leases.c.id == _kept.c.lease_id,
-    _leases.c.expires <= bindparam("now"),
-    _manifest_members.c.repository_id == bindparam("repository"),
-    _manifest_members.c.manifest_id == _up.c.id,
-    _manifest_members.c.unreferenced_since.is_(None),
-)
-_alive_once_leases_end = (
-    select(_up.c.id).where(or_(_tagged, _leased, _young, _let_go)).limit(literal_column("1"))
-)
-_up = climb()
-_in_an_index = present(
-    _own_edges.c.repository_id == bindparam("repository"),
-    _own_edges.c.child_id == _up.c.id,
-    _own_edges.c.role == literal_column("'manifest'"),
-)
-_on_a_subject = present(
-    _manifests.c.blob_id == _up.c.id,
-    _manifest_members.c.repository_id == bindparam("repository"),
-    _manifest_members.c.manifest_id == _manifests.c.subject_id,
-)
-_these = array("these")
-_is_of_these = and_(
-    _manifest_members.c.repository_id == bindparam("repository"),
-    _manifest_members.c.manifest_id.in_(select(_these.c.value)),
-)
-_queued = func.coalesce(_manifest_members.c.unreferenced_since, 0)
-_queued_last = select(func.coalesce(func.max(_queued), 0)).where(_is_of_these)
-_queued_first = select(func.coalesce(func.min(_queued), 0)).where(_is_of_these)
-_above = select(_up.c.id, or_(_in_an_index, _on_a_subject))
-_directly_above = (
-    select(_own_edges.c.parent_id)
-    .where(
-        _own_edges.c.repository_id == bindparam("repository"),
-        _own_edges.c.child_id == bindparam("manifest"),
-        _own_edges.c.role == literal_column("'manifest'"),
-    )
-    .union(
-        select(_manifests.c.subject_id).where(
-            _manifests.c.blob_id == bindparam("manifest"),
-            present(
-                _manifest_members.c.repository_id == bindparam("repository"),
-                _manifest_members.c.manifest_id == _manifests.c.subject_id,
-            ),
-        )
-    )
-)
 class Known:
     """What was found of the manifests of a repository, as long as one state is seen, so that nothing is climbed twice.
 
@@ -199,7 +80,7 @@ def alive(
     if True in found.values():
         return known.note(manifest_id, alive=True)
     dead = [above for above, alive_ in found.items() if alive_ is False]
-    statement = _alive_once_leases_end if leases_end else _alive
+    statement = _sql.ALIVE_ONCE_LEASES_END if leases_end else _sql.ALIVE
     keeper = connection.execute(statement, {**parameters, "dead": bound(dead)}).scalar()
     if keeper is None:
         _note_dead(connection, repository_id, directly, known)
@@ -208,9 +89,7 @@ def alive(
     return known.note(manifest_id, alive=keeper is not None)
 
 
-def _note_alive(
-    connection: Connection, repository_id: int, directly: list[int], keeper: int, known: Known
-) -> None:
+def _note_alive(connection: Connection, repository_id: int, directly: list[int], keeper: int, known: Known) -> None:
     """Note that what leads from a manifest to its keeper is alive, as far as nothing else can.
 
     Args:
@@ -244,12 +123,10 @@ def _note_dead(connection: Connection, repository_id: int, directly: list[int], 
 
 def _directly(connection: Connection, repository_id: int, manifest_id: int) -> list[int]:
     """Return what is directly above a manifest: the indexes around it, and its subject."""
-    return connection.execute(_directly_above, {"repository": repository_id, "manifest": manifest_id}).scalars()
+    return connection.execute(_sql.DIRECTLY_ABOVE, {"repository": repository_id, "manifest": manifest_id}).scalars()
 
 
-def removable(
-    connection: Connection, repository_id: int, manifest_id: int, *, known: Known | None = None
-) -> list[int]:
+def removable(connection: Connection, repository_id: int, manifest_id: int, *, known: Known | None = None) -> list[int]:
     """Return what has to leave a repository together with a dead manifest; nothing if others have to leave before it.
 
     An index never stays without its children, nor a subject without its referrers: somebody may tag it yet. So what is
@@ -264,7 +141,7 @@ def removable(
     if not known.waiting.isdisjoint(directly):
         known.waiting.add(manifest_id)
         return []
-    above = list(connection.execute(_above, parameters))
+    above = list(connection.execute(_sql.ABOVE, parameters))
     if len(above) > 1 and not all(held for _, held in above):
         known.waiting.add(manifest_id)
         _wait_above(connection, repository_id, directly, known)
@@ -287,7 +164,7 @@ def _wait_above(connection: Connection, repository_id: int, directly: list[int],
 def queued_last(connection: Connection, repository_id: int, manifest_ids: Iterable[int]) -> int:
     """Return since when the last of these manifests has not been needed; 0 where none is queued."""
     parameters = {"repository": repository_id, "these": bound(manifest_ids)}
-    found: int = connection.execute(_queued_last, parameters).scalar()
+    found: int = connection.execute(_sql.QUEUED_LAST, parameters).scalar()
     return found
 
 
@@ -296,5 +173,5 @@ def queued_again(connection: Connection, repository_id: int, manifest_id: int) -
     found = queued_last(connection, repository_id, [manifest_id])
     if not found:
         directly = _directly(connection, repository_id, manifest_id)
-        found = connection.execute(_queued_first, {"repository": repository_id, "these": bound(directly)}).scalar()
+        found = connection.execute(_sql.QUEUED_FIRST, {"repository": repository_id, "these": bound(directly)}).scalar()
     return found

@@ -1,30 +1,18 @@
-"""Statements of scrub: which blobs to verify next, what is known of them, and whom damage concerns."""
+"""What scrub asks: which blobs to verify next, what is known of them, and whom damage concerns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, bindparam, literal, literal_column, or_, select, tuple_, update
-
-from ocistore.catalog import tables
-from ocistore.catalog.expressions import array, bound, present
+from ocistore.catalog.parameters import bound
+from ocistore.catalog.written import Statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import BindParameter
-
     from ocistore.catalog.connection import Connection
 
-_t = tables.blobs
-_edges = tables.edges
-_own_edges = tables.repository_edges
-_manifests = tables.manifests
-_repositories = tables.repositories
-_tags = tables.tags
-_blob_members = tables.repository_blobs
-_manifest_members = tables.repository_manifests
-_child_members = _manifest_members.alias("child")
+_sql = Statements("scrub")
 
 
 class LiveBlob(NamedTuple):
@@ -52,80 +40,10 @@ class Affected(NamedTuple):
     tag: str | None
 
 
-_columns = (_t.c.id, _t.c.digest, _t.c.size, _t.c.verified_at)
-_this: BindParameter[Any] = bindparam("repository")
-_wanted = (
-    _t.c.state == literal("live"),
-    _t.c.id % bindparam("parts") == bindparam("number"),
-    or_(
-        _this.is_(None),
-        present(_blob_members.c.repository_id == _this, _blob_members.c.blob_id == _t.c.id),
-        present(_manifest_members.c.repository_id == _this, _manifest_members.c.manifest_id == _t.c.id),
-    ),
-)
-_never_verified = (
-    select(*_columns)
-    .where(_t.c.verified_at.is_(None), _t.c.id > bindparam("after"), *_wanted)
-    .order_by(_t.c.id)
-    .limit(bindparam("limit"))
-)
-_verified = (
-    select(*_columns)
-    .where(
-        _t.c.verified_at <= bindparam("before"),
-        tuple_(_t.c.verified_at, _t.c.id) > tuple_(bindparam("since"), bindparam("after")),
-        *_wanted,
-    )
-    .order_by(_t.c.verified_at, _t.c.id)
-    .limit(bindparam("limit"))
-)
-_ids = array("ids")
-_mark = (
-    update(_t)
-    .where(_t.c.id.in_(select(_ids.c.value)), _t.c.state == literal("live"))
-    .values(verified_at=bindparam("now"))
-)
-_unmark = update(_t).where(_t.c.id == bindparam("blob")).values(verified_at=None)
-_size = select(_t.c.size).where(_t.c.digest == bindparam("digest"), _t.c.state == literal("live"))
-_up = select(bindparam("repository_id").label("repository_id"), bindparam("blob").label("id")).cte("up", recursive=True)
-_up = _up.union(
-    select(_own_edges.c.repository_id, _own_edges.c.parent_id).join_from(
-        _up,
-        _own_edges,
-        and_(
-            _own_edges.c.repository_id == _up.c.repository_id,
-            _own_edges.c.child_id == _up.c.id,
-            _own_edges.c.role != literal_column("'subject'"),
-        ),
-    )
-)
-_tags_above = (
-    select(_tags.c.name)
-    .join_from(_up, _tags, and_(_tags.c.repository_id == _up.c.repository_id, _tags.c.manifest_id == _up.c.id))
-    .distinct()
-    .order_by(_tags.c.name)
-    .limit(bindparam("limit"))
-)
-_serving = (
-    select(_repositories.c.id, _repositories.c.name)
-    .where(
-        _repositories.c.name.is_not(None),
-        or_(
-            _repositories.c.id.in_(
-                select(_blob_members.c.repository_id).where(_blob_members.c.blob_id == bindparam("blob"))
-            ),
-            _repositories.c.id.in_(
-                select(_manifest_members.c.repository_id).where(_manifest_members.c.manifest_id == bindparam("blob"))
-            ),
-        )
-    )
-    .order_by(_repositories.c.name)
-    .limit(bindparam("limit"))
-)
 def never_verified(connection: Connection, subset: Subset, *, after: int, limit: int) -> list[LiveBlob]:
     """Return up to ``limit`` blobs that were never verified, behind the id ``after``."""
     parameters = {"after": after, "limit": limit, **_of(subset)}
-    return [LiveBlob(*row) for row in connection.execute(_never_verified, parameters)]
+    return [LiveBlob(*row) for row in connection.execute(_sql.NEVER_VERIFIED, parameters)]
 
 
 def verified_before(
@@ -133,7 +51,7 @@ def verified_before(
 ) -> list[LiveBlob]:
     """Return up to ``limit`` blobs that were last verified by that instant, the oldest first, behind (instant, id)."""
     parameters = {"before": before, "since": after[0], "after": after[1], "limit": limit, **_of(subset)}
-    return [LiveBlob(*row) for row in connection.execute(_verified, parameters)]
+    return [LiveBlob(*row) for row in connection.execute(_sql.VERIFIED, parameters)]
 
 
 def _of(subset: Subset) -> dict[str, object]:
@@ -142,25 +60,25 @@ def _of(subset: Subset) -> dict[str, object]:
 
 def mark(connection: Connection, ids: Iterable[int], *, now: int) -> None:
     """Note that the bytes of these blobs were hashed and found good, if they are still live."""
-    connection.execute(_mark, {"ids": bound(ids), "now": now})
+    connection.execute(_sql.MARK, {"ids": bound(ids), "now": now})
 
 
 def unmark(connection: Connection, blob_id: int) -> None:
     """Note that nobody knows whether the bytes of a blob are good."""
-    connection.execute(_unmark, {"blob": blob_id})
+    connection.execute(_sql.UNMARK, {"blob": blob_id})
 
 
 def live_size(connection: Connection, digest: str) -> int | None:
     """Return the size of a blob, if it is live."""
-    found: int | None = connection.execute(_size, {"digest": digest}).scalar()
+    found: int | None = connection.execute(_sql.SIZE, {"digest": digest}).scalar()
     return found
 
 
 def affected(connection: Connection, blob_id: int, *, limit: int) -> list[Affected]:
     """Return up to ``limit`` repositories that serve a blob, each with up to ``limit`` of the tags that lead to it."""
     found = []
-    for repository_id, name in connection.execute(_serving, {"blob": blob_id, "limit": limit}):
+    for repository_id, name in connection.execute(_sql.SERVING, {"blob": blob_id, "limit": limit}):
         parameters = {"repository_id": repository_id, "blob": blob_id, "limit": limit}
-        tags = connection.execute(_tags_above, parameters).scalars()
+        tags = connection.execute(_sql.TAGS_ABOVE, parameters).scalars()
         found += [Affected(name, tag) for tag in tags or [None]]
     return found

@@ -16,10 +16,6 @@ import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import StaticPool
-
 from ocistore.catalog import epoch, space
 from ocistore.catalog.access import Access
 from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT, translated
@@ -241,18 +237,30 @@ class SQLiteCatalog:
         return Locked(self._access)
 
     @contextlib.contextmanager
+    def making(self) -> Iterator[Connection]:
+        """A write transaction in a database that may still be empty. Under :meth:`locked` only."""
+        with Alone(self._access) as connection:
+            _prepare(connection)
+            connection.command("BEGIN IMMEDIATE")
+            yield connection
+            connection.command("COMMIT")
+
+    @contextlib.contextmanager
     def migrating(self) -> Iterator[tuple[Connection, AlchemyConnection]]:
         """Return a write transaction, also as a connection of SQLAlchemy's for Alembic. Under :meth:`locked` only.
 
         Foreign keys are not enforced in it: whoever uses it checks them before it ends. The pragma that turns them off
         does nothing inside a transaction.
         """
+        # Only here, for what is rarely done: nothing else needs SQLAlchemy when it runs.
+        from sqlalchemy import create_engine  # noqa: PLC0415
+        from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+        from sqlalchemy.pool import StaticPool  # noqa: PLC0415
+
         with Alone(self._access) as ours:
             engine = create_engine("sqlite://", creator=lambda: ours.driver, poolclass=StaticPool)
             try:
-                # In a database that is still empty; nothing comes of it in others (see space.py).
-                ours.command(f"PRAGMA auto_vacuum = {space.INCREMENTAL}")
-                ours.command("PRAGMA journal_mode = WAL")
+                _prepare(ours)
                 ours.command("PRAGMA foreign_keys = OFF")
                 # Both know of the transaction: what SQLAlchemy does not think begun, Alembic commits after each
                 # revision.
@@ -279,3 +287,12 @@ class SQLiteCatalog:
             wait: for the lock, if need be. Without it the WAL may stay where it is; the next opening reads it.
         """
         self._access.close(wait=wait)
+
+
+def _prepare(connection: Connection) -> None:
+    """Set what only an empty database takes; nothing comes of it in others (see ``space.py``), which have it."""
+    # Only explained, which sets it for the transaction that writes the file's first page, and that is the next one:
+    # SQLite acts on this pragma when it compiles it (sqlite.org/pragma.html, the notes at its beginning). Executed, it
+    # would write that page itself, in a transaction of its own, with four syncs.
+    connection.command(f"EXPLAIN PRAGMA auto_vacuum = {space.INCREMENTAL}")
+    connection.command("PRAGMA journal_mode = WAL")

@@ -39,15 +39,13 @@ tags, by indexes alive in that repository, by its subject, and by leases. A cond
 
 ``batch`` names the large change that wrote a row, or is changing or removing it, in a repository that others see. What
 it does is hidden as long as the row of that batch does not say ``revealed``; soon after, the column is NULL again or
-the row is gone. See ``staged.py`` for what is seen meanwhile.
+the row is gone. See ``statements/staged.py`` for what is seen meanwhile.
 
 All instants are integers: milliseconds since the Unix epoch, UTC. They are never identities and never decide an order.
 Only TEXT and INTEGER occur, because the tables are STRICT.
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 from sqlalchemy import (
     CheckConstraint,
@@ -58,17 +56,12 @@ from sqlalchemy import (
     Integer,
     MetaData,
     PrimaryKeyConstraint,
+    String,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
-
-SCHEMA_REVISION: Final = "0010"
-"""The newest revision under ``migrations/versions``; a test holds them equal. Revisions are numbered without gaps."""
-
-APPLICATION_ID: Final = 0x0C15_704E
-"""SQLite's ``application_id`` of a catalog, by which a database that is none of ours is recognised and left alone."""
 
 metadata = MetaData(
     naming_convention={
@@ -134,7 +127,7 @@ repository_blobs = Table(
     Column("repository_id", Integer, ForeignKey("repositories.id"), nullable=False),
     Column("blob_id", Integer, ForeignKey("blobs.id"), nullable=False),
     Column("unreferenced_since", Integer),
-    Column("batch", Integer),  # what brings it, or takes it away; see is_seen in staged.py
+    Column("batch", Integer),  # what brings it, or takes it away; see is_seen in statements/staged.py
     Column("leaves", Integer),  # 1: it goes with its batch; NULL: it comes with it, if it has one
     PrimaryKeyConstraint("repository_id", "blob_id"),
     sqlite_strict=True,
@@ -333,3 +326,11 @@ collection_holds = Table(
     Column("expires", Integer),  # NULL: until a person says that the store is as it should be
     sqlite_strict=True,
 )
+
+version = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""The revision of the schema, as Alembic makes and keeps it."""

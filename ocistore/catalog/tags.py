@@ -1,31 +1,24 @@
-"""Statements about tags and their history. Those of tags that a large change stages are in ``stagedtags.py``."""
+"""Reading and changing tags and their history. Tags that a large change stages are in ``stagedtags.py``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, null, select, true, update
-
-from ocistore.catalog import stagedtags, tables
-from ocistore.catalog.expressions import array, bound, in_order, member, upsert
+from ocistore.catalog import stagedtags
+from ocistore.catalog.parameters import NOBODY, OWN, bound
 from ocistore.catalog.repositories import beyond
-from ocistore.catalog.staged import NOBODY, OWN, POINTERS, is_seen, named, target
 from ocistore.catalog.stagedtags import Move, Target, record
+from ocistore.catalog.written import Statements
 
 __all__ = ["Event", "Move", "Target", "every", "history", "move", "of_manifest", "page", "remove", "targets"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import BindParameter
-
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.stagedtags import TagRow
 
-_t = tables.tags
-_blobs = tables.blobs
-_events = tables.tag_events
-_members = tables.repository_manifests
+_sql = Statements("tags")
 
 
 class Event(NamedTuple):
@@ -37,70 +30,6 @@ class Event(NamedTuple):
     new_digest: str | None
     at: int
     actor: str
-
-
-_here: BindParameter[int] = bindparam("in_repository")
-_names = array("names")
-_this: BindParameter[int] = bindparam("manifest")
-# Two statements and not their union, for the order of which SQLite reads all tags of the repository.
-_of_manifest = tuple(
-    select(_t.c.name)
-    .where(_t.c.repository_id == _here, _t.c.name.in_(named(_here, _this, pointer)), target(_t, own=OWN) == _this)
-    .order_by(_t.c.name)
-    .limit(bindparam("limit"))
-    for pointer in POINTERS
-)
-_page = (
-    select(_t.c.name)
-    .where(
-        _t.c.repository_id == _here,
-        _t.c.name > bindparam("after"),
-        _t.c.name >= bindparam("prefix"),
-        _t.c.name < bindparam("beyond"),
-        target(_t).is_not(None),
-    )
-    .order_by(_t.c.name)
-    .limit(bindparam("limit"))
-)
-_all = (
-    select(_t.c.name, _blobs.c.digest)
-    .select_from(in_order(_t, (_blobs, _blobs.c.id == target(_t))))
-    .where(_t.c.repository_id == _here)
-    .order_by(_t.c.name)
-)
-_moves = array("moves")
-_moved = upsert(_t).from_select(
-    ["repository_id", "name", "manifest_id", "updated", "entry"],
-    select(_here, member(_moves, 0), member(_moves, 1), bindparam("now"), member(_moves, 2)).where(true()),
-)
-_move = _moved.on_conflict_do_update(
-    index_elements=["repository_id", "name"],
-    set_={
-        "manifest_id": _moved.excluded.manifest_id,
-        "updated": _moved.excluded.updated,
-        "entry": _moved.excluded.entry,
-        "fresh": null(),  # what a batch is going to bring is, from now on, something that it is going to move
-    },
-)
-_note = (
-    update(_t)
-    .where(_t.c.repository_id == _here, _t.c.name == bindparam("tag"))
-    .values(entry=bindparam("said"))
-)
-_drop = delete(_t).where(_t.c.repository_id == _here, _t.c.name.in_(select(_names.c.value)))
-_manifests = array("manifests")
-_queue = (
-    update(_members)
-    .where(_members.c.repository_id == _here, _members.c.manifest_id.in_(select(_manifests.c.value)))
-    .values(unreferenced_since=bindparam("now"))
-)
-_history = (
-    select(_events.c.id, _events.c.tag, _events.c.old_digest, _events.c.new_digest, _events.c.at, _events.c.actor)
-    .where(_events.c.repository == bindparam("repository"), _events.c.id < bindparam("before"), is_seen(_events))
-    .order_by(_events.c.id.desc())
-    .limit(bindparam("limit"))
-)
-_history_of_tag = _history.where(_events.c.tag == bindparam("tag"))
 
 
 def targets(
@@ -127,9 +56,9 @@ def of_manifest(
         "in_repository": repository_id,
         "manifest": manifest_id,
         "limit": -1 if limit is None else limit,
-        OWN.key: batch or NOBODY,
+        OWN: batch or NOBODY,
     }
-    found: list[str] = [name for each in _of_manifest for name in connection.execute(each, here).scalars()]
+    found: list[str] = [name for each in _sql.each("OF_MANIFEST") for name in connection.execute(each, here).scalars()]
     return sorted(set(found))[:limit]
 
 
@@ -142,12 +71,12 @@ def page(connection: Connection, repository_id: int, *, prefix: str, after: str,
         "after": after,
         "limit": limit,
     }
-    return connection.execute(_page, parameters).scalars()
+    return connection.execute(_sql.PAGE, parameters).scalars()
 
 
 def every(connection: Connection, repository_id: int) -> list[tuple[str, str]]:
     """Return all tags of the repository with the digests they point at, in byte order: for an export."""
-    return list(connection.execute(_all, {"in_repository": repository_id}))
+    return list(connection.execute(_sql.ALL, {"in_repository": repository_id}))
 
 
 def move(
@@ -177,7 +106,7 @@ def move(
         and old[entry.name].entry != entry.entry
     ]
     if noted:
-        connection.execute(_note, noted)
+        connection.execute(_sql.NOTE, noted)
     changed = {
         entry.name: entry
         for entry in moves
@@ -186,7 +115,7 @@ def move(
     if not changed:
         return
     connection.execute(
-        _move,
+        _sql.MOVE,
         {
             "in_repository": repository_id,
             "moves": bound((entry.name, entry.manifest_id, entry.entry) for entry in changed.values()),
@@ -195,7 +124,7 @@ def move(
     )
     left = {old[name].manifest_id for name in changed if name in old}
     if left:
-        connection.execute(_queue, {"in_repository": repository_id, "manifests": bound(left), "now": now})
+        connection.execute(_sql.QUEUE, {"in_repository": repository_id, "manifests": bound(left), "now": now})
     record(
         connection,
         repository,
@@ -231,14 +160,14 @@ def remove(
     if not old:
         return old
     moved = [name for name in old if rows[name].hidden and rows[name].next_id is not None]
-    connection.execute(_drop, {"in_repository": repository_id, "names": bound(old.keys() - set(moved))})
+    connection.execute(_sql.DROP, {"in_repository": repository_id, "names": bound(old.keys() - set(moved))})
     if moved:
         stagedtags.leave_to_batch(connection, repository_id, moved)
     for row in rows.values():
         if row.target is not None and row.hidden and row.next_id is None and row.batch is not None:
             stagedtags.overtake(connection, row.batch)  # it is going to remove it, too
     manifests = {gone.manifest_id for gone in old.values()}
-    connection.execute(_queue, {"in_repository": repository_id, "manifests": bound(manifests), "now": now})
+    connection.execute(_sql.QUEUE, {"in_repository": repository_id, "manifests": bound(manifests), "now": now})
     changed = [(name, gone.digest, None) for name, gone in sorted(old.items())]
     record(connection, repository, changed, now=now, actor=actor, batch=batch)
     _rebase(connection, repository, rows, dict.fromkeys(old))
@@ -266,7 +195,7 @@ def history(connection: Connection, repository: str, *, tag: str | None, before:
     """Return up to ``limit`` events of a repository, or of one of its tags, before event ``before``, newest first."""
     parameters: dict[str, object] = {"repository": repository, "before": before, "limit": limit}
     if tag is None:
-        rows = connection.execute(_history, parameters)
+        rows = connection.execute(_sql.HISTORY, parameters)
     else:
-        rows = connection.execute(_history_of_tag, parameters | {"tag": tag})
+        rows = connection.execute(_sql.HISTORY_OF_TAG, parameters | {"tag": tag})
     return [Event(*row) for row in rows]

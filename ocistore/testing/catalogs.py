@@ -25,10 +25,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from sqlalchemy import bindparam, delete, func, insert, select, update
 
-from ocistore.catalog import tables
-from ocistore.catalog.expressions import array, bound
+from ocistore.catalog.parameters import bound
+from ocistore.catalog.written import Statements
 from ocistore.errors import ReadOnlyStoreError, StoreBusyError, StoreClosedError
 
 if TYPE_CHECKING:
@@ -38,14 +37,7 @@ if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.contract import Catalog
 
-_t = tables.repositories
-_add = insert(_t)
-_names = select(_t.c.name).order_by(_t.c.name)
-_time_of = select(_t.c.created).where(_t.c.name == bindparam("called"))
-_set_time = update(_t).where(_t.c.name == bindparam("called")).values(created=bindparam("to"))
-_remove_all = delete(_t)
-_wanted = array("wanted")
-_named = select(func.count()).select_from(_wanted).where(_wanted.c.value.in_(select(_t.c.name)))
+_sql = Statements("conformance")
 
 _LARGEST: Final = 2**63 - 1
 _LONGEST: Final = 3.0
@@ -57,12 +49,12 @@ class _OursError(Exception):
 
 
 def _add_one(connection: Connection, name: str, *, created: int = 0) -> None:
-    connection.execute(_add, {"name": name, "created": created})
+    connection.execute(_sql.ADD, {"name": name, "created": created})
 
 
 def _names_in(catalog: Catalog) -> list[str]:
     with catalog.read() as connection:
-        return connection.execute(_names).scalars()
+        return connection.execute(_sql.NAMES).scalars()
 
 
 class CatalogTests:
@@ -94,28 +86,28 @@ class CatalogTests:
     def test_a_write_reads_what_it_wrote(self, catalog: Catalog) -> None:
         with catalog.write() as connection:
             _add_one(connection, "a")
-            assert connection.execute(_names).scalars() == ["a"]
-            connection.execute(_set_time, {"called": "a", "to": 7})
-            assert connection.execute(_time_of, {"called": "a"}).scalar() == 7
+            assert connection.execute(_sql.NAMES).scalars() == ["a"]
+            connection.execute(_sql.SET_TIME, {"called": "a", "to": 7})
+            assert connection.execute(_sql.TIME_OF, {"called": "a"}).scalar() == 7
 
     def test_a_snapshot_stays_as_it_was_when_it_began(self, catalog: Catalog) -> None:
         with catalog.write() as connection:
             _add_one(connection, "a")
         with contextlib.closing(self.opened(catalog)) as other, catalog.snapshot() as connection:
-            assert connection.execute(_names).scalars() == ["a"]
+            assert connection.execute(_sql.NAMES).scalars() == ["a"]
             with other.write() as writing:
                 _add_one(writing, "b")
             with other.write() as writing:
-                writing.execute(_set_time, {"called": "a", "to": 7})
-            assert connection.execute(_names).scalars() == ["a"]
-            assert connection.execute(_time_of, {"called": "a"}).scalar() == 0
+                writing.execute(_sql.SET_TIME, {"called": "a", "to": 7})
+            assert connection.execute(_sql.NAMES).scalars() == ["a"]
+            assert connection.execute(_sql.TIME_OF, {"called": "a"}).scalar() == 0
         assert _names_in(catalog) == ["a", "b"]
 
     def test_a_snapshot_begins_when_its_block_does(self, catalog: Catalog) -> None:
         with contextlib.closing(self.opened(catalog)) as other, catalog.snapshot() as connection:
             with other.write() as writing:
                 _add_one(writing, "b")
-            assert connection.execute(_names).scalars() == []
+            assert connection.execute(_sql.NAMES).scalars() == []
 
     def test_a_write_begins_with_what_others_committed_while_it_waited(self, catalog: Catalog) -> None:
         inside, go = threading.Event(), threading.Event()
@@ -131,7 +123,7 @@ class CatalogTests:
             assert inside.wait(_LONGEST)
             threading.Timer(0.2, go.set).start()
             with catalog.write() as connection:
-                assert connection.execute(_names).scalars() == ["first"]
+                assert connection.execute(_sql.NAMES).scalars() == ["first"]
             running.result()
 
     def test_what_was_committed_is_there_after_everybody_closed_it(self, catalog: Catalog) -> None:
@@ -148,20 +140,20 @@ class CatalogTests:
         with catalog.write() as connection:
             _add_one(connection, "a", created=number)
         with catalog.read() as connection:
-            assert connection.execute(_time_of, {"called": "a"}).scalar() == number
+            assert connection.execute(_sql.TIME_OF, {"called": "a"}).scalar() == number
 
     def test_text_is_ordered_by_its_bytes(self, catalog: Catalog) -> None:
         names = ["z", "Z", "é", "a-b", "a/b", "a.b", "a_b", "ab", "\U0001f40b", "\uffee"]
         with catalog.write() as connection:
-            connection.execute(_add, [{"name": name, "created": 0} for name in names])
+            connection.execute(_sql.ADD, [{"name": name, "created": 0} for name in names])
         assert _names_in(catalog) == sorted(names, key=str.encode)
 
     def test_an_array_has_any_number_of_elements(self, catalog: Catalog) -> None:
         names = [f"{number}" for number in range(40_000)]
         with catalog.write() as connection:
-            connection.execute(_add, [{"name": name, "created": 0} for name in names[:3]])
+            connection.execute(_sql.ADD, [{"name": name, "created": 0} for name in names[:3]])
             for some, found in (([], 0), (names, 3), (["0", "x", '"', "\\"], 1)):
-                assert connection.execute(_named, {"wanted": bound(some)}).scalar() == found
+                assert connection.execute(_sql.NAMED, {"wanted": bound(some)}).scalar() == found
 
     # What is written.
 
@@ -170,10 +162,10 @@ class CatalogTests:
             _add_one(connection, "a")
         with pytest.raises(_OursError), catalog.write() as connection:
             _add_one(connection, "b")
-            connection.execute(_set_time, {"called": "a", "to": 7})
+            connection.execute(_sql.SET_TIME, {"called": "a", "to": 7})
             raise _OursError
         with catalog.read() as connection:
-            assert connection.execute(_time_of, {"called": "a"}).scalar() == 0
+            assert connection.execute(_sql.TIME_OF, {"called": "a"}).scalar() == 0
         assert _names_in(catalog) == ["a"]
 
     def test_a_block_that_is_interrupted_changes_nothing(self, catalog: Catalog) -> None:
@@ -205,15 +197,15 @@ class CatalogTests:
         def count(handle: Catalog) -> None:
             for _ in range(25):
                 with handle.write(repositories=named) as connection:
-                    found = connection.execute(_time_of, {"called": "counter"}).scalar()
+                    found = connection.execute(_sql.TIME_OF, {"called": "counter"}).scalar()
                     time.sleep(0)
-                    connection.execute(_set_time, {"called": "counter", "to": found + 1})
+                    connection.execute(_sql.SET_TIME, {"called": "counter", "to": found + 1})
 
         with contextlib.closing(self.opened(catalog)) as other, ThreadPoolExecutor(4) as pool:
             for each in [pool.submit(count, handle) for handle in (catalog, other, catalog, other)]:
                 each.result()
         with catalog.read() as connection:
-            assert connection.execute(_time_of, {"called": "counter"}).scalar() == 100
+            assert connection.execute(_sql.TIME_OF, {"called": "counter"}).scalar() == 100
 
     def test_a_write_that_is_not_to_wait_does_not(self, catalog: Catalog) -> None:
         inside, done = threading.Event(), threading.Event()
@@ -253,7 +245,7 @@ class CatalogTests:
             try:
                 assert _names_in(catalog) == []
                 with catalog.snapshot() as connection:
-                    assert connection.execute(_names).scalars() == []
+                    assert connection.execute(_sql.NAMES).scalars() == []
                 assert time.monotonic() - began < _LONGEST / 2
             finally:
                 done.set()
@@ -331,7 +323,7 @@ class CatalogTests:
         assert _in_a_child(work)
         assert _names_in(catalog) == ["child", "parent"]
         with catalog.write() as connection:
-            connection.execute(_remove_all)
+            connection.execute(_sql.REMOVE_ALL)
         assert _names_in(catalog) == []
 
     # As one file.

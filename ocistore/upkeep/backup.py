@@ -32,8 +32,8 @@ from ocistore.blobs.permissions import make_file
 from ocistore.catalog import blobs, epoch, holds, identity, leases, uploads
 from ocistore.catalog.contract import one_file
 from ocistore.catalog.migrate import revision
+from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
-from ocistore.catalog.tables import SCHEMA_REVISION
 from ocistore.clock import milliseconds
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.filedescriptors import owned

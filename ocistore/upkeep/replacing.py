@@ -20,8 +20,8 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import check, epoch, holds
 from ocistore.catalog.contract import one_file
 from ocistore.catalog.migrate import revision, upgrade
+from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
-from ocistore.catalog.tables import SCHEMA_REVISION
 from ocistore.catalog.users import user_of
 from ocistore.clock import milliseconds
 from ocistore.errors import (

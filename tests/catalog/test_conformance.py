@@ -93,7 +93,7 @@ class WritesLate(SQLiteCatalog):
 
             class Late:
                 def execute(self, statement, parameters=None):
-                    if statement.is_select:
+                    if statement.texts["sqlite"].startswith("SELECT"):
                         return reading.execute(statement, parameters or {})
                     return kept.append((statement, parameters or {}))
 

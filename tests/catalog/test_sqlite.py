@@ -11,7 +11,6 @@ import pytest
 from images import image, push
 from invariants import check
 from processes import python, run_python
-from sqlalchemy import column, insert, select, table, update
 from state import rows
 
 from ocistore import (
@@ -29,11 +28,11 @@ from ocistore.catalog.access import Access
 from ocistore.catalog.connection import Result
 from ocistore.catalog.database import Database
 from ocistore.catalog.sqlite import MINIMUM_SQLITE, SQLiteCatalog, translated
+from ocistore.catalog.written import Statement
 
-COUNTER = table("counter", column("value"))
-VALUE = select(COUNTER.c.value)
-ADD = update(COUNTER).values(value=COUNTER.c.value + 1)
-MORE = insert(COUNTER).values(value=0)
+VALUE = Statement("value", {"sqlite": "SELECT value FROM counter"})
+ADD = Statement("add", {"sqlite": "UPDATE counter SET value = value + 1"})
+MORE = Statement("more", {"sqlite": "INSERT INTO counter VALUES (0)"})
 
 
 def open_catalog(root, **options):

@@ -7,7 +7,7 @@ import pytest
 from images import artifact, image, index, note, push
 
 from ocistore import Digest, Store
-from ocistore.catalog.tables import SCHEMA_REVISION
+from ocistore.catalog.schema import SCHEMA_REVISION
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from ocistore.catalog.tables import SCHEMA_REVISION
+from ocistore.catalog.schema import SCHEMA_REVISION
 
 
 @pytest.fixture

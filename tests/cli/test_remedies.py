@@ -19,7 +19,7 @@ from layered import archive, layered, member, put
 from processes import python, run_python
 
 from ocistore import Digest, Store
-from ocistore.catalog.tables import SCHEMA_REVISION
+from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.upkeep import guards, snapshot
 
 ZERO = timedelta(0)

@@ -30,7 +30,7 @@ from ocistore import (
 )
 from ocistore.blobs import reader
 from ocistore.blobs.paths import StorePaths
-from ocistore.catalog.tables import APPLICATION_ID
+from ocistore.catalog.schema import APPLICATION_ID
 from ocistore.cli.commands import ocistore
 from ocistore.layouts.exports import writing
 from ocistore.upkeep.holding import collections_held

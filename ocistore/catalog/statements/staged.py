@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import and_, bindparam, case, exists, literal_column, or_, select, true
 
-from ocistore.catalog import tables
+from ocistore.catalog import parameters, tables
 from ocistore.catalog.expressions import present
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, ColumnElement, FromClause, Select
 
-NOBODY: Final = 0
-"""For :data:`OWN`: whoever reads has no batch of their own."""
-
 POINTERS: Final[tuple[Literal["manifest_id", "next_id"], ...]] = ("manifest_id", "next_id")
 
-OWN: BindParameter[int] = bindparam("own_batch", type_=tables.batches.c.id.type)
+OWN: BindParameter[int] = bindparam(parameters.OWN, type_=tables.batches.c.id.type)
 """The batch of whoever reads, who sees it before others do."""
 
 _batches = tables.batches
@@ -87,9 +84,7 @@ def said(tags: FromClause, *, own: BindParameter[int] | None = None) -> ColumnEl
 
 def points_at(tags: FromClause, manifest: ColumnElement[int], *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     """Whether a tag, or one that a batch brings or moves, points at a manifest: what keeps it from gc."""
-    return or_(
-        present(*conditions, tags.c.manifest_id == manifest), present(*conditions, tags.c.next_id == manifest)
-    )
+    return or_(present(*conditions, tags.c.manifest_id == manifest), present(*conditions, tags.c.next_id == manifest))
 
 
 def named(
