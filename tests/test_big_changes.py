@@ -47,8 +47,8 @@ def changed_rows(monkeypatch):
     write = SQLiteCatalog.write
 
     @contextlib.contextmanager
-    def counted(self):
-        with write(self) as connection:
+    def counted(self, **options):
+        with write(self, **options) as connection:
             before = connection.driver.total_changes
             yield connection
             found.append(connection.driver.total_changes - before)

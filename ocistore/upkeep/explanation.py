@@ -84,7 +84,8 @@ class _Explainer:
         self._digest = digest
         self._grace = grace
         self._keep_untagged = keep_untagged
-        self._now = _when(milliseconds())
+        self._began = milliseconds()
+        self._now = _when(self._began)
 
     def explain(self, repository: str | None) -> Iterator[RepositoryExplanation]:
         only = None if repository is None else repositories.find(self._connection, repository_name(repository))
@@ -128,10 +129,11 @@ class _Explainer:
             if holder.tag is not None:
                 yield f"{through}the tag {holder.tag}", None
             yield from self._leases(repository_id, holder.id, through)
-            if holder.tag is None and holder.since is not None:
-                until = _later(_when(holder.since), self._keep_untagged)
+            since = self._since(repository_id, holder.id, holder.since)
+            if holder.tag is None and since is not None:
+                until = _later(_when(since), self._keep_untagged)
                 if until > self._now:
-                    yield f"{through}lost what kept it, or was pushed, at {_when(holder.since):%F %T} UTC", until
+                    yield f"{through}lost what kept it, or was pushed, at {_when(since):%F %T} UTC", until
 
     def _blob(self, repository_id: int, blob: int) -> Iterator[tuple[str, datetime | None]]:
         users = explanation.users(self._connection, repository_id, blob, limit=_USERS)
@@ -142,7 +144,8 @@ class _Explainer:
             if until is None or until > self._now:
                 yield f"the manifest {explanation.digest_of(self._connection, user)} refers to it", until
         yield from self._leases(repository_id, blob, "")
-        since = explanation.unreferenced_since(self._connection, repository_id, blob)
+        queued = explanation.unreferenced_since(self._connection, repository_id, blob)
+        since = self._since(repository_id, blob, queued)
         if not users and since is not None and (until := _later(_when(since), self._grace)) > self._now:
             yield f"it was pushed, or last in use, at {_when(since):%F %T} UTC", until
 
@@ -155,8 +158,18 @@ class _Explainer:
             last = max(last, until)
         return last
 
+    def _since(self, repository_id: int, blob: int, queued: int | None) -> int | None:
+        """Return since when nothing refers to something: since now, where a lease kept it that has run out.
+
+        Such a lease is ended by the next garbage collection, and what it alone kept begins to wait then.
+        """
+        if queued is not None:
+            return queued
+        named = leases.of_content(self._connection, repository_id, blob, now=-1)
+        return self._began if any(lease.expires <= self._began for lease in named) else None
+
     def _leases(self, repository_id: int, blob: int, through: str) -> Iterator[tuple[str, datetime | None]]:
-        for lease in leases.of_content(self._connection, repository_id, blob, now=milliseconds()):
+        for lease in leases.of_content(self._connection, repository_id, blob, now=self._began):
             reason = f" ({lease.reason})" if lease.reason else ""
             yield f"{through}the lease {lease.id}{reason}", _when(lease.expires)
 

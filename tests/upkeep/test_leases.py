@@ -220,9 +220,9 @@ def test_a_lease_that_keeps_much_ends_in_small_transactions(store, repository, m
     left = []
     write = SQLiteCatalog.write
 
-    def counted(catalog):
+    def counted(catalog, **options):
         left.append(len(rows(store.root)["lease_blobs"]))
-        return write(catalog)
+        return write(catalog, **options)
 
     monkeypatch.setattr(SQLiteCatalog, "write", counted)
     many.__exit__(None, None, None)
@@ -540,9 +540,9 @@ def writes(monkeypatch):
     found = []
     write = SQLiteCatalog.write
 
-    def counted(catalog):
+    def counted(catalog, **options):
         found.append(catalog)
-        return write(catalog)
+        return write(catalog, **options)
 
     monkeypatch.setattr(SQLiteCatalog, "write", counted)
     return found

@@ -701,8 +701,8 @@ def test_no_transaction_of_a_rebuild_grows_with_the_store(many, monkeypatch):
     write = SQLiteCatalog.write
 
     @contextlib.contextmanager
-    def counted(self):
-        with write(self) as connection:
+    def counted(self, **options):
+        with write(self, **options) as connection:
             changes = connection.driver.total_changes
             yield connection
             found.append(connection.driver.total_changes - changes)
