@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import stat
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import PRIVATE, make_directory, make_file
 from ocistore.blobs.reserve import OPENING, available
-from ocistore.catalog.migrate import revision, upgrade
+from ocistore.catalog.migrate import new_catalog, revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.clock import milliseconds
@@ -30,7 +32,7 @@ from ocistore.errors import (
     StoreNotFoundError,
     UnsupportedFilesystemError,
 )
-from ocistore.refusals import pass_on_theirs
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -78,9 +80,7 @@ OF_THE_VOLUME: Final = frozenset({"lost+found"})
 """What lies in an empty filesystem as mkfs makes it."""
 
 
-def open_core(
-    root: str | os.PathLike[str], *, create: bool, read_only: bool, any_filesystem: bool = False
-) -> Core:
+def open_core(root: str | os.PathLike[str], *, create: bool, read_only: bool, any_filesystem: bool = False) -> Core:
     """Open a store; see :meth:`ocistore.Store.open`.
 
     A crash while a store is made leaves a directory that opening makes a store of.
@@ -310,14 +310,34 @@ def make_lock(paths: StorePaths) -> None:
 
 
 def _make_store(paths: StorePaths, catalog: SQLiteCatalog, pool: FilesystemPool) -> None:
-    """Everything but the schema. The catalog's file comes last: where it is, the rest is."""
+    """Make everything. The catalog's file comes last: where it is, the rest is."""
     with catalog.locked():
         pool.create()
         with Translating(str(paths.catalog), root=paths.root):
             # Never opened where it exists: closing it would drop the locks that SQLite holds on it in this process.
             if not paths.catalog.exists():
-                make_file(paths.catalog, os.O_WRONLY | os.O_EXCL, paths.permissions.file)
+                _refuse_blobs(paths)
+                _make_catalog(paths)
             sync_path(paths.root)
+
+
+def _make_catalog(paths: StorePaths) -> None:
+    """Write a new catalog and give it its name: six syncs fewer than where SQLite makes it, and whole or not there."""
+    if os.path.lexists(paths.catalog):  # a link to nothing
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(paths.catalog))
+    content = new_catalog(now=milliseconds())
+    temporary = paths.upload(secrets.token_hex(16))  # there gc finds it, where this process is killed
+    try:
+        with open(temporary, "xb") as file:
+            os.fchmod(file.fileno(), paths.permissions.file)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, paths.catalog)
+    except BaseException:
+        with Ignoring():
+            os.unlink(temporary)
+        raise
 
 
 def _refuse_network_filesystem(root: Path, *, any_filesystem: bool = False) -> None:
