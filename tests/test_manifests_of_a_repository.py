@@ -25,7 +25,7 @@ from ocistore import (
     ReferencedError,
     RepositoryNotFoundError,
     Store,
-    parts,
+    largechanges,
 )
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import manifests
@@ -688,7 +688,7 @@ def test_asking_a_repository_that_does_not_exist_says_so_and_makes_none(store, r
 @pytest.mark.parametrize("large", [False, True], ids=["at once", "in parts"])
 def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_again(store, monkeypatch, large):
     if large:
-        monkeypatch.setattr(parts, "LARGE", 1)
+        monkeypatch.setattr(largechanges, "LARGE", 1)
     config, read = Digest.of(APP.config), FilesystemPool.read
     passed = []
 

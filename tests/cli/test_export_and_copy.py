@@ -110,10 +110,10 @@ def test_a_base_leaves_blobs_out(run, filled, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--form", "dir", "-"],
-        ["--form", "dir", "--compression", "gzip", "x"],
+        ["--format", "dir", "-"],
+        ["--format", "dir", "--compression", "gzip", "x"],
         ["--mode", "link", "x.tar"],
-        ["--form", "docker-archive", "--referrers", "x.tar"],
+        ["--format", "docker-archive", "--referrers", "x.tar"],
         ["--base", "absent", "x.tar"],
         ["--in-place", "--dry-run"],
         ["--in-place", "--platform", "linux/arm64"],

@@ -122,7 +122,7 @@ def test_podman_loads_layouts_in_archives(store, repository, tmp_path, podman):
 def test_podman_loads_docker_archives_as_the_images_of_their_configs(store, repository, tmp_path, podman):
     # Not compressed ones, which Debian's podman 4.3 does not even read where it wrote them itself.
     store.export(tmp_path / "out.tar", ["library/app:amd64=mine/app:new", "library/app:arm64=mine/app:other"],
-                 form="docker-archive")
+                 format="docker-archive")
     podman("load", "-i", tmp_path / "out.tar")
     ids = {name: image["Id"] for image in json.loads(podman("image", "ls", "--format", "json"))
            for name in image["Names"]}
@@ -132,7 +132,7 @@ def test_podman_loads_docker_archives_as_the_images_of_their_configs(store, repo
 
 
 def test_skopeo_reads_docker_archives(store, repository, tmp_path):
-    store.export(tmp_path / "out.tar", ["library/app:multi=mine/app:v1"], form="docker-archive",
+    store.export(tmp_path / "out.tar", ["library/app:multi=mine/app:v1"], format="docker-archive",
                  platforms=["linux/arm64"])
     reference = f"docker-archive:{tmp_path}/out.tar:mine/app:v1"
     config = run("skopeo", "inspect", "--raw", "--config", reference).encode()
@@ -146,5 +146,5 @@ def test_skopeo_reads_docker_archives(store, repository, tmp_path):
 
 
 def test_crane_finds_docker_archives_valid(store, tmp_path):
-    store.export(tmp_path / "out.tar", ["library/app:amd64"], form="docker-archive")
+    store.export(tmp_path / "out.tar", ["library/app:amd64"], format="docker-archive")
     run("crane", "validate", "--tarball", tmp_path / "out.tar")

@@ -25,7 +25,7 @@ from ocistore import (
     StoreBusyError,
 )
 from ocistore.layouts.importing import ImportReport
-from ocistore.layouts.imports.recognition import opened
+from ocistore.layouts.imports.detection import opened
 from ocistore.layouts.progress import Tally
 from ocistore.oci import mediatypes
 

@@ -146,7 +146,7 @@ def test_an_index_of_which_no_image_is_there_is_refused(store, saved):
 
 def test_it_goes_out_to_docker_again_and_on_to_another_store(store, saved, tmp_path):
     store.import_(saved(AMD))
-    store.export(tmp_path / "out.tar", form="docker-archive")
+    store.export(tmp_path / "out.tar", format="docker-archive")
     store.export(tmp_path / "layout.tar")
     with Store.open(tmp_path / "other") as other:
         assert other.import_(tmp_path / "layout.tar").absent.keys() == {

@@ -17,7 +17,7 @@ from state import unchanged
 
 from ocistore import ArchiveInvalidError, Digest, InvalidNameError, LayoutInvalidError, ManifestNotFoundError, Store
 from ocistore.cli.commands import ocistore
-from ocistore.imagefiles import list_files
+from ocistore.images import list_files
 from ocistore.oci import mediatypes
 
 LAYER, UPPER = tarred([member("etc/lower", b"1")]), tarred([member("etc/upper", b"2")])
@@ -70,7 +70,7 @@ ONES = {
         {f"{digits(CONFIG)}.json": CONFIG, f"{digits(LAYER)}/layer.tar": LAYER, f"{digits(UPPER)}/layer.tar": UPPER},
         config=f"{digits(CONFIG)}.json",
         layers=[f"{digits(LAYER)}/layer.tar", f"{digits(UPPER)}/layer.tar"],
-        form=tarfile.PAX_FORMAT,
+        format=tarfile.PAX_FORMAT,
     ),
     "the SDK of .NET: packed layers called layer.tar": saved(
         {"c.json": CONFIG, "1/layer.tar": PACKED[0], "2/layer.tar": PACKED[1]}, layers=["1/layer.tar", "2/layer.tar"]

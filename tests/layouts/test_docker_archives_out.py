@@ -75,7 +75,7 @@ PACKED = built(
 
 def exported(store, *arguments, **options):
     stream = io.BytesIO()
-    report = store.export(stream, *arguments, form="docker-archive", **options)
+    report = store.export(stream, *arguments, format="docker-archive", **options)
     stream.seek(0)
     with tarfile.open(fileobj=stream) as tar:
         return report, {member.name: tar.extractfile(member).read() for member in tar}
@@ -100,7 +100,7 @@ def test_the_config_goes_out_as_it_is_and_layers_uncompressed(store, graph):
     ]
     assert members == {config(graph): graph.config, **{layer(content): content for content in tars}}
     assert report.written_bytes == len(graph.config) + sum(map(len, tars))
-    assert report.form == "docker-archive"
+    assert report.format == "docker-archive"
 
 
 def test_every_image_and_layer_stands_there_once_under_all_its_names(store):
@@ -127,8 +127,8 @@ def test_the_same_images_give_the_same_bytes(store, tmp_path):
         for each, graphs in ((store, (PLAIN, PACKED)), (other, (PACKED, PLAIN))):
             for graph in graphs:
                 push(each.repository("app"), graph, "plain" if graph is PLAIN else "packed")
-            each.export(tmp_path / f"{each.root.name}.tar", form="docker-archive")
-            each.export(tmp_path / f"{each.root.name}.tgz", form="docker-archive")
+            each.export(tmp_path / f"{each.root.name}.tar", format="docker-archive")
+            each.export(tmp_path / f"{each.root.name}.tgz", format="docker-archive")
     for suffix in ("tar", "tgz"):
         assert (tmp_path / f"store.{suffix}").read_bytes() == (tmp_path / f"other.{suffix}").read_bytes()
     assert gzip.decompress((tmp_path / "store.tgz").read_bytes()) == (tmp_path / "store.tar").read_bytes()
@@ -196,7 +196,7 @@ def test_what_an_index_has_besides_the_image_is_named_and_not_counted(store):
     every = Image(document(body), media_type=mediatypes.OCI_INDEX, children=(first, second, soci, attestation))
     push(store.repository("app"), every, "v1", "v2")
     push(store.repository("app"), first, "plain")
-    report = store.export(io.BytesIO(), ["app:v1", "app:v2"], form="docker-archive")
+    report = store.export(io.BytesIO(), ["app:v1", "app:v2"], format="docker-archive")
     assert report.left_out == (
         f"{second.digest} (image for linux/amd64 in app:v1)",
         f"{soci.digest} (manifest in app:v1)",
@@ -206,12 +206,14 @@ def test_what_an_index_has_besides_the_image_is_named_and_not_counted(store):
     assert (report.manifests, report.blobs, report.bytes) == (1, 2, sum(sizes))
     amd64 = built("amd", (TWO, mediatypes.OCI_LAYER), architecture="amd64")
     push(store.repository("app"), index([first, amd64]), "both")
-    narrowed = store.export(io.BytesIO(), ["app:both"], form="docker-archive", platforms=["linux/arm64"], dry_run=True)
+    narrowed = store.export(
+        io.BytesIO(), ["app:both"], format="docker-archive", platforms=["linux/arm64"], dry_run=True
+    )
     assert (narrowed.replaced, narrowed.manifests) == ({}, 1)
-    plain = store.export(io.BytesIO(), ["app:plain"], form="docker-archive")
+    plain = store.export(io.BytesIO(), ["app:plain"], format="docker-archive")
     assert (plain.left_out, plain.manifests, plain.blobs, plain.bytes) == ((), 1, 2, report.bytes)
     result = CliRunner().invoke(
-        ocistore, ["--store", str(store.root), "export", "--form", "docker-archive", "--dry-run", "app:v1", "-"]
+        ocistore, ["--store", str(store.root), "export", "--format", "docker-archive", "--dry-run", "app:v1", "-"]
     )
     assert f"left out, because docker-archive cannot hold it: {attestation.digest} (attestation of" in result.stderr
 
@@ -294,19 +296,19 @@ def test_what_such_an_archive_cannot_hold_is_refused_before_anything_is_written(
     stream = io.BytesIO()
     for destination in (tmp_path / "out.tar", stream):
         with pytest.raises(ArchiveInvalidError, match=message), unchanged(store.root):
-            store.export(destination, form="docker-archive")
+            store.export(destination, format="docker-archive")
     assert (tmp_path / "out.tar").read_bytes() == b"mine"
     assert stream.getvalue() == b""
 
 
 def test_a_dry_run_knows_the_size_and_refuses_what_the_real_one_would(store, tmp_path):
     push(store.repository("app"), PACKED, "v1")
-    dry = store.export(tmp_path / "out.tar", form="docker-archive", dry_run=True)
+    dry = store.export(tmp_path / "out.tar", format="docker-archive", dry_run=True)
     assert not (tmp_path / "out.tar").exists()
-    assert dry.written_bytes == store.export(tmp_path / "out.tar", form="docker-archive").written_bytes
+    assert dry.written_bytes == store.export(tmp_path / "out.tar", format="docker-archive").written_bytes
     push(store.repository("app"), artifact(), "note")
     with pytest.raises(ArchiveInvalidError):
-        store.export(tmp_path / "out.tar", form="docker-archive", dry_run=True)
+        store.export(tmp_path / "out.tar", format="docker-archive", dry_run=True)
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
@@ -315,13 +317,13 @@ def test_a_blob_that_is_gone_is_named(store, tmp_path, number):
     digest = Digest.of(PACKED.blobs[number])
     (store.root / "blobs" / "sha256" / digest.encoded).unlink()
     with pytest.raises(CorruptError, match=digest):
-        store.export(tmp_path / "out.tar", form="docker-archive")
+        store.export(tmp_path / "out.tar", format="docker-archive")
     assert not (tmp_path / "out.tar").exists()
 
 
 def test_progress_ends_with_all_bytes(store, tmp_path):
     push(store.repository("app"), PACKED, "v1")
     told = []
-    report = store.export(tmp_path / "out.tar", form="docker-archive", progress=lambda *step: told.append(step))
+    report = store.export(tmp_path / "out.tar", format="docker-archive", progress=lambda *step: told.append(step))
     assert told == sorted(told)
     assert told[-1] == (report.written_bytes, report.written_bytes)

@@ -20,9 +20,9 @@ from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageErro
 from ocistore.layouts.imports.archive import ArchiveFile
 from ocistore.layouts.imports.archivesource import is_layout, source_of
 from ocistore.layouts.imports.directorysource import DirectorySource, UnpackedSource
+from ocistore.layouts.imports.planning import listed
 from ocistore.layouts.imports.skopeodirectory import SkopeoDirectory, is_skopeo_directory
 from ocistore.layouts.imports.stream import ArchiveStream
-from ocistore.layouts.imports.survey import listed
 from ocistore.layouts.progress import Tally
 from ocistore.refusals import Ignoring, pass_on_theirs
 

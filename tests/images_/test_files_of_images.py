@@ -25,7 +25,7 @@ from ocistore import (
 )
 from ocistore.archives.compression import Limits
 from ocistore.artifacts import TITLE, push_files
-from ocistore.imagefiles import list_files, open_file, tree
+from ocistore.images import list_files, open_file, tree
 from ocistore.oci import mediatypes
 
 BASE = archive(

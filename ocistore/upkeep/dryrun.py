@@ -1,6 +1,6 @@
 """What a collection would take, found out without changing anything: for a dry run.
 
-It follows the rules of :mod:`ocistore.upkeep.collection` over one snapshot of the catalog, and keeps a number for
+It follows the rules of :mod:`ocistore.upkeep.gc` over one snapshot of the catalog, and keeps a number for
 everything that would go: about 200 bytes each.
 """
 
