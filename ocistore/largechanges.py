@@ -255,9 +255,7 @@ class _Parts:
             raise _AgainError
         return now
 
-    def _application(
-        self, connection: Connection, now: int, platforms: Mapping[str, Mapping[str, object]]
-    ) -> Applier:
+    def _application(self, connection: Connection, now: int, platforms: Mapping[str, Mapping[str, object]]) -> Applier:
         """What applies changes to the batch."""
         application = Applier(connection, self._pool, now, self._actor, platforms, self._leases)
         application.batch, application.occupied, application.ids = self._batch, self._occupied, self._ids

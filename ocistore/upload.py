@@ -320,9 +320,7 @@ def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
 def _touch(core: Core, name: str, *, offset: int, page_cache: str) -> bool:
     with core.catalog.write() as connection:
         now = milliseconds()
-        return uploads.touch(
-            connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache
-        )
+        return uploads.touch(connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache)
 
 
 def _when(at: int) -> datetime:

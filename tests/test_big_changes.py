@@ -1060,14 +1060,19 @@ def seen(store):
     """Everything that there is to see, but for times and the order of what happened in different tags."""
     repositories = [store.repository(name) for name in store.repositories()]
     usage = store.usage()
-    return usage.repositories, usage.tags, usage.manifests, {
-        repository.name: (
-            {tag: str(repository.resolve(tag).digest) for tag in repository.tags()},
-            sorted(str(each.digest) for each in repository.manifests()),
-            {tag: [(each.old, each.new) for each in repository.history(tag)] for tag in repository.tags()},
-        )
-        for repository in repositories
-    }
+    return (
+        usage.repositories,
+        usage.tags,
+        usage.manifests,
+        {
+            repository.name: (
+                {tag: str(repository.resolve(tag).digest) for tag in repository.tags()},
+                sorted(str(each.digest) for each in repository.manifests()),
+                {tag: [(each.old, each.new) for each in repository.history(tag)] for tag in repository.tags()},
+            )
+            for repository in repositories
+        },
+    )
 
 
 @pytest.mark.parametrize("act", ["another", "import", "gc", "backup", "export", "delete"])

@@ -131,8 +131,11 @@ def _same(says: str | None, noted: str | None) -> bool:
     if says == noted:
         return True
     try:  # two texts of one JSON object
-        return says is not None and noted is not None and says[:1] == noted[:1] == "{" and (
-            json.loads(says) == json.loads(noted)
+        return (
+            says is not None
+            and noted is not None
+            and says[:1] == noted[:1] == "{"
+            and (json.loads(says) == json.loads(noted))
         )
     except ValueError:
         return False

@@ -88,9 +88,7 @@ def _manifests(
             )
 
 
-def _parts(
-    connection: Connection, found: Forecast, now: int, before: int, let_go: Iterable[tuple[int, int]]
-) -> None:
+def _parts(connection: Connection, found: Forecast, now: int, before: int, let_go: Iterable[tuple[int, int]]) -> None:
     at_once = now <= before  # what a manifest leaves that goes now
     # How many dead manifests refer to each blob: so many users are looked at, as config and as layer, and one more.
     dead: Counter[tuple[int, int]] = Counter()

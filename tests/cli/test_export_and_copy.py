@@ -55,7 +55,8 @@ def test_a_named_pipe_whose_reader_went_away_is_an_error(run, filled, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     large = filled.repository("zoo").put_blob(bytes(3 << 20))
     body = {
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": large.digest, "size": large.size},
         "layers": [],
     }

@@ -325,12 +325,21 @@ def test_a_file_object_that_compresses_compresses(filled, tmp_path):
 
 
 def test_a_pipe_that_does_not_block_gets_all_of_it(store):
-    push(store.repository("app"), Image(
-        document({
-            "schemaVersion": 2, "mediaType": mediatypes.OCI_MANIFEST,
-            "config": described(b"{}"), "layers": [described(bytes(4_000_000))],
-        }), (b"{}", bytes(4_000_000)),
-    ), "v1")
+    push(
+        store.repository("app"),
+        Image(
+            document(
+                {
+                    "schemaVersion": 2,
+                    "mediaType": mediatypes.OCI_MANIFEST,
+                    "config": described(b"{}"),
+                    "layers": [described(bytes(4_000_000))],
+                }
+            ),
+            (b"{}", bytes(4_000_000)),
+        ),
+        "v1",
+    )
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     read = []

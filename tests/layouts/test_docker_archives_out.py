@@ -50,9 +50,14 @@ def built(name, *layers, diff_ids=None, config_type=mediatypes.OCI_CONFIG, archi
     """An image of layers, each a tar and a media type."""
     if diff_ids is None:
         diff_ids = [Digest.of(content) for content, _ in layers]
-    config = document({
-        "architecture": architecture, "os": "linux", "name": name, "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    })
+    config = document(
+        {
+            "architecture": architecture,
+            "os": "linux",
+            "name": name,
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        }
+    )
     blobs = [packed(content, media_type) for content, media_type in layers]
     body = {
         "schemaVersion": 2,
@@ -219,10 +224,12 @@ def test_what_an_index_has_besides_the_image_is_named_and_not_counted(store):
 
 
 FOREIGN = Image(
-    document({
-        **json.loads(built("foreign", (TWO, mediatypes.OCI_LAYER)).manifest),
-        "layers": [described(TWO, mediatypes.OCI_NONDISTRIBUTABLE_LAYER, urls=["https://layers.example/1"])],
-    }),
+    document(
+        {
+            **json.loads(built("foreign", (TWO, mediatypes.OCI_LAYER)).manifest),
+            "layers": [described(TWO, mediatypes.OCI_NONDISTRIBUTABLE_LAYER, urls=["https://layers.example/1"])],
+        }
+    ),
     built("foreign", (TWO, mediatypes.OCI_LAYER)).blobs[:1],
 )
 BOMB = gzip.compress(bytes(1 << 20), mtime=0) * 350
@@ -232,27 +239,33 @@ REFUSED = {
     "no diff_ids": (image("app"), "its config does not say what its layers are"),
     "fewer layers than the config says": (built("app", diff_ids=[Digest.of(ONE)]), "0 layers, its config speaks of 1"),
     "other layers than the config says": (
-        built("app", (ONE, mediatypes.OCI_LAYER), diff_ids=[Digest.of(TWO)]), "and not",
+        built("app", (ONE, mediatypes.OCI_LAYER), diff_ids=[Digest.of(TWO)]),
+        "and not",
     ),
     "other compressed layers": (
-        built("app", (ONE, mediatypes.OCI_LAYER_GZIP), diff_ids=[Digest.of(TWO)]), "and not",
+        built("app", (ONE, mediatypes.OCI_LAYER_GZIP), diff_ids=[Digest.of(TWO)]),
+        "and not",
     ),
     "a model": (built("app", (b"GGUF" * 1000, "application/vnd.docker.ai.gguf.v3")), "gguf.v3, and no archive"),
     "WebAssembly": (
-        built("app", (b"\0asm" * 999, "application/vnd.wasm.content.layer.v1+wasm")), "v1.wasm, and no archive",
+        built("app", (b"\0asm" * 999, "application/vnd.wasm.content.layer.v1+wasm")),
+        "v1.wasm, and no archive",
     ),
     "a signature": (
-        built("app", (b"{}", "application/vnd.dev.cosign.simplesigning.v1+json")), "v1.json, and no archive of files",
+        built("app", (b"{}", "application/vnd.dev.cosign.simplesigning.v1+json")),
+        "v1.json, and no archive of files",
     ),
     "an encrypted layer": (
-        built("app", (BIG, f"{mediatypes.OCI_LAYER_GZIP}+encrypted"), diff_ids=[Digest.of(ONE)]), "is encrypted",
+        built("app", (BIG, f"{mediatypes.OCI_LAYER_GZIP}+encrypted"), diff_ids=[Digest.of(ONE)]),
+        "is encrypted",
     ),
     "an encrypted layer of another type": (
         built("app", (b"\x93" * 5000, mediatypes.OCI_LAYER_GZIP.removesuffix("+gzip")), diff_ids=[Digest.of(ONE)]),
         "is no tar archive, whatever its type says",
     ),
     "something compressed that is no archive": (
-        built("app", (b"\0asm" * 1000, mediatypes.OCI_LAYER_GZIP)), "is no tar archive, whatever its type says",
+        built("app", (b"\0asm" * 1000, mediatypes.OCI_LAYER_GZIP)),
+        "is no tar archive, whatever its type says",
     ),
     "a layer shorter than a header": (built("app", (b"short", mediatypes.OCI_LAYER)), "is no tar archive"),
     "rootfs that is null": (configured(b'{"rootfs":null}', (ONE, mediatypes.OCI_LAYER)), "there is no rootfs"),
@@ -260,16 +273,19 @@ REFUSED = {
     "a config that is a list": (configured(b"[]", (ONE, mediatypes.OCI_LAYER)), "it is not an object"),
     "a config that is null": (configured(b"null", (ONE, mediatypes.OCI_LAYER)), "it is not an object"),
     "diff_ids that are null": (
-        configured(b'{"rootfs":{"diff_ids":null}}', (ONE, mediatypes.OCI_LAYER)), "1 layers, its config speaks of 0",
+        configured(b'{"rootfs":{"diff_ids":null}}', (ONE, mediatypes.OCI_LAYER)),
+        "1 layers, its config speaks of 0",
     ),
     "diff_ids that are numbers": (
-        configured(b'{"rootfs":{"diff_ids":[1]}}', (ONE, mediatypes.OCI_LAYER)), "rootfs.diff_ids",
+        configured(b'{"rootfs":{"diff_ids":[1]}}', (ONE, mediatypes.OCI_LAYER)),
+        "rootfs.diff_ids",
     ),
     "a diff_id that is no digest": (built("app", (ONE, mediatypes.OCI_LAYER), diff_ids=["../../x"]), "rootfs.diff_ids"),
     "diff_ids that are no list": (built("app", diff_ids="x"), "no list"),
     "a foreign layer": (FOREIGN, "is not in the store"),
     "a stream that is cut short": (
-        built("app", (gzip.compress(BIG)[:-20], mediatypes.OCI_LAYER), diff_ids=[Digest.of(BIG)]), "cut short",
+        built("app", (gzip.compress(BIG)[:-20], mediatypes.OCI_LAYER), diff_ids=[Digest.of(BIG)]),
+        "cut short",
     ),
     "a bomb": (
         built("app", (BOMB, mediatypes.OCI_LAYER), diff_ids=[Digest.of(BIG)]),

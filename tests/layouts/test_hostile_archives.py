@@ -146,8 +146,12 @@ def test_members_below_a_link_are_refused(refused, members):
     assert (error.member, "yet other members lie in it" in error.reason) == ("blobs", True)
 
 
-SPARSE = ("GNU.sparse.major=1\n", "GNU.sparse.minor=0\n", "GNU.sparse.name=index.json\n",
-          f"GNU.sparse.realsize={1 << 60}\n")
+SPARSE = (
+    "GNU.sparse.major=1\n",
+    "GNU.sparse.minor=0\n",
+    "GNU.sparse.name=index.json\n",
+    f"GNU.sparse.realsize={1 << 60}\n",
+)
 
 
 def test_a_sparse_member_of_an_exabyte_is_refused(refused, members):

@@ -97,9 +97,7 @@ class Scene:
 class Steps:
     """The steps of a process, at one of which it stands still."""
 
-    def __init__(
-        self, clock: Clock, at: int | None, meanwhile: Callable[[], object], *, stall: timedelta
-    ) -> None:
+    def __init__(self, clock: Clock, at: int | None, meanwhile: Callable[[], object], *, stall: timedelta) -> None:
         self.taken: list[str] = []
         self.stalled: str | None = None
         """At which step it stood still, if it did."""

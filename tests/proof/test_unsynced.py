@@ -221,8 +221,10 @@ def test_a_power_cut_leaves_the_index_that_was_or_a_new_one_with_all_below(expor
 
 @pytest.mark.parametrize(
     ("forgotten", "words"),
-    [(_is_directory, "an export that returned and is not there"),
-     (lambda descriptor: not _is_directory(descriptor), "an index.json that is cut short")],
+    [
+        (_is_directory, "an export that returned and is not there"),
+        (lambda descriptor: not _is_directory(descriptor), "an index.json that is cut short"),
+    ],
     ids=["of directories", "of files"],
 )
 def test_a_sync_that_an_export_forgets_is_seen(exported, forgotten, words, tmp_path, monkeypatch):

@@ -101,9 +101,7 @@ def opened(
         yield found
 
 
-def _open(
-    source: ImportSource, name: str, stack: contextlib.ExitStack, stream: Callable[[Readable], Source]
-) -> Source:
+def _open(source: ImportSource, name: str, stack: contextlib.ExitStack, stream: Callable[[Readable], Source]) -> Source:
     if not isinstance(source, str | os.PathLike):
         if not callable(getattr(source, "read", None)):
             raise TypeError(f"a layout is read from a path or a binary file, not from {type(source).__qualname__}")
@@ -135,9 +133,7 @@ def _archive(file: BinaryIO, name: str) -> Source:
         raise
 
 
-def _stream(
-    file: Readable, *, core: Core, tally: Tally, name: str, held: Callable[[Digest, int], bool]
-) -> Source:
+def _stream(file: Readable, *, core: Core, tally: Tally, name: str, held: Callable[[Digest, int], bool]) -> Source:
     core.require_writable()
     stream = _decompressed(_Counted(file, tally), name)
     archive = ArchiveStream(stream, core.pool, name=name, held=held)

@@ -339,9 +339,7 @@ class _Referrers:
 class _Walk:
     """Down from the entries, and then up to what refers to what was reached."""
 
-    def __init__(
-        self, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness, *, note_names: bool
-    ) -> None:
+    def __init__(self, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness, *, note_names: bool) -> None:
         self._contents = contents
         self._note_names = note_names
         self._manifests = manifests

@@ -279,9 +279,7 @@ def _bare(chosen: Iterable[Selector], names: Sequence[Name]) -> set[Selector]:
     return {
         selector
         for selector in chosen
-        if selector.tag is None
-        and selector.repository not in repositories
-        and selector.repository in tags
+        if selector.tag is None and selector.repository not in repositories and selector.repository in tags
     }
 
 
