@@ -25,11 +25,13 @@ from ocistore import (
     ReferencedError,
     RepositoryNotFoundError,
     Store,
-    parts,
+    largechanges,
 )
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import manifests
 from ocistore.oci import mediatypes
+
+pytestmark = pytest.mark.every_pool
 
 APP = image()
 ONE = described(APP.config, mediatypes.OCI_CONFIG)
@@ -82,6 +84,7 @@ def test_a_manifest_comes_back_byte_for_byte(store, stocked, content):
     assert pool(store.root)[put.digest] == content
 
 
+@pytest.mark.needs_files
 def test_a_manifest_is_one_read_only_file_and_nothing_is_left_aside(store, repository):
     digest = push(repository, note(1)).digest
     assert stat.S_IMODE(blob_file(store, digest).stat().st_mode) == 0o444
@@ -399,18 +402,29 @@ REFUSED = {
     "size true": (document(body(layers=[{**TWO, "size": True}])), None, "layers[0].size", "not a size"),
     "size beyond int64": (document(body(layers=[{**TWO, "size": 2**63}])), None, "layers[0].size", "not a size"),
     "digest in upper case": (
-        document(body(config={**ONE, "digest": ONE["digest"].upper()})), None, "config.digest", "not a digest"
+        document(body(config={**ONE, "digest": ONE["digest"].upper()})),
+        None,
+        "config.digest",
+        "not a digest",
     ),
     "digest of md5": (document(body(config={**ONE, "digest": "md5:" + "0" * 32})), None, "config.digest", "unknown"),
     "digest too short": (
-        document(body(config={**ONE, "digest": ONE["digest"][:-1]})), None, "config.digest", "hexadecimal digits"
+        document(body(config={**ONE, "digest": ONE["digest"][:-1]})),
+        None,
+        "config.digest",
+        "hexadecimal digits",
     ),
     "digest that climbs": (
-        document(body(config={**ONE, "digest": "sha256:../../../../etc/passwd"})), None, "config.digest", "form"
+        document(body(config={**ONE, "digest": "sha256:../../../../etc/passwd"})),
+        None,
+        "config.digest",
+        "form",
     ),
     "data of another digest": (
         document(body(config={**ONE, "data": base64.b64encode(bytes(ONE["size"])).decode()})),
-        None, "config.data", "has digest",
+        None,
+        "config.data",
+        "has digest",
     ),
     "data of another size": (document(body(config={**ONE, "data": "AAAA"})), None, "config.data", "bytes"),
     "data not base64": (document(body(config={**ONE, "data": "?"})), None, "config.data", "base64"),
@@ -419,7 +433,9 @@ REFUSED = {
     "artifact type not a media type": (document(body(artifactType="sbom")), None, "artifactType", "not a media type"),
     "platform without os": (
         document(index_body({**described(b"x"), "platform": {"architecture": "arm64"}})),
-        None, "manifests[0].platform", "needs architecture and os",
+        None,
+        "manifests[0].platform",
+        "needs architecture and os",
     ),
 }
 
@@ -548,6 +564,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_manifest_is_never_served(store, repository, damage):
     push(repository, APP, "v1")
@@ -557,6 +574,7 @@ def test_a_damaged_manifest_is_never_served(store, repository, damage):
             repository.get_manifest(reference)
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 @pytest.mark.parametrize("by", ["library/app", "another"])
 def test_pushing_a_damaged_manifest_again_heals_it_wherever_it_is_served(store, repository, damage, by):
@@ -567,6 +585,7 @@ def test_pushing_a_damaged_manifest_again_heals_it_wherever_it_is_served(store, 
     assert stat.S_IMODE(blob_file(store, APP.digest).stat().st_mode) == 0o444
 
 
+@pytest.mark.needs_files
 def test_deleting_works_on_a_manifest_whose_file_is_gone(store, repository):
     push(repository, APP, "v1")
     blob_file(store, APP.digest).unlink()
@@ -678,10 +697,11 @@ def test_asking_a_repository_that_does_not_exist_says_so_and_makes_none(store, r
 # --- the platform -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("large", [False, True], ids=["at once", "in parts"])
 def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_again(store, monkeypatch, large):
     if large:
-        monkeypatch.setattr(parts, "LARGE", 1)
+        monkeypatch.setattr(largechanges, "LARGE", 1)
     config, read = Digest.of(APP.config), FilesystemPool.read
     passed = []
 

@@ -23,6 +23,8 @@ from ocistore import (
     TagConflictError,
 )
 
+pytestmark = pytest.mark.every_pool
+
 HELLO = b"hello"
 ONE, TWO, THREE = (note(number).digest for number in (1, 2, 3))
 
@@ -180,10 +182,12 @@ AT_THE_CALL = {
     "a bad tag": (InvalidNameError, lambda transaction: transaction.repository("a").tag("..", ONE)),
     "a bad manifest": (ManifestInvalidError, lambda transaction: transaction.repository("a").put_manifest(b"")),
     "a wrong digest": (
-        DigestMismatchError, lambda transaction: transaction.repository("a").put_blob(HELLO, digest=ONE)
+        DigestMismatchError,
+        lambda transaction: transaction.repository("a").put_blob(HELLO, digest=ONE),
     ),
     "a mount from nowhere": (
-        RepositoryNotFoundError, lambda transaction: transaction.repository("a").mount_blob(ONE, "nowhere")
+        RepositoryNotFoundError,
+        lambda transaction: transaction.repository("a").mount_blob(ONE, "nowhere"),
     ),
 }
 
@@ -277,7 +281,8 @@ def test_a_manifest_put_and_deleted_takes_its_tag_along(store, stocked):
         part.delete_manifest(APP.digest)
     assert list(stocked.tags()) == ["v1"]
     assert [(event.tag, event.new) for event in stocked.history(limit=2)] == [
-        ("short-lived", None), ("short-lived", APP.digest)
+        ("short-lived", None),
+        ("short-lived", APP.digest),
     ]
 
 
@@ -378,6 +383,7 @@ def test_a_mount_whose_source_is_deleted_before_the_end_is_refused(store, reposi
     assert list(store.repositories()) == ["library/app"]
 
 
+@pytest.mark.needs_files
 def test_a_mount_whose_file_is_gone_before_the_end_is_refused(store, repository):
     repository.put_blob(HELLO)
     with pytest.raises(BlobNotFoundError), store.transaction() as transaction:
@@ -444,6 +450,7 @@ def test_a_store_closed_inside_commits_nothing(store, stocked):
 # --- size -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_files
 def test_1_000_blobs_in_one_transaction_fit_256_open_files(store):
     code = """
 import resource, sys

@@ -21,7 +21,7 @@ COMMANDS: Final = {
     "db": Listed("schema", "Maintain the catalog: its schema, its history, its size."),
     "discover": Listed("artifacts", "List the referrers of REF, such as signatures and SBOMs."),
     "export": Listed("exporting", "Write references as an OCI layout or an archive."),
-    "gc": Listed("collection", "Collect garbage: remove content that no tag, index, subject or lease keeps."),
+    "gc": Listed("gc", "Collect garbage: remove content that no tag, index, subject or lease keeps."),
     "import": Listed("importing", "Import an OCI layout or a Docker archive, all of it or nothing."),
     "init": Listed("change", "Create an empty store, and print its path."),
     "ls-files": Listed("files", "List the files of an image or artifact, at PATH and below."),

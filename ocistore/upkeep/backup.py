@@ -39,22 +39,22 @@ from ocistore.clock import milliseconds
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
-from ocistore.layouts.exports.writing import BlobWriter
+from ocistore.layouts.exports.layoutfiles import BlobWriter
 from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.progress import Tally
-from ocistore.moved import saying_if_moved
+from ocistore.moved import check_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.opening import OF_THE_VOLUME, make_lock
 from ocistore.refusals import Ignoring, pass_on_theirs
-from ocistore.upkeep import snapshot
-from ocistore.upkeep.holding import Hold, collections_held
+from ocistore.upkeep import refsfile
+from ocistore.upkeep.hold import Hold, collections_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ocistore.blobs.pool import PublishedFile
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
-    from ocistore.layouts.exports.writing import ExportMode
     from ocistore.layouts.progress import Progress
 
 _PAGE: Final = 1000
@@ -85,12 +85,12 @@ class BackupReport:
     """Digests of live blobs that could not be read now, and are not in the copy either: the first thousand."""
 
 
-@saying_if_moved
+@check_if_moved
 def backup(
     core: Core,
     destination: str | os.PathLike[str],
     *,
-    mode: ExportMode = "auto",
+    mode: TransferMode = "auto",
     progress: Progress | None = None,
 ) -> BackupReport:
     """Copy a store that is in use; see :meth:`ocistore.Store.backup`."""
@@ -197,7 +197,7 @@ class _Backup:
         *,
         identity: str,
         hold: Hold,
-        mode: ExportMode,
+        mode: TransferMode,
         progress: Progress | None,
     ) -> None:
         self._core = core
@@ -205,7 +205,7 @@ class _Backup:
         self._pool = pool
         self._identity = identity
         self._hold = hold
-        self._mode: ExportMode = mode
+        self._mode: TransferMode = mode
         self._progress = None if progress is None else theirs(progress)
         self._missing: list[str] = []
         self._unreadable: list[str] = []
@@ -358,7 +358,7 @@ class _Backup:
         with contextlib.suppress(OCIStoreError):
             finished = SQLiteCatalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
             try:
-                snapshot.refresh(finished, target, older_than=timedelta(0))
+                refsfile.refresh(finished, target, older_than=timedelta(0))
             finally:
                 finished.close()
 

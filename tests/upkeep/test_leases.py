@@ -27,7 +27,9 @@ from ocistore import (
     StoreFullError,
 )
 from ocistore.catalog.sqlite import SQLiteCatalog
-from ocistore.upkeep.collection import _Collection
+from ocistore.upkeep.gc import _Collection
+
+pytestmark = pytest.mark.every_pool
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
@@ -93,6 +95,7 @@ def test_what_is_named_is_kept_with_all_it_refers_to(store, repository):
             lease.keep("nobody", pushed.digest)
 
 
+@pytest.mark.needs_files
 def test_a_lease_of_a_process_that_died_keeps_until_it_runs_out(store, repository):
     code = """
 import sys, time
@@ -130,7 +133,7 @@ def test_what_a_lease_kept_that_ran_out_is_forecast_to_go(store, repository, mon
     for digest in (APP.digest, Digest.of(b"loose" * 50)):
         [found] = store.explain(digest, grace=NOW, keep_untagged=NOW).repositories
         assert found.kept_by == ()
-    monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 1)
+    monkeypatch.setattr("ocistore.upkeep.preflight._GUARDED_BLOBS", 1)
     with pytest.raises(CollectionRefusedError, match="more than half"):
         collect(store)
     found = collect(store, force=True)
