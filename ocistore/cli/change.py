@@ -31,7 +31,7 @@ def init(location: Location) -> None:
     with location.creating() as store:
         print_line(str(store.root))
     for path in store.made_again:
-        click.echo(printable(f"made again: {path}"), err=True)
+        click.echo(printable(f"created again: {path}"), err=True)
 
 
 @click.command(

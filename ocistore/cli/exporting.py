@@ -133,7 +133,7 @@ def export(
             )
     except StorageError as error:
         if piped and error.errno == errno.EPIPE:
-            # Whoever read has seen enough, as head does: for which click ends quietly.
+            # The reader has closed the pipe, as head does: click ends quietly then.
             raise BrokenPipeError(errno.EPIPE, error.reason) from error
         raise
     except OCIStoreError:
@@ -161,7 +161,7 @@ def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
         print_json(asdict(report) | {"destination": destination}, err=aside)
         return
     if not report.names:
-        print_line("nothing was exported: no tag stands for anything that can be", err=True)
+        print_line("nothing was exported: no tag stands for anything that can be exported", err=True)
     for name in report.names:
         print_line(name, err=aside)
     print_absent(report, "not in the store, and so not exported")

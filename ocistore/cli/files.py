@@ -89,7 +89,7 @@ def _as_json(file: ImageFile) -> dict[str, Any]:
 
 
 def _as_text(file: ImageFile) -> str:
-    """As ``tar tv`` does, with times in UTC."""
+    """Format a file as ``tar tv`` does, with times in UTC."""
     try:
         time = datetime.fromtimestamp(file.mtime, UTC).strftime("%Y-%m-%d %H:%M")
     except (OverflowError, ValueError, OSError):

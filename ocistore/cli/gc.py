@@ -83,14 +83,14 @@ def _print(report: GCReport) -> None:
         print_line(f"and {report.blobs - len(report.candidates)} more")
     print_fields(
         {
-            "would go" if report.dry_run else "gone": f"{report.blobs} blobs, {readable_size(report.bytes)}",
+            "would be removed" if report.dry_run else "removed": f"{report.blobs} blobs, {readable_size(report.bytes)}",
             "manifests": str(report.manifests),
             "memberships": str(report.memberships),
             "uploads": str(report.uploads) if report.uploads else None,
             "abandoned": str(report.abandoned) if report.abandoned else None,
             "leases": str(report.leases) if report.leases else None,
             "refused": "; ".join(report.refused) or None,
-            "no snapshot": report.no_refs_file,
+            "catalog.snapshot not written": report.no_refs_file,
             "left": None if report.complete else "something: the bounds were reached; run it again",
         }
     )
@@ -111,7 +111,7 @@ def _explain(store: Store, text: str, *, grace: timedelta, keep_untagged: timede
         for reason in each.kept_by:
             print_line(f"  kept: {reason}")
         if each.due is not None:
-            print_line(f"  {'until' if each.kept_by else 'may go since'} {each.due:%F %T} UTC")
+            print_line(f"  {'until' if each.kept_by else 'removable since'} {each.due:%F %T} UTC")
 
 
 COMMANDS: Final = (gc,)

@@ -37,7 +37,7 @@ class Location:
             click.UsageError: none was given.
         """
         if self.given is None or not os.fspath(self.given):
-            raise click.UsageError(f"no store: say which with --store DIR, or set {STORE_VARIABLE}")
+            raise click.UsageError(f"no store: give --store DIR, or set {STORE_VARIABLE}")
         return self.given
 
     def reading(self) -> Store:

@@ -67,7 +67,7 @@ def check(context: click.Context, *, as_json: bool) -> None:
         print_json(asdict(report))
     else:
         for name in report.missing:
-            print_line(f"missing: {name}/, which ocistore init makes again")
+            print_line(f"missing: {name}/, which ocistore init creates again")
         for difference in report.differences:
             print_line(f"{difference.kind}: {difference.name}")
         for problem in report.problems:
@@ -110,17 +110,19 @@ def prune_history_(
     --keep-last of its tag; one of the two must be given. Tags do not change. An event takes about 300 bytes.
     """
     if keep_last is None and keep_for is None:
-        raise click.UsageError("say what is to be kept: --keep-last, --keep-for or both")
+        raise click.UsageError("give --keep-last, --keep-for or both")
     with location.reading() if dry_run else location.changing() as store:
         report = store.prune_history(keep_last=keep_last, keep_for=keep_for, dry_run=dry_run)
     if as_json:
         print_json(asdict(report))
     else:
-        print_fields({"would go" if dry_run else "gone": f"{report.events} events", "kept": str(report.kept)})
+        print_fields(
+            {"would be removed" if dry_run else "removed": f"{report.events} events", "kept": str(report.kept)}
+        )
 
 
 def _revision(location: Location) -> str:
-    """The revision that the store has now, whether or not this version can work with it."""
+    """Return the revision of the store, whether or not this version can work with it."""
     try:
         location.reading().close()
     except (SchemaTooOldError, SchemaTooNewError) as error:

@@ -47,7 +47,7 @@ def _rate(context: click.Context, parameter: click.Parameter, value: str | None)
         return None
     found = _RATE.fullmatch(value)
     if found is None or int(found[1]) == 0:
-        raise click.BadParameter(f"{value!r} is no number of bytes in a second, such as 50M", context, parameter)
+        raise click.BadParameter(f"{value!r} is not a number of bytes per second, such as 50M", context, parameter)
     return int(found[1]) * _FACTORS[found[2]]
 
 
@@ -137,15 +137,15 @@ def _print(report: ScrubReport) -> None:
     for problem in report.corrected:
         print_line(f"repaired: catalog: {problem}")
     for problem in report.unusable:
-        print_line(f"healed nothing: {problem}", err=True)
+        print_line(f"not usable for repair: {problem}", err=True)
     print_fields(
         {
-            "looked at": f"{report.blobs} blobs, {readable_size(report.bytes)} read",
+            "checked": f"{report.blobs} blobs, {readable_size(report.bytes)} read",
             "damaged": str(report.damaged),
             "repaired": str(report.repaired) if report.damaged else None,
             "unreadable": f"{report.unreadable} files, left where they are" if report.unreadable else None,
             "without a row": f"{report.orphans} files" if report.orphans else None,
-            "removed": f"{report.trashed} files that no row knows" if report.trashed else None,
+            "removed": f"{report.trashed} files without a row" if report.trashed else None,
             "adopted": str(report.adopted) if report.adopted else None,
             "left": None if report.complete else "something: the time was over; run it again",
         }

@@ -33,7 +33,7 @@ _DEEPEST: Final = 32
 
 @dataclass(frozen=True)
 class _Shown:
-    """A manifest and what of the store surrounds it."""
+    """A manifest, its repository and its tags."""
 
     repository: Repository
     manifest: Manifest
@@ -58,7 +58,7 @@ class _Shown:
         }
 
     def _absent(self) -> list[str]:
-        """What it refers to and the repository does not hold; a subject is not asked about."""
+        """Return what it refers to and the repository does not hold; subjects are not checked."""
         return [
             edge.descriptor.digest
             for edge in self.manifest.edges()
@@ -98,16 +98,16 @@ def _is_held(repository: Repository, role: str, descriptor: Descriptor) -> bool:
 
 
 class _Tree:
-    """Prints what a manifest consists of. An index may be in many; what is in it is printed once."""
+    """Prints the parts of a manifest. An index may be in several others; its content is printed once."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._seen: set[Digest] = set()
         self._referrers: set[Digest] = set()
-        """Those that were printed, each of them once."""
+        """The referrers already printed, each once."""
 
     def print(self, manifest: Manifest) -> None:
-        # A stack and no recursion: indexes may be nested as deeply as somebody likes.
+        # A stack and no recursion: indexes may be nested to any depth.
         waiting = [self._parts(manifest, 0)]
         while waiting:
             child = next(waiting[-1], None)
@@ -117,7 +117,7 @@ class _Tree:
                 waiting.append(self._parts(*child))
 
     def _parts(self, manifest: Manifest, depth: int) -> Iterator[tuple[Manifest, int]]:
-        """Print what is in a manifest; given are those in it that are to be printed in its midst."""
+        """Print the parts of a manifest; yield the child manifests to be printed within it, with their depths."""
         self._seen.add(manifest.descriptor.digest)
         indent = "  " * min(depth, _DEEPEST)
         if manifest.config is not None:
@@ -141,7 +141,7 @@ class _Tree:
             print_referrers(referrers, indent=indent)
 
     def _child(self, child: Descriptor) -> tuple[Manifest | None, str]:
-        """A manifest in an index, if it is to be printed; and what is to be said of it."""
+        """Return the child manifest, if its parts are to be printed, and a note on it."""
         if not mediatypes.is_known_manifest(child.media_type):
             return None, self._note(child)
         try:

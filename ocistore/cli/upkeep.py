@@ -51,7 +51,7 @@ def usage(location: Location, *, as_json: bool) -> None:
 
 
 class _ListsByDefault(click.Group):
-    """A group that lists where no command of its own is named."""
+    """A group that runs ``list`` when no command is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in {*self.commands, *ctx.help_option_names}:

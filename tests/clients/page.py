@@ -40,8 +40,8 @@ MEANINGS = {
 _BEGINNING = f"""# Real clients
 
 This page shows which content other clients and ocistore exchange unchanged. `tests/clients` runs the clients and
-compares the results with this page. Where a client changes content or cannot process it, the page says so; if a client changes
-its behaviour, the test fails.
+compares the results with this page. Where a client changes content or cannot process it, the page says so; if the
+behaviour of a client changes, the test fails.
 
 ```
 pytest -m clients                            compare
