@@ -56,7 +56,7 @@ def add_dead_blobs(root: Path, count: int) -> None:
     with contextlib.closing(sqlite3.connect(root / "catalog.db", isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(
-            "INSERT INTO blobs (digest, size, state, generation, collect_after) VALUES (?, ?, 'live', 1, 1)", rows
+            "INSERT INTO blobs (digest, size, state, unreferenced_since) VALUES (?, ?, 'live', 1)", rows
         )
         connection.execute("COMMIT")
     settle()

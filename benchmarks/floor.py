@@ -29,16 +29,14 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BLOCK: Final = 1024 * 1024
 _ACTOR: Final = "floor"
 
-_BLOB: Final = "INSERT INTO blobs (id, digest, size, state, generation) VALUES (?, ?, ?, 'live', 1)"
-_BLOB_MEMBER: Final = (
-    "INSERT INTO repository_blobs (repository_id, blob_id, linked_at, collect_after) VALUES (?, ?, ?, ?)"
-)
+_BLOB: Final = "INSERT INTO blobs (id, digest, size, state) VALUES (?, ?, ?, 'live')"
+_BLOB_MEMBER: Final = "INSERT INTO repository_blobs (repository_id, blob_id, unreferenced_since) VALUES (?, ?, ?)"
 _MANIFEST: Final = (
     "INSERT INTO manifests (blob_id, media_type, artifact_type, config_media_type, platform) VALUES (?, ?, ?, ?, ?)"
 )
 _EDGE: Final = "INSERT INTO edges (parent_id, position, role, child_id, size, media_type) VALUES (?, ?, ?, ?, ?, ?)"
 _MANIFEST_MEMBER: Final = (
-    "INSERT INTO repository_manifests (repository_id, manifest_id, pushed_at, collect_after) VALUES (?, ?, ?, ?)"
+    "INSERT INTO repository_manifests (repository_id, manifest_id, pushed_at, unreferenced_since) VALUES (?, ?, ?, ?)"
 )
 _OWN_EDGE: Final = "INSERT INTO repository_edges (repository_id, child_id, parent_id, role) VALUES (?, ?, ?, ?)"
 _TAG: Final = "INSERT INTO tags (repository_id, name, manifest_id, updated) VALUES (?, ?, ?, ?)"
@@ -153,7 +151,7 @@ class Floor:
             manifest = last = last + 1
             executemany(_BLOB, [(ids[child], child, bytes_) for child, bytes_ in new])
             execute(_BLOB, (manifest, digest, size))
-            executemany(_BLOB_MEMBER, [(here, ids[child], now, now) for child, _ in new])
+            executemany(_BLOB_MEMBER, [(here, ids[child], now) for child, _ in new])
             execute(_MANIFEST, (manifest, MANIFEST_TYPE, CONFIG_TYPE, CONFIG_TYPE, PLATFORM))
             executemany(
                 _EDGE,

@@ -217,7 +217,7 @@ class _Builder:
             return known, size
         self._last += 1
         rows[tables.blobs].append(
-            {"id": self._last, "digest": blob.digest, "size": size, "state": "live", "generation": 1}
+            {"id": self._last, "digest": blob.digest, "size": size, "state": "live"}
         )
         if manifest:
             rows[tables.repository_manifests].append(
@@ -225,7 +225,7 @@ class _Builder:
             )
         else:
             self._ids[blob.digest] = self._last
-            rows[tables.repository_blobs].append({"repository_id": 1, "blob_id": self._last, "linked_at": self._now})
+            rows[tables.repository_blobs].append({"repository_id": 1, "blob_id": self._last})
         self._name(blob)
         return self._last, size
 

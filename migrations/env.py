@@ -21,10 +21,10 @@ def run(connection: Connection) -> None:
 
 def run_on_store(root: str) -> None:
     from ocistore.blobs.paths import StorePaths
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.sqlite import SQLiteCatalog
 
     paths = StorePaths(Path(root))
-    catalog = Catalog(paths.root, database=Path(paths.catalog), lock=Path(paths.write_lock), read_only=False)
+    catalog = SQLiteCatalog(paths.root, database=Path(paths.catalog), lock=Path(paths.write_lock), read_only=False)
     try:
         with catalog.locked(), catalog.migrating() as (_, connection):
             run(connection)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
-from ocistore.catalog import batches, blobs, manifests, repositories, stagedremovals, stagedtags, tags, uploads
+from ocistore.catalog import batches, blobs, manifests, repositories, stageddeletions, stagedtags, tags, uploads
 from ocistore.errors import (
     BlobNotFoundError,
     ManifestBlobUnknownError,
@@ -26,7 +26,7 @@ from ocistore.oci import mediatypes
 from ocistore.oci.manifest import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from ocistore.blobs.pool import Provider, StagedBlob
     from ocistore.catalog.connection import Connection
@@ -155,6 +155,12 @@ Change: TypeAlias = (
 )
 
 
+def concerned(changes: Collection[Change]) -> frozenset[str]:
+    """Return the names of all repositories that changes read or write."""
+    names = {change.repository for change in changes}
+    return frozenset(names | {change.source for change in changes if isinstance(change, MountBlob)})
+
+
 class OccupiedError(Exception):
     """Rows of another batch are in a repository that others see, and for which a batch has something."""
 
@@ -224,7 +230,8 @@ class Application:
 
     def _link(self, repository: str, digests: Sequence[str]) -> None:
         repository_id = self._ensure(repository)
-        blobs.link(self.connection, repository_id, digests, now=self.now, batch=self.occupied.get(repository))
+        batch = self.occupied.get(repository)
+        blobs.add_memberships(self.connection, repository_id, digests, now=self.now, batch=batch)
 
     def _link_blobs(self, repository: str, run: Sequence[LinkBlob]) -> None:
         live = blobs.live_sizes(self.connection, [change.digest for change in run])
@@ -263,14 +270,14 @@ class Application:
             if referrers:
                 raise ReferencedError(digest, repository=repository, referrers=referrers)
             if staged_in is None:
-                there = blobs.unlink(self.connection, repository_id, digest, now=self.now)
+                there = blobs.remove_membership(self.connection, repository_id, digest, now=self.now)
             elif there := digest in known and known[digest].blob_here and digest not in leaving:
                 leaving[digest] = known[digest].id
             if not there:
                 raise BlobNotFoundError(digest, repository=repository)
         if staged_in is not None:
             ids = list(leaving.values())
-            stagedremovals.leave_blobs(self.connection, repository_id, ids, now=self.now, batch=staged_in)
+            stageddeletions.leave_blobs(self.connection, repository_id, ids, now=self.now, batch=staged_in)
 
     def _put_manifests(self, repository: str, run: Sequence[PutManifest]) -> None:
         repository_id = self._ensure(repository)
@@ -326,9 +333,11 @@ class Application:
             self._untag(repository, repository_id, names)
             if staged_in is None:
                 stagedtags.release(self.connection, repository_id, manifest_id, now=self.now)
-                manifests.unlink(self.connection, repository_id, manifest_id, now=self.now, since=change.since)
+                manifests.remove_membership(
+                    self.connection, repository_id, manifest_id, now=self.now, since=change.since
+                )
             else:
-                stagedremovals.leave_manifests(
+                stageddeletions.leave_manifests(
                     self.connection, repository_id, [manifest_id], now=self.now, batch=staged_in
                 )
             self.manifest_ids.pop((repository, change.digest), None)

@@ -17,6 +17,7 @@ from ocistore.changes import (
     PutBlob,
     PutManifest,
     RemoveTag,
+    concerned,
 )
 from ocistore.clock import milliseconds
 from ocistore.errors import (
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import Ingester, Pool, Provider, StagedBlob
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
     from ocistore.leasescope import HeldLease
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
@@ -84,7 +85,7 @@ def commit(
             published.update(change.blob.digest for change in unpublished)
             pool.publish([change.blob for change in unpublished])
             read_platforms(pool, changes, platforms)
-            with catalog.write() as connection:
+            with catalog.write(repositories=concerned(changes)) as connection:
                 unpublished = gone(connection, pool, staged, published)
                 if not unpublished:
                     read_platforms(pool, changes, platforms)
@@ -129,8 +130,9 @@ def on_a_full_disk(catalog: Catalog, pool: Pool, work: Callable[[], _R]) -> _R:
                     found = epoch.find(connection).epoch
                 if not ballast.give_up() and found == reached:
                     raise
-                with contextlib.suppress(StoreFullError):
-                    catalog.reuse_wal()
+                if catalog.file is not None:
+                    with contextlib.suppress(StoreFullError):
+                        catalog.file.reuse_wal()
                 if found != reached:
                     ballast.keep_some()
                 reached = found
@@ -139,7 +141,7 @@ def on_a_full_disk(catalog: Catalog, pool: Pool, work: Callable[[], _R]) -> _R:
 
 
 def _apply(catalog: Catalog, pool: Provider, changes: Sequence[Change], actor: str) -> Application:
-    with catalog.write() as connection:
+    with catalog.write(repositories=concerned(changes)) as connection:
         identity.become_store(connection)
         application = Application(connection, pool, milliseconds(), actor, {})
         application.apply(changes)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.paths import StorePaths
     from ocistore.blobs.pool import HashState, Pool, StagedBlob
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
     from ocistore.changes import Change
 
 _MAXIMUM_ACTOR: Final = 1024

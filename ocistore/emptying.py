@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ocistore.blobs.pool import Pool, Uploads
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
 
 
 def empty_deleted(catalog: Catalog, pool: Pool, repository_ids: Iterable[int]) -> None:

@@ -87,7 +87,7 @@ class Lease:
         with self._core.catalog.write() as connection:
             now = milliseconds()  # not before: others may have held the lock for longer than this is to last
             until = now + self._ttl // _MILLISECOND
-            leases.start(connection, leases.Lease(self.id, self._reason, now, until))
+            leases.start(connection, leases.LeaseRow(self.id, self._reason, now, until))
         self.expires = _instant(until)
 
     def __exit__(

@@ -16,9 +16,9 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.output import write_all
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import PRIVATE, make_file
-from ocistore.catalog.engine import Catalog
 from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.clock import milliseconds
 from ocistore.core import Core
 from ocistore.errors import (
@@ -106,7 +106,7 @@ def open_core(
     else:
         _make_root(paths)
     make_lock(paths)
-    catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
+    catalog = SQLiteCatalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
     files, used = _pools(paths, pool, read_only=False)
     try:
         if found is None:
@@ -116,7 +116,7 @@ def open_core(
             _refuse_empty(paths)
         if schema is not None and schema > SCHEMA_REVISION:
             raise SchemaTooNewError(paths.root, found=schema, known=SCHEMA_REVISION)
-        made_again = _make_usable(paths, catalog, files, used, schema)
+        made_again = _make_usable(paths, catalog, files, used, schema, is_new=found is None)
     except BaseException:
         _close_refused(catalog, files)
         raise
@@ -134,12 +134,18 @@ def _pools(paths: StorePaths, pool: Pool | None, *, read_only: bool) -> tuple[Fi
 
 
 def _make_usable(
-    paths: StorePaths, catalog: Catalog, files: FilesystemPool | None, pool: Pool, schema: str | None
+    paths: StorePaths,
+    catalog: SQLiteCatalog,
+    files: FilesystemPool | None,
+    pool: Pool,
+    schema: str | None,
+    *,
+    is_new: bool,
 ) -> tuple[Path, ...]:
     """Bring the schema and the pool of files up to date; return the directories that were made again."""
     made_again: tuple[Path, ...] = ()
     if schema != SCHEMA_REVISION:
-        if files is not None:
+        if files is not None and not is_new:  # what is new has its directories
             files.create()
         refuse = partial(_refuse_blobs, paths) if files is not None else partial(_refuse_content, paths, pool)
         upgrade(catalog, now=milliseconds(), before_creation=refuse)
@@ -151,7 +157,7 @@ def _make_usable(
     return made_again
 
 
-def _close_refused(catalog: Catalog, files: FilesystemPool | None) -> None:
+def _close_refused(catalog: SQLiteCatalog, files: FilesystemPool | None) -> None:
     """Close what was opened of a store that cannot be opened. A pool that somebody brought stays theirs."""
     if files is not None:
         files.close()
@@ -214,7 +220,7 @@ def lost_directories(paths: StorePaths) -> list[Path]:
         return [path for path in (paths.blobs, paths.uploads, paths.trash, paths.quarantine) if not path.exists()]
 
 
-def _revision(catalog: Catalog, ballast: Ballast | None) -> str | None:
+def _revision(catalog: SQLiteCatalog, ballast: Ballast | None) -> str | None:
     """The schema's revision: the first question to the database, for which SQLite makes files beside it.
 
     Even a store that is only read needs room for these, and so may need some of what is reserved.
@@ -362,7 +368,7 @@ def make_lock(paths: StorePaths) -> None:
             make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file)
 
 
-def _make_store(paths: StorePaths, catalog: Catalog, files: FilesystemPool | None, pool: Pool) -> None:
+def _make_store(paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool | None, pool: Pool) -> None:
     """Everything but the schema. The catalog's file comes last: where it is, the rest is."""
     with catalog.locked():
         if paths.catalog.exists():  # somebody was faster
@@ -434,7 +440,7 @@ def _open_read_only(paths: StorePaths, pool: Pool | None, *, any_filesystem: boo
     _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
     _refuse_other_pool(paths, pool)
     beside = all(os.access(path, os.W_OK, effective_ids=True) for path in (paths.root, paths.catalog))
-    catalog = Catalog(
+    catalog = SQLiteCatalog(
         paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True, may_write_beside=beside
     )
     files, used = _pools(paths, pool, read_only=True)

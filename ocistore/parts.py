@@ -14,7 +14,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import batches, identity, repositories, stagedremovals
+from ocistore.catalog import batches, identity, repositories, stageddeletions
 from ocistore.catalog.lock import rest
 from ocistore.changes import (
     Application,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import Pool
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
     from ocistore.changes import Change
     from ocistore.leasescope import HeldLease
     from ocistore.oci.digest import Digest
@@ -95,7 +95,7 @@ def _wide(catalog: Catalog, changes: Sequence[Change], ids: Mapping[str, int], *
         for repository, digests in wanted.items():
             repository_id = ids.get(repository) or repositories.find(connection, repository)
             if repository_id is not None:
-                found = stagedremovals.widths(connection, repository_id, digests, limit=_MANY + 1)
+                found = stageddeletions.widths(connection, repository_id, digests, limit=_MANY + 1)
                 wide |= {
                     (repository, digest)
                     for digest, width in found.items()

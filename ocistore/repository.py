@@ -280,13 +280,13 @@ class Repository(RepositoryWriter):
         wanted = Digest.parse(digest)
         found = self.membership(wanted)
         idle = (
-            found.idle_since is not None
-            and found.idle_since + _RENEW_AFTER < milliseconds()
+            found.unreferenced_since is not None
+            and found.unreferenced_since + _RENEW_AFTER < milliseconds()
             and not self._core.read_only
         )
         lacking = self._lacking(wanted)
         if idle or lacking:
-            with self._core.catalog.write() as connection:
+            with self._core.catalog.write(repositories={self.name}) as connection:
                 repository_id = repositories.find(connection, self.name)
                 if repository_id is not None:
                     blobs.touch(connection, repository_id, wanted, now=milliseconds())
@@ -327,7 +327,7 @@ class Repository(RepositoryWriter):
         self._core.catalog.refuse_moved()
         raise CorruptError(f"blob {wanted}", reason="its file is gone")
 
-    def membership(self, digest: Digest) -> blobs.Membership:
+    def membership(self, digest: Digest) -> blobs.HeldBlob:
         """The blob as this repository serves it, with its file looked at. Not part of the public contract.
 
         Raises:
@@ -338,9 +338,9 @@ class Repository(RepositoryWriter):
             raise BlobNotFoundError(digest, repository=self.name)
         return held
 
-    def _row(self, digest: Digest) -> blobs.Membership:
+    def _row(self, digest: Digest) -> blobs.HeldBlob:
         with self._core.catalog.read() as connection:
-            held = blobs.membership(connection, self.name, digest)
+            held = blobs.held(connection, self.name, digest)
         if held is None:
             self._id()
             raise BlobNotFoundError(digest, repository=self.name)

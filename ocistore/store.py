@@ -271,14 +271,16 @@ class Store:
         compression: Compression | None = None,
         platforms: Sequence[str] = (),
         base: Iterable[str | os.PathLike[str]] = (),
+        verify: bool = False,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
         """Write references, as they all are at one moment, each with its whole graph, as an OCI layout or an archive.
 
         Into a layout that is there it adds, and replaces names; an archive that is there is replaced. The same content
-        gives the same bytes. Sizes are checked; the bytes themselves are verified when content comes into the store and
-        when it is scrubbed, and what is in a layout already is taken to be right where its size is.
+        gives the same bytes. Sizes are checked; the bytes themselves are verified when content comes into the store,
+        when it is scrubbed, and here with ``verify``. What is in a layout already is taken to be right where its size
+        is.
 
         Args:
             destination: a directory that does not exist, is empty, or is an OCI layout; a file; a pipe; or a binary
@@ -301,8 +303,10 @@ class Store:
                 another index, with another digest, which the store need not hold; it is written all the same.
             base: layouts, archives of images and stores that the other side has. Configs and layers that are in one of
                 them are left out; manifests always go out.
+            verify: read everything in the store that is to go out, and compare it with its digests, before anything is
+                written. Large blobs are hashed by several threads.
             dry_run: only report. Nothing is touched, not even an empty directory made.
-            progress: told of the bytes written.
+            progress: told of the bytes written, and with ``verify`` of those read before.
 
         Raises:
             RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference stands for
@@ -312,7 +316,7 @@ class Store:
             PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
             LayoutInvalidError: the destination is something else than said above, or a base is.
             ArchiveInvalidError: an archive cannot be written there; or a Docker archive cannot hold what was asked for.
-            CorruptError: a blob of the store is missing or has the wrong size.
+            CorruptError: a blob of the store is missing or has the wrong size, or with ``verify`` the wrong bytes.
             BlobNotFoundError: it was deleted, and collected, while it was to be exported.
             StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, whoever read it went away; with
                 EACCES, perhaps somebody else planted a link or a pipe of that name where everybody may write.
@@ -335,6 +339,7 @@ class Store:
             compression=compression,
             platforms=platforms,
             base=base,
+            verify=verify,
             dry_run=dry_run,
             progress=progress,
         )

@@ -22,7 +22,7 @@ from ocistore.errors import StoreFullError
 if TYPE_CHECKING:
     from ocistore.blobs.pool import Pool
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
     from ocistore.changes import DeleteManifest
 
 AT_ONCE: Final = 1000

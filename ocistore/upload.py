@@ -91,7 +91,7 @@ class Upload:
         try:
             cache = pool.uploads.page_cache()
             file = pool.uploads.open(name, algorithm)
-            with core.catalog.write() as connection:
+            with core.catalog.write(repositories={repository}) as connection:
                 now = milliseconds()  # under the lock: a session lives from its beginning, not from the wait for it
                 repository_id = repositories.ensure(connection, repository, now=now)
                 session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME, cache)

@@ -155,13 +155,16 @@ _QUERIES = {
         WHERE m.subject_id IS NOT
               (SELECT child_id FROM edges e WHERE e.parent_id = m.blob_id AND e.role = 'subject')""",
     "nothing holds the blob {}, and no collection will look at it": f"""
-        SELECT m.digest FROM blobs m WHERE m.collect_after IS NULL AND NOT ({_BLOB_IS_HELD})""",
+        SELECT m.digest FROM blobs m WHERE m.unreferenced_since IS NULL AND m.state <> 'condemned'
+            AND NOT ({_BLOB_IS_HELD})""",
+    "a condemned blob waits to be condemned: {}": """
+        SELECT digest FROM blobs WHERE state = 'condemned' AND unreferenced_since IS NOT NULL""",
     "nothing in {} refers to the blob {}, and no collection will look at it": f"""
         SELECT r.name, b.digest FROM repository_blobs m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.blob_id
-        WHERE r.name IS NOT NULL AND m.collect_after IS NULL AND NOT ({_PART_IS_HELD})""",
+        WHERE r.name IS NOT NULL AND m.unreferenced_since IS NULL AND NOT ({_PART_IS_HELD})""",
     "nothing in {} keeps the manifest {}, and no collection will look at it": f"""
-        {_KEPT.format(f"m.collect_after IS NOT NULL OR {_NAMED}")}
+        {_KEPT.format(f"m.unreferenced_since IS NOT NULL OR {_NAMED}")}
         SELECT r.name, b.digest FROM repository_manifests m
         JOIN repositories r ON r.id = m.repository_id JOIN blobs b ON b.id = m.manifest_id
         WHERE r.name IS NOT NULL AND (m.repository_id, m.manifest_id) NOT IN kept""",
@@ -214,11 +217,11 @@ def unqueue(root: Path) -> None:
     """
     below = "(m.repository_id, m.manifest_id) IN (SELECT repository_id, below FROM pairs)"
     statements = (
-        f"UPDATE blobs AS m SET collect_after = NULL WHERE {_BLOB_IS_HELD}",
-        f"UPDATE repository_blobs AS m SET collect_after = NULL WHERE {_PART_IS_HELD}",
+        f"UPDATE blobs AS m SET unreferenced_since = NULL WHERE {_BLOB_IS_HELD}",
+        f"UPDATE repository_blobs AS m SET unreferenced_since = NULL WHERE {_PART_IS_HELD}",
         # What is held by a ring alone stays in the queue: one row of a ring always does.
         f"""{_KEPT.format(f"{_NAMED} OR NOT {below}")}
-            UPDATE repository_manifests AS m SET collect_after = NULL
+            UPDATE repository_manifests AS m SET unreferenced_since = NULL
             WHERE (m.repository_id, m.manifest_id) IN kept AND ({_NAMED} OR {below})""",
     )
     with contextlib.closing(sqlite3.connect(root / "catalog.db", isolation_level=None)) as connection:

@@ -12,7 +12,7 @@ PACKAGE = Path(ocistore.__file__).parent
 CHECKOUT = PACKAGE.parent
 
 # These give names or commands by a table, and import what is asked for: the test reads the table.
-TABLES = {"ocistore": "_HOMES", "ocistore.cli.commands": "_LISTED"}
+TABLES = {"ocistore": "_HOMES", "ocistore.cli.commands": "COMMANDS"}
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def rows(root: Path) -> dict[str, list[tuple[object, ...]]]:
     with catalog(root) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         names.remove("store")
-        found = {"store": connection.execute("SELECT id, layout_version, created FROM store").fetchall()}
+        found = {"store": connection.execute("SELECT id, created FROM store").fetchall()}
         return found | {name: sorted(connection.execute(f'SELECT * FROM "{name}"'), key=repr) for name in sorted(names)}
 
 
@@ -142,16 +142,18 @@ def pool(root: Path) -> dict[str, bytes]:
     }
 
 
-def strays(root: Path) -> list[str]:
+def strays(root: Path, connection: sqlite3.Connection | None = None) -> list[str]:
     """Files in ``uploads/`` that are not those of open upload sessions: what somebody staged and did not clear away."""
-    with catalog(root) as connection:
-        sessions = {name for (name,) in connection.execute("SELECT id FROM uploads")}
+    with contextlib.nullcontext(connection) if connection is not None else catalog(root) as reader:
+        sessions = {name for (name,) in reader.execute("SELECT id FROM uploads")}
     return sorted(set(staged(root)) - sessions)
 
 
 def staged(root: Path) -> list[str]:
     """The names of all that is staged, and of open upload sessions."""
-    return sorted(name.removeprefix("uploads/") for name in files(root) if name.startswith("uploads/"))
+    if root in POOLS:
+        return sorted(file.name for file in POOLS[root].sweeper.staged())
+    return sorted(os.listdir(root / "uploads"))
 
 
 def sweep(store: Store) -> None:

@@ -28,7 +28,7 @@ from ocistore import (
     UnsupportedFilesystemError,
     opening,
 )
-from ocistore.catalog import engine
+from ocistore.catalog import sqlite
 
 HELLO = Digest.of(b"hello")
 ONE = note(1).digest
@@ -321,7 +321,7 @@ def test_a_closed_store_refuses_every_call(stocked, call):
 
 def test_while_a_writer_is_stuck_changes_are_refused_after_a_time_and_reads_go_on(store, repository, monkeypatch):
     push(repository, note(1), "v1")
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.1)
     with Store.open(store.root) as impatient, open(store.root / "write.lock", "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with unchanged(store.root), pytest.raises(StoreBusyError) as caught:

@@ -62,7 +62,7 @@ ROWS = [
     "scrub-memory",
     "backup",
 ]
-CLOCK_AND_ACTOR = {"created", "linked_at", "collect_after", "pushed_at", "updated", "at", "actor", "epoch", "identity"}
+CLOCK_AND_ACTOR = {"created", "unreferenced_since", "pushed_at", "updated", "at", "actor", "epoch", "identity"}
 
 
 @pytest.mark.slow

@@ -29,8 +29,8 @@ from ocistore import (
     parts,
     thinning,
 )
-from ocistore.catalog import batches, leases, names, repositories
-from ocistore.catalog.engine import Catalog
+from ocistore.catalog import batches, leases, refs, repositories
+from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.changes import PutManifest
 from ocistore.core import Core
 from ocistore.layouts import copying
@@ -46,17 +46,17 @@ NOTHING = dict.fromkeys([*TABLES, "lease_blobs", "deleted_repositories"], 0)
 def changed_rows(monkeypatch):
     """Give a list of how many rows each write transaction changed."""
     found = []
-    write = Catalog.write
+    write = SQLiteCatalog.write
 
     @contextlib.contextmanager
-    def counted(self):
-        with write(self) as connection:
+    def counted(self, **options):
+        with write(self, **options) as connection:
             before = connection.driver.total_changes
             yield connection
             found.append(connection.driver.total_changes - before)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Catalog, "write", counted)
+        patch.setattr(SQLiteCatalog, "write", counted)
         yield found
 
 
@@ -455,7 +455,7 @@ def test_the_newest_event_changes_when_it_is_revealed(store, small_parts, monkey
 
     def newest():
         with store._core.catalog.read() as connection:
-            found.append(names.newest_event(connection))
+            found.append(refs.newest_event(connection))
 
     during(monkeypatch, newest, at=8)
     with store.transaction() as transaction:

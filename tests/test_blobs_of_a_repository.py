@@ -354,9 +354,9 @@ def test_a_manifest_is_not_a_blob_of_its_repository(repository):
 # --- grace ------------------------------------------------------------------------------------------------------------
 
 
-def collect_after(store):
+def unreferenced_since(store):
     with catalog(store.root) as connection:
-        return [when for (when,) in connection.execute("SELECT collect_after FROM repository_blobs")]
+        return [when for (when,) in connection.execute("SELECT unreferenced_since FROM repository_blobs")]
 
 
 def minutes_ago(minutes):
@@ -365,14 +365,14 @@ def minutes_ago(minutes):
 
 def age(store, minutes):
     with store._core.catalog.write() as connection:
-        connection.execute(tables.repository_blobs.update().values(collect_after=minutes_ago(minutes)))
+        connection.execute(tables.repository_blobs.update().values(unreferenced_since=minutes_ago(minutes)))
 
 
 def test_stat_starts_the_grace_of_an_unreferenced_blob_again(store, repository):
     digest = repository.put_blob(HELLO).digest
     age(store, 31)
     repository.stat_blob(digest)
-    assert collect_after(store)[0] >= minutes_ago(1)
+    assert unreferenced_since(store)[0] >= minutes_ago(1)
 
 
 def test_stat_writes_nothing_while_the_grace_is_young(store, repository):
@@ -397,7 +397,7 @@ def test_putting_or_mounting_starts_the_grace_again(store, repository, put):
         repository.put_blob(HELLO)
     else:
         repository.mount_blob(digest, repository.name)
-    assert collect_after(store)[0] >= minutes_ago(1)
+    assert unreferenced_since(store)[0] >= minutes_ago(1)
 
 
 # --- mounting ---------------------------------------------------------------------------------------------------------

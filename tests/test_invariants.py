@@ -52,8 +52,8 @@ def test_a_good_store_has_no_violations(filled):
         ("DELETE FROM repository_blobs", "it does not serve"),
         ("UPDATE edges SET size = size + 1 WHERE role = 'layer'", "it has"),
         ("UPDATE manifests SET subject_id = NULL", "as an edge"),
-        ("UPDATE repository_blobs SET collect_after = NULL", "no collection will look at it"),
-        ("UPDATE repository_manifests SET collect_after = NULL", None),
+        ("UPDATE repository_blobs SET unreferenced_since = NULL", "no collection will look at it"),
+        ("UPDATE repository_manifests SET unreferenced_since = NULL", None),
         ("DELETE FROM tags WHERE name = 'v1'", "the history and the tag disagree"),
         ("UPDATE tag_events SET old_digest = 'sha256:0' WHERE new_digest IS NOT NULL", "goes from"),
         ("UPDATE blobs SET size = size + 1", "bytes, not"),
@@ -64,7 +64,7 @@ def test_a_good_store_has_no_violations(filled):
         ("INSERT INTO repository_edges VALUES (1, 1, 1, 'layer')", "its own edges"),
         ("DELETE FROM repositories", "breaks a foreign key"),
         ("DELETE FROM store", "rows in the table store"),
-        ("INSERT INTO blobs (digest, size, state, generation) VALUES ('sha256:0', 0, 'absent', 0)", "nothing holds"),
+        ("INSERT INTO blobs (digest, size, state) VALUES ('sha256:0', 0, 'absent')", "nothing holds"),
     ],
 )
 def test_damaged_rows_are_found(filled, statement, words):

@@ -1,5 +1,7 @@
 """Imports point downwards only, read from the syntax of every module; and importing the library stays cheap."""
 
+import ast
+import importlib
 import re
 import shutil
 import subprocess
@@ -8,6 +10,8 @@ import sys
 import pytest
 from layering import CHECKOUT, PACKAGE, TABLES, circles, every_import, floors, imports, modules, room
 from processes import run_python
+
+import ocistore
 
 # The rooms from the ground up. The page is in the checkout, as these tests are.
 FLOORS = floors((CHECKOUT / "docs" / "architecture.md").read_text())
@@ -192,13 +196,16 @@ HEAVY = {
     "jinja2",
     "mako",
     "pytest",
+    "sqlalchemy",
     "starlette",
     "uvicorn",
 }
 
 LOADED = """
 import sys
+from datetime import timedelta
 import ocistore
+from ocistore import Store, Transaction
 loaded = lambda: print(" ".join(sorted({name.partition(".")[0] for name in sys.modules})))
 loaded()
 print("ocistore.layouts.exporting" in sys.modules, "ocistore.cli" in sys.modules)
@@ -209,17 +216,74 @@ with ocistore.Store.open(sys.argv[1]) as store:
     with store.repository("app").start_upload() as upload:
         upload.write(b"content")
     list(store.repository("app").uploads())
+with ocistore.Store.open(sys.argv[1] + "-new") as store:
+    repository = store.repository("app")
+    config = repository.put_blob(b"{}")
+    empty = b"application/vnd.oci.empty.v1+json"
+    described = b'{"mediaType": "%b", "digest": "%b", "size": 2}' % (empty, config.digest.encode())
+    media_type = b"application/vnd.oci.image.manifest.v1+json"
+    content = b'{"schemaVersion": 2, "mediaType": "%b", "config": %b, "layers": []}' % (media_type, described)
+    repository.put_manifest(content, tags=["v1"])
+    repository.get_manifest("v1")
+    list(repository.tags()), list(repository.history()), store.usage()
+    with store.lease(ttl=timedelta(hours=1)) as lease:
+        lease.keep("app", repository.resolve("v1").digest)
+    repository.untag("v1")
+    store.gc()
+    store.delete_repository("app")
 loaded()
 import alembic, click
 loaded()
 """
 
 
-def test_importing_and_opening_load_neither_alembic_nor_click_nor_a_web_framework(tmp_path, empty_store):
+def test_a_store_at_work_loads_neither_sqlalchemy_nor_alembic_nor_click_nor_a_web_framework(tmp_path, empty_store):
     imported, reached_up, opened, everything = run_python(
         LOADED, shutil.copytree(empty_store, tmp_path / "store"), fresh=True
     ).splitlines()
     assert set(imported.split()) & HEAVY == set()
     assert set(opened.split()) & HEAVY == set()
     assert reached_up == "False False"
-    assert {"alembic", "click"} <= set(everything.split())
+    assert {"alembic", "click", "sqlalchemy"} <= set(everything.split())
+
+
+DEFINITIONS = re.compile(r"ocistore\.catalog\.(statements|tables|expressions)\b")
+
+
+def test_only_definitions_import_definitions_so_that_no_store_needs_them():
+    reaching = {
+        (entry.module, entry.imported)
+        for entry in every_import()
+        if DEFINITIONS.match(entry.imported) and not DEFINITIONS.match(entry.module)
+    }
+    assert reaching == set()
+    assert any(DEFINITIONS.match(entry.imported) for entry in every_import())
+
+
+# --- the names of the package -----------------------------------------------------------------------------------------
+
+
+def test_each_public_name_is_found_where_the_types_say_it_is():
+    source = (PACKAGE / "__init__.py").read_text()
+    typed = {
+        name.name: node.module
+        for branch in ast.parse(source).body
+        if isinstance(branch, ast.If)
+        for node in branch.body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    assert typed == ocistore._HOMES
+    assert sorted(typed) == sorted(ocistore.__all__)
+    for name, home in typed.items():
+        assert getattr(ocistore, name) is getattr(importlib.import_module(home), name)
+
+
+def test_names_are_listed_before_they_are_loaded():
+    code = "import ocistore; print(set(ocistore.__all__) <= set(dir(ocistore)), 'Store' in vars(ocistore))"
+    assert run_python(code, fresh=True) == "True False\n"
+
+
+def test_the_package_has_no_other_names():
+    with pytest.raises(AttributeError, match="'Stroe'"):
+        ocistore.Stroe  # noqa: B018

@@ -10,7 +10,7 @@ from invariants import check
 from state import files
 
 from ocistore import Digest, Store, StoreNotFoundError
-from ocistore.catalog.engine import Catalog
+from ocistore.catalog.access import Access
 
 LAYER = image("ours").layers[0]
 
@@ -147,14 +147,14 @@ def test_what_is_staged_for_a_store_that_was_removed_says_so(place):
 def test_a_store_that_is_moved_while_a_push_waits_for_the_lock_is_not_written(place, monkeypatch):
     with Store.open(place / "ours") as store:
         store.repository("app").put_blob(b"first")
-        enter = Catalog._enter
+        enter = Access.enter
 
         def moved_meanwhile(self, turn):
             enter(self, turn)
             if (place / "ours").exists():
                 replace(place, "nothing")
 
-        monkeypatch.setattr(Catalog, "_enter", moved_meanwhile)
+        monkeypatch.setattr(Access, "enter", moved_meanwhile)
         with pytest.raises(StoreNotFoundError, match="moved"):
             store.repository("app").tag("v2", image("ours").digest)
         monkeypatch.undo()
@@ -163,8 +163,8 @@ def test_a_store_that_is_moved_while_a_push_waits_for_the_lock_is_not_written(pl
 
 
 def test_a_push_asks_no_more_than_needed_where_its_store_is(place, monkeypatch):
-    found, asked = Catalog._found, []
-    monkeypatch.setattr(Catalog, "_found", lambda self: asked.append(True) or found(self))
+    found, asked = Access._found, []
+    monkeypatch.setattr(Access, "_found", lambda self: asked.append(True) or found(self))
 
     def times(call):
         asked.clear()

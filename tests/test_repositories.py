@@ -103,7 +103,7 @@ def test_the_files_of_a_deleted_repository_are_left_to_a_collection_which_is_tol
     store.delete_repository("library/app")
     assert pool(store.root) == before
     with catalog(store.root) as connection:
-        assert connection.execute("SELECT count(*) FROM blobs WHERE collect_after IS NULL").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM blobs WHERE unreferenced_since IS NULL").fetchone() == (0,)
 
 
 def test_a_deleted_repository_made_again_has_nothing_of_the_old_one(store, repository):

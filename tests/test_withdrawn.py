@@ -13,7 +13,7 @@ from state import catalog, pool, strays
 
 from ocistore import Digest, Store, StoreBusyError, StoreClosedError, UncertainCommitError
 from ocistore.blobs.filesystem import FilesystemPool
-from ocistore.catalog import engine
+from ocistore.catalog import sqlite, transactions
 from ocistore.upkeep import leftovers
 
 NEW = image("new", layers=2)
@@ -140,7 +140,7 @@ def test_a_push_that_is_interrupted_between_publishing_and_the_commit_keeps_noth
 def held(root, monkeypatch):
     """Another writer who is stuck in the lock, from the instant at which a push has published what it brings."""
     publish = FilesystemPool.publish
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.2)
     descriptor = os.open(root / "write.lock", os.O_RDWR)
 
     def published(self, staged):
@@ -176,8 +176,8 @@ def test_what_an_uncertain_commit_published_is_found_by_a_collection(root, tmp_p
             raise UncertainCommitError(root)
         commit(self, connection)
 
-    commit = engine._Write._commit
-    monkeypatch.setattr(engine._Write, "_commit", uncertain)
+    commit = transactions.Write._commit
+    monkeypatch.setattr(transactions.Write, "_commit", uncertain)
     store = Store.open(root)
     with pytest.raises(UncertainCommitError):
         kind(store, tmp_path)
@@ -194,8 +194,8 @@ def test_what_is_left_after_an_uncertain_commit_that_happened_is_kept(root, tmp_
         if lacking and not rowless(root):
             raise UncertainCommitError(root)
 
-    commit = engine._Write._commit
-    monkeypatch.setattr(engine._Write, "_commit", uncertain)
+    commit = transactions.Write._commit
+    monkeypatch.setattr(transactions.Write, "_commit", uncertain)
     with Store.open(root) as store, contextlib.suppress(UncertainCommitError):
         kind(store, tmp_path)
     monkeypatch.undo()

@@ -6,15 +6,15 @@ can give a blob that nobody wanted, but never one that is not what its digest sa
 
 from __future__ import annotations
 
-import contextlib
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ocistore.blobs.output import BLOCK
 from ocistore.errors import SizeMismatchError
+from ocistore.threads import Ahead
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ocistore.blobs.sources import Fill
     from ocistore.oci.digest import Hasher
 
@@ -31,7 +31,6 @@ class Sink(Protocol):
 
     def write(self, data: memoryview, position: int) -> None:
         """Write all of ``data`` at ``position``."""
-        ...
 
 
 def ingest(source: bytes | Fill, output: Sink, hasher: Hasher, *, size: int | None) -> int:
@@ -66,47 +65,31 @@ def _copy(fill: Fill, output: Sink, hasher: Hasher, *, limit: int | None) -> int
 
 
 def _copy_beside_hashing(fill: Fill, output: Sink, hasher: Hasher, *, position: int, limit: int | None) -> int:
-    """Read and write here while a thread hashes: hashlib lets go of the interpreter meanwhile.
+    """Read and write here while a thread hashes: hashlib lets go of the interpreter meanwhile."""
+    free: list[memoryview] = []
 
-    Where no thread can be had, one after the other.
-    """
-    block = memoryview(bytearray(BLOCK))
-    pending: deque[tuple[memoryview, Future[object]]] = deque()
-    alone = False
-    with contextlib.ExitStack() as stack:
-        thread: ThreadPoolExecutor | None = None
-        while limit is None or position < limit:
-            room = block if limit is None else block[: limit - position]
+    def pieces() -> Iterator[memoryview]:
+        left = None if limit is None else limit - position
+        while left is None or left > 0:
+            block = free.pop() if free else memoryview(bytearray(BLOCK))
+            room = block if left is None else block[:left]
             count = fill(room)
-            data = room[:count]
-            if count < len(room) and thread is None:  # the first block is the last: not worth a thread
-                hasher.update(data)
-                output.write(data, position)
-                return position + count
-            if thread is None:
-                # However this is left, leaving waits for the thread.
-                thread = stack.enter_context(ThreadPoolExecutor(max_workers=1, thread_name_prefix="ocistore-hash"))
-            if not alone:
-                try:
-                    pending.append((block, thread.submit(hasher.update, data)))
-                except RuntimeError:  # there are no more threads to be had, or the interpreter is about to end
-                    alone = True
-                    for _, hashed in pending:
-                        hashed.result()
-                    pending.clear()
-            if alone:
-                hasher.update(data)
-            output.write(data, position)
-            position += count
+            if count:
+                yield room[:count]
             if count < len(room):
-                break
-            if alone:
-                continue
-            if len(pending) < _BLOCKS:
-                block = memoryview(bytearray(BLOCK))
-            else:
-                block, hashed = pending.popleft()
-                hashed.result()
-        for _, hashed in pending:
-            hashed.result()
+                return
+            left = None if left is None else left - count
+
+    # The last piece, which may be the first, is too short to be worth a thread.
+    with Ahead(hasher.update, pieces(), beside=_is_whole, threads=1, ahead=_BLOCKS) as ahead:
+        for piece, hashed in ahead:
+            output.write(piece, position)
+            hashed()
+            position += len(piece)
+            if _is_whole(piece):
+                free.append(piece)
     return position
+
+
+def _is_whole(piece: memoryview) -> bool:
+    return len(piece) == BLOCK

@@ -215,7 +215,7 @@ class FileSweeper:
         self, algorithm: str, name: str, directory: Callable[[], int], *, inode: int | None, to: str = ""
     ) -> int | None:
         self._refuse_if_read_only()
-        with Translating(str(self._paths.blobs / algorithm / name), root=self._paths.root):
+        with Translating(lambda: self._paths.blobs / algorithm / name, root=self._paths.root):
             try:
                 source = self._directories.algorithm(algorithm)
                 status = os.stat(name, dir_fd=source, follow_symlinks=False)
@@ -239,8 +239,10 @@ class FileSweeper:
         """
         if file.digest is None:
             return False
-        path = str(self._paths.algorithm(file.algorithm))
-        return self._remove(file.name, lambda: self._directories.algorithm(file.algorithm), path)
+        algorithm = file.algorithm
+        return self._remove(
+            file.name, lambda: self._directories.algorithm(algorithm), lambda: self._paths.algorithm(algorithm)
+        )
 
     def delete_trashed(self, name: str) -> bool:
         """Remove a file from ``trash/``. False where somebody else did.
@@ -248,7 +250,7 @@ class FileSweeper:
         Raises:
             ReadOnlyStoreError, StorageError: it could not be removed.
         """
-        return self._remove(name, self._directories.trash, str(self._paths.trash))
+        return self._remove(name, self._directories.trash, lambda: self._paths.trash)
 
     def delete_quarantined(self, name: str) -> bool:
         """Remove a file from ``quarantine/`` whose bytes are in the pool again. False where somebody else did.
@@ -256,7 +258,7 @@ class FileSweeper:
         Raises:
             ReadOnlyStoreError, StorageError: it could not be removed.
         """
-        return self._remove(name, self._directories.quarantine, str(self._paths.quarantine))
+        return self._remove(name, self._directories.quarantine, lambda: self._paths.quarantine)
 
     def delete_staged(self, name: str) -> bool:
         """Remove a file from ``uploads/``. False where somebody else did.
@@ -264,11 +266,11 @@ class FileSweeper:
         Raises:
             ReadOnlyStoreError, StorageError: it could not be removed.
         """
-        return self._remove(name, self._directories.uploads, str(self._paths.uploads))
+        return self._remove(name, self._directories.uploads, lambda: self._paths.uploads)
 
-    def _remove(self, name: str, directory: Callable[[], int], path: str) -> bool:
+    def _remove(self, name: str, directory: Callable[[], int], path: Callable[[], Path]) -> bool:
         self._refuse_if_read_only()
-        with Translating(f"{path}/{name}", root=self._paths.root):
+        with Translating(lambda: path() / name, root=self._paths.root):
             try:
                 os.unlink(name, dir_fd=directory())
             except FileNotFoundError as error:

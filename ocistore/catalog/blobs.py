@@ -4,179 +4,58 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import and_, bindparam, case, delete, literal, literal_column, null, or_, select, true, update
-from sqlalchemy.dialects.sqlite import insert as upsert
-
-from ocistore.catalog import leases, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
-from ocistore.catalog.presence import present
-from ocistore.catalog.staged import NOBODY, OWN, is_seen, linked_again
-from ocistore.catalog.sums import halves, total
+from ocistore.catalog import leases
+from ocistore.catalog.parameters import NOBODY, OWN, bound, total
+from ocistore.catalog.written import Statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ocistore.catalog.connection import Connection
 
-_t = tables.blobs
-_members = tables.repository_blobs
-_repositories = tables.repositories
-_own_edges = tables.repository_edges
+_sql = Statements("blobs")
 
 
-class Membership(NamedTuple):
+class HeldBlob(NamedTuple):
     """A blob as a repository holds it."""
 
     size: int
-    idle_since: int | None
+    unreferenced_since: int | None
     """Since when no manifest of the repository refers to it, as far as it is known; None where one does."""
 
-
-_digests = array("digests")
-_live = (
-    select(_t.c.digest, _t.c.size)
-    .select_from(in_order(_digests, (_t, _t.c.digest == _digests.c.value)))
-    .where(_t.c.state == literal("live"))
-)
-
-_page_of_live = (
-    select(_t.c.id, _t.c.digest, _t.c.size)
-    .where(_t.c.id > bindparam("after"), _t.c.state == literal("live"))
-    .order_by(_t.c.id)
-    .limit(bindparam("limit"))
-)
-
-_bytes_of_live = select(*halves(_t.c.size)).where(_t.c.state == literal("live"))
-
-_rows = array("rows")
-_published = upsert(_t).from_select(
-    ["digest", "size", "state", "generation"],
-    select(member(_rows, 0), member(_rows, 1), literal("live"), literal(1)).where(true()),
-)
-# A live row stays as it is: its bytes are the same ones, and whoever took it out of the queue knew why. Its size may be
-# what a manifest says of something that was missing when the catalog was rebuilt, and those who have the bytes know.
-_publish = _published.on_conflict_do_update(
-    index_elements=["digest"],
-    set_={
-        "size": _published.excluded.size,
-        "state": literal("live"),
-        "generation": _t.c.generation + 1,
-        "collect_after": case((_t.c.state == literal("live"), _t.c.collect_after)),
-        "verified_at": null(),
-    },
-    where=or_(_t.c.state != literal("live"), _t.c.size != _published.excluded.size),
-)
-_named = upsert(_t).from_select(
-    ["digest", "size", "state", "generation"],
-    select(member(_rows, 0), member(_rows, 1), literal("absent"), literal(0)).where(true()),
-)
-_name = _named.on_conflict_do_nothing(index_elements=["digest"])
-
-_linked = upsert(_members).from_select(
-    ["repository_id", "blob_id", "linked_at", "collect_after", "batch"],
-    select(bindparam("repository_id"), _t.c.id, bindparam("now"), bindparam("now"), bindparam("batch"))
-    .select_from(in_order(_digests, (_t, _t.c.digest == _digests.c.value)))
-    .where(_t.c.state == literal("live")),
-)
-_link = _linked.on_conflict_do_update(
-    index_elements=["repository_id", "blob_id"],
-    set_={"collect_after": _linked.excluded.collect_after, **linked_again(_members, _linked.excluded)},
-    where=or_(_members.c.collect_after.is_not(None), _members.c.batch.is_not(None)),
-)
-
-_referred_to = present(
-    _own_edges.c.repository_id == _members.c.repository_id,
-    _own_edges.c.child_id == _members.c.blob_id,
-    _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")]),
-)
-_membership = (
-    select(_t.c.size, case((~_referred_to, _members.c.collect_after)))
-    .select_from(
-        in_order(
-            _repositories,
-            (_t, _t.c.digest == bindparam("digest")),
-            (_members, and_(_members.c.repository_id == _repositories.c.id, _members.c.blob_id == _t.c.id)),
-        )
-    )
-    .where(
-        _repositories.c.name == bindparam("repository"),
-        _t.c.state == literal("live"),
-        is_seen(_members),
-    )
-)
-_this_blob = select(_t.c.id).where(_t.c.digest == bindparam("digest")).scalar_subquery()
-_this_membership = (
-    _members.c.repository_id == bindparam("this_repository"),
-    _members.c.blob_id == _this_blob,
-)
-_touch = (
-    update(_members)
-    .where(*_this_membership, _members.c.collect_after.is_not(None))
-    .values(collect_after=bindparam("now"))
-)
-_unlink = delete(_members).where(*_this_membership, is_seen(_members)).returning(_members.c.blob_id)
-_queue = update(_t).where(_t.c.digest == bindparam("this_digest")).values(collect_after=bindparam("now"))
 
 MAXIMUM_REFERRERS: Final = 1000
 """How many are named where something may not be deleted: a hundred thousand took 0.4 s, under the lock."""
 
-_roles = array("roles")
-_parent = _t.alias("parent")
-_holder = tables.repository_manifests
-_referrers = (
-    select(_parent.c.digest)
-    .select_from(
-        in_order(
-            _t,
-            (
-                _own_edges,
-                and_(_own_edges.c.repository_id == bindparam("repository_id"), _own_edges.c.child_id == _t.c.id),
-            ),
-            (_parent, _parent.c.id == _own_edges.c.parent_id),
-        )
-    )
-    .where(
-        _t.c.digest == bindparam("digest"),
-        _own_edges.c.role.in_(select(_roles.c.value)),
-        present(
-            _holder.c.repository_id == bindparam("repository_id"),
-            _holder.c.manifest_id == _own_edges.c.parent_id,
-            is_seen(_holder, own=OWN),
-        ),
-    )
-    .limit(literal_column(str(MAXIMUM_REFERRERS)))
-)
-
 
 def live_sizes(connection: Connection, digests: Iterable[str]) -> dict[str, int]:
-    """Of these digests those that are live, with their sizes."""
-    rows = connection.execute(_live, {"digests": bound(digests)})
+    """Return of these digests those that are live, with their sizes."""
+    rows = connection.execute(_sql.LIVE, {"digests": bound(digests)})
     return dict(rows)
 
 
 def page_of_live(connection: Connection, *, after: int, limit: int) -> list[tuple[int, str, int]]:
-    """Up to ``limit`` live blobs behind the id ``after``, as id, digest and size."""
-    return list(connection.execute(_page_of_live, {"after": after, "limit": limit}))
+    """Return up to ``limit`` live blobs behind the id ``after``, as id, digest and size."""
+    return list(connection.execute(_sql.PAGE_OF_LIVE, {"after": after, "limit": limit}))
 
 
 def bytes_of_live(connection: Connection) -> int:
-    """The bytes of all live blobs. Reads every row."""
-    [row] = connection.execute(_bytes_of_live)
+    """Return the bytes of all live blobs. Reads every row."""
+    [row] = connection.execute(_sql.BYTES_OF_LIVE)
     return total(iter(row))
 
 
 def publish(connection: Connection, rows: Iterable[tuple[str, int]]) -> None:
     """Make blobs live, given as digest and size. Their files must be published, and held in this transaction."""
-    connection.execute(_publish, {"rows": bound(rows)})
+    connection.execute(_sql.PUBLISH, {"rows": bound(rows)})
 
 
 def name(connection: Connection, rows: Iterable[tuple[str, int]]) -> None:
     """Make a row for each digest that has none: content that is referred to but not here."""
-    connection.execute(_name, {"rows": bound(rows)})
+    connection.execute(_sql.NAME, {"rows": bound(rows)})
 
 
-def link(
+def add_memberships(
     connection: Connection, repository_id: int, digests: Sequence[str], *, now: int, batch: int | None = None
 ) -> None:
     """Let the repository serve these live blobs. Where nothing there refers to one yet, its grace starts again.
@@ -184,37 +63,42 @@ def link(
     Those that it does not serve yet are seen by others once ``batch`` is revealed, if that is given.
     """
     parameters = {"repository_id": repository_id, "digests": bound(digests), "now": now, "batch": batch}
-    connection.execute(_link, parameters)
+    connection.execute(_sql.ADD_MEMBERSHIPS, parameters)
 
 
-def membership(connection: Connection, repository: str, digest: str) -> Membership | None:
-    """The blob as the repository holds it, or None where it does not or the blob is not live."""
-    row = connection.execute(_membership, {"repository": repository, "digest": digest}).first()
-    return None if row is None else Membership(*row)
+def held(connection: Connection, repository: str, digest: str) -> HeldBlob | None:
+    """Return the blob as the repository holds it, or None where it does not or the blob is not live."""
+    row = connection.execute(_sql.MEMBERSHIP, {"repository": repository, "digest": digest}).first()
+    return None if row is None else HeldBlob(*row)
 
 
 def touch(connection: Connection, repository_id: int, digest: str, *, now: int) -> None:
     """Start the grace of a membership again."""
-    connection.execute(_touch, {"this_repository": repository_id, "digest": digest, "now": now})
+    connection.execute(_sql.TOUCH, {"this_repository": repository_id, "digest": digest, "now": now})
 
 
-def unlink(connection: Connection, repository_id: int, digest: str, *, now: int) -> bool:
-    """Take the blob from the repository and put it before the collector. False where it was not there."""
-    gone = connection.execute(_unlink, {"this_repository": repository_id, "digest": digest}).scalars()
+def remove_membership(connection: Connection, repository_id: int, digest: str, *, now: int) -> bool:
+    """Take the blob from the repository and queue it for gc. False where it was not there."""
+    gone = connection.execute(_sql.REMOVE_MEMBERSHIP, {"this_repository": repository_id, "digest": digest}).scalars()
     if gone:
         leases.forget(connection, [(repository_id, blob_id) for blob_id in gone])
-        connection.execute(_queue, {"this_digest": digest, "now": now})
+        connection.execute(_sql.QUEUE, {"this_digest": digest, "now": now})
     return bool(gone)
 
 
 def referrers(
     connection: Connection, repository_id: int, digest: str, *, roles: Sequence[str], batch: int | None = None
 ) -> list[str]:
-    """The manifests of the repository that refer to the digest in one of these roles, in byte order.
+    """Return the manifests of the repository that refer to the digest in one of these roles, in byte order.
 
     Of more than a thousand, only so many. As who wrote ``batch`` sees it, if that is given.
     """
     parameters = {
-        "repository_id": repository_id, "digest": digest, "roles": bound(roles), OWN.key: batch or NOBODY
+        "repository_id": repository_id, "digest": digest, "roles": bound(roles), OWN: batch or NOBODY
     }  # fmt: skip
-    return sorted(set(connection.execute(_referrers, parameters).scalars()))
+    return sorted(set(connection.execute(_sql.REFERRERS, parameters).scalars()))
+
+
+def with_rows(connection: Connection, digests: Iterable[str]) -> set[str]:
+    """Return of these digests those whose bytes a row stands for, be it live or condemned."""
+    return set(connection.execute(_sql.WITH_ROWS, {"digests": bound(digests)}).scalars())

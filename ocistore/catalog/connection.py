@@ -1,9 +1,8 @@
-"""A connection to the database that runs prebuilt Core statements at the cost of the driver.
+"""A connection to the database that runs statements at the cost of the driver.
 
-Statements are built with SQLAlchemy Core and compiled once each; what is executed is the compiled text, on the driver.
-That leaves out what the catalog has no use for, because its columns are TEXT and INTEGER only: result processing,
-execution events, and a transaction begun for every SELECT. A lookup costs 5 µs more than bare sqlite3 and not 20, and a
-push runs a dozen statements.
+Statements are text, compiled beforehand (``written.py``), and executed on the driver. That leaves out what the catalog
+has no use for, because its columns are TEXT and INTEGER only: result processing, execution events, and a transaction
+begun for every SELECT. A lookup costs 5 µs more than bare sqlite3 and not 20, and a push runs a dozen statements.
 """
 
 from __future__ import annotations
@@ -11,10 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from ocistore.catalog.walindex import is_same_state, is_undisturbed
 from ocistore.errors import OCIStoreError, StoreBusyError
@@ -23,7 +19,7 @@ from ocistore.forks import make_immortal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from sqlalchemy.sql import Executable
+    from ocistore.catalog.written import Statement
 
 _Read = TypeVar("_Read")
 
@@ -33,9 +29,8 @@ _DISTURBED: Final = (
     "its locks were dropped during a read, by something in this process that opened and closed its files; try again"
 )
 
-_dialect = SQLiteDialect_pysqlite(paramstyle="named")
-_NONE: Mapping[str, Any] = MappingProxyType({})
-_compiled: dict[Executable, tuple[str, dict[str, Any]]] = {}
+DIALECT: Final = "sqlite"
+_NONE: Final[dict[str, Any]] = {}
 
 
 class Result:
@@ -93,41 +88,35 @@ class Connection:
         self.lost: BaseException | None = None
         """Why SQLite rolled the transaction back by itself, if it did. Nothing more can be written then."""
 
-    def execute(self, statement: Executable, parameters: Mapping[str, Any] | list[dict[str, Any]] = _NONE) -> Result:
-        """Run a statement that a module keeps; given a list of parameters, once for each.
-
-        A statement must always be given the same names of parameters: it is compiled for the first ones.
+    def execute(self, statement: Statement, parameters: Mapping[str, Any] | list[dict[str, Any]] = _NONE) -> Result:
+        """Run a statement; given a list of parameters, once for each.
 
         Raises:
             OCIStoreError: the database could not do it.
             sqlite3.Error: a mistake of ours, such as a broken constraint.
         """
-        compiled = _compiled.get(statement)
-        if compiled is None:
-            compiled = _compiled[statement] = _compile(statement, parameters)
-        sql, defaults = compiled
+        sql = statement.texts[DIALECT]
         try:
             if isinstance(parameters, list):
-                each = [defaults | row for row in parameters] if defaults else parameters
-                return Result(self._cursor.executemany(sql, each))
+                return Result(self._cursor.executemany(sql, parameters))
             watch = self.watch
             if watch is None:
-                return Result(self._cursor.execute(sql, {**defaults, **parameters}))
+                return Result(self._cursor.execute(sql, parameters))
             before = self._began or watch()
             try:
-                result = Result(self._cursor.execute(sql, {**defaults, **parameters}))
+                result = Result(self._cursor.execute(sql, parameters))
             except sqlite3.Error:  # what is torn may look damaged to SQLite
                 if is_undisturbed(before, watch(), known=self._began is not None):
                     raise
             else:
                 if is_undisturbed(before, watch(), known=self._began is not None):
                     return result
-            return self.undisturbed(lambda: Result(self._cursor.execute(sql, {**defaults, **parameters})))
+            return self.undisturbed(lambda: Result(self._cursor.execute(sql, parameters)))
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def command(self, sql: str) -> Result:
-        """Run what has no parameters and is no statement of Core: BEGIN, PRAGMA."""
+        """Run what has no parameters and is not written down: BEGIN, PRAGMA."""
         try:
             if self.watch is not None:
                 return self.undisturbed(lambda: Result(self._cursor.execute(sql)))
@@ -217,10 +206,3 @@ class Connection:
     def __del__(self) -> None:
         if getattr(self, "open", False):  # it may have been interrupted before it was anything
             self.close()
-
-
-def _compile(statement: Executable, parameters: Mapping[str, Any] | list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    names = parameters[0] if isinstance(parameters, list) else parameters
-    compiled: Any = statement.compile(dialect=_dialect, column_keys=list(names))  # type: ignore[attr-defined]
-    defaults = {name: bind.effective_value for name, bind in compiled.binds.items() if not bind.required}
-    return str(compiled), {name: value for name, value in defaults.items() if name not in names}

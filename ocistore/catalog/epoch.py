@@ -1,6 +1,6 @@
 """The epoch: how a store notices that another catalog was put in the place of its own.
 
-An older copy knows nothing of what was pushed after it was made, so a collection would take that for garbage. Every
+An older copy knows nothing of what was pushed after it was made, so gc would take that for garbage. Every
 write transaction that changes something increments a number in the catalog, and notes that number after its commit,
 with the identity of the catalog, in the file of the write lock, which is no part of a copy of the catalog. So the note
 is never ahead of its own catalog, whatever crashes: a note that is ahead has seen a later catalog than this one, and a
@@ -16,9 +16,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy import bindparam, literal_column, select, update
-
-from ocistore.catalog import holds, tables
+from ocistore.catalog import holds
+from ocistore.catalog.written import Statements
 from ocistore.errors import CorruptError
 from ocistore.filedescriptors import owned
 from ocistore.refusals import pass_on_theirs
@@ -26,11 +25,7 @@ from ocistore.refusals import pass_on_theirs
 if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
 
-_t = tables.store
-# A SELECT and an UPDATE: with RETURNING, SQLite takes longer for one than for both.
-_increment = update(_t).values(epoch=_t.c.epoch + literal_column("1"))
-_set = update(_t).values(epoch=bindparam("number"))
-_find = select(_t.c.epoch, _t.c.identity, _t.c.backup_of)
+_sql = Statements("epoch")
 
 _NUMBER: Final = 20
 """Characters of the number in a note: the digits of any 64-bit integer, so that a longer one is never cut off."""
@@ -76,7 +71,7 @@ def compare(connection: Connection, lock: int) -> Mark:
     if reason is None:
         return found
     mark = found._replace(epoch=max(found.epoch, seen.epoch))
-    connection.execute(_set, {"number": mark.epoch})
+    connection.execute(_sql.SET, {"number": mark.epoch})
     now = time.time_ns() // 1_000_000
     if reason not in holds.in_force(connection, now=now):
         holds.place(connection, reason, now=now)
@@ -84,7 +79,7 @@ def compare(connection: Connection, lock: int) -> Mark:
 
 
 def contradiction(found: Mark, seen: Mark) -> str | None:
-    """Why the catalog cannot be the one of the note, which was read before it was; None where it can."""
+    """Return why the catalog cannot be the one of the note, which was read before it was; None where it can."""
     if seen.epoch > found.epoch:
         return OLDER_CATALOG
     return None if seen.identity in ("", found.identity) else OTHER_CATALOG
@@ -92,19 +87,19 @@ def contradiction(found: Mark, seen: Mark) -> str | None:
 
 def increment(connection: Connection, mark: Mark) -> Mark:
     """Say in the catalog that it comes further with this transaction. Returns what to :func:`note` after its commit."""
-    connection.execute(_increment)
+    connection.execute(_sql.INCREMENT)
     return mark._replace(epoch=mark.epoch + 1)
 
 
 def succeed(connection: Connection, lock: int) -> Mark:
     """Make a new catalog the successor of the one that the lock's file has seen. Returns what to :func:`note`."""
     mark = find(connection)._replace(epoch=noted(lock).epoch + 1)
-    connection.execute(_set, {"number": mark.epoch})
+    connection.execute(_sql.SET, {"number": mark.epoch})
     return mark
 
 
 def find(connection: Connection) -> Mark:
-    """How far the catalog says it has come.
+    """Return how far the catalog says it has come.
 
     Raises:
         CorruptError: it does not say.
@@ -113,7 +108,7 @@ def find(connection: Connection) -> Mark:
 
 
 def _find_all(connection: Connection) -> tuple[Mark, str | None]:
-    row = connection.execute(_find).first()
+    row = connection.execute(_sql.FIND).first()
     if row is None:
         raise CorruptError("the catalog", reason="it does not say whose it is")
     number, identity, backup_of = row
@@ -126,7 +121,7 @@ def note(lock: int, mark: Mark) -> None:
 
 
 def noted_at(path: str) -> Mark:
-    """What the lock's file of that path has seen, for who does not hold the lock. None, where it may not be read.
+    """Return what the lock's file of that path has seen, for who does not hold the lock; None if it may not be read.
 
     Raises:
         OSError: it could not be read.
@@ -140,7 +135,7 @@ def noted_at(path: str) -> Mark:
 
 
 def noted(lock: int) -> Mark:
-    """What the lock's file has seen; an epoch of 0 where it has seen none, or cannot be understood."""
+    """Return what the lock's file has seen; an epoch of 0 where it has seen none, or cannot be understood."""
     return _understood(os.pread(lock, _LENGTH, 0))
 
 

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import and_, bindparam, literal, literal_column, or_, select
-
-from ocistore.catalog import tables
-from ocistore.catalog.arrays import array, bound
-from ocistore.catalog.order import in_order, once_known
-from ocistore.catalog.presence import present
-from ocistore.catalog.staged import is_seen
+from ocistore.catalog.parameters import bound
+from ocistore.catalog.written import Statements
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import BindParameter, Select
-
     from ocistore.catalog.connection import Connection
 
-_blobs = tables.blobs
-_edges = tables.edges
-_own_edges = tables.repository_edges
-_manifests = tables.manifests
-_blob_members = tables.repository_blobs
-_manifest_members = tables.repository_manifests
+_sql = Statements("graph")
 
 
 class Node(NamedTuple):
@@ -41,78 +29,8 @@ class Node(NamedTuple):
     """It is a manifest with a subject, be that here or not."""
 
 
-def _statement(*, referrers: bool) -> Select[Any]:
-    roots = array("roots")
-    reached = (
-        select(_blobs.c.id.label("id"))
-        .select_from(in_order(roots, (_blobs, _blobs.c.digest == roots.c.value)))
-        .cte("reached", recursive=True)
-    )
-    repository: BindParameter[int] = bindparam("repository_id")
-    # Only a manifest that the repository holds is walked through: what another one made of it is not this one's
-    # business.
-    holder = _manifest_members.alias("holder")
-    down = (
-        select(_edges.c.child_id)
-        .select_from(in_order(reached, (_edges, _edges.c.parent_id == reached.c.id)))
-        .where(
-            present(holder.c.manifest_id == reached.c.id, holder.c.repository_id == repository, is_seen(holder)),
-            once_known(reached.c.id, _edges.c.role != literal("subject")),
-        )
-    )
-    up = (
-        select(_manifests.c.blob_id)
-        .select_from(in_order(reached, (_manifests, _manifests.c.subject_id == reached.c.id)))
-        .where(
-            once_known(
-                reached.c.id,
-                present(
-                    holder.c.manifest_id == _manifests.c.blob_id, holder.c.repository_id == repository, is_seen(holder)
-                ),
-            )
-        )
-    )
-    closure = reached.union(down, up) if referrers else reached.union(down)
-    # As a blob only where something there refers to it as one: the bytes of a manifest that somebody put as a blob are
-    # not the child that a sparse index lacks.
-    as_blob = and_(
-        present(
-            _blob_members.c.repository_id == repository,
-            _blob_members.c.blob_id == closure.c.id,
-            is_seen(_blob_members),
-        ),
-        present(
-            _own_edges.c.repository_id == repository,
-            _own_edges.c.child_id == closure.c.id,
-            _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")]),
-        ),
-    )
-    as_manifest = present(
-        _manifest_members.c.repository_id == repository,
-        _manifest_members.c.manifest_id == closure.c.id,
-        is_seen(_manifest_members),
-    )
-    return (
-        select(
-            _blobs.c.digest,
-            _blobs.c.size,
-            and_(_blobs.c.state == literal("live"), or_(as_blob, as_manifest)),
-            _manifests.c.media_type,
-            _manifests.c.artifact_type,
-            _manifests.c.subject_id.is_not(None),
-        )
-        .select_from(in_order(closure, (_blobs, _blobs.c.id == closure.c.id)))
-        .outerjoin(_manifests, and_(_manifests.c.blob_id == closure.c.id, as_manifest))
-        .order_by(_blobs.c.digest)
-    )
-
-
-_walk = _statement(referrers=False)
-_walk_with_referrers = _statement(referrers=True)
-
-
 def walk(connection: Connection, repository_id: int, roots: Iterable[str], *, referrers: bool) -> list[Node]:
-    """Everything reachable from the manifests of these digests, themselves included, in byte order of digests.
+    """Return everything reachable from the manifests of these digests, themselves included, in byte order of digests.
 
     Args:
         connection: any.
@@ -121,7 +39,7 @@ def walk(connection: Connection, repository_id: int, roots: Iterable[str], *, re
         referrers: also the manifests that have a reached one as their subject, to any depth. Subjects are never
         followed.
     """
-    statement = _walk_with_referrers if referrers else _walk
+    statement = _sql.WALK_WITH_REFERRERS if referrers else _sql.WALK
     rows = connection.execute(statement, {"repository_id": repository_id, "roots": bound(roots)})
     types: dict[str | None, str | None] = {}  # SQLite gives a string of its own for each of 100,000 rows
     once = types.setdefault

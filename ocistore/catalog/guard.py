@@ -110,7 +110,7 @@ class Guard:
         self.engaged = True
 
     def memory(self) -> int | None:
-        """The descriptor of the shared memory, if there is one."""
+        """Return the descriptor of the shared memory, if there is one."""
         return None if self._memory is None else self._memory.number
 
     def stands(self, path: str) -> bool:
@@ -189,7 +189,7 @@ def _beside(path: str) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
 
 
 def _named(path: str) -> tuple[int, int] | None:
-    """Which file has that name, as :class:`File` says, and quicker: every write asks twice."""
+    """Return which file has that name, as :class:`File` says, and quicker: every write asks twice."""
     try:
         status = os.stat(path)
     except OSError as error:

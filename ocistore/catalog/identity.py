@@ -10,18 +10,13 @@ import secrets
 import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, null, select, update
-
-from ocistore.catalog import tables
+from ocistore.catalog.written import Statements
 from ocistore.errors import CorruptError
 
 if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
 
-_t = tables.store
-_find = select(_t.c.identity, _t.c.backup_of)
-_mark = update(_t).values(backup_of=_t.c.identity, identity=bindparam("new"))
-_unmark = update(_t).where(_t.c.backup_of.is_not(None)).values(backup_of=null())
+_sql = Statements("identity")
 
 
 class Identity(NamedTuple):
@@ -33,18 +28,18 @@ class Identity(NamedTuple):
 
 
 def fresh() -> str:
-    """An identity that no store has."""
+    """Return an identity that no store has."""
     return secrets.token_hex(16)
 
 
 def find(connection: Connection) -> Identity:
-    """Who the catalog says it is.
+    """Return who the catalog says it is.
 
     Raises:
         CorruptError: it does not say, as a database that somebody else made.
     """
     try:
-        row = connection.execute(_find).first()
+        row = connection.execute(_sql.FIND).first()
     except sqlite3.OperationalError as error:
         raise CorruptError("the catalog", reason=f"it does not say whose it is: {error}") from error
     if row is None:
@@ -55,10 +50,10 @@ def find(connection: Connection) -> Identity:
 def become_backup(connection: Connection, identity: str) -> None:
     """Make a copied catalog that of a backup of the store it was copied from."""
     connection.is_backup = None
-    connection.execute(_mark, {"new": identity})
+    connection.execute(_sql.MARK, {"new": identity})
 
 
 def become_store(connection: Connection) -> None:
     """Make the catalog that of a store of its own, which no backup overwrites. Does nothing where it is one."""
     if connection.is_backup is not False:
-        connection.execute(_unmark)
+        connection.execute(_sql.UNMARK)

@@ -72,7 +72,7 @@ class WriteLock:
         self._file: _LockFile | None = None
 
     def held(self, *, wait: bool = True, owner: Owner | None = None) -> Turn:
-        """A context manager that holds the lock for the length of its block.
+        """Return a context manager that holds the lock for the length of its block.
 
         Args:
             owner: the block that is left through an ``__exit__`` of its own; see :meth:`Turn.left_behind`.
@@ -86,7 +86,7 @@ class WriteLock:
         return Turn(self, self._timeout if wait else 0.0, owner)
 
     def file(self) -> _LockFile:
-        """The open file, which all locks of this process on it share."""
+        """Return the open file, which all locks of this process on it share."""
         file = self._file
         if file is None or file.process != os.getpid():
             file = self._file = _LockFile.of(self.path)
@@ -121,7 +121,7 @@ class _LockFile:
 
     @classmethod
     def of(cls, path: str) -> _LockFile:
-        """The one that this process has of that file.
+        """Return the one that this process has of that file.
 
         Raises:
             OSError: it cannot be opened.
@@ -258,11 +258,11 @@ class Turn:
         return self._file.descriptor.number
 
     def left(self) -> float:
-        """Seconds until it has waited too long."""
+        """Return seconds until it has waited too long."""
         return max(0.0, self._started + self._timeout - time.monotonic())
 
     def busy(self) -> StoreBusyError:
-        """The error of having waited too long."""
+        """Return the error of having waited too long."""
         return StoreBusyError("the store's write lock", waited=time.monotonic() - self._started)
 
     def __enter__(self) -> None:
@@ -300,7 +300,7 @@ class Turn:
 
 
 def _ends_of_blocks() -> Iterator[FrameType]:
-    """Every ``__enter__`` and ``__exit__`` that raised one of the exceptions that are being handled: it is over."""
+    """Return each ``__enter__`` and ``__exit__`` that raised an exception that is being handled: it is over."""
     running = set()
     frame: FrameType | None = sys._getframe()
     while frame is not None:
@@ -350,7 +350,7 @@ class _Waiter:
             self._free()
 
     def take(self) -> OpenFile | None:
-        """The description, if it is locked by now; it is the caller's then.
+        """Return the description, if it is locked by now; it is the caller's then.
 
         Raises:
             OSError: it cannot be locked.

@@ -1,7 +1,8 @@
 """Bringing a catalog to the schema this version works with.
 
-A new one gets it from the tables as they are declared, in an eighth of the time that all migrations take. An older one
-is led to it by the migrations; tests hold that both ways end in the same schema.
+A new one gets it from the tables as they are declared, and written down (see ``written.py``), in a hundredth of the
+time that all migrations take. An older one is led to it by the migrations; tests hold that both ways end in the same
+schema.
 
 Alembic is imported only when there is something to migrate. It keeps module-wide state and is not thread-safe, so a
 lock of this process is held around it, inside the write lock of the store, which keeps other processes out.
@@ -9,58 +10,40 @@ lock of this process is held around it, inside the write lock of the store, whic
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, bindparam, column, select, table
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
-
-from ocistore.catalog import identity, tables
-from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
+from ocistore.catalog import identity
+from ocistore.catalog.connection import DIALECT
+from ocistore.catalog.schema import APPLICATION_ID, SCHEMA_REVISION
+from ocistore.catalog.written import Statements, schema
 from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.forks import ThreadLock
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from alembic.config import Config
     from sqlalchemy import Connection as AlchemyConnection
 
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.sqlite import SQLiteCatalog
+
+_sql = Statements("migrate")
 
 _alembic_lock = ThreadLock()
-# As Alembic makes it.
-_version = Table(
-    "alembic_version",
-    MetaData(),
-    Column("version_num", String(32), nullable=False),
-    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
-)
-_select_version = select(_version.c.version_num)
-_insert_version = _version.insert().values(version_num=bindparam("revision"))
-_master = table("sqlite_master", column("type"), column("name"), column("sql"))
-_select_versioned = select(_master.c.name).where(_master.c.name == "alembic_version")
-_select_schema = (
-    select(_master.c.type, _master.c.name, _master.c.sql)
-    .where(_master.c.name.not_like("sqlite\\_%", escape="\\"), _master.c.name != "alembic_version")
-    .order_by(_master.c.type, _master.c.name)
-)
-_insert_store = tables.store.insert().values(
-    id=1, layout_version=LAYOUT_VERSION, epoch=1, created=bindparam("now"), identity=bindparam("who")
-)
 
 
 _ATTEMPTS: Final = 10
 """How often the revision is read where something in this process drops the locks of the catalog meanwhile."""
 
 
-def revision(catalog: Catalog) -> str | None:
-    """The revision of the catalog's schema, or None for a database that is still empty.
+def revision(catalog: SQLiteCatalog) -> str | None:
+    """Return the revision of the catalog's schema, or None for a database that is still empty.
 
     Raises:
         StoreNotFoundError: it is a database, but of another application.
@@ -80,19 +63,19 @@ def revision(catalog: Catalog) -> str | None:
 
 def _revision(connection: Connection, *, root: Path) -> str | None:
     application = connection.command("PRAGMA application_id").scalar()
-    if application == 0 and not connection.execute(_select_schema).first():
+    if application == 0 and not connection.execute(_sql.SELECT_SCHEMA).first():
         return None
     if application != APPLICATION_ID:
         raise StoreNotFoundError(root, reason="its catalog.db belongs to another application")
-    if connection.execute(_select_versioned).first() is None:
+    if connection.execute(_sql.SELECT_VERSIONED).first() is None:
         raise CorruptError("the catalog", reason="it has no table alembic_version")
-    found = connection.execute(_select_version).scalars()
+    found = connection.execute(_sql.SELECT_VERSION).scalars()
     if len(found) != 1:
         raise CorruptError("the catalog", reason=f"it names {len(found)} revisions")
     return str(found[0])
 
 
-def upgrade(catalog: Catalog, *, now: int, before_creation: Callable[[], None] = lambda: None) -> str | None:
+def upgrade(catalog: SQLiteCatalog, *, now: int, before_creation: Callable[[], None] = lambda: None) -> str | None:
     """Bring the schema to :data:`SCHEMA_REVISION`, in one transaction; all of it or, after a crash, nothing.
 
     Safe when any number of processes and threads do it at once: whoever comes second finds it done.
@@ -110,40 +93,34 @@ def upgrade(catalog: Catalog, *, now: int, before_creation: Callable[[], None] =
         CorruptError: its revision is none of ours, or rows break a foreign key after the upgrade; nothing was changed.
         StorageError: the migrations, which are files of this package, could not be read.
     """
-    with catalog.locked(), _alembic_lock, catalog.migrating() as (connection, alchemy):
-        before = _revision(connection, root=catalog.root)
-        if before == SCHEMA_REVISION:
+    with catalog.locked():
+        with catalog.making() as connection:
+            before = _revision(connection, root=catalog.root)
+            if before is None:
+                before_creation()
+                _create(connection, now=now)
+        if before is None or before == SCHEMA_REVISION:
             return before
-        if before is not None and before > SCHEMA_REVISION:
+        if before > SCHEMA_REVISION:
             raise SchemaTooNewError(catalog.root, found=before, known=SCHEMA_REVISION)
-        if before is None:
-            before_creation()
-            _create(connection)
-            connection.command(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(_insert_store, {"now": now, "who": identity.fresh()})
-            return None
-        _migrate(alchemy, found=before)
+        return _upgrade(catalog, found=before)
+
+
+def _upgrade(catalog: SQLiteCatalog, *, found: str) -> str:
+    with _alembic_lock, catalog.migrating() as (connection, alchemy):
+        _migrate(alchemy, found=found)
         broken = list(connection.command("PRAGMA foreign_key_check"))[:10]
         if broken:
             raise CorruptError("the catalog", reason=f"foreign keys do not hold after the upgrade: {broken}")
-        return before
+        return found
 
 
-def _create(connection: Connection) -> None:
-    for statement in _declared():
+def _create(connection: Connection, *, now: int) -> None:
+    for statement in schema(DIALECT):
         connection.command(statement)
-    connection.execute(_insert_version, {"revision": SCHEMA_REVISION})
-
-
-@functools.cache
-def _declared() -> tuple[str, ...]:
-    """The statements that make the tables and indexes. To compile them takes longer than to execute them."""
-    statements: list[DDLElement] = []
-    for declared in (*tables.metadata.sorted_tables, _version):
-        statements.append(CreateTable(declared))
-        statements.extend(CreateIndex(index) for index in sorted(declared.indexes, key=lambda index: str(index.name)))
-    dialect = sqlite.dialect()
-    return tuple(str(statement.compile(dialect=dialect)) for statement in statements)
+    connection.execute(_sql.INSERT_VERSION, {"revision": SCHEMA_REVISION})
+    connection.command(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(_sql.INSERT_STORE, {"now": now, "who": identity.fresh()})
 
 
 def _migrate(connection: AlchemyConnection, *, found: str) -> None:
@@ -162,7 +139,7 @@ def _migrate(connection: AlchemyConnection, *, found: str) -> None:
 
 
 def alembic_config(connection: AlchemyConnection | None = None) -> Config:
-    """Alembic's configuration: where the migrations are, and the connection they run on."""
+    """Return Alembic's configuration: where the migrations are, and the connection they run on."""
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config(attributes={"connection": connection} if connection is not None else {})
@@ -188,17 +165,12 @@ class SchemaDifference:
 
 
 def differences(connection: Connection) -> list[SchemaDifference]:
-    """What of the database's schema is not, statement by statement, what :mod:`ocistore.catalog.tables` declares."""
-    from sqlalchemy import create_engine  # noqa: PLC0415
-
-    engine = create_engine("sqlite://")
-    try:
-        with engine.begin() as declared:
-            tables.metadata.create_all(declared)
-            wanted = _statements(declared)
-    finally:
-        engine.dispose()
-    found = _statements(connection)
+    """Return what of the schema is not, statement by statement, what :mod:`ocistore.catalog.tables` declares."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as declared:
+        for statement in schema(DIALECT):
+            declared.execute(statement)
+        wanted = _statements(declared.execute(_sql.SELECT_SCHEMA.texts[DIALECT]))
+    found = _statements(connection.execute(_sql.SELECT_SCHEMA))
     return [
         SchemaDifference(name, "missing" if name not in found else "unexpected" if name not in wanted else "different")
         for name in sorted(wanted.keys() | found.keys())
@@ -206,6 +178,5 @@ def differences(connection: Connection) -> list[SchemaDifference]:
     ]
 
 
-def _statements(connection: Connection | AlchemyConnection) -> dict[str, str]:
-    rows: list[Any] = list(connection.execute(_select_schema))
+def _statements(rows: Iterable[tuple[Any, ...]]) -> dict[str, str]:
     return {name: " ".join((sql or "").split()) for _, name, sql in rows}

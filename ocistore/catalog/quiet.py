@@ -13,7 +13,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ocistore.catalog.database import Address, Database
+from ocistore.catalog.address import Address
+from ocistore.catalog.database import Database
 from ocistore.errors import StoreBusyError
 from ocistore.refusals import is_refusal
 
@@ -48,7 +49,7 @@ class Quiet:
         self._database: Database | None = None
 
     def begin(self) -> tuple[Database, State] | None:
-        """The connections, and what to :meth:`check` after each use; None where there is a WAL: SQLite reads that.
+        """Return the connections, and what to :meth:`check` after each use; None where there is a WAL for SQLite.
 
         Raises:
             StorageError: there is no database.

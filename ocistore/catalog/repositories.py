@@ -4,141 +4,54 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, insert, literal_column, null, select, tuple_, update
-from sqlalchemy.dialects.sqlite import insert as upsert
-
-from ocistore.catalog import batches, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
-from ocistore.catalog.staged import target
+from ocistore.catalog import batches
+from ocistore.catalog.parameters import bound
+from ocistore.catalog.written import Statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import BindParameter, Delete, Select, Table
-
     from ocistore.catalog.connection import Connection
+
+_sql = Statements("repositories")
 
 EMPTIED_AT_ONCE: Final = 1000
 """Rows of a deleted repository that go in one transaction; each takes 5 to 15 µs, in which a push waits."""
 
-_t = tables.repositories
-_deleted = tables.deleted_repositories
-_blobs, _tags, _events = tables.blobs, tables.tags, tables.tag_events
-_uploads, _kept = tables.uploads, tables.lease_blobs
-_repository_blobs, _repository_manifests = tables.repository_blobs, tables.repository_manifests
-
-_find = select(_t.c.id).where(_t.c.name == bindparam("name"))
-_name_of = select(_t.c.name).where(_t.c.id == bindparam("repository"))
-_insert = insert(_t).returning(_t.c.id)
-_page = (
-    select(_t.c.name)
-    .where(_t.c.name > bindparam("after"), _t.c.name >= bindparam("prefix"), _t.c.name < bindparam("beyond"))
-    .order_by(_t.c.name)
-    .limit(bindparam("limit"))
-)
-
 
 def beyond(prefix: str) -> str:
-    """A string behind everything that starts with ``prefix``: names are ASCII, and compared byte by byte."""
+    """Return a string behind everything that starts with ``prefix``: names are ASCII, and compared byte by byte."""
     return prefix + "\x7f"
 
 
 def find(connection: Connection, name: str) -> int | None:
-    """The id of the repository, or None."""
-    found: int | None = connection.execute(_find, {"name": name}).scalar()
+    """Return the id of the repository, or None."""
+    found: int | None = connection.execute(_sql.FIND, {"name": name}).scalar()
     return found
 
 
 def name_of(connection: Connection, repository_id: int) -> str | None:
-    """The name of the repository of that id, which must exist; None where it is deleted."""
-    found: str | None = connection.execute(_name_of, {"repository": repository_id}).scalar()
+    """Return the name of the repository of that id, which must exist; None where it is deleted."""
+    found: str | None = connection.execute(_sql.NAME_OF, {"repository": repository_id}).scalar()
     return found
 
 
 def ensure(connection: Connection, name: str, *, now: int) -> int:
-    """The id of the repository, made if need be."""
+    """Return the id of the repository, made if need be."""
     found = find(connection, name)
     return make(connection, name, now=now) if found is None else found
 
 
 def make(connection: Connection, name: str, *, now: int) -> int:
     """Make a repository of that name, which there is not. Returns its id."""
-    created: int = connection.execute(_insert, {"name": name, "created": now}).scalar()
+    created: int = connection.execute(_sql.INSERT, {"name": name, "created": now}).scalar()
     return created
 
 
 def page(connection: Connection, *, prefix: str, after: str, limit: int) -> list[str]:
-    """Up to ``limit`` names behind ``after``, in byte order."""
+    """Return up to ``limit`` names behind ``after``, in byte order."""
     parameters = {"prefix": prefix, "beyond": beyond(prefix), "after": after, "limit": limit}
-    return connection.execute(_page, parameters).scalars()
-
-
-# --- deleting ---------------------------------------------------------------------------------------------------------
-
-_this: BindParameter[int] = bindparam("in_repository")
-_hide = update(_t).where(_t.c.id == _this).values(name=null())
-_note_deleted = insert(_deleted)
-_last_tag = (
-    select(func.count(), func.max(_tags.c.name)).where(_tags.c.repository_id == _this, target(_tags).is_not(None))
-)
-_target = (
-    select(_blobs.c.digest)
-    .select_from(in_order(_tags, (_blobs, _blobs.c.id == target(_tags))))
-    .where(_tags.c.repository_id == _this, _tags.c.name == bindparam("tag"))
-)
-_newest_event = select(func.coalesce(func.max(_events.c.id), 0))
-_record = insert(_events)
-_record_numbered = insert(_events)
-_record_again = upsert(_events).on_conflict_do_nothing(index_elements=["id"])  # that of the last tag is there already
-_reserve = update(_deleted).where(_deleted.c.repository_id == _this).values(next_event=bindparam("event"))
-_find_deleted = select(
-    _deleted.c.repository_id, _deleted.c.name, _deleted.c.deleted, _deleted.c.actor, _deleted.c.next_event
-)
-_this_deleted = _find_deleted.where(_deleted.c.repository_id == _this)
-_next_deleted = _find_deleted.order_by(_deleted.c.repository_id).limit(literal_column("1"))
-_seen = select(_blobs.c.digest).where(_blobs.c.id == target(_tags)).scalar_subquery()
-_some_tags = (
-    select(_tags.c.name, _seen)
-    .where(_tags.c.repository_id == _this)
-    .order_by(_tags.c.name)
-    .limit(bindparam("limit"))
-)
-_drop_tags = delete(_tags).where(_tags.c.repository_id == _this, _tags.c.name <= bindparam("last"))
-_some_uploads = select(_uploads.c.id).where(_uploads.c.repository_id == _this).limit(bindparam("limit"))
-_names = array("names")
-_drop_uploads = delete(_uploads).where(_uploads.c.id.in_(select(_names.c.value)))
-_rows = array("rows")
-
-
-def _pages(table: Table) -> tuple[Select[Any], Delete]:
-    """Statements that read the key of up to ``limit`` rows of the repository, without its id, and delete these."""
-    key = [column for column in table.primary_key.columns if column.name != "repository_id"]
-    some = select(*key).where(table.c.repository_id == _this).limit(bindparam("limit"))
-    these = select(*(member(_rows, position) for position in range(len(key))))
-    return some, delete(table).where(
-        table.c.repository_id == _this, tuple_(*key).in_(these) if len(key) > 1 else key[0].in_(these)
-    )
-
-
-_some_leased, _drop_leased = _pages(_kept)
-_some_edges, _drop_edges = _pages(tables.repository_edges)
-_some_blobs, _drop_blobs = _pages(_repository_blobs)
-_some_manifests, _drop_manifests = _pages(_repository_manifests)
-_PARTS: Final = (
-    (_some_leased, _drop_leased, False),
-    (_some_edges, _drop_edges, False),
-    (_some_blobs, _drop_blobs, True),
-    (_some_manifests, _drop_manifests, True),  # after tags, which refer to them
-)
-"""In their order: what reads some, what deletes these, and whether they are what the repository serves."""
-_queue_blobs = (
-    update(_blobs)
-    .where(_blobs.c.id.in_(select(member(_rows, 0))))
-    .values(collect_after=bindparam("now"))
-)
-_delete_note = delete(_deleted).where(_deleted.c.repository_id == _this)
-_delete = delete(_t).where(_t.c.id == _this)
+    return connection.execute(_sql.PAGE, parameters).scalars()
 
 
 class Deleted(NamedTuple):
@@ -169,26 +82,26 @@ def remove(connection: Connection, repository_id: int, name: str, *, now: int, a
     The removal of each tag is an event, and older than everything that happens from now on, whenever it is written.
     """
     here = {"in_repository": repository_id}
-    connection.execute(_hide, here)
+    connection.execute(_sql.HIDE, here)
     note = {"repository_id": repository_id, "name": name, "deleted": now, "actor": actor, "next_event": None}
-    connection.execute(_note_deleted, note)
-    [(count, last)] = connection.execute(_last_tag, here)
+    connection.execute(_sql.NOTE_DELETED, note)
+    [(count, last)] = connection.execute(_sql.LAST_TAG, here)
     if count > EMPTIED_AT_ONCE:
         # Ids are given in their order and none is given twice as long as the one before it is taken: so the event of
         # the last tag keeps those of the others free.
-        first = connection.execute(_newest_event).scalar() + 1
-        old = connection.execute(_target, here | {"tag": last}).scalar()
+        first = connection.execute(_sql.NEWEST_EVENT).scalar() + 1
+        old = connection.execute(_sql.TARGET, here | {"tag": last}).scalar()
         event = {"id": first + count - 1, "repository": name, "tag": last, "old_digest": old, "new_digest": None}
-        connection.execute(_record_numbered, event | {"at": now, "actor": actor})
-        connection.execute(_reserve, here | {"event": first})
+        connection.execute(_sql.RECORD_NUMBERED, event | {"at": now, "actor": actor})
+        connection.execute(_sql.RESERVE, here | {"event": first})
 
 
 def deleted(connection: Connection, repository_id: int | None = None) -> Deleted | None:
-    """A repository that is deleted and not yet emptied: the one of that id, or the first one; None where it is not."""
+    """Return a repository that is deleted and not yet emptied: that one, or the first one; None where there is none."""
     if repository_id is None:
-        row = connection.execute(_next_deleted).first()
+        row = connection.execute(_sql.NEXT_DELETED).first()
     else:
-        row = connection.execute(_this_deleted, {"in_repository": repository_id}).first()
+        row = connection.execute(_sql.THIS_DELETED, {"in_repository": repository_id}).first()
     return None if row is None else Deleted(*row)
 
 
@@ -209,12 +122,17 @@ def empty(
             these go.
     """
     here: dict[str, object] = {"in_repository": emptied.repository_id}
-    sessions: list[str] = connection.execute(_some_uploads, here | {"limit": limit}).scalars()
-    connection.execute(_drop_uploads, {"names": bound(sessions)})
+    sessions: list[str] = connection.execute(_sql.SOME_UPLOADS, here | {"limit": limit}).scalars()
+    connection.execute(_sql.DROP_UPLOADS, {"names": bound(sessions)})
     left = limit - len(sessions)
-    for some, drop, are_served in _PARTS:
-        if left and drop is _drop_manifests:
-            tags = list(connection.execute(_some_tags, here | {"limit": left}))
+    for some, drop, are_served in (
+        (_sql.SOME_LEASED, _sql.DROP_LEASED, False),
+        (_sql.SOME_EDGES, _sql.DROP_EDGES, False),
+        (_sql.SOME_BLOBS, _sql.DROP_BLOBS, True),
+        (_sql.SOME_MANIFESTS, _sql.DROP_MANIFESTS, True),  # after tags, which refer to them
+    ):
+        if left and drop is _sql.DROP_MANIFESTS:
+            tags = list(connection.execute(_sql.SOME_TAGS, here | {"limit": left}))
             if len(tags) == left and may_grow is not None and not may_grow():
                 return Emptied(gone=False, sessions=sessions, waits=True)
             _empty_tags(connection, emptied, tags)
@@ -225,13 +143,13 @@ def empty(
                 rows = {"rows": bound(found)}
                 connection.execute(drop, here | rows)
                 if are_served:
-                    connection.execute(_queue_blobs, rows | {"now": now})
+                    connection.execute(_sql.QUEUE_BLOBS, rows | {"now": now})
             left -= len(found)
     if left:
         if not batches.vacate(connection, emptied.repository_id, emptied.name, limit=left):
             return Emptied(gone=False, sessions=sessions, waits=False)
-        connection.execute(_delete_note, here)
-        connection.execute(_delete, here)
+        connection.execute(_sql.DELETE_NOTE, here)
+        connection.execute(_sql.DELETE, here)
     return Emptied(gone=left > 0, sessions=sessions, waits=False)
 
 
@@ -245,15 +163,15 @@ def _empty_tags(connection: Connection, emptied: Deleted, found: Sequence[Any]) 
     if emptied.name is None or not seen:
         pass
     elif emptied.next_event is None:
-        connection.execute(_record, [event | {"tag": tag, "old_digest": old} for tag, old in seen])
+        connection.execute(_sql.RECORD, [event | {"tag": tag, "old_digest": old} for tag, old in seen])
     else:
         numbered = [
             event | {"id": number, "tag": tag, "old_digest": old}
             for number, (tag, old) in enumerate(seen, emptied.next_event)
         ]
-        connection.execute(_record_again, numbered)
-        connection.execute(_reserve, here | {"event": emptied.next_event + len(seen)})
-    connection.execute(_drop_tags, here | {"last": found[-1][0]})
+        connection.execute(_sql.RECORD_AGAIN, numbered)
+        connection.execute(_sql.RESERVE, here | {"event": emptied.next_event + len(seen)})
+    connection.execute(_sql.DROP_TAGS, here | {"last": found[-1][0]})
 
 
 def empty_whole(connection: Connection, repository_id: int, *, now: int) -> None:

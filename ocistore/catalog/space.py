@@ -30,7 +30,7 @@ class Pages(NamedTuple):
 
 
 def pages(connection: Connection) -> Pages:
-    """How many there are."""
+    """Return how many there are."""
     size, count, free, mode = (
         int(connection.command(f"PRAGMA {name}").scalar())
         for name in ("page_size", "page_count", "freelist_count", "auto_vacuum")
@@ -39,7 +39,7 @@ def pages(connection: Connection) -> Pages:
 
 
 def needed_to_write_anew(found: Pages) -> int:
-    """Bytes of the WAL when everything was written anew: its frames, and what is needed to find pages in them."""
+    """Return the bytes of a WAL that has everything: its frames, and what is needed to find pages in them."""
     used = found.total - found.free
     return (used + used // _PAGES_PER_MAP + 2) * (found.size + _FRAME_HEADER)
 

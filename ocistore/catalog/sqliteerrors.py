@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_TIMEOUT: Final = 30.0
-"""Seconds a writer waits for other writers. Commits take milliseconds, a batch of collection no longer than a push, so
+"""Seconds a writer waits for other writers. Commits take milliseconds, a batch of gc no longer than a push, so
 this is only reached when a writer is stopped (SIGSTOP, a debugger) or a disk hangs."""
 
 
@@ -31,7 +31,7 @@ _NOT_OUR_SCHEMA: Final = re.compile(
 
 
 def translated(error: sqlite3.Error, *, database: Path, root: Path) -> OCIStoreError | None:
-    """The error of ours that says what SQLite said, or None where it is a mistake of ours (a constraint, bad SQL)."""
+    """Return our error that says what SQLite said, or None where it is a mistake of ours (a constraint, bad SQL)."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreBusyError(f"the catalog {database}", waited=BUSY_TIMEOUT)

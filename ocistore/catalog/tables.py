@@ -1,6 +1,6 @@
 """The schema of the catalog, in one place: what each table holds and what each column means.
 
-    store ─ one row: layout version, epoch and identity; the schema's revision is Alembic's own ``alembic_version``
+    store ─ one row: epoch and identity; the schema's revision is Alembic's own ``alembic_version``
     repositories
      ├─ repository_blobs ──────▶ blobs          membership: this repository may serve that blob
      ├─ repository_manifests ──▶ manifests      membership: this repository may serve that manifest
@@ -18,7 +18,7 @@
 Digests are stored once, in ``blobs``; everything else refers to them by integer. A blob is in one of three states:
 
     live        its file exists, complete and durable; what a manifest must refer to is always live
-    condemned   a collection decided that it goes; nobody may rely on it; pushing it again makes it live
+    condemned   gc decided that it goes; nobody may rely on it; pushing it again makes it live
     absent      no bytes: a manifest names it as a subject, a foreign layer or the child of a sparse index
 
 so a foreign key can hold the promise that nothing referred to is ever deleted: ``edges.child_id`` restricts it.
@@ -26,16 +26,16 @@ so a foreign key can hold the promise that nothing referred to is ever deleted: 
 The role of an edge says as what its child is held: ``manifest`` as a manifest, ``config`` and ``layer`` as a blob. What
 an index lists under a media type that is no manifest's is a ``layer``, too; a ``subject`` is held as nothing.
 
-"Does a manifest of this repository refer to that?" is asked by every delete and every collection, about content such as
+"Does a manifest of this repository refer to that?" is asked by every delete and every gc, about content such as
 the empty config, to which the manifests of all repositories together may refer a million times. So each repository has
 its own copy of its manifests' edges, ordered by child.
 
-``collect_after`` is the collector's queue. It is NULL when something is known to refer to the row, and otherwise the
-instant since when perhaps nothing does; a collection looks at the row once its own grace has passed after that instant,
-and takes it out of the queue where something refers to it after all: so it may be set generously. Every transaction
-that removes a reference sets it on what was referred to. What refers to what: a blob is held by its memberships and by
+``unreferenced_since`` is the queue of gc. It is NULL while something is known to refer to the row, and otherwise the
+instant since when perhaps nothing does; gc looks at the row once its own grace has passed after that instant, and
+takes it out of the queue where something refers to it after all: so it may be set generously. Every transaction that
+removes a reference sets it on what was referred to. What refers to what: a blob is held by its memberships and by
 edges; the membership of a blob by the manifests of that repository with an edge to it; the membership of a manifest by
-tags, by indexes alive in that repository, by its subject, and by leases.
+tags, by indexes alive in that repository, by its subject, and by leases. A condemned blob has left the queue.
 
 ``batch`` names the large change that wrote a row, or is changing or removing it, in a repository that others see. What
 it does is hidden as long as the row of that batch does not say ``revealed``; soon after, the column is NULL again or
@@ -56,6 +56,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     PrimaryKeyConstraint,
+    String,
     Table,
     Text,
     UniqueConstraint,
@@ -76,7 +77,6 @@ store = Table(
     "store",
     metadata,
     Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True),
-    Column("layout_version", Integer, nullable=False),  # of the tree on disk; grows when files move
     Column("epoch", Integer, nullable=False),  # see epoch.py: by it an older copy that was put back is recognised
     Column("created", Integer, nullable=False),
     Column("identity", Text, nullable=False),  # random; see identity.py
@@ -112,22 +112,21 @@ blobs = Table(
     Column("digest", Text, nullable=False),
     Column("size", Integer, CheckConstraint("size >= 0", name="size"), nullable=False),
     Column("state", Text, CheckConstraint("state IN ('live', 'condemned', 'absent')", name="state"), nullable=False),
-    Column("generation", Integer, nullable=False),  # grows with every change of state, so that a stale decision is seen
-    Column("collect_after", Integer),
+    Column("unreferenced_since", Integer),
     Column("verified_at", Integer),  # when its bytes were last hashed and found good
     UniqueConstraint("digest"),
     sqlite_strict=True,
 )
 Index("ix_blobs_verified_at", blobs.c.verified_at)
-Index("ix_blobs_collect_after", blobs.c.collect_after, sqlite_where=text("collect_after IS NOT NULL"))
+Index("ix_blobs_unreferenced_since", blobs.c.unreferenced_since, sqlite_where=text("unreferenced_since IS NOT NULL"))
+Index("ix_blobs_condemned", blobs.c.id, sqlite_where=text("state = 'condemned'"))
 
 repository_blobs = Table(
     "repository_blobs",
     metadata,
     Column("repository_id", Integer, ForeignKey("repositories.id"), nullable=False),
     Column("blob_id", Integer, ForeignKey("blobs.id"), nullable=False),
-    Column("linked_at", Integer, nullable=False),
-    Column("collect_after", Integer),
+    Column("unreferenced_since", Integer),
     Column("batch", Integer),  # what brings it, or takes it away; see is_seen in staged.py
     Column("leaves", Integer),  # 1: it goes with its batch; NULL: it comes with it, if it has one
     PrimaryKeyConstraint("repository_id", "blob_id"),
@@ -137,9 +136,9 @@ repository_blobs = Table(
 Index("ix_repository_blobs_blob_id", repository_blobs.c.blob_id)
 Index("ix_repository_blobs_batch", repository_blobs.c.batch, sqlite_where=text("batch IS NOT NULL"))
 Index(
-    "ix_repository_blobs_collect_after",
-    repository_blobs.c.collect_after,
-    sqlite_where=text("collect_after IS NOT NULL"),
+    "ix_repository_blobs_unreferenced_since",
+    repository_blobs.c.unreferenced_since,
+    sqlite_where=text("unreferenced_since IS NOT NULL"),
 )
 
 manifests = Table(
@@ -179,7 +178,7 @@ repository_manifests = Table(
     Column("repository_id", Integer, ForeignKey("repositories.id"), nullable=False),
     Column("manifest_id", Integer, ForeignKey("manifests.blob_id"), nullable=False),
     Column("pushed_at", Integer, nullable=False),
-    Column("collect_after", Integer),
+    Column("unreferenced_since", Integer),
     # 1: the repository lacked something of it when it was put, and it was accepted all the same; NULL: it has all
     Column("incomplete", Integer),
     Column("entry", Text),  # as in tags, of what came in without one
@@ -192,9 +191,9 @@ repository_manifests = Table(
 Index("ix_repository_manifests_manifest_id", repository_manifests.c.manifest_id)
 Index("ix_repository_manifests_batch", repository_manifests.c.batch, sqlite_where=text("batch IS NOT NULL"))
 Index(
-    "ix_repository_manifests_collect_after",
-    repository_manifests.c.collect_after,
-    sqlite_where=text("collect_after IS NOT NULL"),
+    "ix_repository_manifests_unreferenced_since",
+    repository_manifests.c.unreferenced_since,
+    sqlite_where=text("unreferenced_since IS NOT NULL"),
 )
 
 repository_edges = Table(
@@ -327,3 +326,11 @@ collection_holds = Table(
     Column("expires", Integer),  # NULL: until a person says that the store is as it should be
     sqlite_strict=True,
 )
+
+version = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""The revision of the schema, as Alembic makes and keeps it."""

@@ -4,30 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import bindparam, delete, null, select, true, update
-from sqlalchemy.dialects.sqlite import insert as upsert
-
-from ocistore.catalog import stagedtags, tables
-from ocistore.catalog.arrays import array, bound, member
-from ocistore.catalog.order import in_order
+from ocistore.catalog import stagedtags
+from ocistore.catalog.parameters import NOBODY, OWN, bound
 from ocistore.catalog.repositories import beyond
-from ocistore.catalog.staged import NOBODY, OWN, POINTERS, is_seen, named, target
 from ocistore.catalog.stagedtags import Move, Target, record
+from ocistore.catalog.written import Statements
 
 __all__ = ["Event", "Move", "Target", "every", "history", "move", "of_manifest", "page", "remove", "targets"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import BindParameter
-
     from ocistore.catalog.connection import Connection
-    from ocistore.catalog.stagedtags import Row
+    from ocistore.catalog.stagedtags import TagRow
 
-_t = tables.tags
-_blobs = tables.blobs
-_events = tables.tag_events
-_members = tables.repository_manifests
+_sql = Statements("tags")
 
 
 class Event(NamedTuple):
@@ -41,74 +32,10 @@ class Event(NamedTuple):
     actor: str
 
 
-_here: BindParameter[int] = bindparam("in_repository")
-_names = array("names")
-_this: BindParameter[int] = bindparam("manifest")
-# Two statements and not their union, for the order of which SQLite reads all tags of the repository.
-_of_manifest = tuple(
-    select(_t.c.name)
-    .where(_t.c.repository_id == _here, _t.c.name.in_(named(_here, _this, pointer)), target(_t, own=OWN) == _this)
-    .order_by(_t.c.name)
-    .limit(bindparam("limit"))
-    for pointer in POINTERS
-)
-_page = (
-    select(_t.c.name)
-    .where(
-        _t.c.repository_id == _here,
-        _t.c.name > bindparam("after"),
-        _t.c.name >= bindparam("prefix"),
-        _t.c.name < bindparam("beyond"),
-        target(_t).is_not(None),
-    )
-    .order_by(_t.c.name)
-    .limit(bindparam("limit"))
-)
-_all = (
-    select(_t.c.name, _blobs.c.digest)
-    .select_from(in_order(_t, (_blobs, _blobs.c.id == target(_t))))
-    .where(_t.c.repository_id == _here)
-    .order_by(_t.c.name)
-)
-_moves = array("moves")
-_moved = upsert(_t).from_select(
-    ["repository_id", "name", "manifest_id", "updated", "entry"],
-    select(_here, member(_moves, 0), member(_moves, 1), bindparam("now"), member(_moves, 2)).where(true()),
-)
-_move = _moved.on_conflict_do_update(
-    index_elements=["repository_id", "name"],
-    set_={
-        "manifest_id": _moved.excluded.manifest_id,
-        "updated": _moved.excluded.updated,
-        "entry": _moved.excluded.entry,
-        "fresh": null(),  # what a batch is going to bring is, from now on, something that it is going to move
-    },
-)
-_note = (
-    update(_t)
-    .where(_t.c.repository_id == _here, _t.c.name == bindparam("tag"))
-    .values(entry=bindparam("said"))
-)
-_drop = delete(_t).where(_t.c.repository_id == _here, _t.c.name.in_(select(_names.c.value)))
-_manifests = array("manifests")
-_queue = (
-    update(_members)
-    .where(_members.c.repository_id == _here, _members.c.manifest_id.in_(select(_manifests.c.value)))
-    .values(collect_after=bindparam("now"))
-)
-_history = (
-    select(_events.c.id, _events.c.tag, _events.c.old_digest, _events.c.new_digest, _events.c.at, _events.c.actor)
-    .where(_events.c.repository == bindparam("repository"), _events.c.id < bindparam("before"), is_seen(_events))
-    .order_by(_events.c.id.desc())
-    .limit(bindparam("limit"))
-)
-_history_of_tag = _history.where(_events.c.tag == bindparam("tag"))
-
-
 def targets(
     connection: Connection, repository_id: int, names: Iterable[str], *, batch: int | None = None
 ) -> dict[str, Target]:
-    """What these tags point at, for who wrote ``batch``, if that is given. Names that are no tags are left out."""
+    """Return what these tags point at, for who wrote ``batch``, if it is given. Names that are no tags are left out."""
     found = stagedtags.find(connection, repository_id, names, batch=batch)
     return {name: row.target for name, row in found.items() if row.target is not None}
 
@@ -121,7 +48,7 @@ def of_manifest(
     limit: int | None = None,
     batch: int | None = None,
 ) -> list[str]:
-    """The tags that point at a manifest, for who wrote ``batch``, if that is given.
+    """Return the tags that point at a manifest, for who wrote ``batch``, if that is given.
 
     With ``limit``, up to so many of them, in byte order.
     """
@@ -129,14 +56,14 @@ def of_manifest(
         "in_repository": repository_id,
         "manifest": manifest_id,
         "limit": -1 if limit is None else limit,
-        OWN.key: batch or NOBODY,
+        OWN: batch or NOBODY,
     }
-    found: list[str] = [name for each in _of_manifest for name in connection.execute(each, here).scalars()]
+    found: list[str] = [name for each in _sql.each("OF_MANIFEST") for name in connection.execute(each, here).scalars()]
     return sorted(set(found))[:limit]
 
 
 def page(connection: Connection, repository_id: int, *, prefix: str, after: str, limit: int) -> list[str]:
-    """Up to ``limit`` tags behind ``after``, in byte order."""
+    """Return up to ``limit`` tags behind ``after``, in byte order."""
     parameters = {
         "in_repository": repository_id,
         "prefix": prefix,
@@ -144,12 +71,12 @@ def page(connection: Connection, repository_id: int, *, prefix: str, after: str,
         "after": after,
         "limit": limit,
     }
-    return connection.execute(_page, parameters).scalars()
+    return connection.execute(_sql.PAGE, parameters).scalars()
 
 
 def every(connection: Connection, repository_id: int) -> list[tuple[str, str]]:
-    """All tags of the repository with the digests they point at, in byte order: for an export."""
-    return list(connection.execute(_all, {"in_repository": repository_id}))
+    """Return all tags of the repository with the digests they point at, in byte order: for an export."""
+    return list(connection.execute(_sql.ALL, {"in_repository": repository_id}))
 
 
 def move(
@@ -179,7 +106,7 @@ def move(
         and old[entry.name].entry != entry.entry
     ]
     if noted:
-        connection.execute(_note, noted)
+        connection.execute(_sql.NOTE, noted)
     changed = {
         entry.name: entry
         for entry in moves
@@ -188,7 +115,7 @@ def move(
     if not changed:
         return
     connection.execute(
-        _move,
+        _sql.MOVE,
         {
             "in_repository": repository_id,
             "moves": bound((entry.name, entry.manifest_id, entry.entry) for entry in changed.values()),
@@ -197,7 +124,7 @@ def move(
     )
     left = {old[name].manifest_id for name in changed if name in old}
     if left:
-        connection.execute(_queue, {"in_repository": repository_id, "manifests": bound(left), "now": now})
+        connection.execute(_sql.QUEUE, {"in_repository": repository_id, "manifests": bound(left), "now": now})
     record(
         connection,
         repository,
@@ -222,7 +149,7 @@ def remove(
     actor: str,
     batch: int | None = None,
 ) -> dict[str, Target]:
-    """Remove tags, each as an event, and queue what they pointed at for collection. Returns those that were there.
+    """Remove tags, each as an event, and queue what they pointed at for gc. Returns those that were there.
 
     With ``batch`` as :func:`move`. One that another batch is going to move comes to be with that; a batch that is going
     to remove it, too, is not revealed any more.
@@ -233,27 +160,27 @@ def remove(
     if not old:
         return old
     moved = [name for name in old if rows[name].hidden and rows[name].next_id is not None]
-    connection.execute(_drop, {"in_repository": repository_id, "names": bound(old.keys() - set(moved))})
+    connection.execute(_sql.DROP, {"in_repository": repository_id, "names": bound(old.keys() - set(moved))})
     if moved:
         stagedtags.leave_to_batch(connection, repository_id, moved)
     for row in rows.values():
         if row.target is not None and row.hidden and row.next_id is None and row.batch is not None:
             stagedtags.overtake(connection, row.batch)  # it is going to remove it, too
     manifests = {gone.manifest_id for gone in old.values()}
-    connection.execute(_queue, {"in_repository": repository_id, "manifests": bound(manifests), "now": now})
+    connection.execute(_sql.QUEUE, {"in_repository": repository_id, "manifests": bound(manifests), "now": now})
     changed = [(name, gone.digest, None) for name, gone in sorted(old.items())]
     record(connection, repository, changed, now=now, actor=actor, batch=batch)
     _rebase(connection, repository, rows, dict.fromkeys(old))
     return old
 
 
-def _settle(connection: Connection, repository_id: int, rows: Mapping[str, Row], *, now: int) -> None:
+def _settle(connection: Connection, repository_id: int, rows: Mapping[str, TagRow], *, now: int) -> None:
     revealed = [name for name, row in rows.items() if row.batch is not None and not row.hidden]
     stagedtags.settle(connection, repository_id, revealed, now=now)
 
 
 def _rebase(
-    connection: Connection, repository: str, rows: Mapping[str, Row], changed: Mapping[str, str | None]
+    connection: Connection, repository: str, rows: Mapping[str, TagRow], changed: Mapping[str, str | None]
 ) -> None:
     """Let hidden batches, of which there is one at most in a repository, do what they do after this."""
     hidden = {name: digest for name, digest in changed.items() if name in rows and rows[name].hidden}
@@ -265,10 +192,10 @@ def _rebase(
 
 
 def history(connection: Connection, repository: str, *, tag: str | None, before: int, limit: int) -> list[Event]:
-    """Up to ``limit`` events of a repository, or of one of its tags, before the event ``before``, newest first."""
+    """Return up to ``limit`` events of a repository, or of one of its tags, before event ``before``, newest first."""
     parameters: dict[str, object] = {"repository": repository, "before": before, "limit": limit}
     if tag is None:
-        rows = connection.execute(_history, parameters)
+        rows = connection.execute(_sql.HISTORY, parameters)
     else:
-        rows = connection.execute(_history_of_tag, parameters | {"tag": tag})
+        rows = connection.execute(_sql.HISTORY_OF_TAG, parameters | {"tag": tag})
     return [Event(*row) for row in rows]

@@ -23,7 +23,7 @@ _NO_SHARED_MEMORY: Final = frozenset({errno.ENOENT, errno.EISDIR, errno.ELOOP, e
 
 
 def user_of(database: Path) -> int | None:
-    """The id of a process that has the database open, which may be this one; None where nobody has.
+    """Return the id of a process that has the database open, which may be this one; None where nobody has.
 
     It is -1 where the kernel does not say, because it saw the lock of a description and not that of a process.
 

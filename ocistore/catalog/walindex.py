@@ -60,5 +60,5 @@ def _number(memory: bytes, place: int) -> int:
 
 
 def _beginnings(memory: bytes) -> int:
-    """How often the WAL began anew: the first salt counts it, from a random number."""
+    """Return how often the WAL began anew: the first salt counts it, from a random number."""
     return int.from_bytes(memory[32:36], "big")

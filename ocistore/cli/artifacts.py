@@ -175,9 +175,7 @@ def attach(
 @click.option("--annotations", "with_annotations", is_flag=True, help="Print annotations, too.")
 @json_option
 @pass_location
-def discover(
-    location: Location, ref: str, *, artifact_type: str | None, with_annotations: bool, as_json: bool
-) -> None:
+def discover(location: Location, ref: str, *, artifact_type: str | None, with_annotations: bool, as_json: bool) -> None:
     """Print what is about REF, what is about that, and so on.
 
     \b

@@ -70,6 +70,7 @@ _STANDARD_OUTPUT: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/sel
     show_default=True,
     help="How bytes get into a dir: shared where the filesystem can, copied, or hard links to the store's own files.",
 )
+@click.option("--verify", is_flag=True, help="First read all that is to go out, and compare it with its digests.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 @json_option
 @pass_location
@@ -85,6 +86,7 @@ def export(
     referrers_lists: bool,
     base: tuple[str, ...],
     mode: TransferMode,
+    verify: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -98,7 +100,7 @@ def export(
     output; everything else is then said on standard error.
     """
     if in_place:
-        others = (names, form, compression, platforms, referrers is not None, referrers_lists, base, dry_run)
+        others = (names, form, compression, platforms, referrers is not None, referrers_lists, base, verify, dry_run)
         if any(others) or mode != "auto":
             raise click.UsageError("--in-place exports all there is, and goes with no REF, DEST or other option")
         with location.changing() as store:
@@ -124,6 +126,7 @@ def export(
                 compression=compression,
                 platforms=platforms,
                 base=base,
+                verify=verify,
                 dry_run=dry_run,
                 progress=progress,
             )

@@ -27,7 +27,12 @@ _BLOCK: Final = 1024 * 1024
 """Bytes read, hashed and written at a time."""
 
 _LETTERS: Final = {
-    "directory": "d", "symlink": "l", "hardlink": "h", "character device": "c", "block device": "b", "fifo": "p",
+    "directory": "d",
+    "symlink": "l",
+    "hardlink": "h",
+    "character device": "c",
+    "block device": "b",
+    "fifo": "p",
 }
 """As ``tar tv`` shows them."""
 

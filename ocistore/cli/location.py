@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore import Store
+import ocistore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ocistore import Store
 
 STORE_VARIABLE: Final = "OCISTORE_STORE"
 PAST_CACHE_VARIABLE: Final = "OCISTORE_PAST_PAGE_CACHE"
@@ -40,15 +42,15 @@ class Location:
 
     def reading(self) -> Store:
         """The store, for looking only: works on read-only media, and never changes anything."""
-        return Store.open(self.root, create=False, read_only=True, any_filesystem=_any_filesystem())
+        return ocistore.Store.open(self.root, create=False, read_only=True, any_filesystem=_any_filesystem())
 
     def changing(self) -> Store:
         """The store, which must exist."""
-        return _as_wished(Store.open(self.root, create=False, any_filesystem=_any_filesystem()))
+        return _as_wished(ocistore.Store.open(self.root, create=False, any_filesystem=_any_filesystem()))
 
     def creating(self) -> Store:
         """The store, which is made where there is none."""
-        return _as_wished(Store.open(self.root, any_filesystem=_any_filesystem()))
+        return _as_wished(ocistore.Store.open(self.root, any_filesystem=_any_filesystem()))
 
 
 def _any_filesystem() -> bool:

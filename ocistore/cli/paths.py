@@ -16,9 +16,7 @@ class GivenPath(click.Path):
     As a ``Path`` it would be the working directory.
     """
 
-    def convert(
-        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
-    ) -> Any:  # noqa: ANN401 - as it is declared
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as it is declared
         """Refuse what is empty."""
         if value == "":
             self.fail("it is empty", param, ctx)

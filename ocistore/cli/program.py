@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import click
 
@@ -13,22 +14,50 @@ from ocistore.cli.location import ANY_FILESYSTEM_VARIABLE
 from ocistore.cli.printing import occupy_standard_descriptors, print_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _FAILED: Final = 1
 _MISUSED: Final = 2
+_COMPLETING: Final = "_OCISTORE_COMPLETE"
+"""The variable by which a shell asks click for completions."""
 _ALLOWING: Final = "open it with any_filesystem=True"
 """What an error tells a program to do."""
 _INTERRUPTED: Final = 130
 """What a shell makes of a command that ended by SIGINT: 128 and the number of the signal."""
 
 
+class Listed(NamedTuple):
+    """A command that is loaded when somebody asks for it, and listed without."""
+
+    module: str
+    """The module in this package whose ``COMMANDS`` have it."""
+    text: str
+    """The first sentence of its help."""
+
+
 class Program(click.Group):
-    """A group of commands whose errors take one line each.
+    """A group of commands that are loaded one by one, and whose errors take one line each.
 
     The exit codes: 0; 1 where the operating system refused something of the user's own files; 2 where the command was
     not understood; the ``exit_code`` of the error's class (see :mod:`ocistore.errors`); 130 where it was interrupted.
     """
+
+    def __init__(self, *, listed: Mapping[str, Listed], **options: Any) -> None:  # noqa: ANN401
+        """Take the commands by their names; what stands for them until they are loaded has their help and no more."""
+        super().__init__(commands=[click.Command(name, help=each.text) for name, each in listed.items()], **options)
+        self._listed = listed
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a command, after importing the module that has it; None where there is no such command."""
+        listed = self._listed.get(cmd_name)
+        if listed is None:
+            return None
+        commands: tuple[click.Command, ...] = importlib.import_module(f"ocistore.cli.{listed.module}").COMMANDS
+        return next(command for command in commands if command.name == cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, and load none of them."""
+        click.Group(commands=self.commands).format_commands(ctx, formatter)
 
     def main(
         self,
@@ -42,6 +71,10 @@ class Program(click.Group):
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         occupy_standard_descriptors()
+        if _COMPLETING in os.environ:
+            from ocistore.cli.completion import offer_completion  # noqa: PLC0415  (only a shell asks for it)
+
+            offer_completion()
         try:
             result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except OCIStoreError as error:

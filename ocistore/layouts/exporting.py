@@ -29,6 +29,7 @@ from ocistore.layouts.exports.bases import held
 from ocistore.layouts.exports.choosing import Selection, choose
 from ocistore.layouts.exports.dockerwriting import docker_archive
 from ocistore.layouts.exports.forms import Destination, ExportForm, destination_of
+from ocistore.layouts.exports.verifying import verify_all
 from ocistore.layouts.exports.writing import BlobWriter, is_there
 from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.index import (
@@ -158,6 +159,7 @@ def export(
     compression: Compression | None = None,
     platforms: Sequence[str] = (),
     base: Iterable[str | os.PathLike[str]] = (),
+    verify: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> ExportReport:
@@ -191,6 +193,8 @@ def export(
             )
         blobs = {node.digest: node.size for node in selection.nodes.values() if node.here and node.media_type is None}
         plan = _Plan(to, selection, held(bases, blobs), mode, dry_run, kinds(core.pool, selection))
+        if verify:
+            progress = _verify(core, plan, progress)
         if to.form == "dir":
             return _export_directory(core, plan, progress)
         if to.path is not None:
@@ -202,6 +206,25 @@ def export(
                 raise ArchiveInvalidError(to.name, reason=reason)
             return _export_docker(core, plan, platforms, progress)
         return _export_archive(core, plan, progress)
+
+
+def _verify(core: Core, plan: _Plan, progress: Progress | None) -> Progress | None:
+    """Hash all that goes out of the store, and return what is told of the bytes that are written after that.
+
+    Raises:
+        CorruptError: something is damaged.
+    """
+    left_out = plan.left_out | plan.selection.made.keys()
+    sizes = {digest: size for digest, size in plan.sizes.items() if digest not in left_out}
+    read = sum(sizes.values())
+    written = 0 if plan.dry_run else sum(size for digest, size in plan.sizes.items() if digest not in plan.left_out)
+    tally = Tally(read + written, progress)
+    verify_all(core.pool, sizes, tally)
+    tally.reach(read)
+    if progress is None:
+        return None
+    told = progress
+    return lambda done, total: told(read + done, read + total)
 
 
 def export_in_place(core: Core) -> ExportReport:

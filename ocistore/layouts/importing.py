@@ -24,9 +24,10 @@ from ocistore.layouts.imports.wanted import Wanted
 from ocistore.layouts.intake import changes, moved, present, stage_manifests, still_absent, take_back
 from ocistore.layouts.progress import Tally
 from ocistore.refusals import pass_on_theirs
+from ocistore.threads import WORTH_A_THREAD, Ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from ocistore.blobs.pool import StagedBlob
@@ -206,15 +207,23 @@ class _Taking:
         """Stage what the store lacks, verify what it has, and commit."""
         done, tally = 0, Tally(sum(sizes.values()), self._progress)
         staged: dict[Digest, StagedBlob] = {}
+
+        def take(blob: tuple[Digest, int]) -> StagedBlob | None:
+            # Where something is wrong nothing is taken in, but whatever else is wrong is still looked for.
+            only_look = blob[0] in held or self._dry_run or bool(contents.problems)
+            return self._take(*blob, tally, only_look=only_look)
+
+        def is_large(blob: tuple[Digest, int]) -> bool:
+            return blob[1] >= WORTH_A_THREAD and not self.source.streamed
+
         try:
-            for digest, size in sizes.items():
-                # Where something is wrong nothing is taken in, but whatever else is wrong is still looked for.
-                only_look = digest in held or self._dry_run or bool(contents.problems)
-                blob = self._blob(contents, digest, size, tally, only_look=only_look)
-                if blob is not None:
-                    staged[digest] = blob
-                done += size
-                tally.reach(done)
+            with Ahead(take, sizes.items(), beside=is_large, counter=tally.counter, unused=self._discard) as ahead:
+                for (digest, size), taken in ahead:
+                    blob = self._noting(contents, digest, taken)
+                    if blob is not None:
+                        staged[digest] = blob
+                    done += size
+                    tally.reach(done)
             if changed := self.source.changed():
                 contents.problem(changed)
             if contents.problems or self._dry_run:
@@ -230,14 +239,23 @@ class _Taking:
         finally:
             self._core.discard(staged.values())
 
-    def _blob(
-        self, contents: ImportPlan, digest: Digest, size: int, tally: Tally, *, only_look: bool
+    def _take(self, digest: Digest, size: int, tally: Tally, *, only_look: bool) -> StagedBlob | None:
+        """One blob, staged; None where it is only looked at. Raises as the methods of the source do."""
+        if not only_look:
+            return self.source.stage(self._core.pool, digest, size, self._mode, tally)
+        self.source.verify(digest, size, tally)
+        return None
+
+    def _discard(self, blob: StagedBlob | None) -> None:
+        if blob is not None:
+            self._core.discard([blob])
+
+    def _noting(
+        self, contents: ImportPlan, digest: Digest, taken: Callable[[], StagedBlob | None]
     ) -> StagedBlob | None:
-        """One blob, staged; None where it was only looked at, or something is wrong with it, which is noted."""
+        """What was taken; None where something is wrong with it, which is noted."""
         try:
-            if not only_look:
-                return self.source.stage(self._core.pool, digest, size, self._mode, tally)
-            self.source.verify(digest, size, tally)
+            return taken()
         except (NotPlainError, DigestMismatchError, SizeMismatchError) as error:
             contents.problem(f"{digest}: {error}")
         except OSError as error:  # from the layout: those of the store are translated

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ocistore.blobs.oserrors import theirs
+from ocistore.threads import Counter
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called now and then with the bytes done and the bytes in all; the former grow from call to call."""
@@ -19,9 +20,14 @@ class Tally:
         self._total = total
         self._progress = None if progress is None else theirs(progress)
         self._done = 0
+        self.counter = Counter(self._count)
+        """For threads that count bytes too: they are told of in the thread that made this."""
 
     def add(self, count: int) -> None:
-        """So many bytes more are done."""
+        """So many bytes more are done, in whichever thread."""
+        self.counter.add(count)
+
+    def _count(self, count: int) -> None:
         self.reach(self._done + count)
 
     def reach(self, done: int) -> None:

@@ -31,9 +31,10 @@ from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import make_file
 from ocistore.blobs.pool import name_of
 from ocistore.catalog import blobs, epoch, holds, identity, leases, uploads
-from ocistore.catalog.engine import Catalog
+from ocistore.catalog.contract import one_file
 from ocistore.catalog.migrate import revision
 from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.clock import milliseconds
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.filedescriptors import owned
@@ -147,7 +148,7 @@ def _refuse_foreign(core: Core, target: StorePaths) -> str | None:
 
 
 def _identity_of_backup(target: StorePaths) -> identity.Identity:
-    earlier = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
+    earlier = SQLiteCatalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
     try:
         found = revision(earlier)
         if found is None:
@@ -234,15 +235,15 @@ class _Backup:
             unreadable=tuple(self._unreadable),
         )
 
-    def _copied_catalog(self) -> Catalog:
+    def _copied_catalog(self) -> SQLiteCatalog:
         unfinished = self._target.unfinished_backup
         with Translating(str(unfinished), root=self._target.root):
             for suffix in ("-wal", "-shm"):
                 Path(f"{unfinished}{suffix}").unlink(missing_ok=True)  # of a backup that was killed
             # Emptied and not removed: without it what was killed would be no backup, and be refused.
             make_file(unfinished, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, self._target.permissions.file)
-        self._core.catalog.copy_to(unfinished)
-        copy = Catalog(
+        one_file(self._core.catalog).copy_to(unfinished)
+        copy = SQLiteCatalog(
             self._target.root,
             database=unfinished,
             lock=self._target.write_lock,
@@ -261,7 +262,7 @@ class _Backup:
             raise
         return copy
 
-    def _copy_blobs(self, copy: Catalog) -> None:
+    def _copy_blobs(self, copy: SQLiteCatalog) -> None:
         total = 0
         if self._progress is not None:
             with copy.read() as connection:
@@ -339,7 +340,7 @@ class _Backup:
         target = self._target
         with Translating(str(target.catalog), root=target.root):
             sync_path(target.unfinished_backup)
-        earlier = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
+        earlier = SQLiteCatalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
         try:
             with Translating(str(target.catalog), root=target.root), earlier.locked():
                 # Under the lock, because somebody who opened the earlier backup as a store may be putting things into
@@ -355,7 +356,7 @@ class _Backup:
         finally:
             earlier.close()
         with contextlib.suppress(OCIStoreError):
-            finished = Catalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
+            finished = SQLiteCatalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
             try:
                 snapshot.refresh(finished, target, older_than=timedelta(0))
             finally:
@@ -373,7 +374,7 @@ class _Backup:
         removed = 0
         if self._fresh:
             return removed
-        finished = Catalog(
+        finished = SQLiteCatalog(
             self._target.root,
             database=self._target.catalog,
             lock=self._target.write_lock,

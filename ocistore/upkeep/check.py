@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocistore.catalog.integrity import problems
+from ocistore.catalog.check import problems
 from ocistore.catalog.migrate import differences
 from ocistore.opening import lost_directories
 

@@ -9,7 +9,7 @@ again, in the same state in which it acts, whether something keeps the row; so n
     parts       a blob's membership that no manifest of the repository refers to: likewise
     condemn     a blob that no repository serves is ``condemned``, and committed: from now on nobody may rely on it
     reap        in a later transaction: is it still condemned? Its file is renamed to trash/, its row is deleted
-    trash       outside every lock, what lies in trash/ is unlinked
+    trash       outside every lock, what lies in trash/ is unlinked, by a thread beside the next batch
 
 A push of the same content makes a condemned row live again, with its own verified bytes under the name; a rename that
 came first makes that push look and publish once more (see ``blobs/pool.py``). Two steps, because each simpler order
@@ -34,13 +34,13 @@ from ocistore.arguments import require_duration
 from ocistore.blobs.pool import may_grow
 from ocistore.catalog import (
     batches,
-    collection,
+    deletions,
     epoch,
+    gc,
     holds,
-    keepers,
     leases,
     manifests,
-    removal,
+    reachability,
     repositories,
     uploads,
 )
@@ -53,6 +53,7 @@ from ocistore.errors import (
 )
 from ocistore.moved import saying_if_moved
 from ocistore.oci.digest import Digest
+from ocistore.threads import Ahead
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.batches import Batch, Bounds, Cut
 from ocistore.upkeep.compaction import give_back
@@ -177,7 +178,8 @@ class _Collection:
 
     def forecast(self, *, force: bool) -> GCReport:
         """A dry run."""
-        seen = self._catalog.noted_epoch()  # first: a note is never ahead of its catalog
+        file = self._catalog.file
+        seen = None if file is None else file.noted_epoch()  # first: a note is never ahead of its catalog
         with self._catalog.snapshot() as connection:
             expected = forecast(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
             decided = {blob.id: blob for blob in condemned(connection)}
@@ -185,7 +187,7 @@ class _Collection:
             listed = tuple(islice(_candidates(expected, decided), _LISTED))
             ended = {name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)}
             over = len(leases.expired(connection, now=self._now, limit=-1))
-            put_back = epoch.contradiction(epoch.find(connection), seen)
+            put_back = None if seen is None else epoch.contradiction(epoch.find(connection), seen)
             held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._core, connection))
         # A real run would find that with its first write, and place a hold.
         refused = list(dict.fromkeys([*held, *([] if put_back is None else [put_back])]))
@@ -213,11 +215,10 @@ class _Collection:
     def run(self, *, force: bool) -> GCReport:
         """The real thing."""
         self._core.require_writable()
-        on_a_full_disk(self._catalog, self._core.pool, self._catalog.note_epoch)
+        if self._catalog.file is not None:
+            on_a_full_disk(self._catalog, self._core.pool, self._catalog.file.note_epoch)
         with self._catalog.read() as connection:
-            found = collection.outlook(
-                connection, now=self._now, untagged_before=self._untagged_before, before=self._before
-            )
+            found = gc.outlook(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
         if found.held:
             end_abandoned(self._core)
             with self._catalog.read() as connection:
@@ -310,16 +311,17 @@ class _Collection:
     def _collect_manifests(self) -> bool:
         """Whether there was something to do. Children of what goes are due since it was, and so found by this again."""
         worked = False
-        while self._is_due(lambda c: collection.due_manifests(c, before=self._untagged_before, limit=1)):
+        while self._is_due(lambda c: gc.due_manifest_memberships(c, before=self._untagged_before, limit=1)):
             worked = True
             self._queue_referrers()
             with self._batch() as connection:
-                due = collection.due_manifests(connection, before=self._untagged_before, limit=_MANIFESTS)
-                due = due[: _fitting(collection.widths(connection, due, limit=_EDGES))]
-                known: defaultdict[int, keepers.Known] = defaultdict(partial(keepers.Known, climbed=_MANIFESTS))
+                due = gc.due_manifest_memberships(connection, before=self._untagged_before, limit=_MANIFESTS)
+                due = due[: _fitting(gc.widths(connection, due, limit=_EDGES))]
+                fresh = partial(reachability.Known, climbed=_MANIFESTS)
+                known: defaultdict[int, reachability.Known] = defaultdict(fresh)
                 dead = [row for row in due if not self._alive(connection, row, known[row.repository_id])]
                 # Those that wait for others leave the queue too, and come back into it when those go.
-                removal.keep_manifests(connection, due)
+                deletions.keep_manifest_memberships(connection, due)
                 since = {row[:2]: max(row.since, self._let_go.get(row[:2], 0)) for row in due}
                 gone: set[tuple[int, int]] = set()
                 waiting = []
@@ -328,7 +330,7 @@ class _Collection:
                     if row[:2] in gone:
                         continue
                     if later:
-                        again = keepers.queued_last(connection, row.repository_id, [row.blob_id])
+                        again = reachability.queued_last(connection, row.repository_id, [row.blob_id])
                         since[row[:2]] = max(since[row[:2]], again)
                     removed, last = self._unlink(connection, row, since, known[row.repository_id])
                     gone.update((row.repository_id, key) for key in removed)
@@ -337,11 +339,11 @@ class _Collection:
                     # What was needed for longer than its place in the queue says let go of others only then, and these
                     # may be here, too: below a ring, of which a part was pushed again.
                     later = later or last > row.since
-                removal.put_behind(connection, waiting, before=self._untagged_before)
+                deletions.put_behind(connection, waiting, before=self._untagged_before)
                 let_go = {
                     row[:2]: since[row[:2]]
                     for row in waiting
-                    if since[row[:2]] > keepers.queued_again(connection, row.repository_id, row.blob_id)
+                    if since[row[:2]] > reachability.queued_again(connection, row.repository_id, row.blob_id)
                 }
             self._let_go.update(let_go)
             for key in gone:
@@ -355,12 +357,12 @@ class _Collection:
         In vain where somebody tags the manifest meanwhile: then they leave the queue again.
         """
         with self._catalog.read() as connection:
-            due = collection.due_manifests(connection, before=self._untagged_before, limit=1)
+            due = gc.due_manifest_memberships(connection, before=self._untagged_before, limit=1)
             if not due:
                 return
             [row] = due
             referring = manifests.referring(connection, row.repository_id, row.blob_id, after=0, limit=_EDGES)
-            if len(referring) < _EDGES or self._alive(connection, row, keepers.Known()):
+            if len(referring) < _EDGES or self._alive(connection, row, reachability.Known()):
                 return
         since = max(row.since, self._let_go.get(row[:2], 0))
         after = 0
@@ -373,27 +375,27 @@ class _Collection:
                     manifests.queue(connection, row.repository_id, referring, since=since)
                     after = referring[-1]
 
-    def _alive(self, connection: Connection, row: collection.Membership, known: keepers.Known) -> bool:
-        return keepers.alive(
+    def _alive(self, connection: Connection, row: gc.Membership, known: reachability.Known) -> bool:
+        return reachability.alive(
             connection, row.repository_id, row.blob_id, now=self._now, before=self._untagged_before, known=known
         )
 
     def _unlink(
         self,
         connection: Connection,
-        row: collection.Membership,
+        row: gc.Membership,
         since: Mapping[tuple[int, int], int],
-        known: keepers.Known,
+        known: reachability.Known,
     ) -> tuple[list[int], int]:
         """What went: the manifest, and what keeps it in a ring; and since when the last of them was not needed."""
-        removable = keepers.removable(connection, row.repository_id, row.blob_id, known=known)
+        removable = reachability.removable(connection, row.repository_id, row.blob_id, known=known)
         last = since[row[:2]]
         if len(removable) > 1:
-            last = max(last, keepers.queued_last(connection, row.repository_id, removable))
+            last = max(last, reachability.queued_last(connection, row.repository_id, removable))
             for each in ((row.repository_id, key) for key in removable):
                 last = max(last, since.get(each, 0), self._let_go.get(each, 0))
         for key in removable:
-            manifests.unlink(connection, row.repository_id, key, now=self._in_use_until(), since=last)
+            manifests.remove_membership(connection, row.repository_id, key, now=self._in_use_until(), since=last)
         return removable, last
 
     def _in_use_until(self) -> int:
@@ -405,42 +407,47 @@ class _Collection:
 
     def _collect_parts(self) -> bool:
         worked = False
-        while self._is_due(lambda c: collection.due_parts(c, now=self._now, before=self._before, limit=1)):
+        while self._is_due(lambda c: gc.due_blob_memberships(c, now=self._now, before=self._before, limit=1)):
             worked = True
             with self._batch() as connection:
-                due = collection.due_parts(connection, now=self._now, before=self._before, limit=_ROWS)
+                due = gc.due_blob_memberships(connection, now=self._now, before=self._before, limit=_ROWS)
                 idle = [row for row, needed in due if not needed]
-                removal.keep_parts(connection, [row for row, needed in due if needed])
-                removal.drop_parts(connection, idle)
+                deletions.keep_blob_memberships(connection, [row for row, needed in due if needed])
+                deletions.remove_blob_memberships(connection, idle)
             self._links += len(idle)
         return worked
 
     def _condemn(self) -> bool:
         worked = False
-        while self._is_due(lambda c: collection.due_blobs(c, before=self._before, limit=1)):
+        while self._is_due(lambda c: gc.due_blobs(c, before=self._before, limit=1)):
             worked = True
             with self._batch() as connection:
-                due = collection.due_blobs(connection, before=self._before, limit=_ROWS)
+                due = gc.due_blobs(connection, before=self._before, limit=_ROWS)
                 doomed = [row.id for row in due if not row.absent and not row.served]
-                nameless = [row.id for row in due if row.absent and not row.named]
-                removal.keep_blobs(connection, {row.id for row in due}.difference(doomed, nameless))
-                removal.condemn(connection, doomed)
-                removal.forget(connection, nameless)
+                deletions.keep_blobs(connection, {row.id for row in due}.difference(doomed))
+                deletions.condemn(connection, doomed)
         return worked
 
     def _reap(self) -> bool:
         worked = False
-        while self._is_due(lambda c: collection.condemned(c, limit=1)):
-            worked = True
+        # The kernel takes as long to unlink as all the rest takes: a thread does that beside the next batch.
+        with Ahead(lambda _: self._leftovers.empty_trash(ahead.check), self._reaped(), threads=1) as ahead:
+            for _, emptied in ahead:
+                worked = True
+                emptied()
+        return worked
+
+    def _reaped(self) -> Iterator[int]:
+        """Take condemned blobs out of the pool, batch by batch; how many those of each were."""
+        while self._is_due(lambda c: gc.condemned(c, limit=1)):
             with self._batch() as connection:
-                doomed = collection.condemned(connection, limit=_FILES)
-                doomed = doomed[: _fitting(collection.edge_counts(connection, (key for key, _, _ in doomed)))]
+                doomed = gc.condemned(connection, limit=_FILES)
+                doomed = doomed[: _fitting(gc.edge_counts(connection, (key for key, _, _ in doomed)))]
                 for _, digest, _ in doomed:
                     self._sweeper.trash(Digest.parse(digest))
-                removal.reap(connection, [key for key, _, _ in doomed])
+                deletions.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
-            self._leftovers.empty_trash()
-        return worked
+            yield len(doomed)
 
     def _is_due(self, question: Callable[[Connection], object]) -> bool:
         # Outside the lock first, so that a collection that finds nothing writes nothing.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs.ballast import available
 from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import space
+from ocistore.catalog.contract import one_file
 from ocistore.errors import StoreBusyError, StoreFullError
 
 if TYPE_CHECKING:
@@ -40,13 +41,14 @@ def compact(core: Core) -> CompactReport:
     """Write the catalog anew, without free space; see :meth:`ocistore.Store.compact`."""
     core.require_writable()
     catalog = core.catalog
-    with catalog.locked(), catalog.read() as connection:
+    file = one_file(catalog)
+    with file.locked(), catalog.read() as connection:
         before = space.pages(connection)
         _refuse_without_room(core, space.needed_to_write_anew(before))
         space.write_anew(connection)
         after = space.pages(connection)
-    with contextlib.suppress(StoreBusyError), catalog.locked():
-        catalog.settle()  # or later, where somebody still reads the state before
+    with contextlib.suppress(StoreBusyError), file.locked():
+        file.settle()  # or later, where somebody still reads the state before
     return CompactReport(before.size * before.total, after.size * after.total)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import holds, integrity, verification
+from ocistore.catalog import check, holds
+from ocistore.catalog.check import Said
 from ocistore.catalog.manifests import as_json
-from ocistore.catalog.verification import Said
 from ocistore.clock import milliseconds
 from ocistore.commit import config_with_platform, platform_in
 from ocistore.errors import CorruptError, DigestMismatchError, ManifestInvalidError, StorageError
@@ -21,7 +21,7 @@ from ocistore.refusals import pass_on_theirs
 from ocistore.upkeep.findings import LISTED
 
 if TYPE_CHECKING:
-    from ocistore.catalog.verification import Candidate
+    from ocistore.catalog.scrub import LiveBlob
     from ocistore.core import Core
     from ocistore.oci.manifest import Manifest
     from ocistore.upkeep.findings import ScrubReport
@@ -40,10 +40,10 @@ class Comparison:
         self._report = report
         self._repair = repair
 
-    def compare_manifest(self, candidate: Candidate, digest: Digest) -> None:
+    def compare_manifest(self, candidate: LiveBlob, digest: Digest) -> None:
         """Does the catalog say of a manifest what its bytes say? Nothing is asked about other blobs."""
         with self._catalog.read() as connection:
-            if verification.described(connection, candidate.id) is None:
+            if check.described(connection, candidate.id) is None:
                 return
         try:
             content = self._pool.read(digest, candidate.size)
@@ -62,7 +62,7 @@ class Comparison:
         ]
         subject = None if manifest.subject is None else str(manifest.subject.digest)
         with self._catalog.snapshot() as connection:
-            rows = verification.described(connection, candidate.id)
+            rows = check.described(connection, candidate.id)
         if rows is None:
             return
         for what, says, is_noted in (
@@ -94,26 +94,26 @@ class Comparison:
             return None
         return platform_in(content) if Digest.of(content, config.digest.algorithm) == config.digest else None
 
-    def _correct(self, candidate: Candidate, digest: Digest, said: Said, wrong: list[str]) -> None:
+    def _correct(self, candidate: LiveBlob, digest: Digest, said: Said, wrong: list[str]) -> None:
         words = f"{digest}: {', '.join(name.replace('_', ' ') for name in wrong)} noted wrongly"
         if not self._repair:
             self._wrong_rows(words)
             return
         with self._catalog.write() as connection:
-            if verification.described(connection, candidate.id) is None:
+            if check.described(connection, candidate.id) is None:
                 return
-            verification.correct(connection, candidate.id, said)
+            check.correct(connection, candidate.id, said)
         if len(self._report.corrected) < LISTED:
             self._report.corrected.append(words)
 
-    def _is_still_there(self, candidate: Candidate) -> bool:
+    def _is_still_there(self, candidate: LiveBlob) -> bool:
         with self._catalog.read() as connection:
-            return verification.described(connection, candidate.id) is not None
+            return check.described(connection, candidate.id) is not None
 
     def compare_rows(self) -> None:
         """Do the rows agree with each other?"""
         with self._catalog.snapshot() as connection:
-            found = [*integrity.problems(connection), *verification.inconsistencies(connection)]
+            found = [*check.problems(connection), *check.inconsistencies(connection)]
         for problem in found:
             self._wrong_rows(problem)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import require_duration
-from ocistore.catalog import keepers, leases, repositories
+from ocistore.catalog import explanation, leases, repositories
 from ocistore.clock import milliseconds
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
 from ocistore.oci.digest import ALGORITHMS, Digest
@@ -84,14 +84,15 @@ class _Explainer:
         self._digest = digest
         self._grace = grace
         self._keep_untagged = keep_untagged
-        self._now = _when(milliseconds())
+        self._began = milliseconds()
+        self._now = _when(self._began)
 
     def explain(self, repository: str | None) -> Iterator[RepositoryExplanation]:
         only = None if repository is None else repositories.find(self._connection, repository_name(repository))
         if repository is not None and only is None:
             raise RepositoryNotFoundError(repository)
-        row = keepers.row_of(self._connection, self._digest)
-        servers = [] if row is None else keepers.servers(self._connection, row.id, limit=_SERVERS)
+        row = explanation.row_of(self._connection, self._digest)
+        servers = [] if row is None else explanation.servers(self._connection, row.id, limit=_SERVERS)
         named = [(*each, repositories.name_of(self._connection, each[0])) for each in servers]
         served = [each for each in named if each[2] is not None and only in {None, each[0]}]
         if row is None or (only is not None and not served):
@@ -111,7 +112,7 @@ class _Explainer:
         if not served:
             yield self._unserved(row)
 
-    def _unserved(self, row: keepers.Row) -> RepositoryExplanation:
+    def _unserved(self, row: explanation.BlobRow) -> RepositoryExplanation:
         if row.state == "absent":
             return RepositoryExplanation(None, ("a manifest names it; its bytes are not here",), None)
         if row.state == "condemned":
@@ -122,27 +123,29 @@ class _Explainer:
     # Reasons, each with until when it holds; None where it does not end by itself.
 
     def _manifest(self, repository_id: int, manifest: int) -> Iterator[tuple[str, datetime | None]]:
-        for holder in keepers.holders(self._connection, repository_id, manifest, limit=_HOLDERS):
+        for holder in explanation.holders(self._connection, repository_id, manifest, limit=_HOLDERS):
             above = "index" if holder.is_index else "subject"
             through = "" if holder.id == manifest else f"the {above} {holder.digest} keeps it, and has "
             if holder.tag is not None:
                 yield f"{through}the tag {holder.tag}", None
             yield from self._leases(repository_id, holder.id, through)
-            if holder.tag is None and holder.since is not None:
-                until = _later(_when(holder.since), self._keep_untagged)
+            since = self._since(repository_id, holder.id, holder.since)
+            if holder.tag is None and since is not None:
+                until = _later(_when(since), self._keep_untagged)
                 if until > self._now:
-                    yield f"{through}lost what kept it, or was pushed, at {_when(holder.since):%F %T} UTC", until
+                    yield f"{through}lost what kept it, or was pushed, at {_when(since):%F %T} UTC", until
 
     def _blob(self, repository_id: int, blob: int) -> Iterator[tuple[str, datetime | None]]:
-        users = keepers.users(self._connection, repository_id, blob, limit=_USERS)
+        users = explanation.users(self._connection, repository_id, blob, limit=_USERS)
         for user in users:
             until = self._last_end(self._manifest(repository_id, user))
             if until is not None:
                 until = _later(until, self._grace)  # which begins when the manifest goes
             if until is None or until > self._now:
-                yield f"the manifest {keepers.digest_of(self._connection, user)} refers to it", until
+                yield f"the manifest {explanation.digest_of(self._connection, user)} refers to it", until
         yield from self._leases(repository_id, blob, "")
-        since = keepers.idle_since(self._connection, repository_id, blob)
+        queued = explanation.unreferenced_since(self._connection, repository_id, blob)
+        since = self._since(repository_id, blob, queued)
         if not users and since is not None and (until := _later(_when(since), self._grace)) > self._now:
             yield f"it was pushed, or last in use, at {_when(since):%F %T} UTC", until
 
@@ -155,8 +158,18 @@ class _Explainer:
             last = max(last, until)
         return last
 
+    def _since(self, repository_id: int, blob: int, queued: int | None) -> int | None:
+        """Return since when nothing refers to something: since now, where a lease kept it that has run out.
+
+        Such a lease is ended by the next garbage collection, and what it alone kept begins to wait then.
+        """
+        if queued is not None:
+            return queued
+        named = leases.of_content(self._connection, repository_id, blob, now=-1)
+        return self._began if any(lease.expires <= self._began for lease in named) else None
+
     def _leases(self, repository_id: int, blob: int, through: str) -> Iterator[tuple[str, datetime | None]]:
-        for lease in leases.of_content(self._connection, repository_id, blob, now=milliseconds()):
+        for lease in leases.of_content(self._connection, repository_id, blob, now=self._began):
             reason = f" ({lease.reason})" if lease.reason else ""
             yield f"{through}the lease {lease.id}{reason}", _when(lease.expires)
 

@@ -86,6 +86,11 @@ class Pace:
         self._rate = rate
         self._read = 0
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a bound to how fast."""
+        return self._rate is not None
+
     def check(self, *, share: float = 1.0) -> None:
         """Whether there is time for another blob, in that part of the time there is.
 

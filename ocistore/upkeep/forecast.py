@@ -10,8 +10,8 @@ from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import collection, keepers, leases
-from ocistore.catalog.collection import START, Place
+from ocistore.catalog import explanation, gc, leases, reachability
+from ocistore.catalog.gc import START, QueuePosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ class Forecast:
     manifests: dict[tuple[int, int], int] = field(default_factory=dict)
     """Each with since when nothing keeps it."""
     parts: dict[tuple[int, int], int] = field(default_factory=dict)
-    blobs: dict[int, collection.Blob] = field(default_factory=dict)
+    blobs: dict[int, gc.Blob] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -58,10 +58,10 @@ def _manifests(
 ) -> None:
     queue: deque[tuple[int, int, int]] = deque()
     seen: set[tuple[int, int]] = set()
-    known: defaultdict[int, keepers.Known] = defaultdict(keepers.Known)
+    known: defaultdict[int, reachability.Known] = defaultdict(reachability.Known)
 
     def alive(repository: int, manifest: int) -> bool:
-        return keepers.alive(
+        return reachability.alive(
             connection,
             repository,
             manifest,
@@ -84,7 +84,7 @@ def _manifests(
             # A relative that was pushed again later than it has lost its keeper has a later time of its own: then it is
             # alive, as the question above finds.
             queue.extend(
-                (repository, relative, since) for relative in keepers.relatives(connection, repository, manifest)
+                (repository, relative, since) for relative in explanation.relatives(connection, repository, manifest)
             )
 
 
@@ -96,32 +96,32 @@ def _parts(
     dead: Counter[tuple[int, int]] = Counter()
     if at_once:
         for repository, manifest in found.manifests:
-            dead.update((repository, blob) for blob in keepers.parts(connection, repository, manifest))
+            dead.update((repository, blob) for blob in explanation.blobs_of(connection, repository, manifest))
 
     def goes(repository: int, blob: int) -> bool:
         limit = 2 * dead[repository, blob] + 1
-        users = keepers.users(connection, repository, blob, limit=limit)
-        return all((repository, user) in found.manifests for user in users) and not keepers.leased(
+        users = explanation.users(connection, repository, blob, limit=limit)
+        return all((repository, user) in found.manifests for user in users) and not explanation.leased(
             connection, repository, blob, now=now
         )
 
     after = START
-    while page := collection.due_parts(connection, now=now, before=before, limit=_PAGE, after=after):
+    while page := gc.due_blob_memberships(connection, now=now, before=before, limit=_PAGE, after=after):
         for (repository, blob, since), needed in page:
             if not needed or (at_once and goes(repository, blob)):
                 found.parts[repository, blob] = since
         last = page[-1][0]
-        after = Place(last.since, last.repository_id, last.blob_id)
+        after = QueuePosition(last.since, last.repository_id, last.blob_id)
     if not at_once:
         # Whatever a manifest names that goes now has been in use until now, as a child or a subject, too.
         for repository, manifest in found.manifests:
-            for blob in keepers.parts(connection, repository, manifest):
+            for blob in explanation.blobs_of(connection, repository, manifest):
                 found.parts.pop((repository, blob), None)
     else:
         found.parts.update({membership: now for membership in let_go if goes(*membership)})
         asked = set(found.parts)
         for (repository, manifest), since in found.manifests.items():
-            for blob in keepers.parts(connection, repository, manifest):
+            for blob in explanation.blobs_of(connection, repository, manifest):
                 if (repository, blob) not in asked and goes(repository, blob):
                     found.parts[repository, blob] = since
                 asked.add((repository, blob))
@@ -133,44 +133,42 @@ def _blobs(connection: Connection, found: Forecast, before: int) -> None:
     for (_, blob), since in (*found.manifests.items(), *found.parts.items()):
         gone[blob] = max(since, gone.get(blob, since))
 
-    def due(blob: collection.Blob) -> bool:
+    def due(blob: gc.Blob) -> bool:
         return max(blob.since, gone.get(blob.id, blob.since)) <= before
 
     leaving = Counter(blob for _, blob in (*found.manifests, *found.parts))
 
     def goes(blob: int) -> bool:
-        servers = keepers.servers(connection, blob, limit=leaving[blob] + 1)
+        servers = explanation.servers(connection, blob, limit=leaving[blob] + 1)
         return all(
             (repository, blob) in (found.manifests if as_manifest else found.parts)
             for repository, as_manifest in servers
         )
 
     after = START
-    while page := collection.due_blobs(connection, before=before, limit=_PAGE, after=after):
+    while page := gc.due_blobs(connection, before=before, limit=_PAGE, after=after):
         for row in page:
             if not row.absent and due(row) and goes(row.id):
                 found.blobs[row.id] = row
-        after = Place(page[-1].since, page[-1].id, 0)
+        after = QueuePosition(page[-1].since, page[-1].id, 0)
     for blob in gone:
         if blob not in found.blobs and goes(blob):
-            live = keepers.live_blob(connection, blob)
+            live = explanation.live_blob(connection, blob)
             if live is not None and due(live):
                 found.blobs[blob] = live
 
 
-def condemned(connection: Connection) -> Iterator[collection.Blob]:
+def condemned(connection: Connection) -> Iterator[gc.Blob]:
     """What an earlier collection condemned and did not come to take; it goes whatever is asked."""
     after = 0
-    while page := collection.condemned(connection, limit=_PAGE, after=after):
+    while page := gc.condemned(connection, limit=_PAGE, after=after):
         for key, digest, size in page:
-            yield collection.Blob(
-                key, digest, size, absent=False, served=False, named=False, since=collection.CONDEMNED
-            )
+            yield gc.Blob(key, digest, size, absent=False, served=False, since=0)
         after = page[-1][0]
 
 
 def _due_manifests(connection: Connection, before: int) -> Iterator[tuple[int, int, int]]:
     after = START
-    while page := collection.due_manifests(connection, before=before, limit=_PAGE, after=after):
+    while page := gc.due_manifest_memberships(connection, before=before, limit=_PAGE, after=after):
         yield from page
-        after = Place(page[-1].since, page[-1].repository_id, page[-1].blob_id)
+        after = QueuePosition(page[-1].since, page[-1].repository_id, page[-1].blob_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import collection, holds
+from ocistore.catalog import gc, holds
 from ocistore.clock import milliseconds
 from ocistore.errors import CollectionRefusedError
 from ocistore.upkeep.losses import losses_of
@@ -57,16 +57,16 @@ def too_much(core: Core, *, now: int, untagged_before: int, before: int) -> str 
         before: likewise.
     """
     with core.catalog.read() as connection:
-        manifests = bool(collection.due_manifests(connection, before=untagged_before, limit=1))
+        manifests = bool(gc.due_manifest_memberships(connection, before=untagged_before, limit=1))
         # Where no manifest is due, an upper bound costs one statement.
-        most = None if manifests else collection.due_bytes(connection, before=before)
+        most = None if manifests else gc.due_bytes(connection, before=before)
     if most is not None and not _is_too_much(core, _GUARDED_BLOBS + 1, most):
         return None
     blobs, doomed = losses_of(core.catalog, now=now, untagged_before=untagged_before, before=before)
     if not _is_too_much(core, blobs, doomed):
         return None
     with core.catalog.read() as connection:
-        live = collection.live_bytes(connection, enough=2 * doomed)
+        live = gc.live_bytes(connection, enough=2 * doomed)
     return f"it would take {blobs} blobs of {doomed} bytes, more than half of the {live} bytes there are"
 
 
@@ -74,4 +74,4 @@ def _is_too_much(core: Core, blobs: int, doomed: int) -> bool:
     if doomed <= 0 or (blobs <= _GUARDED_BLOBS and doomed <= _GUARDED_BYTES):
         return False
     with core.catalog.read() as connection:
-        return collection.live_bytes(connection, enough=2 * doomed) < 2 * doomed
+        return gc.live_bytes(connection, enough=2 * doomed) < 2 * doomed

@@ -6,7 +6,7 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import uploads, verification
+from ocistore.catalog import blobs, uploads
 from ocistore.errors import CorruptError, InvalidDigestError, StorageError, StoreBusyError
 from ocistore.refusals import pass_on_theirs
 
@@ -89,7 +89,7 @@ class Leftovers:
             digest = self._sweeper.published(file) if file.may_be_published else None
             if digest is not None:
                 with self._catalog.read() as connection:
-                    digest = None if verification.with_rows(connection, [digest]) else digest
+                    digest = None if blobs.with_rows(connection, [digest]) else digest
             yield file.name, file.size if not file.may_be_published or digest is not None else 0
 
     def _strays(self) -> Iterator[UnpublishedFile]:
@@ -113,18 +113,19 @@ class Leftovers:
         digest = self._sweeper.published(file) if file.may_be_published else None
         if digest is not None:
             with self._catalog.read() as connection:
-                known = verification.with_rows(connection, [digest])
+                known = blobs.with_rows(connection, [digest])
             if not known:
                 with self._batch() as connection:
-                    if not verification.with_rows(connection, [digest]):
+                    if not blobs.with_rows(connection, [digest]):
                         found = self._sweeper.find(digest)
                         if found is not None and found.identity == file.identity:  # and not somebody's who came later
                             self._sweeper.trash(digest)
         return not file.may_be_published
 
-    def empty_trash(self) -> None:
-        """Remove what was taken out of the pool; likewise."""
+    def empty_trash(self, check: Callable[[], object] = lambda: None) -> None:
+        """Remove what was taken out of the pool; likewise. ``check`` is called before each file, and may raise."""
         for file in self._sweeper.trashed():
+            check()
             self._bounds.check()
             if self._sweeper.delete_trashed(file.name):
                 self.bytes += file.size

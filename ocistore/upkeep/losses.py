@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ocistore.catalog import collection, keepers, losses
-from ocistore.catalog.collection import START, Place
+from ocistore.catalog import gc, losses, reachability
+from ocistore.catalog.gc import START, QueuePosition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
 
 _REPOSITORIES: Final = 8
 """Of so many repositories it is remembered which manifests are alive."""
@@ -55,33 +55,33 @@ class _Counting:
         self._now = now
         self._untagged_before = untagged_before
         self._before = before
-        self._known: dict[int, keepers.Known] = {}
+        self._known: dict[int, reachability.Known] = {}
 
-    def candidates(self) -> Iterator[losses.Candidate]:
+    def candidates(self) -> Iterator[losses.Losable]:
         """Each blob that goes, once."""
         for repository, manifest in self._dead_manifests():
             with self._catalog.read() as connection:
-                found = losses.parts(connection, repository, manifest)
+                found = losses.blobs_of(connection, repository, manifest)
             yield from self._going(found)
-        after: Place | None = START
+        after: QueuePosition | None = START
         while after is not None:
             with self._catalog.read() as connection:
                 found, after = losses.idle(connection, before=self._before, after=after)
             yield from self._going(found)
         yield from self._unserved()
 
-    def _going(self, candidates: Iterable[losses.Candidate]) -> Iterator[losses.Candidate]:
+    def _going(self, candidates: Iterable[losses.Losable]) -> Iterator[losses.Losable]:
         return (candidate for candidate in candidates if self._goes(candidate.id))
 
-    def _unserved(self) -> Iterator[losses.Candidate]:
+    def _unserved(self) -> Iterator[losses.Losable]:
         after = START
         while True:
             with self._catalog.read() as connection:
-                page = collection.due_blobs(connection, before=self._before, limit=losses.PAGE, after=after)
-            yield from (losses.Candidate(row.id, row.size) for row in page if not row.absent and not row.served)
+                page = gc.due_blobs(connection, before=self._before, limit=losses.PAGE, after=after)
+            yield from (losses.Losable(row.id, row.size) for row in page if not row.absent and not row.served)
             if len(page) < losses.PAGE:
                 return
-            after = Place(page[-1].since, page[-1].id, 0)
+            after = QueuePosition(page[-1].since, page[-1].id, 0)
 
     # Manifests: those that are due, and what they keep, each once.
 
@@ -89,14 +89,14 @@ class _Counting:
         after = START
         while True:
             with self._catalog.read() as connection:
-                page = collection.due_manifests(
+                page = gc.due_manifest_memberships(
                     connection, before=self._untagged_before, limit=losses.PAGE, after=after
                 )
             for row in page:
                 yield from self._with_what_it_keeps(row.repository_id, row.blob_id)
             if len(page) < losses.PAGE:
                 return
-            after = Place(page[-1].since, page[-1].repository_id, page[-1].blob_id)
+            after = QueuePosition(page[-1].since, page[-1].repository_id, page[-1].blob_id)
 
     def _with_what_it_keeps(self, repository: int, manifest: int) -> Iterator[tuple[int, int]]:
         # Each with how far its referrers were listed, None before its children were. What is done is not kept: so a
@@ -120,9 +120,9 @@ class _Counting:
         if known is None:
             if len(self._known) >= _REPOSITORIES:
                 del self._known[next(iter(self._known))]
-            known = self._known[repository] = keepers.Known()
+            known = self._known[repository] = reachability.Known()
         with self._catalog.read() as connection:
-            return keepers.alive(
+            return reachability.alive(
                 connection, repository, manifest, now=self._now, before=self._untagged_before, known=known
             )
 

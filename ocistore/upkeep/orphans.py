@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import holds, repositories, verification
+from ocistore.catalog import blobs, holds, repositories
 from ocistore.catalog.manifests import children
 from ocistore.clock import milliseconds
 from ocistore.errors import (
@@ -74,7 +74,7 @@ class Orphans:
     def _orphans(self, files: list[PublishedFile], adopt: str | None, unplaced: list[tuple[Digest, bytes]]) -> None:
         self._pace.check(share=_ORPHANS_SHARE)
         with self._catalog.read() as connection:
-            known = verification.with_rows(connection, [file.digest for file in files if file.digest is not None])
+            known = blobs.with_rows(connection, [file.digest for file in files if file.digest is not None])
         for file in files:
             if file.digest is not None and file.digest in known:
                 continue
@@ -114,7 +114,7 @@ class Orphans:
 
     def _quarantine_orphan(self, file: PublishedFile) -> None:
         with self._catalog.write() as connection:
-            if file.digest is not None and verification.with_rows(connection, [file.digest]):
+            if file.digest is not None and blobs.with_rows(connection, [file.digest]):
                 return
             name = self._pool.sweeper.quarantine(file)
         if name is not None:
@@ -130,7 +130,7 @@ class Orphans:
     def _trash(self, digest: Digest) -> None:
         with self._catalog.write() as connection:
             # Where a person has to look first, a file without a row may be one that the catalog has forgotten.
-            if holds.waiting(connection) or verification.with_rows(connection, [digest]):
+            if holds.waiting(connection) or blobs.with_rows(connection, [digest]):
                 return
             if self._pool.sweeper.trash(digest) is None:
                 return

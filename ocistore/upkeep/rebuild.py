@@ -22,11 +22,12 @@ from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import make_file
-from ocistore.catalog import blobs, epoch, graph, holds, integrity, manifests, rebuilding, repositories, tags
-from ocistore.catalog.engine import Catalog
+from ocistore.catalog import blobs, check, epoch, graph, holds, manifests, repositories, tags
+from ocistore.catalog import rebuild as rebuild_rows
 from ocistore.catalog.lock import WriteLock
 from ocistore.catalog.migrate import upgrade
-from ocistore.catalog.names import Name
+from ocistore.catalog.refs import Ref
+from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.clock import milliseconds
 from ocistore.commit import config_with_platform, platform_in
 from ocistore.errors import (
@@ -212,7 +213,7 @@ class _Rebuild:
         elif self._old.has_names:
             keep_names(self._paths, private, seen=seen)
         self._incomplete = self._known_incomplete()
-        catalog = Catalog(self._paths.root, database=self._paths.rebuilt, lock=private, read_only=False)
+        catalog = SQLiteCatalog(self._paths.root, database=self._paths.rebuilt, lock=private, read_only=False)
         try:
             upgrade(catalog, now=self._now)
             self._hash_pool(catalog)
@@ -229,7 +230,7 @@ class _Rebuild:
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 
-    def _hash_pool(self, catalog: Catalog) -> None:
+    def _hash_pool(self, catalog: SQLiteCatalog) -> None:
         sweeper = self._pool.sweeper
         total = sum(file.size for file in sweeper.files()) if self._progress is not None else 0
         done = 0
@@ -272,19 +273,19 @@ class _Rebuild:
         if digest not in self._report.unreadable and len(self._report.unreadable) < _LISTED:
             self._report.unreadable.append(digest)
 
-    def _write_live(self, catalog: Catalog, batch: list[tuple[str, int]]) -> None:
+    def _write_live(self, catalog: SQLiteCatalog, batch: list[tuple[str, int]]) -> None:
         with catalog.write() as connection:
-            rebuilding.live(connection, batch, now=self._now)
-            rebuilding.forget_verified(connection, self._unread)
+            rebuild_rows.live(connection, batch, now=self._now)
+            rebuild_rows.forget_verified(connection, self._unread)
         self._unread = []
 
     # --- manifests ----------------------------------------------------------------------------------------------------
 
-    def _read_manifests(self, catalog: Catalog, lost: int) -> None:
+    def _read_manifests(self, catalog: SQLiteCatalog, lost: int) -> None:
         after = 0
         while True:
             with catalog.read() as connection:
-                page = rebuilding.small_blobs(connection, after=after, maximum=MAXIMUM_MANIFEST_SIZE, limit=_BATCH)
+                page = rebuild_rows.small_blobs(connection, after=after, maximum=MAXIMUM_MANIFEST_SIZE, limit=_BATCH)
             if not page:
                 return
             after = page[-1][0]
@@ -352,7 +353,7 @@ class _Rebuild:
 
     # --- names --------------------------------------------------------------------------------------------------------
 
-    def _name(self, catalog: Catalog, lost: int) -> None:
+    def _name(self, catalog: SQLiteCatalog, lost: int) -> None:
         for names_from, names in self._sources():
             try:
                 for repository, group in _grouped(names):
@@ -363,7 +364,7 @@ class _Rebuild:
             self._report.names_from = names_from
             return
 
-    def _sources(self) -> list[tuple[str, Iterator[Name]]]:
+    def _sources(self) -> list[tuple[str, Iterator[Ref]]]:
         """What may know the names, the newest first."""
         header = snapshot.header(self._paths)
         found = []
@@ -374,13 +375,13 @@ class _Rebuild:
             found.append((changed, self._paths.index_json.name, self._in_place()))
         return [(name, names) for _, name, names in sorted(found, key=lambda source: source[0], reverse=True)]
 
-    def _in_place(self) -> Iterator[Name]:
+    def _in_place(self) -> Iterator[Ref]:
         with LayoutDirectory(self._paths.root) as layout:
             entries = read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE)).entries
         for entry in entries:
             called = name_of(entry)
             if called.repository is not None:
-                yield Name(0, called.repository, called.tag, entry.digest, entry=said_besides(entry))
+                yield Ref(0, called.repository, called.tag, entry.digest, entry=said_besides(entry))
 
     def _known_incomplete(self) -> frozenset[str]:
         """The manifests that lacked something when they were pushed, as far as the last snapshot knows."""
@@ -390,7 +391,7 @@ class _Rebuild:
             pass_on_theirs(error)
             return frozenset()
 
-    def _place(self, catalog: Catalog, lost: int, repository: str, names: list[Name]) -> None:
+    def _place(self, catalog: SQLiteCatalog, lost: int, repository: str, names: list[Ref]) -> None:
         with catalog.write() as connection:
             here = repositories.ensure(connection, repository, now=self._now)
         for begin in range(0, len(names), _NAMES):
@@ -400,13 +401,13 @@ class _Rebuild:
             there = [node.digest for node in reached if node.media_type is not None]
             while there:
                 with catalog.write() as connection:
-                    fitting = rebuilding.fitting(connection, there, rows=_ROWS)
-                    rebuilding.serve_manifests(connection, here, there[:fitting], now=self._now)
+                    fitting = rebuild_rows.fitting(connection, there, rows=_ROWS)
+                    rebuild_rows.serve_manifests(connection, here, there[:fitting], now=self._now)
                 there = there[fitting:]
         with catalog.write() as connection:
             self._tag(connection, here, repository, names)
 
-    def _tag(self, connection: Connection, here: int, repository: str, names: list[Name]) -> None:
+    def _tag(self, connection: Connection, here: int, repository: str, names: list[Ref]) -> None:
         known = manifests.children(connection, here, {name.digest for name in names})
         moves = []
         for name in names:
@@ -415,7 +416,7 @@ class _Rebuild:
                 if name.tag is not None:
                     moves.append(tags.Move(name.tag, child.id, name.digest, name.entry))
                 elif name.entry is not None:
-                    rebuilding.say(connection, here, child.id, name.entry)
+                    rebuild_rows.say(connection, here, child.id, name.entry)
             elif name.tag is not None and len(self._report.lost_tags) < _LISTED:
                 self._report.lost_tags.append(f"{repository}:{name.tag}")
         tags.move(connection, here, repository, moves, now=self._now, actor=_ACTOR)
@@ -423,24 +424,24 @@ class _Rebuild:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _finish(self, catalog: Catalog, lost: int) -> epoch.Mark:
+    def _finish(self, catalog: SQLiteCatalog, lost: int) -> epoch.Mark:
         with catalog.read() as connection:
             names = repositories.page(connection, prefix="", after="", limit=-1)
             everybody = {repositories.find(connection, name) or 0 for name in names}
         for key in self._pages(catalog, lost):
             with catalog.write() as connection:
-                rebuilding.leave_to_others(connection, lost, key)
+                rebuild_rows.leave_to_others(connection, lost, key)
         for repository in everybody:
             for key in self._pages(catalog, repository):
                 with catalog.write() as connection:
-                    rebuilding.serve_parts(connection, repository, key, now=self._now)
+                    rebuild_rows.serve_blobs(connection, repository, key, now=self._now)
         self._keep_loose(catalog, lost)
         with catalog.read() as connection:
-            problems = integrity.problems(connection)
+            problems = check.problems(connection)
         if problems:
             raise CorruptError("the rebuilt catalog", reason="; ".join(problems[:10]))
         with catalog.write() as connection:
-            self._report.found_manifests, self._report.found_blobs = rebuilding.count_of(connection, lost)
+            self._report.found_manifests, self._report.found_blobs = rebuild_rows.count_of(connection, lost)
             if not self._report.found_manifests + self._report.found_blobs:
                 repositories.remove(connection, lost, LOST_AND_FOUND, now=self._now, actor=_ACTOR)
                 repositories.empty_whole(connection, lost, now=self._now)
@@ -449,18 +450,18 @@ class _Rebuild:
             holds.place(connection, REBUILT, now=self._now)
             return epoch.succeed(connection, self._lock.descriptor)
 
-    def _pages(self, catalog: Catalog, repository: int) -> Iterator[list[int]]:
+    def _pages(self, catalog: SQLiteCatalog, repository: int) -> Iterator[list[int]]:
         """The manifests of a repository, so many at a time as go in one transaction."""
         after = 0
         while True:
             with catalog.read() as connection:
-                page = rebuilding.manifests_of(connection, repository, after=after, rows=_ROWS)
+                page = rebuild_rows.manifests_of(connection, repository, after=after, rows=_ROWS)
             if not page:
                 return
             yield page
             after = page[-1]
 
-    def _keep_loose(self, catalog: Catalog, lost: int) -> None:
+    def _keep_loose(self, catalog: SQLiteCatalog, lost: int) -> None:
         after = 0
         while True:
             with catalog.read() as connection:
@@ -468,7 +469,7 @@ class _Rebuild:
             if not page:
                 return
             with catalog.write() as connection:
-                rebuilding.keep_loose(connection, lost, page, now=self._now)
+                rebuild_rows.keep_loose(connection, lost, page, now=self._now)
             after = page[-1]
 
     def _put_in_place(self, private_lock: Path) -> None:
@@ -493,10 +494,10 @@ def _parts(manifests_: Iterable[Manifest]) -> Iterator[list[Manifest]]:
         yield part
 
 
-def _grouped(names: Iterable[Name]) -> Iterator[tuple[str, list[Name]]]:
+def _grouped(names: Iterable[Ref]) -> Iterator[tuple[str, list[Ref]]]:
     """Names of one repository together, so many at a time; those that no store can have are left out."""
     repository = ""
-    group: list[Name] = []
+    group: list[Ref] = []
     for name in names:
         try:
             Digest.parse(name.digest)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
-from ocistore.catalog import epoch, holds, integrity, names
-from ocistore.catalog.engine import Catalog
+from ocistore.catalog import check, epoch, holds
+from ocistore.catalog.contract import one_file
 from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
+from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.catalog.users import user_of
 from ocistore.clock import milliseconds
 from ocistore.errors import (
@@ -90,14 +91,14 @@ def healthy(paths: StorePaths) -> Healthy | None:
 def _looked_at(paths: StorePaths) -> Healthy | None:
     if not _can_be_opened(paths):
         return None
-    catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
+    catalog = SQLiteCatalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
     try:
         with catalog.snapshot() as connection:
-            if integrity.problems(connection):
+            if check.problems(connection):
                 return None
         found = revision(catalog)
         with catalog.read() as connection:
-            whole = found != SCHEMA_REVISION or integrity.has_all_columns(connection)
+            whole = found != SCHEMA_REVISION or check.has_all_columns(connection)
             if found == SCHEMA_REVISION and whole:
                 epoch.find(connection)  # without which no store opens for writing
         return _described(found, whole=whole)
@@ -181,10 +182,10 @@ def keep_readable_names(paths: StorePaths, *, seen: epoch.Mark) -> None:
     """
     if not _can_be_opened(paths):
         return
-    catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
+    catalog = SQLiteCatalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=True)
     try:
         with catalog.snapshot() as connection:
-            whole = names.are_whole(connection)
+            whole = check.refs_are_whole(connection)
         if whole and _may_be_the_latest(catalog, seen):
             snapshot.take(catalog, paths)
     except CorruptError:
@@ -193,14 +194,14 @@ def keep_readable_names(paths: StorePaths, *, seen: epoch.Mark) -> None:
         catalog.close()
 
 
-def _may_be_the_latest(catalog: Catalog, seen: epoch.Mark) -> bool:
+def _may_be_the_latest(catalog: SQLiteCatalog, seen: epoch.Mark) -> bool:
     try:
         return _is_the_latest(catalog, seen)
     except CorruptError:
         return True  # where what would say so is gone, what can be read is better than what was noted
 
 
-def _is_the_latest(catalog: Catalog, seen: epoch.Mark) -> bool:
+def _is_the_latest(catalog: SQLiteCatalog, seen: epoch.Mark) -> bool:
     with catalog.snapshot() as connection:
         found = epoch.find(connection)
         # A write since it was put back has brought its number up to date, and left a hold.
@@ -210,9 +211,9 @@ def _is_the_latest(catalog: Catalog, seen: epoch.Mark) -> bool:
     return not put_back and found.epoch >= seen.epoch and seen.identity in {"", found.identity}
 
 
-def _privately(paths: StorePaths, private_lock: Path) -> Catalog:
+def _privately(paths: StorePaths, private_lock: Path) -> SQLiteCatalog:
     """The catalog for writing, by one who holds the write lock of the store, which is not taken again."""
-    return Catalog(paths.root, database=paths.catalog, lock=private_lock, read_only=False, counts_epochs=False)
+    return SQLiteCatalog(paths.root, database=paths.catalog, lock=private_lock, read_only=False, counts_epochs=False)
 
 
 def settle(paths: StorePaths, private_lock: Path) -> bool:
@@ -273,7 +274,7 @@ def sweep_rebuilt(core: Core) -> None:
     paths = core.paths
     names = (paths.rebuilt, *(paths.rebuilt.with_name(f"{paths.rebuilt.name}{each}") for each in (*_BESIDE, _LOCK)))
     if any(os.path.lexists(name) for name in names):
-        with core.catalog.locked(), contextlib.suppress(StorageError):
+        with one_file(core.catalog).locked(), contextlib.suppress(StorageError):
             remove_rebuilt(paths)
 
 

@@ -1,7 +1,8 @@
 """Scrub: are the bytes what the rows say, and is nothing in the pool that no row knows?
 
 Blobs are looked at one after another, those that were verified longest ago first, and each is marked when it was found
-good; so a scrub that is cut short, or killed, is gone on with by the next one. No lock is held while bytes are read.
+good; so a scrub that is cut short, or killed, is gone on with by the next one. No lock is held while bytes are read,
+and large blobs are read by several threads ahead of that order.
 What is damaged is looked at again in a write transaction before anything is done about it: a blob that was collected or
 pushed again meanwhile is no damage.
 
@@ -14,12 +15,14 @@ file that cannot be read (an error of the disk, no memory) is reported as that, 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
 from ocistore.arguments import check_duration, whole_number
 from ocistore.blobs.oserrors import theirs
 from ocistore.blobs.paths import listed_paths
-from ocistore.catalog import repositories, verification
+from ocistore.catalog import repositories
+from ocistore.catalog import scrub as scrub_rows
 from ocistore.catalog.blobs import bytes_of_live
 from ocistore.clock import milliseconds
 from ocistore.commit import give_up
@@ -32,6 +35,7 @@ from ocistore.moved import saying_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
 from ocistore.refusals import pass_on_theirs
+from ocistore.threads import WORTH_A_THREAD, Ahead, Counter
 from ocistore.upkeep.comparison import Comparison
 from ocistore.upkeep.findings import LISTED, Cut, Damage, Level, Pace, ScrubReport
 from ocistore.upkeep.healing import Healer
@@ -41,11 +45,11 @@ from ocistore.upkeep.replacing import sweep_rebuilt
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import timedelta
 
     from ocistore.blobs.pool import PublishedFile
-    from ocistore.catalog.verification import Candidate
+    from ocistore.catalog.scrub import LiveBlob
     from ocistore.core import Core
     from ocistore.layouts.progress import Progress
 
@@ -57,6 +61,9 @@ _LOOKS: Final = 10
 """How often a blob is looked at whose file is another one each time; then it is left to the next scrub."""
 
 _AFFECTED: Final = 100
+
+_Look: TypeAlias = "tuple[PublishedFile | None, str | None]"
+"""What lies under a name, and what is wrong with it."""
 
 
 @saying_if_moved
@@ -114,7 +121,8 @@ class _Scrub:
         self._pace = pace
         self._progress = None if progress is None else theirs(progress)
         self._report = ScrubReport(level)
-        self._orphans = Orphans(core, self._report, pace, repair=repair, progress=self._count)
+        self._counter = Counter(self._count)
+        self._orphans = Orphans(core, self._report, pace, repair=repair, progress=self._counter.add)
         self._comparison = Comparison(core, self._report, repair=repair)
         self._began = milliseconds()
         self._total = 0
@@ -123,7 +131,7 @@ class _Scrub:
 
     def run(self, repository: str | None, number: int, parts: int, adopt: str | None) -> ScrubReport:
         """All of it."""
-        part = verification.Part(number, parts, self._repository_id(repository))
+        part = scrub_rows.Subset(number, parts, self._repository_id(repository))
         if self._progress is not None:
             with self._catalog.read() as connection:
                 self._total = bytes_of_live(connection)
@@ -135,9 +143,7 @@ class _Scrub:
                 except Cut:
                     self._report.complete = False
             try:
-                for candidate in self._candidates(part):
-                    self._pace.check()
-                    self._look_at(candidate)
+                self._look_at_all(part)
             finally:
                 self._mark()
             if self._level == "deep":
@@ -155,11 +161,11 @@ class _Scrub:
             raise RepositoryNotFoundError(repository)
         return found
 
-    def _candidates(self, part: verification.Part) -> Iterator[Candidate]:
+    def _candidates(self, part: scrub_rows.Subset) -> Iterator[LiveBlob]:
         last = 0
         while True:
             with self._catalog.read() as connection:
-                page = verification.never_verified(connection, part, after=last, limit=_PAGE)
+                page = scrub_rows.never_verified(connection, part, after=last, limit=_PAGE)
             if not page:
                 break
             yield from page
@@ -167,31 +173,51 @@ class _Scrub:
         place = (-1, 0)
         while True:
             with self._catalog.read() as connection:
-                page = verification.verified_before(
-                    connection, part, before=self._began, after=place, limit=_PAGE
-                )
+                page = scrub_rows.verified_before(connection, part, before=self._began, after=place, limit=_PAGE)
             if not page:
                 return
             yield from page
             place = (page[-1].verified_at or 0, page[-1].id)
 
+    def _look_at_all(self, part: scrub_rows.Subset) -> None:
+        """Look at every blob; threads are ahead with the large ones."""
+        # How fast bytes come is for one thread to say, which waits.
+        threads = 0 if self._pace.is_limited or self._level == "quick" else None
+        with Ahead(
+            self._look, self._candidates(part), beside=_is_large, threads=threads, counter=self._counter
+        ) as ahead:
+            for candidate, look in ahead:
+                self._pace.check()
+                self._look_at(candidate, look)
+
     # --- one blob -----------------------------------------------------------------------------------------------------
 
-    def _look_at(self, candidate: Candidate) -> None:
+    def _look_at(self, candidate: LiveBlob, look: Callable[[], _Look]) -> None:
+        """See to one blob; ``look`` looks at its file for the first time, or a thread did."""
         digest = Digest.parse(candidate.digest)
         self._report.blobs += 1
         try:
             for _ in range(_LOOKS):
-                if self._is_settled(candidate, digest):
+                if self._is_settled(candidate, digest, look):
                     return
+                look = partial(self._look, candidate)
         except UnreadableError as error:
             self._unreadable(candidate, digest, str(error))
 
-    def _is_settled(self, candidate: Candidate, digest: Digest) -> bool:
+    def _look(self, candidate: LiveBlob) -> _Look:
+        """The file of a blob, as it was before it was read, and what is wrong with it.
+
+        Raises:
+            UnreadableError, StorageError: it could not be found out.
+        """
+        digest = Digest.parse(candidate.digest)
+        file = self._pool.sweeper.find(digest)
+        return file, self._problem(digest, candidate.size)
+
+    def _is_settled(self, candidate: LiveBlob, digest: Digest, look: Callable[[], _Look]) -> bool:
         """Whether the blob was found good, or was dealt with. False where it has to be looked at again."""
         try:
-            file = self._pool.sweeper.find(digest)
-            problem = self._problem(digest, candidate.size)
+            file, problem = look()
         except StorageError as error:
             raise UnreadableError(error.reason) from error
         if problem is not None:
@@ -218,7 +244,7 @@ class _Scrub:
         if self._level == "quick":
             return None
         try:
-            read = hashed(self._pool, digest, size, progress=self._count)
+            read = hashed(self._pool, digest, size, progress=self._counter.add)
         except FileNotFoundError as error:
             pass_on_theirs(error)
             return "its file is gone"
@@ -236,12 +262,12 @@ class _Scrub:
         good, self._good = self._good, []
         if good and self._repair:
             with self._catalog.write() as connection:
-                verification.mark(connection, good, now=milliseconds())
+                scrub_rows.mark(connection, good, now=milliseconds())
         self._marked = time.monotonic()
 
     # --- damage -------------------------------------------------------------------------------------------------------
 
-    def _damaged(self, candidate: Candidate, digest: Digest, problem: str, file: PublishedFile | None) -> bool:
+    def _damaged(self, candidate: LiveBlob, digest: Digest, problem: str, file: PublishedFile | None) -> bool:
         """Do what is to be done about what lay there before it was looked at. False where it has to be looked at again.
 
         Inode and time of change are compared, because the number alone may be that of a new file by now.
@@ -249,29 +275,29 @@ class _Scrub:
         if not self._repair:
             self._catalog.refuse_moved()
             with self._catalog.read() as connection:
-                live = verification.live_size(connection, digest) == candidate.size
+                live = scrub_rows.live_size(connection, digest) == candidate.size
             if live and self._problem(digest, candidate.size) is not None:
                 self._add(candidate, problem, repaired=False, quarantined=None)
             return True
         quarantined = None
         with self._catalog.write() as connection:
             # Collected or pushed again since it was looked at, it is no damage: what lies there now is another file.
-            if verification.live_size(connection, digest) != candidate.size:
+            if scrub_rows.live_size(connection, digest) != candidate.size:
                 return True
             now = self._pool.sweeper.find(digest)
             if now is not None and now != file:
                 return False
             if now is not None:
                 quarantined = self._pool.sweeper.quarantine(now)
-            verification.unmark(connection, candidate.id)
+            scrub_rows.unmark(connection, candidate.id)
         self._add(candidate, problem, repaired=self._heal(candidate, digest), quarantined=quarantined)
         return True
 
-    def _unreadable(self, candidate: Candidate, digest: Digest, reason: str) -> None:
+    def _unreadable(self, candidate: LiveBlob, digest: Digest, reason: str) -> None:
         """Report what could not be read. It stays where it is, but where other good bytes can take its place."""
         self._catalog.refuse_moved()
         with self._catalog.read() as connection:
-            if verification.live_size(connection, digest) != candidate.size:
+            if scrub_rows.live_size(connection, digest) != candidate.size:
                 return
         problem = f"it cannot be read now: {reason}"
         if self._repair and self._heal(candidate, digest):
@@ -280,7 +306,7 @@ class _Scrub:
         self._report.unreadable += 1
         self._list(self._report.unread, candidate, problem, repaired=False, quarantined=None)
 
-    def _heal(self, candidate: Candidate, digest: Digest) -> bool:
+    def _heal(self, candidate: LiveBlob, digest: Digest) -> bool:
         """Whether one of the sources had the bytes."""
         staged = self._healer.stage(digest, candidate.size)
         if staged is None:
@@ -288,9 +314,9 @@ class _Scrub:
         try:
             self._pool.publish([staged])
             with self._catalog.write() as connection:
-                live = verification.live_size(connection, digest) is not None
+                live = scrub_rows.live_size(connection, digest) is not None
                 if live:
-                    verification.mark(connection, [candidate.id], now=milliseconds())
+                    scrub_rows.mark(connection, [candidate.id], now=milliseconds())
                 else:
                     self._pool.withdraw(staged)
         except BaseException as error:
@@ -302,18 +328,18 @@ class _Scrub:
             self._healer.taken_back(digest)
         return True
 
-    def _add(self, candidate: Candidate, problem: str, *, repaired: bool, quarantined: str | None) -> None:
+    def _add(self, candidate: LiveBlob, problem: str, *, repaired: bool, quarantined: str | None) -> None:
         self._report.damaged += 1
         self._report.repaired += repaired
         self._list(self._report.damages, candidate, problem, repaired=repaired, quarantined=quarantined)
 
     def _list(
-        self, listed: list[Damage], candidate: Candidate, problem: str, *, repaired: bool, quarantined: str | None
+        self, listed: list[Damage], candidate: LiveBlob, problem: str, *, repaired: bool, quarantined: str | None
     ) -> None:
         if len(listed) >= LISTED:
             return
         with self._catalog.read() as connection:
-            concerned = verification.affected(connection, candidate.id, limit=_AFFECTED)
+            concerned = scrub_rows.affected(connection, candidate.id, limit=_AFFECTED)
         listed.append(
             Damage(
                 candidate.digest,
@@ -324,3 +350,7 @@ class _Scrub:
                 tuple(f"{each.repository}:{each.tag}" for each in concerned if each.tag is not None),
             )
         )
+
+
+def _is_large(candidate: LiveBlob) -> bool:
+    return candidate.size >= WORTH_A_THREAD

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ocistore.blobs.durability import sync_path
 from ocistore.blobs.oserrors import Translating
-from ocistore.catalog import names
-from ocistore.catalog.names import Name
+from ocistore.catalog import refs
+from ocistore.catalog.refs import Ref
 from ocistore.clock import milliseconds
 from ocistore.errors import CorruptError, ManifestInvalidError
 from ocistore.filedescriptors import owned
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ocistore.blobs.paths import StorePaths
-    from ocistore.catalog.engine import Catalog
+    from ocistore.catalog.contract import Catalog
 
 MAXIMUM_AGE: Final = timedelta(hours=1)
 """Of a snapshot that is not taken anew."""
@@ -52,7 +52,7 @@ _UNKNOWN: Final = -1
 _PAGE: Final = 1000
 _MAXIMUM_LINE: Final = 64 * 1024
 """Bytes; a repository's name has 255 characters at most, a tag 128, a digest 135, and what is said of it besides
-:data:`ocistore.catalog.names.MAXIMUM_ENTRY`, each of which JSON may need twelve bytes for."""
+:data:`ocistore.catalog.refs.MAXIMUM_ENTRY`, each of which JSON may need twelve bytes for."""
 
 _ANY: Final = {"mediaType": mediatypes.OCI_MANIFEST, "digest": str(Digest.of(b"")), "size": 0}
 """An entry, but for what is said of one besides."""
@@ -100,8 +100,8 @@ def refresh(
     if last is not None and 0 <= now - last.taken < older_than // timedelta(milliseconds=1):
         return False
     with catalog.read() as connection:
-        events = names.newest_event(connection)
-    if last is not None and last.events == events != names.UNKNOWN:
+        events = refs.newest_event(connection)
+    if last is not None and last.events == events != refs.UNKNOWN:
         return False
     _take(catalog, paths, Header(now, events), check)
     return True
@@ -115,7 +115,7 @@ def take(catalog: Catalog, paths: StorePaths) -> None:
     """
     try:
         with catalog.read() as connection:
-            events = names.newest_event(connection)
+            events = refs.newest_event(connection)
     except CorruptError:
         events = _UNKNOWN
     _take(catalog, paths, Header(milliseconds(), events), lambda: None)
@@ -157,13 +157,13 @@ def _line(document: object) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
-def _all(catalog: Catalog, check: Callable[[], None]) -> Iterator[Name]:
+def _all(catalog: Catalog, check: Callable[[], None]) -> Iterator[Ref]:
     # Page by page, each in a state of its own: one state for all of it would keep the WAL from being reset for seconds.
     tagged = (-1, "")
     while True:
         check()
         with catalog.read() as connection:
-            page = names.page_of_tags(connection, after=tagged, limit=_PAGE)
+            page = refs.page_of_tags(connection, after=tagged, limit=_PAGE)
         if not page:
             break
         yield from page
@@ -172,7 +172,7 @@ def _all(catalog: Catalog, check: Callable[[], None]) -> Iterator[Name]:
     while True:
         check()
         with catalog.read() as connection:
-            page, place = names.page_of_untagged(connection, after=untagged, limit=_PAGE)
+            page, place = refs.page_of_untagged(connection, after=untagged, limit=_PAGE)
         if not page:
             break
         yield from page
@@ -197,7 +197,7 @@ def header(paths: StorePaths) -> Header | None:
         raise
 
 
-def read(paths: StorePaths) -> Iterator[Name]:
+def read(paths: StorePaths) -> Iterator[Ref]:
     """What the snapshot says, verified as a whole before the first line is given.
 
     Raises:
@@ -220,11 +220,11 @@ def read(paths: StorePaths) -> Iterator[Name]:
         while isinstance(entry := _document(file.readline(_MAXIMUM_LINE)), list):
             match entry:
                 case [str(repository), str() | None as tag, str(digest)]:
-                    yield Name(0, repository, tag, digest)
+                    yield Ref(0, repository, tag, digest)
                 case [str(repository), str() | None as tag, str(digest), "" | "incomplete" as said, *besides] if (
                     not besides or _is_entry(besides)
                 ):
-                    yield Name(0, repository, tag, digest, said == _INCOMPLETE, *besides)
+                    yield Ref(0, repository, tag, digest, said == _INCOMPLETE, *besides)
                 case _:
                     raise CorruptError(str(paths.snapshot), reason="a line of it is no name")
 

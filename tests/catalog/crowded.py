@@ -58,14 +58,14 @@ def _statements(manifests: int, repositories: int, *, referrers: bool, others: i
     own_group = group_repository.replace("i %", f"(i % {groups}) %")
     made = "application/vnd.oci.image.manifest.v1+json"
     listed = "application/vnd.oci.image.index.v1+json"
-    blob_members = "INSERT INTO repository_blobs (repository_id, blob_id, linked_at, collect_after)"
-    manifest_members = "INSERT INTO repository_manifests (repository_id, manifest_id, pushed_at, collect_after)"
+    blob_members = "INSERT INTO repository_blobs (repository_id, blob_id, unreferenced_since)"
+    manifest_members = "INSERT INTO repository_manifests (repository_id, manifest_id, pushed_at, unreferenced_since)"
     edges = "INSERT INTO edges (parent_id, position, role, child_id, size, media_type)"
     tags = "INSERT INTO tags (repository_id, name, manifest_id, updated)"
     own_edges = "INSERT INTO repository_edges (repository_id, child_id, parent_id, role)"
-    blob = """INSERT INTO blobs (id, digest, size, state, generation)
-              SELECT {0}, printf('sha256:%064x', {0}), 100, 'live', 1"""
-    member = f"{blob_members} SELECT {{}}, {{}}, 0, NULL"
+    blob = """INSERT INTO blobs (id, digest, size, state)
+              SELECT {0}, printf('sha256:%064x', {0}), 100, 'live'"""
+    member = f"{blob_members} SELECT {{}}, {{}}, NULL"
     edge = f"{edges} SELECT {{}}, {{}}, '{{}}', {{}}, 100, 'application/octet-stream'"
     return [
         f"""INSERT INTO repositories (id, name, created) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n
@@ -74,7 +74,7 @@ def _statements(manifests: int, repositories: int, *, referrers: bool, others: i
         *(f"{blob.format(f'({image} + {part})')} FROM {images}" for part in range(4)),
         f"{blob.format(f'({image} + 4)')} FROM {attached}",
         f"{blob.format(index)} FROM {indexes}",
-        f"{blob_members} SELECT DISTINCT {repository}, 1, 0, NULL FROM {images}",
+        f"{blob_members} SELECT DISTINCT {repository}, 1, NULL FROM {images}",
         *(f"{member.format(repository, f'{image} + {part}')} FROM {images}" for part in (1, 2, 3)),
         f"INSERT INTO manifests (blob_id, media_type) SELECT {image}, '{made}' FROM {images}",
         f"""INSERT INTO manifests (blob_id, media_type, artifact_type, subject_id)

@@ -7,12 +7,14 @@ import shutil
 import signal
 import sqlite3
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import tracing
 from alembic import command
 from alembic.script import ScriptDirectory
+from earlier import to_revision
 from images import artifact, image, index, push
 from invariants import check
 from processes import python, run_python
@@ -23,7 +25,9 @@ import ocistore
 from ocistore import CorruptError, SchemaTooNewError, SchemaTooOldError, Store, StoreNotFoundError
 from ocistore.catalog import tables
 from ocistore.catalog.migrate import SchemaDifference, alembic_config, differences
-from ocistore.catalog.schema import APPLICATION_ID, LAYOUT_VERSION, SCHEMA_REVISION
+from ocistore.catalog.schema import APPLICATION_ID, SCHEMA_REVISION
+
+NOW = timedelta(0)
 
 # For each revision, one row in every table as that revision made them: what an upgrade from there has to keep.
 _FIRST = """
@@ -69,6 +73,17 @@ _EIGHTH = (
     .replace("'latest', 1, 100, NULL", "'latest', 1, 100, NULL, 7, NULL, 1, NULL", 1)
     .replace("batches VALUES (7, 200)", "batches VALUES (7, 200, 1)", 1)
 )
+# As a downgrade makes what revision 0010 has dropped.
+_NINTH = (
+    _EIGHTH.replace("_blobs VALUES (1, 2, 100, NULL, 7)", "_blobs VALUES (1, 2, 0, NULL, 7, 1)")
+    .replace("100, NULL, 1, NULL, 7)", "100, NULL, 1, NULL, 7, 1)", 1)
+    .replace("100, NULL, 7, NULL, 1, NULL", "100, NULL, 7, NULL, 1, NULL, 1", 1)
+)
+_TENTH = (
+    _NINTH.replace("store VALUES (1, 1, ", "store VALUES (1, ", 1)
+    .replace("'live', 1, ", "'live', ")
+    .replace("_blobs VALUES (1, 2, 0, ", "_blobs VALUES (1, 2, ")
+)
 ROWS = {
     "0001": _FIRST,
     "0002": _SECOND,
@@ -78,9 +93,8 @@ ROWS = {
     "0006": _SIXTH,
     "0007": _SEVENTH,
     "0008": _EIGHTH,
-    "0009": _EIGHTH.replace("_blobs VALUES (1, 2, 100, NULL, 7)", "_blobs VALUES (1, 2, 100, NULL, 7, 1)")
-    .replace("100, NULL, 1, NULL, 7)", "100, NULL, 1, NULL, 7, 1)", 1)
-    .replace("100, NULL, 7, NULL, 1, NULL", "100, NULL, 7, NULL, 1, NULL, 1", 1),
+    "0009": _NINTH,
+    "0010": _TENTH,
 }
 
 
@@ -110,6 +124,16 @@ def versions(connection):
     """Which revision it says, and how the table that says it was made."""
     made = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'alembic_version'").fetchone()[0]
     return " ".join(made.split()), connection.execute("SELECT * FROM alembic_version").fetchall()
+
+
+class AsOurs:
+    """A connection of SQLAlchemy's, as the catalog's own ones are."""
+
+    def __init__(self, connection):
+        self._driver = connection.connection.driver_connection
+
+    def execute(self, statement):
+        return self._driver.execute(statement.texts["sqlite"])
 
 
 def scripts():
@@ -216,7 +240,7 @@ def test_an_upgrade_keeps_the_rows_of_every_table(revision):
         after = contents(connection)
         assert {name: len(found) for name, found in before.items()} == {name: len(after[name]) for name in before}
         assert connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall() == []
-        assert differences(connection) == []
+        assert differences(AsOurs(connection)) == []
 
 
 @pytest.mark.parametrize("revision", sorted(ROWS))
@@ -238,8 +262,8 @@ def test_a_new_store_says_what_and_since_when_it_is(tmp_path):
     with Store.open(tmp_path / "store") as store:
         made = (tmp_path / "store").stat().st_ctime
     with catalog(store.root) as connection:
-        [[layout_version, epoch, created]] = connection.execute("SELECT layout_version, epoch, created FROM store")
-        assert (layout_version, epoch) == (LAYOUT_VERSION, 1)
+        [[epoch, created]] = connection.execute("SELECT epoch, created FROM store")
+        assert epoch == 1
         assert created / 1000 == pytest.approx(made, abs=60)
         assert connection.execute("PRAGMA application_id").fetchall() == [(APPLICATION_ID,)]
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(SCHEMA_REVISION,)]
@@ -393,6 +417,31 @@ def test_opening_upgrades_and_keeps_every_row(filled, newer):
     assert rows(filled) == expected
     with pytest.raises(SchemaTooNewError):
         Store.open(filled)
+
+
+def test_a_store_of_revision_0009_keeps_its_content_and_collects_what_it_had_begun_to(root):
+    kept, going = image("kept"), image("going", layers=2)
+    with Store.open(root) as store:
+        push(store.repository("app"), kept, "v1")
+        push(store.repository("app"), artifact(subject=image("absent")), "about")  # whose subject is not here
+        push(store.repository("app"), going)
+        for _ in range(3):  # manifests, blobs, and condemning them
+            store.gc(grace=NOW, keep_untagged=NOW, maximum_batches=1)
+    to_revision(root, "0009")
+    edit(root, "INSERT INTO blobs VALUES (99, 'sha256:00', 0, 'absent', 2, 1, NULL)")  # nothing names it any more
+    before = rows(root)
+    states = [(row[3], row[5]) for row in before["blobs"]]
+    assert {each for each in states if each[0] != "live"} == {("condemned", 0), ("absent", 1), ("absent", None)}
+    with Store.open(root) as store:
+        after = rows(root)
+        assert {row[1] for row in before["blobs"]} - {row[1] for row in after["blobs"]} == {"sha256:00"}
+        same = before.keys() - {"alembic_version", "store", "blobs", "repository_blobs"}
+        assert {name: after[name] for name in same} == {name: before[name] for name in same}
+        assert {row[4] for row in after["blobs"] if row[3] == "condemned"} == {None}
+        report = store.gc(grace=NOW, keep_untagged=NOW)
+        assert report.blobs == 4
+        assert store.repository("app").get_manifest("v1").content == kept.manifest
+    assert check(root, hashes=True) == []
 
 
 def test_processes_that_upgrade_at_once_do_it_once(filled, newer):

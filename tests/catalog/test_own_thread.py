@@ -15,7 +15,7 @@ from processes import python, run_python
 from state import sweep
 
 from ocistore import Store, StoreBusyError, StoreClosedError
-from ocistore.catalog import database, engine, lock
+from ocistore.catalog import database, lock, transactions
 
 SOON = 20.0
 
@@ -251,7 +251,7 @@ def test_nothing_of_a_database_is_left_when_all_have_closed_it(tmp_path):
 
 @pytest.mark.parametrize(
     "place",
-    [first_of(engine._Write.__exit__), first_of(engine._Write.__enter__, "RETURN")],
+    [first_of(transactions.Write.__exit__), first_of(transactions.Write.__enter__, "RETURN")],
     ids=["at the beginning of its exit", "at the end of its entry"],
 )
 def test_a_write_that_was_interrupted_gives_way_to_whoever_cleans_up_after_it(store, place):

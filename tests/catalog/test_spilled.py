@@ -9,7 +9,7 @@ from invariants import check
 from state import rows
 
 from ocistore import OCIStoreError, Store, StoreFullError
-from ocistore.catalog import database
+from ocistore.catalog import address
 
 LARGE = "INSERT INTO history (x) VALUES (zeroblob(2000000))"
 
@@ -17,14 +17,14 @@ LARGE = "INSERT INTO history (x) VALUES (zeroblob(2000000))"
 @pytest.fixture
 def spilling(monkeypatch):
     """Connections whose cache is ten pages."""
-    connect = database.Address.connect
+    connect = address.Address.connect
 
     def small(self):
         connection = connect(self)
         connection.command("PRAGMA cache_size = 10")
         return connection
 
-    monkeypatch.setattr(database.Address, "connect", small)
+    monkeypatch.setattr(address.Address, "connect", small)
 
 
 @pytest.fixture

@@ -6,14 +6,13 @@ import sqlite3
 import pytest
 from images import image, push
 from processes import python
-from sqlalchemy import column, func, select, table
 
 from ocistore import Store, StoreBusyError
 from ocistore.catalog import connection as connections
 from ocistore.catalog import walindex
+from ocistore.catalog.written import Statement
 
-ROWS = table("many", column("value"))
-TOTAL = select(func.sum(ROWS.c.value))
+TOTAL = Statement("total", {"sqlite": "SELECT sum(value) FROM many"})
 PAGES = 300
 
 ELSEWHERE = """

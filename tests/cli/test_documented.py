@@ -22,8 +22,9 @@ def commands(command=ocistore, path=("ocistore",)):
     """Every command and group, by what one types."""
     found = {" ".join(path): command}
     if isinstance(command, click.Group):
-        for name, below in sorted(command.commands.items()):
-            found |= commands(below, (*path, name))
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found |= commands(command.get_command(context, name), (*path, name))
     return found
 
 

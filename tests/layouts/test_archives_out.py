@@ -6,12 +6,14 @@ import gzip
 import io
 import json
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
 import threading
 
 import pytest
+from archived import zstd
 from handmade import contents, verified
 from images import Image, artifact, described, document, image, index, push
 from processes import python, run_python
@@ -124,8 +126,10 @@ def test_blobs_larger_than_what_is_gathered_are_sent_whole(store, tmp_path):
     plain = (tmp_path / "plain.tar").read_bytes()
     assert exported(store) == plain  # to an object without a descriptor
     assert gzip.decompress((tmp_path / "gzip.tgz").read_bytes()) == plain
-    done = subprocess.run(["zstd", "-dc", tmp_path / "zstd.tar.zst"], capture_output=True)
-    assert done.stdout == plain
+    assert zstd.decompress((tmp_path / "zstd.tar.zst").read_bytes()) == plain
+    if shutil.which("zstd") or "OCISTORE_REQUIRE_ALL" in os.environ:  # the program that others use, where it is there
+        done = subprocess.run(["zstd", "-dc", tmp_path / "zstd.tar.zst"], capture_output=True)
+        assert done.stdout == plain
     assert set(layers) <= set(members(plain).values())
 
 

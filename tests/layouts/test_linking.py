@@ -2,17 +2,20 @@
 
 import errno
 import os
+import signal
 import threading
+import time
+from _thread import get_ident
 
 import pytest
 from handmade import verified
 from images import image, push
 from state import descriptors, pool
 
-from ocistore import CorruptError, Digest, StorageError
+from ocistore import CorruptError, Digest, StorageError, threads
 from ocistore.filedescriptors import owned
 from ocistore.layouts.exports import linking
-from ocistore.layouts.exports.linking import LinkingBeside
+from ocistore.layouts.exports.linking import link_together
 
 MANY = image("many", layers=600)
 BLOBS = [(str(Digest.of(layer)), len(layer)) for layer in MANY.layers]
@@ -38,19 +41,33 @@ def opened(filled, tmp_path):
     return {"sha256": tuple(owned(os.open, directory, os.O_RDONLY) for directory in directories)}
 
 
+MAIN = get_ident()
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(threads, "_PATIENCE", 5)
+
+
 @pytest.fixture
-def waiting(monkeypatch):
-    """An event for which every link in a second thread waits, and one that says that the first one does."""
-    go, reached, link = threading.Event(), threading.Event(), os.link
+def interrupted(monkeypatch):
+    """Interrupt whoever waits for two threads, which are about to make their first link and go on a little later."""
+    go, reached, link, linked = threading.Event(), threading.Barrier(2, timeout=10), os.link, []
 
     def late(*arguments, **more):
-        if threading.current_thread() is not threading.main_thread():
-            reached.set()
+        assert get_ident() != MAIN
+        if not go.is_set():
+            if reached.wait() == 0:
+                signal.pthread_kill(MAIN, signal.SIGINT)
+                threading.Timer(0.2, go.set).start()
             go.wait()
         link(*arguments, **more)
+        linked.append(arguments)
 
-    monkeypatch.setattr(linking.os, "link", late)
-    yield go, reached
+    with monkeypatch.context() as patched:
+        patched.setattr(linking.os, "link", late)
+        yield linked
     go.set()
 
 
@@ -95,54 +112,38 @@ def test_where_links_are_refused_copying_is_named_as_the_remedy(filled, destinat
 def test_where_no_thread_can_be_had_the_links_are_made_all_the_same(filled, destination, monkeypatch):
     before = descriptors()
 
-    def refused(self):
+    def refused(*_):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refused)
+    monkeypatch.setattr(threads, "start_new_thread", refused)
     filled.export(destination, mode="link")
     assert verified(destination) == pool(filled.root)
     assert descriptors() == before
 
 
-def test_an_interrupt_while_linking_ends_both_threads(filled, destination, monkeypatch):
-    before, link = threading.active_count(), os.link
+def test_an_interrupt_while_linking_ends_the_threads(filled, destination, interrupted):
+    before = len(os.listdir("/proc/self/task"))
+    with pytest.raises(KeyboardInterrupt):
+        filled.export(destination, mode="link")
+    assert len(interrupted) == 2
+    end = time.monotonic() + 5
+    while len(os.listdir("/proc/self/task")) > before + 1 and time.monotonic() < end:  # a timer may be left
+        time.sleep(0.001)
+    assert len(os.listdir("/proc/self/task")) <= before + 1
 
-    def interrupted(*arguments, **more):
-        if threading.current_thread() is threading.main_thread():
-            raise KeyboardInterrupt
-        link(*arguments, **more)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(linking.os, "link", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            filled.export(destination, mode="link")
-    assert threading.active_count() == before
+def test_an_export_that_was_interrupted_can_be_made_again(filled, destination):
+    (destination / "blobs" / "sha256").mkdir(parents=True)
+    for digest, _ in BLOBS[:300]:
+        os.link(filled.root / "blobs" / digest.replace(":", "/"), destination / "blobs" / digest.replace(":", "/"))
     filled.export(destination, mode="link")
     assert verified(destination) == pool(filled.root)
 
 
-def test_the_thread_never_links_into_a_directory_that_took_the_number_of_its_own(opened, waiting, tmp_path):
+def test_no_thread_links_into_a_directory_that_took_the_number_of_its_own(opened, interrupted, tmp_path):
     numbers = {int(descriptor) for descriptor in opened["sha256"]}
-    go, reached = waiting
-    beside = LinkingBeside(opened, BLOBS)
-    reached.wait()
-    opened.clear()  # as an export does that was interrupted for the second time
-    (tmp_path / "unrelated").mkdir()
-    others = [os.open(tmp_path / "unrelated", os.O_RDONLY) for _ in range(8)]
-    assert numbers.isdisjoint(others)
-    go.set()
-    assert beside.finish() == []
+    with pytest.raises(KeyboardInterrupt):
+        link_together(opened, BLOBS)
+    opened.clear()
     assert not [number for number in numbers if os.path.lexists(f"/proc/self/fd/{number}")]
-    for descriptor in others:
-        os.close(descriptor)
-    assert not os.listdir(tmp_path / "unrelated")
-    assert len(os.listdir(tmp_path / "linked")) == len(BLOBS)
-
-
-def test_stopped_it_makes_no_further_link(opened, waiting, tmp_path):
-    go, reached = waiting
-    beside = LinkingBeside(opened, BLOBS)
-    reached.wait()
-    threading.Timer(0.1, go.set).start()
-    beside.stop()
-    assert len(os.listdir(tmp_path / "linked")) == 1
+    assert len(os.listdir(tmp_path / "linked")) == len(interrupted)

@@ -206,7 +206,7 @@ def _by_trace(store, work, chance) -> Callable[[], Interrupted]:
 
 def _in_transactions(store, work, chance) -> Callable[[], Interrupted]:
     """At one instruction after another of what begins and ends them."""
-    below = os.path.join(PACKAGE, "catalog", "engine")
+    below = os.path.join(PACKAGE, "catalog", "transactions")
     places = itertools.cycle(range(1, count(lambda: work(store, -2), below=below) + 1))
     return lambda: Interrupted(next(places), below=below)
 

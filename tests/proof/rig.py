@@ -13,7 +13,7 @@ from invariants import check
 from operations import fill, kept
 
 from ocistore import CorruptError, OCIStoreError, Store
-from ocistore.catalog import database, engine
+from ocistore.catalog import address, database, sqlite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +60,7 @@ class Bench:
     def run_refused(self) -> None:
         """All steps, twice if the first time failed. Ends the process with what came of it."""
         # A lock that could not be given back is waited for, by whoever wants it next. How long is of no matter here.
-        engine.BUSY_TIMEOUT = database.BUSY_TIMEOUT = _PATIENCE
+        sqlite.BUSY_TIMEOUT = address.BUSY_TIMEOUT = database.BUSY_TIMEOUT = _PATIENCE
         status = CLEAN
         try:
             self.run()

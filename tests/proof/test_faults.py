@@ -6,7 +6,7 @@ from rig import CLEAN, RAW, REFUSED, SLANDERED, STUCK, Bench
 from tracing import CHANGING, READING, all_calls, failing, reads, require_strace
 
 from ocistore.blobs.oserrors import Translating
-from ocistore.catalog.engine import _Write
+from ocistore.catalog.transactions import Write
 from ocistore.upkeep import reading
 from ocistore.upkeep.scrub import _Scrub
 
@@ -103,7 +103,7 @@ def test_a_fault_catches_a_rollback_of_what_sqlite_has_rolled_back(tmp_path, emp
     bench = Bench(OPERATIONS["spill"], tmp_path, empty_store)
     writes = [fault for fault in _faults(bench, tmp_path / "log") if fault[0][0] == "pwrite64"]
     spilled = writes[len(writes) // 4 :: 4]
-    monkeypatch.setattr(_Write, "_roll_back", lambda self, connection: connection.command("ROLLBACK"))
+    monkeypatch.setattr(Write, "_roll_back", lambda self, connection: connection.command("ROLLBACK"))
     assert any(WORDS[RAW] in words for fault in spilled for words in _found(bench, fault))
 
 

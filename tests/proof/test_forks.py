@@ -357,7 +357,7 @@ def test_one_store_that_cannot_be_prepared_costs_the_others_nothing(store, tmp_p
     with Store.open(tmp_path / "other") as other:
         push(other.repository("app"), image("first"), "first")
         push(store.repository("app"), image("first"), "first")
-        stuck = store._core.catalog._database()
+        stuck = store._core.catalog._access.database()
         refusal = OSError(errno.EIO, "stuck")
         monkeypatch.setattr(stuck, "prepare_for_fork", lambda *, deadline: (_ for _ in ()).throw(refusal))
         statuses = {

@@ -20,7 +20,7 @@ from wrong_ways import the_row_goes_before_the_file
 
 from ocistore import Digest, OCIStoreError, Store, StoreBusyError
 from ocistore.blobs.oserrors import Translating
-from ocistore.catalog import database, engine, epoch, keepers
+from ocistore.catalog import database, epoch, reachability, sqlite
 from ocistore.upkeep import collection
 
 NOW = timedelta(0)
@@ -145,23 +145,23 @@ def test_eight_processes_of_four_threads_lose_nothing_beside_a_collector(store, 
 
 
 def _stop_inside_the_transaction():
-    reap = collection.removal.reap
+    reap = collection.deletions.reap
 
     def stopped(connection, keys):
         os.kill(os.getpid(), signal.SIGSTOP)  # the files are renamed, the rows are not deleted, the lock is held
         return reap(connection, keys)
 
-    collection.removal.reap = stopped
+    collection.deletions.reap = stopped
 
 
-@pytest.mark.parametrize("patience", [0.5, pytest.param(engine.BUSY_TIMEOUT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("patience", [0.5, pytest.param(sqlite.BUSY_TIMEOUT, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", [signal.SIGCONT, signal.SIGKILL])
 def test_a_collector_stopped_in_its_transaction_loses_nothing(store, monkeypatch, patience, how):
     push(store.repository("app"), image("kept"), "tkept")
     push(store.repository("app"), image("dead"), "tdead")
     store.repository("app").delete_manifest(image("dead").digest)
     store.close()
-    monkeypatch.setattr(engine, "BUSY_TIMEOUT", patience)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", patience)
 
     def collector():
         _stop_inside_the_transaction()
@@ -246,8 +246,8 @@ def test_a_clock_ten_years_off_costs_nothing_that_is_referred_to(store, monkeypa
 
 def test_a_collector_that_believes_its_clock_alone_is_refused_by_the_database(tmp_path, empty_store, monkeypatch):
     shutil.copytree(empty_store, tmp_path / "store")
-    monkeypatch.setattr(keepers, "alive", lambda *arguments, **more: False)
-    monkeypatch.setattr(keepers, "removable", lambda connection, repository, manifest, **more: [manifest])
+    monkeypatch.setattr(reachability, "alive", lambda *arguments, **more: False)
+    monkeypatch.setattr(reachability, "removable", lambda connection, repository, manifest, **more: [manifest])
     with Store.open(tmp_path / "store") as store, pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
         _collect_by_a_wrong_clock(store, monkeypatch, TEN_YEARS)
 

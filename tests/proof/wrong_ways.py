@@ -13,9 +13,9 @@ import races
 
 from ocistore import StorageError, commit, parts, store, upload
 from ocistore.blobs.filesystem import FilesystemPool
-from ocistore.catalog import collection as statements
-from ocistore.catalog import holds, keepers, leases, removal
-from ocistore.catalog.engine import Catalog
+from ocistore.catalog import deletions, holds, leases, reachability
+from ocistore.catalog import gc as statements
+from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.lease import Lease
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import holding, rebuild
@@ -25,8 +25,8 @@ from ocistore.upkeep.collection import _Collection
 def _doomed(run, connection):
     due = statements.due_blobs(connection, before=run._before, limit=100)
     doomed = [row.id for row in due if not row.absent and not row.served]
-    removal.keep_blobs(connection, {row.id for row in due}.difference(doomed))
-    removal.condemn(connection, doomed)
+    deletions.keep_blobs(connection, {row.id for row in due}.difference(doomed))
+    deletions.condemn(connection, doomed)
     return statements.condemned(connection, limit=100)
 
 
@@ -36,7 +36,7 @@ def the_row_goes_before_the_file(pause=lambda: time.sleep(random.random() * 0.00
     def condemn(run):
         with run._batch() as connection:
             doomed = _doomed(run, connection)
-            removal.reap(connection, [key for key, _, _ in doomed])
+            deletions.reap(connection, [key for key, _, _ in doomed])
         pause()
         for _, digest, _ in doomed:
             run._sweeper.trash(Digest.parse(digest))
@@ -55,7 +55,7 @@ def file_and_row_go_in_one_transaction(dying=0.02):
                 run._sweeper.trash(Digest.parse(digest))
                 if random.random() < dying:
                     os.kill(os.getpid(), signal.SIGKILL)
-            removal.reap(connection, [key for key, _, _ in doomed])
+            deletions.reap(connection, [key for key, _, _ in doomed])
         return False
 
     _Collection._condemn = condemn
@@ -63,7 +63,7 @@ def file_and_row_go_in_one_transaction(dying=0.02):
 
 def a_child_goes_before_its_index():
     """Somebody tags the index in between, and has half of it."""
-    keepers.removable = lambda connection, repository, manifest, **_: [manifest]
+    reachability.removable = lambda connection, repository, manifest, **_: [manifest]
 
 
 def a_push_believes_its_name_stands():
@@ -82,9 +82,9 @@ def a_collector_looks_at_no_leases():
     """What is pushed slowly goes before what refers to it comes."""
     races.WORK[:] = [races._under_a_lease]
     late = {"now": 2**62}
-    due_parts, alive = statements.due_parts, keepers.alive
-    statements.due_parts = lambda connection, **options: due_parts(connection, **(options | late))
-    keepers.alive = lambda *arguments, **options: alive(*arguments, **(options | late))
+    due_blob_memberships, alive = statements.due_blob_memberships, reachability.alive
+    statements.due_blob_memberships = lambda connection, **options: due_blob_memberships(connection, **(options | late))
+    reachability.alive = lambda *arguments, **options: alive(*arguments, **(options | late))
 
 
 def a_lease_goes_on_naming_what_was_taken():
@@ -157,7 +157,7 @@ def a_session_looks_at_the_clock_before_the_lock():
 
         return write
 
-    Catalog.write = find_before(Catalog.write)
+    SQLiteCatalog.write = find_before(SQLiteCatalog.write)
 
 
 def a_stall_costs_what_is_published():

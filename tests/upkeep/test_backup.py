@@ -477,7 +477,7 @@ def is_left_alone(store, place):
 
 
 def test_a_backup_of_another_store_that_was_made_in_the_same_millisecond_is_left_alone(filled, tmp_path, monkeypatch):
-    made = rows(filled.root)["store"][0][2]
+    made = rows(filled.root)["store"][0][1]
     monkeypatch.setattr("ocistore.opening.milliseconds", lambda: made)
     with Store.open(tmp_path / "other") as other:
         push(other.repository("mine"), image("mine"), "v1")

@@ -158,7 +158,7 @@ def test_few_free_pages_are_left_for_the_next_push(store):
     before = pragma(store.root, "page_count")
     store.delete_repository("large")
     store.gc(grace=ZERO, keep_untagged=ZERO)
-    assert pragma(store.root, "page_count") == before
+    assert before <= pragma(store.root, "page_count") <= before + 2  # which listed the condemned blobs
 
 
 def test_no_row_stays_when_everything_is_deleted_and_collected_but_the_history(store):

@@ -8,7 +8,7 @@ from images import image, index, push
 from state import catalog
 
 from ocistore import Digest
-from ocistore.catalog import keepers
+from ocistore.catalog import reachability
 
 
 def grown(store, chosen):
@@ -37,22 +37,22 @@ def test_what_is_remembered_changes_no_answer(store, seed):
         repository = connection.driver.execute("SELECT id FROM repositories").fetchone()[0]
 
         def alive(member, known):
-            return keepers.alive(connection, repository, member, now=later, before=later, known=known)
+            return reachability.alive(connection, repository, member, now=later, before=later, known=known)
 
-        apart = {member: alive(member, keepers.Known()) for member in members}
+        apart = {member: alive(member, reachability.Known()) for member in members}
         waits = {
-            member: not keepers.removable(connection, repository, member, known=keepers.Known())
+            member: not reachability.removable(connection, repository, member, known=reachability.Known())
             for member in members
             if not apart[member]
         }
         for climbed in (1000, 2):
             for _ in range(5):
-                known = keepers.Known(climbed=climbed)
+                known = reachability.Known(climbed=climbed)
                 asked = chosen.sample(members, len(members))
                 assert {member: alive(member, known) for member in asked} == apart
                 for member in asked:
                     if not apart[member]:
-                        found = keepers.removable(connection, repository, member, known=known)
+                        found = reachability.removable(connection, repository, member, known=known)
                         assert (not found) == waits[member]
 
 

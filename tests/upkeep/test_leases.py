@@ -26,7 +26,7 @@ from ocistore import (
     Store,
     StoreFullError,
 )
-from ocistore.catalog.engine import Catalog
+from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.upkeep.collection import _Collection
 
 pytestmark = pytest.mark.every_pool
@@ -221,13 +221,13 @@ def many(store, repository, monkeypatch):
 
 def test_a_lease_that_keeps_much_ends_in_small_transactions(store, repository, many, monkeypatch):
     left = []
-    write = Catalog.write
+    write = SQLiteCatalog.write
 
-    def counted(catalog):
+    def counted(catalog, **options):
         left.append(len(rows(store.root)["lease_blobs"]))
-        return write(catalog)
+        return write(catalog, **options)
 
-    monkeypatch.setattr(Catalog, "write", counted)
+    monkeypatch.setattr(SQLiteCatalog, "write", counted)
     many.__exit__(None, None, None)
     assert left == [10, 10, 7, 4, 1]
     assert rows(store.root)["leases"] == []
@@ -541,13 +541,13 @@ def test_a_store_is_not_kept_alive_by_leases_that_ended(tmp_path):
 def writes(monkeypatch):
     """The write transactions that were begun."""
     found = []
-    write = Catalog.write
+    write = SQLiteCatalog.write
 
-    def counted(catalog):
+    def counted(catalog, **options):
         found.append(catalog)
-        return write(catalog)
+        return write(catalog, **options)
 
-    monkeypatch.setattr(Catalog, "write", counted)
+    monkeypatch.setattr(SQLiteCatalog, "write", counted)
     return found
 
 

@@ -12,7 +12,7 @@ from state import catalog, rows
 from steps import counted_steps
 
 from ocistore import CollectionRefusedError, Digest
-from ocistore.catalog import keepers
+from ocistore.catalog import explanation
 from ocistore.clock import milliseconds
 from ocistore.upkeep.forecast import forecast
 from ocistore.upkeep.guards import refuse_too_much
@@ -42,7 +42,7 @@ def left_by_manifests(store):
         left = {
             (repository, blob)
             for repository, manifest in found.manifests
-            for blob in keepers.parts(connection, repository, manifest)
+            for blob in explanation.blobs_of(connection, repository, manifest)
         }
     going = found.manifests.keys() | (left & found.parts.keys())
     with catalog(store.root) as bare:
@@ -178,7 +178,7 @@ def test_the_work_grows_with_what_is_due_and_not_with_its_square(store, dead, ho
     [((10, 5), (60, 180)), pytest.param((50, 20), (500, 1000), marks=pytest.mark.slow)],
 )
 def test_the_memory_does_not_grow(store, dead, monkeypatch, bounds, counts):
-    monkeypatch.setattr("ocistore.catalog.keepers._REMEMBERED", bounds[0])
+    monkeypatch.setattr("ocistore.catalog.reachability._REMEMBERED", bounds[0])
     monkeypatch.setattr("ocistore.catalog.losses.PAGE", bounds[1])
     taken = []
     for count in counts:
@@ -196,7 +196,7 @@ def test_the_memory_does_not_grow(store, dead, monkeypatch, bounds, counts):
 
 @pytest.mark.parametrize("length", [150, pytest.param(600, marks=pytest.mark.slow)])
 def test_a_chain_of_referrers_takes_the_memory_of_one(store, repository, monkeypatch, length):
-    monkeypatch.setattr("ocistore.catalog.keepers._REMEMBERED", 50)
+    monkeypatch.setattr("ocistore.catalog.reachability._REMEMBERED", 50)
     chain = [APP]
     with store.transaction() as together:
         push(together.repository("a"), APP)

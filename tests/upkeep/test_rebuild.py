@@ -28,7 +28,7 @@ from ocistore import (
     StoreNotFoundError,
 )
 from ocistore.catalog import holds
-from ocistore.catalog.engine import Catalog
+from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.oci import mediatypes
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.rebuild import LOST_AND_FOUND, rebuild
@@ -537,7 +537,7 @@ def test_a_rebuild_without_space_leaves_nothing_behind(filled, monkeypatch):
     def full(*_, **__):
         raise StoreFullError("catalog.db.rebuilt")
 
-    monkeypatch.setattr("ocistore.upkeep.rebuild.rebuilding.serve_parts", full)
+    monkeypatch.setattr("ocistore.upkeep.rebuild.rebuild_rows.serve_blobs", full)
     before = sorted(os.listdir(filled)), rows(filled)
     with pytest.raises(StoreFullError):
         rebuild(filled, force=True)
@@ -698,16 +698,16 @@ def test_no_transaction_of_a_rebuild_grows_with_the_store(many, monkeypatch):
     before = everything(many)
     lose(many)
     found = []
-    write = Catalog.write
+    write = SQLiteCatalog.write
 
     @contextlib.contextmanager
-    def counted(self):
-        with write(self) as connection:
+    def counted(self, **options):
+        with write(self, **options) as connection:
             changes = connection.driver.total_changes
             yield connection
             found.append(connection.driver.total_changes - changes)
 
-    monkeypatch.setattr(Catalog, "write", counted)
+    monkeypatch.setattr(SQLiteCatalog, "write", counted)
     monkeypatch.setattr("ocistore.upkeep.rebuild._ROWS", 20)
     monkeypatch.setattr("ocistore.upkeep.rebuild._BATCH", 20)
     monkeypatch.setattr("ocistore.upkeep.rebuild._NAMES", 2)

@@ -234,7 +234,7 @@ def test_what_cannot_heal_is_refused_before_anything_is_done(filled, tmp_path, s
 
 
 def verified(store):
-    return {row[1]: row[6] for row in rows(store.root)["blobs"]}
+    return {row[1]: row[5] for row in rows(store.root)["blobs"]}
 
 
 def test_a_scrub_that_was_cut_short_is_gone_on_with(filled):
@@ -552,7 +552,7 @@ def test_without_repair_files_without_rows_are_named_and_left(filled, later):
 
 def test_a_file_that_was_collected_since_it_was_listed_is_no_damage(filled, later, monkeypatch):
     path = plant(filled, b"nobody knows me")
-    with_rows = "ocistore.upkeep.scrub.verification.with_rows"
+    with_rows = "ocistore.catalog.blobs.with_rows"
     monkeypatch.setattr(with_rows, lambda *_: path.unlink() or set(map(Digest, pool(filled.root))))
     assert filled.scrub(repair=False).exit_code == 0
 

@@ -4,7 +4,7 @@ import pytest
 from images import image, push
 
 from ocistore import RebuildRefusedError, StorageError, Store, rebuild
-from ocistore.catalog import integrity
+from ocistore.catalog import check
 from ocistore.catalog.connection import Connection
 from ocistore.errors import CorruptError
 
@@ -67,8 +67,8 @@ def test_what_cannot_be_read_is_said_and_nothing_takes_its_place(filled, monkeyp
 
 def test_what_is_damaged_is_found_twice(filled, monkeypatch):
     with Store.open(filled) as store, store._core.catalog.read() as connection:
-        assert integrity.problems(connection) == []
+        assert check.problems(connection) == []
         answer_first(monkeypatch, *["Page 3: unable to get the page. error code=11"] * 2)
-        assert integrity.problems(connection) == ["Page 3: unable to get the page. error code=11"]
+        assert check.problems(connection) == ["Page 3: unable to get the page. error code=11"]
         answer_first(monkeypatch, *[MALFORMED] * 2)
-        assert integrity.problems(connection) == [str(MALFORMED)]
+        assert check.problems(connection) == [str(MALFORMED)]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-import threading
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ocistore.refusals import pass_on_theirs
+from ocistore.threads import Ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ocistore.filedescriptors import FileDescriptor
 
@@ -21,18 +20,20 @@ Blob: TypeAlias = tuple[str, int]
 Directories: TypeAlias = "Mapping[str, tuple[FileDescriptor, FileDescriptor]]"
 """Of each algorithm, descriptors of the directories to link from and to."""
 
+_LINKED_ALONE: Final = 200
+"""How many blobs are linked sooner than a second thread helps."""
+
 
 def link_each(
-    directories: Directories, blobs: Sequence[Blob], *, until: threading.Event | None = None
+    directories: Directories, blobs: Sequence[Blob], *, check: Callable[[], object] = lambda: None
 ) -> list[Blob]:
     """Link each of which the pool has a plain file of that size, and the layout nothing; return the others.
 
-    What is the matter with these is to be asked about one by one. ``until`` ends it early when it is set.
+    What is the matter with these is to be asked about one by one. ``check`` is called before each, and may raise.
     """
     left = []
     for blob in blobs:
-        if until is not None and until.is_set():
-            break
+        check()
         digest, size = blob
         algorithm, _, encoded = digest.partition(":")
         try:
@@ -47,48 +48,11 @@ def link_each(
     return left
 
 
-class LinkingBeside:
-    """The same in a thread, which keeps open what it works with, also where an interrupt ends the wait for it."""
-
-    def __init__(self, directories: Directories, blobs: list[Blob]) -> None:
-        """Begin.
-
-        Raises:
-            RuntimeError: there are too many threads, or the interpreter ends.
-        """
-        self._blobs = blobs
-        self._left = blobs
-        self._until = threading.Event()
-        self._own = dict(directories)
-        """What the thread works with stays open as long as that, whoever else has let go of it."""
-        self._thread = threading.Thread(target=self._run, name="ocistore-link")
-        try:
-            self._thread.start()
-        except RuntimeError:
-            self._own.clear()  # the thread and its work refer to each other
-            raise
-
-    def _run(self) -> None:
-        self._left = link_each(self._own, self._blobs, until=self._until)
-        self._own.clear()
-
-    def finish(self) -> list[Blob]:
-        """Wait for the end; what was not linked."""
-        try:
-            self._thread.join()
-        except BaseException:
-            self._until.set()
-            raise
-        return self._left
-
-    def stop(self) -> None:
-        """End it now."""
-        self._until.set()
-        self._thread.join()
-
-
-def linking_beside(directories: Directories, blobs: list[Blob]) -> LinkingBeside | None:
-    """Begin; None where that cannot be, as where the number of threads is limited: then it has to be done here."""
-    with contextlib.suppress(RuntimeError):
-        return LinkingBeside(directories, blobs)
-    return None
+def link_together(directories: Directories, blobs: Sequence[Blob]) -> list[Blob]:
+    """Link each by two threads, where there are many: nearly all of the time is the kernel's, which works for both."""
+    own = dict(directories)  # what a thread works with stays open for as long, whoever else has let go of it
+    if len(blobs) <= _LINKED_ALONE:
+        return link_each(own, blobs)
+    half = (len(blobs) + 1) // 2
+    with Ahead(lambda some: link_each(own, some, check=ahead.check), (blobs[:half], blobs[half:])) as ahead:
+        return [blob for _, left in ahead for blob in left()]

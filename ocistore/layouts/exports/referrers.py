@@ -78,9 +78,7 @@ def all_about(connection: Connection, repository_id: int, digest: str) -> set[st
     return direct | left_out(connection, repository_id, direct, going=())
 
 
-def listed(
-    connection: Connection, repository_id: int, nodes: Iterable[graph.Node]
-) -> dict[str, dict[str, Descriptor]]:
+def listed(connection: Connection, repository_id: int, nodes: Iterable[graph.Node]) -> dict[str, dict[str, Descriptor]]:
     """The referrers of each of these manifests that are themselves among them, by subject and digest.
 
     As a registry lists them: with artifact type and annotations (distribution specification, "Listing Referrers").
@@ -117,6 +115,4 @@ def list_index(referrers: Mapping[str, Descriptor]) -> Manifest:
         "manifests": [referrers[digest].to_json() for digest in sorted(referrers)],
     }
     content = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-    return check_manifest(
-        content, media_type=mediatypes.OCI_INDEX, maximum=max(MAXIMUM_MANIFEST_SIZE, len(content))
-    )
+    return check_manifest(content, media_type=mediatypes.OCI_INDEX, maximum=max(MAXIMUM_MANIFEST_SIZE, len(content)))

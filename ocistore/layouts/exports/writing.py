@@ -17,7 +17,7 @@ from ocistore.blobs.sharing import clone
 from ocistore.errors import CorruptError, LayoutInvalidError, StorageError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError, new_file, temporary_name
-from ocistore.layouts.exports.linking import link_each, linking_beside
+from ocistore.layouts.exports.linking import link_together
 from ocistore.layouts.vanished import gone_is_damage
 from ocistore.oci.digest import Digest
 from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
@@ -57,9 +57,6 @@ _SYNCED_ALONE: Final = 4 * 1024 * 1024
 
 _LINKED_TOGETHER: Final = 2000
 """How many blobs are linked before the progress is told."""
-
-_LINKED_ALONE: Final = 200
-"""How many blobs are linked sooner than a second thread helps."""
 
 _NAMED_TOGETHER: Final = 10_000
 """How many copies get their names at once."""
@@ -125,21 +122,9 @@ class BlobWriter:
             yield from left
 
     def _link_all(self, blobs: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Link what can be linked at once, at little more than the cost of the link; the rest, for :meth:`write`.
-
-        A second thread makes half of the links: nearly all of the time is the kernel's, and it works for two at once.
-        """
+        """Link what can be linked at once, at little more than the cost of the link; the rest, for :meth:`write`."""
         self._know_directories(blobs)
-        half = len(blobs) // 2 if len(blobs) > _LINKED_ALONE else 0
-        beside = linking_beside(self._linking, blobs[:half]) if half else None
-        if beside is None:
-            return link_each(self._linking, blobs)
-        try:
-            left = link_each(self._linking, blobs[half:])
-        except BaseException:
-            beside.stop()
-            raise
-        return left + beside.finish()
+        return link_together(self._linking, blobs)
 
     def _know_directories(self, blobs: list[tuple[str, int]]) -> None:
         for algorithm in {digest.partition(":")[0] for digest, _ in blobs} - self._linking.keys():

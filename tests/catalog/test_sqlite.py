@@ -11,7 +11,6 @@ import pytest
 from images import image, push
 from invariants import check
 from processes import python, run_python
-from sqlalchemy import column, insert, select, table, update
 from state import rows
 
 from ocistore import (
@@ -24,21 +23,22 @@ from ocistore import (
     StoreFullError,
 )
 from ocistore.blobs.paths import StorePaths
-from ocistore.catalog import engine
+from ocistore.catalog import transactions
+from ocistore.catalog.access import Access
 from ocistore.catalog.connection import Result
 from ocistore.catalog.database import Database
-from ocistore.catalog.engine import MINIMUM_SQLITE, Catalog, translated
+from ocistore.catalog.sqlite import MINIMUM_SQLITE, SQLiteCatalog, translated
+from ocistore.catalog.written import Statement
 
-COUNTER = table("counter", column("value"))
-VALUE = select(COUNTER.c.value)
-ADD = update(COUNTER).values(value=COUNTER.c.value + 1)
-MORE = insert(COUNTER).values(value=0)
+VALUE = Statement("value", {"sqlite": "SELECT value FROM counter"})
+ADD = Statement("add", {"sqlite": "UPDATE counter SET value = value + 1"})
+MORE = Statement("more", {"sqlite": "INSERT INTO counter VALUES (0)"})
 
 
 def open_catalog(root, **options):
     paths = StorePaths(root)
     options = {"read_only": False, **options}
-    return contextlib.closing(Catalog(root, database=paths.catalog, lock=paths.write_lock, **options))
+    return contextlib.closing(SQLiteCatalog(root, database=paths.catalog, lock=paths.write_lock, **options))
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_a_write_that_raises_changes_nothing_and_the_next_one_works(catalog, err
 def test_a_broken_constraint_is_no_error_of_the_store_and_changes_nothing(catalog):
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"), catalog.write() as connection:
         connection.execute(ADD)
-        connection.command("INSERT INTO repository_blobs (repository_id, blob_id, linked_at) VALUES (7, 7, 0)")
+        connection.command("INSERT INTO repository_blobs (repository_id, blob_id) VALUES (7, 7)")
     assert value(catalog) == 0
 
 
@@ -213,15 +213,15 @@ def test_the_last_to_close_leaves_one_file(root):
 
 
 @pytest.mark.parametrize("close", ["close", "close_at_exit"])
-@pytest.mark.parametrize("begin", [engine._Read, partial(engine._Write, wait=True)], ids=["read", "write"])
+@pytest.mark.parametrize("begin", [transactions.Read, partial(transactions.Write, wait=True)], ids=["read", "write"])
 def test_who_begins_while_connections_are_closed_waits_and_is_given_none_of_them(catalog, monkeypatch, begin, close):
     with catalog.write() as connection:
         connection.execute(ADD)
-    began, raised, threads, database = threading.Event(), [], [], catalog._database()
+    began, raised, threads, database = threading.Event(), [], [], catalog._access.database()
 
     def work():
         try:
-            with begin(catalog) as connection:  # past what asks whether the catalog is closed
+            with begin(catalog._access) as connection:  # past what asks whether the catalog is closed
                 began.set()
                 connection.execute(ADD if isinstance(begin, partial) else VALUE)
         except StoreClosedError as error:
@@ -239,9 +239,9 @@ def test_who_begins_while_connections_are_closed_waits_and_is_given_none_of_them
     with monkeypatch.context() as patched:
         patched.setattr(Database, "shut", beside_a_thread)
         patched.setattr(Database, "_turn_to_settle", lambda *_, **__: None)  # as where the lock is not to be had
-        patched.setattr(Catalog, "_refuse_closed", lambda _: None)
+        patched.setattr(Access, "refuse_closed", lambda _: None)
         if close == "close":
-            database.leave(weakref.ref(catalog), wait=False)
+            database.leave(weakref.ref(catalog._access), wait=False)
         else:
             database.close_at_exit()
         threads[0].join()
@@ -254,9 +254,9 @@ def test_closing_waits_for_the_writer_of_another_process(root):
 import sys, time
 from pathlib import Path
 from ocistore.blobs.paths import StorePaths
-from ocistore.catalog.engine import Catalog
+from ocistore.catalog.sqlite import SQLiteCatalog
 paths = StorePaths(Path(sys.argv[1]))
-catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
+catalog = SQLiteCatalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
 with catalog.write() as connection:
     connection.command("UPDATE counter SET value = 5")
     print("writing")
@@ -399,9 +399,9 @@ def test_a_catalog_that_is_never_closed_says_nothing_at_exit(root):
 import sys
 from pathlib import Path
 from ocistore.blobs.paths import StorePaths
-from ocistore.catalog.engine import Catalog
+from ocistore.catalog.sqlite import SQLiteCatalog
 paths = StorePaths(Path(sys.argv[1]))
-catalog = Catalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
+catalog = SQLiteCatalog(paths.root, database=paths.catalog, lock=paths.write_lock, read_only=False)
 with catalog.write() as connection:
     connection.command("UPDATE counter SET value = 5")
 """

@@ -12,18 +12,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import and_, bindparam, case, exists, literal_column, or_, select, true
 
-from ocistore.catalog import tables
-from ocistore.catalog.presence import present
+from ocistore.catalog import parameters, tables
+from ocistore.catalog.expressions import present
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, ColumnElement, FromClause, Select
 
-NOBODY: Final = 0
-"""For :data:`OWN`: whoever reads has no batch of their own."""
-
 POINTERS: Final[tuple[Literal["manifest_id", "next_id"], ...]] = ("manifest_id", "next_id")
 
-OWN: BindParameter[int] = bindparam("own_batch", type_=tables.batches.c.id.type)
+OWN: BindParameter[int] = bindparam(parameters.OWN, type_=tables.batches.c.id.type)
 """The batch of whoever reads, who sees it before others do."""
 
 _batches = tables.batches
@@ -53,7 +50,7 @@ def is_leaving(table: FromClause, *, own: BindParameter[int] | None = None) -> C
 
 
 def goes_later(there: FromClause, brought: Any) -> ColumnElement[bool]:  # noqa: ANN401 - columns
-    """Whether a membership that is linked once more is removed all the same, by a batch that comes after that.
+    """Return whether a membership that is brought once more is removed all the same, by a batch that comes after that.
 
     Args:
         there: the table of memberships.
@@ -64,11 +61,11 @@ def goes_later(there: FromClause, brought: Any) -> ColumnElement[bool]:  # noqa:
     return and_(there.c.leaves.is_not(None), hidden, brought.batch.is_(None))
 
 
-def linked_again(there: Any, brought: Any) -> dict[str, ColumnElement[Any]]:  # noqa: ANN401 - a table, and columns
-    """What a membership's ``batch`` and ``leaves`` become where it is linked once more.
+def brought_again(there: Any, brought: Any) -> dict[str, ColumnElement[Any]]:  # noqa: ANN401 - a table, and columns
+    """Return what a membership's ``batch`` and ``leaves`` become where it is brought once more.
 
     One that others see stays so; one that its batch only would have, and does not remove, is seen from now on where
-    it is not linked by that batch. One that is removed by then is there again.
+    it is not brought by that batch. One that is removed by then is there again.
     """
     later = goes_later(there, brought)
     still_hidden = and_(there.c.leaves.is_(None), brought.batch.is_not(None))
@@ -76,26 +73,24 @@ def linked_again(there: Any, brought: Any) -> dict[str, ColumnElement[Any]]:  # 
 
 
 def target(tags: FromClause, *, own: BindParameter[int] | None = None) -> ColumnElement[Any]:
-    """The manifest that a tag points at; NULL where the tag is not there."""
+    """Return the manifest that a tag points at; NULL where the tag is not there."""
     return _now(tags, tags.c.manifest_id, tags.c.next_id, own=own)
 
 
 def said(tags: FromClause, *, own: BindParameter[int] | None = None) -> ColumnElement[Any]:
-    """What is said of a tag besides."""
+    """Return what is said of a tag besides."""
     return _now(tags, tags.c.entry, tags.c.next_entry, own=own)
 
 
 def points_at(tags: FromClause, manifest: ColumnElement[int], *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Whether a tag, or one that a batch brings or moves, points at a manifest: what keeps it from collection."""
-    return or_(
-        present(*conditions, tags.c.manifest_id == manifest), present(*conditions, tags.c.next_id == manifest)
-    )
+    """Whether a tag, or one that a batch brings or moves, points at a manifest: what keeps it from gc."""
+    return or_(present(*conditions, tags.c.manifest_id == manifest), present(*conditions, tags.c.next_id == manifest))
 
 
 def named(
     repository: ColumnElement[int], manifest: ColumnElement[int], pointer: Literal["manifest_id", "next_id"]
 ) -> Select[tuple[str]]:
-    """The names of tags that say in one of their columns that they point at a manifest, or did, or will.
+    """Return the names of tags that say in one of their columns that they point at a manifest, or did, or will.
 
     Apart from the tags themselves, because the index has nothing else: given conditions on other columns, SQLite reads
     all tags of the repository.

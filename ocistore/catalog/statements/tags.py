@@ -1,0 +1,80 @@
+"""Statements of ``catalog/tags.py``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import bindparam, delete, null, select, true, update
+
+from ocistore.catalog import tables
+from ocistore.catalog.expressions import array, in_order, member, upsert
+from ocistore.catalog.statements.staged import OWN, POINTERS, is_seen, named, target
+
+if TYPE_CHECKING:
+    from sqlalchemy import BindParameter
+
+
+_t = tables.tags
+_blobs = tables.blobs
+_events = tables.tag_events
+_members = tables.repository_manifests
+
+
+_here: BindParameter[int] = bindparam("in_repository")
+_names = array("names")
+_this: BindParameter[int] = bindparam("manifest")
+# Two statements and not their union, for the order of which SQLite reads all tags of the repository.
+OF_MANIFEST = tuple(
+    select(_t.c.name)
+    .where(_t.c.repository_id == _here, _t.c.name.in_(named(_here, _this, pointer)), target(_t, own=OWN) == _this)
+    .order_by(_t.c.name)
+    .limit(bindparam("limit"))
+    for pointer in POINTERS
+)
+PAGE = (
+    select(_t.c.name)
+    .where(
+        _t.c.repository_id == _here,
+        _t.c.name > bindparam("after"),
+        _t.c.name >= bindparam("prefix"),
+        _t.c.name < bindparam("beyond"),
+        target(_t).is_not(None),
+    )
+    .order_by(_t.c.name)
+    .limit(bindparam("limit"))
+)
+ALL = (
+    select(_t.c.name, _blobs.c.digest)
+    .select_from(in_order(_t, (_blobs, _blobs.c.id == target(_t))))
+    .where(_t.c.repository_id == _here)
+    .order_by(_t.c.name)
+)
+_moves = array("moves")
+_moved = upsert(_t).from_select(
+    ["repository_id", "name", "manifest_id", "updated", "entry"],
+    select(_here, member(_moves, 0), member(_moves, 1), bindparam("now"), member(_moves, 2)).where(true()),
+)
+MOVE = _moved.on_conflict_do_update(
+    index_elements=["repository_id", "name"],
+    set_={
+        "manifest_id": _moved.excluded.manifest_id,
+        "updated": _moved.excluded.updated,
+        "entry": _moved.excluded.entry,
+        "fresh": null(),  # what a batch is going to bring is, from now on, something that it is going to move
+    },
+)
+NOTE = update(_t).where(_t.c.repository_id == _here, _t.c.name == bindparam("tag")).values(entry=bindparam("said"))
+DROP = delete(_t).where(_t.c.repository_id == _here, _t.c.name.in_(select(_names.c.value)))
+_manifests = array("manifests")
+QUEUE = (
+    update(_members)
+    .where(_members.c.repository_id == _here, _members.c.manifest_id.in_(select(_manifests.c.value)))
+    .values(unreferenced_since=bindparam("now"))
+)
+HISTORY = (
+    select(_events.c.id, _events.c.tag, _events.c.old_digest, _events.c.new_digest, _events.c.at, _events.c.actor)
+    .where(_events.c.repository == bindparam("repository"), _events.c.id < bindparam("before"), is_seen(_events))
+    .order_by(_events.c.id.desc())
+    .limit(bindparam("limit"))
+)
+HISTORY_OF_TAG = HISTORY.where(_events.c.tag == bindparam("tag"))
