@@ -245,9 +245,7 @@ def _layer(
 # --- what is packed ---------------------------------------------------------------------------------------------------
 
 
-def _sources(
-    files: Sequence[str | os.PathLike[str]], *, refused: tuple[int, int] | None = None
-) -> dict[str, _Source]:
+def _sources(files: Sequence[str | os.PathLike[str]], *, refused: tuple[int, int] | None = None) -> dict[str, _Source]:
     """What is to be packed by its title, in order; ``refused`` are device and inode of what must not be in it."""
     titled: dict[str, _Source] = {}
     for file in files:

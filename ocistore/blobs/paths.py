@@ -189,6 +189,11 @@ class StorePaths:
         return self.root / "catalog.snapshot"
 
     @property
+    def new_catalog(self) -> Path:
+        """The catalog of a store that is being made, until it is whole."""
+        return self.root / "catalog.db.new"
+
+    @property
     def rebuilt(self) -> Path:
         """A catalog in the making, which takes the place of a lost one."""
         return self.root / "catalog.db.rebuilt"

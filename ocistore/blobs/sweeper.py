@@ -182,8 +182,8 @@ class FileSweeper:
 
     # --- out of the pool ----------------------------------------------------------------------------------------------
 
-    def trash(self, digest: Digest) -> int | None:
-        """Move the file of a blob to ``trash/``. Returns its bytes; None where there is none.
+    def trash(self, digest: Digest) -> UnpublishedFile | None:
+        """Move the file of a blob to ``trash/``. Return what it is there; None where there is none.
 
         A directory in its place is none of ours to delete, and goes to ``quarantine/``.
 
@@ -192,7 +192,9 @@ class FileSweeper:
         Raises:
             ReadOnlyStoreError, StoreFullError, StorageError: it could not be moved.
         """
-        return self._move(digest.algorithm, digest.encoded, self._directories.trash, inode=None)
+        name = _unused_name(digest.algorithm, digest.encoded)
+        status = self._move(digest.algorithm, digest.encoded, self._directories.trash, inode=None, to=name)
+        return None if status is None else _unpublished(name, status)
 
     def quarantine(self, file: PublishedFile) -> str | None:
         """Move what is in the pool, blob or not, to ``quarantine/``, durably. Returns its name there.
@@ -212,8 +214,8 @@ class FileSweeper:
         return name
 
     def _move(
-        self, algorithm: str, name: str, directory: Callable[[], int], *, inode: int | None, to: str = ""
-    ) -> int | None:
+        self, algorithm: str, name: str, directory: Callable[[], int], *, inode: int | None, to: str
+    ) -> os.stat_result | None:
         self._refuse_if_read_only()
         with Translating(lambda: self._paths.blobs / algorithm / name, root=self._paths.root):
             try:
@@ -223,11 +225,11 @@ class FileSweeper:
                     return None
                 if stat.S_ISDIR(status.st_mode):
                     directory = self._directories.quarantine
-                os.rename(name, to or _unused_name(algorithm, name), src_dir_fd=source, dst_dir_fd=directory())
+                os.rename(name, to, src_dir_fd=source, dst_dir_fd=directory())
             except FileNotFoundError as error:
                 pass_on_theirs(error)
                 return None
-            return status.st_size
+            return status
 
     # --- gone ---------------------------------------------------------------------------------------------------------
 

@@ -55,9 +55,7 @@ def loads(content: bytes, *, maximum: int) -> Any:  # noqa: ANN401 - what JSON h
     return _loads(content)
 
 
-def loads_each(
-    content: bytes, key: str, begin: Callable[[], Callable[[Any], object]], *, maximum: int
-) -> Any:  # noqa: ANN401 - likewise
+def loads_each(content: bytes, key: str, begin: Callable[[], Callable[[Any], object]], *, maximum: int) -> Any:  # noqa: ANN401 - likewise
     """As :func:`loads`, but what the list under ``key`` of the document has in it is given away, and never all held.
 
     In the document that is returned the list is empty.

@@ -36,7 +36,7 @@ from ocistore.errors import (
     StoreBusyError,
     StoreClosedError,
 )
-from ocistore.forks import ThreadLock
+from ocistore.forks import ForkSafeLock
 from ocistore.oci.digest import Digest, Hasher, hasher
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class MemoryPool(Pool):
 
     def __init__(self) -> None:
         self.identity = f"memory:{secrets.token_hex(8)}"
-        self._mutex = ThreadLock()
+        self._mutex = ForkSafeLock()
         self._published: dict[Digest, _Content] = {}
         self._staged: weakref.WeakValueDictionary[str, MemoryBlob] = weakref.WeakValueDictionary()
         self._left: dict[str, MemoryBlob] = {}
@@ -313,13 +313,14 @@ class _Sweeper:
             found = [each for each, content in self._pool._published.items() if content.identity == file.identity]
         return found[0] if found else None
 
-    def trash(self, digest: Digest) -> int | None:
+    def trash(self, digest: Digest) -> UnpublishedFile | None:
         with self._pool._mutex:
             content = self._pool._published.pop(digest, None)
             if content is None:
                 return None
-            self._pool._trash[_unused_name(digest)] = content
-            return len(content.data)
+            name = _unused_name(digest)
+            self._pool._trash[name] = content
+            return content.unpublished(name)
 
     def trashed(self) -> Iterator[UnpublishedFile]:
         return self._list(self._pool._trash)
@@ -405,7 +406,7 @@ class MemoryUploads:
     """The role :class:`ocistore.blobs.pool.Uploads` of a pool in memory."""
 
     def __init__(
-        self, sessions: dict[str, _Session], mutex: ThreadLock, stage: Callable[[MemoryBlob], MemoryBlob]
+        self, sessions: dict[str, _Session], mutex: ForkSafeLock, stage: Callable[[MemoryBlob], MemoryBlob]
     ) -> None:
         self._sessions = sessions
         self._mutex = mutex

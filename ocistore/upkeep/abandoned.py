@@ -11,7 +11,7 @@ from ocistore.errors import CorruptError, InvalidDigestError, StorageError, Stor
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ocistore.blobs.pool import UnpublishedFile
     from ocistore.core import Core
@@ -23,7 +23,7 @@ _STRAY_AGE: Final = timedelta(hours=24)
 """Since when a file in ``uploads/`` without a session was not touched, so that whoever staged it must have died."""
 
 
-class Leftovers:
+class Abandoned:
     """Of one collection, with counts of what went."""
 
     def __init__(self, core: Core, bounds: Bounds, *, batch: Callable[[], Batch], now: int) -> None:
@@ -34,7 +34,7 @@ class Leftovers:
         self._bounds = bounds
         self._batch = batch
         self._now = now
-        self.uploads = self.strays = self.bytes = 0
+        self.uploads = self.abandoned = self.bytes = 0
 
     def end_uploads(self) -> None:
         """End upload sessions that nobody touched in their lifetime.
@@ -76,23 +76,23 @@ class Leftovers:
 
     def sweep_uploads(self) -> None:
         """Remove what somebody staged and left behind, and published before its row was committed; likewise."""
-        for file in self._strays():
+        for file in self._abandoned():
             self._bounds.check()
             alone = self._take_from_pool(file)
             if self._sweeper.delete_staged(file.name):
-                self.strays += 1
+                self.abandoned += 1
                 self.bytes += file.size if alone else 0
 
-    def stray_files(self) -> Iterator[tuple[str, int]]:
+    def abandoned_files(self) -> Iterator[tuple[str, int]]:
         """What somebody staged and left behind, with the bytes that it would give back."""
-        for file in self._strays():
+        for file in self._abandoned():
             digest = self._sweeper.published(file) if file.may_be_published else None
             if digest is not None:
                 with self._catalog.read() as connection:
                     digest = None if blobs.with_rows(connection, [digest]) else digest
             yield file.name, file.size if not file.may_be_published or digest is not None else 0
 
-    def _strays(self) -> Iterator[UnpublishedFile]:
+    def _abandoned(self) -> Iterator[UnpublishedFile]:
         for file in self._sweeper.staged():
             if file.changed < self._now - _STRAY_AGE // timedelta(milliseconds=1):
                 # A session that begins has its file locked until its row is committed.
@@ -122,9 +122,13 @@ class Leftovers:
                             self._sweeper.trash(digest)
         return not file.may_be_published
 
-    def empty_trash(self, check: Callable[[], object] = lambda: None) -> None:
-        """Remove what was taken out of the pool; likewise. ``check`` is called before each file, and may raise."""
-        for file in self._sweeper.trashed():
+    def empty_trash(self) -> None:
+        """Remove what was taken out of the pool; likewise."""
+        self.delete(self._sweeper.trashed())
+
+    def delete(self, trashed: Iterable[UnpublishedFile], check: Callable[[], object] = lambda: None) -> None:
+        """Remove some of that; likewise. ``check`` is called before each file, and may raise."""
+        for file in trashed:
             check()
             self._bounds.check()
             if self._sweeper.delete_trashed(file.name):

@@ -51,21 +51,22 @@ from ocistore.errors import (
     StorageError,
     StoreFullError,
 )
-from ocistore.moved import saying_if_moved
+from ocistore.moved import check_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.threads import Ahead
-from ocistore.upkeep import snapshot
+from ocistore.upkeep import refsfile
+from ocistore.upkeep.abandoned import Abandoned
 from ocistore.upkeep.batches import Batch, Bounds, Cut
 from ocistore.upkeep.compaction import give_back
-from ocistore.upkeep.forecast import Forecast, condemned, forecast
-from ocistore.upkeep.guards import refuse_held, refuse_too_much, too_much
-from ocistore.upkeep.holding import abandoned, end_abandoned
-from ocistore.upkeep.leftovers import Leftovers
+from ocistore.upkeep.dryrun import Forecast, condemned, forecast
+from ocistore.upkeep.hold import abandoned, end_abandoned
+from ocistore.upkeep.preflight import refuse_held, refuse_too_much, too_much
 from ocistore.upkeep.replacing import sweep_rebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
+    from ocistore.blobs.pool import UnpublishedFile
     from ocistore.catalog.connection import Connection
     from ocistore.core import Core
 
@@ -115,7 +116,7 @@ class GCReport:
     """Nothing that was due is left: it was not cut short by its bounds."""
     manifests: int
     """Taken from their repositories: nothing keeps them there."""
-    links: int
+    memberships: int
     """Blobs taken from repositories where no manifest refers to them."""
     blobs: int
     """Taken out of the pool; manifests are blobs too."""
@@ -123,13 +124,13 @@ class GCReport:
     """Given back to the filesystem: of those blobs, and of what was abandoned in ``uploads/``."""
     uploads: int
     """Upload sessions that had expired."""
-    strays: int
+    abandoned: int
     """Files in ``uploads/`` that whoever staged them left behind."""
     leases: int
     """Leases that had run out."""
     batches: int
     """Write transactions."""
-    no_snapshot: str | None = None
+    no_refs_file: str | None = None
     """Why the names could not be written to ``catalog.snapshot``; None where they were, or did not have to be."""
     candidates: tuple[Candidate, ...] = ()
     """Of a dry run: the first thousand blobs that would go."""
@@ -137,7 +138,7 @@ class GCReport:
     """Of a dry run: why a real one would be refused now, and take none of it."""
 
 
-@saying_if_moved
+@check_if_moved
 def collect(
     core: Core,
     *,
@@ -168,8 +169,8 @@ class _Collection:
         self._untagged_before = untagged_before
         self._before = before
         self._bounds = bounds
-        self._leftovers = Leftovers(core, bounds, batch=self._batch, now=now)
-        self._manifests = self._links = self._blobs = self._leases = 0
+        self._leftovers = Abandoned(core, bounds, batch=self._batch, now=now)
+        self._manifests = self._memberships = self._blobs = self._leases = 0
         self._let_go: dict[tuple[int, int], int] = {}
         """Since when manifests are due that wait for some that are due since earlier, and so come back into the queue
         with a time before their own. Rare: what is around a manifest is mostly let go when that is, or later. A
@@ -194,18 +195,18 @@ class _Collection:
         if not force:
             reason = too_much(self._core, now=self._now, untagged_before=self._untagged_before, before=self._before)
             refused += () if reason is None else (reason,)
-        strays = list(self._leftovers.stray_files())
+        found = list(self._leftovers.abandoned_files())
         left_behind = sum(file.size for file in self._sweeper.staged() if file.name in ended)
-        left_behind += sum(size for _, size in strays) + sum(file.size for file in self._sweeper.trashed())
+        left_behind += sum(size for _, size in found) + sum(file.size for file in self._sweeper.trashed())
         return GCReport(
             dry_run=True,
             complete=True,
             manifests=len(expected.manifests),
-            links=len(expected.parts),
+            memberships=len(expected.parts),
             blobs=len(expected.blobs),
             bytes=expected.bytes + left_behind,
             uploads=len(ended),
-            strays=len(strays),
+            abandoned=len(found),
             leases=over,
             batches=0,
             candidates=listed,
@@ -253,14 +254,14 @@ class _Collection:
             dry_run=False,
             complete=complete,
             manifests=self._manifests,
-            links=self._links,
+            memberships=self._memberships,
             blobs=self._blobs,
             bytes=self._leftovers.bytes,
             uploads=self._leftovers.uploads,
-            strays=self._leftovers.strays,
+            abandoned=self._leftovers.abandoned,
             leases=self._leases,
             batches=self._bounds.batches,
-            no_snapshot=problem,
+            no_refs_file=problem,
         )
 
     def _take_snapshot(self) -> str | None:
@@ -268,9 +269,9 @@ class _Collection:
         if self._core.pool.local is None:
             return None  # it is for a rebuild, which needs the files of blobs
         # Only so often where nothing is due, because looking takes longer than finding nothing.
-        self._core.next_look_at_refs = time.monotonic() + snapshot.MAXIMUM_AGE.total_seconds()
+        self._core.next_look_at_refs = time.monotonic() + refsfile.MAXIMUM_AGE.total_seconds()
         try:
-            snapshot.refresh(self._catalog, self._core.paths, check=self._bounds.check)
+            refsfile.refresh(self._catalog, self._core.paths, check=self._bounds.check)
         except Cut:
             return "there was no time left for it"
         except (StorageError, StoreFullError) as error:
@@ -414,7 +415,7 @@ class _Collection:
                 idle = [row for row, needed in due if not needed]
                 deletions.keep_blob_memberships(connection, [row for row, needed in due if needed])
                 deletions.remove_blob_memberships(connection, idle)
-            self._links += len(idle)
+            self._memberships += len(idle)
         return worked
 
     def _condemn(self) -> bool:
@@ -431,23 +432,22 @@ class _Collection:
     def _reap(self) -> bool:
         worked = False
         # The kernel takes as long to unlink as all the rest takes: a thread does that beside the next batch.
-        with Ahead(lambda _: self._leftovers.empty_trash(ahead.check), self._reaped(), threads=1) as ahead:
+        with Ahead(lambda files: self._leftovers.delete(files, ahead.check), self._reaped(), threads=1) as ahead:
             for _, emptied in ahead:
                 worked = True
                 emptied()
         return worked
 
-    def _reaped(self) -> Iterator[int]:
-        """Take condemned blobs out of the pool, batch by batch; how many those of each were."""
+    def _reaped(self) -> Iterator[list[UnpublishedFile]]:
+        """Take condemned blobs out of the pool, batch by batch, into the trash, of which each is given."""
         while self._is_due(lambda c: gc.condemned(c, limit=1)):
             with self._batch() as connection:
                 doomed = gc.condemned(connection, limit=_FILES)
                 doomed = doomed[: _fitting(gc.edge_counts(connection, (key for key, _, _ in doomed)))]
-                for _, digest, _ in doomed:
-                    self._sweeper.trash(Digest.parse(digest))
+                trashed = [self._sweeper.trash(Digest.parse(digest)) for _, digest, _ in doomed]
                 deletions.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
-            yield len(doomed)
+            yield [file for file in trashed if file is not None]
 
     def _is_due(self, question: Callable[[Connection], object]) -> bool:
         # Outside the lock first, so that a collection that finds nothing writes nothing.
