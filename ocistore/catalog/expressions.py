@@ -27,19 +27,19 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.dialects.sqlite.dml import OnConflictDoNothing, OnConflictDoUpdate
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import Join
+from sqlalchemy.sql.selectable import CompoundSelect, Join, _CompoundSelectKeyword
 
 from ocistore.catalog.parameters import HALF
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Exists, FromClause, Insert, ScalarSelect, Table, TableValuedAlias
+    from sqlalchemy import CTE, ColumnElement, Exists, FromClause, Insert, ScalarSelect, Select, Table, TableValuedAlias
     from sqlalchemy.dialects.postgresql.base import PGCompiler
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.types import TypeEngine
 
 __all__ = [
     "array", "count_up_to_limit", "greatest", "halves", "in_order", "insertion", "member", "once_known", "present",
-    "upsert",
+    "upsert", "walk",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -180,6 +180,39 @@ def halves(size: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[
         func.coalesce(func.sum(size.bitwise_rshift(bits)), 0),
         func.coalesce(func.sum(size.bitwise_and(mask)), 0),
     )
+
+
+# Recursive walks.
+
+
+class _Steps(CompoundSelect[Any]):
+    """The steps of a walk, each of which begins at every row that was reached."""
+
+    inherit_cache = False
+
+    def __init__(self, reached: str, *steps: Select[Any]) -> None:
+        super().__init__(_CompoundSelectKeyword.UNION, *steps)
+        self.reached = reached
+
+    def self_group(self, against: object = None) -> Any:  # noqa: ANN401, ARG002 - it goes without parentheses
+        return self
+
+
+@compiles(_Steps)
+def _steps(steps: _Steps, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - the compiler's own
+    return str(compiler.visit_compound_select(steps, **options))  # type: ignore[no-untyped-call]
+
+
+@compiles(_Steps, "postgresql")
+def _steps_of_postgresql(steps: _Steps, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    # It lets a walk look at what was reached only once, so all steps look at the same look.
+    text = compiler.visit_compound_select(steps, **options)  # type: ignore[no-untyped-call]
+    return f"(WITH {steps.reached} AS (SELECT * FROM {steps.reached}) {text})"  # noqa: S608 - ours
+
+
+def walk(begin: CTE, *steps: Select[Any]) -> CTE:
+    """Return the set of rows that are reached from those of ``begin``, recursive, by any number of these steps."""
+    return begin.union(_Steps(begin.name, *steps))
 
 
 # The order of joins.

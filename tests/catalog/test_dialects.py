@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.selectable import CompoundSelect
 
 import ocistore.catalog
-from ocistore.catalog.expressions import array, greatest, in_order, member, upsert
+from ocistore.catalog.expressions import array, greatest, in_order, member, upsert, walk
 
 DIALECTS = {"sqlite": sqlite.dialect(), "postgresql": postgresql.dialect()}
 
@@ -71,7 +71,15 @@ def test_no_other_module_names_a_kind_of_database():
 
 t = table("t", column("id", Integer), column("name", Text))
 
+begin = select(t.c.id).where(t.c.id == 1).cte("up", recursive=True)
+above = [select(begin.c.id + number).where(begin.c.id < 9) for number in (1, 2)]
+
 WRITTEN = {
+    "walk": (
+        select(walk(begin, *above).c.id),
+        "UNION SELECT up.id + ? AS anon_1 FROM up WHERE up.id < ? UNION SELECT up.id + ? AS",
+        "INTEGER UNION (WITH up AS (SELECT * FROM up) SELECT up.id + ",
+    ),
     "array of numbers": (
         select(array("ids").c.value),
         "SELECT anon_1.value FROM json_each(?) AS anon_1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, case, func, literal, literal_column, or_, select, tuple_
+from sqlalchemy import JSON, bindparam, case, func, literal, literal_column, or_, select, tuple_
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, count_up_to_limit, halves, in_order, member, present
@@ -118,7 +118,7 @@ _work = or_(
 )
 OUTLOOK = select(_held, _work)
 
-_wide = array("rows")
+_wide = array("rows", JSON)
 
 WIDTHS = select(
     count_up_to_limit(_wide, _edges.c.parent_id == member(_wide, 1))
@@ -127,6 +127,5 @@ WIDTHS = select(
         _wide, _own_edges.c.repository_id == member(_wide, 0), _own_edges.c.child_id == member(_wide, 1)
     )
 ).select_from(_wide)
-EDGE_COUNTS = select(select(func.count()).where(_edges.c.parent_id == _wide.c.value).scalar_subquery()).select_from(
-    _wide
-)
+_ids = array("rows")
+EDGE_COUNTS = select(select(func.count()).where(_edges.c.parent_id == _ids.c.value).scalar_subquery()).select_from(_ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, delete, select, tuple_, update
+from sqlalchemy import Text, bindparam, delete, select, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, in_order, insertion
@@ -44,6 +44,6 @@ EXPIRED = (
 )
 REMOVE_EXPIRED = delete(_t).where(_t.c.id == bindparam("upload"), _t.c.expires <= bindparam("now"))
 CLEAR = delete(_t)
-_names = array("names")
+_names = array("names", Text)
 KNOWN = select(_t.c.id).where(_t.c.id.in_(select(_names.c.value)))
 DELETE = delete(_t).where(_t.c.id == bindparam("upload"))
