@@ -81,7 +81,7 @@ def import_(
 
     SOURCE is the directory of a layout, an archive of one, or a Docker archive, uncompressed or compressed with gzip,
     xz, bzip2 or zstd; - is standard input. Everything is imported into REPO; without REPO, into the repositories that
-    the names in SOURCE give. With REPO:TAG, SOURCE must hold one thing, which gets that name.
+    the names in SOURCE give. With REPO:TAG, the one thing that is imported gets that name.
 
     Creates the store if there is none; a dry run creates none, and reports as for an empty one.
     """
