@@ -176,7 +176,7 @@ def test_thousands_of_tags_go_out_in_one_archive(store, tmp_path, count):
     [("a.tar", "none"), ("a.tar.gz", "gzip"), ("a.tgz", "gzip"), ("a.tar.zst", "zstd"), ("A.TAR.GZ", "gzip")],
 )
 def test_the_suffix_says_that_it_is_an_archive_and_how_it_is_compressed(filled, tmp_path, name, compression):
-    assert filled.export(tmp_path / name).form == "oci-archive"
+    assert filled.export(tmp_path / name).format == "oci-archive"
     assert compression_of((tmp_path / name).read_bytes()[:4]) == compression
 
 
@@ -185,12 +185,12 @@ def test_a_name_as_of_an_archive_that_is_not_written_makes_no_directory(filled, 
     with pytest.raises(ValueError, match="no archive is written as"):
         filled.export(tmp_path / name)
     assert not (tmp_path / name).exists()
-    assert filled.export(tmp_path / name, format="dir").form == "dir"
-    assert filled.export(tmp_path / name).form == "dir"  # a directory that is there
+    assert filled.export(tmp_path / name, format="dir").format == "dir"
+    assert filled.export(tmp_path / name).format == "dir"  # a directory that is there
 
 
 def test_what_is_asked_for_weighs_more_than_the_suffix(filled, tmp_path):
-    assert filled.export(tmp_path / "a.tar", format="dir").form == "dir"
+    assert filled.export(tmp_path / "a.tar", format="dir").format == "dir"
     assert (tmp_path / "a.tar" / "index.json").exists()
     filled.export(tmp_path / "b.tar.gz", compression="none")
     assert tarfile.is_tarfile(tmp_path / "b.tar.gz")
@@ -201,7 +201,7 @@ def test_what_is_asked_for_weighs_more_than_the_suffix(filled, tmp_path):
 
 def test_a_directory_that_exists_gets_a_layout_whatever_its_name(filled, tmp_path):
     (tmp_path / "a.tar").mkdir()
-    assert filled.export(tmp_path / "a.tar").form == "dir"
+    assert filled.export(tmp_path / "a.tar").format == "dir"
     with pytest.raises(ArchiveInvalidError, match="it is a directory"):
         filled.export(tmp_path / "a.tar", format="oci-archive")
     assert verified(tmp_path / "a.tar") == pool(filled.root)
@@ -210,7 +210,7 @@ def test_a_directory_that_exists_gets_a_layout_whatever_its_name(filled, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "zip"}, "form must be dir, oci-archive or docker-archive"),
+        ({"format": "zip"}, "format must be dir, oci-archive or docker-archive"),
         ({"format": "oci-archive", "compression": "xz"}, "compression must be"),
         ({"format": "dir", "compression": "gzip"}, "a directory and compression do not go together"),
         ({"format": "oci-archive", "mode": "link"}, "an archive and mode link"),
