@@ -37,7 +37,7 @@ def require_duration(given: object, name: str) -> None:
 
 
 def whole_number(given: int, name: str, *, least: int = 0) -> int:
-    """A number that counts something.
+    """Return a number that counts something, checked.
 
     Raises:
         TypeError: it is not a whole number, or is True or False.

@@ -343,7 +343,7 @@ class Application:
             self.manifest_ids.pop((repository, change.digest), None)
 
     def untag_some(self, change: DeleteManifest, *, limit: int) -> bool:
-        """Remove up to ``limit`` tags of a manifest that is deleted next. Returns whether fewer were left."""
+        """Remove up to ``limit`` tags of a manifest that is deleted next. Return whether fewer were left."""
         repository_id = self._find(change.repository)
         manifest_id = self._manifest_id(change.repository, repository_id, change.digest)
         staged_in = self.occupied.get(change.repository)
@@ -452,12 +452,12 @@ class Application:
     # Batches of others.
 
     def _overtake(self, repository_id: int) -> None:
-        """Something is deleted here that a batch may rely on."""
+        """End batches that may rely on what is deleted here."""
         if self.batch is None:  # else the repository is occupied by ours
             batches.overtake(self.connection, repository_id)
 
     def _rely(self, repository_id: int, content: Iterable[manifests.Child]) -> None:
-        """Somebody refers to something that a batch may be going to remove."""
+        """Note that something is referred to that a batch may be going to remove."""
         if any(child.leaving for child in content):
             self._overtake(repository_id)
 
@@ -542,7 +542,7 @@ def _split(run: Sequence[_C], name: Callable[[_C], str], needs: Callable[[_C], I
 
 
 def _levels(run: Sequence[PutManifest]) -> Iterator[list[PutManifest]]:
-    """Pieces in which no manifest is the child of another one, or occurs twice."""
+    """Yield pieces in which no manifest is the child of another one, or occurs twice."""
     return _split(
         run,
         lambda change: change.manifest.descriptor.digest,
@@ -556,7 +556,7 @@ def _levels(run: Sequence[PutManifest]) -> Iterator[list[PutManifest]]:
 def _check_children(
     level: Iterable[PutManifest], known: Mapping[str, manifests.Child], *, repository: str
 ) -> set[Digest]:
-    """Whether everything that must be there is, and what is there has the size and type that the manifest says.
+    """Check that everything required exists, and that what exists has the size and type that the manifest says.
 
     Returns:
         The manifests that lack something which they may lack.
@@ -597,7 +597,7 @@ def _is_lacking(edge: Edge, known: Mapping[str, manifests.Child]) -> bool:
 
 
 def _refused(change: PutManifest, lacking: Sequence[Edge]) -> Sequence[Edge]:
-    """What of that it may not lack."""
+    """Return what of that it may not lack."""
     if change.missing == "all":
         return ()
     children = {child.digest for child in change.manifest.manifests}
@@ -606,7 +606,7 @@ def _refused(change: PutManifest, lacking: Sequence[Edge]) -> Sequence[Edge]:
 
 
 def _check_absent(lacking: Iterable[Edge]) -> None:
-    """Whether a manifest says one thing of what nobody can look at."""
+    """Check that a manifest says one thing of what nobody can look at."""
     said: dict[str, Edge] = {}
     for edge in lacking:
         digest = edge.descriptor.digest

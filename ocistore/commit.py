@@ -175,7 +175,7 @@ def give_up(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob], e
 
 
 def _withdraw(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob], *, wait: bool) -> None:
-    """Under the lock, so that no row can come to rely on a name."""
+    """Withdraw names under the lock, so that no row can come to rely on one."""
     for begin in range(0, len(published), _WITHDRAWN_AT_ONCE):
         some = published[begin : begin + _WITHDRAWN_AT_ONCE]
         with catalog.write(wait=wait) as connection:
@@ -192,7 +192,7 @@ _Staged = PutBlob | PutManifest
 
 
 def not_in_pool(catalog: Catalog, pool: Provider, staged: Mapping[Digest, _Staged]) -> list[_Staged]:
-    """What has to be published: everything but live blobs whose files are as they should be."""
+    """Return what has to be published: everything but live blobs whose files are as they should be."""
     # Files first: most content is new, and then there is nothing to ask the catalog. And directories before files: that
     # a new store has none takes as long to be told, for each blob, as writing it.
     stored = set(filter(pool.has_algorithm, {digest.algorithm for digest in staged}))
@@ -217,7 +217,7 @@ def _looks_right(pool: Provider, change: _Staged) -> bool:
 
 
 def gone(connection: Connection, pool: Pool, staged: Mapping[Digest, _Staged], published: set[Digest]) -> list[_Staged]:
-    """What does not stand under its name in this transaction, because a collection came in between."""
+    """Return what does not exist under its name in this transaction, because a collection came in between."""
     relied_on = [digest for digest in staged if digest not in published]
     live = blobs.live_sizes(connection, relied_on) if relied_on else {}
     return [
@@ -251,7 +251,9 @@ def read_platforms(pool: Provider, changes: Sequence[Change], platforms: dict[st
 
 
 def platform_of(pool: Provider, manifest: Manifest) -> dict[str, object] | None:
-    """What the config of a manifest says the image runs on: empty where it says nothing, None where it is not there.
+    """Return what the config of a manifest says the image runs on.
+
+    It is empty where the config says nothing, and None where the config does not exist.
 
     A config that is damaged says nothing: it is checked elsewhere.
 
@@ -272,7 +274,7 @@ def platform_of(pool: Provider, manifest: Manifest) -> dict[str, object] | None:
 
 
 def config_with_platform(manifest: Manifest) -> Descriptor | None:
-    """The config of a manifest, where it is an image's and so may say what that runs on."""
+    """Return the config of a manifest, where it is an image's and so may say what that runs on."""
     config = manifest.config
     if config is None or not mediatypes.is_image_config(config.media_type) or config.size > _MAXIMUM_CONFIG_SIZE:
         return None
@@ -280,7 +282,7 @@ def config_with_platform(manifest: Manifest) -> Descriptor | None:
 
 
 def platform_in(config: bytes) -> dict[str, object]:
-    """What an image's config says it runs on; empty where it says nothing, or is none."""
+    """Return what an image's config says it runs on; empty where it says nothing, or is none."""
     try:
         document = strictjson.loads(config, maximum=_MAXIMUM_CONFIG_SIZE)
     except ManifestInvalidError:

@@ -71,7 +71,7 @@ class Core:
     """
 
     def __init__(self, paths: StorePaths, catalog: Catalog, pool: Pool) -> None:
-        """Others go through :func:`ocistore.opening.open_core`."""
+        """Hold what :func:`ocistore.opening.open_core` has opened; others call that."""
         self.root: Path = paths.root
         self.paths = paths
         self.maximum_manifest_size = MAXIMUM_MANIFEST_SIZE

@@ -203,7 +203,7 @@ class ManifestBlobUnknownError(OCIStoreError):
     exit_code = 19
 
     def __init__(self, missing: Sequence[str], *, repository: str, kinds: Sequence[str] = ()) -> None:
-        """``kinds`` says of each what it is, such as ``layer`` or ``image for linux/arm64``."""
+        """Name what is missing; ``kinds`` says of each what it is, such as ``layer`` or ``image for linux/arm64``."""
         self.missing = tuple(missing)
         self.repository = repository
         self.kinds = tuple(kinds)

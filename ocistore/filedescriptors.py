@@ -38,7 +38,7 @@ class FileDescriptor(int):
 
 
 def owned(call: Callable[..., int], *arguments: object, **keywords: object) -> FileDescriptor:
-    """What ``call`` opens, as an object that owns it.
+    """Return what ``call`` opens, as an object that owns it.
 
     Both happen in one step of the interpreter, between whose parts no interrupt comes.
     """

@@ -52,7 +52,7 @@ class Lease:
     expires: datetime
 
     def __init__(self, core: Core, *, ttl: timedelta, reason: str) -> None:
-        """Others go through :meth:`Store.lease`."""
+        """Make a lease that has not begun; :meth:`Store.lease` is how others get one."""
         _check(ttl)
         if not isinstance(reason, str) or not _is_text(reason):
             raise ValueError(f"the reason of a lease must be text that UTF-8 can hold, not {reason!a:.100}")
@@ -128,7 +128,7 @@ class Lease:
             self._held.leave_context()
 
     def _end(self) -> None:
-        """In many small transactions, because others wait in each. Killed between two, a collection ends it."""
+        """End it in many small transactions, because others wait in each. Killed between two, a collection ends it."""
         with self._core.catalog.write() as connection:
             leases.expire(connection, self.id)
         ended = False

@@ -209,7 +209,7 @@ def _make_lost(paths: StorePaths, pool: FilesystemPool) -> tuple[Path, ...]:
 
 
 def lost_directories(paths: StorePaths) -> list[Path]:
-    """The directories of a store that are not there: copies by git, rsync or to an object store leave empty ones out.
+    """Return the directories of a store that do not exist: copies by git, rsync or to an object store omit empty ones.
 
     Opening makes them again.
 
@@ -221,7 +221,7 @@ def lost_directories(paths: StorePaths) -> list[Path]:
 
 
 def _revision(catalog: SQLiteCatalog, ballast: Ballast | None) -> str | None:
-    """The schema's revision: the first question to the database, for which SQLite makes files beside it.
+    """Return the schema's revision: the first question to the database, for which SQLite makes files beside it.
 
     Even a store that is only read needs room for these, and so may need some of what is reserved.
     """
@@ -254,7 +254,7 @@ def _refuse_read_only(paths: StorePaths) -> None:
 
 
 def _found(paths: StorePaths) -> os.stat_result | None:
-    """What the catalog is, be it an empty one; None where there is none.
+    """Return the status of the catalog's file, which may be empty; None where there is none.
 
     Raises:
         StoreNotFoundError: something else lies there.
@@ -327,7 +327,7 @@ def _refuse_lost_catalog(paths: StorePaths) -> None:
 
 
 def _refuse_blobs(paths: StorePaths) -> None:
-    """A store that is half made has no blobs: where there are some, a catalog was lost, and a new one would lose all.
+    """Refuse blobs in a store that is half made: a catalog was lost, and a new one would lose all.
 
     Raises:
         CorruptError: there are blobs.
@@ -369,7 +369,7 @@ def make_lock(paths: StorePaths) -> None:
 
 
 def _make_store(paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool | None, pool: Pool) -> None:
-    """Everything but the schema. The catalog's file comes last: where it is, the rest is."""
+    """Make everything but the schema. The catalog's file comes last: where it exists, the rest exists."""
     with catalog.locked():
         if files is not None:
             files.create()
@@ -413,7 +413,7 @@ def _refuse_network_filesystem(root: Path, *, any_filesystem: bool = False) -> N
 
 
 def _refused_fuse(root: Path, behind: mounts.Behind, *, any_filesystem: bool) -> str | None:
-    """The name of a filesystem in user space that is another machine's; None where a store may lie on it.
+    """Return the name of a filesystem in user space that is another machine's; None where a store may be on it.
 
     Raises:
         UnsupportedFilesystemError: nothing says what it is.

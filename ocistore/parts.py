@@ -83,7 +83,7 @@ def is_large(catalog: Catalog, changes: Sequence[Change]) -> bool:
 
 
 def _wide(catalog: Catalog, changes: Sequence[Change], ids: Mapping[str, int], *, referrers: bool = False) -> list[int]:
-    """Where among the changes manifests are deleted that have very many tags or, if asked for, referrers."""
+    """Return where among the changes manifests are deleted that have very many tags or, if asked for, referrers."""
     wanted: dict[str, list[Digest]] = {}
     for change in changes:
         if isinstance(change, DeleteManifest):
@@ -146,7 +146,7 @@ def _rows(change: Change) -> int:
 
 
 def _divided(changes: Sequence[Change]) -> tuple[list[Change], list[Change]]:
-    """What can be written beforehand, and the rest: with all that comes after it in the repositories that it is about.
+    """Divide the changes: what can be written beforehand; and the rest, with all that follows it in its repositories.
 
     The expectation that there is no tag is noted in the row of that tag, and has none where the tag is removed again.
     """
@@ -199,7 +199,7 @@ class _Parts:
         self._unsettled = False
 
     def run(self, beforehand: Sequence[Change], last: Sequence[Change]) -> Application:
-        """All of it."""
+        """Commit all of it."""
         staged = _staged([*beforehand, *last])
         try:
             self._publish(not_in_pool(self._catalog, self._pool, staged))
@@ -249,7 +249,7 @@ class _Parts:
             rest(began)
 
     def _renewed(self, connection: Connection) -> int:
-        """Now, from when on the batch lasts once more."""
+        """Return the time now, from which the batch lasts once more."""
         now = milliseconds()
         if not batches.renew(connection, self._batch, now=now, expires=now + TTL):
             raise _AgainError
@@ -258,7 +258,7 @@ class _Parts:
     def _application(
         self, connection: Connection, now: int, platforms: Mapping[str, Mapping[str, object]]
     ) -> Application:
-        """What applies changes to the batch."""
+        """Return what applies changes to the batch."""
         application = Application(connection, self._pool, now, self._actor, platforms, self._leases)
         application.batch, application.occupied, application.ids = self._batch, self._occupied, self._ids
         return application

@@ -79,7 +79,7 @@ class RepositoryWriter(abc.ABC):
     name: str
 
     def __init__(self, core: Core, name: str) -> None:
-        """Others go through :meth:`Store.repository` and :meth:`Transaction.repository`."""
+        """Hold where changes go; others call :meth:`Store.repository` or :meth:`Transaction.repository`."""
         self._core = core
         self.name = repository_name(name)
 
@@ -155,7 +155,7 @@ class RepositoryWriter(abc.ABC):
         return Descriptor(OCTET_STREAM, wanted, size)
 
     def _size_in(self, repository: str, digest: Digest) -> int:
-        """The size of a blob as a repository serves it now, before these changes are committed."""
+        """Return the size of a blob as a repository serves it now, before these changes are committed."""
         return Repository(self._core, repository).membership(digest).size
 
     def delete_blob(self, digest: str) -> None:
@@ -266,7 +266,7 @@ class Repository(RepositoryWriter):
     # Blobs.
 
     def stat_blob(self, digest: str) -> Descriptor:
-        """The size of a blob of this repository, as a descriptor of media type ``application/octet-stream``.
+        """Return the descriptor of a blob of this repository: its size, and media type ``application/octet-stream``.
 
         Where no manifest refers to the blob yet, its grace starts again, so that it is still there when one does; that
         is a write, at most once in half an hour. A lease that the caller works under keeps it from then on: a write for
@@ -295,7 +295,7 @@ class Repository(RepositoryWriter):
         return Descriptor(OCTET_STREAM, wanted, found.size)
 
     def _lacking(self, digest: Digest) -> list[HeldLease]:
-        """The leases of the running work that do not keep a blob of this repository yet."""
+        """Return the leases of the running work that do not keep a blob of this repository yet."""
         leases = held(self._core)
         if not leases:
             return []
@@ -303,7 +303,7 @@ class Repository(RepositoryWriter):
             return [lease for lease in leases if lease.lacks(connection, self.name, digest)]
 
     def open_blob(self, digest: str, *, verify: bool = False) -> BlobReader:
-        """A seekable binary file with the bytes of a blob of this repository; to be closed, or used with ``with``.
+        """Open a blob of this repository as a seekable binary file; to be closed, or used with ``with``.
 
         Args:
             digest: of the blob.
@@ -328,7 +328,7 @@ class Repository(RepositoryWriter):
         raise CorruptError(f"blob {wanted}", reason="its file is gone")
 
     def membership(self, digest: Digest) -> blobs.HeldBlob:
-        """The blob as this repository serves it, with its file looked at. Not part of the public contract.
+        """Return the blob as this repository serves it, after a look at its file. Not part of the public contract.
 
         Raises:
             BlobNotFoundError: it does not serve it, or the file is gone or has another size.
@@ -370,7 +370,7 @@ class Repository(RepositoryWriter):
         return Upload.resume(self._core, self.name, id)
 
     def uploads(self) -> Iterator[UploadInfo]:
-        """The open upload sessions of this repository that somebody can go on with, by id.
+        """Yield the open upload sessions of this repository that can be resumed, by id.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
@@ -378,7 +378,7 @@ class Repository(RepositoryWriter):
         return sessions(self._core, self._id())
 
     def stat_upload(self, id: str) -> UploadInfo:  # noqa: A002
-        """What :meth:`uploads` says of one session, whoever has it open.
+        """Return what :meth:`uploads` says of one session, whoever has it open.
 
         Raises:
             UploadNotFoundError: there is none of that id here.
@@ -397,7 +397,7 @@ class Repository(RepositoryWriter):
     # Manifests.
 
     def resolve(self, reference: str) -> Descriptor:
-        """The descriptor of the manifest that a tag or digest of this repository stands for.
+        """Return the descriptor of the manifest that a tag or digest of this repository stands for.
 
         Raises:
             RepositoryNotFoundError, ManifestNotFoundError: there is none.
@@ -405,7 +405,9 @@ class Repository(RepositoryWriter):
         return _descriptor(self._lookup(reference))
 
     def get_manifest(self, reference: str) -> Manifest:
-        """The manifest that a tag or digest stands for: the exact bytes that were put, verified against their digest.
+        """Return the manifest that a tag or digest stands for.
+
+        Exactly the bytes that were put, verified against their digest.
 
         Raises:
             RepositoryNotFoundError, ManifestNotFoundError: there is none.
@@ -464,7 +466,7 @@ class Repository(RepositoryWriter):
         return pages(page, start, limit)
 
     def referrers(self, digest: str, *, artifact_type: str | None = None) -> list[Descriptor]:
-        """The manifests of this repository whose subject is ``digest``, in byte order of their digests.
+        """Return the manifests of this repository whose subject is ``digest``, in byte order of their digests.
 
         With their artifact types and annotations (distribution specification, "Listing Referrers"). Empty where there
         are none, or no such manifest.
@@ -496,7 +498,7 @@ class Repository(RepositoryWriter):
     # Tags.
 
     def tags(self, *, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
-        """The tags of this repository in byte order.
+        """Yield the tags of this repository in byte order.
 
         Args:
             prefix: only those that start with it.
@@ -532,7 +534,7 @@ class Repository(RepositoryWriter):
             return sorted(tags.of_manifest(connection, repository_id, manifest_id))
 
     def history(self, tag: str | None = None, *, limit: int | None = None) -> Iterator[TagEvent]:
-        """What happened to the tags of this repository, or to one of them, newest first.
+        """Yield the changes of the tags of this repository, or of one of them, newest first.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
@@ -568,7 +570,7 @@ def _event(row: tags.Event) -> TagEvent:
 
 
 def _size(size: int | None) -> int | None:
-    """A size as the caller declared it, if it can be one."""
+    """Return a size as the caller declared it; None where it cannot be one."""
     if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
         raise TypeError(f"size must be an int, not {type(size).__name__}")
     if size is not None and size < 0:

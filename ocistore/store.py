@@ -80,7 +80,7 @@ class Store:
     """
 
     def __init__(self, core: Core) -> None:
-        """Others go through :meth:`open`."""
+        """Wrap an open core; others call :meth:`open`."""
         self._core = core
 
     @property
@@ -193,7 +193,7 @@ class Store:
     # Repositories.
 
     def repository(self, name: str) -> Repository:
-        """The repository of that name. Touches nothing: it need not exist, and exists from its first content.
+        """Return the repository of that name. Touches nothing: it need not exist, and exists from its first content.
 
         Raises:
             InvalidNameError: no repository can have that name.
@@ -201,7 +201,7 @@ class Store:
         return Repository(self._core, name)
 
     def repositories(self, *, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
-        """The names of the repositories in byte order.
+        """Yield the names of the repositories in byte order.
 
         Args:
             prefix: only those that start with it.
@@ -237,12 +237,14 @@ class Store:
         self._core.commit([DeleteRepository(checked)])
 
     def transaction(self) -> Transaction:
-        """A context manager: what is changed through it, in any repositories, appears in one commit or not at all."""
+        """Begin a transaction: what is changed through it, in any repositories, appears in one commit or not at all."""
         self._core.require_writable()
         return Transaction(self._core)
 
     def lease(self, *, ttl: timedelta, reason: str = "") -> Lease:
-        """A context manager: what is pushed or asked for inside is kept from collection until the block ends.
+        """Make a lease, a context manager.
+
+        What is pushed or asked for inside is kept from garbage collection until it ends.
 
         For builds that take hours: what they pushed first is still there when they push what refers to it. Inside are
         the code of the block, its tasks of asyncio and what it runs in a copied context; a thread takes part with

@@ -77,7 +77,7 @@ def _repeat(catalog: Catalog, pool: Pool, step: partial[bool] | _Queueing, *, gr
 
 
 def _place(connection: Connection, change: DeleteManifest) -> _Place | None:
-    """Where the manifest is; None where it is not, or may not be deleted, as the commit then says."""
+    """Return where the manifest is; None where it does not exist, or may not be deleted, as the commit then says."""
     repository_id = repositories.find(connection, change.repository)
     if repository_id is None:
         return None
@@ -90,7 +90,7 @@ def _place(connection: Connection, change: DeleteManifest) -> _Place | None:
 
 
 def _untag(connection: Connection, *, change: DeleteManifest, actor: str) -> bool:
-    """Remove some tags. Returns whether few are left."""
+    """Remove some tags. Return whether few are left."""
     place = _place(connection, change)
     if place is None:
         return True
@@ -109,7 +109,7 @@ class _Queueing:
         self._after = 0
 
     def __call__(self, connection: Connection) -> bool:
-        """Queue some. Returns whether there are no more."""
+        """Queue some. Return whether there are no more."""
         place = _place(connection, self._change)
         if place is None:
             return True

@@ -53,7 +53,7 @@ class Counter:
     """Takes numbers from several threads, and tells them in the thread that made it, and only there."""
 
     def __init__(self, told: Callable[[int], object]) -> None:
-        """``told`` is called with each number that was counted."""
+        """Count from 0; ``told`` is called with each number that was counted."""
         self._told = told
         self._thread = get_ident()
         self._counted: deque[int] = deque()
@@ -185,7 +185,7 @@ class Ahead(Generic[T, R]):
         return not self._queue or self._is_staffed()
 
     def _begun(self, item: T) -> Callable[[], R]:
-        """What gives the result of an item, which a thread begins to work on if it is worth one."""
+        """Return a function that gives the result of an item, which a thread begins to work on if it is worth one."""
         work = partial(self._work, item)
         if not self._threads or not self._beside(item):
             return work
@@ -303,7 +303,7 @@ class _Task(Generic[R]):
             self._done.release()
 
     def cancel(self) -> bool:
-        """Whether nobody had begun it; nobody else will."""
+        """Prevent it from beginning. Return whether nobody had begun it."""
         return self._free.acquire(blocking=False)
 
     def wait(self, seconds: float) -> None:
@@ -325,7 +325,7 @@ class _Task(Generic[R]):
         self._error = None
 
     def take(self) -> R:
-        """The result, which is let go of; or the error, raised."""
+        """Return the result, or raise the error; neither is held any longer."""
         error, self._error = self._error, None
         if error is not None:
             try:
@@ -345,6 +345,6 @@ def _cores() -> int:
 
 
 def _threads() -> int:
-    """How many threads are worth it beside a caller that waits for them."""
+    """Return how many threads are worth it beside a caller that waits for them."""
     cores = _cores()
     return cores if cores > 1 else 0

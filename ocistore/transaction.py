@@ -32,7 +32,7 @@ class Transaction:
     """
 
     def __init__(self, core: Core) -> None:
-        """Others go through :meth:`Store.transaction`."""
+        """Begin without changes; others call :meth:`Store.transaction`."""
         self._core = core
         self._pool = core.pool
         self._process = os.getpid()
@@ -63,7 +63,7 @@ class Transaction:
             self._pool.discard(self._staged)
 
     def repository(self, name: str) -> RepositoryTransaction:
-        """A repository whose changes become part of this transaction.
+        """Return a repository whose changes become part of this transaction.
 
         Raises:
             InvalidNameError: no repository can have that name.
@@ -95,7 +95,7 @@ class RepositoryTransaction(RepositoryWriter):
     """The changes of one repository inside a transaction."""
 
     def __init__(self, core: Core, name: str, transaction: Transaction) -> None:
-        """Others go through :meth:`Transaction.repository`."""
+        """Collect changes for a transaction; others call :meth:`Transaction.repository`."""
         super().__init__(core, name)
         self._transaction = transaction
 

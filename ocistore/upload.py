@@ -72,7 +72,7 @@ class Upload:
     id: str
 
     def __init__(self, core: Core, repository: str, file: OpenUpload) -> None:
-        """Others go through :meth:`Repository.start_upload` and :meth:`Repository.upload`."""
+        """Open what is given; others call :meth:`Repository.start_upload` or :meth:`Repository.upload`."""
         self._core = core
         self._repository = repository
         self._file: OpenUpload | None = file
@@ -152,7 +152,7 @@ class Upload:
         return self._file
 
     def _alone(self) -> ThreadLock:
-        """What to hold while it is used: no other thread uses it then."""
+        """Return the lock to hold while it is used, so that no other thread uses it then."""
         if self._turn.is_mine():
             raise StoreBusyError(f"upload {self.id}", waited=0.0, reason="this thread is in the middle of using it")
         return self._turn
@@ -306,7 +306,7 @@ def cancel_session(core: Core, repository: str, name: str) -> None:
 
 
 def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
-    """What a listing shows; None where the session's file is gone, so that nobody can go on with it."""
+    """Return what a listing shows; None where the session's file does not exist, so that it cannot be resumed."""
     try:
         offset = core.pool.uploads.size(row.id)
     except FileNotFoundError as error:

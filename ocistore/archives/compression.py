@@ -156,7 +156,7 @@ def _new_zstd() -> _Decompressor:
 
 
 def zstd() -> Any:  # noqa: ANN401 - a module, which has other names in other versions of Python
-    """The module ``compression.zstd`` of Python 3.14, or its backport.
+    """Return the module ``compression.zstd`` of Python 3.14, or its backport.
 
     Raises:
         ArchiveInvalidError: it is not installed.
@@ -176,7 +176,7 @@ _NEW: Final[dict[str, Callable[[], _Decompressor]]] = {
 
 
 def compression_of(beginning: bytes) -> ReadCompression:
-    """What a stream that begins with these bytes, at least :data:`MAGIC_SIZE` of them, is compressed with."""
+    """Return what a stream is compressed with that begins with these bytes, at least :data:`MAGIC_SIZE` of them."""
     if beginning.startswith(GZIP_MAGIC):
         return "gzip"
     if beginning.startswith((ZSTD_MAGIC, *_ZSTD_SKIPPABLE)):
@@ -221,7 +221,7 @@ class Decompressed(io.RawIOBase):
         self._parts = 1
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True: the stream can be read."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - Buffer has a name from Python 3.12 on
@@ -266,7 +266,7 @@ class Decompressed(io.RawIOBase):
     # --- input --------------------------------------------------------------------------------------------------------
 
     def _next_input(self) -> bytes:
-        """Some of what was read, more each time; none at the end."""
+        """Return some of what was read, more each time; none at the end."""
         if self._position == len(self._read):
             self._fill()
         given = self._read[self._position : self._position + self._given]
@@ -275,14 +275,14 @@ class Decompressed(io.RawIOBase):
         return given
 
     def _fill(self) -> bool:
-        """Read more behind what is left; whether there was more."""
+        """Read more and append it to what is left. Return whether there was more."""
         more = self._source.read(_INPUT)
         self._in += len(more)
         self._read, self._position = self._read[self._position :] + more, 0
         return bool(more)
 
     def _next_bytes(self) -> bytes:
-        """What comes next, as far as is needed to know what it is; fewer at the end."""
+        """Return the next bytes, as many as are needed to know what they are; fewer at the end."""
         while len(self._read) - self._position < MAGIC_SIZE and self._fill():
             pass
         return self._read[self._position : self._position + MAGIC_SIZE]
@@ -336,7 +336,7 @@ class Compressor:
     """Compresses what is written, so that the same bytes give the same bytes: no time, no name."""
 
     def __init__(self, write: Callable[[bytes], object], compression: Compression) -> None:
-        """``write`` takes all bytes it is given, or raises.
+        """Compress to ``write``, which takes all bytes it is given, or raises.
 
         Raises:
             ArchiveInvalidError: the package that zstd needs is not installed.

@@ -85,7 +85,7 @@ class Readable(Protocol):
     """What an archive is read from: a binary file that need not be seekable."""
 
     def read(self, size: int, /) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
+        """Return up to ``size`` bytes; none at the end."""
         ...
 
 
@@ -153,7 +153,7 @@ class TarReader:
         """Records that may still come."""
 
     def __iter__(self) -> Iterator[Member]:
-        """Every member.
+        """Yield each member.
 
         Raises:
             ArchiveInvalidError: the archive is damaged, cut short, of an unknown form, or followed by something else.
@@ -163,7 +163,7 @@ class TarReader:
             yield member
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes of the content of the member that was given last; none at its end.
+        """Return up to ``size`` bytes of the content of the member that was given last; none at its end.
 
         Raises:
             ArchiveInvalidError: the archive ends within it.
@@ -257,7 +257,7 @@ class TarReader:
         )
 
     def _skip_sparse_map(self, *, more: bool) -> None:
-        """GNU's old form goes on with blocks of the map, each of which says whether another follows."""
+        """Skip the blocks of the map that follow in GNU's old form, each of which says whether another follows."""
         while more:
             block = self._exactly(BLOCK)
             if block is None:
@@ -265,7 +265,7 @@ class TarReader:
             more = bool(block[504])
 
     def _pax(self, header: tarfile.TarInfo) -> dict[str, str]:
-        """The records of an extended header, each "LENGTH KEY=VALUE" with a line feed behind it.
+        """Return the records of an extended header, each "LENGTH KEY=VALUE" with a line feed after it.
 
         One without a value takes back what was said: the plain header counts.
         """
@@ -292,7 +292,10 @@ class TarReader:
         return {key: value for key, value in found.items() if value}
 
     def _refuse_global(self, records: dict[str, str]) -> None:
-        """Records for all members that follow: a comment, as git writes one, does no harm; a name or a size would."""
+        """Refuse records for all members that follow, except a comment, as git writes one.
+
+        A name or a size would do harm.
+        """
         if not records.keys().isdisjoint({"path", "linkpath", "size"}) or any(
             key.startswith("GNU.sparse.") for key in records
         ):
@@ -311,7 +314,7 @@ class TarReader:
         return b"" if content is None else content[: header.size]
 
     def _stated(self, extended: dict[str, str], key: str, plain: int) -> int:
-        """What an extended header says, without its fraction, where the plain one had no room for it."""
+        """Return what an extended header says, without its fraction, where the plain one had no room for it."""
         if key not in extended:
             return plain
         whole = extended[key].partition(".")[0]
@@ -329,7 +332,10 @@ class TarReader:
     # --- bytes --------------------------------------------------------------------------------------------------------
 
     def _block(self) -> bytes | None:
-        """The next block; None at the end of the stream, also where that lacks some of the zeros that it ends with."""
+        """Return the next block.
+
+        None at the end of the stream, also where that lacks some of the zeros that it ends with.
+        """
         block = self._some(BLOCK)
         if len(block) < BLOCK and block.strip(b"\0"):
             whole = self._position >= BLOCK
@@ -341,7 +347,7 @@ class TarReader:
         return len(self._some(size)) == size
 
     def _exactly(self, size: int) -> bytes | None:
-        """So many bytes; None at the end of the stream."""
+        """Return exactly ``size`` bytes; None at the end of the stream."""
         content = self._some(size)
         if not content:
             return None
@@ -350,7 +356,7 @@ class TarReader:
         return content
 
     def _some(self, size: int) -> bytes:
-        """So many bytes, or what there is to the end of the stream."""
+        """Return ``size`` bytes, or what there is to the end of the stream."""
         pieces = []
         left = size
         while left and (data := self._source.read(left)):
@@ -383,7 +389,7 @@ class TarReader:
             self._position += len(data)
 
     def _check_end(self) -> None:
-        """Behind the first block of zeros there is nothing but zeros: what else there is, some tools read, some not.
+        """Check that nothing but zeros follows the first block of zeros: what else follows, some tools read, some not.
 
         Behind the second one of a layer, none that unpacks it does.
         """
@@ -406,7 +412,7 @@ class TarReader:
 
 
 def _own_name(block: bytes, name: str) -> str:
-    """The name in a header, which the standard library begins with a prefix whatever stands in its place.
+    """Return the name in a header, before which the standard library puts a prefix whatever is in its place.
 
     In headers of GNU's these are times; but Go wrote prefixes there until 1.8, which are known by being none.
     """

@@ -170,7 +170,7 @@ def check_files(files: Sequence[str | os.PathLike[str]]) -> None:
 def _document(
     artifact_type: str, subject: Descriptor | None, annotations: Mapping[str, str] | None
 ) -> dict[str, object]:
-    """The manifest, still without layers."""
+    """Return the manifest, without layers."""
     document: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": mediatypes.OCI_MANIFEST,
@@ -248,7 +248,10 @@ def _layer(
 def _sources(
     files: Sequence[str | os.PathLike[str]], *, refused: tuple[int, int] | None = None
 ) -> dict[str, _Source]:
-    """What is to be packed by its title, in order; ``refused`` are device and inode of what must not be in it."""
+    """Return what is to be packed, by title and in order.
+
+    ``refused`` has device and inode of what must not be in it.
+    """
     titled: dict[str, _Source] = {}
     for file in files:
         path = os.fspath(file)

@@ -115,7 +115,7 @@ def pull_files(
 
 
 def _refuse_store(store: Store, directory: Path) -> None:
-    """A title such as ``catalog.db`` must not replace a file of a store."""
+    """Refuse a directory that is in a store: a title such as ``catalog.db`` must not replace one of its files."""
     with Translating(str(directory)):
         real = Path(os.path.realpath(directory))
         is_store = Path(os.path.realpath(store.root)) in (real, *real.parents) or (real / _CATALOG).exists()
@@ -125,7 +125,7 @@ def _refuse_store(store: Store, directory: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(repository: Repository, layer: Descriptor, store: Store, tally: Tally) -> Iterator[io.BufferedReader[Any]]:
-    """The bytes of a layer, which come to an end only where they were the right ones; they are counted."""
+    """Give the bytes of a layer, which come to an end only where they were the right ones; they are counted."""
     with repository.open_blob(layer.digest, verify=True) as blob:
         if blob.size != layer.size:
             raise CorruptError(f"blob {layer.digest}", reason=f"it has {blob.size} bytes, not {layer.size}")

@@ -35,12 +35,12 @@ class ReferrerTree:
     """Each before those that are about it, and these before its next sibling. Siblings are in byte order of digests."""
 
     def about(self, digest: str) -> tuple[Referrer, ...]:
-        """Those whose subject is that manifest."""
+        """Return the referrers whose subject is that manifest."""
         return tuple(referrer for referrer in self.referrers if referrer.subject == digest)
 
 
 def discover(store: Store, reference: str, *, artifact_type: str | None = None) -> ReferrerTree:
-    """The referrers of a manifest, to any depth.
+    """Return the referrers of a manifest, to any depth.
 
     Args:
         store: where to look.
@@ -61,7 +61,7 @@ def discover(store: Store, reference: str, *, artifact_type: str | None = None) 
 def referrers_of(
     repository: Repository, digest: Digest, *, artifact_type: str | None = None, seen: set[Digest] | None = None
 ) -> tuple[Referrer, ...]:
-    """The same of a manifest that is known by its digest, and need not be there.
+    """Return the referrers of a manifest that is known by its digest, and need not exist.
 
     What is ``seen`` already is left out, with what is about it, and what is found is added: an index may be about what
     is in it, that too, and so on, and then the trees of all of them together would be quadratic.
@@ -85,6 +85,6 @@ def referrers_of(
 
 
 def _about(repository: Repository, digest: Digest, depth: int, artifact_type: str | None) -> list[Referrer]:
-    """Those directly about it, the first of them last."""
+    """Return the direct referrers, in reverse order."""
     about = repository.referrers(digest, artifact_type=artifact_type)
     return [Referrer(descriptor, digest, depth) for descriptor in reversed(about)]

@@ -199,7 +199,7 @@ class _Unpacked:
         self._places[path] = Place("directory")
 
     def _inside(self, name: str) -> str:
-        """The path from the directory on of what has this name in the archive."""
+        """Return the path, inside the directory, of what has this name in the archive."""
         path = name.removeprefix("./")
         path = path.removesuffix("/")
         if path == self._title:

@@ -35,7 +35,7 @@ class ConfigSummary:
 
 
 def read_config(repository: Repository, manifest: Manifest) -> bytes:
-    """The exact bytes of the config of an image.
+    """Return the exact bytes of the config of an image.
 
     Raises:
         ManifestInvalidError: it is an index or an artifact, which has no such config, or the config is too large.
@@ -55,7 +55,7 @@ def read_config(repository: Repository, manifest: Manifest) -> bytes:
 
 
 def parse_config(content: bytes) -> dict[str, Any]:
-    """The config as parsed JSON.
+    """Return the config as parsed JSON.
 
     Raises:
         ManifestInvalidError: it is none.
@@ -70,7 +70,7 @@ def parse_config(content: bytes) -> dict[str, Any]:
 
 
 def summary_of(content: bytes) -> ConfigSummary:
-    """What of a config people want to know.
+    """Return a summary of a config: what people want to know of it.
 
     Raises:
         ManifestInvalidError: it is none, or something in it has the wrong type.
@@ -100,7 +100,7 @@ def summary_of(content: bytes) -> ConfigSummary:
 
 
 def platform_of(repository: Repository, manifest: Manifest) -> Platform | None:
-    """What an image runs on, by its config; None for an artifact, and where the config does not say.
+    """Return what an image runs on, by its config; None for an artifact, and where the config does not say.
 
     Raises:
         ManifestInvalidError: the config is none.

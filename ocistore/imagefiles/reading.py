@@ -30,7 +30,7 @@ _FILE_MODE: Final = 0o644
 def list_files(
     store: Store, reference: str, path: str = "", *, platform: str | None = None, layer: int | str | None = None
 ) -> Iterator[ImageFile]:
-    """The files that an image has when its layers are stacked, or those of one layer, or those of an artifact.
+    """Yield the files that an image has when its layers are stacked, or those of one layer, or those of an artifact.
 
     Those of an artifact without titles are in its layers that are archives, such as a chart's; its others are left out.
 
@@ -63,7 +63,7 @@ def list_files(
 
 
 def open_file(store: Store, reference: str, path: str, *, platform: str | None = None) -> ImageFileReader:
-    """The content of one file of an image or artifact, as a binary file; to be closed, or used with ``with``.
+    """Open one file of an image or artifact as a binary file; to be closed, or used with ``with``.
 
     The topmost layer that has the file decides, and what layers hide is not there. Links are followed inside the image:
     an absolute one begins at its top. All layers are read and verified first, then the one again up to the file.
@@ -99,7 +99,7 @@ class ImageFileReader(io.BufferedReader):
     """The bytes of one file: a binary file, read-only, from beginning to end."""
 
     def __init__(self, repository: Repository, file: ImageFile, content: Content) -> None:
-        """Others go through :func:`open_file`."""
+        """Read what :func:`open_file` has found; others call that."""
         super().__init__(_Content(repository, content), _BUFFER)
         self.file = file
         """What the image says about it."""
@@ -177,7 +177,7 @@ def _tree(repository: Repository, manifest: Manifest, reference: str) -> FileTre
 
 
 def _stacked(manifest: Manifest) -> tuple[Descriptor, ...]:
-    """The layers that make the file system: of an image all; of an artifact those that are archives, if any are.
+    """Return the layers that make the file system: all of an image; of an artifact those that are archives, if any are.
 
     Beside the archive of a chart lies its signature, and beside those of a model its license: files without names.
     """

@@ -111,7 +111,7 @@ class _Plan:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Of everything that goes out, made indexes included, by digest."""
+        """Return the size of everything that goes out, made indexes included, by digest."""
         sizes = {digest: node.size for digest, node in self.selection.nodes.items() if node.here}
         return sizes | {digest: manifest.descriptor.size for digest, manifest in self.selection.made.items()}
 
@@ -250,7 +250,7 @@ def export_in_place(core: Core) -> ExportReport:
 
 
 def _refuse_store(core: Core, path: Path) -> None:
-    """Nothing but the store's own code writes into a store."""
+    """Refuse to write into a store: only the store's own code does that."""
     with Translating(str(path)):
         is_store = path == core.root or (path / core.paths.catalog.name).exists()
         is_inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(core.root))
@@ -320,7 +320,7 @@ def _export_directory(core: Core, plan: _Plan, progress: Progress | None) -> Exp
 
 
 def _present(path: Path, sizes: Mapping[str, int]) -> int:
-    """How many bytes of it a layout has already; it is refused where it would be when it is to be written to."""
+    """Return how many bytes of it a layout has already; refuse the layout where writing to it would be refused."""
     if not os.path.lexists(path):
         return 0
     with _opened_directory(path) as layout:
@@ -351,7 +351,7 @@ def _opened_directory(path: Path, *, permissions: Permissions | None = None) -> 
 
 @contextlib.contextmanager
 def _locked_directory(path: Path, *, permissions: Permissions | None = None) -> Iterator[LayoutDirectory]:
-    """The directory, locked against other exports of ours into it: two of them would lose each other's names."""
+    """Lock the directory against other exports into it: two of them would lose each other's names."""
     with _opened_directory(path, permissions=permissions) as layout:
         with Translating(str(path)):  # there may be no room for another lock
             fcntl.flock(layout.descriptor, fcntl.LOCK_EX)
@@ -363,7 +363,7 @@ def _locked_directory(path: Path, *, permissions: Permissions | None = None) -> 
 
 
 def _existing_entries(layout: LayoutDirectory) -> Listing | None:
-    """What the layout in the destination lists; None where it is empty, or an export into it was cut short."""
+    """Return what the layout in the destination lists; None where it is empty, or an export into it was cut short."""
     try:
         check_layout_file(layout.read(OCI_LAYOUT, maximum=MAXIMUM_LAYOUT_FILE_SIZE))
         return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
@@ -387,7 +387,10 @@ def _existing_entries(layout: LayoutDirectory) -> Listing | None:
 
 
 def _entries_in_place(layout: LayoutDirectory) -> list[Descriptor]:
-    """What an earlier export in place listed, for its names; nothing where that cannot be read: it is replaced."""
+    """Return the entries of an earlier export in place, for their names.
+
+    None where they cannot be read: it is replaced.
+    """
     try:
         return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE)).entries
     except (FileNotFoundError, NotPlainError, ManifestInvalidError) as error:

@@ -37,7 +37,7 @@ def refuse_planted(path: Path) -> None:
 
 
 def followed(path: Path) -> Path:
-    """An absolute path with every symbolic link on it followed; nothing need be there.
+    """Return an absolute path with every symbolic link on it followed; nothing need be there.
 
     A link that stands for an open file is none: what it says is for people, as ``pipe:[4711]``.
 
@@ -67,7 +67,7 @@ def followed(path: Path) -> Path:
 
 
 def open_file_at(path: Path) -> int | None:
-    """The descriptor of this process that a followed path stands for, open or not; None where it stands for none."""
+    """Return the descriptor of this process that a followed path means, open or not; None where it means none."""
     if not path.name.isdecimal() or os.path.realpath(_OPEN_FILES) != os.fspath(path.parent):
         return None
     return int(path.name)

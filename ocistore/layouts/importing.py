@@ -240,7 +240,7 @@ class _Taking:
             self._core.discard(staged.values())
 
     def _take(self, digest: Digest, size: int, tally: Tally, *, only_look: bool) -> StagedBlob | None:
-        """One blob, staged; None where it is only looked at. Raises as the methods of the source do."""
+        """Stage one blob; None where it is only looked at. Raises as the methods of the source do."""
         if not only_look:
             return self.source.stage(self._core.pool, digest, size, self._mode, tally)
         self.source.verify(digest, size, tally)
@@ -253,7 +253,7 @@ class _Taking:
     def _noting(
         self, contents: ImportPlan, digest: Digest, taken: Callable[[], StagedBlob | None]
     ) -> StagedBlob | None:
-        """What was taken; None where something is wrong with it, which is noted."""
+        """Return what was staged; None where something is wrong with it, which is noted."""
         try:
             return taken()
         except (NotPlainError, DigestMismatchError, SizeMismatchError) as error:

@@ -87,7 +87,7 @@ class Name:
 
 
 def check_layout_file(content: bytes) -> None:
-    """Whether it says that this is a layout of a version we read (image-layout, "oci-layout file").
+    """Check that it says that this is a layout of a version we read (image-layout, "oci-layout file").
 
     Raises:
         ManifestInvalidError: it does not.
@@ -109,7 +109,7 @@ class Unusable:
     """The entry as it stands there; empty where that does not matter."""
 
     def __str__(self) -> str:
-        """For reports: its digest, what it is called, and what is wrong with it."""
+        """Return a line for reports: its digest, its name, and what is wrong with it."""
         given = name_in(self.annotations).given
         called = f"{given!r:.200}: " if given else ""
         return f"{self.digest} ({called}{self.reason})"
@@ -132,7 +132,7 @@ class Damaged:
     """Nothing can be read of it here, which is no damage: it stands in the way only where it was asked for."""
 
     def __str__(self) -> str:
-        """For reports: its digest, what it is called, and what is wrong with it."""
+        """Return a line for reports: its digest, its name, and what is wrong with it."""
         given = name_in(self.annotations).given
         called = f"{given!r:.200}: " if given else ""
         return f"{self.digest or 'an entry'} ({called}{'; '.join(self.problems)})"
@@ -149,7 +149,7 @@ class Listing(NamedTuple):
 
 
 def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
-    """The entries of an index.json. ``"manifests": null`` is what umoci writes for a layout without entries.
+    """Return the entries of an index.json. ``"manifests": null`` is what umoci writes for a layout without entries.
 
     That one entry cannot be used is no reason to refuse the others; that one is damaged is, unless the caller looks at
     ``damaged`` (``keep_damaged``); so are more than :data:`MAXIMUM_DAMAGED` of them.
@@ -220,7 +220,7 @@ class _Entries:
 
 
 def _unusable_entry(value: object, error: ManifestInvalidError, *, path: str) -> Unusable:
-    """An entry that is no descriptor, where that is no damage; where it is, ``error`` or another one is raised."""
+    """Return an entry that is no descriptor, where that is no damage; where it is, raise ``error`` or another one."""
     if not isinstance(value, dict) or (reason := _unusable(value)) is None:
         raise error
     known = Descriptor.from_json({**value, **_KNOWN}, path=path)  # is all the rest as it should be?
@@ -228,7 +228,7 @@ def _unusable_entry(value: object, error: ManifestInvalidError, *, path: str) ->
 
 
 def _damaged(value: object, error: ManifestInvalidError) -> Damaged:
-    """What can be known of an entry that is damaged."""
+    """Return what can be known of an entry that is damaged."""
     entry = value if isinstance(value, dict) else {}
     digest, annotations, platform = entry.get("digest"), entry.get("annotations"), entry.get("platform")
     text: dict[str, str] = {}
@@ -249,7 +249,7 @@ def _damaged(value: object, error: ManifestInvalidError) -> Damaged:
 
 
 def _unusable(value: dict[str, Any]) -> str | None:
-    """Why nothing can be read of an entry, where that is no damage."""
+    """Return why nothing can be read of an entry, where that is no damage."""
     digest, media_type, artifact_type = map(value.get, ("digest", "mediaType", "artifactType"))
     if is_of_other_algorithm(digest):
         return "its digest is of an algorithm that is not known here"
@@ -264,12 +264,12 @@ def _unusable(value: dict[str, Any]) -> str | None:
 
 
 def name_of(descriptor: Descriptor) -> Name:
-    """What the annotations of an entry call it."""
+    """Return the name that the annotations of an entry give it."""
     return name_in(descriptor.annotations)
 
 
 def name_in(annotations: Mapping[str, str]) -> Name:
-    """What annotations of an entry call it."""
+    """Return the name that annotations of an entry give it."""
     ref_name = annotations.get(REF_NAME, "")
     image_name = annotations.get(IMAGE_NAME, "")
     given = ref_name or image_name
@@ -289,7 +289,7 @@ def name_in(annotations: Mapping[str, str]) -> Name:
 
 
 def _split(name: str) -> tuple[str | None, str | None, str | None]:
-    """REPO:TAG or REPO@DIGEST, perhaps after a host, as host, repository and tag; None for what it does not say."""
+    """Split REPO:TAG or REPO@DIGEST, perhaps after a host, into host, repository and tag; None for what it lacks."""
     name, at, digest = name.partition("@")
     if (at and not is_any_digest(digest)) or _is_digest(name):
         return None, None, None
@@ -301,7 +301,7 @@ def _split(name: str) -> tuple[str | None, str | None, str | None]:
 
 
 def _untagged(name: str) -> tuple[str | None, str | None, str | None]:
-    """The name of an image without a tag, which means ``latest``; None for all where it is no such name."""
+    """Split the name of an image without a tag, which means ``latest``; None for all where it is no such name."""
     host, rest = split_host(name)
     repository = None if _is_digest(name) else _valid_repository(rest)
     return (None, None, None) if repository is None else (host, repository, DEFAULT_TAG)
@@ -327,7 +327,9 @@ def _valid_tag(name: str) -> str | None:
 
 
 def said_besides(descriptor: Descriptor) -> str | None:
-    """What an entry says besides its name: its annotations and its platform, as JSON; None where that is nothing.
+    """Return what an entry says besides its name: its annotations and its platform, as JSON.
+
+    None where that is nothing.
 
     Such as cosign's ``kind``, and the platform by which skopeo chooses. They are kept with the tag, and written again.
     """
@@ -341,7 +343,7 @@ def said_besides(descriptor: Descriptor) -> str | None:
 
 
 def saying(descriptor: Descriptor, besides: str | None) -> Descriptor:
-    """The descriptor with what was kept of the entry that it came from."""
+    """Return the descriptor with what was kept of the entry that it came from."""
     if besides is None:
         return descriptor
     document = json.loads(besides)
@@ -357,12 +359,12 @@ class Names:
     """What an index.json is to list, in its order: each descriptor is made when it is asked for."""
 
     def __init__(self, entries: list[Entry | Descriptor], short: set[str]) -> None:
-        """Of ``entries`` those of repositories in ``short`` have their tag alone as ref.name."""
+        """Describe ``entries``; those of repositories in ``short`` have their tag alone as ref.name."""
         self._short = short
         self._entries = sorted(entries, key=self._place)
 
     def __iter__(self) -> Iterator[Descriptor]:
-        """The descriptors as they are written."""
+        """Yield the descriptors as they are written."""
         for entry in self._entries:
             if isinstance(entry, Entry):
                 yield _named(entry, short=entry.repository in self._short)
@@ -371,7 +373,7 @@ class Names:
 
     @property
     def digests(self) -> Iterator[Digest]:
-        """Of all of them."""
+        """Yield the digests of all of them."""
         return (entry.descriptor.digest if isinstance(entry, Entry) else entry.digest for entry in self._entries)
 
     def _place(self, entry: Entry | Descriptor) -> tuple[str, str, str]:
@@ -382,7 +384,7 @@ class Names:
 
 
 def merged(existing: Iterable[Descriptor], entries: Sequence[Entry], *, keep: bool = True) -> Names:
-    """What an index.json lists when ``entries`` are written into one that listed ``existing``.
+    """Return what an index.json lists when ``entries`` are written into one that listed ``existing``.
 
     An entry replaces what has its name; what else there was stays, unless ``keep`` is false. Which names are short is
     said above. The order is that of names, then digests, so that the same content gives the same bytes.
@@ -410,7 +412,7 @@ def merged(existing: Iterable[Descriptor], entries: Sequence[Entry], *, keep: bo
 
 
 def _written_by_us(descriptor: Descriptor) -> Entry | None:
-    """The entry that we, or containerd, wrote as this descriptor; None for what only has a ref.name or none."""
+    """Return the entry that we, or containerd, wrote as this descriptor; None for what only has a ref.name or none."""
     image_name = descriptor.annotations.get(IMAGE_NAME, "")
     _, repository, tag = _split(image_name)
     if repository is None or (tag is None and "@" not in image_name):
@@ -445,7 +447,7 @@ def _named(entry: Entry, *, short: bool) -> Descriptor:
 
 
 def _ref_name(entry: Entry, *, short: bool) -> str | None:
-    """The ref.name that an entry gets; None where it has no tag."""
+    """Return the ref.name that an entry gets; None where it has no tag."""
     if entry.tag is None:
         return None
     return entry.tag if short else entry.image_name
@@ -454,7 +456,7 @@ def _ref_name(entry: Entry, *, short: bool) -> str | None:
 def index_bytes(
     descriptors: Iterable[Descriptor], unusable: Sequence[Unusable] = (), besides: Mapping[str, Any] | None = None
 ) -> bytearray:
-    """An index.json that lists them, in their order; the same descriptors give the same bytes.
+    """Return an index.json that lists descriptors, in their order; the same ones give the same bytes.
 
     What is unusable comes last, as it stood, unless something else has its name by now. ``besides`` is what else it
     says.

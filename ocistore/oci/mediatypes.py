@@ -86,7 +86,7 @@ def is_media_type(text: object) -> bool:
 
 
 def media_type(text: object, *, path: str = "mediaType") -> str:
-    """``text`` where it is a media type by RFC 6838, section 4.2, which the image specification asks of descriptors.
+    """Return ``text`` where it is a media type by RFC 6838, section 4.2, as the image specification demands.
 
     Raises:
         ManifestInvalidError: it is not; it carries ``path``, the place where it stood.

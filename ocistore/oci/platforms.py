@@ -42,7 +42,7 @@ _MAXIMUM_DEPTH: Final = 64
 
 
 def parse_platforms(texts: Iterable[str]) -> list[Platform]:
-    """Each of them, read; see :func:`parse_platform`.
+    """Parse each of them; see :func:`parse_platform`.
 
     Raises:
         TypeError: one text, which is an iterable of texts too, one for each letter.
@@ -54,7 +54,7 @@ def parse_platforms(texts: Iterable[str]) -> list[Platform]:
 
 
 def parse_platform(text: str) -> Platform:
-    """What people type: ``OS/ARCHITECTURE[/VARIANT]``, such as ``linux/arm64``.
+    """Parse what people type: ``OS/ARCHITECTURE[/VARIANT]``, such as ``linux/arm64``.
 
     A version of the operating system, and features of it, are given as containerd does, ``windows(10.0.17763)/amd64``
     and ``linux(+feature)/amd64``; the version also as crane does, ``windows/amd64:10.0.17763``.
@@ -86,7 +86,7 @@ def _is_exact(platform: Platform, wanted: Platform) -> bool:
 
 
 def _has_fitting_system(platform: Platform, wanted: Platform) -> bool:
-    """Everything but the variant.
+    """Whether everything but the variant fits.
 
     A version fits where it begins with the one that is wanted, part by part, or none is said: which Windows an image is
     built for, its first three parts say. The features of a platform are mandatory (image specification, image index,
@@ -102,7 +102,7 @@ def _has_fitting_system(platform: Platform, wanted: Platform) -> bool:
 
 
 def fitting(candidates: Iterable[tuple[T, Platform]], wanted: Platform) -> list[T]:
-    """Those that can be used where a platform is wanted, the one to use first.
+    """Return those that can be used where a platform is wanted, the best first.
 
     An older variant runs where a newer one is wanted (``arm/v6`` on ``arm/v7``), and never the other way round; where
     none is wanted, the one that is implied comes first, then older ones, then newer ones. Then come those without
@@ -114,7 +114,7 @@ def fitting(candidates: Iterable[tuple[T, Platform]], wanted: Platform) -> list[
 
 
 def _rank(platform: Platform, wanted: Platform) -> tuple[int, ...] | None:
-    """Less is better; None for what does not fit."""
+    """Return how well it fits, less is better; None for what does not fit."""
     if not _has_fitting_system(platform, wanted):
         return None
     has, wants = _variant(platform), _variant(wanted)
@@ -213,7 +213,7 @@ class _Narrowing:
     """What was left of each: the same one may be in many."""
 
     def with_older_variants(self) -> list[Platform]:
-        """What was wanted; where a variant is not here, an older one that is, and runs there."""
+        """Return what was wanted; instead of a variant that is not here, an older one that is, and runs there."""
         older: list[Platform] = []
         for wanted in self.wanted:
             best = None
@@ -276,7 +276,7 @@ class _Narrowing:
 
 
 def _with_children(index: Manifest, kept: Sequence[Descriptor | None]) -> Manifest:
-    """The index with those children, and whatever else is in it as it was."""
+    """Return the index with those children, and everything else in it as it was."""
     document: dict[str, Any] = strictjson.loads(index.content, maximum=len(index.content))
     children = []
     for written, left in zip(document["manifests"], kept, strict=True):

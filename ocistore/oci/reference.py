@@ -27,7 +27,7 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]*", re.ASCII)
 
 
 def repository_name(text: str) -> str:
-    """``text`` where it is the name of a repository (distribution specification, "Pulling manifests").
+    """Return ``text`` where it is the name of a repository (distribution specification, "Pulling manifests").
 
     Raises:
         InvalidNameError: it is not; ``kind`` is ``repository``.
@@ -45,7 +45,7 @@ def repository_name(text: str) -> str:
 
 
 def tag_name(text: str) -> str:
-    """``text`` where it is a tag (distribution specification, "Pulling manifests").
+    """Return ``text`` where it is a tag (distribution specification, "Pulling manifests").
 
     Raises:
         InvalidNameError: it is not; ``kind`` is ``tag``.
@@ -67,7 +67,7 @@ def is_digest(text: str) -> bool:
 
 
 def split_host(name: str) -> tuple[str | None, str]:
-    """``HOST:PORT/NAME`` as host and name; no host where there is none with a port, as none is part of a repository."""
+    """Split ``HOST:PORT/NAME`` into host and name; the host is None where there is none with a port."""
     host, slash, rest = name.partition("/")
     return (host, rest) if slash and ":" in host and "@" not in host else (None, name)
 

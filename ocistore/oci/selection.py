@@ -73,7 +73,7 @@ class Selector:
         return selector
 
     def one_tag_for_several(self) -> InvalidNameError:
-        """The error of giving one tag to whatever may be meant."""
+        """Return the error of giving one tag to whatever may be meant."""
         reason = "one new tag for several: name one tag or digest, or give only a new repository"
         return InvalidNameError(self.text, kind="reference", reason=reason)
 
@@ -105,12 +105,12 @@ class Selector:
         return tag is not None and self.matches_tag(tag)
 
     def renamed(self, repository: str, tag: str | None) -> tuple[str, str | None]:
-        """What it is to be called."""
+        """Return the repository and tag to call something, as the selector asks."""
         return self.new_repository or repository, self.new_tag or tag
 
 
 def selectors(texts: Iterable[str], *, hosts: bool = False) -> list[Selector]:
-    """Each of them, read; see :meth:`Selector.parse`.
+    """Parse each of them; see :meth:`Selector.parse`.
 
     Raises:
         TypeError: one text, which is an iterable of texts too, one for each letter.

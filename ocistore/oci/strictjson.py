@@ -36,7 +36,7 @@ _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def loads(content: bytes, *, maximum: int) -> Any:  # noqa: ANN401 - what JSON holds is for the caller to find out
-    """What the JSON document says, in dicts, lists, strings, numbers, booleans and None.
+    """Return what the JSON document says, in dicts, lists, strings, numbers, booleans and None.
 
     Args:
         content: the document: UTF-8 without byte order mark.
@@ -58,7 +58,7 @@ def loads(content: bytes, *, maximum: int) -> Any:  # noqa: ANN401 - what JSON h
 def loads_each(
     content: bytes, key: str, begin: Callable[[], Callable[[Any], object]], *, maximum: int
 ) -> Any:  # noqa: ANN401 - likewise
-    """As :func:`loads`, but what the list under ``key`` of the document has in it is given away, and never all held.
+    """Read as :func:`loads`, but give away each element of the list under ``key`` of the document, and never hold all.
 
     In the document that is returned the list is empty.
 
@@ -122,7 +122,7 @@ def _check_depth(content: bytes) -> None:
 
 
 def _without_strings(content: bytes) -> Iterator[bytes]:
-    """The document without its strings, some at a time: what is between two strings takes 40 bytes in memory."""
+    """Yield the document without its strings, some at a time: what is between two strings takes 40 bytes in memory."""
     begin = 0
     while begin < len(content):
         outside = _OUTSIDE.match(content, begin, begin + _AT_ONCE)
@@ -155,7 +155,7 @@ class _Pieces:
         self._has_surrogates = b"\\ud" in content or b"\\uD" in content
 
     def read(self, key: str, take: Callable[[Any], object]) -> dict[str, Any]:
-        """The document; :class:`_WholeError` wherever it is no object that is valid."""
+        """Read the document; raise :class:`_WholeError` wherever it is no object that is valid."""
         members: dict[str, Any] = {}
         self._expect("{")
         if self._peek() == "}":
@@ -192,7 +192,7 @@ class _Pieces:
         raise _WholeError
 
     def _passed(self, characters: str) -> str:
-        """One of these, which comes next."""
+        """Skip one of these characters, which must come next, and return it."""
         found = self._peek()
         if not found or found not in characters:
             self._whole()
@@ -203,7 +203,7 @@ class _Pieces:
         self._passed(character)
 
     def _peek(self) -> str:
-        """The next character that is no space; empty at the end."""
+        """Return the next character that is no space; empty at the end."""
         while True:
             space = _SPACE.match(self._text, self._at)
             self._at = self._at if space is None else space.end()
@@ -228,7 +228,7 @@ class _Pieces:
                 self._whole()
 
     def _more(self) -> bool:
-        """Decode as much again as there is, so that a long value is read a few times only; False at the end."""
+        """Decode as much again as there is, so that a long value is read a few times only. Return False at the end."""
         if self._next == len(self._content):
             return False
         left = self._text[self._at :]
@@ -241,7 +241,7 @@ class _Pieces:
 
 
 def _sharing_keys() -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """As :func:`_object`, for many objects that are kept: each key is one string in all of them."""
+    """Make objects as :func:`_object` does, for many that are kept: each key is one string in all of them."""
     keys: dict[str, str] = {}
 
     def shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def backup(
 
 
 def _refuse_foreign(core: Core, target: StorePaths) -> str | None:
-    """Only what this has made is written into, and none of it lies in the store or around it.
+    """Refuse a destination that this has not made, or that is in the store or around it.
 
     Returns:
         The identity of the earlier backup; None where there is none, or it was not finished.
@@ -215,7 +215,7 @@ class _Backup:
         self._blobs = self._bytes = 0
 
     def run(self) -> BackupReport:
-        """All of it."""
+        """Write all of the backup."""
         copy = self._copied_catalog()
         try:
             self._copy_blobs(copy)

@@ -177,7 +177,7 @@ class _Collection:
         """
 
     def forecast(self, *, force: bool) -> GCReport:
-        """A dry run."""
+        """Report what a real run would take."""
         file = self._catalog.file
         seen = None if file is None else file.noted_epoch()  # first: a note is never ahead of its catalog
         with self._catalog.snapshot() as connection:
@@ -213,7 +213,7 @@ class _Collection:
         )
 
     def run(self, *, force: bool) -> GCReport:
-        """The real thing."""
+        """Collect."""
         self._core.require_writable()
         if self._catalog.file is not None:
             on_a_full_disk(self._catalog, self._core.pool, self._catalog.file.note_epoch)
@@ -264,7 +264,7 @@ class _Collection:
         )
 
     def _take_snapshot(self) -> str | None:
-        """Why there is no fresh snapshot; None where there is one."""
+        """Write a fresh snapshot where one is due. Return why there is none; None where there is one."""
         if self._core.pool.local is None:
             return None  # it is for a rebuild, which needs the files of blobs
         # Only so often where nothing is due, because looking takes longer than finding nothing.
@@ -287,7 +287,7 @@ class _Collection:
         self._empty_queues()
 
     def _complete(self) -> StoreFullError | None:
-        """End what is over. The error, where there was no room for some of it."""
+        """End what is over. Return the error, where there was no room for some of it."""
         full = None
         for end in (self._end_batches, self._empty_repositories, self._end_leases, self._leftovers.end_uploads):
             try:
@@ -309,7 +309,10 @@ class _Collection:
         return Batch(self._core)
 
     def _collect_manifests(self) -> bool:
-        """Whether there was something to do. Children of what goes are due since it was, and so found by this again."""
+        """Collect manifests, and return whether there were some due.
+
+        Children of what goes are due since then, and so are found by this again.
+        """
         worked = False
         while self._is_due(lambda c: gc.due_manifest_memberships(c, before=self._untagged_before, limit=1)):
             worked = True
@@ -387,7 +390,10 @@ class _Collection:
         since: Mapping[tuple[int, int], int],
         known: reachability.Known,
     ) -> tuple[list[int], int]:
-        """What went: the manifest, and what keeps it in a ring; and since when the last of them was not needed."""
+        """Remove a manifest and what keeps it in a ring.
+
+        Return them, and since when the last of them was not needed.
+        """
         removable = reachability.removable(connection, row.repository_id, row.blob_id, known=known)
         last = since[row[:2]]
         if len(removable) > 1:
@@ -399,7 +405,9 @@ class _Collection:
         return removable, last
 
     def _in_use_until(self) -> int:
-        """Until when the blobs of a manifest that goes now were in use: their grace begins now, and not with this run.
+        """Return until when the blobs of a manifest that goes now were in use.
+
+        Their grace begins now, not with this run.
 
         Without a grace they go in this run.
         """
@@ -438,7 +446,7 @@ class _Collection:
         return worked
 
     def _reaped(self) -> Iterator[int]:
-        """Take condemned blobs out of the pool, batch by batch; how many those of each were."""
+        """Remove condemned blobs from the pool, batch by batch; yield how many those of each were."""
         while self._is_due(lambda c: gc.condemned(c, limit=1)):
             with self._batch() as connection:
                 doomed = gc.condemned(connection, limit=_FILES)
@@ -494,7 +502,7 @@ class _Collection:
 
 
 def _fitting(edges: Iterable[int]) -> int:
-    """How many manifests, given the edges of each, go in one transaction: one at least."""
+    """Return how many manifests, given the edges of each, go in one transaction: one at least."""
     return max(1, sum(1 for total in accumulate(edges) if total <= _EDGES))
 
 

@@ -150,7 +150,10 @@ class _Explainer:
             yield f"it was pushed, or last in use, at {_when(since):%F %T} UTC", until
 
     def _last_end(self, reasons: Iterable[tuple[str, datetime | None]]) -> datetime | None:
-        """Until when these keep something: now where they do not; None where one of them does not end by itself."""
+        """Return until when these keep something: now where they do not.
+
+        None where one of them does not end by itself.
+        """
         last = self._now
         for _, until in reasons:
             if until is None:
@@ -179,5 +182,5 @@ def _when(at: int) -> datetime:
 
 
 def _later(at: datetime, by: timedelta) -> datetime:
-    """As late as a ``datetime`` can be at most: who gives a grace of thousands of years means for ever."""
+    """Return a time, or the latest that a ``datetime`` can be: a grace of thousands of years means for ever."""
     return at + min(by, datetime.max.replace(tzinfo=UTC) - at)

@@ -62,7 +62,7 @@ class ScrubReport:
 
     @property
     def exit_code(self) -> int:
-        """0 where all is well, 1 where everything that was not is repaired, 2 where damage is left.
+        """Return 0 where all is well, 1 where everything that was not is repaired, 2 where damage is left.
 
         3 where none is left that is known, but something could not be read.
         """
@@ -92,7 +92,7 @@ class Pace:
         return self._rate is not None
 
     def check(self, *, share: float = 1.0) -> None:
-        """Whether there is time for another blob, in that part of the time there is.
+        """Check that there is time for another blob, in that part of the time there is.
 
         Raises:
             Cut: there is none.

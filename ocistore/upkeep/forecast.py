@@ -37,7 +37,7 @@ class Forecast:
 
 
 def forecast(connection: Connection, *, now: int, untagged_before: int, before: int) -> Forecast:
-    """What a collection would take.
+    """Return what a collection would take.
 
     Args:
         connection: of a snapshot, so that everything is seen in one state.
@@ -159,7 +159,7 @@ def _blobs(connection: Connection, found: Forecast, before: int) -> None:
 
 
 def condemned(connection: Connection) -> Iterator[gc.Blob]:
-    """What an earlier collection condemned and did not come to take; it goes whatever is asked."""
+    """Yield what an earlier collection condemned and did not remove; it goes in any case."""
     after = 0
     while page := gc.condemned(connection, limit=_PAGE, after=after):
         for key, digest, size in page:

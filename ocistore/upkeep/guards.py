@@ -48,7 +48,7 @@ def refuse_too_much(core: Core, *, now: int, untagged_before: int, before: int) 
 
 
 def too_much(core: Core, *, now: int, untagged_before: int, before: int) -> str | None:
-    """What to say of a collection that would take more than half of the live bytes, once these are many; else None.
+    """Return the reason why a collection takes too much: more than half of the live bytes, once these are many.
 
     Args:
         core: open.

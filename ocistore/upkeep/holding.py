@@ -61,7 +61,7 @@ class Hold:
             raise
 
     def _lives(self, hold: int) -> bool:
-        """Lock the byte of a hold. False where another one, which had the same id before, still has it."""
+        """Lock the byte of a hold. Return False where another one, which had the same id before, still has it."""
         with Translating(str(self._target.root)):
             try:
                 fcntl.fcntl(self._living, fcntl.F_OFD_SETLK, _byte(hold))
@@ -71,12 +71,12 @@ class Hold:
         return True
 
     def renew(self) -> None:
-        """Let it go on, if it is time to."""
+        """Prolong it, if it is time to."""
         if time.monotonic() - self._renewed > _RENEWED_EVERY:
             self.confirm()
 
     def confirm(self) -> None:
-        """Let it go on, and make sure that it was there all the time.
+        """Prolong it, and make sure that it was there all the time.
 
         Raises:
             StorageError: it had run out, as where the machine was asleep: what was to be copied may be collected.
@@ -113,7 +113,7 @@ def end_abandoned(core: Core) -> None:
 
 
 def abandoned(core: Core, connection: Connection) -> list[int]:
-    """The holds of processes that have died.
+    """Return the holds of processes that have died.
 
     Raises:
         StorageError: it could not be found out.
@@ -132,13 +132,13 @@ def _is_locked(descriptor: int, hold: int) -> bool:
 
 
 def _byte(hold: int) -> bytes:
-    """A ``struct flock`` for the byte of a hold, behind all that is ever written into the file."""
+    """Return a ``struct flock`` for the byte of a hold, after all that is ever written into the file."""
     return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _FIRST_BYTE + hold, 1, 0)
 
 
 @contextlib.contextmanager
 def collections_held(core: Core, target: StorePaths) -> Iterator[Hold]:
-    """No collection acts from now on until the block ends, which may be as late as it wants if it renews the hold."""
+    """Hold collections off until the block ends, however late, as long as it renews the hold."""
     hold = Hold(core, target)
     try:
         yield hold

@@ -27,7 +27,7 @@ class Leftovers:
     """Of one collection, with counts of what went."""
 
     def __init__(self, core: Core, bounds: Bounds, *, batch: Callable[[], Batch], now: int) -> None:
-        """``batch`` begins a write transaction."""
+        """Begin with counts of 0; ``batch`` begins a write transaction."""
         self._core = core
         self._catalog = core.catalog
         self._sweeper = core.pool.sweeper
@@ -84,7 +84,7 @@ class Leftovers:
                 self.bytes += file.size if alone else 0
 
     def stray_files(self) -> Iterator[tuple[str, int]]:
-        """What somebody staged and left behind, with the bytes that it would give back."""
+        """Yield what somebody staged and abandoned, with the bytes that removing it would free."""
         for file in self._strays():
             digest = self._sweeper.published(file) if file.may_be_published else None
             if digest is not None:
@@ -105,7 +105,7 @@ class Leftovers:
                         yield file
 
     def _take_from_pool(self, file: UnpublishedFile) -> bool:
-        """Take the other name of a file that a killed push published, if no row stands for it.
+        """Remove the other name of a file that a killed push published, if no row stands for it.
 
         Whether the name in ``uploads/`` is its last one: to remove that gives its bytes back. What is moved to
         ``trash/`` is counted there.

@@ -29,7 +29,7 @@ class Losses(NamedTuple):
 
 
 def losses_of(catalog: Catalog, *, now: int, untagged_before: int, before: int) -> Losses:
-    """What a collection would take, now or, as a consequence, once the grace of what it lets go of is over.
+    """Return what a collection would take, now or later as a consequence, once the grace of what it releases is over.
 
     Content that refers to itself in a ring may be left out.
 
@@ -58,7 +58,7 @@ class _Counting:
         self._known: dict[int, reachability.Known] = {}
 
     def candidates(self) -> Iterator[losses.Losable]:
-        """Each blob that goes, once."""
+        """Yield each blob that goes, once."""
         for repository, manifest in self._dead_manifests():
             with self._catalog.read() as connection:
                 found = losses.blobs_of(connection, repository, manifest)

@@ -21,7 +21,7 @@ class UnreadableError(Exception):
 
 
 def content(pool: Provider, digest: Digest, size: int) -> bytes:
-    """All ``size`` bytes under a digest, not hashed again: of what is small.
+    """Return all ``size`` bytes of small content under a digest, not hashed again.
 
     Raises:
         FileNotFoundError: nothing lies there.
@@ -38,7 +38,7 @@ def content(pool: Provider, digest: Digest, size: int) -> bytes:
 
 
 def hashed(pool: Provider, digest: Digest, size: int | None, *, progress: Count) -> tuple[Digest, int]:
-    """The digest and the number of the bytes that lie under a digest.
+    """Return the digest and the number of the bytes that are stored under a digest.
 
     Where they are others than they should be, they are read once more, past what the kernel has cached of them; so
     what is returned was read twice in full if it is wrong.

@@ -149,7 +149,7 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
 
 
 def _run(rebuild: _Rebuild, pool: FilesystemPool) -> RebuildReport:
-    """All of it; on a full disk with what is reserved, which is enough for the catalog of a small store."""
+    """Rebuild; on a full disk with the ballast, which is enough for the catalog of a small store."""
     try:
         while True:
             try:
@@ -194,7 +194,7 @@ class _Rebuild:
         self._unread: list[str] = []
 
     def run(self) -> RebuildReport:
-        """All of it. It may be called again, and begins anew."""
+        """Rebuild. It may be called again, and begins anew."""
         remove_rebuilt(self._paths)  # of a rebuild that was killed
         self._report = RebuildReport()
         try:
@@ -257,7 +257,7 @@ class _Rebuild:
         self._write_live(catalog, batch)
 
     def _good_size(self, file: PublishedFile, digest: Digest, progress: Count) -> int | None:
-        """The number of bytes, where they are those of the digest, or cannot be read, so that nobody knows."""
+        """Return the number of bytes, where they are those of the digest, or cannot be read, so that nobody knows."""
         try:
             found, size = hashed(self._pool, digest, None, progress=progress)
         except (FileNotFoundError, CorruptError) as error:
@@ -365,7 +365,7 @@ class _Rebuild:
             return
 
     def _sources(self) -> list[tuple[str, Iterator[Ref]]]:
-        """What may know the names, the newest first."""
+        """Return the sources that may know the names, the newest first."""
         header = snapshot.header(self._paths)
         found = []
         if header is not None:
@@ -384,7 +384,7 @@ class _Rebuild:
                 yield Ref(0, called.repository, called.tag, entry.digest, entry=said_besides(entry))
 
     def _known_incomplete(self) -> frozenset[str]:
-        """The manifests that lacked something when they were pushed, as far as the last snapshot knows."""
+        """Return the manifests that lacked something when they were pushed, as far as the last snapshot knows."""
         try:
             return frozenset(name.digest for name in snapshot.read(self._paths) if name.incomplete)
         except (CorruptError, FileNotFoundError) as error:
@@ -451,7 +451,7 @@ class _Rebuild:
             return epoch.succeed(connection, self._lock.descriptor)
 
     def _pages(self, catalog: SQLiteCatalog, repository: int) -> Iterator[list[int]]:
-        """The manifests of a repository, so many at a time as go in one transaction."""
+        """Yield the manifests of a repository in pages, each for one transaction."""
         after = 0
         while True:
             with catalog.read() as connection:
@@ -481,7 +481,7 @@ class _Rebuild:
 
 
 def _parts(manifests_: Iterable[Manifest]) -> Iterator[list[Manifest]]:
-    """So many at a time as go in one transaction."""
+    """Yield manifests in pages, each for one transaction."""
     part: list[Manifest] = []
     rows = 0
     for manifest in manifests_:
@@ -495,7 +495,7 @@ def _parts(manifests_: Iterable[Manifest]) -> Iterator[list[Manifest]]:
 
 
 def _grouped(names: Iterable[Ref]) -> Iterator[tuple[str, list[Ref]]]:
-    """Names of one repository together, so many at a time; those that no store can have are left out."""
+    """Yield names in pages, each of one repository; those that no store can have are left out."""
     repository = ""
     group: list[Ref] = []
     for name in names:

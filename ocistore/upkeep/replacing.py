@@ -79,7 +79,7 @@ def _process(user: int) -> str:
 
 
 def healthy(paths: StorePaths) -> Healthy | None:
-    """What is known of a catalog in which nothing is wrong; None where it is lost or damaged.
+    """Return what is known of a catalog in which nothing is wrong; None where it is lost or damaged.
 
     Raises:
         OCIStoreError: it cannot be read now, which does not mean that it is damaged.
@@ -169,7 +169,7 @@ def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> No
 
 
 def keep_readable_names(paths: StorePaths, *, seen: epoch.Mark) -> None:
-    """Likewise of a catalog that is damaged, where nothing is wrong with what has the names.
+    """Write the names of a damaged catalog to ``catalog.snapshot``, where nothing is wrong with what has the names.
 
     Where the rest of it is damaged, what it says is newer than what the last collection wrote down all the same.
 
@@ -212,12 +212,12 @@ def _is_the_latest(catalog: SQLiteCatalog, seen: epoch.Mark) -> bool:
 
 
 def _privately(paths: StorePaths, private_lock: Path) -> SQLiteCatalog:
-    """The catalog for writing, by one who holds the write lock of the store, which is not taken again."""
+    """Open the catalog for writing, by one who holds the write lock of the store, which is not taken again."""
     return SQLiteCatalog(paths.root, database=paths.catalog, lock=private_lock, read_only=False, counts_epochs=False)
 
 
 def settle(paths: StorePaths, private_lock: Path) -> bool:
-    """Make the catalog one file, durably, if SQLite can work with it. False where it cannot, or there is none.
+    """Make the catalog one file, durably, if SQLite can work with it. Return False where it cannot, or there is none.
 
     Args:
         paths: of the store, whose write lock the caller holds.
@@ -259,7 +259,7 @@ def remove_rebuilt(paths: StorePaths) -> None:
 
 
 def remove_beside_rebuilt(paths: StorePaths) -> None:
-    """Likewise, but for the catalog that it made."""
+    """Remove what a killed rebuild left beside the catalog that it made, and keep that catalog."""
     with Translating(str(paths.rebuilt), root=paths.root):
         for suffix in (*_BESIDE, _LOCK):
             paths.rebuilt.with_name(f"{paths.rebuilt.name}{suffix}").unlink(missing_ok=True)

@@ -130,7 +130,7 @@ class _Scrub:
         self._marked = time.monotonic()
 
     def run(self, repository: str | None, number: int, parts: int, adopt: str | None) -> ScrubReport:
-        """All of it."""
+        """Scrub."""
         part = scrub_rows.Subset(number, parts, self._repository_id(repository))
         if self._progress is not None:
             with self._catalog.read() as connection:
@@ -205,7 +205,7 @@ class _Scrub:
             self._unreadable(candidate, digest, str(error))
 
     def _look(self, candidate: LiveBlob) -> _Look:
-        """The file of a blob, as it was before it was read, and what is wrong with it.
+        """Return the file of a blob, as it was before it was read, and what is wrong with it.
 
         Raises:
             UnreadableError, StorageError: it could not be found out.
@@ -231,7 +231,7 @@ class _Scrub:
         return True
 
     def _problem(self, digest: Digest, size: int) -> str | None:
-        """What is wrong with the file of a blob, in words.
+        """Return what is wrong with the file of a blob, in words.
 
         Raises:
             UnreadableError, StorageError: it could not be found out.
@@ -268,7 +268,7 @@ class _Scrub:
     # --- damage -------------------------------------------------------------------------------------------------------
 
     def _damaged(self, candidate: LiveBlob, digest: Digest, problem: str, file: PublishedFile | None) -> bool:
-        """Do what is to be done about what lay there before it was looked at. False where it has to be looked at again.
+        """Do what has to be done about damage. Return False where the blob has to be looked at again.
 
         Inode and time of change are compared, because the number alone may be that of a new file by now.
         """
@@ -307,7 +307,7 @@ class _Scrub:
         self._list(self._report.unread, candidate, problem, repaired=False, quarantined=None)
 
     def _heal(self, candidate: LiveBlob, digest: Digest) -> bool:
-        """Whether one of the sources had the bytes."""
+        """Heal a blob. Return whether one of the sources had the bytes."""
         staged = self._healer.stage(digest, candidate.size)
         if staged is None:
             return False

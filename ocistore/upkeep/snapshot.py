@@ -180,7 +180,7 @@ def _all(catalog: Catalog, check: Callable[[], None]) -> Iterator[Ref]:
 
 
 def header(paths: StorePaths) -> Header | None:
-    """When the snapshot was taken; None where there is none, or it is damaged at its beginning.
+    """Return when the snapshot was taken; None where there is none, or it is damaged at its beginning.
 
     Raises:
         OSError: it could not be read, which does not mean that it is damaged.
@@ -198,7 +198,7 @@ def header(paths: StorePaths) -> Header | None:
 
 
 def read(paths: StorePaths) -> Iterator[Ref]:
-    """What the snapshot says, verified as a whole before the first line is given.
+    """Yield what the snapshot says, verified as a whole before the first line is given.
 
     Raises:
         FileNotFoundError: there is none.

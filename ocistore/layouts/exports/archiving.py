@@ -66,7 +66,7 @@ def write_oci_archive(outlet: Outlet, pool: Provider, selection: Selection, *, l
 
 
 def _from_the_top(pool: Provider, selection: Selection, roots: Iterable[Digest]) -> Iterator[str]:
-    """All manifests, no child before the first of its parents."""
+    """Yield all manifests, no child before the first of its parents."""
     level: dict[str, None] = dict.fromkeys(roots)
     seen: set[str] = set()
     while level:
@@ -86,7 +86,7 @@ def _is_manifest(selection: Selection, digest: str) -> bool:
 
 
 def _children(pool: Provider, selection: Selection, digest: str) -> list[str]:
-    """What an index lists; nothing for other manifests."""
+    """Return what an index lists; nothing for other manifests."""
     made = selection.made.get(Digest(digest))
     if made is not None:
         return [child.digest for child in made.manifests]

@@ -242,7 +242,7 @@ class _Choosing:
         return self._roots[key]
 
     def finish(self, *, referrers: bool, referrers_lists: bool) -> Selection:
-        """All that was taken in, with what is below it, and about it."""
+        """Return everything that was added, with what is below it, and about it."""
         if self._other and not self._groups:
             raise next(iter(self._other.values()))
         replaced = {
@@ -323,7 +323,10 @@ class _Choosing:
     # --- what is about it ---------------------------------------------------------------------------------------------
 
     def _untaken(self, source: str, repository: str, tagged: dict[str, str]) -> dict[str, str]:
-        """Of what is about something by its tag, what was not chosen anyway; names that others have are not taken."""
+        """Return what is about something by its tag and was not chosen anyway.
+
+        Names that others have are not taken.
+        """
         free = {}
         for tag, digest in tagged.items():
             named = _Named(source, tag, digest, repository, tag, among_many=True)
@@ -437,7 +440,7 @@ class _Choosing:
 
 
 def _named(connection: Connection, chosen: Sequence[Selector] | None) -> Iterator[_Named]:
-    """Everything that was asked for; what was asked for twice comes twice."""
+    """Yield everything that was asked for; what was asked for twice comes twice."""
     if chosen is None:
         after = ""
         while names := repositories.page(connection, prefix="", after=after, limit=PAGE):
@@ -457,7 +460,7 @@ def _named(connection: Connection, chosen: Sequence[Selector] | None) -> Iterato
 
 
 def _matching(connection: Connection, selector: Selector) -> list[tuple[str, str]]:
-    """The tags, and what they point at."""
+    """Return the tags, and what they point at."""
     every = tags.every(connection, repository_key(connection, selector.repository))
     matching = [(tag, digest) for tag, digest in every if selector.matches_tag(tag)]
     if not matching and selector.tag is not None:
@@ -469,7 +472,7 @@ def _matching(connection: Connection, selector: Selector) -> list[tuple[str, str
 
 
 def _resolved(connection: Connection, selector: Selector) -> str:
-    """The digest of the one manifest that is meant."""
+    """Return the digest of the one manifest that is meant."""
     repository_key(connection, selector.repository)
     if selector.tag is not None:
         stored = manifests.by_tag(connection, selector.repository, selector.tag)
@@ -487,7 +490,7 @@ def _resolved(connection: Connection, selector: Selector) -> str:
 
 
 def repository_key(connection: Connection, name: str) -> int:
-    """The key of a repository.
+    """Return the key of a repository.
 
     Raises:
         RepositoryNotFoundError: there is none of that name.

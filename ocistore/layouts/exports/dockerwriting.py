@@ -177,7 +177,7 @@ class _Checking:
             image.names.append(name)
 
     def _image(self, descriptor: Descriptor, name: str) -> Manifest:
-        """The one image that the descriptor leads to; of several for one platform, the first that is here."""
+        """Return the one image that the descriptor leads to; of several for one platform, the first that is here."""
         listed: list[tuple[Manifest, Platform | None]] = []
         pending, seen = [descriptor], set()
         while pending:
@@ -267,7 +267,7 @@ class _Checking:
 
 @contextlib.contextmanager
 def _opened(pool: Provider, blob: Descriptor) -> Iterator[tuple[BinaryIO, ReadCompression]]:
-    """A blob from its beginning, and what it is compressed with: media types are known to lie about that."""
+    """Open a blob, and find out what it is compressed with: media types are often wrong about that."""
     with gone_is_damage(blob.digest):
         source = pool.open(blob.digest, blob.size)
     with source:
@@ -277,14 +277,14 @@ def _opened(pool: Provider, blob: Descriptor) -> Iterator[tuple[BinaryIO, ReadCo
 
 
 def _blocks(source: BinaryIO, compression: ReadCompression, *, name: str) -> Iterator[bytes]:
-    """The uncompressed bytes, bounded as everything that is decompressed."""
+    """Yield the uncompressed bytes, bounded as everything that is decompressed."""
     stream = source if compression == "none" else cast("BinaryIO", Decompressed(source, compression, name=name))
     while data := stream.read(_BLOCK):
         yield data
 
 
 def _begun(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, as many as a header of an archive has where there are as many; and all of them."""
+    """Return the first bytes, as many as a header of an archive has where there are as many; and all of them."""
     first = b""
     while len(first) < BLOCK and (more := next(blocks, b"")):
         first += more
@@ -292,7 +292,7 @@ def _begun(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def _diff_ids(config: object) -> tuple[Digest, ...]:
-    """The digests of an image's layers, as its config has them.
+    """Return the digests of an image's layers, as its config has them.
 
     Raises:
         ManifestInvalidError, InvalidDigestError: it has none, or something else in their place.
@@ -322,7 +322,7 @@ def _write_decompressed(outlet: Outlet, pool: Provider, layer: _Layer, archive: 
 
 
 def _kind(platform: Platform) -> tuple[str, str, str]:
-    """What two images must not differ in, if one may go out for both."""
+    """Return what two images must agree in, if one may go out for both."""
     return platform.os, platform.architecture, platform.variant
 
 

@@ -61,7 +61,7 @@ def destination_of(
     referrers: bool = False,
     with_base: bool = False,
 ) -> Destination:
-    """What an export is to write, where that makes sense.
+    """Return the form, compression and place that an export is to write.
 
     Without a form, a directory that exists and a name without the suffix of an archive mean ``dir``; ``.tar``,
     ``.tar.gz``, ``.tgz`` and ``.tar.zst``, pipes, devices and file objects an ``oci-archive``. Without a compression,
@@ -111,7 +111,7 @@ def destination_of(
 
 
 def _compression_by_name(path: Path) -> Compression | None:
-    """What the suffix says; None where it is not that of an archive."""
+    """Return what the suffix says; None where it is not that of an archive."""
     name = path.name.lower()
     return next((compression for suffix, compression in _SUFFIXES if name.endswith(suffix)), None)
 

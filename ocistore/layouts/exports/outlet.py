@@ -85,7 +85,7 @@ class Outlet:
             self._flush()
 
     def read(self, pool: Provider, digest: Digest, size: int) -> bytes:
-        """All bytes of a small blob, which are counted as written.
+        """Return all bytes of a small blob, which are counted as written.
 
         Raises:
             CorruptError: it is gone, or has another size.
@@ -124,7 +124,7 @@ class Outlet:
                 self._tally.add(len(data))
 
     def finish(self) -> None:
-        """Everything was written; a compressed stream ends here."""
+        """End the archive: everything was written, and a compressed stream ends here."""
         self._flush()
         if self._compressor is not None:
             self._compressor.finish()
@@ -133,7 +133,10 @@ class Outlet:
                 theirs(self._file.flush)()
 
     def _sent(self, source: int, size: int) -> int:
-        """How many bytes the kernel sent: all, or less where it cannot, or where the source ends early."""
+        """Send bytes by the kernel, and return how many it sent.
+
+        Fewer where it cannot, or where the source ends early.
+        """
         assert self._descriptor is not None
         position = 0
         with Translating(self._name):
@@ -198,7 +201,9 @@ def _write_to(file: BinaryIO, data: bytes) -> None:
 
 
 def _descriptor(file: BinaryIO) -> int | None:
-    """The descriptor to which writing is the same as writing to the file object, and cheaper; None where it is not.
+    """Return the descriptor to which writing is the same as writing to the file object, and cheaper.
+
+    None where there is none.
 
     Many have a ``fileno`` that is not what they are: a file that compresses has that of its compressed file.
     """
@@ -220,7 +225,7 @@ def _wait_for_room(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def opened(target: Target, *, name: str, compression: Compression, tally: Tally) -> Iterator[Outlet]:
-    """An outlet to a path or a file object.
+    """Open an outlet to a path or a file object.
 
     What is no plain file, such as a pipe, or is open in this process, such as ``/dev/stdout``, is written to directly.
     A file is written beside the path, synced, and only takes the name when the block ends: after a crash, or an error,
@@ -310,7 +315,7 @@ def _named_when_whole(path: Path, *, name: str) -> Iterator[int]:
 
 
 def _new_file(directory: int) -> tuple[str, FileDescriptor]:
-    """A file of a temporary name, locked for as long as it is open: so others know that somebody is at work."""
+    """Make a file of a temporary name, locked as long as it is open: so others know that somebody is at work."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         name = f"{TEMPORARY}archive-{secrets.token_hex(8)}"

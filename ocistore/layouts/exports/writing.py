@@ -82,7 +82,7 @@ class BlobWriter:
         *,
         permissions: int | None = None,
     ) -> None:
-        """``permissions`` are those of copies, where the ones of a new file will not do."""
+        """Write into a layout; ``permissions`` are those of copies, where the ones of a new file will not do."""
         self._core = core
         self._sharing = core.pool.sharing
         if mode == "link" and self._sharing is None:
@@ -126,7 +126,10 @@ class BlobWriter:
             yield from left
 
     def _link_all(self, blobs: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Link what can be linked at once, at little more than the cost of the link; the rest, for :meth:`write`."""
+        """Link what can be linked at once, at little more than the cost of the link.
+
+        Return the rest, for :meth:`write`.
+        """
         self._know_directories(blobs)
         return link_together(self._linking, blobs)
 
@@ -244,7 +247,7 @@ class BlobWriter:
 
     @contextlib.contextmanager
     def _new_file(self, directory: int, name: str) -> Iterator[int]:
-        """A file that gets its name when its bytes are durable."""
+        """Make a file that gets its name when its bytes are durable."""
         temporary, target = new_file(self._layout.descriptor)
         self._copied.append((temporary, directory, name))
         try:

@@ -57,7 +57,10 @@ class Manifests:
         """Those that are not in the layout, but take the place of some that are."""
 
     def get(self, descriptor: Descriptor) -> Manifest | None:
-        """The manifest; None where it is absent or ``unknown``, or something is wrong with it, which is noted."""
+        """Return the manifest.
+
+        None where it is absent or ``unknown``, or something is wrong with it, which is noted.
+        """
         digest = descriptor.digest
         if digest in self.made:
             return self.made[digest]
@@ -78,12 +81,12 @@ class Manifests:
         return digest in self._absent
 
     def of(self, digest: str, kind: str, name: str) -> str:
-        """What something is in what is called so, for messages; and why nothing can be read of it, if that is so."""
+        """Return what the thing of that name is, for messages; and why nothing can be read of it, if that is so."""
         said = f"{kind} in {name}" if kind else name
         return f"{said}; {self.unknown[digest]}" if digest in self.unknown else said
 
     def needed(self, descriptor: Descriptor) -> Manifest:
-        """The manifest.
+        """Return the manifest.
 
         Raises:
             UnusableError: it is absent or unknown, or something is wrong with it.
@@ -94,7 +97,7 @@ class Manifests:
         return manifest
 
     def platform(self, descriptor: Descriptor) -> Platform | None:
-        """What an image runs on, as its config says; None where it says nothing, or is no image's.
+        """Return the platform that an image's config says; None where it says nothing, or is no image's.
 
         Raises:
             UnusableError: something is wrong with the manifest.
@@ -115,7 +118,7 @@ class Manifests:
             return None  # what is wrong with it is found when it is taken in
 
     def subject(self, descriptor: Descriptor) -> Digest | None:
-        """What a manifest has as its subject; None where it has none, or damage: it may not be wanted at all."""
+        """Return the subject of a manifest; None where it has none, or damage: it may not be wanted at all."""
         key = descriptor.digest, descriptor.media_type, descriptor.size
         if key not in self._subjects:
             manifest = self._peeked(descriptor)
@@ -123,7 +126,7 @@ class Manifests:
         return self._subjects[key]
 
     def children(self, descriptor: Descriptor) -> tuple[Descriptor, ...]:
-        """The manifests in an index, likewise."""
+        """Return the manifests in an index; none where it is damaged."""
         manifest = self._peeked(descriptor)
         return () if manifest is None else manifest.manifests
 
@@ -137,7 +140,7 @@ class Manifests:
         return True
 
     def _peeked(self, descriptor: Descriptor) -> Manifest | None:
-        """The manifest, which is not kept; None where something is wrong with it, which is not noted."""
+        """Return the manifest, which is not kept; None where something is wrong with it, which is not noted."""
         if descriptor.digest in self._read:
             return self._read[descriptor.digest]
         try:

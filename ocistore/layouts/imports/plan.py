@@ -50,11 +50,11 @@ class ImportPlan:
         return [tag for named in self.tagged.values() for tag in named.values()]
 
     def manifest_sizes(self) -> dict[Digest, int]:
-        """The bytes of every manifest."""
+        """Return the bytes of every manifest."""
         return {d: manifest.descriptor.size for held in self.manifests.values() for d, manifest in held.items()}
 
     def blob_sizes(self) -> dict[Digest, int]:
-        """The bytes of every blob that is no manifest, or is one and a layer of another, too."""
+        """Return the bytes of every blob that is no manifest, or is one and a layer of another, too."""
         return {digest: size for held in self.blobs.values() for digest, size in held.items()}
 
     def lacks(self, digest: Digest, what: str) -> None:

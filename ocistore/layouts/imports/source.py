@@ -32,15 +32,18 @@ class Source(Protocol):
     """What something in it describes, and its index does not list because it is wrong in itself."""
 
     def read(self, name: str, *, maximum: int) -> bytes:
-        """A file of the top level: ``oci-layout`` or ``index.json``. Larger than ``maximum`` bytes, it is refused."""
+        """Return a file of the top level: ``oci-layout`` or ``index.json``.
+
+        Refuse one larger than ``maximum`` bytes.
+        """
         ...
 
     def size(self, digest: Digest) -> int:
-        """The bytes that lie under a digest, none of which was read."""
+        """Return the size of the content under a digest, in bytes; none of it was read."""
         ...
 
     def content(self, digest: Digest, size: int) -> bytes:
-        """``size`` bytes that lie under a digest, or all where there are fewer. Whether they hash to it is not said."""
+        """Return ``size`` bytes of the content under a digest, or all where there are fewer; unverified."""
         ...
 
     def verify(self, digest: Digest, size: int, tally: Tally) -> None:
@@ -62,7 +65,7 @@ class Source(Protocol):
         ...
 
     def changed(self) -> str:
-        """What was changed since it was opened, as far as can be seen; empty where nothing was."""
+        """Return what was changed since it was opened, as far as can be seen; empty where nothing was."""
         ...
 
     def close(self) -> None:

@@ -159,7 +159,7 @@ def listed(source: Source) -> Listed:
 
 
 def _note_refused(selection: Selection, damaged: list[Damaged], contents: ImportPlan) -> None:
-    """What was asked for and cannot come in is wrong; what is damaged, and was not asked for, is left out."""
+    """Note as wrong what was asked for and cannot come in; leave out what is damaged and was not asked for."""
     for refused in selection.unusable:
         contents.problem(_unread(str(refused)))
     asked = set(map(id, selection.damaged))
@@ -171,7 +171,7 @@ def _note_refused(selection: Selection, damaged: list[Damaged], contents: Import
 
 
 def _each(entries: list[Chosen]) -> Iterator[Chosen]:
-    """Each of them, which is not held any more when it was looked at."""
+    """Yield each of them; what was yielded is not held any more."""
     entries.reverse()
     while entries:
         yield entries.pop()
@@ -182,7 +182,7 @@ def _is_manifest(descriptor: Descriptor) -> bool:
 
 
 def _whole_index(source: Source, chosen: list[Chosen], manifests: Manifests, maximum: int) -> list[Chosen]:
-    """The index that index.json is, in the place of all that it lists; none where it is no index, or gives names."""
+    """Return the index that index.json is, instead of all that it lists; none where it is no index, or gives names."""
     if any(entry.own.given for entry in chosen) or len({entry.descriptor.digest for entry in chosen}) < 2:
         return []
     index = index_of_platforms(source, [entry.descriptor for entry in chosen], maximum=maximum)
@@ -193,7 +193,7 @@ def _whole_index(source: Source, chosen: list[Chosen], manifests: Manifests, max
 
 
 def _parted(chosen: list[Chosen], wanted: Wanted, manifests: Manifests) -> tuple[list[Chosen], list[Descriptor]]:
-    """Of what is chosen, what stands for itself; and what is there only because it refers to something."""
+    """Divide what is chosen: what stands for itself; and what is there only because it refers to something."""
     own: list[Chosen] = []
     referrers: list[Descriptor] = []
     for entry in chosen:
@@ -221,7 +221,7 @@ def _is_about_what_is_there(descriptor: Descriptor, manifests: Manifests) -> boo
 def _narrowed(
     entry: Chosen, wanted: Wanted, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness
 ) -> Narrowed | None:
-    """What is left of something in the index; None where it is missing or damaged, which is noted."""
+    """Return what is left of something in the index; None where it is missing or damaged, which is noted."""
     descriptor = entry.descriptor
     try:
         narrowed = narrow(
@@ -245,7 +245,7 @@ def _narrowed(
 def _left(
     entry: Chosen, narrowed: Narrowed | None, wanted: Wanted, contents: ImportPlan, manifests: Manifests
 ) -> Descriptor | None:
-    """What an entry stands for now; None where that is nothing, which is noted."""
+    """Return what an entry stands for now; None where that is nothing, which is noted."""
     if narrowed is None:
         return None
     if narrowed.descriptor is None:
@@ -267,7 +267,7 @@ def _left(
 def _check_platforms(
     asked: list[Chosen], named: set[str], wanted: Wanted, contents: ImportPlan, *, source: str
 ) -> None:
-    """Whether there is an image of a wanted platform for each name that was asked for, and for one at all."""
+    """Check that there is an image of a wanted platform for each name that was asked for, and for one at all."""
     # One name may be that of several images, each for another platform.
     for name in named:
         contents.other_platforms.pop(name, None)
@@ -281,7 +281,7 @@ def _check_platforms(
 
 
 def _save_refused(contents: ImportPlan) -> str:
-    """What is there and cannot come in, for the end of a sentence that says there is nothing."""
+    """Return what exists and cannot come in, for the end of a sentence that says there is nothing."""
     left_out = [*contents.skipped, *contents.unusable]
     some = "; ".join(left_out[:NAMED_AT_MOST])
     return f" but for what cannot come in: {some}" if left_out else ""
@@ -290,7 +290,7 @@ def _save_refused(contents: ImportPlan) -> str:
 def _check_nameless(
     entries: Iterable[Descriptor], walk: _Walk, wanted: Wanted, manifests: Manifests, *, source: str
 ) -> None:
-    """Whether for each entry that names no repository it is known where it goes, or that it stays out."""
+    """Check that for each entry that names no repository it is known where it goes, or that it is left out."""
     for descriptor in entries:
         is_known = walk.is_about_something(descriptor) or walk.came_in(descriptor)
         # What is about something of another platform stays out with that.
@@ -299,7 +299,7 @@ def _check_nameless(
 
 
 def _why_no_tag(given: str, descriptor: Descriptor) -> str:
-    """Why an entry that is called so has no tag, in brackets behind its name; empty where it is as it should be."""
+    """Return why an entry of that name has no tag, in brackets; empty where it is as it should be."""
     name, at, digest = given.partition("@")
     if not given or descriptor.digest in {digest, given}:
         return ""
@@ -315,7 +315,10 @@ def _unread(text: str) -> str:
 
 
 def _as_bytes(manifest: Manifest) -> Manifest:
-    """A manifest that was walked, as it is kept: there may be 100,000 of them, and an image's are soon parsed again."""
+    """Return a manifest that was walked, as it is kept.
+
+    There may be 100,000 of them, and an image's are soon parsed again.
+    """
     if not mediatypes.is_index_type(manifest.media_type):
         manifest.forget_parts()
     return manifest
@@ -329,7 +332,10 @@ class _Referrers:
     by_tag: dict[str, list[tuple[Name, Descriptor]]] = field(default_factory=dict)
 
     def about(self, subject: Digest, sources: Container[str | None]) -> Iterator[tuple[Name | None, Descriptor]]:
-        """What is about a manifest: by its subject, without a name; by its tag in one of these sources, with it."""
+        """Yield what is about a manifest: by its subject, without a name.
+
+        By its tag in one of these sources, with it.
+        """
         for descriptor in self.by_subject.get(subject, ()):
             yield None, descriptor
         for tag in tags_about(subject) if self.by_tag else ():
@@ -383,7 +389,7 @@ class _Walk:
         return False
 
     def nothing_read(self) -> None:
-        """Something was asked for, and nothing comes in: what could not be read is why."""
+        """Note that something was asked for and nothing comes in, because of what could not be read."""
         for text in self._unread:
             self._contents.problem(_unread(text))
 
@@ -418,12 +424,12 @@ class _Walk:
         contents.problem(problem)
 
     def _platform_of(self, tag: SetTag) -> Platform | None:
-        """What the image is for that has a tag."""
+        """Return what the image is for that has a tag."""
         known = self._contents.manifests[tag.repository].get(tag.digest)
         return None if known is None else self._platform(saying(known.descriptor, tag.entry))
 
     def _platform(self, descriptor: Descriptor) -> Platform | None:
-        """What an image is for, for messages."""
+        """Return what an image is for, for messages."""
         if descriptor.stated_platform is not None or not mediatypes.is_manifest_type(descriptor.media_type):
             return descriptor.stated_platform
         with contextlib.suppress(UnusableError):
@@ -438,12 +444,12 @@ class _Walk:
         self.name(entry, root)
 
     def _say_what_would_do(self, root: Descriptor, name: str) -> None:
-        """Of what is about something: where something of it is missing, it can be left out."""
+        """Say of what is about something that it can be left out, where a part of it is missing."""
         if self._wholeness.lacks(root):
             self._contents.problem(f"{name} is about something that comes in, and can be left out (--no-referrers)")
 
     def graph(self, repository: str, root: Descriptor, name: str) -> list[Digest]:
-        """Everything below one entry, without recursion: a manifest is added when all its children were.
+        """Return everything below one entry, without recursion: a manifest is added after all its children.
 
         Children that an index may lack are left out, and noted as absent. Where something is missing that may not be,
         all else is added, so that whatever is wrong with it is found as well.
@@ -515,7 +521,7 @@ class _Walk:
             self._lost.setdefault(repository, set()).update(replaced)
 
     def referrers(self, left: list[Descriptor], *, take: bool) -> None:
-        """Of the entries that are left, those that are about what was reached, to any depth; or only count them."""
+        """Take in those of the remaining entries that are about what was reached, to any depth; or only count them."""
         known = _Referrers()
         for descriptor in left:
             name = name_of(descriptor)
@@ -552,7 +558,7 @@ class _Walk:
                     pending.append((descriptor.digest, False))
 
     def _referrer(self, repository: str, root: Descriptor, own: Name | None) -> list[Digest]:
-        """Everything below something that was not asked for, and is about what was; as :meth:`graph`.
+        """Return everything below something that was not asked for, and is about what was; as :meth:`graph`.
 
         Args:
             repository: where that goes.
@@ -570,7 +576,7 @@ class _Walk:
         return added
 
     def _note_unread(self, left: list[Descriptor]) -> None:
-        """What has no name may be about something that comes in; where it cannot be read, nobody knows."""
+        """Note what has no name and cannot be read: nobody knows whether it is about something that comes in."""
         for descriptor in {each.digest: each for each in left}.values():
             reason = self._manifests.unread.get(descriptor.digest)
             if reason is not None and not name_of(descriptor).given and descriptor.digest not in self._about:
@@ -585,7 +591,7 @@ class _Walk:
         return any(descriptor.digest in held for held in self._contents.manifests.values())
 
     def _listing_referrers(self, left: list[Descriptor]) -> list[Descriptor]:
-        """These entries, and what is in those of them that do nothing but list referrers."""
+        """Return these entries, and what is in those of them that do nothing but list referrers."""
         found: dict[Digest, Descriptor] = {}
         for descriptor in left:
             found.setdefault(descriptor.digest, descriptor)

@@ -78,7 +78,7 @@ class _Part(NamedTuple):
 
 
 def united(archive: Files[P]) -> tuple[bytes, Converted[P]] | None:
-    """Read both descriptions: what index.json would be, and what is not in the archive as it says.
+    """Read both descriptions: return what index.json would be, and what is not in the archive as it says.
 
     None where index.json is damaged, which whoever reads it will say.
 
@@ -183,7 +183,7 @@ class _Union(Generic[P]):
     # --- what manifest.json adds --------------------------------------------------------------------------------------
 
     def _config(self, image: SavedImage) -> str:
-        """The digest of its config; empty where nothing says that."""
+        """Return the digest of an image's config; empty where nothing says it."""
         blob = image.config.removeprefix(f"{BLOBS}/").replace("/", ":")
         if blob in self._by_config and image.config.startswith(f"{BLOBS}/"):
             return blob  # the same file, in the algorithm that index.json has, which need not be Docker's
@@ -244,7 +244,7 @@ class _Union(Generic[P]):
 
 
 def _index(archive: Files[P]) -> dict[str, Any] | None:
-    """The index.json of an archive; None where it is damaged."""
+    """Return the index.json of an archive; None where it is damaged."""
     try:
         entry = archive.members.followed(INDEX_JSON)
         if entry.size > MAXIMUM_INDEX_SIZE:
@@ -268,7 +268,7 @@ def _entries(document: dict[str, Any]) -> Iterator[_Entry]:
 
 
 def _descriptors(values: object) -> list[Descriptor]:
-    """Those of a list that are descriptors. What is wrong with others is said when they are needed."""
+    """Return those of a list that are descriptors. What is wrong with others is said when they are needed."""
     found = []
     for value in values if isinstance(values, list) else ():
         try:
@@ -279,6 +279,6 @@ def _descriptors(values: object) -> list[Descriptor]:
 
 
 def _digest_named(name: str) -> Digest | None:
-    """The digest that a config's name says it has, as ``docker save`` and others name them."""
+    """Return the digest that a config's name says it has, as ``docker save`` and others name them."""
     encoded = name.rpartition("/")[2].removesuffix(".json")
     return digest_or_none(f"sha256:{encoded}")

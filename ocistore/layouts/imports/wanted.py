@@ -249,7 +249,7 @@ def _means(
 def _spelled_out(
     wanted: Wanted, bare: Container[Selector], names: Iterable[Name], sole: str | None
 ) -> tuple[Selector, ...]:
-    """The selectors, with the whole names that Docker takes theirs for where there is nothing but these.
+    """Return the selectors, with the whole names that Docker takes theirs for where there is nothing but these.
 
     Args:
         wanted: what was asked for.
@@ -273,7 +273,7 @@ def _whole(selector: Selector, known: Container[str | None]) -> Selector:
 
 
 def _bare(chosen: Iterable[Selector], names: Sequence[Name]) -> set[Selector]:
-    """Of these, those that are a name alone, perhaps with a digest, of something which names no repository."""
+    """Return those that are a name alone, perhaps with a digest, of something which names no repository."""
     repositories = {name.repository for name in names}
     tags = {name.tag for name in names if name.repository is None}
     return {
@@ -286,13 +286,13 @@ def _bare(chosen: Iterable[Selector], names: Sequence[Name]) -> set[Selector]:
 
 
 def nameless(entry: Descriptor, *, source: str) -> InvalidNameError:
-    """The error of an entry that names no repository, where none was given."""
+    """Return the error of an entry that names no repository, where none was given."""
     reason = f"{source} names no repository for {entry.digest}; say which one to import into"
     return InvalidNameError(name_of(entry).given or entry.digest, kind="repository", reason=reason, unclear=True)
 
 
 def called(chosen: Sequence[Chosen], wanted: Wanted, *, source: str) -> list[Chosen]:
-    """What was chosen, under the one tag that it is to have.
+    """Return what was chosen, under the one tag that it is to have.
 
     Raises:
         InvalidNameError: it is several things.

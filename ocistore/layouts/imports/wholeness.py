@@ -45,7 +45,10 @@ class Wholeness:
     """Of the manifests of one layout, each looked at once."""
 
     def __init__(self, source: Source, manifests: Manifests) -> None:
-        """Look for blobs in ``source``. What is wrong with a manifest is noted by ``manifests``, and is not missing."""
+        """Look for blobs in ``source``.
+
+        What is wrong with a manifest is noted by ``manifests``, and is not missing.
+        """
         self._source = source
         self._manifests = manifests
         self._lacks: dict[Digest, tuple[Lack, ...]] = {}
@@ -53,7 +56,7 @@ class Wholeness:
         """Of blobs that were looked for; None of those that are not there."""
 
     def lacks(self, root: Descriptor) -> tuple[Lack, ...]:
-        """What is missing of a graph, because of which it cannot be taken in. Without recursion."""
+        """Return what is missing of a graph, because of which it cannot be taken in. Without recursion."""
         pending: list[tuple[Descriptor, Manifest | None]] = [(root, None)]
         while pending:
             descriptor, manifest = pending.pop()
@@ -112,7 +115,10 @@ class Wholeness:
         return tuple(found.values())
 
     def size(self, digest: Digest) -> int:
-        """The bytes of a blob, asked for once; raises what :meth:`ocistore.layouts.imports.source.Source.size` does."""
+        """Return the bytes of a blob, asked for once.
+
+        Raises what :meth:`ocistore.layouts.imports.source.Source.size` does.
+        """
         if digest not in self._sizes:
             try:
                 self._sizes[digest] = self._source.size(digest)
@@ -138,12 +144,12 @@ class Wholeness:
 
 
 def absent_children(index: Manifest, wholeness: Wholeness) -> dict[Digest, str]:
-    """The children that an index which is taken in lacks, each with what it is."""
+    """Return the children that an index which is taken in lacks, each with what it is."""
     return {child.digest: kind_of(child) for child in index.manifests if not wholeness.here(child)}
 
 
 def whole_platforms(index: Manifest, wholeness: Wholeness) -> list[str]:
-    """The platforms that can be chosen of an index, in order: all that then is left of it and is there is whole."""
+    """Return the platforms that can be chosen of an index, in order: what is then left of it and exists is complete."""
     images = [child for child in index.manifests if ATTESTED not in child.annotations]
     damaged: set[str] = set()
     for child in index.manifests:
