@@ -1,6 +1,6 @@
 """The changes that a commit is made of, and how each is applied inside the write transaction.
 
-Every change of a store, be it one call on a repository, a transaction of many or an import, is a list of these values.
+Every change of a store, by one call on a repository, a transaction of many or an import, is a list of these values.
 Runs of the same kind are applied together, with a handful of statements for any number of them.
 """
 

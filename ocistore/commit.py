@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
 ATTEMPTS: Final = 100
 """How often a commit publishes its bytes. A second time is needed when a collection condemned the same content and
-takes it away just then; each further time needs another such collection in the same milliseconds."""
+removes it just then; each further time needs another such collection in the same milliseconds."""
 
 _WITHDRAWN_AT_ONCE: Final = 500
-"""How many names are taken away in one transaction: some 10 ms."""
+"""How many names are removed in one transaction: some 10 ms."""
 
 _MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
 """Bytes. A larger config is not looked into for the image's platform; real ones have a few kilobytes."""
@@ -158,7 +158,7 @@ def give_up(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob], e
     withdrawn = not published
     try:
         # A commit that failed may yet have happened, when recovery finds it whole in the WAL: then its rows need their
-        # files. And whoever is stuck in a lock, ours or SQLite's, is not waited for once more, nor is anybody after an
+        # files. And a holder who is stuck in a lock, ours or SQLite's, is not waited for once more, nor is anybody after an
         # interrupt.
         if not isinstance(error, (UncertainCommitError, StoreBusyError)):
             wait = isinstance(error, Exception)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TOLD_AT_MOST: Final = 5
-"""How many names of what there is a message tells."""
+"""How many of the existing names a message lists."""
 
 
 def _rebuild(cls: type[OCIStoreError], args: tuple[Any, ...], fields: dict[str, Any]) -> OCIStoreError:
@@ -142,7 +142,7 @@ class ManifestNotFoundError(OCIStoreError):
     """No manifest has that tag or digest, or no tag matches; with ``where``, in a layout that is not a store.
 
     ``called`` is what was asked for, where that says more, such as a host; ``names`` are what there is, of which the
-    first are told.
+    first are listed.
     """
 
     code = "MANIFEST_UNKNOWN"
@@ -383,7 +383,7 @@ class StoreBusyError(OCIStoreError):
 
 
 class ReadOnlyStoreError(OCIStoreError):
-    """The store was opened read-only, or lies where this process may not write."""
+    """The store was opened read-only, or is where this process may not write."""
 
     code = "UNSUPPORTED"
     exit_code = 31

@@ -59,7 +59,7 @@ def _occupy_standard_streams() -> None:
 
 
 class OpenFile:
-    """A file for whoever has to close it at a certain instant, as the locks on it make necessary.
+    """A file for one who has to close it at a certain instant, as the locks on it make necessary.
 
     Also closed when nobody refers to it any more. Whoever has its number has no hold on it.
     """

@@ -61,7 +61,7 @@ class Lease:
         self._reason = reason
         self._held = HeldLease(core)
         self._unused = [True]
-        """Empty once it was begun: taking the only element is one step, whoever else tries."""
+        """Empty once it was begun: taking the only element is one step, even if others try."""
         self.id = self._held.id
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""A store whose directory was moved, replaced or removed while it is open, told from one that is damaged."""
+"""A store whose directory was moved, replaced or removed while it is open, distinguished from one that is damaged."""
 
 from __future__ import annotations
 

@@ -69,15 +69,15 @@ _NETWORK_FILESYSTEMS: Final = {
 From linux/magic.h and coreutils (stat.c, human_fstype)."""
 
 ALLOWING: Final = "open it with any_filesystem=True"
-"""What a program does to have a store where nothing says what is behind the filesystem."""
+"""What a program does to have a store where nothing says what is under the filesystem."""
 
 _HALF_MADE: Final = frozenset(
     {"write.lock", "catalog.db", "catalog.db-wal", "catalog.db-shm", "blobs", "uploads", "trash", "quarantine", "pool"}
 )
-"""What may lie in a directory whose creation as a store was interrupted."""
+"""What may be in a directory whose creation as a store was interrupted."""
 
 OF_THE_VOLUME: Final = frozenset({"lost+found"})
-"""What lies in an empty filesystem as mkfs makes it."""
+"""What is in an empty filesystem as mkfs makes it."""
 
 
 def open_core(
@@ -257,7 +257,7 @@ def _found(paths: StorePaths) -> os.stat_result | None:
     """Return the status of the catalog's file, which may be empty; None where there is none.
 
     Raises:
-        StoreNotFoundError: something else lies there.
+        StoreNotFoundError: something else is there.
     """
     try:
         status = os.stat(paths.root)
@@ -362,7 +362,7 @@ def _make_root(paths: StorePaths) -> None:
 
 
 def make_lock(paths: StorePaths) -> None:
-    """Make the file of the write lock where it is not there: whoever takes the lock makes a private one."""
+    """Make the file of the write lock where it is not there: taking the lock makes a private one."""
     if paths.permissions != PRIVATE and not paths.write_lock.exists():
         with Translating(str(paths.write_lock), root=paths.root):
             make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file)
@@ -396,7 +396,7 @@ def _refuse_network_filesystem(root: Path, *, any_filesystem: bool = False) -> N
 
     directory = root
     with Translating(str(root), root=root):
-        while not directory.exists():  # what is made there will lie where its parent does
+        while not directory.exists():  # what is made there will be where its parent is
             directory = directory.parent
     buffer = (ctypes.c_long * 32)()  # struct statfs begins with f_type, a long, and is shorter than this
     if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(directory), buffer) != 0:

@@ -25,7 +25,7 @@ def is_refusal(error: BaseException | None) -> bool:
     """Whether the operating system refused something, and nobody else raised it.
 
     The operating system gives every refusal a number; but of a file in which no place could be looked up, the
-    interpreter says afterwards that it has no places. And whoever the interpreter calls between two steps of ours, as a
+    interpreter says afterwards that it has no places. And what the interpreter calls between two steps of ours, as a
     signal handler or a tracer, is given the frame that it interrupts.
     """
     if not isinstance(error, OSError) or getattr(error, THEIRS, False):
@@ -50,7 +50,7 @@ def pass_on_theirs(error: BaseException) -> None:
 class Ignoring:
     """A block that may end with one of these errors, such as a refusal by the operating system: the rest is left out.
 
-    What somebody else raises in the middle of it goes on, be it of the same class.
+    What somebody else raises in the middle of it is raised unchanged, even if it is of the same class.
     """
 
     __slots__ = ("_kinds",)

@@ -378,7 +378,7 @@ class Repository(RepositoryWriter):
         return sessions(self._core, self._id())
 
     def stat_upload(self, id: str) -> UploadInfo:  # noqa: A002
-        """Return what :meth:`uploads` says of one session, whoever has it open.
+        """Return what :meth:`uploads` says of one session, whether or not a writer has it open.
 
         Raises:
             UploadNotFoundError: there is none of that id here.
@@ -438,7 +438,7 @@ class Repository(RepositoryWriter):
         return stored
 
     def manifests(self, *, after: str = "", limit: int | None = None) -> Iterator[Descriptor]:
-        """The manifests and indexes of this repository, tagged or not, in the order in which the store first saw them.
+        """Yield the manifests and indexes of this repository, tagged or not, in the order of their arrival in the store.
 
         Args:
             after: begin after this digest, the last one of the page before: a manifest of this repository.

@@ -145,7 +145,7 @@ class Store:
             create: make a store where there is none.
             read_only: change nothing, not even the schema. Works on read-only media, for who may not write, and while
                 others write.
-            any_filesystem: accept a filesystem in user space (FUSE) of which is not known what is behind it. Only where
+            any_filesystem: accept a filesystem in user space (FUSE) of which is not known what is under it. Only where
                 that is a disk of this machine: otherwise what is acknowledged may be lost.
             pool: what keeps the bytes of blobs, such as an :class:`ocistore.testing.memory.MemoryPool`, if not the
                 directory. A store is always opened with the pool that it was made with, which is empty before.
@@ -166,7 +166,7 @@ class Store:
     def close(self) -> None:
         """Close the store. Closing again does nothing; every other call then raises StoreClosedError.
 
-        What other threads are in the middle of goes on until it needs the store again; the last of them closes the
+        What other threads are in the middle of continues until it needs the store again; the last of them closes the
         files. Where this was the process's last use of the store, it waits for the write lock, if need be.
         """
         self._core.close()
@@ -252,7 +252,7 @@ class Store:
 
         Args:
             ttl: when it runs out if the process dies without ending it; :meth:`Lease.renew` begins it again.
-            reason: for whoever asks why something is kept.
+            reason: for those who ask why something is kept.
 
         Raises:
             ValueError: ``ttl`` is not positive or more than a hundred years; ``reason`` is no text.
@@ -288,14 +288,14 @@ class Store:
         Args:
             destination: a directory that does not exist, is empty, or is an OCI layout; a file; a pipe; or a binary
                 file object, which is written to and not closed.
-            references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and behind it,
+            references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and after it,
                 if it is to be called otherwise, =REPO or =REPO:TAG; None for every tag there is. See
                 :class:`ocistore.oci.selection.Selector`.
             mode: how bytes get into a directory; see :data:`ocistore.layouts.exports.writing.ExportMode`.
             referrers: also whatever is about an exported manifest, to any depth: what has it as its subject, and what
                 has a tag made of its digest, as cosign's signatures have. None: wherever the form can hold it, which a
-                Docker archive cannot. What is about an index stays behind where that index loses platforms. How many
-                stayed behind is reported.
+                Docker archive cannot. What is about an index is left out where that index loses platforms. How many
+                were left out is reported.
             referrers_lists: for each exported manifest with referrers, an index that lists them, with the tag
                 ``sha256-HEX`` (distribution specification, "Referrers Tag Schema"), where regctl and older clients
                 look.
@@ -309,7 +309,7 @@ class Store:
             verify: read everything in the store that is to go out, and compare it with its digests, before anything is
                 written. Large blobs are hashed by several threads.
             dry_run: only report. Nothing is touched, not even an empty directory made.
-            progress: told of the bytes written, and with ``verify`` of those read before.
+            progress: called with the bytes written, with ``verify`` also those read before, and the bytes in all.
 
         Raises:
             RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference stands for
@@ -321,7 +321,7 @@ class Store:
             ArchiveInvalidError: an archive cannot be written there; or a Docker archive cannot hold what was asked for.
             CorruptError: a blob of the store is missing or has the wrong size, or with ``verify`` the wrong bytes.
             BlobNotFoundError: it was deleted, and collected, while it was to be exported.
-            StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, whoever read it went away; with
+            StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, the reader closed it; with
                 EACCES, perhaps somebody else planted a link or a pipe of that name where everybody may write.
             ValueError: options that do not go together.
 
@@ -381,7 +381,7 @@ class Store:
         repositories and tags is said in :mod:`ocistore.layouts.index`.
 
         Args:
-            source: a directory, be it a layout or of skopeo's form ``dir``; an archive of a layout or one of Docker's,
+            source: a directory, a layout or of skopeo's form ``dir``; an archive of a layout or one of Docker's,
                 plain or compressed with gzip, zstd, xz or bzip2, or a pipe that gives one, by its path; or an open
                 binary file that does. What it is, its content says.
             repository: where everything goes, whatever the layout's names say. Needed where they name no repository. As
@@ -397,7 +397,7 @@ class Store:
             mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.TransferMode`.
                 Those of archives are copied.
             dry_run: read and check everything, and change nothing.
-            progress: told of the bytes read.
+            progress: called with the bytes read and the bytes in all.
 
         Raises:
             LayoutInvalidError: it is no layout, damaged, or has too many manifests; ``problems`` names everything that
@@ -449,11 +449,11 @@ class Store:
             references: as :meth:`export` takes them, renaming included; None for every tag.
             platforms: which to keep, as in an export.
             referrers: also whatever is about something copied, by its subject or by a tag made of the digest, to any
-                depth: signatures, SBOMs, attestations. How many stayed behind is reported.
+                depth: signatures, SBOMs, attestations. How many were left out is reported.
             mode: see :data:`ocistore.blobs.sharing.TransferMode`. With ``link`` the two stores have the same files:
                 what damages one damages the other. Small blobs are copied, unless they are linked.
             dry_run: only report. Nothing is touched: no store is made, no lease taken.
-            progress: told of the bytes read.
+            progress: called with the bytes read and the bytes in all.
 
         Raises:
             StoreNotFoundError: the destination can be no store.
@@ -465,7 +465,7 @@ class Store:
             ManifestInvalidError: a manifest is larger than the destination takes, or all together are more than 256
                 MiB, which are in memory until the commit: copy repositories one after another, or back the store up.
             ReadOnlyStoreError, StoreFullError, StorageError, StoreBusyError: the destination could not be written.
-            ValueError: both are the same store, or one lies in the other; or ``mode`` is none.
+            ValueError: both are the same store, or one is inside the other; or ``mode`` is none.
 
         Whatever is raised, and after a crash, no repository of the destination has changed.
         """
@@ -589,11 +589,11 @@ class Store:
         Args:
             level: ``quick``: is there a file of the right size? ``default``: has it the right bytes? ``deep``: also,
                 does the catalog say of each manifest what its bytes say, and do its rows agree with each other?
-            repair: move damaged files aside and heal them; remove or adopt files without a row. Otherwise only report.
+            repair: move damaged files to ``quarantine/`` and heal them; remove or adopt files without a row. Otherwise only report.
             repository: only what this one serves; then files without a row are not looked for.
             subset: ``(n, t)``: only the n-th of t parts; the t parts together are everything. Files without a row are
                 looked for with the first.
-            maximum_duration: stop after this long; the next scrub goes on there. Files without a row are looked for
+            maximum_duration: stop after this long; the next scrub continues there. Files without a row are looked for
                 anew in each, in half of the time at most; for a million blobs that takes half a minute.
             rate: bytes to read in a second at most.
             heal_from: layouts, stores, and archives as an import reads them (of layouts or Docker's, plain, gzip or
@@ -601,7 +601,7 @@ class Store:
                 once, when the first damage is found; what of it the catalog names is kept in ``uploads/`` until the
                 end.
             adopt: a repository to be given the good files that no row knows; otherwise these are removed.
-            progress: told of the bytes read, and of all there are.
+            progress: called with the bytes read and the bytes in all.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
@@ -610,7 +610,7 @@ class Store:
             ValueError: a bound or the subset is none.
             TypeError: one of them is no whole number, or no length of time.
 
-        Killed at any moment, everything that it said is done; the next one goes on.
+        After a crash at any moment, everything that it reported is done, and the next scrub continues.
         """
         with _LOADING:
             from ocistore.upkeep.scrub import scrub  # noqa: PLC0415
@@ -661,7 +661,7 @@ class Store:
                 only.
             mode: ``auto`` shares the bytes by reflink where the filesystem can, else copies; ``copy`` always copies;
                 ``link`` makes hard links, which costs nothing and protects against deleting, not against a broken disk.
-            progress: told of the bytes copied, and of all there are.
+            progress: called with the bytes copied and the bytes in all.
 
         Raises:
             StoreNotFoundError: ``destination`` is something else than a backup of this store, and was left alone.

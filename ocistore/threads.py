@@ -3,7 +3,7 @@
 For what the kernel, or OpenSSL, does without the interpreter: hashing, reading, linking, unlinking.
 
 No thread ever waits for anything here. A thread takes what is queued, piece by piece, and ends when there is nothing
-left; so whatever becomes of the caller, none stays behind. The caller waits only for a thread that is known to have
+left; so whatever becomes of the caller, no thread remains. The caller waits only for a thread that is known to have
 begun and does the work itself where none has: where the process may have no more threads or memory, where all cores
 have one already, and in a thread of this module.
 
@@ -35,7 +35,7 @@ _LOOKED_AHEAD: Final = 64
 
 _FIRST_WAIT: Final = 0.005
 _LONGEST_WAIT: Final = 0.1
-"""Seconds that the caller waits before it looks again whether a thread is at work, and tells what was counted."""
+"""Seconds that the caller waits before it looks again whether a thread is at work, and reports what was counted."""
 _PATIENCE: Final = 0.03
 """Seconds that a thread may take to begin."""
 
@@ -50,7 +50,7 @@ class StoppedError(Exception):
 
 
 class Counter:
-    """Takes numbers from several threads, and tells them in the thread that made it, and only there."""
+    """Takes numbers from several threads, and reports them in the thread that made it, and only there."""
 
     def __init__(self, told: Callable[[int], object]) -> None:
         """Count from 0; ``told`` is called with each number that was counted."""
@@ -72,7 +72,7 @@ class Counter:
             raise StoppedError
 
     def tell(self) -> None:
-        """Tell what was counted and not told yet; in the thread that made this."""
+        """Report what was counted and not reported yet; in the thread that made this."""
         while self._counted:
             self._told(self._counted.popleft())
 
@@ -85,7 +85,7 @@ class Ahead(Generic[T, R]):
     """Work on items by threads, a bounded number of items ahead of the caller, who gets the results in order.
 
     A context manager, to be iterated over once and inside its block. It gives each item with a function that returns
-    the result of the work, or raises what the work raised; who has that raised may go on with the next item. When the
+    the result of the work, or raises what the work raised; who catches that may continue with the next item. When the
     block ends, however it does, so do the threads.
 
     With one thread, items are worked on one after another, in order.
@@ -112,7 +112,7 @@ class Ahead(Generic[T, R]):
                 one. All calls of a process together have as many as there are cores.
             ahead: how many items may be with threads, or done by them, before the caller takes the first of them; not
                 given, two for each thread.
-            counter: told, while the caller waits, what threads counted.
+            counter: reports, while the caller waits, what threads counted.
             unused: called with each result that nobody took, when the block ends.
         """
         self._work = work
@@ -298,7 +298,7 @@ class _Task(Generic[R]):
         except BaseException as error:  # noqa: BLE001 - raised where the result is needed
             self._error = error
         finally:
-            work = None  # with all that it has open, before anybody goes on
+            work = None  # with all that it has open, before anybody continues
             self.over = True
             self._done.release()
 

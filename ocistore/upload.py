@@ -121,7 +121,7 @@ class Upload:
             pass_on_theirs(error)
             raise UploadNotFoundError(name, repository=repository) from error
         try:
-            session = _find(core, repository, name)  # whoever held it before may have written more, or ended it
+            session = _find(core, repository, name)  # the one that held it before may have written more, or ended it
             cache = core.pool.uploads.page_cache()
             if session.page_cache != cache:
                 # What nobody synced may be gone, or zeros. Cut off first: the row then says that what follows is kept.
@@ -295,7 +295,7 @@ def cancel_session(core: Core, repository: str, name: str) -> None:
         file = core.pool.uploads.open(name, session.algorithm)
     except (FileNotFoundError, CorruptError, InvalidDigestError) as error:
         pass_on_theirs(error)
-        file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
+        file = None  # nobody can resume it: it is gone, no plain file, or of an algorithm that is not installed
     try:
         core.commit([EndUpload(repository, name)])
         with contextlib.suppress(StorageError):  # a directory is none of ours

@@ -49,13 +49,13 @@ _OUTPUT: Final = 1024 * 1024
 _GZIP_LEVEL: Final = 6
 """What gzip itself and most tools use."""
 _ZSTD_WINDOW_LOG: Final = 27
-"""The largest window that is accepted, 128 MiB: what zstd's own tool accepts unless it is told to use more memory."""
+"""The largest window that is accepted, 128 MiB: what zstd's own tool accepts unless it is allowed more memory."""
 _NEEDS_MEMORY: Final = re.compile(r"too much memory|[Mm]emory usage limit")
 """What zstd and xz say of a stream that is whole, and was written with a larger window."""
 _XZ_MEMORY: Final = 144 * 1024 * 1024
 """Bytes that xz may use: the same window, and its tables. ``xz -9`` needs 65 MiB."""
 _PADDING: Final = 64 * 1024 * 1024
-"""Bytes of zeros behind the end. What writes to tapes and pipes pads to blocks, of 10 KiB or what it is told to."""
+"""Bytes of zeros after the end. Writers to tapes and pipes pad to blocks, of 10 KiB or what they are asked for."""
 _FREE_PARTS: Final = 10_000
 _MINIMUM_PART: Final = {"gzip": 48, "zstd": 48, "xz": 1024, "bzip2": 1024}
 """Members or frames that a stream may be made of whatever their size, and bytes that those beyond must have on average.
@@ -183,7 +183,7 @@ def compression_of(beginning: bytes) -> ReadCompression:
         return "zstd"
     if beginning.startswith(XZ_MAGIC):
         return "xz"
-    # Text may begin with BZh, but not go on so.
+    # Text may begin with BZh, but not continue so.
     magic, block, end = BZIP2_MAGIC
     if beginning.startswith(magic) and b"1" <= beginning[3:4] <= b"9" and beginning[4:].startswith((block, end)):
         return "bzip2"
@@ -193,7 +193,7 @@ def compression_of(beginning: bytes) -> ReadCompression:
 class Decompressed(io.RawIOBase):
     """The bytes of a compressed file, to be read once, from beginning to end. Closes nothing but itself.
 
-    A stream may be made of any number of members, frames or streams, one after another, and be padded with zeros behind
+    A stream may be made of any number of members, frames or streams, one after another, and be padded with zeros after
     the last, as what writes to tapes and pipes pads it.
     """
 
@@ -293,7 +293,7 @@ class Decompressed(io.RawIOBase):
         if following.startswith(b"\0"):
             zeros = self._skip_zeros()
             following = self._next_bytes()
-            # Some tools read on behind zeros and some do not, but for xz, of which they are a part (section 2.2).
+            # Some tools read on after zeros and some do not, but for xz, of which they are a part (section 2.2).
             if following and (self._compression != "xz" or zeros % 4):
                 raise self._follows()
         if not following:

@@ -25,14 +25,14 @@ class Place(NamedTuple):
 
 
 class LinkError(Exception):
-    """A path leads in a ring, or out of what it must stay in; the text says which, to stand behind a name."""
+    """A path leads in a ring, or out of what it must stay in; the text says which, to be written after a name."""
 
 
 def resolve(path: str, look: Callable[[str], Place | None], *, confined: bool = False, last: bool = True) -> str:
     """Return the path with every link on it followed; what is not there is taken for a directory that could be.
 
     As in a root file system: an absolute target begins at the top, and above the top there is the top. With
-    ``confined``, both are refused, and so is ``..`` behind what is no directory: where such a name comes to be one
+    ``confined``, both are refused, and so is ``..`` after what is no directory: where such a name comes to be one
     later, or a link, the path would lead somewhere else.
 
     Args:

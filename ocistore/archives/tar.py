@@ -38,7 +38,7 @@ _RECORDS_OF_A_MEMBER: Final = 16
 eight. A record takes five bytes, which compress to almost none: a few hundred kilobytes could keep a processor busy for
 minutes."""
 _MAXIMUM_END: Final = 64 * 1024 * 1024
-"""Bytes of zeros behind the last member. Tar pads to records, of 10 KiB or what it is told to; a hole has exabytes."""
+"""Bytes of zeros after the last member. Tar pads to records, of 10 KiB or what it is asked for; a hole has exabytes."""
 
 Kind: TypeAlias = Literal["file", "directory", "symlink", "hardlink", "character device", "block device", "fifo",
                           "sparse file"]
@@ -135,7 +135,7 @@ class TarReader:
             name: what messages call it.
             seek: the same object as ``source``, where content that nobody wants may be skipped by seeking.
             is_layer: whether it is to be read as those read a layer who unpack one: no bytes at all are an archive
-                without members, and what stands behind the two blocks of zeros at its end means nothing.
+                without members, and what follows the two blocks of zeros at its end means nothing.
         """
         self._source = source
         self._is_layer = is_layer
@@ -194,7 +194,7 @@ class TarReader:
                 if attributes or names:
                     raise self._error("it ends with a header that belongs to nothing")
                 if block is None:
-                    # Even an empty archive ends with zeros; some tools leave them out behind the last member, and what
+                    # Even an empty archive ends with zeros; some tools leave them out after the last member, and what
                     # pads its content, too.
                     if self._position == 0 and not self._is_layer:
                         raise self._error("it is empty")
@@ -229,7 +229,7 @@ class TarReader:
         kind = _KINDS.get(header.type)
         name = extended.get("path", header.name)
         if kind == "directory" and not name:
-            name = "."  # what Python's tarfile calls the directory that everything is in, if it is told to
+            name = "."  # what Python's tarfile calls the directory that everything is in, if asked to
         if kind is None:
             raise self._error(f"its kind, {header.type!r}, is unknown", member=name)
         target = extended.get("linkpath", header.linkname)
@@ -369,7 +369,7 @@ class TarReader:
         if not size:
             return
         if self._seek is not None:
-            # The last byte is read, so that a size that lies beyond the end is noticed.
+            # The last byte is read, so that a size beyond the end is noticed.
             try:
                 self._seek.seek(size - 1, 1)
             except OSError as error:

@@ -50,7 +50,7 @@ class _Entry:
     """From the packed directory on; empty for the directory itself."""
     status: os.stat_result
     directory: int
-    """What it lies in, open while the entry is in use."""
+    """The directory that it is in, open while the entry is in use."""
     name: str = "."
     target: str = ""
     """Of a symbolic link."""

@@ -25,7 +25,7 @@ def kind_of_file(mode: int) -> str:
 
 
 def mode_of(name: str, directory: int) -> int | None:
-    """Return the mode of what has that name in an open directory, be it a symbolic link; None where nothing has."""
+    """Return the mode of what has that name in an open directory, of a symbolic link itself; None where nothing has."""
     try:
         return os.lstat(name, dir_fd=directory).st_mode
     except FileNotFoundError as error:

@@ -76,7 +76,7 @@ def push_files(
         subject: a reference into the same repository: what the artifact says something about.
         media_types: types of files by their titles; ``application/octet-stream`` for all others, and that of a layer
             in gzip for directories.
-        progress: told of the bytes read.
+        progress: called with the bytes read and the bytes in all.
 
     Returns:
         The descriptor of the manifest.
@@ -128,7 +128,7 @@ def attach_files(
         artifact_type: what kind of artifact it is, as a media type.
         annotations: of the manifest.
         media_types: as for :func:`push_files`.
-        progress: told of the bytes read.
+        progress: called with the bytes read and the bytes in all.
 
     Returns:
         The descriptor of the manifest.

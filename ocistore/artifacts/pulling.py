@@ -65,12 +65,12 @@ def pull_files(
         reference: REPO:TAG or REPO@DIGEST; with both, the digest decides.
         directory: made if need be. It may be a symbolic link: it is the caller's own.
         keep_packed: write a directory as the archive that it was packed as, and do not unpack it.
-        progress: told of the bytes read.
+        progress: called with the bytes read and the bytes in all.
 
     Raises:
         ArtifactInvalidError: it is an index, nothing in it has a title, a title cannot be a file's name here,
-            something of another kind is in the way, the directory is a store or lies in one, or the archive of a
-            directory has something in it that would lie or lead outside, or is none of file, directory and link.
+            something of another kind is in the way, the directory is a store or is in one, or the archive of a
+            directory has something in it that would be or lead outside, or is none of file, directory and link.
         ArchiveInvalidError: the archive of a directory is damaged, or a decompression bomb.
         DigestMismatchError: the archive of a directory is another than its annotation says.
         InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.

@@ -1,4 +1,4 @@
-"""A directory that is filled aside, where nobody else can reach, and takes its place as a whole."""
+"""A directory that is staged where nobody else can reach it, and takes its place as a whole."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TREE: Final = "tree"
 class StagedTree:
     """A directory being filled. Paths in it are relative, without ``.`` and ``..``; parents come before children.
 
-    It lies in a directory of a temporary name, which only its owner may enter, beside the place it will take.
+    It is in a directory of a temporary name, which only its owner may enter, beside the place it will take.
     """
 
     def __init__(self, directory: int, name: str) -> None:
@@ -39,7 +39,7 @@ class StagedTree:
         self._room = owned(os.open, self._temporary, _DIRECTORY, dir_fd=directory)
         self._parent_path = ""
         self._parent: FileDescriptor | None = None
-        """What lies in one directory mostly comes together: the last one stays open."""
+        """What is in one directory mostly comes together: the last one stays open."""
 
     def close(self) -> None:
         """Give back what is open. Nothing can be added then."""
@@ -125,7 +125,7 @@ class StagedTree:
             yield from _meetings(room, directory, self._name, self._name)
 
     def _above(self, path: str) -> FileDescriptor:
-        """Return the open directory that ``path`` lies in."""
+        """Return the open directory that ``path`` is in."""
         above = os.path.dirname(path)
         if self._parent is None or above != self._parent_path:
             descriptor = owned(os.open, _TREE, _DIRECTORY, dir_fd=self._room)

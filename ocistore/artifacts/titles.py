@@ -36,7 +36,7 @@ def layers_by_title(reference: str, manifest: Manifest, *, keep_packed: bool = F
     Args:
         reference: what messages call the manifest.
         manifest: of the artifact.
-        keep_packed: whether packed directories become files, so that nothing else can lie in them.
+        keep_packed: whether packed directories become files, so that nothing else can be in them.
 
     Raises:
         ArtifactInvalidError: it is an index, none of its layers has a title, or one of them cannot be a file's name or

@@ -1,7 +1,7 @@
 """Unpacking a layer that is a directory: whatever its archive says, nothing is made outside of that directory.
 
 Nothing is made through a link, because links are made when everything else is there, and only those that lead to places
-inside. Everything is made aside (see :mod:`ocistore.artifacts.staging`), and only when all bytes were the right ones
+inside. Everything is staged (see :mod:`ocistore.artifacts.staging`), and only when all bytes were the right ones
 does anything take its name.
 """
 
@@ -73,7 +73,7 @@ def unpack(
         limits: how much may come out of a compressed archive.
 
     Raises:
-        ArtifactInvalidError: a member would lie, or lead, outside of the directory, or is what no directory of files
+        ArtifactInvalidError: a member would be, or lead, outside of the directory, or is what no directory of files
             has in it.
         ArchiveInvalidError: the archive is damaged, or more comes out of it than the limits allow.
         DigestMismatchError: the archive is another than the annotation says.
@@ -109,7 +109,7 @@ class _Unpacked:
         self._tree = tree
         self._places: dict[str, Place] = {}
         self._implied: set[str] = set()
-        """Directories that had to be made for what lies in them, and may still come themselves."""
+        """Directories that had to be made for what is in them, and may still come themselves."""
         self._symlinks: list[str] = []
         self._names_size = 0
 
@@ -178,7 +178,7 @@ class _Unpacked:
             raise self._error(member.name, f"a symbolic link to nothing, or to more than {MAXIMUM_TARGET} bytes")
 
     def _make_above(self, path: str, name: str) -> None:
-        """Make the directories that a member lies in, where they were not members themselves."""
+        """Make the directories that a member is in, where they were not members themselves."""
         if not path:
             return
         above = [""]

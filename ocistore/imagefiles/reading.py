@@ -179,7 +179,7 @@ def _tree(repository: Repository, manifest: Manifest, reference: str) -> FileTre
 def _stacked(manifest: Manifest) -> tuple[Descriptor, ...]:
     """Return the layers that make the file system: all of an image; of an artifact those that are archives, if any are.
 
-    Beside the archive of a chart lies its signature, and beside those of a model its license: files without names.
+    Beside the archive of a chart is its signature, and beside those of a model its license: files without names.
     """
     archives = tuple(layer for layer in manifest.layers if mediatypes.is_tar(layer.media_type))
     is_image = manifest.config is not None and mediatypes.is_image_config(manifest.config.media_type)

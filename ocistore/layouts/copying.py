@@ -83,12 +83,12 @@ class CopyReport:
     replaced: Mapping[str, str]
     """Digests of indexes that lost platforms, with those of the indexes that stand in their place."""
     other_platforms: tuple[str, ...]
-    """Names that stayed behind, because there is nothing of the wanted platforms."""
+    """Names that were left out, because there is nothing of the wanted platforms."""
     referrers_left: int
-    """How many manifests stayed behind that are about something copied, or about an index that lost platforms, to any
+    """How many manifests were left out that are about something copied, or about an index that lost platforms, to any
     depth: signatures, SBOMs, attestations."""
     copied_bytes: int
-    """Bytes of blobs and manifests that the destination did not hold, be they shared with the source or not."""
+    """Bytes of blobs and manifests that the destination did not hold, whether or not they are shared with the source."""
     present_bytes: int
     """Bytes of blobs and manifests that it held."""
     dry_run: bool
@@ -337,9 +337,9 @@ class _Copying:
     def _graphs(
         self, read: Mapping[str, Manifest]
     ) -> tuple[dict[str, dict[Digest, Manifest]], dict[str, dict[Digest, int]]]:
-        """Return what each repository of the destination gets: manifests, children before parents.
+        """Return what each repository of the destination gets.
 
-        And blobs with sizes.
+        That is manifests, children before parents, and blobs with sizes.
         """
         graphs: dict[str, dict[Digest, Manifest]] = {}
         blobs: dict[str, dict[Digest, int]] = {}

@@ -1,6 +1,6 @@
 """The files of an OCI layout directory, opened so that nothing in it leads elsewhere.
 
-Whatever lies in a layout came from outside: every name is opened relative to a directory that is already open, symbolic
+Whatever is in a layout came from outside: every name is opened relative to a directory that is already open, symbolic
 links are refused everywhere below the directory that the caller named, and only plain files are read.
 """
 
@@ -156,7 +156,7 @@ class LayoutDirectory:
     def sync(self) -> None:
         """Make the names in the top level, and in every directory of an algorithm that was opened, durable.
 
-        Also those of directories: whoever made one may have been killed before this.
+        Also those of directories: the process that made one may have been killed before this.
         """
         for directory in (*self._algorithms.values(), self._blobs):
             if directory is not None:
@@ -168,7 +168,7 @@ class LayoutDirectory:
         os.fsync(self.descriptor)
 
     def clear_leftovers(self) -> None:
-        """Remove what writers that crashed left behind. Only for who holds the layout alone: others may be writing."""
+        """Remove what writers that crashed abandoned. Only for who holds the layout alone: others may be writing."""
         for name in os.listdir(self.descriptor):
             if _LEFTOVER.fullmatch(name) is not None:
                 with Ignoring(IsADirectoryError):  # which is not of ours
@@ -206,7 +206,7 @@ class LayoutDirectory:
         return stat.S_IMODE(status.st_mode) & 0o666 if stat.S_ISREG(status.st_mode) else None
 
     def replace(self, name: str, content: bytes | bytearray) -> None:
-        """The same, with nothing to do before the file gets its name."""
+        """Replace a file of the top level as :meth:`replacing` does, and do nothing before the file gets its name."""
         with self.replacing(name, content):
             pass
 
@@ -217,10 +217,7 @@ def temporary_name() -> str:
 
 
 def new_file(directory: int) -> tuple[str, FileDescriptor]:
-    """Make a file of a temporary name, open for writing.
-
-    At the top of a layout, where abandoned files are looked for.
-    """
+    """Make a file of a temporary name at the top of a layout, open for writing; abandoned files are looked for there."""
     name = temporary_name()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return name, owned(os.open, name, flags, 0o644, dir_fd=directory)

@@ -79,12 +79,12 @@ class ExportReport:
     replaced: Mapping[str, str]
     """Digests of indexes that lost platforms, with those of the indexes that went out in their place."""
     other_platforms: tuple[str, ...]
-    """Names that stayed behind, because there is nothing of the wanted platforms."""
+    """Names that were left out, because there is nothing of the wanted platforms."""
     left_out: tuple[str, ...]
     """What a Docker archive cannot hold of an index beside the one image that went out, such as attestations and other
     images for its platform, each as "DIGEST (WHAT IT IS)"."""
     referrers_left: int
-    """How many manifests stayed behind that are about something exported, or about an index that lost platforms, to any
+    """How many manifests were left out that are about something exported, or about an index that lost platforms, to any
     depth: signatures, SBOMs, attestations."""
     written_bytes: int
     """Bytes of blobs and manifests that were written; in a Docker archive layers count uncompressed. What an archive
@@ -208,7 +208,7 @@ def export(
 
 
 def _verify(core: Core, plan: _Plan, progress: Progress | None) -> Progress | None:
-    """Hash all that goes out of the store, and return what is told of the bytes that are written after that.
+    """Hash all that goes out of the store, and return what is called with the bytes that are written after that.
 
     Raises:
         CorruptError: something is damaged.

@@ -178,7 +178,7 @@ class _Taking:
         """What indexes list, and neither the source nor their repository has."""
         self._core = core
         self._mode = mode
-        self._progress = None if source.streamed else progress  # what came as a stream was told of as it came
+        self._progress = None if source.streamed else progress  # what came as a stream was reported as it came
         self._dry_run = dry_run
 
     def take_in(self, contents: ImportPlan) -> None:

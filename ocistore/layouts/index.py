@@ -4,7 +4,7 @@ A layout has names; a store has repositories with tags. Each named entry that oc
 
     io.containerd.image.name            REPO:TAG, always: what containerd names the image
     org.opencontainers.image.ref.name   TAG for the repository that had a new layout to itself, else REPO:TAG:
-                                        what skopeo and umoci take behind the colon, as in oci:DIR:NAME
+                                        what skopeo and umoci take after the colon, as in oci:DIR:NAME
 
 A name that was written once stays: what a second repository adds to a layout is named REPO:TAG, the first keeps TAG.
 
@@ -12,7 +12,7 @@ An entry without a tag, such as a referrer, has only ``io.containerd.image.name`
 
 Reading an entry, the repository is the one that the caller gives; otherwise the one in ``io.containerd.image.name``;
 otherwise the one in a ref.name of the form REPO:TAG; and otherwise the one that all other entries name. The tag is the
-one in ref.name, be it TAG or REPO:TAG, and otherwise the one in ``io.containerd.image.name``. The name of an image that
+one in ref.name, whether TAG or REPO:TAG, and otherwise the one in ``io.containerd.image.name``. The name of an image that
 has neither a tag nor a digest means the tag ``latest``, as in Docker; a ref.name is one if it has a slash. A host with
 a port cannot be part of a repository's name and is left out.
 """

@@ -13,7 +13,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 class Tally:
-    """Counts bytes, and tells of them."""
+    """Counts bytes, and reports them."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         """Count from 0; ``total`` is the bytes in all, as far as is known before."""
@@ -21,7 +21,7 @@ class Tally:
         self._progress = None if progress is None else theirs(progress)
         self._done = 0
         self.counter = Counter(self._count)
-        """For threads that count bytes too: they are told of in the thread that made this."""
+        """For threads that count bytes too: they are reported in the thread that made this."""
 
     def add(self, count: int) -> None:
         """Count so many more bytes as done, in whichever thread."""

@@ -52,7 +52,7 @@ def told_from_collected(core: Core) -> Iterator[None]:
 
 
 def _is_damage(core: Core, digest: Digest) -> bool:
-    """Whether the catalog goes on saying that the file is there."""
+    """Whether the catalog still says that the file exists."""
     for _ in range(_LOOKS):
         with core.catalog.read() as connection:
             if not blobs.live_sizes(connection, [digest]):

@@ -99,7 +99,7 @@ def digest_or_none(text: str) -> Digest | None:
 
 
 def is_any_digest(text: str) -> bool:
-    """Whether it is a digest, be it of an algorithm that is not known here."""
+    """Whether it is a digest, of an algorithm that is known here or of another."""
     return digest_or_none(text) is not None or is_of_other_algorithm(text)
 
 

@@ -73,11 +73,11 @@ def split_host(name: str) -> tuple[str | None, str]:
 
 
 _WITH_PATH = re.compile(r"([^:@]*(?::[^:@]*)?(?:@[^:@]*:[^:@]*)?):(.*)", re.DOTALL)
-"""A reference with a tag or digest, and a path behind a colon. A colon of the path stands behind that one."""
+"""A reference with a tag or digest, and a path after a colon. A colon of the path comes after that one."""
 
 
 def split_path(text: str) -> tuple[str, str | None]:
-    """``REPO:TAG:PATH`` or ``REPO@DIGEST:PATH`` as a reference and a path, which is None where there is none."""
+    """Split ``REPO:TAG:PATH`` or ``REPO@DIGEST:PATH`` into a reference and a path; the path is None where there is none."""
     match = _WITH_PATH.fullmatch(text)
     if match is None or not {":", "@"} & set(match[1]):
         return text, None

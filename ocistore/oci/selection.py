@@ -65,7 +65,7 @@ class Selector:
             text,
             host,
         )
-        # In what other tools wrote, a name alone may be that of one thing: whoever reads it knows.
+        # In what other tools wrote, a name alone may be that of one thing: the reader knows.
         if selector.new_tag is not None and selector.selects_many and (selector.is_pattern or not hosts):
             raise selector.one_tag_for_several()
         if selector.digest is not None and selector.is_pattern:

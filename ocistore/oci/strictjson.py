@@ -79,7 +79,7 @@ def loads_each(
         return _Pieces(content).read(key, begin())
     except (_WholeError, UnicodeDecodeError, ManifestInvalidError):
         pass
-    # Something is wrong, or rare: whoever reads all of it knows which of the two, and where.
+    # Something is wrong, or rare: reading all of it says which of the two, and where.
     document = _loads(content)
     elements = document.get(key) if isinstance(document, dict) else None
     if isinstance(elements, list):
@@ -219,7 +219,7 @@ class _Pieces:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
                 end = len(self._text)
-            if end < len(self._text):  # else it may go on
+            if end < len(self._text):  # else it may continue
                 self._at = end
                 if self._has_surrogates:
                     _check_surrogates(value)

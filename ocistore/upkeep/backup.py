@@ -65,7 +65,7 @@ _NOT_OF_A_FILE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What keeps a process from opening or reading any file."""
 
 _HALF_MADE: Final = frozenset({"blobs", "uploads", "trash", "quarantine"})
-"""What may lie in a directory, with nothing in it, where the first backup died or failed while it began."""
+"""What may be in a directory, with nothing in it, where the first backup died or failed while it began."""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Batch:
             self._begun = time.monotonic()
             # In each: a backup may have begun since the last one.
             refuse_held(connection, self._root)
-            # And one that stood still until its hold ran out is told so, whatever the clock says by then.
+            # And one that stood still until its hold ran out finds out here, whatever the clock says by then.
             holds.forget_expired(connection, now=milliseconds())
         except BaseException as error:
             self._transaction.__exit__(type(error), error, error.__traceback__)

@@ -9,7 +9,7 @@ again, in the same state in which it acts, whether something keeps the row; so n
     parts       a blob's membership that no manifest of the repository refers to: likewise
     condemn     a blob that no repository serves is ``condemned``, and committed: from now on nobody may rely on it
     reap        in a later transaction: is it still condemned? Its file is renamed to trash/, its row is deleted
-    trash       outside every lock, what lies in trash/ is unlinked, by a thread beside the next batch
+    trash       outside every lock, what is in trash/ is unlinked, by a thread beside the next batch
 
 A push of the same content makes a condemned row live again, with its own verified bytes under the name; a rename that
 came first makes that push look and publish once more (see ``blobs/pool.py``). Two steps, because each simpler order
@@ -124,7 +124,7 @@ class GCReport:
     uploads: int
     """Upload sessions that had expired."""
     strays: int
-    """Files in ``uploads/`` that whoever staged them left behind."""
+    """Staged files in ``uploads/`` that were abandoned."""
     leases: int
     """Leases that had run out."""
     batches: int

@@ -23,7 +23,7 @@ class Damage:
     problem: str
     repaired: bool
     quarantined: str | None = None
-    """The name in ``quarantine/`` of what lay there."""
+    """The name in ``quarantine/`` of what was there."""
     repositories: tuple[str, ...] = ()
     """That serve it: the first hundred."""
     tags: tuple[str, ...] = ()

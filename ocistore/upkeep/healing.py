@@ -64,7 +64,7 @@ class Healer:
         """What is wrong with archives that turned out to be damaged when they were needed."""
         self._core = core
         self._quarantined: defaultdict[str, list[UnpublishedFile]] | None = None
-        """What lay in ``quarantine/`` when something was needed first, by ALGORITHM-HEX."""
+        """What was in ``quarantine/`` when something was needed first, by ALGORITHM-HEX."""
         self._good_copies: dict[Digest, str] = {}
         self._stack = contextlib.ExitStack()
         self._origins: list[_Origin] = []

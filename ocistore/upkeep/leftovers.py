@@ -1,4 +1,4 @@
-"""Collection of what lies beside the pool: expired upload sessions, what was staged and left behind, and trash/."""
+"""Collection of what is beside the pool: expired upload sessions, what was staged and abandoned, and trash/."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PAGE: Final = 250
 
 _STRAY_AGE: Final = timedelta(hours=24)
-"""Since when a file in ``uploads/`` without a session was not touched, so that whoever staged it must have died."""
+"""Since when a file in ``uploads/`` without a session was not touched, so that the process that staged it must have died."""
 
 
 class Leftovers:
@@ -59,7 +59,7 @@ class Leftovers:
             return  # somebody is writing it: nothing of it is abandoned
         except (FileNotFoundError, CorruptError, InvalidDigestError) as error:
             pass_on_theirs(error)
-            file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
+            file = None  # nobody can resume it: it is gone, no plain file, or of an algorithm that is not installed
         try:
             with self._batch() as connection:
                 ended = uploads.remove_expired(connection, name, now=self._now)
@@ -75,7 +75,7 @@ class Leftovers:
                 file.close()
 
     def sweep_uploads(self) -> None:
-        """Remove what somebody staged and left behind, and published before its row was committed; likewise."""
+        """Remove what was staged, or published before its row was committed, and abandoned."""
         for file in self._strays():
             self._bounds.check()
             alone = self._take_from_pool(file)

@@ -24,8 +24,8 @@ def content(pool: Provider, digest: Digest, size: int) -> bytes:
     """Return all ``size`` bytes of small content under a digest, not hashed again.
 
     Raises:
-        FileNotFoundError: nothing lies there.
-        CorruptError: there are fewer or more bytes, or what lies there is no plain file.
+        FileNotFoundError: nothing is there.
+        CorruptError: there are fewer or more bytes, or what is there is no plain file.
         UnreadableError: no attempt could read them.
     """
     reason = ""
@@ -44,14 +44,14 @@ def hashed(pool: Provider, digest: Digest, size: int | None, *, progress: Count)
     what is returned was read twice in full if it is wrong.
 
     Args:
-        pool: where they lie.
+        pool: where they are.
         digest: under which.
         size: how many there should be; None where that is not known.
         progress: called with the number of bytes of each piece that is read.
 
     Raises:
-        FileNotFoundError: nothing lies there.
-        CorruptError: what lies there is no plain file.
+        FileNotFoundError: nothing is there.
+        CorruptError: what is there is no plain file.
         UnreadableError: no attempt could read them.
     """
     found: tuple[Digest, int] | None = None

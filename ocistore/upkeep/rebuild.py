@@ -95,13 +95,13 @@ class RebuildReport:
     names_from: str | None = None
     """The file that said what is called what; None where there was none."""
     quarantined: list[str] = field(default_factory=list)
-    """Names in quarantine/ of what lay in the pool and is not what its name says."""
+    """Names in quarantine/ of what was in the pool and is not what its name says."""
     missing: list[str] = field(default_factory=list)
     """Digests that a manifest needs and the pool has not: pushing them again heals them."""
     absent: list[str] = field(default_factory=list)
     """Likewise, but the manifest was accepted without them, as the names say: they are as absent as they were."""
     unreadable: list[str] = field(default_factory=list)
-    """Digests of what lies in the pool and could not be read now: kept, and looked at again by the next scrub. A
+    """Digests of what is in the pool and could not be read now: kept, and looked at again by the next scrub. A
     manifest among them is not known for one; when it can be read, rebuild once more."""
     lost_tags: list[str] = field(default_factory=list)
     """REPO:TAG of which the manifest is gone."""
@@ -119,11 +119,11 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
     Args:
         root: the store's directory, in which nobody may work meanwhile.
         force: also where the catalog is good.
-        progress: told of the bytes hashed, and of all there are.
+        progress: called with the bytes hashed, and all there are.
 
     Raises:
         StoreNotFoundError: there are no blobs: it is no store.
-        RebuildRefusedError: the catalog is good, whatever its schema, or a process has it open, be it this one.
+        RebuildRefusedError: the catalog is good, whatever its schema, or a process has it open, perhaps this one.
         StoreBusyError: somebody writes.
         OCIStoreError: something could not be read or written; the old catalog is as it was.
     """

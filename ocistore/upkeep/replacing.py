@@ -60,7 +60,7 @@ class Healthy:
 
 
 def refuse_in_use(paths: StorePaths) -> None:
-    """Stop where a process has the catalog open: it would go on working in a file that has lost its name.
+    """Stop where a process has the catalog open: it would continue to work in a file that has lost its name.
 
     Raises:
         RebuildRefusedError: one has.
@@ -248,7 +248,7 @@ def settle(paths: StorePaths, private_lock: Path) -> bool:
 
 
 def remove_rebuilt(paths: StorePaths) -> None:
-    """Remove what a rebuild that was killed left behind. Under the write lock, which a rebuild holds all the time.
+    """Remove what a killed rebuild left. Under the write lock, which a rebuild holds all the time.
 
     Raises:
         StorageError: it could not be removed.

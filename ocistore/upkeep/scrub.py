@@ -1,14 +1,14 @@
 """Scrub: are the bytes what the rows say, and is nothing in the pool that no row knows?
 
 Blobs are looked at one after another, those that were verified longest ago first, and each is marked when it was found
-good; so a scrub that is cut short, or killed, is gone on with by the next one. No lock is held while bytes are read,
+good; so a scrub that is cut short, or killed, is continued by the next one. No lock is held while bytes are read,
 and large blobs are read by several threads ahead of that order.
 What is damaged is looked at again in a write transaction before anything is done about it: a blob that was collected or
 pushed again meanwhile is no damage.
 
 A damaged file is moved to ``quarantine/``, never deleted. Its row stays live: nobody is served it, and pushing the same
 digest again heals it, as does a source that has the bytes (:mod:`ocistore.upkeep.healing`); the first of these is
-``quarantine/`` itself, where a good copy may lie. Only what was read in full, twice, and is wrong has wrong bytes. A
+``quarantine/`` itself, where a good copy may be. Only what was read in full, twice, and is wrong has wrong bytes. A
 file that cannot be read (an error of the disk, no memory) is reported as that, and stays where it is.
 """
 
@@ -63,7 +63,7 @@ _LOOKS: Final = 10
 _AFFECTED: Final = 100
 
 _Look: TypeAlias = "tuple[PublishedFile | None, str | None]"
-"""What lies under a name, and what is wrong with it."""
+"""What is under a name, and what is wrong with it."""
 
 
 @saying_if_moved
@@ -281,7 +281,7 @@ class _Scrub:
             return True
         quarantined = None
         with self._catalog.write() as connection:
-            # Collected or pushed again since it was looked at, it is no damage: what lies there now is another file.
+            # Collected or pushed again since it was looked at, it is no damage: what is there now is another file.
             if scrub_rows.live_size(connection, digest) != candidate.size:
                 return True
             now = self._pool.sweeper.find(digest)

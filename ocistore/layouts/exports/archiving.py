@@ -1,6 +1,6 @@
 """Writing an OCI layout as a tar archive: the layout's two files first, then manifests, then all other blobs.
 
-In that order whoever reads the archive as a stream knows of each member what it is when it comes: the names, then the
+In that order a reader of the archive as a stream knows what each member is when it comes: the names, then the
 indexes from the top down, then the manifests they lead to, and with these all configs and layers.
 """
 

@@ -73,9 +73,9 @@ class Selection:
     replaced: dict[str, str]
     """Digests of indexes that lost platforms, with those of the indexes that go out in their place."""
     other_platforms: tuple[str, ...]
-    """Names that stay behind: they were not asked for one by one, and there is nothing of the wanted platforms."""
+    """Names that are left out: they were not asked for one by one, and there is nothing of the wanted platforms."""
     referrers_left: int
-    """How many manifests stay behind that are about something which goes out, or about an index that is narrowed; and
+    """How many manifests are left out that are about something which goes out, or about an index that is narrowed; and
     that were named among others and are about something by their tags, where only images go out."""
     left_out: dict[str, str]
     """Digests of what fits the wanted platforms, and is listed by an index that goes out narrowed, and is not here;
@@ -203,12 +203,12 @@ class _Choosing:
         """By new repository and new tag."""
         self._other: dict[str, PlatformNotFoundError] = {}
         self._left: set[str] = set()
-        """Digests of what is about something that goes out, and stays behind."""
+        """Digests of what is about something that goes out, and is itself left out."""
         self._absent: dict[str, str] = {}
         """Digests of what fits the wanted platforms and is not here, each with what it is."""
 
     def leave(self, digest: str) -> None:
-        """Count what is about something, and stays behind whether or not that goes out."""
+        """Count what is about something, and is left out whether or not that goes out."""
         self._left.add(digest)
 
     def add(self, named: _Named) -> None:
@@ -338,7 +338,7 @@ class _Choosing:
         return free
 
     def _with_lists(self, groups: list[Group]) -> list[Group]:
-        """The same, with a list of the referrers of each manifest that has some, in the first group that has it."""
+        """Add a list of the referrers of each manifest that has some, in the first group that has it."""
         listing: dict[str, dict[str, dict[str, Descriptor]]] = {}
         for group in groups:
             of_repository = listing.setdefault(group.repository, {})

@@ -71,7 +71,7 @@ class DockerArchive:
 
     @property
     def blobs(self) -> set[str]:
-        """The digests of the blobs of the store that are in it, be it decompressed."""
+        """The digests of the blobs of the store that are in it, decompressed or not."""
         return {image.config.digest for image in self.images} | {layer.blob.digest for layer in self.layers.values()}
 
     @property

@@ -58,7 +58,7 @@ class Outlet:
     """Takes the bytes of an archive in order.
 
     What the operating system refuses is an error of ours that names the target; what a file object of the caller's
-    raises goes on unchanged.
+    raises is raised unchanged.
     """
 
     def __init__(self, target: int | BinaryIO, *, name: str, compression: Compression, tally: Tally) -> None:
@@ -251,7 +251,7 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
             if number is None:
                 descriptor = owned(os.open, path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
             else:
-                descriptor = owned(os.dup, number)  # and goes on where it stands
+                descriptor = owned(os.dup, number)  # and continues where it stands
         try:
             if number is None:
                 _refuse_planted(descriptor, path, name)
@@ -268,7 +268,7 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
 
 
 def is_stream(path: Path) -> bool:
-    """Whether what lies there is written to, and not replaced: a pipe, a device, a file that is open here already."""
+    """Whether what is there is written to, and not replaced: a pipe, a device, a file that is open here already."""
     try:
         mode = os.stat(path).st_mode
         return not stat.S_ISDIR(mode) and (not stat.S_ISREG(mode) or open_file_at(followed(path)) is not None)

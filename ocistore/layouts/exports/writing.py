@@ -47,7 +47,7 @@ _READ_BLOCK: Final = 1024 * 1024
 """Bytes read at once from a blob that is in no file."""
 
 _COPY_BLOCK: Final = 16 * 1024 * 1024
-"""Bytes given to one sendfile(2): a system call costs nothing beside them, and progress is told ten times a second by a
+"""Bytes given to one sendfile(2): a system call costs nothing beside them, and progress is called ten times a second by a
 disk that writes 160 MB in one."""
 
 _SMALL: Final = 64 * 1024
@@ -60,7 +60,7 @@ _SYNCED_ALONE: Final = 4 * 1024 * 1024
 """Bytes. A copy of this size is synced while it is open, so that the data to be written does not pile up."""
 
 _LINKED_TOGETHER: Final = 2000
-"""How many blobs are linked before the progress is told."""
+"""How many blobs are linked before the progress is called."""
 
 _NAMED_TOGETHER: Final = 10_000
 """How many copies get their names at once."""
@@ -69,7 +69,7 @@ _NAMED_TOGETHER: Final = 10_000
 class BlobWriter:
     """Gives blobs of the store names in a layout: by link, reflink or copy; durable after :meth:`finish`.
 
-    Copies lie under temporary names until their bytes are durable: an export after a crash takes what has a blob's name
+    Copies have temporary names until their bytes are durable: an export after a crash takes what has a blob's name
     and size to be that blob.
     """
 
@@ -255,7 +255,7 @@ class BlobWriter:
             if self._permissions is not None:
                 os.fchmod(target, self._permissions)
         except BaseException:
-            # Else it would get the name with the others, where somebody goes on without this blob.
+            # Else it would get the name with the others, where somebody continues without this blob.
             self._copied.remove((temporary, directory, name))
             with Ignoring():
                 os.unlink(temporary, dir_fd=self._layout.descriptor)

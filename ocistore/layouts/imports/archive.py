@@ -1,4 +1,4 @@
-"""An archive whose members can be read by name: one that lies in a file, uncompressed, is read in place."""
+"""An archive whose members can be read by name: one in a file, uncompressed, is read in place."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Archive(Files[P], Protocol[P]):
 
 
 class ArchiveFile:
-    """An uncompressed archive in a file: the headers are read once, and then each member where it lies."""
+    """An uncompressed archive in a file: the headers are read once, and then each member where it is."""
 
     streamed = False
 

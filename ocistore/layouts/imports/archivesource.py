@@ -167,7 +167,7 @@ class _UnitedArchive(_ConvertedArchive[P]):
     def __init__(self, archive: Archive[P]) -> None:
         super().__init__(archive)
         found = united(archive)
-        if found is None:  # and whoever reads index.json will say why
+        if found is None:  # and the reader of index.json will say why
             return
         self._take(*found)
         if OCI_LAYOUT in archive.members:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CompletedSource:
-    """A source, and behind it the blobs of a store, whichever repository holds them.
+    """A source, and after it the blobs of a store, whichever repository holds them.
 
     Of those that come from the store nothing is staged: that each is live, with its size, is seen once more in the
     transaction that lets another repository serve it.

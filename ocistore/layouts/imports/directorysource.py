@@ -102,7 +102,7 @@ class DirectorySource:
 class UnpackedSource(DirectorySource):
     """A directory that ``docker save`` wrote, and that was unpacked: see :mod:`ocistore.layouts.imports.united`.
 
-    Only what lies where blobs do is read of what manifest.json names: that is where Docker puts it all in archives that
+    Only what is where blobs are is read of what manifest.json names: that is where Docker puts it all in archives that
     have an index.json, too.
     """
 
@@ -159,7 +159,7 @@ class UnpackedSource(DirectorySource):
         if not files.are_dockers():
             return
         found = united(files)
-        if found is None:  # and whoever reads index.json will say why
+        if found is None:  # and the reader of index.json will say why
             return
         index, converted = found
         if converted.problems:

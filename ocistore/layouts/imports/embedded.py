@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddedSource:
-    """A source, and behind it the content that was offered by descriptors which carry it.
+    """A source, and after it the content that was offered by descriptors which carry it.
 
     A descriptor is read only where its content is what its digest and size say, so that nothing is hashed again here.
     """

@@ -135,7 +135,7 @@ class Members(Generic[P]):
                 self._found(name)
 
     def directory_of(self, name: str) -> str | None:
-        """Return the directory, not the top, in which a file of that name lies; None where there is none."""
+        """Return the directory, not the top, in which a file of that name is; None where there is none."""
         found = (path for path, entry in self._entries.items() if entry.kind == "file" and path.endswith(f"/{name}"))
         return min((posixpath.dirname(path) for path in found), key=len, default=None)
 

@@ -30,7 +30,7 @@ class ImportPlan:
     other_platforms: dict[str, PlatformNotFoundError] = field(default_factory=dict)
     """Names of which nothing is of the wanted platforms, none of them asked for by itself."""
     referrers_left: int = 0
-    """How many manifests stay behind that are about something which comes in."""
+    """How many manifests are left out that are about something which comes in."""
     said: dict[tuple[str, Digest], str | None] = field(default_factory=dict)
     """What the layout says besides of what comes in without a tag, by repository and digest."""
     absent: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -49,7 +49,7 @@ _LONGEST: Final = max(MAGIC_SIZE, *map(len, _OTHERS))
 
 _MAXIMUM_BEGINNING: Final = 16 * 1024 * 1024
 """Bytes that are read, and kept to be read again, to find the first header of an archive that comes as a stream. What
-decompresses to nothing, or describes no member, can go on for ever."""
+decompresses to nothing, or describes no member, can continue for ever."""
 
 
 def source_name(source: ImportSource) -> str:
@@ -75,7 +75,7 @@ def opened(
         source: where it is.
         core: where it is to be imported into: of what can be read but once, whatever may be needed is staged there,
             until the block ends.
-        progress: told of the bytes of that.
+        progress: called with the bytes of that.
         mode: how its bytes are to get there.
         held: of what can be read but once, whether a blob of that digest and size need not be staged; None where that
             is what the store holds.
@@ -324,7 +324,7 @@ class _Replayed:
 
 
 class _Counted:
-    """A stream that tells how much of it was read."""
+    """A stream that reports how much of it was read."""
 
     def __init__(self, file: Readable, tally: Tally) -> None:
         self._file = file

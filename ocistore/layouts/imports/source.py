@@ -25,7 +25,7 @@ class Source(Protocol):
     name: str
     """What messages call it."""
     streamed: bool
-    """Whether all of it was read, and told of, when it was opened, so that nothing can be read again."""
+    """Whether all of it was read, and reported as progress, when it was opened, so that nothing can be read again."""
     left_out: tuple[str, ...]
     """What something in it describes, and its index does not list; each a line for a report."""
     damaged: tuple[Damaged, ...]
@@ -58,7 +58,7 @@ class Source(Protocol):
         """Stage a blob, verified.
 
         Raises:
-            DigestMismatchError, SizeMismatchError: it is not that; nothing is left behind.
+            DigestMismatchError, SizeMismatchError: it is not that; nothing stays staged.
             StoreFullError, StorageError: it could not be written, or not be linked where ``mode`` asks for that.
             StoreBusyError: the store had it, so that it was not written, and has it no longer.
         """

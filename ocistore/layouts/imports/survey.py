@@ -332,9 +332,9 @@ class _Referrers:
     by_tag: dict[str, list[tuple[Name, Descriptor]]] = field(default_factory=dict)
 
     def about(self, subject: Digest, sources: Container[str | None]) -> Iterator[tuple[Name | None, Descriptor]]:
-        """Yield what is about a manifest: by its subject, without a name.
+        """Yield what is about a manifest.
 
-        By its tag in one of these sources, with it.
+        What is about it by its subject has no name; what is about it by its tag in one of these sources has that.
         """
         for descriptor in self.by_subject.get(subject, ()):
             yield None, descriptor
@@ -355,7 +355,7 @@ class _Walk:
         self._called: dict[SetTag, tuple[str, str | None]] = {}
         """What the layout calls what has a tag, and its host; where that is the tag and no host, it is left out."""
         self._visited: dict[str, set[Digest]] = {}
-        """By repository, the manifests that were walked, be it in vain."""
+        """By repository, the manifests that were walked, also in vain."""
         self._sources: dict[str, set[str | None]] = {}
         """The repositories that the layout names for what went into one of the store's."""
         self._about: set[Digest] = set()

@@ -80,7 +80,7 @@ class _Part(NamedTuple):
 def united(archive: Files[P]) -> tuple[bytes, Converted[P]] | None:
     """Read both descriptions: return what index.json would be, and what is not in the archive as it says.
 
-    None where index.json is damaged, which whoever reads it will say.
+    None where index.json is damaged, which its reader will report.
 
     Raises:
         ArchiveInvalidError: a name in manifest.json leads out of the archive.

@@ -78,7 +78,7 @@ class Wholeness:
         return self._of_child(root)
 
     def here(self, child: Descriptor) -> bool:
-        """Whether a child of an index is there, be it damaged."""
+        """Whether a child of an index exists, damaged or not."""
         lacks = self.lacks(child)
         return not lacks or any(lack.damage for lack in lacks)
 
@@ -115,7 +115,7 @@ class Wholeness:
         return tuple(found.values())
 
     def size(self, digest: Digest) -> int:
-        """Return the bytes of a blob, asked for once.
+        """Return the size of a blob in bytes; the source is asked once.
 
         Raises what :meth:`ocistore.layouts.imports.source.Source.size` does.
         """
@@ -131,7 +131,7 @@ class Wholeness:
         return size
 
     def _has(self, digest: Digest) -> bool:
-        """Whether something lies there, be it what it should be or not: what is wrong is not missing."""
+        """Whether something is there, whether or not it is what it should be: what is wrong is not missing."""
         try:
             self.size(digest)
         except FileNotFoundError as error:
