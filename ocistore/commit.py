@@ -158,7 +158,7 @@ def give_up(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob], e
     withdrawn = not published
     try:
         # A commit that failed may yet have happened, when recovery finds it whole in the WAL: then its rows need their
-        # files. And a holder who is stuck in a lock, ours or SQLite's, is not waited for once more, nor is anybody after an
+        # files. And what is stuck in a lock, ours or SQLite's, is not waited for once more, nor is anybody after an
         # interrupt.
         if not isinstance(error, (UncertainCommitError, StoreBusyError)):
             wait = isinstance(error, Exception)

@@ -65,7 +65,7 @@ class Lease:
         self.id = self._held.id
 
     def __enter__(self) -> Self:
-        """Begin it.
+        """Begin it. It is durable when this returns: after a crash it lasts until it runs out.
 
         Raises:
             ValueError: it was begun before. What two blocks keep needs two leases.
@@ -101,10 +101,10 @@ class Lease:
 
     @contextlib.contextmanager
     def use(self) -> Iterator[Self]:
-        """Do what is inside under this lease too: for a thread, which does not have it from the thread that made it.
+        """Do what is inside under this lease too: for a thread, which does not inherit it from the one that made it.
 
-        So does a thread of a pool, and what runs in the executor of an event loop; ``asyncio.to_thread`` has it of
-        its task::
+        A thread of a pool needs this too, and what runs in the executor of an event loop; ``asyncio.to_thread``
+        inherits the lease of its task::
 
             def push(content):
                 with lease.use():
@@ -143,7 +143,7 @@ class Lease:
         return f"<Lease {self.id} {self._reason!r}>"
 
     def renew(self, ttl: timedelta | None = None) -> None:
-        """Let it run for ``ttl`` from now, or as long again as it was made for.
+        """Let it run for ``ttl`` from now, or as long again as it was made for. Atomic, and durable when it returns.
 
         Raises:
             LeaseExpiredError: it has ended or run out, and what it kept may be gone.
@@ -160,6 +160,8 @@ class Lease:
 
     def keep(self, repository: str, digest: str) -> None:
         """Keep a blob or manifest that a repository serves already, with everything the manifest refers to.
+
+        Idempotent, atomic, and durable when it returns.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.

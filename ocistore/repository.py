@@ -112,14 +112,15 @@ class RepositoryWriter(abc.ABC):
         size: int | None = None,
         algorithm: str = "sha256",
     ) -> Descriptor:
-        """Store a blob and let this repository serve it. Idempotent: the content may have been there before.
+        """Store a blob and let this repository serve it.
 
-        Memory use is constant. The source is always read, to its end: nobody gets a blob by naming its digest.
+        Idempotent: the content may exist already. Atomic. Memory use is constant. The source is always read, to its
+        end: nobody gets a blob by naming its digest.
 
         Args:
             source: bytes, a path, a binary file object (read from where it stands) or an iterable of bytes.
             digest: what the bytes must hash to. Without it they are hashed with ``algorithm``.
-            size: how many bytes there must be.
+            size: how many bytes there must be; None for any number.
             algorithm: ``sha256``, ``sha512``, or ``blake3`` where its package is installed.
 
         Returns:
@@ -131,7 +132,7 @@ class RepositoryWriter(abc.ABC):
             StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: nothing was stored.
 
         When it returns outside a transaction, the blob survives a power cut. Until a manifest of this repository refers
-        to it, a collection may take it once its grace is over.
+        to it, a garbage collection may remove it once its grace is over.
         """
         expected = None if digest is None else Digest.parse(digest)
         staged = self._stage(source, digest=expected, size=_size(size), algorithm=algorithm)
@@ -139,7 +140,9 @@ class RepositoryWriter(abc.ABC):
         return Descriptor(OCTET_STREAM, staged.digest, staged.size)
 
     def mount_blob(self, digest: str, from_repository: str) -> Descriptor:
-        """Let this repository serve a blob that another one serves; no bytes move. Idempotent.
+        """Let this repository serve a blob that another one serves, without moving bytes.
+
+        Idempotent, atomic, and outside a transaction durable when it returns.
 
         Returns:
             Its descriptor.
@@ -159,7 +162,9 @@ class RepositoryWriter(abc.ABC):
         return Repository(self._core, repository).membership(digest).size
 
     def delete_blob(self, digest: str) -> None:
-        """Take a blob from this repository. Its bytes go with a later collection, if nothing else needs them.
+        """Remove a blob from this repository. A later garbage collection frees its bytes, if nothing else needs them.
+
+        Atomic, and outside a transaction durable when it returns; doing it again raises BlobNotFoundError.
 
         Raises:
             BlobNotFoundError: this repository does not serve it.
@@ -176,10 +181,11 @@ class RepositoryWriter(abc.ABC):
         tags: Iterable[str] = (),
         missing: Missing = "refuse",
     ) -> Descriptor:
-        """Store a manifest or index, exactly these bytes, and point tags at it, all in one commit. Idempotent.
+        """Store a manifest or index, exactly these bytes, and point tags at it, all in one commit.
 
-        What it refers to must be in this repository: config, layers and children; not its subject, and not foreign
-        layers. What an index lists under a media type that is no manifest's must be here as a blob.
+        Idempotent and atomic. What it refers to must be in this repository: config, layers and children; not its
+        subject, and not foreign layers. What an index lists under a media type that is no manifest's must be here as a
+        blob.
 
         Args:
             content: the manifest.
@@ -216,10 +222,11 @@ class RepositoryWriter(abc.ABC):
         return manifest.descriptor
 
     def delete_manifest(self, digest: str) -> None:
-        """Take a manifest from this repository, with the tags that point at it.
+        """Remove a manifest from this repository, with the tags that point at it.
 
-        Outside of a transaction, of more than 1,000 tags all but the last 1,000 go in commits of their own, and the
-        manifest after them; after a crash, deleting it again completes that.
+        Durable when it returns outside a transaction; doing it again raises ManifestNotFoundError. Atomic, except that
+        outside a transaction, of more than 1,000 tags all but the last 1,000 are removed in commits of their own, and
+        the manifest after them; after a crash, deleting it again completes that.
 
         Raises:
             ManifestNotFoundError: this repository does not hold it.
@@ -229,6 +236,8 @@ class RepositoryWriter(abc.ABC):
 
     def tag(self, name: str, digest: str, *, expected: str | AnyValue | None = ANY) -> None:
         """Point a tag at a manifest of this repository. What it pointed at before stays, under its digest.
+
+        Atomic, outside a transaction durable when it returns, and without ``expected`` idempotent.
 
         Args:
             name: the tag.
@@ -243,7 +252,9 @@ class RepositoryWriter(abc.ABC):
         self._submit([SetTag(self.name, tag_name(name), Digest.parse(digest), wanted)])
 
     def untag(self, name: str) -> None:
-        """Remove a tag. The manifest stays, under its digest and its other tags, until a collection may take it.
+        """Remove a tag. The manifest stays, under its digest and its other tags, until it may be garbage-collected.
+
+        Atomic, and outside a transaction durable when it returns; doing it again raises ManifestNotFoundError.
 
         Raises:
             ManifestNotFoundError: there is no such tag.
@@ -305,6 +316,8 @@ class Repository(RepositoryWriter):
     def open_blob(self, digest: str, *, verify: bool = False) -> BlobReader:
         """Open a blob of this repository as a seekable binary file; to be closed, or used with ``with``.
 
+        What is open can be read to its end, even if it is deleted and collected meanwhile.
+
         Args:
             digest: of the blob.
             verify: hash the bytes as they are read. Whoever reads all of them gets an error in place of the last ones,
@@ -349,18 +362,25 @@ class Repository(RepositoryWriter):
     # Upload sessions.
 
     def start_upload(self, *, algorithm: str = "sha256") -> Upload:
-        """Begin an upload session: a blob that arrives in pieces, perhaps over several processes' lives. Durable.
+        """Begin an upload session: a blob that arrives in pieces, perhaps over several processes' lives.
+
+        Durable when it returns; each call begins another session. A session ends seven days after it was last opened or
+        closed, unless a writer has it open.
 
         Args:
             algorithm: what the bytes are hashed with as they come. Any digest may be committed; one of this algorithm
                 costs no second reading.
+
+        Raises:
+            InvalidDigestError: the algorithm is not known here.
+            ReadOnlyStoreError, StoreBusyError, StoreFullError, StorageError: there is no session.
         """
         return Upload.start(self._core, self.name, algorithm=algorithm)
 
     def upload(self, id: str) -> Upload:  # noqa: A002  (the name is part of the public contract)
         """Resume an upload session of this repository, in any process. One writer at a time.
 
-        Its ``offset`` says where it goes on: behind all that was written, or, after a restart of the machine, behind
+        Its ``offset`` says where it continues: after all that was written, or, after a restart of the machine, after
         what was durable.
 
         Raises:
@@ -386,7 +406,9 @@ class Repository(RepositoryWriter):
         return stat_session(self._core, self.name, id)
 
     def cancel_upload(self, id: str) -> None:  # noqa: A002
-        """End an upload session of this repository, also one whose file is gone, and give up its bytes. Durable.
+        """End an upload session of this repository, also one whose file is gone, and discard its bytes.
+
+        Atomic, and durable when it returns; doing it again raises UploadNotFoundError.
 
         Raises:
             UploadNotFoundError: there is none of that id here.
@@ -438,7 +460,7 @@ class Repository(RepositoryWriter):
         return stored
 
     def manifests(self, *, after: str = "", limit: int | None = None) -> Iterator[Descriptor]:
-        """Yield the manifests and indexes of this repository, tagged or not, in the order of their arrival in the store.
+        """Yield the manifests and indexes here, tagged or not, in the order in which the store first saw them.
 
         Args:
             after: begin after this digest, the last one of the page before: a manifest of this repository.

@@ -138,7 +138,8 @@ class Store:
         """Open a store, making it or bringing its schema up to date where need be.
 
         Safe when many processes do it at once with a directory that does not exist yet. Takes the same time however
-        much the store holds.
+        much the store holds. What it makes or upgrades is durable when it returns; after a crash, opening the store
+        again completes it.
 
         Args:
             root: the store's directory. It may exist if it is empty.
@@ -193,7 +194,7 @@ class Store:
     # Repositories.
 
     def repository(self, name: str) -> Repository:
-        """Return the repository of that name. Touches nothing: it need not exist, and exists from its first content.
+        """Return the repository of that name, without a look at the store: it exists from its first content on.
 
         Raises:
             InvalidNameError: no repository can have that name.
@@ -202,6 +203,8 @@ class Store:
 
     def repositories(self, *, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
         """Yield the names of the repositories in byte order.
+
+        Each page is read on its own: what others change meanwhile may be seen or not.
 
         Args:
             prefix: only those that start with it.
@@ -221,14 +224,16 @@ class Store:
     def delete_repository(self, name: str) -> None:
         """Delete a repository with its tags, manifests, blobs and uploads, in one commit, whatever refers to it.
 
-        Its history stays and can be read again when a repository of that name exists again. Blobs that others serve
-        stay; the rest is left to collection.
+        Atomic, and durable when it returns; deleting it again raises RepositoryNotFoundError. Its history stays and can
+        be read again when a repository of that name exists again. Blobs that others serve stay; garbage collection
+        removes the rest.
 
-        Nobody sees any of it from the commit on. The rows of what it held go afterwards, in small transactions: where
-        the process dies meanwhile, the next collection removes them.
+        Nobody sees any of it after the commit. The rows of what it held are removed afterwards, in small transactions;
+        after a crash meanwhile, the next garbage collection removes them.
 
         Raises:
             RepositoryNotFoundError: there is none of that name.
+            ReadOnlyStoreError, StoreBusyError, StoreFullError, StorageError: nothing was changed.
         """
         checked = repository_name(name)
         with self._core.catalog.read() as connection:
@@ -237,21 +242,23 @@ class Store:
         self._core.commit([DeleteRepository(checked)])
 
     def transaction(self) -> Transaction:
-        """Begin a transaction: what is changed through it, in any repositories, appears in one commit or not at all."""
+        """Begin a transaction: what is changed through it, in any repositories, appears in one commit or not at all.
+
+        It is committed, durably, when its ``with`` block ends; where the block raises or a change is refused, and after
+        a crash before, nothing has changed.
+        """
         self._core.require_writable()
         return Transaction(self._core)
 
     def lease(self, *, ttl: timedelta, reason: str = "") -> Lease:
-        """Make a lease, a context manager.
+        """Make a lease: a context manager that keeps what is pushed or asked for inside from garbage collection.
 
-        What is pushed or asked for inside is kept from garbage collection until it ends.
-
-        For builds that take hours: what they pushed first is still there when they push what refers to it. Inside are
+        For builds that take hours: what they pushed first still exists when they push what refers to it. Inside are
         the code of the block, its tasks of asyncio and what it runs in a copied context; a thread takes part with
         :meth:`Lease.use`.
 
         Args:
-            ttl: when it runs out if the process dies without ending it; :meth:`Lease.renew` begins it again.
+            ttl: how long it lasts if the process dies without ending it; :meth:`Lease.renew` begins that time again.
             reason: for those who ask why something is kept.
 
         Raises:
@@ -280,10 +287,10 @@ class Store:
     ) -> ExportReport:
         """Write references, as they all are at one moment, each with its whole graph, as an OCI layout or an archive.
 
-        Into a layout that is there it adds, and replaces names; an archive that is there is replaced. The same content
-        gives the same bytes. Sizes are checked; the bytes themselves are verified when content comes into the store,
-        when it is scrubbed, and here with ``verify``. What is in a layout already is taken to be right where its size
-        is.
+        Idempotent: the same content gives the same bytes. An existing layout gets more content, and names in it are
+        replaced; an existing archive is replaced. Durable when it returns, except what goes to a pipe or a file object.
+        Sizes are checked; the bytes themselves are verified when content comes into the store, when it is scrubbed, and
+        here with ``verify``. What is in a layout already is taken to be right where its size is.
 
         Args:
             destination: a directory that does not exist, is empty, or is an OCI layout; a file; a pipe; or a binary
@@ -325,8 +332,8 @@ class Store:
                 EACCES, perhaps somebody else planted a link or a pipe of that name where everybody may write.
             ValueError: options that do not go together.
 
-        A crash, or any error, leaves a layout there was as it was, with perhaps some blobs more; and an archive as it
-        was. What was written to a pipe or a file object stays written: only an archive with its end is one.
+        After a crash, or any error, an existing layout is as it was, with perhaps some blobs more; and an archive is as
+        it was. What was written to a pipe or a file object stays written: only an archive with its end is one.
         """
         with _LOADING:
             from ocistore.layouts.exporting import export  # noqa: PLC0415
@@ -351,7 +358,7 @@ class Store:
         """Make the store's own root a plain OCI layout of all its tags: ``oci-layout`` and ``index.json`` are written.
 
         Other tools may then read the root, and must not write to it. The files show the store as it was: export again
-        after changes. A crash leaves the old index or the new one.
+        after changes. Idempotent, and durable when it returns; after a crash there is the old index or the new one.
 
         Raises:
             ReadOnlyStoreError, StoreFullError, StorageError: they could not be written.
@@ -374,11 +381,11 @@ class Store:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ImportReport:
-        """Take in a layout, or what is wanted of it, with all that is made of, in one commit.
+        """Import a layout or archive, or the wanted part of it, in one commit.
 
-        Every byte is hashed. Content that the store holds already is verified and not written again. Tags that exist
-        are moved. Entries of media types that are no manifest's are left out, and reported. How names become
-        repositories and tags is said in :mod:`ocistore.layouts.index`.
+        Atomic, durable when it returns, and idempotent. Every byte is hashed. Content that the store holds already is
+        verified and not written again. Tags that exist are moved. Entries of media types that are no manifest's are
+        left out, and reported. How names become repositories and tags is said in :mod:`ocistore.layouts.index`.
 
         Args:
             source: a directory, a layout or of skopeo's form ``dir``; an archive of a layout or one of Docker's,
@@ -409,7 +416,7 @@ class Store:
             PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
             StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be read or stored.
 
-        Whatever is raised, and after a crash, the store is as it was.
+        Whatever is raised, and after a crash, no repository has changed.
         """
         with _LOADING:
             from ocistore.layouts.importing import import_layout  # noqa: PLC0415
@@ -440,9 +447,9 @@ class Store:
     ) -> CopyReport:
         """Copy references, each with its whole graph, into another store, in one commit.
 
-        What is copied is kept in the source meanwhile by a lease, unless the source was opened read-only. Every byte
-        that the destination does not hold is hashed on the way in. Tags that exist are moved. Doing it again changes
-        nothing.
+        Atomic, durable when it returns, and idempotent. What is copied is kept in the source meanwhile by a lease,
+        unless the source was opened read-only. Every byte that the destination does not hold is hashed on the way in.
+        Tags that exist are moved.
 
         Args:
             destination: an open store, or the directory of one, which is made where there is none.
@@ -502,6 +509,9 @@ class Store:
         alive manifest of its repository refers to it, while a lease names it, and for ``grace`` after it was pushed or
         last in use.
 
+        It works in many small transactions, each of which is durable. After a crash, the next garbage collection
+        completes what this one began.
+
         Args:
             grace: how long a blob may wait for the manifest that refers to it.
             keep_untagged: how long a manifest stays readable under its digest once nothing keeps it.
@@ -516,7 +526,7 @@ class Store:
                 backup is under way, or more than half of the live bytes (and more than 1,000 blobs or 1 GiB) would go.
             ValueError: a bound or a time is negative.
             TypeError: a bound is no whole number, or a time no length of time.
-            OCIStoreError: the store could not be written. What was taken by then is gone, the rest waits.
+            OCIStoreError: the store could not be written. What was removed by then is gone, the rest waits.
         """
         with _LOADING:
             from ocistore.upkeep.collection import collect  # noqa: PLC0415
@@ -562,7 +572,9 @@ class Store:
         )
 
     def confirm(self) -> None:
-        """Confirm that a restored or rebuilt catalog is complete, and allow garbage collection again. Idempotent.
+        """Confirm that a restored or rebuilt catalog is complete, and allow garbage collection again.
+
+        Idempotent, atomic, and durable when it returns.
 
         Raises:
             ReadOnlyStoreError, StoreBusyError, StoreFullError, StorageError: it could not be written; nothing changed.
@@ -584,18 +596,19 @@ class Store:
         adopt: str | None = None,
         progress: Progress | None = None,
     ) -> ScrubReport:
-        """Compare every live blob with its row, and repair what can be repaired. Runs beside everything else.
+        """Compare every live blob with its row, and repair what can be repaired, while others use the store.
 
         Args:
             level: ``quick``: is there a file of the right size? ``default``: has it the right bytes? ``deep``: also,
                 does the catalog say of each manifest what its bytes say, and do its rows agree with each other?
-            repair: move damaged files to ``quarantine/`` and heal them; remove or adopt files without a row. Otherwise only report.
+            repair: move damaged files to ``quarantine/`` and heal them; remove or adopt files without a row. Otherwise
+                only report.
             repository: only what this one serves; then files without a row are not looked for.
             subset: ``(n, t)``: only the n-th of t parts; the t parts together are everything. Files without a row are
                 looked for with the first.
             maximum_duration: stop after this long; the next scrub continues there. Files without a row are looked for
                 anew in each, in half of the time at most; for a million blobs that takes half a minute.
-            rate: bytes to read in a second at most.
+            rate: how many bytes to read in a second at most.
             heal_from: layouts, stores, and archives as an import reads them (of layouts or Docker's, plain, gzip or
                 zstd), from which the bytes of damaged blobs are taken where they are good. A compressed archive is read
                 once, when the first damage is found; what of it the catalog names is kept in ``uploads/`` until the
@@ -650,6 +663,7 @@ class Store:
     ) -> BackupReport:
         """Copy a store that is in use, or bring an earlier copy up to date. Durable when it returns.
 
+        After a crash, an earlier backup is as it was, and a new one opens as no store; doing it again completes it.
         Open upload sessions and leases are left out; everything else that was committed when it began is in it. A blob
         that is damaged in the store, or cannot be read now, does not end it: it is reported, and missing in the copy
         too, unless an earlier backup there has it; the next backup tries again.
@@ -689,8 +703,9 @@ class Store:
         """Forget events of tags that are older than ``keep_for`` and not among the last ``keep_last`` of their tag.
 
         By itself a store never forgets one. Each takes about 300 bytes with its indexes. Tags, and what they point at,
-        stay as they are; so does the newest event of the store, whatever is asked, because the numbers of events are
-        never used twice. In small transactions, each of which is whole. Reads all events that are old enough.
+        stay as they are; so does the newest event of the store in any case, because the numbers of events are never
+        used twice. Reads all events that are old enough. It works in small transactions, each of which is atomic and
+        durable; after a crash, doing it again completes it.
 
         Args:
             keep_last: how many of each tag, removed tags included, stay however old they are; None for none.
@@ -700,7 +715,7 @@ class Store:
         Raises:
             ValueError: neither is given, or one is negative.
             TypeError: one is no whole number, or no length of time.
-            OCIStoreError: the store could not be read or written. What was forgotten by then is gone.
+            OCIStoreError: the store could not be read or written. What was forgotten by then stays forgotten.
         """
         with _LOADING:
             from ocistore.upkeep.history import prune_history  # noqa: PLC0415
@@ -715,8 +730,9 @@ class Store:
     def compact(self) -> CompactReport:
         """Write the catalog anew, without the space of rows that are gone. Nothing that is stored changes.
 
-        A collection gives most of it back by itself, in small steps, for stores made by this version. This is for those
-        made before, which it converts; and it orders the rows, so that long listings are read in the order of the file.
+        Idempotent. A collection gives most of it back by itself, in small steps, for stores made by this version. This
+        is for those made before, which it converts; and it orders the rows, so that long listings are read in the order
+        of the file.
 
         Every other writer waits meanwhile: about two seconds for each gigabyte; those for whom it takes longer than
         they wait get StoreBusyError. Readers do not wait. It needs as much room again as the catalog has, beside it for
@@ -727,7 +743,7 @@ class Store:
             StorageError: the disk fails. The catalog is as it was.
             StoreBusyError, ReadOnlyStoreError: it cannot be written.
 
-        Killed anywhere, it leaves the catalog as it was, or compact.
+        After a crash at any moment, the catalog is as it was, or compact.
         """
         with _LOADING:
             from ocistore.upkeep.compaction import compact  # noqa: PLC0415
@@ -786,7 +802,8 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
         StoreBusyError: somebody writes.
         OCIStoreError: something could not be read or written; the old catalog is as it was.
 
-    Afterwards nothing is collected until :meth:`Store.confirm`. Killed anywhere, it leaves the old catalog or the new.
+    Durable when it returns. Nothing is collected afterwards until :meth:`Store.confirm`. After a crash at any moment,
+    there is the old catalog or the new one.
     """
     with _LOADING:
         from ocistore.upkeep.rebuild import rebuild  # noqa: PLC0415

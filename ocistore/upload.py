@@ -65,7 +65,7 @@ class Upload:
     in the middle of a turn of its own thread is refused, with ``StoreBusyError``.
 
     Leaving the context closes the session's file and does not cancel the session. Written bytes survive the death of
-    the process at once, and a power cut from :meth:`close` on: a session that is resumed after the machine was started
+    the process at once, and a power cut after :meth:`close`: a session that is resumed after the machine was started
     again, or the filesystem mounted again, stands where it stood at its last ``close``.
     """
 
@@ -174,12 +174,15 @@ class Upload:
     def write(self, chunk: bytes, *, offset: int | None = None) -> int:
         """Append a chunk.
 
+        The bytes survive the death of the process at once, and a power cut after :meth:`close`. Writing a chunk again
+        appends it again, unless ``offset`` says where it belongs.
+
         Args:
             chunk: bytes of any length; large ones are cheaper.
-            offset: where the chunk starts, to be checked.
+            offset: where the chunk starts, in bytes, to be checked.
 
         Returns:
-            The new offset.
+            The new offset, in bytes.
 
         Raises:
             UploadRangeError: the upload does not stand at ``offset``; its ``offset`` says where it stands.
@@ -197,10 +200,11 @@ class Upload:
                 return file.append(chunk)
 
     def commit(self, digest: str) -> Descriptor:
-        """Make the bytes a blob of the repository and end the session. Durable, and visible at once or not at all.
+        """Make the bytes a blob of the repository and end the session.
 
-        The bytes are not read again, unless the session was resumed in another process or ``digest`` is of another
-        algorithm than the session's.
+        Atomic, and durable when it returns; a session is committed once. After a crash there is the session with what
+        was durable of its bytes, or the blob. The bytes are not read again, unless the session was resumed in another
+        process or ``digest`` is of another algorithm than the session's.
 
         Raises:
             DigestMismatchError: the bytes are not those of ``digest``. The session and its bytes stay.
@@ -223,7 +227,7 @@ class Upload:
         return Descriptor("application/octet-stream", wanted, staged.size)
 
     def cancel(self) -> None:
-        """End the session and give up its bytes. Cancelling a session that has ended does nothing."""
+        """End the session and discard its bytes, durably. Idempotent: cancelling an ended session does nothing."""
         if self._has_ended():
             return
         with self._alone():
@@ -237,7 +241,7 @@ class Upload:
             file.close()
 
     def close(self) -> None:
-        """Make what was written durable and let others have the session, which goes on. Closing again does nothing."""
+        """Make what was written durable, and let others resume the session. Idempotent."""
         if self._has_ended():
             return
         with self._alone():

@@ -63,8 +63,8 @@ def push_files(
 ) -> Descriptor:
     """Pack files and directories as an artifact, in one commit.
 
-    The same files in the same order give the same digest: no times and owners are kept, and of modes only, in
-    directories, whether a file is executable.
+    Atomic and idempotent. The same files in the same order give the same digest: no times and owners are kept, and of
+    modes only, in directories, whether a file is executable.
 
     Args:
         store: where to.
@@ -121,6 +121,8 @@ def attach_files(
 ) -> Descriptor:
     """Pack files as an artifact about another manifest, its subject, in one commit. It gets no tag.
 
+    Atomic and idempotent: the same files about the same subject give the same digest.
+
     Args:
         store: where to.
         reference: REPO:TAG or REPO@DIGEST of the subject; with both, the digest decides.
@@ -138,7 +140,8 @@ def attach_files(
         RepositoryNotFoundError, ManifestNotFoundError: there is no such subject.
         InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.
 
-    And all else that :func:`push_files` raises. When it returns, the artifact survives a power cut.
+    And all else that :func:`push_files` raises. When it returns, the artifact survives a power cut; whatever is raised,
+    the store is as it was.
     """
     if not files and not annotations:
         raise ArtifactInvalidError("artifact", reason="it needs a file or an annotation")

@@ -56,9 +56,9 @@ def pull_files(
 ) -> PullReport:
     """Write the files of an artifact under their titles, which may name subdirectories.
 
-    Everything is checked before anything is written, and every byte verified before the first file takes its name.
-    Files that exist are replaced, each at once; directories that exist keep what else is in them. Titles, and names in
-    archives, come from strangers: none leads out of the directory, and none through a symbolic link inside it.
+    Idempotent. Everything is checked before anything is written, and every byte verified before the first file takes
+    its name. Files that exist are replaced, each at once; directories that exist keep what else is in them. Titles, and
+    names in archives, come from strangers: none leads out of the directory, and none through a symbolic link inside it.
 
     Args:
         store: where from.

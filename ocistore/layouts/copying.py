@@ -88,7 +88,7 @@ class CopyReport:
     """How many manifests were left out that are about something copied, or about an index that lost platforms, to any
     depth: signatures, SBOMs, attestations."""
     copied_bytes: int
-    """Bytes of blobs and manifests that the destination did not hold, whether or not they are shared with the source."""
+    """Bytes of blobs and manifests that the destination did not hold, whether copied or shared with the source."""
     present_bytes: int
     """Bytes of blobs and manifests that it held."""
     dry_run: bool

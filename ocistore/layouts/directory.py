@@ -217,7 +217,7 @@ def temporary_name() -> str:
 
 
 def new_file(directory: int) -> tuple[str, FileDescriptor]:
-    """Make a file of a temporary name at the top of a layout, open for writing; abandoned files are looked for there."""
+    """Make a file of a temporary name at the top of a layout, where abandoned files are looked for, and open it."""
     name = temporary_name()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return name, owned(os.open, name, flags, 0o644, dir_fd=directory)

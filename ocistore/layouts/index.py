@@ -12,9 +12,9 @@ An entry without a tag, such as a referrer, has only ``io.containerd.image.name`
 
 Reading an entry, the repository is the one that the caller gives; otherwise the one in ``io.containerd.image.name``;
 otherwise the one in a ref.name of the form REPO:TAG; and otherwise the one that all other entries name. The tag is the
-one in ref.name, whether TAG or REPO:TAG, and otherwise the one in ``io.containerd.image.name``. The name of an image that
-has neither a tag nor a digest means the tag ``latest``, as in Docker; a ref.name is one if it has a slash. A host with
-a port cannot be part of a repository's name and is left out.
+one in ref.name, whether TAG or REPO:TAG, and otherwise the one in ``io.containerd.image.name``. The name of an image
+that has neither a tag nor a digest means the tag ``latest``, as in Docker; a ref.name is one if it has a slash. A host
+with a port cannot be part of a repository's name and is left out.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ _WITH_PATH = re.compile(r"([^:@]*(?::[^:@]*)?(?:@[^:@]*:[^:@]*)?):(.*)", re.DOTA
 
 
 def split_path(text: str) -> tuple[str, str | None]:
-    """Split ``REPO:TAG:PATH`` or ``REPO@DIGEST:PATH`` into a reference and a path; the path is None where there is none."""
+    """Split ``REPO:TAG:PATH`` or ``REPO@DIGEST:PATH`` into a reference and a path, which may be None."""
     match = _WITH_PATH.fullmatch(text)
     if match is None or not {":", "@"} & set(match[1]):
         return text, None

@@ -36,8 +36,9 @@ _FIRST_BYTE: Final = 1 << 32
 class Hold:
     """Keeps collections from acting for as long as it is renewed, now and then, because somebody is still at work.
 
-    While it lasts, a lock on the byte of its own in the file of the write lock says that the process that placed it lives: the
-    kernel frees it when that process ends, however it ends, and the next collection or backup then ends the hold.
+    While it lasts, a lock on the byte of its own in the file of the write lock says that the process that placed it
+    lives: the kernel frees it when that process ends, however it ends, and the next collection or backup then ends the
+        hold.
     """
 
     def __init__(self, core: Core, target: StorePaths) -> None:

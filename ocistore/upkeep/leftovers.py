@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PAGE: Final = 250
 
 _STRAY_AGE: Final = timedelta(hours=24)
-"""Since when a file in ``uploads/`` without a session was not touched, so that the process that staged it must have died."""
+"""How long a file in ``uploads/`` without a session was not touched, so that the process that staged it has died."""
 
 
 class Leftovers:

@@ -47,8 +47,8 @@ _READ_BLOCK: Final = 1024 * 1024
 """Bytes read at once from a blob that is in no file."""
 
 _COPY_BLOCK: Final = 16 * 1024 * 1024
-"""Bytes given to one sendfile(2): a system call costs nothing beside them, and progress is called ten times a second by a
-disk that writes 160 MB in one."""
+"""Bytes given to one sendfile(2): a system call costs nothing beside them, and progress is called ten times a second
+for a disk that writes 160 MB in one."""
 
 _SMALL: Final = 64 * 1024
 """Bytes. A blob of this size at most is copied by way of memory, which takes half of the system calls."""
