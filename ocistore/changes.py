@@ -78,7 +78,7 @@ class MountBlob:
 
 @dataclass(frozen=True, slots=True)
 class DeleteBlob:
-    """Take a blob that nothing refers to from a repository."""
+    """Remove a blob that nothing refers to from a repository."""
 
     repository: str
     digest: Digest
@@ -98,12 +98,12 @@ class PutManifest:
 
 @dataclass(frozen=True, slots=True)
 class DeleteManifest:
-    """Take a manifest that no index refers to, and its tags, from a repository."""
+    """Remove a manifest that no index refers to, and its tags, from a repository."""
 
     repository: str
     digest: Digest
     since: int | None = None
-    """Since when its referrers are before the collector, where very many of them were put there beforehand."""
+    """Since when its referrers are queued for garbage collection, where very many of them were queued beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class RemoveTag:
 
 @dataclass(frozen=True, slots=True)
 class EndUpload:
-    """End an upload session; its bytes are somebody else's business."""
+    """End an upload session; its file is removed elsewhere."""
 
     repository: str
     upload: str
@@ -180,7 +180,7 @@ class Application:
     platforms: Mapping[str, Mapping[str, object]]
     """The platforms of image manifests, by digest."""
     leases: Sequence[HeldLease] = ()
-    """What keeps all that these changes bring into a repository."""
+    """The leases that keep what these changes bring into a repository."""
     batch: int | None = None
     """Nobody sees any of it before this batch is revealed."""
     occupied: dict[str, int] = field(default_factory=dict)
@@ -446,7 +446,7 @@ class Application:
         self.sessions += sessions
         self._left -= max(1, self.connection.driver.total_changes - before)
         if not done:
-            self._left = 0  # and no more of these in this transaction
+            self._left = 0  # and no more of these are removed in this transaction
             self.deleted.append(repository_id)
 
     # Batches of others.

@@ -61,7 +61,7 @@ def _occupy_standard_streams() -> None:
 class OpenFile:
     """A file for one who has to close it at a certain instant, as the locks on it make necessary.
 
-    Also closed when nobody refers to it any more. Whoever has its number has no hold on it.
+    Also closed when nobody refers to it any more. Having its number does not keep it open.
     """
 
     __slots__ = ("__weakref__", "_held")

@@ -42,14 +42,14 @@ class ThreadLock(_RLock):
 
 
 def make_immortal(thing: object) -> None:
-    """Keep it for ever: for what must not be closed, not even when the interpreter ends."""
+    """Keep an object for ever, because it must not be closed, not even when the interpreter ends."""
     import ctypes  # noqa: PLC0415  (almost never needed)
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 class Inherited(Protocol):
-    """What has descriptors that a child does better without."""
+    """An object with descriptors that a forked child must let go of."""
 
     def let_go_in_child(self) -> None:
         """Let go of them; what is needed is opened again."""

@@ -1,4 +1,4 @@
-"""Leases: what is pushed or named inside the block of one is kept from collection until it ends or runs out."""
+"""Leases: what is pushed or named inside the block of one is kept from garbage collection until it ends or runs out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAXIMUM_TTL: Final = timedelta(days=36_500)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 class Lease:
-    """Keeps what is pushed inside ``with store.lease(ttl=...)`` from collection, through that store object.
+    """Keeps what is pushed inside ``with store.lease(ttl=...)`` from garbage collection, through that store object.
 
     Every blob and manifest that is pushed, mounted, imported or asked for with ``stat_blob`` inside is kept by its
     repository, and with a manifest all that it refers to, until the block ends. If the process dies instead, until the

@@ -51,7 +51,7 @@ class HeldLease:
         _held.set((*(lease for lease in _held.get() if not lease.ended), self))
 
     def leave_context(self) -> None:
-        """Undo the latest :meth:`enter_context`. Does nothing where the running work does not hold it."""
+        """Undo the latest :meth:`enter_context`. Do nothing where the running work does not hold it."""
         # Not with a token: a generator may be closed in another context than it was begun in.
         remaining = list(_held.get())
         if self in remaining:

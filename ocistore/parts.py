@@ -185,7 +185,7 @@ def _parts(changes: Sequence[Change]) -> Iterator[list[Change]]:
 
 
 class _Parts:
-    """One batch."""
+    """Commits one list of changes in parts, as a batch."""
 
     def __init__(self, catalog: Catalog, pool: Pool, actor: str, leases: Sequence[HeldLease]) -> None:
         self._catalog = catalog

@@ -2,7 +2,7 @@
 
 Each tag that is removed is an event, and takes 25 µs: in one transaction 20,000 of them kept everybody else from
 writing for half a second. So where there are many, tags go in small transactions first, each of which can be seen, and
-referrers are put before the collector; the manifest itself goes last, with what is left.
+referrers are queued for collection; the manifest itself is removed last, with what is left.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _untag(connection: Connection, *, change: DeleteManifest, actor: str) -> boo
 
 
 class _Queueing:
-    """Putting referrers before the collector, which takes nothing whose subject is there, and may be asked in vain."""
+    """Queues referrers for garbage collection, which removes none whose subject exists; it may be asked in vain."""
 
     def __init__(self, change: DeleteManifest, since: int) -> None:
         self._change = change

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Transaction:
-    """What happens inside ``with store.transaction()``, by any number of threads.
+    """The changes made inside ``with store.transaction()``, by any number of threads.
 
     Bytes are staged as they come, without any lock, and may take as long as they take. Operations are checked as far as
     that needs no store, kept, and run in their order in one write transaction when the block ends. What no longer holds

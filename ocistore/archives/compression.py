@@ -65,7 +65,7 @@ To begin one costs 5 microseconds, and 40 of xz and bzip2. A layer that can be r
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may come out of a compressed stream."""
+    """Limits on what a compressed stream may decompress to."""
 
     ratio: int = 200
     """Times the bytes that went in. File systems of images compress to a third or a tenth; gzip cannot do better than

@@ -17,7 +17,7 @@ all that Linux would walk through, one small archive could keep a machine busy f
 
 
 class Place(NamedTuple):
-    """What has a name."""
+    """What has a name in an archive: a file, a directory or a link."""
 
     kind: Literal["directory", "symlink", "other"]
     target: str = ""

@@ -21,7 +21,7 @@ _CHECKSUM: Final = slice(148, 154)
 
 
 class TarWriter:
-    """Members, one after another, to a function that takes bytes.
+    """Writes members, one after another, to a function that takes bytes.
 
     The content of a file is written by the caller, between :meth:`begin_file` and :meth:`end_file`: what is sent by
     the kernel never comes by here.

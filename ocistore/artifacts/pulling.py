@@ -36,7 +36,7 @@ _BUFFER: Final = 128 * 1024
 
 @dataclass(frozen=True)
 class PullReport:
-    """What was written."""
+    """What :func:`pull_files` wrote."""
 
     digest: Digest
     """Of the manifest."""
@@ -134,7 +134,7 @@ def _opened(repository: Repository, layer: Descriptor, store: Store, tally: Tall
 
 
 class _LayerFile(io.RawIOBase):
-    """Tells what the system says of the store's files from what it says of those that are written."""
+    """Distinguishes errors about the store's files from errors about the files that are written."""
 
     def __init__(self, blob: BlobReader, layer: Descriptor, store: Store, tally: Tally) -> None:
         self._blob = blob

@@ -43,7 +43,7 @@ _PERMISSIONS: Final = 0o777
 
 
 class _Hashed:
-    """What is read is hashed."""
+    """A stream whose bytes are hashed as they are read."""
 
     def __init__(self, source: BinaryIO, algorithm: str) -> None:
         self._source = source
@@ -102,7 +102,7 @@ def _content_digest(title: str, layer: Descriptor) -> Digest | None:
 
 
 class _Unpacked:
-    """What was made so far, by path from the directory on; the directory itself has the empty one."""
+    """What was made so far, by its path inside the directory; the directory itself has the empty path."""
 
     def __init__(self, title: str, tree: StagedTree) -> None:
         self._title = title

@@ -218,7 +218,7 @@ def _keeping(source: Core, target: Path, *, dry_run: bool) -> Iterator[_Keeping]
 
 
 class _Copying:
-    """One copy, of what was chosen."""
+    """Copies what was chosen into the destination."""
 
     def __init__(
         self, source: Core, destination: Core | None, target: Path, selection: Selection, mode: TransferMode

@@ -99,7 +99,7 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be written where."""
+    """The plan of an export: what is to be written, and where."""
 
     destination: Destination
     selection: Selection

@@ -164,7 +164,7 @@ def _report(contents: ImportPlan, taking: _Taking, completed: Iterable[Digest], 
 
 
 class _Taking:
-    """One import into one store."""
+    """Runs one import into one store."""
 
     def __init__(
         self, core: Core, source: Source, mode: TransferMode, progress: Progress | None, *, dry_run: bool

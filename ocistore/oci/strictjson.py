@@ -136,7 +136,7 @@ def _without_strings(content: bytes) -> Iterator[bytes]:
 
 
 class _WholeError(Exception):
-    """It has to be read as a whole."""
+    """The document has to be read as a whole."""
 
 
 class _Pieces:

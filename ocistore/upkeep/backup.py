@@ -187,7 +187,7 @@ def _alone(target: StorePaths) -> Iterator[None]:
 
 
 class _Backup:
-    """One backup, while collections are held."""
+    """Writes one backup, while collections are held off."""
 
     def __init__(
         self,

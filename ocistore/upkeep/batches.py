@@ -25,7 +25,7 @@ class Cut(Exception):  # noqa: N818 - no error
 
 
 class Bounds:
-    """How much one call may do."""
+    """Limits on what one call may do."""
 
     def __init__(self, duration: timedelta | None, batches: int | None) -> None:
         check_duration(duration, "maximum_duration")

@@ -1,6 +1,6 @@
-"""Collection: condemn, then reap.
+"""Garbage collection: condemn, then reap.
 
-What goes, goes through three queues, one after another, so that no recursion is needed: memberships of manifests,
+What is removed passes three queues, one after another, so that no recursion is needed: memberships of manifests,
 memberships of blobs, blobs. Each is read from its beginning in small write transactions, and each transaction asks
 again, in the same state in which it acts, whether something keeps the row; so no push is ever in between.
 
@@ -99,7 +99,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A blob that a collection would take."""
+    """A blob that a garbage collection would remove."""
 
     digest: str
     size: int
@@ -108,19 +108,19 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GCReport:
-    """What a collection took, or what a dry run would have taken."""
+    """What a garbage collection removed, or what a dry run would remove."""
 
     dry_run: bool
     complete: bool
-    """Nothing that was due is left: it was not cut short by its bounds."""
+    """Whether it came to the end: with False, its bounds cut it short, and something that was due is left."""
     manifests: int
-    """Taken from their repositories: nothing keeps them there."""
+    """Manifests removed from their repositories, because nothing keeps them there."""
     links: int
-    """Blobs taken from repositories where no manifest refers to them."""
+    """Blobs removed from repositories where no manifest refers to them."""
     blobs: int
-    """Taken out of the pool; manifests are blobs too."""
+    """Blobs removed from the pool; manifests are blobs too."""
     bytes: int
-    """Given back to the filesystem: of those blobs, and of what was abandoned in ``uploads/``."""
+    """Bytes freed in the filesystem: of those blobs, and of what was abandoned in ``uploads/``."""
     uploads: int
     """Upload sessions that had expired."""
     strays: int
@@ -132,9 +132,9 @@ class GCReport:
     no_snapshot: str | None = None
     """Why the names could not be written to ``catalog.snapshot``; None where they were, or did not have to be."""
     candidates: tuple[Candidate, ...] = ()
-    """Of a dry run: the first thousand blobs that would go."""
+    """Of a dry run: the first thousand blobs that would be removed."""
     refused: tuple[str, ...] = ()
-    """Of a dry run: why a real one would be refused now, and take none of it."""
+    """Of a dry run: why a real one would be refused now, and remove none of it."""
 
 
 @saying_if_moved
@@ -158,7 +158,7 @@ def collect(
 
 
 class _Collection:
-    """One run."""
+    """Runs one garbage collection."""
 
     def __init__(self, core: Core, now: int, untagged_before: int, before: int, bounds: Bounds) -> None:
         self._core = core

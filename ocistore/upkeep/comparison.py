@@ -32,7 +32,7 @@ INCONSISTENT: Final = (
 
 
 class Comparison:
-    """Of one scrub."""
+    """Compares the catalog with the bytes of manifests, for one scrub."""
 
     def __init__(self, core: Core, report: ScrubReport, *, repair: bool) -> None:
         self._catalog = core.catalog

@@ -1,4 +1,4 @@
-"""Why something is kept, or when it goes: what a collection would find out about one manifest or blob."""
+"""Explaining why a manifest or blob is kept, or when a garbage collection may remove it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def explain(
 
 
 class _Explainer:
-    """One digest in one state of the store."""
+    """Explains one digest in one state of the store."""
 
     def __init__(self, connection: Connection, digest: Digest, grace: timedelta, keep_untagged: timedelta) -> None:
         self._connection = connection
@@ -140,7 +140,7 @@ class _Explainer:
         for user in users:
             until = self._last_end(self._manifest(repository_id, user))
             if until is not None:
-                until = _later(until, self._grace)  # which begins when the manifest goes
+                until = _later(until, self._grace)  # which begins when the manifest is removed
             if until is None or until > self._now:
                 yield f"the manifest {explanation.digest_of(self._connection, user)} refers to it", until
         yield from self._leases(repository_id, blob, "")

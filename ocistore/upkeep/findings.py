@@ -36,7 +36,7 @@ class ScrubReport:
 
     level: Level
     complete: bool = True
-    """It came to the end, and was not cut short."""
+    """Whether it came to the end, and was not cut short."""
     blobs: int = 0
     bytes: int = 0
     damaged: int = 0
@@ -74,11 +74,11 @@ class ScrubReport:
 
 
 class Cut(Exception):  # noqa: N818 - no error
-    """The time is over."""
+    """The time that the call was given is over."""
 
 
 class Pace:
-    """How fast, and for how long."""
+    """Limits how fast a scrub reads, and for how long."""
 
     def __init__(self, duration: timedelta | None, rate: int | None) -> None:
         self._began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a collection would take, found out without changing anything: for a dry run.
+"""What a garbage collection would remove, found without changing anything: for a dry run.
 
 It follows the rules of :mod:`ocistore.upkeep.collection` over one snapshot of the catalog, and keeps a number for
 everything that would go: about 200 bytes each.
@@ -23,7 +23,7 @@ _PAGE: Final = 1000
 
 @dataclass(slots=True)
 class Forecast:
-    """What would go: memberships as (repository, blob), blobs with their sizes."""
+    """What would be removed: memberships as (repository, blob), blobs with their sizes."""
 
     manifests: dict[tuple[int, int], int] = field(default_factory=dict)
     """Each with since when nothing keeps it."""

@@ -21,7 +21,7 @@ _PAGE: Final = 500
 
 @dataclass(frozen=True)
 class HistoryReport:
-    """What was forgotten, or with ``dry_run`` would be."""
+    """Which events were forgotten, or with ``dry_run`` would be."""
 
     events: int
     kept: int

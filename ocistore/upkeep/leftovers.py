@@ -1,4 +1,4 @@
-"""Collection of what is beside the pool: expired upload sessions, what was staged and abandoned, and trash/."""
+"""Garbage collection of what is beside the pool: expired upload sessions, what was staged and abandoned, and trash/."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STRAY_AGE: Final = timedelta(hours=24)
 
 
 class Leftovers:
-    """Of one collection, with counts of what went."""
+    """Removes abandoned files, for one garbage collection, and counts them."""
 
     def __init__(self, core: Core, bounds: Bounds, *, batch: Callable[[], Batch], now: int) -> None:
         """Begin with counts of 0; ``batch`` begins a write transaction."""

@@ -22,7 +22,7 @@ _REPOSITORIES: Final = 8
 
 
 class Losses(NamedTuple):
-    """What would go."""
+    """What a garbage collection would remove."""
 
     blobs: int
     bytes: int
@@ -48,7 +48,7 @@ def losses_of(catalog: Catalog, *, now: int, untagged_before: int, before: int) 
 
 
 class _Counting:
-    """One count."""
+    """Counts what would be removed, once."""
 
     def __init__(self, catalog: Catalog, now: int, untagged_before: int, before: int) -> None:
         self._catalog = catalog

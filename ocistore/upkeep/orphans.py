@@ -39,7 +39,7 @@ _ORPHANS_SHARE: Final = 0.5
 
 
 class Orphans:
-    """Of one scrub."""
+    """Looks for files without a row, for one scrub."""
 
     def __init__(self, core: Core, report: ScrubReport, pace: Pace, *, repair: bool, progress: Count) -> None:
         """Begin; ``progress`` is called with the number of bytes of each piece that was read."""

@@ -172,7 +172,7 @@ def _refuse(paths: StorePaths, *, force: bool) -> Healthy | None:
 
 
 class _Rebuild:
-    """One rebuild, under the write lock."""
+    """Runs one rebuild, under the write lock."""
 
     def __init__(
         self,

@@ -107,7 +107,7 @@ def scrub(
 
 
 class _Scrub:
-    """One run."""
+    """Runs one scrub."""
 
     def __init__(
         self, core: Core, level: Level, *, repair: bool, healer: Healer, pace: Pace, progress: Progress | None

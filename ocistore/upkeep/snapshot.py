@@ -63,7 +63,7 @@ _NO_FILE: Final = frozenset({errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.ENXI
 
 @dataclass(frozen=True)
 class Header:
-    """The first line."""
+    """The first line of the snapshot."""
 
     taken: int
     """Milliseconds since the epoch."""

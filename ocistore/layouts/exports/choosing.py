@@ -67,7 +67,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Selection:
-    """What goes out."""
+    """What an export writes, or a copy copies."""
 
     groups: tuple[Group, ...]
     replaced: dict[str, str]

@@ -32,7 +32,7 @@ _NOT_WRITTEN: Final = (".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.lz4", ".tar
 
 @dataclass(frozen=True)
 class Destination:
-    """Where an export goes, and as what."""
+    """Where an export is written, and in which form."""
 
     target: Target
     """An absolute path, or a file object."""

@@ -50,7 +50,7 @@ def is_skopeo_directory(path: Path) -> bool:
 
 
 class SkopeoDirectory(DirectorySource):
-    """Such a directory, read in place."""
+    """A directory of skopeo's form ``dir``, read in place."""
 
     index_file = MANIFEST_JSON
 

@@ -343,7 +343,7 @@ class _Referrers:
 
 
 class _Walk:
-    """Down from the entries, and then up to what refers to what was reached."""
+    """Walks down from the entries, and then up to what refers to what was reached."""
 
     def __init__(
         self, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness, *, note_names: bool

@@ -42,7 +42,7 @@ class Lack(NamedTuple):
 
 
 class Wholeness:
-    """Of the manifests of one layout, each looked at once."""
+    """Finds what is missing of the manifests of one layout, each of which is looked at once."""
 
     def __init__(self, source: Source, manifests: Manifests) -> None:
         """Look for blobs in ``source``.
