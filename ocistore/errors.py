@@ -481,7 +481,7 @@ class UncertainCommitError(OCIStoreError):
 
 
 class CollectionRefusedError(OCIStoreError):
-    """A garbage collection would not be safe, or would remove more than anybody is likely to want. Nothing was changed."""
+    """A garbage collection would not be safe, or would remove more than anybody is likely to want; nothing changed."""
 
     code = "DENIED"
     exit_code = 41

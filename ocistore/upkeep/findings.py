@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 Level: TypeAlias = Literal["quick", "default", "deep"]
+"""How closely a scrub looks: at sizes; at all bytes; or also at what the catalog says of manifests."""
 
 LISTED: Final = 1000
-"""How many of everything are named."""
+"""How many items each list of a report names at most."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""When a garbage collection must not run: somebody holds it off, or it would remove more than anybody is likely to want."""
+"""When a garbage collection must not run: it is held off, or it would remove more than anybody is likely to want."""
 
 from __future__ import annotations
 

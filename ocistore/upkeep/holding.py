@@ -34,7 +34,7 @@ _FIRST_BYTE: Final = 1 << 32
 
 
 class Hold:
-    """Keeps garbage collection from acting for as long as it is renewed, now and then, because somebody is still at work.
+    """Keeps garbage collection from acting for as long as its owner, still at work, renews it now and then.
 
     While it lasts, a lock on the byte of its own in the file of the write lock says that the process that placed it
     lives: the kernel frees it when that process ends, however it ends, and the next collection or backup then ends the
