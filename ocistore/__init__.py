@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from ocistore.layouts.copying import CopyReport
     from ocistore.layouts.exporting import ExportReport
     from ocistore.layouts.exports.forms import ExportForm
-    from ocistore.layouts.exports.writing import ExportMode
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.imports.recognition import ImportSource
     from ocistore.layouts.progress import Progress
@@ -94,7 +93,6 @@ __all__ = [
     "DigestMismatchError",
     "Explanation",
     "ExportForm",
-    "ExportMode",
     "ExportReport",
     "FileNotInImageError",
     "GCReport",
@@ -192,7 +190,6 @@ _HOMES = {
     "CopyReport": "ocistore.layouts.copying",
     "ExportReport": "ocistore.layouts.exporting",
     "ExportForm": "ocistore.layouts.exports.forms",
-    "ExportMode": "ocistore.layouts.exports.writing",
     "ImportReport": "ocistore.layouts.importing",
     "ImportSource": "ocistore.layouts.imports.recognition",
     "Progress": "ocistore.layouts.progress",

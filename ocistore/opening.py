@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from functools import partial
@@ -16,7 +17,7 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.output import write_all
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import PRIVATE, make_file
-from ocistore.catalog.migrate import revision, upgrade
+from ocistore.catalog.migrate import new_catalog, revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.clock import milliseconds
@@ -31,7 +32,7 @@ from ocistore.errors import (
     StoreNotFoundError,
     UnsupportedFilesystemError,
 )
-from ocistore.refusals import pass_on_theirs
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -72,7 +73,8 @@ ALLOWING: Final = "open it with any_filesystem=True"
 """What a program does to have a store where nothing says what is under the filesystem."""
 
 _HALF_MADE: Final = frozenset(
-    {"write.lock", "catalog.db", "catalog.db-wal", "catalog.db-shm", "blobs", "uploads", "trash", "quarantine", "pool"}
+    {"write.lock", "catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db.new"}
+    | {"blobs", "uploads", "trash", "quarantine", "pool"}
 )
 """What may be in a directory whose creation as a store was interrupted."""
 
@@ -369,17 +371,23 @@ def make_lock(paths: StorePaths) -> None:
 
 
 def _make_store(paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool | None, pool: Pool) -> None:
-    """Make everything but the schema. The catalog's file comes last: where it exists, the rest exists."""
+    """Make everything. The catalog's file comes last: where it exists, the rest exists."""
     with catalog.locked():
-        if files is not None:
-            files.create()
-        else:
+        if paths.catalog.exists():  # somebody was faster
+            _refuse_other_pool(paths, pool)
+        elif files is None:
             _refuse_content(paths, pool)
             _note_pool(paths, pool)
+        else:
+            with Ignoring(FileNotFoundError):  # of a store in another pool, whose making was interrupted
+                os.unlink(paths.pool)
+        if files is not None:
+            files.create()
         with Translating(str(paths.catalog), root=paths.root):
             # Never opened where it exists: closing it would drop the locks that SQLite holds on it in this process.
             if not paths.catalog.exists():
-                make_file(paths.catalog, os.O_WRONLY | os.O_EXCL, paths.permissions.file)
+                _refuse_blobs(paths)
+                _make_catalog(paths)
             sync_path(paths.root)
 
 
@@ -389,6 +397,21 @@ def _note_pool(paths: StorePaths, pool: Pool) -> None:
         descriptor = make_file(paths.pool, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, paths.permissions.file)
         write_all(descriptor, pool.identity.encode())
         os.fsync(descriptor)
+
+
+def _make_catalog(paths: StorePaths) -> None:
+    """Write a new catalog and give it its name: six syncs fewer than where SQLite makes it, and whole or not there."""
+    if os.path.lexists(paths.catalog):  # a link to nothing
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(paths.catalog))
+    descriptor = make_file(paths.new_catalog, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, paths.permissions.file)
+    try:
+        write_all(descriptor, new_catalog(now=milliseconds()))
+        os.fsync(descriptor)
+        os.rename(paths.new_catalog, paths.catalog)
+    except BaseException:
+        with Ignoring():
+            os.unlink(paths.new_catalog)
+        raise
 
 
 def _refuse_network_filesystem(root: Path, *, any_filesystem: bool = False) -> None:

@@ -436,18 +436,18 @@ class Repository(RepositoryWriter):
             CorruptError: its file is gone or damaged. Putting the same manifest again heals it.
         """
         for _ in range(_LOOKUPS):
-            stored = self._lookup(reference)
-            digest = Digest.parse(stored.digest)
+            descriptor = _descriptor(self._lookup(reference))
+            digest = descriptor.digest
             try:
-                content = self._core.pool.read(digest, stored.size)
+                content = self._core.pool.read(digest, descriptor.size)
             except FileNotFoundError as error:
                 pass_on_theirs(error)
                 continue
             if Digest.of(content, digest.algorithm) != digest:
                 raise CorruptError(f"manifest {digest}", reason="its bytes are not those of its digest")
-            return Manifest(_descriptor(stored), content)
+            return Manifest(descriptor, content)
         self._core.catalog.refuse_moved()
-        raise CorruptError(f"manifest {stored.digest}", reason="its file is gone")
+        raise CorruptError(f"manifest {descriptor.digest}", reason="its file is gone")
 
     def _lookup(self, reference: str) -> manifests.Stored:
         find = manifests.by_digest if is_digest(reference) else manifests.by_tag

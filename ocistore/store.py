@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ocistore.layouts.copying import CopyReport
     from ocistore.layouts.exporting import ExportReport
     from ocistore.layouts.exports.forms import ExportForm
-    from ocistore.layouts.exports.writing import ExportMode
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.imports.recognition import ImportSource
     from ocistore.layouts.progress import Progress
@@ -274,7 +273,7 @@ class Store:
         destination: str | os.PathLike[str] | BinaryIO,
         references: Iterable[str] | None = None,
         *,
-        mode: ExportMode = "auto",
+        mode: TransferMode = "auto",
         referrers: bool | None = None,
         referrers_lists: bool = False,
         form: ExportForm | None = None,
@@ -298,7 +297,7 @@ class Store:
             references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and after it,
                 if it is to be called otherwise, =REPO or =REPO:TAG; None for every tag there is. See
                 :class:`ocistore.oci.selection.Selector`.
-            mode: how bytes get into a directory; see :data:`ocistore.layouts.exports.writing.ExportMode`.
+            mode: how bytes get into a directory; see :data:`ocistore.blobs.sharing.TransferMode`.
             referrers: also whatever is about an exported manifest, to any depth: what has it as its subject, and what
                 has a tag made of its digest, as cosign's signatures have. None: wherever the form can hold it, which a
                 Docker archive cannot. What is about an index is left out where that index loses platforms. How many
@@ -658,7 +657,7 @@ class Store:
         self,
         destination: str | os.PathLike[str],
         *,
-        mode: ExportMode = "auto",
+        mode: TransferMode = "auto",
         progress: Progress | None = None,
     ) -> BackupReport:
         """Copy a store that is in use, or bring an earlier copy up to date. Durable when it returns.

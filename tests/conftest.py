@@ -11,10 +11,13 @@ import traceback
 
 import pytest
 import zygote
-from state import catalog, strays
+from state import POOLS, catalog, strays
 
 from ocistore import Store
 from ocistore.blobs import ballast
+from ocistore.testing.memory import MemoryPool
+
+pytest_plugins = ["ocistore.testing.fixtures"]
 
 MEMORY = "/dev/shm"
 ROOM = 4 << 30
@@ -112,15 +115,51 @@ def empty_store(tmp_path_factory):
     return root
 
 
+def pytest_generate_tests(metafunc):
+    """Run the tests of a module that says so with each pool; but for those of its tests that need files."""
+    marks = {mark.name for mark in metafunc.definition.iter_markers()}
+    if "every_pool" in marks and "needs_files" not in marks and "pool_kind" in metafunc.fixturenames:
+        metafunc.parametrize("pool_kind", ["files", "memory"], indirect=True)
+
+
 @pytest.fixture
-def store(tmp_path, empty_store):
-    """An open store. Whatever a test does, it must leave no broken reference and nothing staged."""
+def pool_kind(request):
+    """Where the blobs of ``store`` are."""
+    return getattr(request, "param", "files")
+
+
+@pytest.fixture(scope="session")
+def empty_store_in_memory(tmp_path_factory):
+    """Likewise, of a store whose blobs are in memory."""
+    root = tmp_path_factory.mktemp("empty") / "store"
+    Store.open(root, pool=MemoryPool()).close()
+    return root
+
+
+@pytest.fixture
+def store_root(pool_kind, tmp_path, request, monkeypatch):
+    """The directory of an empty store; whoever opens that directory gets the store's own pool."""
     root = tmp_path / "store"
-    shutil.copytree(empty_store, root)
+    if pool_kind == "memory":
+        shutil.copytree(request.getfixturevalue("empty_store_in_memory"), root)
+        pool = MemoryPool()
+        (root / "pool").write_text(pool.identity)
+        monkeypatch.setitem(POOLS, root, pool)
+        opened = Store.open
+        monkeypatch.setattr(Store, "open", lambda root, **options: opened(root, pool=POOLS.get(root), **options))
+        return root
+    shutil.copytree(request.getfixturevalue("empty_store"), root)
     # Its ballast has the size that it should have, and reserves nothing: no disk gets full under it.
     with open(root / "reserved", "wb") as file:
         file.write(b"%20d" % ballast.SIZE)
         file.truncate(ballast.SIZE)
+    return root
+
+
+@pytest.fixture
+def store(store_root):
+    """An open store. Whatever a test does, it must leave no broken reference and nothing staged."""
+    root = store_root
     with Store.open(root) as opened:
         yield opened
     with catalog(root) as connection:

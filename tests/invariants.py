@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import blake3
-from state import catalog, strays
+from state import catalog, on_disk, strays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,7 @@ _ROOT = frozenset(
         "catalog.snapshot",
         "index.json",
         "oci-layout",
+        "pool",
         "quarantine",
         "reserved",
         "trash",
@@ -188,15 +189,13 @@ _QUERIES = {
                           WHERE m.repository_id = l.repository_id AND m.blob_id = l.blob_id)
           AND NOT EXISTS (SELECT 1 FROM repository_manifests m
                           WHERE m.repository_id = l.repository_id AND m.manifest_id = l.blob_id)""",
-    "a row of {} breaks a foreign key to {}": "SELECT \"table\", parent FROM pragma_foreign_key_check",
+    "a row of {} breaks a foreign key to {}": 'SELECT "table", parent FROM pragma_foreign_key_check',
     "SQLite says: {}": "SELECT quick_check FROM pragma_quick_check WHERE quick_check <> 'ok'",
     "there are {} rows in the table store": "SELECT count(*) FROM store HAVING count(*) <> 1",
 }
 
 
-def check(
-    store: Store | Path, *, hashes: bool = False, idle: bool = True, pruned: bool = False
-) -> list[str]:
+def check(store: Store | Path, *, hashes: bool = False, idle: bool = True, pruned: bool = False) -> list[str]:
     """What does not hold of the store.
 
     Args:
@@ -206,7 +205,9 @@ def check(
         pruned: history was forgotten, so that what is left of it need not begin with that of a new tag.
     """
     root = store if isinstance(store, Path) else store.root
-    return list(_violations(root, hashes=hashes, idle=idle, pruned=pruned))
+    staged = strays(root) if idle else []  # of a store in memory, before its files are laid out
+    with on_disk(root):
+        return list(_violations(root, hashes=hashes, idle=idle, pruned=pruned, staged=staged))
 
 
 def unqueue(root: Path) -> None:
@@ -230,7 +231,7 @@ def unqueue(root: Path) -> None:
         connection.execute("COMMIT")
 
 
-def _violations(root: Path, *, hashes: bool, idle: bool, pruned: bool) -> Iterator[str]:
+def _violations(root: Path, *, hashes: bool, idle: bool, pruned: bool, staged: list[str]) -> Iterator[str]:
     for name in sorted(set(os.listdir(root)) - _ROOT):
         if name.startswith("catalog.db.damaged-"):
             continue
@@ -246,7 +247,7 @@ def _violations(root: Path, *, hashes: bool, idle: bool, pruned: bool) -> Iterat
         sessions = [name for (name,) in connection.execute("SELECT id FROM uploads")]
     yield from _files(root)
     if idle:
-        yield from (f"uploads/{name} belongs to no open session" for name in strays(root))
+        yield from (f"uploads/{name} belongs to no open session" for name in staged)
         yield from (f"the session {name} has no file" for name in sessions if not (root / "uploads" / name).is_file())
 
 

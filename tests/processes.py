@@ -93,9 +93,7 @@ def _text(file: IO[bytes]) -> str:
 class Child:
     """A running process, spoken to line by line."""
 
-    def __init__(
-        self, process: Process | subprocess.Popen[str], stdin: IO[str] | None, stdout: IO[str] | None
-    ) -> None:
+    def __init__(self, process: Process | subprocess.Popen[str], stdin: IO[str] | None, stdout: IO[str] | None) -> None:
         self._process = process
         self._stdin = stdin
         self._stdout = stdout
@@ -124,6 +122,10 @@ class Child:
     def stop(self) -> None:
         """As SIGSTOP does: it stands still, wherever it is."""
         self._process.send_signal(signal.SIGSTOP)
+
+    def wait_until_stopped(self) -> None:
+        """Wait until it stands still, by :meth:`stop` or by itself."""
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def go_on(self) -> None:
         """After :meth:`stop`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shutil
 import sqlite3
 import stat
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ocistore import Store
+    from ocistore.testing.memory import MemoryPool
+
+POOLS: dict[Path, MemoryPool] = {}
+"""Of stores whose blobs are in memory: what looks at their files sees these as if they were some."""
 
 DATABASE = frozenset({"catalog.db", "catalog.db-wal", "catalog.db-shm"})
 
@@ -93,7 +98,39 @@ def files(root: Path) -> dict[str, tuple[int, bytes]]:
                 with open(path, "rb") as file:
                     content = file.read()
             found[relative] = (mode, content)
+    if root in POOLS:
+        found |= {name: (stat.S_IFREG | 0o444, content) for name, content in _in_memory(POOLS[root])}
     return found
+
+
+def _in_memory(pool: MemoryPool) -> Iterator[tuple[str, bytes]]:
+    for digest, content in pool._published.items():
+        yield f"blobs/{digest.algorithm}/{digest.encoded}", content.data
+    for directory, contents in (("trash", pool._trash), ("quarantine", pool._quarantine)):
+        yield from ((f"{directory}/{name}", content.data) for name, content in contents.items())
+    for file in pool.sweeper.staged():
+        session = pool._sessions.get(file.name)
+        yield f"uploads/{file.name}", b"" if session is None else bytes(session.data)
+
+
+@contextlib.contextmanager
+def on_disk(root: Path) -> Iterator[None]:
+    """Lay the blobs of a store that has them in memory out as files inside the block, for who looks at files."""
+    if root not in POOLS:
+        yield
+        return
+    for directory in ("blobs", "trash", "quarantine", "uploads"):
+        (root / directory).mkdir()
+    try:
+        for name, content in _in_memory(POOLS[root]):
+            path = root / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+            path.chmod(0o600 if name.startswith("uploads/") else 0o444)
+        yield
+    finally:
+        for directory in ("blobs", "trash", "quarantine", "uploads"):
+            shutil.rmtree(root / directory)
 
 
 def pool(root: Path) -> dict[str, bytes]:
@@ -109,7 +146,12 @@ def strays(root: Path, connection: sqlite3.Connection | None = None) -> list[str
     """Files in ``uploads/`` that are not those of open upload sessions: what somebody staged and did not clear away."""
     with contextlib.nullcontext(connection) if connection is not None else catalog(root) as reader:
         sessions = {name for (name,) in reader.execute("SELECT id FROM uploads")}
-    return sorted(set(os.listdir(root / "uploads")) - sessions)
+    return sorted(set(staged(root)) - sessions)
+
+
+def staged(root: Path) -> list[str]:
+    """The names of all that is staged, and of open upload sessions."""
+    return sorted(name.removeprefix("uploads/") for name in files(root) if name.startswith("uploads/"))
 
 
 def sweep(store: Store) -> None:

@@ -24,6 +24,8 @@ from ocistore import (
 )
 from ocistore.catalog import tables
 
+pytestmark = pytest.mark.every_pool
+
 HELLO = b"hello"
 ALGORITHMS = ["sha256", "sha512", "blake3"]
 # Nothing; less than the first buffer; more than the first buffer and the ring of blocks behind it, and no round number.
@@ -119,6 +121,7 @@ def test_a_path_of_a_fifo_is_refused_and_not_waited_for(store, repository, tmp_p
         repository.put_blob(tmp_path / "fifo")
 
 
+@pytest.mark.needs_files
 def test_memory_does_not_grow_with_the_blob(store):
     grown = run_python(
         """
@@ -140,6 +143,7 @@ store.close()
 # --- digests and sizes ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_blob_is_hashed_with_the_algorithm_that_was_asked_for(store, repository, algorithm):
     descriptor = repository.put_blob(HELLO, algorithm=algorithm)
@@ -192,6 +196,7 @@ def test_a_negative_size_is_a_wrong_one(store, repository):
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_files
 def test_a_blob_is_one_read_only_file_and_nothing_else_is_left(store, repository):
     digest = repository.put_blob(HELLO).digest
     status = blob_file(store, digest).stat()
@@ -201,6 +206,7 @@ def test_a_blob_is_one_read_only_file_and_nothing_else_is_left(store, repository
     assert os.listdir(store.root / "uploads") == []
 
 
+@pytest.mark.needs_files
 def test_the_mode_of_a_blob_does_not_depend_on_the_umask(store, repository):
     before = os.umask(0o377)
     try:
@@ -210,6 +216,7 @@ def test_the_mode_of_a_blob_does_not_depend_on_the_umask(store, repository):
     assert stat.S_IMODE(blob_file(store, digest).stat().st_mode) == 0o444
 
 
+@pytest.mark.needs_files
 def test_a_blob_put_again_stays_the_same_file_and_the_same_row(store, repository):
     digest = repository.put_blob(HELLO).digest
     before = blob_file(store, digest).stat()
@@ -236,6 +243,7 @@ def test_a_repository_exists_from_its_first_blob(store, repository):
     assert list(store.repositories()) == ["library/app"]
 
 
+@pytest.mark.needs_files
 def test_a_blob_is_there_in_another_process_when_put_returns(store, repository):
     digest = repository.put_blob(HELLO).digest
     code = "import sys; from ocistore import Store; s = Store.open(sys.argv[1], read_only=True); "
@@ -246,6 +254,7 @@ def test_a_blob_is_there_in_another_process_when_put_returns(store, repository):
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_files
 def test_a_reader_is_a_seekable_binary_file_that_knows_its_size(repository):
     digest = repository.put_blob(b"0123456789").digest
     with repository.open_blob(digest) as reader:
@@ -271,6 +280,7 @@ READINGS = {
 }
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("how", READINGS)
 @pytest.mark.parametrize("size", [0, 1, 300_000])
 def test_bytes_that_are_verified_are_the_right_ones_or_an_error(store, repository, how, size):
@@ -288,6 +298,7 @@ def test_bytes_that_are_verified_are_the_right_ones_or_an_error(store, repositor
             READINGS[how](reader)
 
 
+@pytest.mark.needs_files
 def test_a_file_that_is_cut_short_while_it_is_read_is_noticed(store, repository):
     digest = repository.put_blob(os.urandom(300_000)).digest
     with repository.open_blob(digest, verify=True) as reader:
@@ -297,6 +308,7 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_noticed(store, repository)
             reader.read()
 
 
+@pytest.mark.needs_files
 def test_a_reader_goes_on_reading_what_was_deleted_meanwhile(store, repository):
     digest = repository.put_blob(HELLO).digest
     with repository.open_blob(digest) as reader:
@@ -428,6 +440,7 @@ def test_a_mount_of_what_only_a_third_repository_holds_is_refused(store, reposit
     assert (caught.value.digest, caught.value.repository) == (digest, "source")
 
 
+@pytest.mark.needs_files
 def test_a_mount_of_a_blob_whose_file_is_gone_is_refused(store, repository):
     digest = store.repository("source").put_blob(HELLO).digest
     blob_file(store, digest).unlink()
@@ -515,6 +528,7 @@ def replace_with_link(path):
 DAMAGE = {"missing": os.unlink, "truncated": cut, "grown": grow, "symbolic link": replace_with_link}
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_blob_is_never_served(store, repository, damage):
     digest = repository.put_blob(HELLO).digest
@@ -525,6 +539,7 @@ def test_a_damaged_blob_is_never_served(store, repository, damage):
         repository.stat_blob(digest)
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 @pytest.mark.parametrize("by", ["library/app", "another"])
 def test_pushing_the_content_again_heals_a_damaged_blob_wherever_it_is_served(store, repository, damage, by):
@@ -536,6 +551,7 @@ def test_pushing_the_content_again_heals_a_damaged_blob_wherever_it_is_served(st
     assert (stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)) == (stat.S_IFREG, 0o444)
 
 
+@pytest.mark.needs_files
 def test_a_directory_in_the_place_of_a_blob_is_damage_that_pushing_does_not_hide(store, repository):
     digest = repository.put_blob(HELLO).digest
     blob_file(store, digest).unlink()

@@ -31,6 +31,8 @@ from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import manifests
 from ocistore.oci import mediatypes
 
+pytestmark = pytest.mark.every_pool
+
 APP = image()
 ONE = described(APP.config, mediatypes.OCI_CONFIG)
 TWO = described(APP.layers[0], mediatypes.OCI_LAYER)
@@ -82,6 +84,7 @@ def test_a_manifest_comes_back_byte_for_byte(store, stocked, content):
     assert pool(store.root)[put.digest] == content
 
 
+@pytest.mark.needs_files
 def test_a_manifest_is_one_read_only_file_and_nothing_is_left_aside(store, repository):
     digest = push(repository, note(1)).digest
     assert stat.S_IMODE(blob_file(store, digest).stat().st_mode) == 0o444
@@ -548,6 +551,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_manifest_is_never_served(store, repository, damage):
     push(repository, APP, "v1")
@@ -557,6 +561,7 @@ def test_a_damaged_manifest_is_never_served(store, repository, damage):
             repository.get_manifest(reference)
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 @pytest.mark.parametrize("by", ["library/app", "another"])
 def test_pushing_a_damaged_manifest_again_heals_it_wherever_it_is_served(store, repository, damage, by):
@@ -567,6 +572,7 @@ def test_pushing_a_damaged_manifest_again_heals_it_wherever_it_is_served(store, 
     assert stat.S_IMODE(blob_file(store, APP.digest).stat().st_mode) == 0o444
 
 
+@pytest.mark.needs_files
 def test_deleting_works_on_a_manifest_whose_file_is_gone(store, repository):
     push(repository, APP, "v1")
     blob_file(store, APP.digest).unlink()
@@ -678,6 +684,7 @@ def test_asking_a_repository_that_does_not_exist_says_so_and_makes_none(store, r
 # --- the platform -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("large", [False, True], ids=["at once", "in parts"])
 def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_again(store, monkeypatch, large):
     if large:

@@ -3,16 +3,13 @@
 import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 from images import image, note, push
 from invariants import check
-from processes import run_python
+from processes import python, run_python, run_to_end
 
 from ocistore import Digest, Store, UploadNotFoundError
 
@@ -508,13 +505,7 @@ print(killed)
 def test_what_was_acknowledged_outlives_the_kill_of_who_pushed_it(tmp_path, empty_store, seconds):
     root, journal = tmp_path / "store", tmp_path / "journal"
     journal.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", CROWD + MASSACRE, root, str(seconds), journal],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=2 * seconds + 120,
-    )
+    done = run_to_end(CROWD + MASSACRE, root, seconds, journal, patience=2 * seconds + 120)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     assert int(done.stdout) >= 5 * seconds
@@ -557,22 +548,14 @@ with Store.open(root) as store:
         print("writing", flush=True)
         os.kill(os.getpid(), signal.SIGSTOP)
 """
-    with contextlib.ExitStack() as stack:
-        process = subprocess.Popen(
-            [sys.executable, "-c", CROWD + code, store.root],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        stack.enter_context(process)
-        stack.callback(process.kill)
-        assert process.stdout.readline() == "writing\n"
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    with python(CROWD + code, store.root) as child:
+        assert child.says() == "writing"
+        child.wait_until_stopped()
         assert list(store.repositories()) == []  # readers do not wait
-        waker = threading.Timer(0.3, process.send_signal, [signal.SIGCONT])
+        waker = threading.Timer(0.3, child.go_on)
         waker.start()
         began = time.monotonic()
         store.repository("app").put_blob(b"content")
         assert time.monotonic() - began > 0.2
         waker.join()
-        assert process.wait(60) == 0
+        child.finish()

@@ -116,7 +116,7 @@ def says_what_it_is(module, name):
 
 
 def homes(module, name):
-    """Yield the modules in which a constant may be assigned: the one that gives the name, and where it is imported from."""
+    """Yield the modules that may assign a constant: the one that gives the name, and where it is imported from."""
     seen, waiting = set(), [module]
     lazily = getattr(module, "_HOMES", {}).get(name)
     if lazily:

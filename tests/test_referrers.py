@@ -7,6 +7,8 @@ from state import unchanged
 from ocistore import Descriptor, Digest, RepositoryNotFoundError
 from ocistore.oci import mediatypes
 
+pytestmark = pytest.mark.every_pool
+
 
 def digests(found):
     return [descriptor.digest for descriptor in found]

@@ -21,6 +21,8 @@ from ocistore import (
 )
 from ocistore.oci import mediatypes
 
+pytestmark = pytest.mark.every_pool
+
 HERE, ABSENT, OTHER = image("here"), image("absent", layers=2), image("other")
 SPARSE = index([HERE, ABSENT])
 ALL = {"grace": timedelta(0), "keep_untagged": timedelta(0), "force": True}
@@ -208,6 +210,7 @@ def test_children_in_the_same_transaction_count(store):
     assert check(store, hashes=True) == []
 
 
+@pytest.mark.needs_files
 def test_backup_and_rebuild_keep_it(store, repository, sparse, tmp_path):
     store.backup(tmp_path / "backup")
     with Store.open(tmp_path / "backup") as backup:
@@ -223,6 +226,7 @@ def test_backup_and_rebuild_keep_it(store, repository, sparse, tmp_path):
     assert check(store.root, hashes=True) == []
 
 
+@pytest.mark.needs_files
 def test_a_rebuild_makes_no_row_of_bytes_for_content_that_an_index_lacked(store, repository):
     push(repository, HERE)
     children = [described(HERE.manifest, HERE.media_type), described(b"cache", "application/x-cache")]

@@ -2,7 +2,6 @@
 
 import contextlib
 import contextvars
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -24,7 +23,7 @@ from hypothesis.stateful import (
 from images import artifact, image, index, note
 from invariants import check, unqueue
 from model import Model, Operation, everything_of, transact
-from state import pool
+from state import POOLS, files, pool
 
 from ocistore import (
     ANY,
@@ -38,6 +37,7 @@ from ocistore import (
     UploadNotFoundError,
     UploadRangeError,
 )
+from ocistore.testing.memory import MemoryPool
 
 NAMES = ("a", "a-b")
 TAGS = ("V", "latest", "v1")
@@ -125,6 +125,8 @@ class Machine(RuleBasedStateMachine):
     """
 
     template: Path
+    in_memory = False
+    """Whether the blobs are in memory."""
 
     def __init__(self):
         super().__init__()
@@ -135,15 +137,19 @@ class Machine(RuleBasedStateMachine):
         self.open_uploads = {}
         self.ended_uploads = []
         self.leases = {}
+        self.pool = None
 
     @initialize()
     def begin(self):
         shutil.copytree(self.template, self.root)
+        if self.in_memory:
+            self.pool = POOLS[self.root] = MemoryPool()
+            (self.root / "pool").write_text(self.pool.identity)
         self._open()
 
     def _open(self):
-        self.stores = (Store.open(self.root), Store.open(self.root))
-        self.reader = Store.open(self.root, read_only=True)
+        self.stores = (Store.open(self.root, pool=self.pool), Store.open(self.root, pool=self.pool))
+        self.reader = Store.open(self.root, pool=self.pool, read_only=True)
 
     def _close(self):
         for upload in (*(upload for _, upload in self.open_uploads.values()), *self.ended_uploads):
@@ -157,6 +163,7 @@ class Machine(RuleBasedStateMachine):
         if self.root.exists():
             self._close()
             assert check(self.root, hashes=True) == []
+        POOLS.pop(self.root, None)
         shutil.rmtree(self.directory)
 
     # Changes.
@@ -384,7 +391,7 @@ class Machine(RuleBasedStateMachine):
         assert sorted(each.digest for each in dry.candidates) == self.model.collect()
         assert gone == dry.blobs == len(dry.candidates)
         assert set(pool(self.root)) == set(self.model.live)
-        assert os.listdir(self.root / "trash") == []
+        assert [name for name in files(self.root) if name.startswith("trash/")] == []
 
     # Looking.
 
@@ -482,9 +489,11 @@ def plain(descriptor):
 @pytest.mark.parametrize(
     ("examples", "steps"), [(12, 25), pytest.param(300, 60, marks=pytest.mark.slow)], ids=["short", "long"]
 )
-def test_a_store_and_a_few_dictionaries_always_agree(empty_store, examples, steps):
+@pytest.mark.parametrize("pool_kind", ["files", "memory"])
+def test_a_store_and_a_few_dictionaries_always_agree(empty_store, empty_store_in_memory, pool_kind, examples, steps):
     class Here(Machine):
-        template = empty_store
+        template = empty_store if pool_kind == "files" else empty_store_in_memory
+        in_memory = pool_kind == "memory"
 
     run_state_machine_as_test(
         Here,

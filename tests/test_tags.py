@@ -18,6 +18,8 @@ from ocistore import (
     TagConflictError,
 )
 
+pytestmark = pytest.mark.every_pool
+
 ONE, TWO, THREE = (note(number).digest for number in (1, 2, 3))
 
 

@@ -23,6 +23,8 @@ from ocistore import (
     TagConflictError,
 )
 
+pytestmark = pytest.mark.every_pool
+
 HELLO = b"hello"
 ONE, TWO, THREE = (note(number).digest for number in (1, 2, 3))
 
@@ -378,6 +380,7 @@ def test_a_mount_whose_source_is_deleted_before_the_end_is_refused(store, reposi
     assert list(store.repositories()) == ["library/app"]
 
 
+@pytest.mark.needs_files
 def test_a_mount_whose_file_is_gone_before_the_end_is_refused(store, repository):
     repository.put_blob(HELLO)
     with pytest.raises(BlobNotFoundError), store.transaction() as transaction:
@@ -444,6 +447,7 @@ def test_a_store_closed_inside_commits_nothing(store, stocked):
 # --- size -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_files
 def test_1_000_blobs_in_one_transaction_fit_256_open_files(store):
     code = """
 import resource, sys

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from images import described, document
 from processes import python, run_python
-from state import files, pool, rows, strays, unchanged
+from state import files, pool, rows, staged, strays, unchanged
 
 from ocistore import (
     BlobNotFoundError,
@@ -24,6 +24,8 @@ from ocistore import (
     UploadRangeError,
 )
 from ocistore.blobs import uploads
+
+pytestmark = pytest.mark.every_pool
 
 HELLO = b"hello world"
 MEBIBYTE = 1 << 20
@@ -98,6 +100,7 @@ def test_a_chunk_out_of_order_is_refused_and_told_where_the_upload_stands(store,
     upload.commit(Digest.of(HELLO + b"!"))
 
 
+@pytest.mark.needs_files
 def test_a_session_makes_one_blob_file_and_leaves_nothing_else(store, repository, upload):
     upload.write(HELLO)
     digest = upload.commit(Digest.of(HELLO)).digest
@@ -266,6 +269,7 @@ def test_the_name_of_staged_bytes_is_not_a_session(store, repository):
     store._core.pool.discard([staged])
 
 
+@pytest.mark.needs_files
 def test_a_session_whose_file_is_gone_is_not_found(store, repository, upload):
     upload.close()
     session_file(store, upload.id).unlink()
@@ -273,6 +277,7 @@ def test_a_session_whose_file_is_gone_is_not_found(store, repository, upload):
         repository.upload(upload.id)
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("put_there", ["nothing", "a directory", "a link"])
 def test_a_session_whose_file_is_gone_is_not_listed_and_can_be_cancelled(store, repository, upload, put_there):
     upload.write(HELLO)
@@ -325,7 +330,7 @@ def test_a_session_ends_with_its_repository_and_leaves_nothing(store, upload, us
     assert (caught.value.upload, caught.value.repository) == (upload.id, "library/app")
     with unchanged(store.root):
         upload.close()
-    assert os.listdir(store.root / "uploads") == []
+    assert staged(store.root) == []
 
 
 # --- one writer -------------------------------------------------------------------------------------------------------
@@ -340,6 +345,7 @@ def test_a_session_that_is_open_in_this_process_is_busy(store, repository, uploa
         assert resumed.offset == 0
 
 
+@pytest.mark.needs_files
 def test_a_session_that_is_open_in_another_process_is_busy_until_that_closes_it(store, repository, upload):
     upload.close()
     code = SETUP + "upload = repository.upload(sys.argv[2]); print('open'); input(); upload.close(); "
@@ -354,6 +360,7 @@ def test_a_session_that_is_open_in_another_process_is_busy_until_that_closes_it(
             resumed.write(HELLO)
 
 
+@pytest.mark.needs_files
 def test_a_session_resumes_in_another_process_and_back(store, repository, upload):
     upload.write(b"one ")
     upload.close()
@@ -365,6 +372,7 @@ def test_a_session_resumes_in_another_process_and_back(store, repository, upload
     assert read(repository, Digest.of(b"one two three")) == b"one two three"
 
 
+@pytest.mark.needs_files
 def test_kill_9_of_the_writer_loses_nothing_that_was_written(store, repository):
     code = (
         SETUP
@@ -409,6 +417,7 @@ def torn(store, id_, length):
         file.write(bytes(size - length))
 
 
+@pytest.mark.needs_files
 def test_after_a_restart_a_session_goes_on_from_what_was_durable(store, repository, upload, restarted):
     upload.write(HELLO)
     upload.close()
@@ -427,6 +436,7 @@ def test_after_a_restart_a_session_goes_on_from_what_was_durable(store, reposito
     assert read(repository, Digest.of(HELLO + b"!")) == HELLO + b"!"
 
 
+@pytest.mark.needs_files
 def test_a_session_that_was_never_closed_begins_again_after_a_restart(store, repository, restarted):
     code = SETUP + "u = repository.start_upload(); u.write(b'x' * 10000); print(u.id); input()"
     with python(code, store.root) as child:
@@ -437,6 +447,7 @@ def test_a_session_that_was_never_closed_begins_again_after_a_restart(store, rep
         assert resumed.offset == 0
 
 
+@pytest.mark.needs_files
 def test_what_is_written_after_a_restart_is_kept_until_the_next_one(store, repository, upload, restarted):
     upload.write(HELLO)
     upload.close()
@@ -454,6 +465,7 @@ def test_what_is_written_after_a_restart_is_kept_until_the_next_one(store, repos
         assert last.offset == len(HELLO)
 
 
+@pytest.mark.needs_files
 def test_a_file_that_is_shorter_than_what_was_durable_is_taken_as_it_is(store, repository, upload, restarted):
     upload.write(HELLO)
     upload.close()
@@ -488,6 +500,7 @@ def test_a_wrong_digest_keeps_the_session_and_its_bytes(store, repository, uploa
     assert read(repository, Digest.of(HELLO + b"!")) == HELLO + b"!"
 
 
+@pytest.mark.needs_files
 def test_after_a_wrong_digest_the_session_can_be_committed_in_another_process(store, repository, upload):
     upload.write(HELLO)
     with pytest.raises(DigestMismatchError):
@@ -571,6 +584,7 @@ def test_a_commit_after_closing_and_resuming_in_the_same_process_reads_nothing_a
     assert bytes_read() - before < MEBIBYTE
 
 
+@pytest.mark.needs_files
 def test_a_commit_in_a_process_that_did_not_write_reads_the_bytes_once(store, repository, upload):
     chunk = bytes(range(256)) * 4096
     upload.write(chunk * 8)

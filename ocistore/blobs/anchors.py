@@ -27,7 +27,7 @@ class Anchor:
 
 
 class _Reference(weakref.ref[Anchor]):
-    """What is told when an anchor is garbage."""
+    """What notes that an anchor is garbage."""
 
     __slots__ = ("name", "process")  # there may be 100,000 of them
 
@@ -41,7 +41,7 @@ class Anchors:
     """Those of one pool. Safe for any number of threads, and without a lock: no interrupt can leave one taken."""
 
     def __init__(self, remove: Callable[[str], None]) -> None:
-        """``remove`` removes a file by its name, and does nothing where there is none."""
+        """``remove`` deletes a file by its name, and does nothing where there is none."""
         self._remove = remove
         self._held: dict[str, _Reference] = {}
         self._lost: list[weakref.ref[Anchor]] = []
@@ -49,7 +49,7 @@ class Anchors:
         self._process = os.getpid()
 
     def new(self) -> Anchor:
-        """A name that nobody has: 32 hexadecimal digits. What was lost is removed first."""
+        """Return a name that nobody has, 32 hexadecimal digits. What was lost is removed first."""
         if self._lost:
             self.sweep()
         anchor = Anchor(secrets.token_hex(16))
@@ -63,7 +63,7 @@ class Anchors:
         return anchor
 
     def let_go(self, name: str) -> None:
-        """The file of that name is gone, or somebody else's from now on."""
+        """Forget a name: its file is gone, or somebody else's from now on."""
         self._held.pop(name, None)
 
     def sweep(self) -> None:

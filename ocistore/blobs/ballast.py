@@ -179,7 +179,7 @@ class Ballast:
         return self._gave
 
     def _noted(self) -> int:
-        """How large it was when it was made, whoever let whom open the store since."""
+        """Return how large it was when it was made, whatever was given of it since."""
         try:
             descriptor = owned(os.open, self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError as error:

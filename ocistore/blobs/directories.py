@@ -51,7 +51,7 @@ class Directories:
 
         Raises:
             UnsupportedFilesystemError: the filesystem has no hard links, by which blobs are published.
-            CorruptError: something that is not a directory lies in the place of one.
+            CorruptError: something that is not a directory is in the place of one.
             StoreFullError, ReadOnlyStoreError, StorageError: a directory could not be made.
         """
         paths = self._paths
@@ -90,15 +90,15 @@ class Directories:
                     os.unlink(name, dir_fd=uploads)
 
     def uploads(self) -> FileDescriptor:
-        """A descriptor of ``uploads/``."""
+        """Return a descriptor of ``uploads/``."""
         return self._open(self._paths.uploads)
 
     def trash(self) -> FileDescriptor:
-        """A descriptor of ``trash/``."""
+        """Return a descriptor of ``trash/``."""
         return self._open(self._paths.trash)
 
     def quarantine(self) -> FileDescriptor:
-        """A descriptor of ``quarantine/``, which is made again where its inode was needed to open a full store."""
+        """Return a descriptor of ``quarantine/``, made again where its inode was needed to open a full store."""
         with Ignoring(FileNotFoundError):
             descriptor = self._open(self._paths.quarantine)
             if os.fstat(descriptor).st_nlink:
@@ -109,7 +109,7 @@ class Directories:
         return self._open(self._paths.quarantine)
 
     def algorithm(self, algorithm: str) -> FileDescriptor:
-        """A descriptor of ``blobs/<alg>``, for reading.
+        """Return a descriptor of ``blobs/<alg>``, for reading.
 
         Raises:
             FileNotFoundError: nothing of that algorithm was ever stored.
@@ -122,7 +122,7 @@ class Directories:
         return descriptor
 
     def find(self, digest: Digest) -> os.stat_result | None:
-        """What lies under the name of a blob, be it a link; None where nothing does.
+        """Return what has the name of a blob, a link or anything else; None where nothing does.
 
         Raises:
             CorruptError: ``blobs/<alg>`` is a symbolic link, or no directory.
@@ -135,7 +135,7 @@ class Directories:
             return None
 
     def algorithm_for_writing(self, algorithm: str) -> FileDescriptor:
-        """A descriptor of ``blobs/<alg>``, which is made, durably, where it is missing.
+        """Return a descriptor of ``blobs/<alg>``, which is made, durably, where it is missing.
 
         Raises:
             CorruptError: it is a symbolic link, or no directory.

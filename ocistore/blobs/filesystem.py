@@ -58,7 +58,7 @@ class FilesystemPool(FileProvider, FileIngester):
 
         Raises:
             UnsupportedFilesystemError: the filesystem has no hard links.
-            CorruptError: something that is not a directory lies in the place of one.
+            CorruptError: something that is not a directory is in the place of one.
             StoreFullError, ReadOnlyStoreError, StorageError: a directory could not be made.
         """
         self.refuse_if_read_only()

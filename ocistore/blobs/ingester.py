@@ -222,7 +222,7 @@ class FileIngester:
         """Make the data durable, link it to its name, make the name durable (P1); see :meth:`Ingester.publish`.
 
         Raises:
-            CorruptError: a directory lies where a blob belongs, or ``blobs/<alg>`` is not a directory.
+            CorruptError: a directory is where a blob belongs, or ``blobs/<alg>`` is not a directory.
             StoreFullError, ReadOnlyStoreError, StorageError: it could not be done. Where it was the sync, the bytes
                 are given up at once: they cannot be trusted, so they must be staged again. Likewise where a collection
                 removed them, because they were staged a day ago.
@@ -315,7 +315,7 @@ class FileIngester:
                 if file.anchor is not None:
                     file.left = True
                     self._staging.let_go(file.name)
-                else:  # the file of a session, which goes on
+                else:  # the file of a session, which continues
                     uploads = self._directories.uploads()
                     second = secrets.token_hex(16)
                     os.link(file.name, second, src_dir_fd=uploads, dst_dir_fd=uploads, follow_symlinks=False)

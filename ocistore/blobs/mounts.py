@@ -1,4 +1,4 @@
-"""What lies behind a directory on a filesystem in user space (FUSE), which statfs(2) does not say."""
+"""What is behind a directory on a filesystem in user space (FUSE), which statfs(2) does not say."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Behind(str):
 
 
 def behind(directory: Path) -> Behind:
-    """What the list of mounts says of the filesystem on which a directory lies, which exists."""
+    """Return what the list of mounts says of the filesystem of a directory, which exists."""
     device = os.stat(directory).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}".encode()
     try:

@@ -26,7 +26,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def translated(error: OSError, *, path: str, root: Path | None = None) -> OCIStoreError:
-    """What ``error``, from an operation on ``path`` in the store at ``root`` or in no store, means to our callers."""
+    """Return what ``error``, of an operation on ``path`` in the store at ``root`` or in none, means to our callers."""
     if error.errno in _FULL:
         return StoreFullError(path)
     if error.errno == errno.EROFS and root is not None:
@@ -40,7 +40,7 @@ def mark_theirs(error: OSError) -> None:
 
 
 def theirs(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """A function of the caller's, such as one that is told of progress, whose errors stay what they are."""
+    """Wrap a function of the caller's, such as one that is called with progress, so that its errors stay theirs."""
 
     def called(*arguments: _P.args, **keywords: _P.kwargs) -> _T:
         try:
@@ -67,7 +67,7 @@ def raise_translated(error: OSError, *, path: str, root: Path | None = None) -> 
 class Translating:
     """A block in which every refusal is about ``path``, in the store at ``root`` or in none, and leaves as ours.
 
-    What anybody else raises in it goes on unchanged: see :func:`is_refusal`.
+    What anybody else raises in it comes out unchanged: see :func:`is_refusal`.
 
     A class and not a generator: it stands around each file that is staged, and costs a third of one. Likewise ``path``
     may be a function that gives the path, which costs more to make than the system call it is for.

@@ -1,4 +1,4 @@
-"""Where everything of a store lies on disk: the one place that builds these paths."""
+"""Where everything of a store is on disk: the one place that builds these paths."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UPLOAD_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 def absolute_path(given: str | os.PathLike[str], *, kind: str = "path") -> str:
-    """A path that was given, from the root on, so that the process may change its directory.
+    """Return a path that was given, from the root on, so that the process may change its directory.
 
     An empty one is none: it is what is left of a variable that was not set, and never means the working directory.
 
@@ -84,7 +84,7 @@ class StorePaths:
           blobs/<alg>/<hex>           the pool: 0444, never changed, only linked in and renamed out
           uploads/<32 hex>            bytes on their way in, and what anchors them until their transaction is over
           trash/                      bytes on their way out
-          quarantine/                 damaged bytes that scrub moved aside
+          quarantine/                 damaged content that scrub found
           write.lock                  one writer at a time
           catalog.snapshot            what is called what, for when the catalog is lost
           catalog.db.rebuilt          a catalog in the making, when one was lost
@@ -99,7 +99,7 @@ class StorePaths:
 
     @classmethod
     def at(cls, root: str | os.PathLike[str], *, spare: int = 0) -> StorePaths:
-        """The paths of the store at ``root``, which need not exist.
+        """Return the paths of the store at ``root``, which need not exist.
 
         Absolute, so that the process may change its directory; symbolic links above the root are the user's.
 
@@ -131,7 +131,7 @@ class StorePaths:
         return self.root / "blobs"
 
     def algorithm(self, algorithm: str) -> Path:
-        """The directory of the blobs whose digests are of that algorithm.
+        """Return the directory of the blobs whose digests are of that algorithm.
 
         Raises:
             InvalidNameError: it is not the name of a registered algorithm.
@@ -141,7 +141,7 @@ class StorePaths:
         return self.blobs / algorithm
 
     def blob(self, digest: Digest) -> Path:
-        """The file of one blob.
+        """Return the file of one blob.
 
         Raises:
             InvalidNameError: ``digest`` is a string that nobody checked.
@@ -156,7 +156,7 @@ class StorePaths:
         return self.root / "uploads"
 
     def upload(self, name: str) -> Path:
-        """The file of one upload session, or of something staged.
+        """Return the file of one upload session, or of something staged.
 
         Raises:
             InvalidNameError: ``name`` is not 32 lower-case hexadecimal digits.
@@ -189,6 +189,11 @@ class StorePaths:
         return self.root / "catalog.snapshot"
 
     @property
+    def new_catalog(self) -> Path:
+        """The catalog of a store that is being made, until it is whole."""
+        return self.root / "catalog.db.new"
+
+    @property
     def rebuilt(self) -> Path:
         """A catalog in the making, which takes the place of a lost one."""
         return self.root / "catalog.db.rebuilt"
@@ -199,7 +204,7 @@ class StorePaths:
         return self.root / "catalog.db.unfinished"
 
     def damaged(self, at: int) -> Path:
-        """Where a catalog goes that was replaced at that instant, in milliseconds since the epoch."""
+        """Return where a catalog goes that was replaced at that instant, in milliseconds since the epoch."""
         return self.root / f"catalog.db.damaged-{at:d}"
 
     @property
@@ -224,7 +229,7 @@ class StorePaths:
 
 
 def checked_upload_name(name: str) -> str:
-    """``name``, where it is 32 lower-case hexadecimal digits and nothing else: then it is safe inside a path.
+    """Return ``name``, where it is 32 lower-case hexadecimal digits and nothing else: then it is safe inside a path.
 
     Raises:
         InvalidNameError: it is anything else.

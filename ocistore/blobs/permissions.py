@@ -36,7 +36,7 @@ _NO_SEARCH: Final = 0o666
 
 
 def of_root(root: Path) -> Permissions:
-    """What is made in the store at ``root`` gets these; private where there is no such directory yet."""
+    """Return the modes of what is made in the store at ``root``; private where there is no such directory yet."""
     try:
         mode = stat.S_IMODE(os.stat(root).st_mode)
     except OSError as error:

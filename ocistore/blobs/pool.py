@@ -89,7 +89,7 @@ class PublishedFile:
 
 @dataclass(frozen=True, slots=True)
 class UnpublishedFile:
-    """What lies beside the published content: staged, of an upload session, in the trash or in quarantine."""
+    """What is beside the published content: staged, of an upload session, in the trash or in quarantine."""
 
     name: str
     size: int
@@ -438,11 +438,11 @@ class Sweeper(Protocol):
         """Return the digest by which the bytes of something staged are found too; None where they are not."""
         ...
 
-    def trash(self, digest: Digest) -> int | None:
-        """Let content be found no more. Return its size; None where there is none, which makes it idempotent.
+    def trash(self, digest: Digest) -> UnpublishedFile | None:
+        """Let content be found no more. Return what :meth:`trashed` lists then; None where there is no content.
 
-        Readers that have it open keep its bytes. Only where nothing can come to rely on it meanwhile: inside a write
-        transaction that sees no live row.
+        Idempotent. Readers that have it open keep its bytes. Only where nothing can come to rely on it meanwhile:
+        inside a write transaction that sees no live row.
         """
         ...
 

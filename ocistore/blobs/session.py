@@ -1,6 +1,6 @@
 """The file of a resumable upload: one writer at a time, and bytes that outlive a failed commit.
 
-The file lies at ``uploads/<name>``. To commit it is to stage it where it lies and publish it by a link, so the bytes
+The file is at ``uploads/<name>``. To commit it is to stage it where it is and publish it by a link, so the bytes
 never move. Should the transaction fail after the link was made, the file of the session and the file of a blob are one:
 then it is copied before anything more is written.
 """

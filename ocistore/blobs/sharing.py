@@ -25,11 +25,15 @@ if TYPE_CHECKING:
     from ocistore.filedescriptors import FileDescriptor
 
 TransferMode: TypeAlias = Literal["auto", "copy", "link"]
-"""How bytes of a file get into the pool: ``auto`` shares them by reflink where the filesystem can, else copies;
-``copy`` always copies; ``link`` makes the file itself a file of the pool, which costs nothing, needs the same
-filesystem, and makes it 0444 when it is published: nobody may write to it afterwards. It is refused where somebody has
-it open for writing, or where it may be written to by another name. What cannot be known: who may write all the same, as
-root may; and, on a filesystem without leases (fcntl(2)), who has it open."""
+"""How bytes of a file get into the pool, and those of a blob into a file.
+
+``auto`` shares them by reflink where the filesystem can, else copies; ``copy`` always copies; ``link`` makes hard
+links, which costs nothing and needs the same filesystem. What is linked is one file, 0444 once it is published, and
+nobody may write to it afterwards, on either side.
+
+A file is not linked into the pool where somebody has it open for writing, or where it may be written to by another
+name. What cannot be known: who may write all the same, as root may; and, on a filesystem without leases (fcntl(2)), who
+has it open."""
 
 _FICLONE: Final = 0x40049409
 """ioctl_ficlone(2): share the bytes of another file, copied when either is written to."""
@@ -126,7 +130,7 @@ def restore_mode(descriptor: int, before: os.stat_result) -> None:
 
 @contextlib.contextmanager
 def _without_writers(descriptor: int, *, path: str) -> Iterator[Callable[[], bool]]:
-    """A block in which nobody has the file open for writing, and what says whether somebody wants to.
+    """Return a block in which nobody has the file open for writing, and what says whether somebody wants to.
 
     By a lease of the kernel's: whoever opens the file for writing waits for it to end. Where the filesystem has none,
     nobody can be asked.

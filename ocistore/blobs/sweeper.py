@@ -42,7 +42,7 @@ class FileSweeper:
     # --- what there is ------------------------------------------------------------------------------------------------
 
     def files(self) -> Iterator[PublishedFile]:
-        """List everything that lies in the directories of the pool, in no order, in constant memory.
+        """List everything in the directories of the pool, in no order, in constant memory.
 
         What comes or goes meanwhile may be given or not.
 
@@ -64,7 +64,7 @@ class FileSweeper:
                     )
 
     def find(self, digest: Digest) -> PublishedFile | None:
-        """Return what lies under the name of a blob, whatever it is; None where nothing does.
+        """Return what has the name of a blob, whatever it is; None where nothing does.
 
         Raises:
             CorruptError: ``blobs/<alg>`` is not a directory.
@@ -80,15 +80,15 @@ class FileSweeper:
         )
 
     def staged(self) -> Iterator[UnpublishedFile]:
-        """List what lies in ``uploads/``: upload sessions, and what was staged."""
+        """List what is in ``uploads/``: upload sessions, and what was staged."""
         return self._list(self._directories.uploads, lambda: self._paths.uploads)
 
     def trashed(self) -> Iterator[UnpublishedFile]:
-        """List what lies in ``trash/``."""
+        """List what is in ``trash/``."""
         return self._list(self._directories.trash, lambda: self._paths.trash)
 
     def quarantined(self) -> Iterator[UnpublishedFile]:
-        """List what lies in ``quarantine/``."""
+        """List what is in ``quarantine/``."""
         return self._list(self._directories.quarantine, lambda: self._paths.quarantine)
 
     def _list(self, directory: Callable[[], int], path: Callable[[], Path]) -> Iterator[UnpublishedFile]:
@@ -105,7 +105,7 @@ class FileSweeper:
                     yield _unpublished(name, status)
 
     def find_staged(self, name: str) -> UnpublishedFile | None:
-        """Return what lies under that name in ``uploads/``; None where nothing does, or a directory.
+        """Return what has that name in ``uploads/``; None where nothing does, or a directory.
 
         Raises:
             StorageError: the file system refused to say.
@@ -182,8 +182,8 @@ class FileSweeper:
 
     # --- out of the pool ----------------------------------------------------------------------------------------------
 
-    def trash(self, digest: Digest) -> int | None:
-        """Move the file of a blob to ``trash/``. Returns its bytes; None where there is none.
+    def trash(self, digest: Digest) -> UnpublishedFile | None:
+        """Move the file of a blob to ``trash/``. Return what it is there; None where there is none.
 
         A directory in its place is none of ours to delete, and goes to ``quarantine/``.
 
@@ -192,10 +192,12 @@ class FileSweeper:
         Raises:
             ReadOnlyStoreError, StoreFullError, StorageError: it could not be moved.
         """
-        return self._move(digest.algorithm, digest.encoded, self._directories.trash, inode=None)
+        name = _unused_name(digest.algorithm, digest.encoded)
+        status = self._move(digest.algorithm, digest.encoded, self._directories.trash, inode=None, to=name)
+        return None if status is None else _unpublished(name, status)
 
     def quarantine(self, file: PublishedFile) -> str | None:
-        """Move what lies in the pool, blob or not, to ``quarantine/``, durably. Returns its name there.
+        """Move what is in the pool, blob or not, to ``quarantine/``, durably. Returns its name there.
 
         Nothing is moved, and None returned, where that file stands under its name no more: somebody replaced it.
 
@@ -212,8 +214,8 @@ class FileSweeper:
         return name
 
     def _move(
-        self, algorithm: str, name: str, directory: Callable[[], int], *, inode: int | None, to: str = ""
-    ) -> int | None:
+        self, algorithm: str, name: str, directory: Callable[[], int], *, inode: int | None, to: str
+    ) -> os.stat_result | None:
         self._refuse_if_read_only()
         with Translating(lambda: self._paths.blobs / algorithm / name, root=self._paths.root):
             try:
@@ -223,11 +225,11 @@ class FileSweeper:
                     return None
                 if stat.S_ISDIR(status.st_mode):
                     directory = self._directories.quarantine
-                os.rename(name, to or _unused_name(algorithm, name), src_dir_fd=source, dst_dir_fd=directory())
+                os.rename(name, to, src_dir_fd=source, dst_dir_fd=directory())
             except FileNotFoundError as error:
                 pass_on_theirs(error)
                 return None
-            return status.st_size
+            return status
 
     # --- gone ---------------------------------------------------------------------------------------------------------
 

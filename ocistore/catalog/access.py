@@ -7,10 +7,10 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ocistore.catalog.address import Address
-from ocistore.catalog.database import attach
 from ocistore.catalog.lock import WriteLock
 from ocistore.catalog.quiet import Quiet
 from ocistore.catalog.sharedmemory import SharedMemory
+from ocistore.catalog.users import attach
 from ocistore.errors import CorruptError, ReadOnlyStoreError, StorageError, StoreClosedError, StoreNotFoundError
 from ocistore.refusals import is_refusal
 
@@ -52,7 +52,7 @@ class Access:
         """Which directory the root was when the database was reached first."""
 
     def database(self) -> Database:
-        """The connections of this process, from the first use on.
+        """Return the connections of this process, from the first use on.
 
         Raises:
             StoreClosedError: this catalog is closed.

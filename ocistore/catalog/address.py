@@ -37,17 +37,17 @@ class Address:
         self.immutable = immutable
 
     def translated(self, error: sqlite3.Error) -> BaseException:
-        """The error to raise for one of the driver's."""
+        """Return the error to raise for one of the driver's."""
         return translated(error, database=self.path, root=self.root) or error
 
     def failed(self, error: OSError) -> Exception:
-        """The error to raise for one of the operating system's; the same, where it is somebody else's."""
+        """Return the error to raise for one of the operating system's; the same, where it is somebody else's."""
         if not is_refusal(error):
             return error
         return StorageError(str(self.path), errno=error.errno, reason=error.strerror or str(error))
 
     def connect(self) -> Connection:
-        """A new connection.
+        """Return a new connection.
 
         Raises:
             OCIStoreError: the file cannot be opened.

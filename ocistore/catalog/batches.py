@@ -1,10 +1,10 @@
-"""Statements about batches: large changes that are written in many transactions, and revealed by one small one.
+"""Batches: large changes that are written in many transactions, and revealed by one small one.
 
 What is for a repository that does not exist goes into a hidden one, without a name, which is given its name in the end.
 What is for one that exists goes among its rows, each of which names the batch, and is hidden as long as that is not
-revealed (see ``staged.py``); afterwards the rows are *settled*, some at a time: they are made ones without a batch.
-Events of a batch are hidden likewise. What is removed from one that exists names the batch, too, and goes when that is
-settled.
+revealed (see ``statements/staged.py``); afterwards the rows are *settled*, some at a time: they are made ones without a
+batch. Events of a batch are hidden likewise. What is removed from one that exists names the batch, too, and goes when
+that is settled.
 
 There is one batch at a time in a repository that exists. Nothing of such a repository is collected meanwhile; a batch
 that somebody deletes something from under is *overtaken*: it is not revealed, and begun anew. One that has run out or

@@ -1,4 +1,4 @@
-"""Statements about blobs and about which repository may serve them."""
+"""Reading and changing blobs, and which repository may serve them."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ import threading
 import time
 import weakref
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import forking
@@ -30,7 +29,6 @@ from ocistore.refusals import is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ocistore.catalog.address import Address
     from ocistore.catalog.connection import Connection
@@ -66,8 +64,13 @@ class _Call:
 class Database:
     """What this process has open of one file."""
 
-    def __init__(self, file: File | None) -> None:
-        """Others go through :func:`attach`. ``file`` is None for one that nobody shares, because it never changes."""
+    def __init__(self, file: File | None, *, retire: Callable[[Database], object] = lambda _: None) -> None:
+        """Others go through :func:`~ocistore.catalog.users.attach`.
+
+        Args:
+            file: None for one that nobody shares, because it never changes.
+            retire: called when everything was closed, to see to it that nobody finds it any more.
+        """
         self.file = file
         self.process = os.getpid()
         """The process whose connections these are. In a child it becomes the child's where nothing was inherited."""
@@ -84,8 +87,9 @@ class Database:
         self._stopping: dict[_Call, int] = {}
         """Who closes connections, each with its thread: set before it looks whether somebody uses one, as everybody who
         begins a use says so before looking here."""
-        self._retired = False
+        self.retired = False
         """Whether it is not the one that others find any more."""
+        self._retire = retire
         self._finishing: Callable[[], object | None] = lambda: None
         if file is None:
             _alone[id(self)] = self
@@ -105,7 +109,7 @@ class Database:
         self._users.add(reference)
         if forking.gate.closed_by is not None or self._stopping:
             self._wait_to_begin(reference)
-        if self._retired:
+        if self.retired:
             self._users.discard(reference)
             raise StoreClosedError("the store")
 
@@ -155,7 +159,7 @@ class Database:
     # Connections.
 
     def take(self, address: Address) -> Connection:
-        """A connection for reading, during a use.
+        """Return a connection for reading, during a use.
 
         Raises:
             OCIStoreError: the file cannot be opened.
@@ -177,7 +181,7 @@ class Database:
             connection.close()
 
     def connection(self, address: Address) -> Connection:
-        """A new connection, during a use.
+        """Return a new connection, during a use.
 
         Raises:
             OCIStoreError: the file cannot be opened.
@@ -193,7 +197,7 @@ class Database:
                 raise address.failed(error) from error
 
     def _same(self, connection: Connection, address: Address) -> Connection:
-        """The connection, if the path still leads to the file that all others are of."""
+        """Return the connection, if the path still leads to the file that all others are of."""
         try:
             status = os.stat(address.path)
             found: File | None = File(status.st_dev, status.st_ino)
@@ -337,7 +341,7 @@ class Database:
             del call  # now, and not when somebody drops the error
 
     def _turn_to_settle(self, *, wait: bool) -> Turn | None:
-        """The write lock, if it is to be had, and there may be something to move into the database."""
+        """Return the write lock, if it is to be had, and there may be something to move into the database."""
         # Without a lock file this is no store of ours, and nothing may be left in it.
         if self.lock is None or not self._connections or not os.path.exists(self.lock.path):
             return None
@@ -364,10 +368,7 @@ class Database:
             if self.busy():
                 return  # somebody began a use just now, and comes here at its end
             self.shut(settle=settle)
-            with nobody_attaches:
-                if not self.holders and self.file is not None and databases.get(self.file) is self:
-                    self._retired = True
-                    del databases[self.file]
+            self._retire(self)
         finally:
             self._stopping.pop(call, None)
             if opening and opening[0]:
@@ -448,60 +449,7 @@ class Database:
         self.process = os.getpid()
 
 
-# Who has which file open.
-
-nobody_attaches: Final = ThreadLock()
-"""Held while a catalog gets to its database: whoever holds it knows which are open here."""
-
-databases: dict[File, Database] = {}
-
 _alone: Final[weakref.WeakValueDictionary[int, Database]] = weakref.WeakValueDictionary()
 """Those of files that never change, which whoever made them has for themselves."""
 
-
-def attach(address: Address, holder: object, lock: WriteLock) -> Database:
-    """The connections to a file, until the holder leaves them, or is gone. Attaching again does nothing.
-
-    Raises:
-        StorageError: there is no such file.
-        StoreBusyError: this process may not use it.
-    """
-    try:
-        status = os.stat(address.path)
-    except OSError as error:
-        raise address.failed(error) from error
-    file = File(status.st_dev, status.st_ino)
-    forking.adopt()
-    with nobody_attaches:
-        database = databases.get(file)
-        if database is None:
-            database = databases[file] = Database(file)
-        database.refuse_inherited()
-        database.names.add(_name(address.path))
-        if database.lock is None and not address.read_only:
-            database.lock = lock
-        database.holders.add(weakref.ref(holder, partial(database.leave, wait=False)))
-    return database
-
-
-def open_here(path: Path) -> bool:
-    """Whether this process has that file open, be it under another name by now, or had another under its name."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        if not is_refusal(error):
-            raise
-        file = None
-    else:
-        file = File(status.st_dev, status.st_ino)
-    return any(
-        bool(each.holders) and (each.file == file or _name(path) in each.names) for each in tuple(databases.values())
-    )
-
-
-def _name(path: Path) -> tuple[str, str]:
-    return os.path.realpath(path.parent), path.name
-
-
-forking.follow(databases)
 forking.follow(_alone)

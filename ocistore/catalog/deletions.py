@@ -1,4 +1,4 @@
-"""Statements of gc: removing what nothing keeps, and taking out of the queues what something keeps."""
+"""The deletions of gc: removing what nothing keeps, and taking out of the queues what something keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements about the history as a whole: which events are old, and forgetting them. One tag's are in tags.py."""
+"""The history as a whole: which events are old, and forgetting them. One tag's are in tags.py."""
 
 from __future__ import annotations
 

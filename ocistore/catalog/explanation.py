@@ -1,4 +1,4 @@
-"""Statements that explain what keeps a blob or manifest, and foretell what would go with it."""
+"""Explain what keeps a blob or manifest, and foretell what would go with it."""
 
 from __future__ import annotations
 

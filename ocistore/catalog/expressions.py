@@ -22,22 +22,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Integer, Text, bindparam, case, exists, func, insert, literal_column, select
-from sqlalchemy import column as sql_column
+from sqlalchemy import JSON, Integer, Text, bindparam, case, column, exists, func, insert, literal_column, select
 from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects.sqlite.dml import OnConflictDoNothing, OnConflictDoUpdate
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import Join
+from sqlalchemy.sql.selectable import CompoundSelect, Join, _CompoundSelectKeyword
 
 from ocistore.catalog.parameters import HALF
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Exists, FromClause, Insert, ScalarSelect, Table, TableValuedAlias
+    from sqlalchemy import CTE, ColumnElement, Exists, FromClause, Insert, ScalarSelect, Select, Table, TableValuedAlias
+    from sqlalchemy.dialects.postgresql.base import PGCompiler
     from sqlalchemy.sql.compiler import SQLCompiler
+    from sqlalchemy.types import TypeEngine
 
 __all__ = [
     "array", "count_up_to_limit", "greatest", "halves", "in_order", "insertion", "member", "once_known", "present",
-    "upsert",
+    "upsert", "walk",
 ]  # fmt: skip
 
 _T = TypeVar("_T")
@@ -45,14 +47,68 @@ _T = TypeVar("_T")
 # Arrays.
 
 
-def array(name: str) -> TableValuedAlias:
-    """Return the elements of the array bound as ``name``: a table of ``value`` and ``key`` (its place)."""
-    return func.json_each(bindparam(name, type_=Text)).table_valued(sql_column("value"), sql_column("key"))
+class _Elements(FunctionElement[Any]):
+    """The elements of a JSON array as rows of ``value`` and ``key``."""
+
+    inherit_cache = True
+
+    def __init__(self, name: str, of: type[TypeEngine[Any]]) -> None:
+        super().__init__(bindparam(name, type_=Text), literal_column("0", of))  # the second one for its type
 
 
-def member(rows: TableValuedAlias, position: int) -> ColumnElement[Any]:
-    """Return element ``position`` of each row, where every element of the array is an array itself."""
-    return func.json_extract(rows.c.value, literal_column(f"'$[{position:d}]'"))
+@compiles(_Elements)
+def _elements(function: _Elements, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - the compiler's own
+    given, _ = function.clauses
+    return f"json_each({compiler.process(given, **options)})"
+
+
+@compiles(_Elements, "postgresql")
+def _elements_of_postgresql(function: _Elements, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    given, of = function.clauses
+    rows = f"jsonb_array_elements(CAST({compiler.process(given, **options)} AS JSONB)) WITH ORDINALITY"
+    value = "element" if isinstance(of.type, JSON) else _cast("element #>> '{}'", of)
+    return f"(SELECT {value} AS value, number - 1 AS key FROM {rows} AS each (element, number))"  # noqa: S608 - ours
+
+
+class _Member(FunctionElement[Any]):
+    """One element of an array that is an element itself."""
+
+    inherit_cache = True
+
+    def __init__(self, value: ColumnElement[Any], position: int, of: type[TypeEngine[Any]]) -> None:
+        super().__init__(value, literal_column(f"{position:d}", of))
+        self.type = of()
+
+
+@compiles(_Member)
+def _member(function: _Member, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - the compiler's own
+    value, position = function.clauses
+    return f"json_extract({compiler.process(value, **options)}, '$[{compiler.process(position)}]')"
+
+
+@compiles(_Member, "postgresql")
+def _member_of_postgresql(function: _Member, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    value, position = function.clauses
+    return _cast(f"{compiler.process(value, **options)} ->> {compiler.process(position)}", position)
+
+
+def _cast(text: str, of: ColumnElement[Any]) -> str:
+    return f"CAST({text} AS {'BIGINT' if isinstance(of.type, Integer) else 'TEXT'})"
+
+
+def array(name: str, of: type[TypeEngine[Any]] = Integer) -> TableValuedAlias:
+    """Return the elements of the array bound as ``name``: a table of ``value`` and ``key`` (its place).
+
+    Args:
+        name: of the parameter.
+        of: the type of its elements; ``JSON`` where they are arrays themselves, for :func:`member`.
+    """
+    return _Elements(name, of).table_valued(column("value"), column("key"))
+
+
+def member(rows: TableValuedAlias, position: int, of: type[TypeEngine[Any]] = Integer) -> ColumnElement[Any]:
+    """Return element ``position``, of that type, of each row, where every element of the array is an array itself."""
+    return _Member(rows.c.value, position, of)
 
 
 # Rows that are there, or how many; and new ones.
@@ -60,7 +116,7 @@ def member(rows: TableValuedAlias, position: int) -> ColumnElement[Any]:
 
 def insertion(table: Table, *columns: str) -> Insert:
     """Return an ``INSERT`` of one row, whose columns are bound by their own names."""
-    return insert(table).values({column: bindparam(column) for column in columns})
+    return insert(table).values({name: bindparam(name) for name in columns})
 
 
 def present(*conditions: ColumnElement[bool]) -> Exists:
@@ -76,6 +132,23 @@ def count_up_to_limit(around: FromClause, *conditions: ColumnElement[bool]) -> S
     """Return how many rows there are for each of ``around``; of more than the parameter ``limit``, that many."""
     some = select(literal_column("1")).where(*conditions).limit(bindparam("limit")).correlate(around).subquery()
     return select(func.count()).select_from(some).scalar_subquery()
+
+
+# Upserts, which both databases write alike.
+
+
+@compiles(OnConflictDoNothing, "postgresql")
+@compiles(OnConflictDoUpdate, "postgresql")
+def _upsert_of_postgresql(
+    clause: OnConflictDoNothing | OnConflictDoUpdate,
+    compiler: PGCompiler,
+    **options: Any,  # noqa: ANN401 - the compiler's own
+) -> str:
+    # Only PostgreSQL has one, and its compiler looks for it.
+    clause.constraint_target = None  # type: ignore[union-attr]
+    update = isinstance(clause, OnConflictDoUpdate)
+    visit = compiler.visit_on_conflict_do_update if update else compiler.visit_on_conflict_do_nothing
+    return str(visit(clause, **options))  # type: ignore[no-untyped-call]
 
 
 # Numbers.
@@ -94,6 +167,11 @@ def _greatest(function: greatest, compiler: SQLCompiler, **options: Any) -> str:
     return f"max({compiler.process(function.clauses, **options)})"
 
 
+@compiles(greatest, "postgresql")
+def _greatest_of_postgresql(function: greatest, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    return f"greatest({compiler.process(function.clauses, **options)})"
+
+
 def halves(size: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     """Return the sum of a column of sizes, in two columns, for :func:`total`."""
     bits: ColumnElement[int] = literal_column(str(HALF))
@@ -102,6 +180,39 @@ def halves(size: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[
         func.coalesce(func.sum(size.bitwise_rshift(bits)), 0),
         func.coalesce(func.sum(size.bitwise_and(mask)), 0),
     )
+
+
+# Recursive walks.
+
+
+class _Steps(CompoundSelect[Any]):
+    """The steps of a walk, each of which begins at every row that was reached."""
+
+    inherit_cache = False
+
+    def __init__(self, reached: str, *steps: Select[Any]) -> None:
+        super().__init__(_CompoundSelectKeyword.UNION, *steps)
+        self.reached = reached
+
+    def self_group(self, against: object = None) -> Any:  # noqa: ANN401, ARG002 - it goes without parentheses
+        return self
+
+
+@compiles(_Steps)
+def _steps(steps: _Steps, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - the compiler's own
+    return str(compiler.visit_compound_select(steps, **options))  # type: ignore[no-untyped-call]
+
+
+@compiles(_Steps, "postgresql")
+def _steps_of_postgresql(steps: _Steps, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    # It lets a walk look at what was reached only once, so all steps look at the same look.
+    text = compiler.visit_compound_select(steps, **options)  # type: ignore[no-untyped-call]
+    return f"(WITH {steps.reached} AS (SELECT * FROM {steps.reached}) {text})"  # noqa: S608 - ours
+
+
+def walk(begin: CTE, *steps: Select[Any]) -> CTE:
+    """Return the set of rows that are reached from those of ``begin``, recursive, by any number of these steps."""
+    return begin.union(_Steps(begin.name, *steps))
 
 
 # The order of joins.
@@ -120,6 +231,12 @@ def _in_order(join: InOrder, compiler: SQLCompiler, **options: Any) -> str:  # n
     options.pop("from_linter", None)
     condition = compiler.process(cast("ColumnElement[bool]", join.onclause), **(options | {"asfrom": False}))
     return f"{left} CROSS JOIN {right} ON {condition}"
+
+
+@compiles(InOrder, "postgresql")
+def _in_order_of_postgresql(join: InOrder, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    # Its CROSS JOIN takes no condition, and nobody needs to tell its planner.
+    return str(compiler.visit_join(join, **options))  # type: ignore[no-untyped-call]
 
 
 def in_order(first: FromClause, *then: tuple[FromClause, ColumnElement[bool]]) -> FromClause:

@@ -1,4 +1,4 @@
-"""Statements of gc: what is due. What keeps it is in ``reachability.py``, removing it in ``deletions.py``.
+"""What is due for gc. What keeps it is in ``reachability.py``, removing it in ``deletions.py``.
 
 Each of the three queues (memberships of manifests, memberships of blobs, blobs; see ``tables``) is read in the order of
 ``unreferenced_since``, from its beginning, through a partial index: the cost is that of what is due, whatever else the

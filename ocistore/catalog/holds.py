@@ -1,4 +1,4 @@
-"""Statements about holds: reasons why gc may not run."""
+"""Holds: reasons why gc may not run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements about which store a catalog is of, and whether it is a backup, which the next one may overwrite.
+"""Which store a catalog is of, and whether it is a backup, which the next one may overwrite.
 
 A store gets a random identity when its catalog is made, be it by a rebuild. A backup has one of its own, and says of
 which store it is the backup, for as long as nobody has put anything into it.

@@ -1,4 +1,4 @@
-"""Statements about leases: what must not be collected until when, and why."""
+"""Leases: what must not be collected until when, and why."""
 
 from __future__ import annotations
 

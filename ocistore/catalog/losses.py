@@ -1,4 +1,4 @@
-"""Statements that count what gc would take, each manifest and each blob once, without remembering any.
+"""Count what gc would take, each manifest and each blob once, without remembering any.
 
 What is reached in several ways is counted in one of them, which is found with one look into an index: a manifest where
 the newest index around it is seen or, if none is around it, its subject; a blob with the newest manifest that refers to

@@ -1,4 +1,4 @@
-"""Statements about manifests: what they say, what they refer to, and which repository may serve them."""
+"""Reading and changing manifests: what they say, what they refer to, and which repository may serve them."""
 
 from __future__ import annotations
 
@@ -62,6 +62,9 @@ class NewManifest(NamedTuple):
     """What the index.json that listed it without a tag said of it besides; None leaves what was said before."""
 
 
+# --- looking up -------------------------------------------------------------------------------------------------------
+
+
 def by_tag(connection: Connection, repository: str, tag: str) -> Stored | None:
     """Return the manifest a tag points at."""
     row = connection.execute(_sql.BY_TAG, {"repository": repository, "reference": tag}).first()
@@ -113,6 +116,9 @@ def referrers(
         (Stored(found, size, media_type, type_), json.loads(annotations) if annotations else {})
         for found, size, media_type, type_, annotations in rows
     ]
+
+
+# --- putting ----------------------------------------------------------------------------------------------------------
 
 
 def children(
@@ -211,6 +217,9 @@ def _row(entry: NewManifest, ids: Mapping[Digest, int], known: Mapping[str, Chil
 def as_json(value: Mapping[str, object] | None) -> str | None:
     """Return an object as a row holds it; None for an empty one."""
     return json.dumps(dict(value), ensure_ascii=False, separators=(",", ":")) if value else None
+
+
+# --- deleting ---------------------------------------------------------------------------------------------------------
 
 
 def referring(connection: Connection, repository_id: int, manifest_id: int, *, after: int, limit: int) -> list[int]:

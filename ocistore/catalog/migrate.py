@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ocistore.catalog import identity
-from ocistore.catalog.connection import DIALECT
+from ocistore.catalog import identity, space
+from ocistore.catalog.connection import DIALECT, Connection
 from ocistore.catalog.schema import APPLICATION_ID, SCHEMA_REVISION
 from ocistore.catalog.written import Statements, schema
 from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreBusyError, StoreNotFoundError
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import Connection as AlchemyConnection
 
-    from ocistore.catalog.connection import Connection
     from ocistore.catalog.sqlite import SQLiteCatalog
 
 _sql = Statements("migrate")
 
 _alembic_lock = ThreadLock()
 
+
+_JOURNAL: Final = slice(18, 20)
+_WAL: Final = b"\2\2"
+"""Where the file says that it has a WAL, which what is in memory has not (section 1.3.3 of SQLite's file format)."""
 
 _ATTEMPTS: Final = 10
 """How often the revision is read where something in this process drops the locks of the catalog meanwhile."""
@@ -73,6 +76,26 @@ def _revision(connection: Connection, *, root: Path) -> str | None:
     if len(found) != 1:
         raise CorruptError("the catalog", reason=f"it names {len(found)} revisions")
     return str(found[0])
+
+
+def new_catalog(*, now: int) -> bytes:
+    """Return the whole file of a new catalog; nothing, for :func:`upgrade` to fill, where this SQLite cannot tell.
+
+    Args:
+        now: milliseconds since the epoch, written as the time of creation.
+    """
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as driver:
+        serialize = getattr(driver, "serialize", None)  # which SQLite can be built without
+        if serialize is None:
+            return b""
+        with contextlib.closing(Connection(driver, lambda error: error)) as connection:
+            connection.command(f"PRAGMA auto_vacuum = {space.INCREMENTAL}")
+            connection.command("BEGIN")
+            _create(connection, now=now)
+            connection.command("COMMIT")
+            content = bytearray(serialize())
+    content[_JOURNAL] = _WAL
+    return bytes(content)
 
 
 def upgrade(catalog: SQLiteCatalog, *, now: int, before_creation: Callable[[], None] = lambda: None) -> str | None:

@@ -1,4 +1,4 @@
-"""Statements of gc: what keeps a manifest in its repository, and what has to leave before it."""
+"""What keeps a manifest in its repository, and what has to leave before it."""
 
 from __future__ import annotations
 

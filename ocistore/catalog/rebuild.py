@@ -1,4 +1,4 @@
-"""Statements of a rebuild: filling a new catalog from the bytes of the pool. Nothing else uses it meanwhile."""
+"""Rebuild a catalog: filling a new catalog from the bytes of the pool. Nothing else uses it meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements about what a store calls its manifests, all of it: for what has to outlive the catalog."""
+"""What a store calls its manifests, all of it: for what has to outlive the catalog."""
 
 from __future__ import annotations
 

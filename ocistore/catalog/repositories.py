@@ -1,4 +1,4 @@
-"""Statements about repositories."""
+"""Reading and changing repositories."""
 
 from __future__ import annotations
 
@@ -52,6 +52,9 @@ def page(connection: Connection, *, prefix: str, after: str, limit: int) -> list
     """Return up to ``limit`` names behind ``after``, in byte order."""
     parameters = {"prefix": prefix, "beyond": beyond(prefix), "after": after, "limit": limit}
     return connection.execute(_sql.PAGE, parameters).scalars()
+
+
+# --- deleting ---------------------------------------------------------------------------------------------------------
 
 
 class Deleted(NamedTuple):

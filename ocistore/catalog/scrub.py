@@ -1,4 +1,4 @@
-"""Statements of scrub: which blobs to verify next, what is known of them, and whom damage concerns."""
+"""What scrub asks: which blobs to verify next, what is known of them, and whom damage concerns."""
 
 from __future__ import annotations
 

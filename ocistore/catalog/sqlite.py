@@ -119,15 +119,15 @@ class SQLiteCatalog:
     # The three handles.
 
     def read(self) -> Read:
-        """A connection for one SELECT, fetched whole inside the block. Two statements may see two states."""
+        """Return a connection for one SELECT, fetched whole inside the block. Two statements may see two states."""
         return Read(self._access)
 
     def snapshot(self) -> Snapshot:
-        """A connection on which every statement sees the same state. Be short: it keeps the WAL from being reset."""
+        """Return a connection on which every statement sees one state. Be short: it keeps the WAL from being reset."""
         return Snapshot(self._access)
 
     def write(self, *, wait: bool = True, repositories: Collection[str] | None = None) -> Write:  # noqa: ARG002
-        """A write transaction: committed, durably, when the block ends, and rolled back when it raises.
+        """Return a write transaction: committed, durably, when the block ends, and rolled back when it raises.
 
         No user code, no hashing and no fsync of data belongs inside: every other writer of the store waits meanwhile.
 
@@ -146,7 +146,7 @@ class SQLiteCatalog:
         return Write(self._access, wait=wait)
 
     def again(self) -> SQLiteCatalog:
-        """The same database once more, for what has to be done whether or not this is closed. To be closed itself."""
+        """Return the same catalog once more, for what is done whether or not this is closed. Close it, too."""
         return SQLiteCatalog(
             self.root,
             database=self._access.address.path,
@@ -165,7 +165,7 @@ class SQLiteCatalog:
             pass
 
     def noted_epoch(self) -> epoch.Mark:
-        """How far which catalog has come, as the lock's file says, for who only looks.
+        """Return how far which catalog has come, as the lock's file says, for who only looks.
 
         Raises:
             StorageError: it could not be read.
@@ -179,7 +179,7 @@ class SQLiteCatalog:
     def note_successor(self, mark: epoch.Mark) -> None:
         """Note that a catalog which has come so far takes the place of this one. Under :meth:`locked` only.
 
-        To be called before it takes that place: whoever is killed in between leaves a note that is behind, never ahead.
+        Call it before it takes that place: whoever is killed in between leaves a note that is behind, never ahead.
 
         Raises:
             StorageError: it could not be written.
@@ -247,7 +247,7 @@ class SQLiteCatalog:
 
     @contextlib.contextmanager
     def migrating(self) -> Iterator[tuple[Connection, AlchemyConnection]]:
-        """A write transaction, also as a connection of SQLAlchemy's for Alembic. Under :meth:`locked` only.
+        """Return a write transaction, also as a connection of SQLAlchemy's for Alembic. Under :meth:`locked` only.
 
         Foreign keys are not enforced in it: whoever uses it checks them before it ends. The pragma that turns them off
         does nothing inside a transaction.

@@ -1,7 +1,7 @@
-"""Statements about memberships that a large change removes from a repository that others see.
+"""Memberships that a large change removes from a repository that others see.
 
-Others see them, and may not rely on them, until its batch is revealed; see ``staged.py``. Afterwards each leaves the
-repository as if it had been removed then.
+Others see them, and may not rely on them, until its batch is revealed; see ``statements/staged.py``. Afterwards each
+leaves the repository as if it had been removed then.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Statements about tags that a large change brings, moves or removes among those of a repository that others see.
+"""Tags that a large change brings, moves or removes among those of a repository that others see.
 
-Such a tag has what it points at now and what it points at once its batch is revealed; see ``staged.py``. Whoever moves
-it meanwhile changes the former, and the event of the batch, which happens later, is written anew behind theirs.
+Such a tag has what it points at now and what it points at once its batch is revealed; see ``statements/staged.py``.
+Whoever moves it meanwhile changes the former, and the event of the batch, which happens later, is written anew behind
+theirs.
 """
 
 from __future__ import annotations

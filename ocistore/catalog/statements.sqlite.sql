@@ -62,12 +62,12 @@ UPDATE batches SET expires=:until WHERE batches.id = :batch AND batches.expires 
 UPDATE batches SET expires=:now, revealed=1 WHERE batches.id = :batch;
 
 -- batches.SETTLE_BLOBS
-UPDATE repository_blobs SET batch=NULL WHERE (repository_blobs.repository_id, repository_blobs.blob_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1);
+UPDATE repository_blobs SET batch=NULL WHERE (repository_blobs.repository_id, repository_blobs.blob_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2);
 
 -- batches.SETTLE_MANIFESTS
-UPDATE repository_manifests SET batch=NULL WHERE (repository_manifests.repository_id, repository_manifests.manifest_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1);
+UPDATE repository_manifests SET batch=NULL WHERE (repository_manifests.repository_id, repository_manifests.manifest_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2);
 
 -- batches.SOME_BLOBS
 SELECT repository_blobs.repository_id, repository_blobs.blob_id
@@ -134,8 +134,8 @@ FROM batches
 WHERE batches.id = repository_blobs.batch AND batches.revealed IS NULL)) = (repository_blobs.leaves IS NOT NULL));
 
 -- blobs.NAME
-INSERT INTO blobs (digest, size, state) SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2, 'absent' AS anon_2
-FROM json_each(:rows) AS anon_1
+INSERT INTO blobs (digest, size, state) SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3, 'absent' AS anon_4
+FROM json_each(:rows) AS anon_2
 WHERE 1 = 1 ON CONFLICT (digest) DO NOTHING;
 
 -- blobs.PAGE_OF_LIVE
@@ -145,8 +145,8 @@ WHERE blobs.id > :after AND blobs.state = 'live' ORDER BY blobs.id
  LIMIT :limit OFFSET 0;
 
 -- blobs.PUBLISH
-INSERT INTO blobs (digest, size, state) SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2, 'live' AS anon_2
-FROM json_each(:rows) AS anon_1
+INSERT INTO blobs (digest, size, state) SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3, 'live' AS anon_4
+FROM json_each(:rows) AS anon_2
 WHERE 1 = 1 ON CONFLICT (digest) DO UPDATE SET size = excluded.size, state = 'live', unreferenced_since = CASE WHEN (blobs.state = 'live') THEN blobs.unreferenced_since END, verified_at = NULL WHERE blobs.state != 'live' OR blobs.size != excluded.size;
 
 -- blobs.QUEUE
@@ -392,18 +392,18 @@ UPDATE blobs SET unreferenced_since=NULL WHERE blobs.id IN (SELECT anon_1.value
 FROM json_each(:ids) AS anon_1);
 
 -- deletions.KEEP_BLOB_MEMBERSHIPS
-UPDATE repository_blobs SET unreferenced_since=NULL WHERE (repository_blobs.repository_id, repository_blobs.blob_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1);
+UPDATE repository_blobs SET unreferenced_since=NULL WHERE (repository_blobs.repository_id, repository_blobs.blob_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2);
 
 -- deletions.KEEP_MANIFEST_MEMBERSHIPS
-UPDATE repository_manifests SET unreferenced_since=NULL WHERE (repository_manifests.repository_id, repository_manifests.manifest_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1);
+UPDATE repository_manifests SET unreferenced_since=NULL WHERE (repository_manifests.repository_id, repository_manifests.manifest_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2);
 
 -- deletions.PUT_BEHIND
 UPDATE repository_manifests SET unreferenced_since=(SELECT max(around.unreferenced_since) + 1 AS anon_1
 FROM repository_edges CROSS JOIN repository_manifests AS around ON around.repository_id = repository_edges.repository_id AND around.manifest_id = repository_edges.parent_id
-WHERE repository_edges.repository_id = repository_manifests.repository_id AND repository_edges.child_id = repository_manifests.manifest_id AND repository_edges.role = 'manifest') WHERE (repository_manifests.repository_id, repository_manifests.manifest_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS json_extract_1, json_extract(anon_2.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_2) AND (SELECT max(around.unreferenced_since) + 1 AS anon_1
+WHERE repository_edges.repository_id = repository_manifests.repository_id AND repository_edges.child_id = repository_manifests.manifest_id AND repository_edges.role = 'manifest') WHERE (repository_manifests.repository_id, repository_manifests.manifest_id) IN (SELECT json_extract(anon_3.value, '$[0]') AS anon_2, json_extract(anon_3.value, '$[1]') AS anon_4
+FROM json_each(:rows) AS anon_3) AND (SELECT max(around.unreferenced_since) + 1 AS anon_1
 FROM repository_edges CROSS JOIN repository_manifests AS around ON around.repository_id = repository_edges.repository_id AND around.manifest_id = repository_edges.parent_id
 WHERE repository_edges.repository_id = repository_manifests.repository_id AND repository_edges.child_id = repository_manifests.manifest_id AND repository_edges.role = 'manifest') <= :before;
 
@@ -411,8 +411,8 @@ WHERE repository_edges.repository_id = repository_manifests.repository_id AND re
 UPDATE blobs SET unreferenced_since=max(coalesce(blobs.unreferenced_since, 0), :since) WHERE blobs.id = :blob;
 
 -- deletions.REMOVE_BLOB_MEMBERSHIPS
-DELETE FROM repository_blobs WHERE (repository_blobs.repository_id, repository_blobs.blob_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1);
+DELETE FROM repository_blobs WHERE (repository_blobs.repository_id, repository_blobs.blob_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2);
 
 -- epoch.FIND
 SELECT store.epoch, store.identity, store.backup_of
@@ -735,8 +735,8 @@ UPDATE store SET backup_of=NULL WHERE store.backup_of IS NOT NULL;
 DELETE FROM leases WHERE leases.id = :lease;
 
 -- leases.DROP
-DELETE FROM lease_blobs WHERE lease_blobs.lease_id = :lease AND (lease_blobs.repository_id, lease_blobs.blob_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1);
+DELETE FROM lease_blobs WHERE lease_blobs.lease_id = :lease AND (lease_blobs.repository_id, lease_blobs.blob_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2);
 
 -- leases.EVERY
 SELECT leases.id
@@ -757,8 +757,8 @@ FROM leases
 WHERE leases.id = :lease;
 
 -- leases.FORGET
-DELETE FROM lease_blobs WHERE (lease_blobs.repository_id, lease_blobs.blob_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1) AND NOT (EXISTS (SELECT 1
+DELETE FROM lease_blobs WHERE (lease_blobs.repository_id, lease_blobs.blob_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2) AND NOT (EXISTS (SELECT 1
 FROM repository_blobs
 WHERE repository_blobs.repository_id = lease_blobs.repository_id AND repository_blobs.blob_id = lease_blobs.blob_id)) AND NOT (EXISTS (SELECT 1
 FROM repository_manifests
@@ -796,12 +796,12 @@ FROM lease_blobs CROSS JOIN leases ON leases.id = lease_blobs.lease_id
 WHERE lease_blobs.repository_id = :repository_id AND lease_blobs.blob_id = :blob AND leases.expires > :now ORDER BY leases.expires;
 
 -- leases.QUEUE[0]
-UPDATE repository_blobs SET unreferenced_since=:now WHERE (repository_blobs.repository_id, repository_blobs.blob_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1) AND repository_blobs.unreferenced_since IS NULL;
+UPDATE repository_blobs SET unreferenced_since=:now WHERE (repository_blobs.repository_id, repository_blobs.blob_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2) AND repository_blobs.unreferenced_since IS NULL;
 
 -- leases.QUEUE[1]
-UPDATE repository_manifests SET unreferenced_since=:now WHERE (repository_manifests.repository_id, repository_manifests.manifest_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1) AND repository_manifests.unreferenced_since IS NULL;
+UPDATE repository_manifests SET unreferenced_since=:now WHERE (repository_manifests.repository_id, repository_manifests.manifest_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2) AND repository_manifests.unreferenced_since IS NULL;
 
 -- leases.RENEW
 UPDATE leases SET expires=:until WHERE leases.id = :lease AND leases.expires > :now;
@@ -905,8 +905,8 @@ WHERE repository_edges.repository_id = :repository AND repository_edges.child_id
  LIMIT :limit OFFSET 0;
 
 -- manifests.ADD_MEMBERSHIP
-INSERT INTO repository_manifests (repository_id, manifest_id, pushed_at, unreferenced_since, incomplete, entry, batch) SELECT :repository_id AS anon_1, json_extract(anon_2.value, '$[0]') AS json_extract_1, :now AS anon_3, :now AS anon_4, json_extract(anon_2.value, '$[1]') AS json_extract_2, json_extract(anon_2.value, '$[2]') AS json_extract_3, :batch AS anon_5
-FROM json_each(:rows) AS anon_2
+INSERT INTO repository_manifests (repository_id, manifest_id, pushed_at, unreferenced_since, incomplete, entry, batch) SELECT :repository_id AS anon_1, json_extract(anon_3.value, '$[0]') AS anon_2, :now AS anon_4, :now AS anon_5, json_extract(anon_3.value, '$[1]') AS anon_6, json_extract(anon_3.value, '$[2]') AS anon_7, :batch AS anon_8
+FROM json_each(:rows) AS anon_3
 WHERE 1 = 1 ON CONFLICT (repository_id, manifest_id) DO UPDATE SET pushed_at = excluded.pushed_at, unreferenced_since = excluded.unreferenced_since, incomplete = excluded.incomplete, entry = coalesce(excluded.entry, CASE WHEN (NOT (repository_manifests.leaves IS NOT NULL AND NOT (repository_manifests.leaves IS NOT NULL AND repository_manifests.batch IN (SELECT batches.id
 FROM batches
 WHERE batches.revealed IS NULL) AND excluded.batch IS NULL))) THEN repository_manifests.entry END), batch = CASE WHEN (repository_manifests.leaves IS NOT NULL AND repository_manifests.batch IN (SELECT batches.id
@@ -1186,8 +1186,8 @@ DELETE FROM repository_edges WHERE repository_edges.repository_id = :in_reposito
 FROM json_each(:ids) AS anon_1 CROSS JOIN edges ON edges.parent_id = anon_1.value);
 
 -- rebuild.LIVE
-INSERT INTO blobs (digest, size, state, verified_at) SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2, 'live' AS anon_2, :now AS anon_3
-FROM json_each(:rows) AS anon_1
+INSERT INTO blobs (digest, size, state, verified_at) SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3, 'live' AS anon_4, :now AS anon_5
+FROM json_each(:rows) AS anon_2
 WHERE 1 = 1 ON CONFLICT (digest) DO UPDATE SET size = excluded.size, state = 'live', verified_at = excluded.verified_at;
 
 -- rebuild.NOTE_INCOMPLETE
@@ -1295,20 +1295,20 @@ DELETE FROM repositories WHERE repositories.id = :in_repository;
 DELETE FROM deleted_repositories WHERE deleted_repositories.repository_id = :in_repository;
 
 -- repositories.DROP_BLOBS
-DELETE FROM repository_blobs WHERE repository_blobs.repository_id = :in_repository AND repository_blobs.blob_id IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1
-FROM json_each(:rows) AS anon_1);
+DELETE FROM repository_blobs WHERE repository_blobs.repository_id = :in_repository AND repository_blobs.blob_id IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1
+FROM json_each(:rows) AS anon_2);
 
 -- repositories.DROP_EDGES
-DELETE FROM repository_edges WHERE repository_edges.repository_id = :in_repository AND (repository_edges.child_id, repository_edges.parent_id, repository_edges.role) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2, json_extract(anon_1.value, '$[2]') AS json_extract_3
-FROM json_each(:rows) AS anon_1);
+DELETE FROM repository_edges WHERE repository_edges.repository_id = :in_repository AND (repository_edges.child_id, repository_edges.parent_id, repository_edges.role) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3, json_extract(anon_2.value, '$[2]') AS anon_4
+FROM json_each(:rows) AS anon_2);
 
 -- repositories.DROP_LEASED
-DELETE FROM lease_blobs WHERE lease_blobs.repository_id = :in_repository AND (lease_blobs.lease_id, lease_blobs.blob_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1);
+DELETE FROM lease_blobs WHERE lease_blobs.repository_id = :in_repository AND (lease_blobs.lease_id, lease_blobs.blob_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2);
 
 -- repositories.DROP_MANIFESTS
-DELETE FROM repository_manifests WHERE repository_manifests.repository_id = :in_repository AND repository_manifests.manifest_id IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1
-FROM json_each(:rows) AS anon_1);
+DELETE FROM repository_manifests WHERE repository_manifests.repository_id = :in_repository AND repository_manifests.manifest_id IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1
+FROM json_each(:rows) AS anon_2);
 
 -- repositories.DROP_TAGS
 DELETE FROM tags WHERE tags.repository_id = :in_repository AND tags.name <= :last;
@@ -1359,8 +1359,8 @@ WHERE repositories.name > :after AND repositories.name >= :prefix AND repositori
  LIMIT :limit OFFSET 0;
 
 -- repositories.QUEUE_BLOBS
-UPDATE blobs SET unreferenced_since=:now WHERE blobs.id IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1
-FROM json_each(:rows) AS anon_1);
+UPDATE blobs SET unreferenced_since=:now WHERE blobs.id IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1
+FROM json_each(:rows) AS anon_2);
 
 -- repositories.RECORD
 INSERT INTO tag_events (repository, tag, old_digest, new_digest, at, actor) VALUES (:repository, :tag, :old_digest, :new_digest, :at, :actor);
@@ -1509,12 +1509,12 @@ WHERE repository_manifests.batch = :of_batch AND repository_manifests.leaves IS 
  LIMIT :limit OFFSET 0;
 
 -- stageddeletions.RESTORE_BLOBS
-UPDATE repository_blobs SET batch=NULL, leaves=NULL WHERE (repository_blobs.repository_id, repository_blobs.blob_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1);
+UPDATE repository_blobs SET batch=NULL, leaves=NULL WHERE (repository_blobs.repository_id, repository_blobs.blob_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2);
 
 -- stageddeletions.RESTORE_MANIFESTS
-UPDATE repository_manifests SET batch=NULL, leaves=NULL WHERE (repository_manifests.repository_id, repository_manifests.manifest_id) IN (SELECT json_extract(anon_1.value, '$[0]') AS json_extract_1, json_extract(anon_1.value, '$[1]') AS json_extract_2
-FROM json_each(:rows) AS anon_1);
+UPDATE repository_manifests SET batch=NULL, leaves=NULL WHERE (repository_manifests.repository_id, repository_manifests.manifest_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
+FROM json_each(:rows) AS anon_2);
 
 -- stageddeletions.WIDTHS
 SELECT blobs.digest, (SELECT count(*) AS count_1
@@ -1608,8 +1608,8 @@ WHERE tags.batch = :batch ORDER BY tags.repository_id, tags.name
  LIMIT :limit OFFSET 0;
 
 -- stagedtags.STAGE
-INSERT INTO tags (repository_id, name, manifest_id, updated, entry, batch, fresh, next_id, next_entry, conditional) SELECT :in_repository AS anon_1, json_extract(anon_2.value, '$[0]') AS json_extract_1, json_extract(anon_2.value, '$[1]') AS json_extract_2, :now AS anon_3, json_extract(anon_2.value, '$[2]') AS json_extract_3, :batch AS anon_4, 1 AS anon_5, json_extract(anon_2.value, '$[1]') AS json_extract_4, json_extract(anon_2.value, '$[2]') AS json_extract_5, json_extract(anon_2.value, '$[3]') AS json_extract_6
-FROM json_each(:moves) AS anon_2
+INSERT INTO tags (repository_id, name, manifest_id, updated, entry, batch, fresh, next_id, next_entry, conditional) SELECT :in_repository AS anon_1, json_extract(anon_3.value, '$[0]') AS anon_2, json_extract(anon_3.value, '$[1]') AS anon_4, :now AS anon_5, json_extract(anon_3.value, '$[2]') AS anon_6, :batch AS anon_7, 1 AS anon_8, json_extract(anon_3.value, '$[1]') AS anon_9, json_extract(anon_3.value, '$[2]') AS anon_10, json_extract(anon_3.value, '$[3]') AS anon_11
+FROM json_each(:moves) AS anon_3
 WHERE 1 = 1 ON CONFLICT (repository_id, name) DO UPDATE SET manifest_id = CASE WHEN (tags.fresh IS NULL) THEN tags.manifest_id ELSE excluded.manifest_id END, entry = CASE WHEN (tags.fresh IS NULL) THEN tags.entry ELSE excluded.entry END, batch = excluded.batch, next_id = excluded.next_id, next_entry = excluded.next_entry, conditional = coalesce(excluded.conditional, tags.conditional);
 
 -- stagedtags.STAGE_REMOVAL
@@ -1644,8 +1644,8 @@ WHERE batches.id = tag_events.batch AND batches.revealed IS NULL))) AND tag_even
  LIMIT :limit OFFSET 0;
 
 -- tags.MOVE
-INSERT INTO tags (repository_id, name, manifest_id, updated, entry) SELECT :in_repository AS anon_1, json_extract(anon_2.value, '$[0]') AS json_extract_1, json_extract(anon_2.value, '$[1]') AS json_extract_2, :now AS anon_3, json_extract(anon_2.value, '$[2]') AS json_extract_3
-FROM json_each(:moves) AS anon_2
+INSERT INTO tags (repository_id, name, manifest_id, updated, entry) SELECT :in_repository AS anon_1, json_extract(anon_3.value, '$[0]') AS anon_2, json_extract(anon_3.value, '$[1]') AS anon_4, :now AS anon_5, json_extract(anon_3.value, '$[2]') AS anon_6
+FROM json_each(:moves) AS anon_3
 WHERE 1 = 1 ON CONFLICT (repository_id, name) DO UPDATE SET manifest_id = excluded.manifest_id, updated = excluded.updated, entry = excluded.entry, fresh = NULL;
 
 -- tags.NOTE

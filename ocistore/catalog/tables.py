@@ -39,7 +39,7 @@ tags, by indexes alive in that repository, by its subject, and by leases. A cond
 
 ``batch`` names the large change that wrote a row, or is changing or removing it, in a repository that others see. What
 it does is hidden as long as the row of that batch does not say ``revealed``; soon after, the column is NULL again or
-the row is gone. See ``staged.py`` for what is seen meanwhile.
+the row is gone. See ``statements/staged.py`` for what is seen meanwhile.
 
 All instants are integers: milliseconds since the Unix epoch, UTC. They are never identities and never decide an order.
 Only TEXT and INTEGER occur, because the tables are STRICT.
@@ -127,7 +127,7 @@ repository_blobs = Table(
     Column("repository_id", Integer, ForeignKey("repositories.id"), nullable=False),
     Column("blob_id", Integer, ForeignKey("blobs.id"), nullable=False),
     Column("unreferenced_since", Integer),
-    Column("batch", Integer),  # what brings it, or takes it away; see is_seen in staged.py
+    Column("batch", Integer),  # what brings it, or takes it away; see is_seen in statements/staged.py
     Column("leaves", Integer),  # 1: it goes with its batch; NULL: it comes with it, if it has one
     PrimaryKeyConstraint("repository_id", "blob_id"),
     sqlite_strict=True,

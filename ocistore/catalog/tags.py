@@ -1,4 +1,4 @@
-"""Statements about tags and their history. Those of tags that a large change stages are in ``stagedtags.py``."""
+"""Reading and changing tags and their history. Tags that a large change stages are in ``stagedtags.py``."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Using(Use):
 
     def _end(self) -> None:
         """Give back what is still held. A connection whose state is not to be relied on is closed, which rolls back."""
-        # It stays this object's until it is closed: a transaction that only an interrupted frame knows goes on.
+        # It stays this object's until it is closed: a transaction that only an interrupted frame knows continues.
         try:
             if self._connection is not None:
                 self._connection.close()

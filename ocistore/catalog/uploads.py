@@ -1,4 +1,4 @@
-"""Statements about upload sessions."""
+"""Reading and changing upload sessions."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from ocistore.cli.printing import (
 )
 
 if TYPE_CHECKING:
-    from ocistore import ExportMode
+    from ocistore import TransferMode
 
 _INCOMPLETE: Final = 2
 """The exit code where something is damaged that this cannot repair."""
@@ -40,7 +40,7 @@ _INCOMPLETE: Final = 2
 )
 @json_option
 @pass_location
-def backup(location: Location, dest: Path, *, mode: ExportMode, as_json: bool) -> None:
+def backup(location: Location, dest: Path, *, mode: TransferMode, as_json: bool) -> None:
     """Copy the store while it is in use.
 
     DEST opens as a store. Where it is an earlier backup, only what is new is copied, and what is gone is removed; once

@@ -25,7 +25,7 @@ from ocistore.cli.printing import (
 )
 
 if TYPE_CHECKING:
-    from ocistore import Compression, ExportForm, ExportMode, ExportReport
+    from ocistore import Compression, ExportForm, ExportReport, TransferMode
 
 _STANDARD_OUTPUT: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
 """What people call it."""
@@ -85,7 +85,7 @@ def export(
     referrers: bool | None,
     referrers_lists: bool,
     base: tuple[str, ...],
-    mode: ExportMode,
+    mode: TransferMode,
     verify: bool,
     dry_run: bool,
     as_json: bool,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import click
@@ -42,16 +43,16 @@ class Program(click.Group):
     not understood; the ``exit_code`` of the error's class (see :mod:`ocistore.errors`); 130 where it was interrupted.
     """
 
-    def __init__(self, *, listed: Mapping[str, Listed], **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, listed: Mapping[str, Listed] = MappingProxyType({}), **options: Any) -> None:  # noqa: ANN401
         """Take the commands by their names; what stands for them until they are loaded has their help and no more."""
         super().__init__(commands=[click.Command(name, help=each.text) for name, each in listed.items()], **options)
         self._listed = listed
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, after importing the module that has it; None where there is no such command."""
         listed = self._listed.get(cmd_name)
         if listed is None:
-            return None
+            return super().get_command(ctx, cmd_name)  # one that was added
         commands: tuple[click.Command, ...] = importlib.import_module(f"ocistore.cli.{listed.module}").COMMANDS
         return next(command for command in commands if command.name == cmd_name)
 

@@ -30,7 +30,7 @@ from ocistore.layouts.exports.choosing import Selection, choose
 from ocistore.layouts.exports.dockerwriting import docker_archive
 from ocistore.layouts.exports.forms import Destination, ExportForm, destination_of
 from ocistore.layouts.exports.verifying import verify_all
-from ocistore.layouts.exports.writing import BlobWriter, ExportMode, is_there
+from ocistore.layouts.exports.writing import BlobWriter, is_there
 from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.index import (
     LAYOUT_FILE,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from ocistore.archives.compression import Compression
     from ocistore.blobs.permissions import Permissions
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.exports.dockerwriting import DockerArchive
     from ocistore.layouts.progress import Progress
@@ -105,7 +106,7 @@ class _Plan:
     selection: Selection
     left_out: frozenset[str]
     """Digests of blobs that a base holds."""
-    mode: ExportMode
+    mode: TransferMode
     dry_run: bool
     absent_kinds: Mapping[str, str]
 
@@ -151,7 +152,7 @@ def export(
     destination: str | os.PathLike[str] | BinaryIO,
     references: Iterable[str] | None = None,
     *,
-    mode: ExportMode = "auto",
+    mode: TransferMode = "auto",
     referrers: bool | None = None,
     referrers_lists: bool = False,
     form: ExportForm | None = None,

@@ -313,13 +313,14 @@ class _Sweeper:
             found = [each for each, content in self._pool._published.items() if content.identity == file.identity]
         return found[0] if found else None
 
-    def trash(self, digest: Digest) -> int | None:
+    def trash(self, digest: Digest) -> UnpublishedFile | None:
         with self._pool._mutex:
             content = self._pool._published.pop(digest, None)
             if content is None:
                 return None
-            self._pool._trash[_unused_name(digest)] = content
-            return len(content.data)
+            name = _unused_name(digest)
+            self._pool._trash[name] = content
+            return content.unpublished(name)
 
     def trashed(self) -> Iterator[UnpublishedFile]:
         return self._list(self._pool._trash)

@@ -36,12 +36,13 @@ class SweeperTests(PoolSuite):
 
     def test_what_is_trashed_is_found_no_more_and_then_deleted(self, pool: Pool) -> None:
         digest = published(pool, b"condemned")
-        assert pool.sweeper.trash(digest) == 9
+        moved = pool.sweeper.trash(digest)
         assert pool.sweeper.trash(digest) is None
         assert not pool.has(digest, 9)
         assert list(pool.sweeper.files()) == []
         (trashed,) = pool.sweeper.trashed()
-        assert trashed.size == 9
+        assert moved is not None
+        assert (moved.name, moved.size) == (trashed.name, trashed.size) == (trashed.name, 9)
         assert [pool.sweeper.delete_trashed(trashed.name) for _ in range(2)] == [True, False]
         assert list(pool.sweeper.trashed()) == []
 

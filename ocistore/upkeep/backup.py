@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ocistore.blobs.pool import PublishedFile
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
-    from ocistore.layouts.exports.writing import ExportMode
     from ocistore.layouts.progress import Progress
 
 _PAGE: Final = 1000
@@ -90,7 +90,7 @@ def backup(
     core: Core,
     destination: str | os.PathLike[str],
     *,
-    mode: ExportMode = "auto",
+    mode: TransferMode = "auto",
     progress: Progress | None = None,
 ) -> BackupReport:
     """Copy a store that is in use; see :meth:`ocistore.Store.backup`."""
@@ -197,7 +197,7 @@ class _Backup:
         *,
         identity: str,
         hold: Hold,
-        mode: ExportMode,
+        mode: TransferMode,
         progress: Progress | None,
     ) -> None:
         self._core = core
@@ -205,7 +205,7 @@ class _Backup:
         self._pool = pool
         self._identity = identity
         self._hold = hold
-        self._mode: ExportMode = mode
+        self._mode: TransferMode = mode
         self._progress = None if progress is None else theirs(progress)
         self._missing: list[str] = []
         self._unreadable: list[str] = []

@@ -66,6 +66,7 @@ from ocistore.upkeep.replacing import sweep_rebuilt
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
+    from ocistore.blobs.pool import UnpublishedFile
     from ocistore.catalog.connection import Connection
     from ocistore.core import Core
 
@@ -439,23 +440,22 @@ class _Collection:
     def _reap(self) -> bool:
         worked = False
         # The kernel takes as long to unlink as all the rest takes: a thread does that beside the next batch.
-        with Ahead(lambda _: self._leftovers.empty_trash(ahead.check), self._reaped(), threads=1) as ahead:
+        with Ahead(lambda files: self._leftovers.delete(files, ahead.check), self._reaped(), threads=1) as ahead:
             for _, emptied in ahead:
                 worked = True
                 emptied()
         return worked
 
-    def _reaped(self) -> Iterator[int]:
-        """Remove condemned blobs from the pool, batch by batch; yield how many those of each were."""
+    def _reaped(self) -> Iterator[list[UnpublishedFile]]:
+        """Remove condemned blobs from the pool, batch by batch, into the trash; yield the files of each."""
         while self._is_due(lambda c: gc.condemned(c, limit=1)):
             with self._batch() as connection:
                 doomed = gc.condemned(connection, limit=_FILES)
                 doomed = doomed[: _fitting(gc.edge_counts(connection, (key for key, _, _ in doomed)))]
-                for _, digest, _ in doomed:
-                    self._sweeper.trash(Digest.parse(digest))
+                trashed = [self._sweeper.trash(Digest.parse(digest)) for _, digest, _ in doomed]
                 deletions.reap(connection, [key for key, _, _ in doomed])
             self._blobs += len(doomed)
-            yield len(doomed)
+            yield [file for file in trashed if file is not None]
 
     def _is_due(self, question: Callable[[Connection], object]) -> bool:
         # Outside the lock first, so that a collection that finds nothing writes nothing.

@@ -11,7 +11,7 @@ from ocistore.errors import CorruptError, InvalidDigestError, StorageError, Stor
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ocistore.blobs.pool import UnpublishedFile
     from ocistore.core import Core
@@ -122,9 +122,13 @@ class Leftovers:
                             self._sweeper.trash(digest)
         return not file.may_be_published
 
-    def empty_trash(self, check: Callable[[], object] = lambda: None) -> None:
-        """Remove what was taken out of the pool; likewise. ``check`` is called before each file, and may raise."""
-        for file in self._sweeper.trashed():
+    def empty_trash(self) -> None:
+        """Remove what was taken out of the pool; likewise."""
+        self.delete(self._sweeper.trashed())
+
+    def delete(self, trashed: Iterable[UnpublishedFile], check: Callable[[], object] = lambda: None) -> None:
+        """Remove some of that; likewise. ``check`` is called before each file, and may raise."""
+        for file in trashed:
             check()
             self._bounds.check()
             if self._sweeper.delete_trashed(file.name):

@@ -218,9 +218,9 @@ class WithSweeper(MemoryPool):
 
 class DeletesInPlaceOfTrashing(_Sweeper):
     def trash(self, digest):
-        size = self._pool.size(digest)
-        self._pool._published.pop(digest, None)
-        return size
+        found = super().trash(digest)
+        self._pool._trash.clear()
+        return found
 
 
 class TrashesByDigest(_Sweeper):
@@ -229,7 +229,7 @@ class TrashesByDigest(_Sweeper):
         if content is None:
             return None
         self._pool._trash[str(digest)] = content
-        return len(content.data)
+        return next(file for file in self.trashed() if file.name == str(digest))
 
 
 class QuarantinesByDigest(_Sweeper):

@@ -556,3 +556,25 @@ def test_killed_while_a_store_is_upgraded_it_is_the_old_one_or_the_new_one(tmp_p
         assert rows(root) in (old, new), moment
         run_python(OPEN, tree, root)
         assert rows(root) == new, moment
+
+
+def test_a_store_is_the_same_where_sqlite_cannot_say_what_is_in_memory(tmp_path, monkeypatch):
+    with Store.open(tmp_path / "written"):
+        pass
+    monkeypatch.setattr("ocistore.opening.new_catalog", lambda *, now: b"")
+    with Store.open(tmp_path / "made by SQLite"):
+        pass
+    found = []
+    for name in ("written", "made by SQLite"):
+        with contextlib.closing(sqlite3.connect(tmp_path / name / "catalog.db")) as connection:
+            pragmas = ("auto_vacuum", "journal_mode", "page_size", "page_count", "encoding", "application_id")
+            settings = [connection.execute(f"PRAGMA {pragma}").fetchone() for pragma in pragmas]
+            found.append((schema(connection), versions(connection), settings))
+    assert found[0] == found[1]
+    assert ("wal",) in found[0][2]
+
+
+def test_a_new_catalog_leaves_nothing_beside_it(tmp_path):
+    with Store.open(tmp_path / "store"):
+        pass
+    assert list((tmp_path / "store" / "uploads").iterdir()) == []

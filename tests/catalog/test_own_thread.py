@@ -15,7 +15,7 @@ from processes import python, run_python
 from state import sweep
 
 from ocistore import Store, StoreBusyError, StoreClosedError
-from ocistore.catalog import database, lock, transactions
+from ocistore.catalog import lock, transactions, users
 
 SOON = 20.0
 
@@ -243,7 +243,7 @@ def test_a_store_left_open_at_exit_beside_a_stuck_writer_does_not_wait(store):
 
 def test_nothing_of_a_database_is_left_when_all_have_closed_it(tmp_path):
     with Store.open(tmp_path / "a") as first, Store.open(tmp_path / "a") as second:
-        assert len([each for each in database.databases.values() if each.holders]) >= 1
+        assert len([each for each in users.databases.values() if each.holders]) >= 1
         first.repository("a").put_blob(b"1")
         second.repository("a").put_blob(b"2")
     assert descriptors(tmp_path / "a") == []

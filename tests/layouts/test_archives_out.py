@@ -6,12 +6,14 @@ import gzip
 import io
 import json
 import os
+import shutil
 import stat
 import subprocess
 import tarfile
 import threading
 
 import pytest
+from archived import zstd
 from handmade import contents, verified
 from images import Image, artifact, described, document, image, index, push
 from processes import python, run_python
@@ -20,6 +22,8 @@ from state import pool, unchanged
 from ocistore import ArchiveInvalidError, CorruptError, Digest, LayoutInvalidError, StorageError, Store, StoreFullError
 from ocistore.archives.compression import compression_of
 from ocistore.oci import mediatypes
+
+pytestmark = pytest.mark.every_pool
 
 INNER = index([image("deep"), image("deeper")])
 IMAGES = [image("one", layers=3), image("two"), index([image("arm"), INNER]), artifact()]
@@ -122,8 +126,10 @@ def test_blobs_larger_than_what_is_gathered_are_sent_whole(store, tmp_path):
     plain = (tmp_path / "plain.tar").read_bytes()
     assert exported(store) == plain  # to an object without a descriptor
     assert gzip.decompress((tmp_path / "gzip.tgz").read_bytes()) == plain
-    done = subprocess.run(["zstd", "-dc", tmp_path / "zstd.tar.zst"], capture_output=True)
-    assert done.stdout == plain
+    assert zstd.decompress((tmp_path / "zstd.tar.zst").read_bytes()) == plain
+    if shutil.which("zstd") or "OCISTORE_REQUIRE_ALL" in os.environ:  # the program that others use, where it is there
+        done = subprocess.run(["zstd", "-dc", tmp_path / "zstd.tar.zst"], capture_output=True)
+        assert done.stdout == plain
     assert set(layers) <= set(members(plain).values())
 
 
@@ -368,6 +374,7 @@ def damaged(store, how):
         file.write_bytes(b"cut")
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("how", ["gone", "cut short"])
 def test_damage_in_the_store_is_named_and_no_archive_takes_the_name(filled, tmp_path, how):
     filled.export(tmp_path / "old.tar", ["app:v0"])
@@ -380,6 +387,7 @@ def test_damage_in_the_store_is_named_and_no_archive_takes_the_name(filled, tmp_
     assert {path.name for path in tmp_path.iterdir()} == {"old.tar", "store"}
 
 
+@pytest.mark.needs_files
 def test_damage_in_a_large_blob_is_named_too(store, tmp_path):
     layer = bytes(1_000_000)
     body = {
@@ -491,6 +499,7 @@ with Store.open(sys.argv[1], read_only=True) as store:
 """
 
 
+@pytest.mark.needs_files
 def test_of_two_exports_to_one_archive_one_is_there_whole(filled, tmp_path):
     out = tmp_path / "out.tar"
     with contextlib.ExitStack() as stack:
@@ -516,6 +525,7 @@ with Store.open(sys.argv[1], read_only=True) as store:
 """
 
 
+@pytest.mark.needs_files
 def test_what_a_killed_export_left_is_cleared_by_the_next_and_what_a_living_one_writes_is_not(filled, tmp_path):
     out = tmp_path / "out.tar"
 
@@ -543,6 +553,7 @@ with Store.open(sys.argv[1], read_only=True) as store, open("/dev/null", "wb") a
 """
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("size", [64 << 20, pytest.param(200 << 20, marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_blob(store, size):
     repository = store.repository("app")

@@ -22,6 +22,8 @@ from ocistore import (
 from ocistore.oci import mediatypes
 from ocistore.oci.platforms import ATTESTED
 
+pytestmark = pytest.mark.every_pool
+
 
 @pytest.fixture
 def destination(tmp_path):
@@ -281,6 +283,7 @@ def test_what_was_narrowed_comes_back_as_it_went_out(platforms, destination, emp
         assert pool(other.root) == verified(destination)
 
 
+@pytest.mark.needs_files
 def test_damage_in_an_index_makes_no_good_one(platforms, destination):
     file = platforms.root / "blobs" / "sha256" / BOTH.digest.encoded
     file.chmod(0o644)
@@ -423,6 +426,7 @@ def test_a_dry_run_says_what_would_be_and_touches_nothing(months, tmp_path, name
     ]
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("mode", ["auto", "copy", "link"])
 def test_what_is_there_already_is_counted_before_and_while_it_is_written(months, destination, mode):
     first = months.export(destination, ["app:january"], mode=mode)

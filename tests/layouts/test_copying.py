@@ -29,6 +29,8 @@ from ocistore import (
 from ocistore.layouts import copying
 from ocistore.oci import mediatypes
 
+pytestmark = pytest.mark.every_pool
+
 SUBJECT = image("subject", layers=2)
 SBOM = artifact("sbom", subject=SUBJECT)
 SIGNATURE = index([artifact("attestation")], subject=SBOM)
@@ -75,6 +77,7 @@ def leases(store):
 # --- what is copied ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("mode", ["auto", "copy", "link"])
 def test_a_copy_is_the_same_store(source, other, mode):
     with unchanged(source.root):
@@ -202,6 +205,7 @@ def large(repository):
     return Digest.of(layer)
 
 
+@pytest.mark.needs_files
 def test_linked_blobs_are_one_file_and_copied_ones_are_not(store, tmp_path):
     digest = large(store.repository("app"))
     place = f"blobs/sha256/{digest.encoded}"
@@ -211,6 +215,7 @@ def test_linked_blobs_are_one_file_and_copied_ones_are_not(store, tmp_path):
         assert stat.S_IMODE((tmp_path / mode / place).stat().st_mode) == 0o444
 
 
+@pytest.mark.needs_files
 def test_links_do_not_reach_another_filesystem(source, small_disk):
     with pytest.raises(StorageError, match="copy instead") as caught:
         source.copy_to(small_disk.root / "store", mode="link")
@@ -295,6 +300,7 @@ def test_a_reference_that_stands_for_nothing_makes_no_store(source, tmp_path, re
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("what", ["a small blob", "a large blob", "a manifest"])
 @pytest.mark.parametrize("damage", ["gone", "cut short", "other bytes"])
 def test_damage_in_the_source_is_named_and_nothing_is_copied(source, other, what, damage):
@@ -390,6 +396,7 @@ with Store.open(sys.argv[1]) as store:
 """
 
 
+@pytest.mark.needs_files
 def test_a_killed_copy_leaves_nothing_visible_and_a_lease_that_runs_out(source, other):
     run_python(KILLED, source.root, other.root)
     assert everything(other) == {}
@@ -400,6 +407,7 @@ def test_a_killed_copy_leaves_nothing_visible_and_a_lease_that_runs_out(source, 
     assert everything(other) == everything(source)
 
 
+@pytest.mark.needs_files
 def test_what_may_not_be_linked_is_named_by_its_path(source, other, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(StorageError, match="belongs to somebody else") as caught:

@@ -7,6 +7,8 @@ from test_docker_archives_out import PACKED, PLAIN
 
 from ocistore import Digest, Store
 
+pytestmark = pytest.mark.every_pool
+
 
 @pytest.fixture
 def filled(store):

@@ -27,7 +27,7 @@ from state import catalog
 
 from ocistore import Digest, OCIStoreError, Store
 from ocistore.blobs.paths import StorePaths
-from ocistore.catalog import database
+from ocistore.catalog import users
 from ocistore.catalog.lock import WriteLock
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ HOW = {"trace": _by_trace, "signal": _by_signal, "transactions": _in_transaction
 def held(store) -> list[str]:
     """What is held that nobody holds."""
     found = []
-    for each in tuple(database.databases.values()):
+    for each in tuple(users.databases.values()):
         if each.busy():
             found.append("a use did not end")
     lock = WriteLock(os.fspath(StorePaths(store.root).write_lock), timeout=1)

@@ -11,7 +11,7 @@ from images import APP, artifact, image, index, note, push
 from invariants import check
 from passing import Clock
 from processes import python
-from state import descriptors, pool, rows, strays
+from state import descriptors, pool, rows, staged, strays
 from steps import counted_steps
 
 from ocistore import (
@@ -26,6 +26,8 @@ from ocistore import (
 from ocistore.clock import milliseconds
 from ocistore.upkeep import snapshot
 from ocistore.upkeep.collection import _Collection
+
+pytestmark = pytest.mark.every_pool
 
 NOW = timedelta(0)
 DAY = timedelta(days=1)
@@ -68,6 +70,7 @@ def test_what_one_transaction_takes_is_bounded_by_edges_too(store, repository, m
     assert pool(store.root) == {}
 
 
+@pytest.mark.needs_files
 def test_the_longest_time_bounds_what_comes_after_the_transactions_too(store, repository):
     for where in ("uploads", "trash"):
         for number in range(3):
@@ -80,6 +83,7 @@ def test_the_longest_time_bounds_what_comes_after_the_transactions_too(store, re
         assert (report.complete, report.bytes, report.strays) == (True, 6, 3)
 
 
+@pytest.mark.needs_files
 def test_a_snapshot_for_which_there_is_no_time_is_not_taken(store, repository, monkeypatch):
     push(repository, APP, "v1")
     push(repository, image("gone"))
@@ -89,6 +93,7 @@ def test_a_snapshot_for_which_there_is_no_time_is_not_taken(store, repository, m
     assert os.listdir(store.root / "uploads") == []
 
 
+@pytest.mark.needs_files
 def test_a_collection_that_finds_nothing_refreshes_an_old_snapshot_once_an_hour(store, repository, monkeypatch):
     def taken():
         return snapshot.header(store._core.paths).taken
@@ -111,6 +116,7 @@ def test_a_collection_that_finds_nothing_refreshes_an_old_snapshot_once_an_hour(
     assert taken() == later
 
 
+@pytest.mark.needs_files
 def test_a_directory_in_the_place_of_the_snapshot_does_not_fail_a_collection_which_says_so(store, repository):
     (store.root / "catalog.snapshot").mkdir()
     for _ in range(2):
@@ -306,6 +312,7 @@ def test_a_dry_run_counts_what_an_earlier_collection_condemned(store, repository
     assert (report.blobs, report.bytes) == (3, collect(store).bytes)
 
 
+@pytest.mark.needs_files
 def test_a_dry_run_counts_the_bytes_of_what_was_abandoned(store, repository):
     with repository.start_upload() as upload:
         upload.write(b"x" * 1000)
@@ -455,7 +462,7 @@ def test_an_expired_session_goes_with_its_bytes(store, repository):
         pass
     report = store.gc()
     assert (report.uploads, report.bytes) == (1, len(b"abandoned"))
-    assert os.listdir(store.root / "uploads") == [kept.id]
+    assert staged(store.root) == [kept.id]
     with pytest.raises(UploadNotFoundError):
         repository.upload(upload.id)
 
@@ -468,6 +475,7 @@ def test_a_session_that_is_being_written_does_not_expire(store, repository):
         assert repository.stat_blob(upload.commit(Digest.of(b"still here")).digest)
 
 
+@pytest.mark.needs_files
 def test_files_that_whoever_staged_them_left_behind_go_after_a_day(store, repository, monkeypatch):
     (store.root / "uploads" / ("0" * 32)).write_bytes(b"left behind")
     with repository.start_upload() as upload:
@@ -501,6 +509,7 @@ else:
 """
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_what_a_killed_push_published_goes_with_its_anchor(store, monkeypatch, algorithm):
     with python(KILLED, store.root, "published", algorithm) as child:
@@ -515,6 +524,7 @@ def test_what_a_killed_push_published_goes_with_its_anchor(store, monkeypatch, a
     assert strays(store.root) == []
 
 
+@pytest.mark.needs_files
 def test_what_an_expired_session_published_goes_with_it(store):
     with python(KILLED, store.root, "published", "upload") as child:
         child.die()
@@ -526,6 +536,7 @@ def test_what_an_expired_session_published_goes_with_it(store):
     assert strays(store.root) == []
 
 
+@pytest.mark.needs_files
 def test_what_a_push_committed_before_it_was_killed_stays(store, monkeypatch):
     with python(KILLED, store.root, "committed", "sha256") as child:
         child.die()
@@ -538,6 +549,7 @@ def test_what_a_push_committed_before_it_was_killed_stays(store, monkeypatch):
     assert strays(store.root) == []
 
 
+@pytest.mark.needs_files
 def test_what_another_push_published_since_stays(store, monkeypatch):
     with python(KILLED, store.root, "published", "sha256") as child:
         child.die()
@@ -550,6 +562,7 @@ def test_what_another_push_published_since_stays(store, monkeypatch):
     assert blob.read_bytes() == b"x" * 100_000
 
 
+@pytest.mark.needs_files
 def test_nothing_is_taken_from_behind_a_symbolic_link(store, repository, tmp_path):
     push(repository, APP, "v1")
     repository.untag("v1")
@@ -568,6 +581,7 @@ def test_nothing_is_taken_from_behind_a_symbolic_link(store, repository, tmp_pat
     assert sorted(os.listdir(outside / "sha256")) == before
 
 
+@pytest.mark.needs_files
 @pytest.mark.parametrize(
     "damage",
     [os.unlink, lambda path: (path.unlink(), path.symlink_to("/")), lambda path: (path.unlink(), os.mkfifo(path))],
@@ -585,6 +599,7 @@ def test_an_expired_session_whose_file_is_damaged_stops_no_collection(store, rep
     assert os.listdir(store.root / "uploads") == []
 
 
+@pytest.mark.needs_files
 def test_an_expired_session_with_a_directory_for_its_file_ends_and_the_directory_is_left(store, repository):
     with repository.start_upload() as upload:
         upload.write(b"some bytes")

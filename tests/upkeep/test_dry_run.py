@@ -13,6 +13,8 @@ from passing import Clock
 
 from ocistore import BlobNotFoundError, Digest, ManifestNotFoundError, ReferencedError, RepositoryNotFoundError, Store
 
+pytestmark = pytest.mark.every_pool
+
 GONE = (BlobNotFoundError, ManifestNotFoundError, RepositoryNotFoundError, ReferencedError)
 TIMES = [timedelta(milliseconds=each) for each in (0, 7, 1_800_011, 3_600_013, 14 * 86_400_000 + 17)]
 """No sums of the steps: what is due to the very millisecond may go a millisecond later, where it waits for others."""
@@ -111,6 +113,7 @@ def test_a_dry_run_says_what_a_collection_does(tmp_path, empty_store, clock, see
             assert named == gone
 
 
+@pytest.mark.needs_files
 def test_bytes_of_a_manifest_that_are_a_blob_too_are_in_use_until_what_names_them_goes(store, clock):
     repository = store.repository("a")
     base = image("base")

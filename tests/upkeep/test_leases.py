@@ -29,6 +29,8 @@ from ocistore import (
 from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.upkeep.collection import _Collection
 
+pytestmark = pytest.mark.every_pool
+
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
 
@@ -93,6 +95,7 @@ def test_what_is_named_is_kept_with_all_it_refers_to(store, repository):
             lease.keep("nobody", pushed.digest)
 
 
+@pytest.mark.needs_files
 def test_a_lease_of_a_process_that_died_keeps_until_it_runs_out(store, repository):
     code = """
 import sys, time

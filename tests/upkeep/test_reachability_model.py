@@ -14,6 +14,7 @@ from images import artifact, image, index
 from invariants import check
 
 from ocistore import Digest, OCIStoreError, Store, clock
+from ocistore.catalog import gc, manifests, reachability
 from ocistore.testing.reachability import Contents, Lease, References, State, collected
 
 SECOND = 1000
@@ -274,3 +275,52 @@ def test_what_a_lease_kept_begins_to_wait_when_the_next_collection_ends_it(store
     assert explained.due.timestamp() * SECOND == history.now + timedelta(days=14) / timedelta(milliseconds=1)
     history.collect(3, 3)
     assert found(store.root).repositories["here"].manifests.keys() == {str(A.digest)}
+
+
+def _referrers_are_forgotten(patch):
+    patch.setattr(manifests, "queue_referrers", lambda *_, **__: 0)
+
+
+def _leases_are_forgotten(patch):
+    alive = reachability.alive
+    patch.setattr(reachability, "alive", lambda *which, now, **more: alive(*which, now=now + 10**9, **more))
+
+
+def _grace_is_forgotten(patch):
+    due = gc.due_blobs
+    patch.setattr(gc, "due_blobs", lambda connection, *, before, **more: due(connection, before=10**15, **more))
+
+
+def _blobs_that_are_needed_go(patch):
+    due = gc.due_blob_memberships
+    patch.setattr(gc, "due_blob_memberships", lambda *which, **more: [(row, False) for row, _ in due(*which, **more)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "steps"),
+    [
+        (
+            _referrers_are_forgotten,
+            [("push", "here", "a", "v1"), ("push", "here", "note", None), ("collect", 0, 0), ("untag", "here", 0)],
+        ),
+        (_leases_are_forgotten, [("push leased", "here", "a", 20)]),
+        (
+            _grace_is_forgotten,
+            [("push", "there", "a", None), ("delete repository", "there"), ("push", "here", "b", None)],
+        ),
+        (_blobs_that_are_needed_go, [("push", "here", "a", "v1")]),
+    ],
+)
+def test_a_collection_that_is_wrong_does_not_leave_what_the_model_says(store, monkeypatch, wrong, steps):
+    grace = 10**6 if wrong is _grace_is_forgotten else 0
+    history = History(store, monkeypatch)
+    for step in steps:
+        history.do(step)
+    shutil.copytree(store.root, store.root.parent / "copy")
+    with monkeypatch.context() as patch, Store.open(store.root.parent / "copy") as copy:
+        wrong(patch)
+        history.store = copy
+        with pytest.raises(AssertionError):
+            history.collect(grace, 0)
+    history.store = store
+    history.collect(grace, 0)

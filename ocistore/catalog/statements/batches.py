@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, delete, literal, literal_column, null, select, tuple_, update
+from sqlalchemy import JSON, bindparam, delete, literal, literal_column, null, select, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, in_order, insertion, member
@@ -12,12 +12,10 @@ from ocistore.catalog.expressions import array, in_order, insertion, member
 if TYPE_CHECKING:
     from sqlalchemy import Select
 
-
 _t = tables.batches
 _staged = tables.staged_repositories
 _repositories, _deleted, _events = tables.repositories, tables.deleted_repositories, tables.tag_events
 _blob_members, _manifest_members = tables.repository_blobs, tables.repository_manifests
-
 
 START = insertion(_t, "id", "expires", "revealed")
 RENEW = (
@@ -83,7 +81,7 @@ DROP_THESE_EVENTS = delete(_events).where(_events.c.id.in_(select(_ids.c.value))
 
 def _members(table: Any, key: Any) -> tuple[Any, Any]:  # noqa: ANN401 - a table of memberships, and its column
     """Return statements that find some rows of a batch, and settle rows."""
-    rows = array("rows")
+    rows = array("rows", JSON)
     some = (
         select(table.c.repository_id, key)
         .where(table.c.batch == bindparam("batch"))

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, bindparam, case, delete, literal, literal_column, null, or_, select, true, update
+from sqlalchemy import (
+    JSON,
+    Text,
+    and_,
+    bindparam,
+    case,
+    delete,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from ocistore.catalog import tables
 from ocistore.catalog.blobs import MAXIMUM_REFERRERS
@@ -14,8 +28,7 @@ _members = tables.repository_blobs
 _repositories = tables.repositories
 _own_edges = tables.repository_edges
 
-
-_digests = array("digests")
+_digests = array("digests", Text)
 LIVE = (
     select(_t.c.digest, _t.c.size)
     .select_from(in_order(_digests, (_t, _t.c.digest == _digests.c.value)))
@@ -31,9 +44,9 @@ PAGE_OF_LIVE = (
 
 BYTES_OF_LIVE = select(*halves(_t.c.size)).where(_t.c.state == literal("live"))
 
-_rows = array("rows")
+_rows = array("rows", JSON)
 _published = upsert(_t).from_select(
-    ["digest", "size", "state"], select(member(_rows, 0), member(_rows, 1), literal("live")).where(true())
+    ["digest", "size", "state"], select(member(_rows, 0, Text), member(_rows, 1), literal("live")).where(true())
 )
 # A live row stays as it is: its bytes are the same ones, and whoever took it out of the queue knew why. Its size may be
 # what a manifest says of something that was missing when the catalog was rebuilt, and those who have the bytes know.
@@ -48,7 +61,7 @@ PUBLISH = _published.on_conflict_do_update(
     where=or_(_t.c.state != literal("live"), _t.c.size != _published.excluded.size),
 )
 _named = upsert(_t).from_select(
-    ["digest", "size", "state"], select(member(_rows, 0), member(_rows, 1), literal("absent")).where(true())
+    ["digest", "size", "state"], select(member(_rows, 0, Text), member(_rows, 1), literal("absent")).where(true())
 )
 NAME = _named.on_conflict_do_nothing(index_elements=["digest"])
 
@@ -97,7 +110,7 @@ TOUCH = (
 REMOVE_MEMBERSHIP = delete(_members).where(*_this_membership, is_seen(_members)).returning(_members.c.blob_id)
 QUEUE = update(_t).where(_t.c.digest == bindparam("this_digest")).values(unreferenced_since=bindparam("now"))
 
-_roles = array("roles")
+_roles = array("roles", Text)
 _parent = _t.alias("parent")
 _holder = tables.repository_manifests
 REFERRERS = (

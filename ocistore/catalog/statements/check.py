@@ -14,7 +14,6 @@ from ocistore.oci.mediatypes import NONDISTRIBUTABLE
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
-
 _t = tables.blobs
 _edges = tables.edges
 _own_edges = tables.repository_edges
@@ -74,7 +73,6 @@ SERVED_WITHOUT_BYTES = select(
     .where(_t.c.state != literal("live"))
     .scalar_subquery()
 ).where(true())
-
 
 # What a repository may lack: whatever an incomplete manifest refers to, subjects, and foreign layers.
 LACKING = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import Text, bindparam, delete, func, select, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, insertion
@@ -13,5 +13,5 @@ NAMES = select(_t.c.name).order_by(_t.c.name)
 TIME_OF = select(_t.c.created).where(_t.c.name == bindparam("called"))
 SET_TIME = update(_t).where(_t.c.name == bindparam("called")).values(created=bindparam("to"))
 REMOVE_ALL = delete(_t)
-_wanted = array("wanted")
+_wanted = array("wanted", Text)
 NAMED = select(func.count()).select_from(_wanted).where(_wanted.c.value.in_(select(_t.c.name)))

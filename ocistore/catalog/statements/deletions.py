@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import and_, bindparam, delete, func, literal, literal_column, null, select, tuple_, update
+from sqlalchemy import JSON, and_, bindparam, delete, func, literal, literal_column, null, select, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, greatest, in_order, member, present
@@ -15,7 +15,7 @@ _own_edges = tables.repository_edges
 _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
 
-_rows = array("rows")
+_rows = array("rows", JSON)
 _pairs = select(member(_rows, 0), member(_rows, 1))
 KEEP_MANIFEST_MEMBERSHIPS = (
     update(_manifest_members)

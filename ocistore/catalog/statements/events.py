@@ -11,7 +11,6 @@ from ocistore.catalog.statements.staged import is_seen
 _t = tables.tag_events
 _later = _t.alias("later")
 
-
 _newest = select(func.max(_t.c.id)).scalar_subquery()
 _some_later = (
     select(literal_column("1"))

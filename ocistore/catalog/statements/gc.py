@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, case, func, literal, literal_column, or_, select, tuple_
+from sqlalchemy import JSON, bindparam, case, func, literal, literal_column, or_, select, tuple_
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, count_up_to_limit, halves, in_order, member, present
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, ColumnElement, Table
-
 
 _blobs = tables.blobs
 _manifests = tables.manifests
@@ -106,7 +105,6 @@ _next_live = (
 )
 COUNT_LIVE = select(func.max(_next_live.c.id), *halves(_next_live.c.size))
 
-
 _held = present(or_(tables.collection_holds.c.expires.is_(None), tables.collection_holds.c.expires > bindparam("now")))
 _work = or_(
     present(_manifest_members.c.unreferenced_since <= bindparam("untagged_before")),
@@ -120,8 +118,7 @@ _work = or_(
 )
 OUTLOOK = select(_held, _work)
 
-
-_wide = array("rows")
+_wide = array("rows", JSON)
 
 WIDTHS = select(
     count_up_to_limit(_wide, _edges.c.parent_id == member(_wide, 1))
@@ -130,6 +127,5 @@ WIDTHS = select(
         _wide, _own_edges.c.repository_id == member(_wide, 0), _own_edges.c.child_id == member(_wide, 1)
     )
 ).select_from(_wide)
-EDGE_COUNTS = select(select(func.count()).where(_edges.c.parent_id == _wide.c.value).scalar_subquery()).select_from(
-    _wide
-)
+_ids = array("rows")
+EDGE_COUNTS = select(select(func.count()).where(_edges.c.parent_id == _ids.c.value).scalar_subquery()).select_from(_ids)

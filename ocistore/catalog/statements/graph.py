@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, literal, literal_column, or_, select
+from sqlalchemy import Text, and_, bindparam, literal, literal_column, or_, select
 
 from ocistore.catalog import tables
-from ocistore.catalog.expressions import array, in_order, once_known, present
+from ocistore.catalog.expressions import array, in_order, once_known, present, walk
 from ocistore.catalog.statements.staged import is_seen
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, Select
-
 
 _blobs = tables.blobs
 _edges = tables.edges
@@ -23,7 +22,7 @@ _manifest_members = tables.repository_manifests
 
 
 def _statement(*, referrers: bool) -> Select[Any]:
-    roots = array("roots")
+    roots = array("roots", Text)
     reached = (
         select(_blobs.c.id.label("id"))
         .select_from(in_order(roots, (_blobs, _blobs.c.digest == roots.c.value)))
@@ -53,7 +52,7 @@ def _statement(*, referrers: bool) -> Select[Any]:
             )
         )
     )
-    closure = reached.union(down, up) if referrers else reached.union(down)
+    closure = walk(reached, down, up) if referrers else reached.union(down)
     # As a blob only where something there refers to it as one: the bytes of a manifest that somebody put as a blob are
     # not the child that a sparse index lacks.
     as_blob = and_(

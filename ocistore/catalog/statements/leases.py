@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, delete, literal, or_, select, tuple_, update
+from sqlalchemy import JSON, Text, bindparam, delete, literal, or_, select, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, in_order, insertion, member, present, upsert
@@ -15,7 +15,6 @@ _members = (
     (tables.repository_blobs, tables.repository_blobs.c.blob_id),
     (tables.repository_manifests, tables.repository_manifests.c.manifest_id),
 )
-
 
 INSERT = insertion(_t, "id", "reason", "created", "expires")
 RENEW = (
@@ -33,7 +32,7 @@ STANDING = select(
     ),
 ).where(_t.c.id == bindparam("lease"))
 EXPIRED = select(_t.c.id).where(_t.c.expires <= bindparam("now")).order_by(_t.c.expires).limit(bindparam("limit"))
-_digests = array("digests")
+_digests = array("digests", Text)
 KEEP = upsert(_kept).from_select(
     ["lease_id", "repository_id", "blob_id"],
     select(bindparam("lease"), bindparam("repository_id"), _blobs.c.id)
@@ -69,7 +68,7 @@ LET_GO = tuple(
     .distinct()
     for of, of_blob in _members
 )
-_rows = array("rows")
+_rows = array("rows", JSON)
 _pairs = select(member(_rows, 0), member(_rows, 1))
 # Whatever it kept is looked at by the next gc; what something else keeps then leaves the queue again.
 QUEUE = tuple(

@@ -13,7 +13,6 @@ from ocistore.catalog.statements.gc import IN_FORCE, IS_HELD_AS_BLOB, due
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, ColumnElement, ScalarSelect
 
-
 _blobs = tables.blobs
 _manifests = tables.manifests
 _edges = tables.edges

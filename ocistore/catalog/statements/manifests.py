@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, bindparam, case, delete, func, or_, select, true, update
+from sqlalchemy import JSON, Text, and_, bindparam, case, delete, func, or_, select, true, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, greatest, in_order, insertion, member, present, upsert
@@ -12,7 +12,6 @@ from ocistore.catalog.statements.staged import OWN, brought_again, goes_later, i
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
-
 
 _blobs = tables.blobs
 _manifests = tables.manifests
@@ -110,7 +109,7 @@ REFERRERS_OF_TYPE = REFERRERS.where(_manifests.c.artifact_type == bindparam("art
 
 # --- putting ----------------------------------------------------------------------------------------------------------
 
-_digests = array("digests")
+_digests = array("digests", Text)
 CHILDREN = (
     select(
         _blobs.c.digest,
@@ -145,7 +144,7 @@ NOTE_PLATFORM = (
 )
 PUT_EDGES = insertion(_edges, "parent_id", "position", "role", "child_id", "size", "media_type")
 _ids = array("ids")
-_rows = array("rows")
+_rows = array("rows", JSON)
 _brought = upsert(_members).from_select(
     ["repository_id", "manifest_id", "pushed_at", "unreferenced_since", "incomplete", "entry", "batch"],
     select(
@@ -154,7 +153,7 @@ _brought = upsert(_members).from_select(
         bindparam("now"),
         bindparam("now"),
         member(_rows, 1),
-        member(_rows, 2),
+        member(_rows, 2, Text),
         bindparam("batch"),
     ).where(true()),
 )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, func, literal_column, or_, select
+from sqlalchemy import Integer, and_, bindparam, func, literal_column, or_, select
 
 from ocistore.catalog import tables
-from ocistore.catalog.expressions import array, in_order, once_known, present
+from ocistore.catalog.expressions import array, in_order, once_known, present, walk
 from ocistore.catalog.statements.gc import IN_FORCE
 from ocistore.catalog.statements.staged import points_at
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
-
 
 _blobs = tables.blobs
 _manifests = tables.manifests
@@ -34,8 +33,8 @@ def climb(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
     A set, so that content that refers to each other in a ring (an index whose subject is its own child) ends it: such
     content does not keep itself.
     """
-    up = select(bindparam("manifest").label("id")).cte("up", recursive=True)
-    repository: BindParameter[int] = bindparam("repository")
+    up = select(bindparam("manifest", type_=Integer).label("id")).cte("up", recursive=True)
+    repository: BindParameter[int] = bindparam("repository", type_=Integer)
     indexes = (
         select(_own_edges.c.parent_id)
         .select_from(
@@ -69,7 +68,7 @@ def climb(*, without: Any = ()) -> Any:  # noqa: ANN401 - a recursive table
     )
     if without != ():
         subjects = subjects.where(once_known(up.c.id, _manifests.c.subject_id.not_in(without)))
-    return up.union(indexes, subjects)
+    return walk(up, indexes, subjects)
 
 
 _known_dead = array("dead")

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, func, literal, literal_column, null, select, true, tuple_, update
+from sqlalchemy import (
+    JSON,
+    Integer,
+    Text,
+    bindparam,
+    delete,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    true,
+    tuple_,
+    update,
+)
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, in_order, member, present, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
-
 
 _blobs = tables.blobs
 _edges = tables.edges
@@ -20,23 +33,23 @@ _own_edges = tables.repository_edges
 _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
 
-
-_rows = array("rows")
+_rows = array("rows", JSON)
+_served = array("rows", Text)
 LIVE = upsert(_blobs).from_select(
     ["digest", "size", "state", "verified_at"],
-    select(member(_rows, 0), member(_rows, 1), literal("live"), bindparam("now")).where(true()),
+    select(member(_rows, 0, Text), member(_rows, 1), literal("live"), bindparam("now")).where(true()),
 )
 LIVE = LIVE.on_conflict_do_update(
     index_elements=["digest"],
     set_={"size": LIVE.excluded.size, "state": literal("live"), "verified_at": LIVE.excluded.verified_at},
 )
 _ids = array("ids")
-_here: BindParameter[int] = bindparam("in_repository")
+_here: BindParameter[int] = bindparam("in_repository", type_=Integer)
 SERVE_BLOBS = (
     upsert(_blob_members)
     .from_select(
         ["repository_id", "blob_id", "unreferenced_since"],
-        select(_here, _edges.c.child_id, bindparam("now"))
+        select(_here, _edges.c.child_id, bindparam("now", type_=Integer))
         .select_from(
             in_order(_ids, (_edges, _edges.c.parent_id == _ids.c.value), (_blobs, _blobs.c.id == _edges.c.child_id))
         )
@@ -96,7 +109,7 @@ NOTE_INCOMPLETE = (
     )
     .values(incomplete=1)
 )
-_digests = array("digests")
+_digests = array("digests", Text)
 FORGET_VERIFIED = update(_blobs).where(_blobs.c.digest.in_(select(_digests.c.value))).values(verified_at=null())
 SMALL = (
     select(_blobs.c.id, _blobs.c.digest, _blobs.c.size)
@@ -125,7 +138,7 @@ SERVE_MANIFEST = (
     .from_select(
         ["repository_id", "manifest_id", "pushed_at", "unreferenced_since"],
         select(bindparam("repository"), _manifests.c.blob_id, bindparam("now"), bindparam("now"))
-        .join_from(_rows, _blobs, _blobs.c.digest == _rows.c.value)
+        .join_from(_served, _blobs, _blobs.c.digest == _served.c.value)
         .join(_manifests, _manifests.c.blob_id == _blobs.c.id)
         .where(true()),
     )
@@ -141,7 +154,7 @@ SERVE_EDGES = (
     .from_select(
         ["repository_id", "child_id", "parent_id", "role"],
         select(bindparam("repository"), _edges.c.child_id, _edges.c.parent_id, _edges.c.role)
-        .join_from(_rows, _blobs, _blobs.c.digest == _rows.c.value)
+        .join_from(_served, _blobs, _blobs.c.digest == _served.c.value)
         .join(_edges, _edges.c.parent_id == _blobs.c.id)
         .where(true()),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, delete, func, literal_column, null, select, tuple_, update
+from sqlalchemy import JSON, Text, bindparam, delete, func, literal_column, null, select, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, in_order, insertion, member, upsert
@@ -12,7 +12,6 @@ from ocistore.catalog.statements.staged import target
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, Delete, Select, Table
-
 
 _t = tables.repositories
 _deleted = tables.deleted_repositories
@@ -62,16 +61,16 @@ SOME_TAGS = (
 )
 DROP_TAGS = delete(_tags).where(_tags.c.repository_id == _this, _tags.c.name <= bindparam("last"))
 SOME_UPLOADS = select(_uploads.c.id).where(_uploads.c.repository_id == _this).limit(bindparam("limit"))
-_names = array("names")
+_names = array("names", Text)
 DROP_UPLOADS = delete(_uploads).where(_uploads.c.id.in_(select(_names.c.value)))
-_rows = array("rows")
+_rows = array("rows", JSON)
 
 
 def _pages(table: Table) -> tuple[Select[Any], Delete]:
     """Return statements that read the keys of up to ``limit`` rows of a repository, and delete them."""
     key = [column for column in table.primary_key.columns if column.name != "repository_id"]
     some = select(*key).where(table.c.repository_id == _this).limit(bindparam("limit"))
-    these = select(*(member(_rows, position) for position in range(len(key))))
+    these = select(*(member(_rows, position, type(column.type)) for position, column in enumerate(key)))
     return some, delete(table).where(
         table.c.repository_id == _this, tuple_(*key).in_(these) if len(key) > 1 else key[0].in_(these)
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, literal, literal_column, or_, select, tuple_, update
+from sqlalchemy import Integer, and_, bindparam, literal, literal_column, or_, select, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, present
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
-
 
 _t = tables.blobs
 _edges = tables.edges
@@ -23,9 +22,8 @@ _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
 _child_members = _manifest_members.alias("child")
 
-
 _columns = (_t.c.id, _t.c.digest, _t.c.size, _t.c.verified_at)
-_this: BindParameter[Any] = bindparam("repository")
+_this: BindParameter[Any] = bindparam("repository", type_=Integer)
 _wanted = (
     _t.c.state == literal("live"),
     _t.c.id % bindparam("parts") == bindparam("number"),
@@ -59,7 +57,9 @@ MARK = (
 )
 UNMARK = update(_t).where(_t.c.id == bindparam("blob")).values(verified_at=None)
 SIZE = select(_t.c.size).where(_t.c.digest == bindparam("digest"), _t.c.state == literal("live"))
-_up = select(bindparam("repository_id").label("repository_id"), bindparam("blob").label("id")).cte("up", recursive=True)
+_up = select(
+    bindparam("repository_id", type_=Integer).label("repository_id"), bindparam("blob", type_=Integer).label("id")
+).cte("up", recursive=True)
 _up = _up.union(
     select(_own_edges.c.repository_id, _own_edges.c.parent_id).join_from(
         _up,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import bindparam, literal, null, select, tuple_, update
+from sqlalchemy import JSON, Text, bindparam, literal, null, select, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, count_up_to_limit, in_order, member
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, ColumnElement, Select, Table, Update
-
 
 _tags = tables.tags
 _blobs = tables.blobs
@@ -20,7 +19,7 @@ _blob_members, _manifest_members = tables.repository_blobs, tables.repository_ma
 
 _here: BindParameter[int] = bindparam("in_repository")
 _ids = array("ids")
-_rows = array("rows")
+_rows = array("rows", JSON)
 
 
 class _Statements(NamedTuple):
@@ -54,7 +53,7 @@ BROUGHT_MANIFESTS, LEAVE_MANIFESTS, LEAVING_MANIFESTS, RESTORE_MANIFESTS = _stat
 )
 BROUGHT_BLOBS, LEAVE_BLOBS, LEAVING_BLOBS, RESTORE_BLOBS = _statements(_blob_members, _blob_members.c.blob_id)
 
-_digests = array("digests")
+_digests = array("digests", Text)
 WIDTHS = select(
     _blobs.c.digest,
     *(

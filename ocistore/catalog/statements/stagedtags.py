@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, bindparam, case, delete, func, literal, null, select, true, update
+from sqlalchemy import JSON, Text, and_, bindparam, case, delete, func, literal, null, select, true, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, insertion, member, upsert
@@ -13,15 +13,13 @@ from ocistore.catalog.statements.staged import OWN, is_hidden, named, said, targ
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
 
-
 _t = tables.tags
 _blobs = tables.blobs
 _events = tables.tag_events
 _members = tables.repository_manifests
 
-
 _here: BindParameter[int] = bindparam("in_repository")
-_names = array("names")
+_names = array("names", Text)
 _these = and_(_t.c.repository_id == _here, _t.c.name.in_(select(_names.c.value)))
 _seen = select(_blobs.c.digest).where(_blobs.c.id == target(_t, own=OWN)).scalar_subquery()
 # As a set and not as a join: given a join, SQLite reads all tags of the repository through the index on its manifests,
@@ -31,7 +29,7 @@ ROWS = select(
 ).where(_these)
 RECORD = insertion(_events, "repository", "tag", "old_digest", "new_digest", "at", "actor", "batch")
 
-_moves = array("moves")
+_moves = array("moves", JSON)
 _staged = upsert(_t).from_select(
     [
         "repository_id",
@@ -47,14 +45,14 @@ _staged = upsert(_t).from_select(
     ],
     select(
         _here,
-        member(_moves, 0),
+        member(_moves, 0, Text),
         member(_moves, 1),
         bindparam("now"),
-        member(_moves, 2),
+        member(_moves, 2, Text),
         bindparam("batch"),
         literal(1),
         member(_moves, 1),
-        member(_moves, 2),
+        member(_moves, 2, Text),
         member(_moves, 3),
     ).where(true()),
 )

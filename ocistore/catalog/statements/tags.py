@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, delete, null, select, true, update
+from sqlalchemy import JSON, Text, bindparam, delete, null, select, true, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, in_order, member, upsert
@@ -13,15 +13,13 @@ from ocistore.catalog.statements.staged import OWN, POINTERS, is_seen, named, ta
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
 
-
 _t = tables.tags
 _blobs = tables.blobs
 _events = tables.tag_events
 _members = tables.repository_manifests
 
-
 _here: BindParameter[int] = bindparam("in_repository")
-_names = array("names")
+_names = array("names", Text)
 _this: BindParameter[int] = bindparam("manifest")
 # Two statements and not their union, for the order of which SQLite reads all tags of the repository.
 OF_MANIFEST = tuple(
@@ -49,10 +47,10 @@ ALL = (
     .where(_t.c.repository_id == _here)
     .order_by(_t.c.name)
 )
-_moves = array("moves")
+_moves = array("moves", JSON)
 _moved = upsert(_t).from_select(
     ["repository_id", "name", "manifest_id", "updated", "entry"],
-    select(_here, member(_moves, 0), member(_moves, 1), bindparam("now"), member(_moves, 2)).where(true()),
+    select(_here, member(_moves, 0, Text), member(_moves, 1), bindparam("now"), member(_moves, 2, Text)).where(true()),
 )
 MOVE = _moved.on_conflict_do_update(
     index_elements=["repository_id", "name"],

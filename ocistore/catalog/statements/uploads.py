@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, delete, select, tuple_, update
+from sqlalchemy import Text, bindparam, delete, select, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, in_order, insertion
 
 _t = tables.uploads
 _repositories = tables.repositories
-
 
 _columns = (_t.c.id, _t.c.algorithm, _t.c.offset, _t.c.started, _t.c.touched, _t.c.expires, _t.c.page_cache)
 INSERT = insertion(_t, "repository_id", "id", "algorithm", "offset", "started", "touched", "expires", "page_cache")
@@ -45,6 +44,6 @@ EXPIRED = (
 )
 REMOVE_EXPIRED = delete(_t).where(_t.c.id == bindparam("upload"), _t.c.expires <= bindparam("now"))
 CLEAR = delete(_t)
-_names = array("names")
+_names = array("names", Text)
 KNOWN = select(_t.c.id).where(_t.c.id.in_(select(_names.c.value)))
 DELETE = delete(_t).where(_t.c.id == bindparam("upload"))

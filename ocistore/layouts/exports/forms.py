@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias, get_args
 from ocistore.archives.compression import Compression
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import absolute_path
+from ocistore.blobs.sharing import TransferMode
 from ocistore.layouts.exports.outlet import is_stream, is_terminal
-from ocistore.layouts.exports.writing import ExportMode
 
 if TYPE_CHECKING:
     from ocistore.layouts.exports.outlet import Target
@@ -57,7 +57,7 @@ def destination_of(
     *,
     form: ExportForm | None = None,
     compression: Compression | None = None,
-    mode: ExportMode = "auto",
+    mode: TransferMode = "auto",
     referrers: bool = False,
     with_base: bool = False,
 ) -> Destination:
@@ -73,7 +73,7 @@ def destination_of(
             that are not written, and no form says that this does not matter.
     """
     for what, given, known in (
-        ("mode", mode, get_args(ExportMode)),
+        ("mode", mode, get_args(TransferMode)),
         ("form", form, (None, *get_args(ExportForm))),
         ("compression", compression, (None, *get_args(Compression))),
     ):

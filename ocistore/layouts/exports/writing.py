@@ -8,7 +8,7 @@ import os
 import stat
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
 from ocistore.blobs.oserrors import Translating
@@ -27,15 +27,11 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ocistore.blobs.reader import BlobReader
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.filedescriptors import FileDescriptor
     from ocistore.layouts.progress import Tally
     from ocistore.oci.manifest import Manifest
-
-ExportMode: TypeAlias = Literal["auto", "copy", "link"]
-"""How bytes get into a layout: ``auto`` shares them by reflink where the filesystem can, else copies; ``copy`` always
-copies; ``link`` makes hard links, which costs nothing, needs the same filesystem, and gives the layout files that are
-0444 and must never be written to, because they are the store's own."""
 
 _CANNOT_LINK: Final = {
     errno.EXDEV: "it lies on another filesystem than the store, where hard links do not reach; copy instead",
@@ -77,7 +73,7 @@ class BlobWriter:
         self,
         core: Core,
         layout: LayoutDirectory,
-        mode: ExportMode,
+        mode: TransferMode,
         tally: Tally,
         *,
         permissions: int | None = None,
