@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.harness import Setup
-    from ocistore import ExportMode, TransferMode
+    from ocistore import TransferMode
 
 _REPOSITORY: Final = "library/big"
 _TAG: Final = "big"
@@ -121,7 +121,7 @@ def exporting_big_images(setup: Setup) -> list[Row]:
     with Store.open(root) as store:
         store.import_(layout, _REPOSITORY, mode="link")
 
-        def export(mode: ExportMode, *, verify: bool = False) -> float:
+        def export(mode: TransferMode, *, verify: bool = False) -> float:
             destination = setup.fresh("export")
             settle()
             seconds = timed(lambda: store.export(destination, mode=mode, verify=verify))

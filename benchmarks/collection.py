@@ -141,8 +141,7 @@ def pushing_while_collecting(setup: Setup) -> list[Row]:
     return [
         compared(
             "push-beside-collection",
-            "the 99th percentile of pushes of small images while "
-            f"{sizes.dead_blobs_beside:,} dead blobs are collected",
+            f"the 99th percentile of pushes of small images while {sizes.dead_blobs_beside:,} dead blobs are collected",
             ours=busy,
             floor=idle,
             floor_is="the same with nothing to collect",

@@ -32,9 +32,7 @@ def changing_much(setup: Setup) -> list[Row]:
     salt = fresh_salt()
     source, others = setup.fresh("source"), setup.fresh("others")
     names = [f"v{number}" for number in range(count)]
-    first, second = (
-        [small_image(salt, number) for number in range(begin, begin + count)] for begin in (0, count)
-    )
+    first, second = ([small_image(salt, number) for number in range(begin, begin + count)] for begin in (0, count))
     write_layout(source, first, names=names)
     write_layout(others, second, names=names)
     before, after = ([image.manifest.digest for image in images] for images in (first, second))

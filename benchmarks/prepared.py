@@ -216,9 +216,7 @@ class _Builder:
         if known is not None:
             return known, size
         self._last += 1
-        rows[tables.blobs].append(
-            {"id": self._last, "digest": blob.digest, "size": size, "state": "live"}
-        )
+        rows[tables.blobs].append({"id": self._last, "digest": blob.digest, "size": size, "state": "live"})
         if manifest:
             rows[tables.repository_manifests].append(
                 {"repository_id": 1, "manifest_id": self._last, "pushed_at": self._now}

@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     )
     from ocistore.layouts.copying import CopyReport
     from ocistore.layouts.exporting import ExportReport
-    from ocistore.layouts.exports.forms import ExportForm
+    from ocistore.layouts.exports.formats import ExportFormat
     from ocistore.layouts.importing import ImportReport
-    from ocistore.layouts.imports.recognition import ImportSource
+    from ocistore.layouts.imports.detection import ImportSource
     from ocistore.layouts.progress import Progress
     from ocistore.lease import Lease
     from ocistore.oci.descriptor import Descriptor, Platform
@@ -63,12 +63,12 @@ if TYPE_CHECKING:
     from ocistore.transaction import Transaction
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.check import CheckReport
-    from ocistore.upkeep.collection import GCReport
     from ocistore.upkeep.compaction import CompactReport
     from ocistore.upkeep.explanation import Explanation, RepositoryExplanation
-    from ocistore.upkeep.findings import Damage, Level, ScrubReport
+    from ocistore.upkeep.gc import GCReport
     from ocistore.upkeep.history import HistoryReport
     from ocistore.upkeep.rebuild import RebuildReport
+    from ocistore.upkeep.scrubreport import Damage, Level, ScrubReport
     from ocistore.upload import Upload, UploadInfo
 
 __version__ = "0.1.0"
@@ -92,7 +92,7 @@ __all__ = [
     "Digest",
     "DigestMismatchError",
     "Explanation",
-    "ExportForm",
+    "ExportFormat",
     "ExportReport",
     "FileNotInImageError",
     "GCReport",
@@ -189,9 +189,9 @@ _HOMES = {
     "UploadRangeError": "ocistore.errors",
     "CopyReport": "ocistore.layouts.copying",
     "ExportReport": "ocistore.layouts.exporting",
-    "ExportForm": "ocistore.layouts.exports.forms",
+    "ExportFormat": "ocistore.layouts.exports.formats",
     "ImportReport": "ocistore.layouts.importing",
-    "ImportSource": "ocistore.layouts.imports.recognition",
+    "ImportSource": "ocistore.layouts.imports.detection",
     "Progress": "ocistore.layouts.progress",
     "Lease": "ocistore.lease",
     "Descriptor": "ocistore.oci.descriptor",
@@ -210,13 +210,13 @@ _HOMES = {
     "Transaction": "ocistore.transaction",
     "BackupReport": "ocistore.upkeep.backup",
     "CheckReport": "ocistore.upkeep.check",
-    "GCReport": "ocistore.upkeep.collection",
+    "GCReport": "ocistore.upkeep.gc",
     "CompactReport": "ocistore.upkeep.compaction",
     "Explanation": "ocistore.upkeep.explanation",
     "RepositoryExplanation": "ocistore.upkeep.explanation",
-    "Damage": "ocistore.upkeep.findings",
-    "Level": "ocistore.upkeep.findings",
-    "ScrubReport": "ocistore.upkeep.findings",
+    "Damage": "ocistore.upkeep.scrubreport",
+    "Level": "ocistore.upkeep.scrubreport",
+    "ScrubReport": "ocistore.upkeep.scrubreport",
     "HistoryReport": "ocistore.upkeep.history",
     "RebuildReport": "ocistore.upkeep.rebuild",
     "Upload": "ocistore.upload",

@@ -170,7 +170,7 @@ class OccupiedError(Exception):
 
 
 @dataclass(slots=True)
-class Application:
+class Applier:
     """One list of changes being applied, in the write transaction of ``connection``."""
 
     connection: Connection
@@ -512,17 +512,17 @@ class Application:
 
 
 # Each function takes a run of the kind of its key, which no type can say of a mapping.
-_APPLIERS: Final[dict[type[Any], Callable[[Application, str, Any], None]]] = {
-    PutBlob: Application._put_blobs,
-    LinkBlob: Application._link_blobs,
-    MountBlob: Application._mount_blobs,
-    DeleteBlob: Application._delete_blobs,
-    PutManifest: Application._put_manifests,
-    DeleteManifest: Application._delete_manifests,
-    SetTag: Application._set_tags,
-    RemoveTag: Application._remove_tags,
-    EndUpload: Application._end_uploads,
-    DeleteRepository: Application._delete_repositories,
+_APPLIERS: Final[dict[type[Any], Callable[[Applier, str, Any], None]]] = {
+    PutBlob: Applier._put_blobs,
+    LinkBlob: Applier._link_blobs,
+    MountBlob: Applier._mount_blobs,
+    DeleteBlob: Applier._delete_blobs,
+    PutManifest: Applier._put_manifests,
+    DeleteManifest: Applier._delete_manifests,
+    SetTag: Applier._set_tags,
+    RemoveTag: Applier._remove_tags,
+    EndUpload: Applier._end_uploads,
+    DeleteRepository: Applier._delete_repositories,
 }
 
 _C = TypeVar("_C")

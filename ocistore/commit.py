@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ocistore.catalog import blobs, epoch, identity
 from ocistore.changes import (
-    Application,
+    Applier,
     Change,
     DeleteBlob,
     DeleteManifest,
@@ -61,7 +61,7 @@ REMOVALS: Final = (DeleteBlob, DeleteManifest, RemoveTag, EndUpload, DeleteRepos
 
 def commit(
     catalog: Catalog, pool: Pool, changes: Sequence[Change], *, actor: str, leases: Sequence[HeldLease] = ()
-) -> Application:
+) -> Applier:
     """Apply all changes in one transaction, or none of them. When it returns, they survive a power cut.
 
     What is staged stays staged, whatever happens: it belongs to the caller. ``leases`` keep what
@@ -90,7 +90,7 @@ def commit(
                 if not unpublished:
                     read_platforms(pool, changes, platforms)
                     identity.become_store(connection)
-                    application = Application(connection, pool, milliseconds(), actor, platforms, leases)
+                    application = Applier(connection, pool, milliseconds(), actor, platforms, leases)
                     application.apply(changes)
             if not unpublished:
                 return application
@@ -140,10 +140,10 @@ def on_a_full_disk(catalog: Catalog, pool: Pool, work: Callable[[], _R]) -> _R:
         ballast.take_back()
 
 
-def _apply(catalog: Catalog, pool: Provider, changes: Sequence[Change], actor: str) -> Application:
+def _apply(catalog: Catalog, pool: Provider, changes: Sequence[Change], actor: str) -> Applier:
     with catalog.write(repositories=concerned(changes)) as connection:
         identity.become_store(connection)
-        application = Application(connection, pool, milliseconds(), actor, {})
+        application = Applier(connection, pool, milliseconds(), actor, {})
         application.apply(changes)
     return application
 

@@ -12,11 +12,11 @@ from ocistore.changes import DeleteManifest
 from ocistore.commit import commit
 from ocistore.emptying import empty_deleted, remove_files
 from ocistore.errors import InvalidNameError, ReadOnlyStoreError, StoreClosedError
-from ocistore.forks import ThreadLock
+from ocistore.forks import ForkSafeLock
+from ocistore.largechanges import commit_large, is_large
 from ocistore.leasescope import held
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE
 from ocistore.paging import check_text
-from ocistore.parts import commit_in_parts, is_large
 from ocistore.thinning import thin_out
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class HashStates:
     """How far the bytes of closed upload sessions were hashed, for the sessions closed last. Thread-safe."""
 
     def __init__(self) -> None:
-        self._mutex = ThreadLock()
+        self._mutex = ForkSafeLock()
         self._states: OrderedDict[str, HashState] = OrderedDict()
 
     def put(self, upload: str, state: HashState) -> None:
@@ -173,7 +173,7 @@ class Core:
             raise ReadOnlyStoreError(self.root)
         if len(changes) == 1 and isinstance(changes[0], DeleteManifest):
             changes = [thin_out(self.catalog, self.pool, changes[0], actor=self.actor)]
-        how = commit_in_parts if is_large(self.catalog, changes) else commit
+        how = commit_large if is_large(self.catalog, changes) else commit
         catalog, pool = self.catalog, self.pool  # once: a store closed after the commit does not make it an error
         done = how(catalog, pool, changes, actor=self.actor, leases=held(self))
         remove_files(pool.uploads, done.sessions)

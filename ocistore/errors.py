@@ -337,8 +337,10 @@ class PlatformNotFoundError(OCIStoreError):
         self.fitting = tuple(fitting)
         self.absent = dict(absent)
         if fitting:
-            super().__init__(f"{reference} has several images for {' or '.join(self.wanted)}: say which of "
-                             f"{', '.join(self.fitting[:20])}")
+            super().__init__(
+                f"{reference} has several images for {' or '.join(self.wanted)}: say which of "
+                f"{', '.join(self.fitting[:20])}"
+            )
             return
         if absent:
             missing = ", ".join(f"{digest} is missing ({kind})" for digest, kind in list(self.absent.items())[:20])

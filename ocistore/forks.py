@@ -21,7 +21,7 @@ else:
     _RLock = type(threading.RLock())
 
 
-class ThreadLock(_RLock):
+class ForkSafeLock(_RLock):
     """A lock between the threads of one process, free in every child. Used as a context manager.
 
     It is the interpreter's own: taking it and giving it up are one step each, which no interrupt comes between. A
@@ -64,7 +64,7 @@ def let_go_in_children(thing: Inherited) -> None:
     _inherited.add(thing)
 
 
-_locks: weakref.WeakSet[ThreadLock] = weakref.WeakSet()
+_locks: weakref.WeakSet[ForkSafeLock] = weakref.WeakSet()
 _inherited: weakref.WeakSet[Inherited] = weakref.WeakSet()
 
 

@@ -29,6 +29,7 @@ MAXIMUM_TTL: Final = timedelta(days=36_500)
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
+
 class Lease:
     """Keeps what is pushed inside ``with store.lease(ttl=...)`` from garbage collection, through that store object.
 

@@ -16,7 +16,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def saying_if_moved(work: Callable[Concatenate[Core, _P], _R]) -> Callable[Concatenate[Core, _P], _R]:
+def check_if_moved(work: Callable[Concatenate[Core, _P], _R]) -> Callable[Concatenate[Core, _P], _R]:
     """Work on a store that raises StoreNotFoundError, and calls nothing damaged, where the store is not there any more.
 
     Single reads and every write look for themselves; this is for what reads much.

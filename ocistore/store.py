@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from ocistore.core import Core
     from ocistore.layouts.copying import CopyReport
     from ocistore.layouts.exporting import ExportReport
-    from ocistore.layouts.exports.forms import ExportForm
+    from ocistore.layouts.exports.formats import ExportFormat
     from ocistore.layouts.importing import ImportReport
-    from ocistore.layouts.imports.recognition import ImportSource
+    from ocistore.layouts.imports.detection import ImportSource
     from ocistore.layouts.progress import Progress
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.check import CheckReport
-    from ocistore.upkeep.collection import GCReport
     from ocistore.upkeep.compaction import CompactReport
     from ocistore.upkeep.explanation import Explanation
-    from ocistore.upkeep.findings import Level, ScrubReport
+    from ocistore.upkeep.gc import GCReport
     from ocistore.upkeep.history import HistoryReport
     from ocistore.upkeep.rebuild import RebuildReport
+    from ocistore.upkeep.scrubreport import Level, ScrubReport
 
 _LOADING: Final = Translating(os.path.dirname(__file__))
 """A block that loads a part of this package when it is used first, which may be when no more files can be opened."""
@@ -276,7 +276,7 @@ class Store:
         mode: TransferMode = "auto",
         referrers: bool | None = None,
         referrers_lists: bool = False,
-        form: ExportForm | None = None,
+        format: ExportFormat | None = None,
         compression: Compression | None = None,
         platforms: Sequence[str] = (),
         base: Iterable[str | os.PathLike[str]] = (),
@@ -305,8 +305,8 @@ class Store:
             referrers_lists: for each exported manifest with referrers, an index that lists them, with the tag
                 ``sha256-HEX`` (distribution specification, "Referrers Tag Schema"), where regctl and older clients
                 look.
-            form: what to write; see :func:`ocistore.layouts.exports.forms.destination_of` for what is chosen without
-                one.
+            format: what to write; without one, a directory that exists and a name without the suffix of an archive mean
+                ``dir``, others ``oci-archive``.
             compression: of an archive.
             platforms: which to keep, each OS/ARCHITECTURE[/VARIANT]; none means all. An index that loses some is
                 another index, with another digest, which the store need not hold; it is written all the same.
@@ -344,7 +344,7 @@ class Store:
             mode=mode,
             referrers=referrers,
             referrers_lists=referrers_lists,
-            form=form,
+            format=format,
             compression=compression,
             platforms=platforms,
             base=base,
@@ -528,7 +528,7 @@ class Store:
             OCIStoreError: the store could not be written. What was removed by then is gone, the rest waits.
         """
         with _LOADING:
-            from ocistore.upkeep.collection import collect  # noqa: PLC0415
+            from ocistore.upkeep.gc import collect  # noqa: PLC0415
 
         return collect(
             self._core,

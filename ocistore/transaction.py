@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ocistore.changes import MountBlob, PutBlob
 from ocistore.errors import StoreClosedError
-from ocistore.forks import ThreadLock
+from ocistore.forks import ForkSafeLock
 from ocistore.repository import Repository, RepositoryWriter
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Transaction:
         self._sizes: dict[tuple[str, Digest], int] = {}
         """Of the blobs that repositories will serve, by repository and digest."""
         self._ended = False
-        self._adding = ThreadLock()
+        self._adding = ForkSafeLock()
 
     def __enter__(self) -> Self:
         self._require_open()

@@ -23,7 +23,7 @@ from ocistore.errors import (
     UploadNotFoundError,
     UploadRangeError,
 )
-from ocistore.forks import ThreadLock
+from ocistore.forks import ForkSafeLock
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest, hasher
 from ocistore.paging import pages
@@ -77,7 +77,7 @@ class Upload:
         self._repository = repository
         self._file: OpenUpload | None = file
         self._process = os.getpid()
-        self._turn = ThreadLock()
+        self._turn = ForkSafeLock()
         self.id = file.name
 
     @classmethod
@@ -151,7 +151,7 @@ class Upload:
             raise StoreClosedError(f"upload {self.id}")
         return self._file
 
-    def _alone(self) -> ThreadLock:
+    def _alone(self) -> ForkSafeLock:
         """Return the lock to hold while it is used, so that no other thread uses it then."""
         if self._turn.is_mine():
             raise StoreBusyError(f"upload {self.id}", waited=0.0, reason="this thread is in the middle of using it")
@@ -324,9 +324,7 @@ def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
 def _touch(core: Core, name: str, *, offset: int, page_cache: str) -> bool:
     with core.catalog.write() as connection:
         now = milliseconds()
-        return uploads.touch(
-            connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache
-        )
+        return uploads.touch(connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache)
 
 
 def _when(at: int) -> datetime:

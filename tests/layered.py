@@ -13,7 +13,6 @@ from ocistore import Digest
 from ocistore.oci import mediatypes
 
 if TYPE_CHECKING:
-
     from ocistore.repository import RepositoryWriter
 
 DIRECTORY, SYMLINK, HARDLINK = tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE

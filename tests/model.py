@@ -278,9 +278,7 @@ class Model:
         return sorted(
             parent
             for parent, content in contents.manifests.items()
-            if any(
-                edge.role in roles and edge.descriptor.digest == digest for edge in check_manifest(content).edges()
-            )
+            if any(edge.role in roles and edge.descriptor.digest == digest for edge in check_manifest(content).edges())
         )
 
 

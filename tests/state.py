@@ -156,5 +156,5 @@ def staged(root: Path) -> list[str]:
 
 def sweep(store: Store) -> None:
     """Take what refused pushes left that could not be taken back, as any collection does a day later."""
-    with mock.patch("ocistore.upkeep.leftovers._STRAY_AGE", timedelta(seconds=-60)):
+    with mock.patch("ocistore.upkeep.abandoned._STRAY_AGE", timedelta(seconds=-60)):
         store.gc()

@@ -26,7 +26,7 @@ from ocistore import (
     Store,
     TagConflictError,
     UploadNotFoundError,
-    parts,
+    largechanges,
     thinning,
 )
 from ocistore.catalog import batches, leases, refs, repositories
@@ -34,7 +34,7 @@ from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.changes import PutManifest
 from ocistore.core import Core
 from ocistore.layouts import copying
-from ocistore.upkeep import collection
+from ocistore.upkeep import gc
 
 pytestmark = pytest.mark.every_pool
 
@@ -272,8 +272,8 @@ NUMBER = 12
 @pytest.fixture
 def small_parts(monkeypatch):
     """What is in parts begins with twenty rows, and each part has ten."""
-    monkeypatch.setattr(parts, "LARGE", 20)
-    monkeypatch.setattr(parts, "AT_ONCE", 10)
+    monkeypatch.setattr(largechanges, "LARGE", 20)
+    monkeypatch.setattr(largechanges, "AT_ONCE", 10)
 
 
 def put(transaction, *names, number=NUMBER):
@@ -313,8 +313,8 @@ def nothing_is_left_over(root):
 def test_in_parts_comes_the_same_about_as_at_once(tmp_path, monkeypatch, before):
     found = []
     for large in (10**9, 20):
-        monkeypatch.setattr(parts, "LARGE", large)
-        monkeypatch.setattr(parts, "AT_ONCE", 10)
+        monkeypatch.setattr(largechanges, "LARGE", large)
+        monkeypatch.setattr(largechanges, "AT_ONCE", 10)
         with Store.open(tmp_path / str(large)) as store:
             for name in before:
                 push(store.repository(name), image((name, 3)), "v3", "latest", "old")
@@ -333,7 +333,7 @@ def test_in_parts_comes_the_same_about_as_at_once(tmp_path, monkeypatch, before)
 def test_nobody_sees_a_part(store, small_parts, monkeypatch):
     push(store.repository("old"), APP, "v1")
     seen = []
-    apply = parts._Parts._apply
+    apply = largechanges._Parts._apply
 
     def look(self, *arguments, **options):
         with Store.open(store.root, read_only=True) as other:
@@ -345,7 +345,7 @@ def test_nobody_sees_a_part(store, small_parts, monkeypatch):
             assert check(store, idle=False) == []
         return apply(self, *arguments, **options)
 
-    monkeypatch.setattr(parts._Parts, "_apply", look)
+    monkeypatch.setattr(largechanges._Parts, "_apply", look)
     with store.transaction() as transaction:
         put(transaction, "old", "new")
     assert len(seen) > 10
@@ -357,7 +357,7 @@ def test_nobody_sees_a_part(store, small_parts, monkeypatch):
 
 def during(monkeypatch, act, *, at=5):
     """Do something before the part of that number is written, once."""
-    apply = parts._Parts._apply
+    apply = largechanges._Parts._apply
     done = []
 
     def interrupted(self, *arguments, **options):
@@ -366,7 +366,7 @@ def during(monkeypatch, act, *, at=5):
             act()
         return apply(self, *arguments, **options)
 
-    monkeypatch.setattr(parts._Parts, "_apply", interrupted)
+    monkeypatch.setattr(largechanges._Parts, "_apply", interrupted)
 
 
 def test_a_collection_takes_nothing_of_it(store, small_parts, monkeypatch):
@@ -524,20 +524,20 @@ def test_a_lease_keeps_what_comes_in_parts(store, small_parts):
 
 KILLED_IN_PARTS = """
 import os, sys
-from ocistore import Store, parts
-parts.LARGE, parts.AT_ONCE, parts.TTL = 20, 10, 1
+from ocistore import Store, largechanges
+largechanges.LARGE, largechanges.AT_ONCE, largechanges.TTL = 20, 10, 1
 sys.path.insert(0, sys.argv[3])
 from images import image, push
-parts.milliseconds = lambda: 10**12
+largechanges.milliseconds = lambda: 10**12
 store = Store.open(sys.argv[1])
-done, apply = 0, parts._Parts._apply
+done, apply = 0, largechanges._Parts._apply
 def counted(*arguments, **options):
     global done
     if done == int(sys.argv[2]):
         os.kill(os.getpid(), 9)
     done += 1
     return apply(*arguments, **options)
-parts._Parts._apply = counted
+largechanges._Parts._apply = counted
 with store.transaction() as transaction:
     for i in range(12):
         push(transaction.repository("new"), image(i), f"v{i}")
@@ -602,8 +602,8 @@ def is_emptied(store, number):
 
 
 def test_what_is_removed_at_once_does_not_grow_with_the_change(store, monkeypatch):
-    monkeypatch.setattr(parts, "LARGE", 20)
-    monkeypatch.setattr(parts, "AT_ONCE", 20)
+    monkeypatch.setattr(largechanges, "LARGE", 20)
+    monkeypatch.setattr(largechanges, "AT_ONCE", 20)
     most = {}
     for number in (40, 80):
         filled(store.repository("app"), number)
@@ -634,8 +634,8 @@ def test_at_scale_no_transaction_changes_more_than_a_part(store, monkeypatch):
         with store.transaction() as transaction:
             for each in images[1:]:
                 transaction.repository("app").delete_manifest(each.digest)
-    assert len(changed) > 3 * number / parts.AT_ONCE
-    assert max(changed) <= 5 * parts.AT_ONCE
+    assert len(changed) > 3 * number / largechanges.AT_ONCE
+    assert max(changed) <= 5 * largechanges.AT_ONCE
     assert list(store.repository("app").tags()) == ["v1"]
     assert check(store) == []
 
@@ -654,8 +654,8 @@ def test_nobody_sees_what_is_removed_before_it_is_revealed(store, small_parts, m
 
 def test_a_change_in_the_smallest_parts_ends(store, monkeypatch):
     """Also one that is refused, of which each step takes one row back."""
-    monkeypatch.setattr(parts, "LARGE", 4)
-    monkeypatch.setattr(parts, "AT_ONCE", 1)
+    monkeypatch.setattr(largechanges, "LARGE", 4)
+    monkeypatch.setattr(largechanges, "AT_ONCE", 1)
     filled(store.repository("app"), 6)
     before = all_rows(store.root)
     with pytest.raises(ManifestNotFoundError), store.transaction() as transaction:
@@ -746,7 +746,7 @@ def test_others_come_after_a_removal_that_is_revealed_and_not_settled(tmp_path, 
             filled(each.repository("app"), NUMBER)
             with monkeypatch.context() as patch:
                 if each is store:
-                    patch.setattr(parts, "_end", lambda *_: None)
+                    patch.setattr(largechanges, "_end", lambda *_: None)
                 with each.transaction() as transaction:
                     emptied(transaction, NUMBER)
             assert check(each, idle=False) == []
@@ -784,8 +784,8 @@ def test_a_large_mount_fails_where_its_source_loses_the_blob_meanwhile(store, sm
 
 
 def test_a_manifest_with_many_tags_is_deleted_in_a_transaction_that_nobody_sees_half_of(store, monkeypatch):
-    monkeypatch.setattr(parts, "_MANY", 10)
-    monkeypatch.setattr(parts, "AT_ONCE", 10)
+    monkeypatch.setattr(largechanges, "_MANY", 10)
+    monkeypatch.setattr(largechanges, "AT_ONCE", 10)
     digest = much_referred_to(store.repository("app"))
     before, found = seen(store), []
     during(monkeypatch, lambda: found.append(seen(store)), at=2)
@@ -810,7 +810,7 @@ def test_many_new_repositories_are_revealed_at_once(store, small_parts, monkeypa
     number = 25
     with monkeypatch.context() as patch:
         if killed:
-            patch.setattr(parts, "_end", lambda *_: None)
+            patch.setattr(largechanges, "_end", lambda *_: None)
         with changed_rows(patch) as changed, store.transaction() as transaction:
             for i in range(number):
                 push(transaction.repository(f"new/{i:02}"), note(i), "v1")
@@ -831,8 +831,8 @@ def test_many_new_repositories_are_revealed_at_once(store, small_parts, monkeypa
 @pytest.mark.parametrize("tagged", [False, True])
 def test_a_manifest_with_many_referrers_is_collected_in_small_transactions(store, repository, monkeypatch, tagged):
     for name in ("_EDGES", "_REFERRERS", "_ROWS", "_FILES"):
-        monkeypatch.setattr(collection, name, 10)
-    monkeypatch.setattr(collection, "_MANIFESTS", 3)
+        monkeypatch.setattr(gc, name, 10)
+    monkeypatch.setattr(gc, "_MANIFESTS", 3)
     digest = much_referred_to(repository)
     for i in range(40):
         repository.untag(f"v{i:03}")
@@ -989,9 +989,9 @@ def test_in_parts_a_change_comes_after_all_that_others_do_meanwhile(tmp_path, mo
                 step(transaction)
 
     found = {}
-    monkeypatch.setattr(parts, "LARGE", 5)
-    monkeypatch.setattr(parts, "AT_ONCE", 4)
-    apply, count, done = parts._Parts._apply, 0, []
+    monkeypatch.setattr(largechanges, "LARGE", 5)
+    monkeypatch.setattr(largechanges, "AT_ONCE", 4)
+    apply, count, done = largechanges._Parts._apply, 0, []
 
     def interrupted(self, *arguments, **options):
         nonlocal count
@@ -999,18 +999,18 @@ def test_in_parts_a_change_comes_after_all_that_others_do_meanwhile(tmp_path, mo
         while places and count >= places[0]:
             places.pop(0)
             with Store.open(roots["parts"]) as other:
-                parts.LARGE = 10**9
+                largechanges.LARGE = 10**9
                 done.append((acts[len(done)], tried(acts[len(done)], other)))
                 other.gc(grace=timedelta(0), keep_untagged=timedelta(0), force=True)
-                parts.LARGE = 5
+                largechanges.LARGE = 5
                 assert check(other, idle=False) == []
         return apply(self, *arguments, **options)
 
-    monkeypatch.setattr(parts._Parts, "_apply", interrupted)
+    monkeypatch.setattr(largechanges._Parts, "_apply", interrupted)
     with Store.open(roots["parts"]) as store:
         found["parts"] = tried(change, store)
         assert check(store, idle=False) == []
-    monkeypatch.setattr(parts, "LARGE", 10**9)
+    monkeypatch.setattr(largechanges, "LARGE", 10**9)
     with Store.open(roots["serial"]) as store:
         for act, outcome in done:
             assert tried(act, store) is outcome
@@ -1023,9 +1023,9 @@ def test_in_parts_a_change_comes_after_all_that_others_do_meanwhile(tmp_path, mo
 def unsettled(monkeypatch, store, change):
     """Make a large change, as a process does that is killed as soon as it is revealed."""
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "LARGE", 5)
-        patch.setattr(parts, "AT_ONCE", 4)
-        patch.setattr(parts, "_end", lambda *_: None)
+        patch.setattr(largechanges, "LARGE", 5)
+        patch.setattr(largechanges, "AT_ONCE", 4)
+        patch.setattr(largechanges, "_end", lambda *_: None)
         change(store)
     assert counts(store.root, ["batches"]) == {"batches": 1}
 
@@ -1060,14 +1060,19 @@ def seen(store):
     """Everything that there is to see, but for times and the order of what happened in different tags."""
     repositories = [store.repository(name) for name in store.repositories()]
     usage = store.usage()
-    return usage.repositories, usage.tags, usage.manifests, {
-        repository.name: (
-            {tag: str(repository.resolve(tag).digest) for tag in repository.tags()},
-            sorted(str(each.digest) for each in repository.manifests()),
-            {tag: [(each.old, each.new) for each in repository.history(tag)] for tag in repository.tags()},
-        )
-        for repository in repositories
-    }
+    return (
+        usage.repositories,
+        usage.tags,
+        usage.manifests,
+        {
+            repository.name: (
+                {tag: str(repository.resolve(tag).digest) for tag in repository.tags()},
+                sorted(str(each.digest) for each in repository.manifests()),
+                {tag: [(each.old, each.new) for each in repository.history(tag)] for tag in repository.tags()},
+            )
+            for repository in repositories
+        },
+    )
 
 
 @pytest.mark.parametrize("act", ["another", "import", "gc", "backup", "export", "delete"])
@@ -1083,8 +1088,8 @@ def test_before_it_is_settled_everything_works(tmp_path, store, monkeypatch, act
     unsettled(monkeypatch, store, change)
     expected = {**{f"{kind}{i}": image(i).digest for kind in "vn" for i in range(9)}, "stays": APP.digest}
     if act == "another":
-        monkeypatch.setattr(parts, "LARGE", 5)
-        monkeypatch.setattr(parts, "AT_ONCE", 4)
+        monkeypatch.setattr(largechanges, "LARGE", 5)
+        monkeypatch.setattr(largechanges, "AT_ONCE", 4)
         change(store, 9)
         nothing_is_left_over(store.root)
         expected |= {f"v{i % 9}": image(i).digest for i in range(9, 18)}
@@ -1119,8 +1124,8 @@ def _history(root):
 
 def test_what_is_revealed_at_once_does_not_grow_with_the_change(store, monkeypatch):
     """Into a repository that exists: new manifests and tags, some that are there, tags that move, and tags that go."""
-    monkeypatch.setattr(parts, "LARGE", 20)
-    monkeypatch.setattr(parts, "AT_ONCE", 20)
+    monkeypatch.setattr(largechanges, "LARGE", 20)
+    monkeypatch.setattr(largechanges, "AT_ONCE", 20)
     most = {}
     for number in (30, 120):
         repository = store.repository(f"app{number}")
@@ -1202,7 +1207,7 @@ def tagged(tmp_path_factory):
 def test_the_most_memory_that_an_import_takes_grows_by_little_for_each_manifest(tmp_path, store, tagged, form):
     """100 MiB for 50,000 would be 2,097 bytes. The allocator and SQLite take more than what is counted here."""
     for number in tagged:
-        tagged[number].export(tmp_path / f"layout{number}", form=form)
+        tagged[number].export(tmp_path / f"layout{number}", format=form)
     store.import_(tmp_path / "layout300", "warm", dry_run=True)
     assert grown(lambda number: store.import_(tmp_path / f"layout{number}", f"new{number}")) < 1500
 
@@ -1218,10 +1223,10 @@ def test_the_most_memory_that_an_import_takes_grows_by_little_for_each_manifest(
 )
 def test_the_most_memory_that_an_export_takes_grows_by_little_for_each_reference(tmp_path, tagged, form, references):
     """100 MiB for 50,000 would be 2,097 bytes, and up to 10,000 copies have names of 260 bytes that wait besides."""
-    tagged[300].export(tmp_path / "warm", references, form=form, dry_run=True)
+    tagged[300].export(tmp_path / "warm", references, format=form, dry_run=True)
 
     def export(number):
-        tagged[number].export(tmp_path / f"layout{number}", references, form=form)
+        tagged[number].export(tmp_path / f"layout{number}", references, format=form)
 
     assert grown(export) < 2000
 

@@ -58,7 +58,7 @@ def test_a_good_store_has_no_violations(filled):
         ("UPDATE tag_events SET old_digest = 'sha256:0' WHERE new_digest IS NOT NULL", "goes from"),
         ("UPDATE blobs SET size = size + 1", "bytes, not"),
         ("DELETE FROM edges WHERE role = 'config'", "the manifest says"),
-        ("UPDATE manifests SET annotations = '{\"a\":\"b\"}'", "are noted as"),
+        ('UPDATE manifests SET annotations = \'{"a":"b"}\'', "are noted as"),
         ("INSERT INTO uploads VALUES (hex(zeroblob(16)), 1, 'sha256', 0, 0, 0, 0, NULL)", "has no file"),
         ("DELETE FROM repository_edges WHERE role = 'subject'", "its own edges"),
         ("INSERT INTO repository_edges VALUES (1, 1, 1, 'layer')", "its own edges"),

@@ -16,7 +16,7 @@ import ocistore
 # The rooms from the ground up. The page is in the checkout, as these tests are.
 FLOORS = floors((CHECKOUT / "docs" / "architecture.md").read_text())
 FACADE = "store"
-UPPER = {"artifacts", "imagefiles", "cli", "testing"}
+UPPER = {"artifacts", "images", "cli", "testing"}
 
 # What each room may use of other packages, beside the standard library; and of that what only some rooms may.
 PACKAGES = {
@@ -36,8 +36,8 @@ INNER = {
     "artifacts": STREAMS
     | {"oci", "blobs.durability", "blobs.oserrors", "blobs.output", "blobs.paths", "blobs.sharing"}
     | {"layouts"},
-    "imagefiles": STREAMS | {"oci", "artifacts"},
-    "cli": {"archives.names", "oci.mediatypes", "oci.platforms", "oci.reference", "artifacts", "imagefiles"},
+    "images": STREAMS | {"oci", "artifacts"},
+    "cli": {"archives.names", "oci.mediatypes", "oci.platforms", "oci.reference", "artifacts", "images"},
     "testing": {"blobs", "catalog", "errors", "forks", "oci"},
 }
 

@@ -25,7 +25,7 @@ from ocistore import (
     ReferencedError,
     RepositoryNotFoundError,
     Store,
-    parts,
+    largechanges,
 )
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import manifests
@@ -402,18 +402,29 @@ REFUSED = {
     "size true": (document(body(layers=[{**TWO, "size": True}])), None, "layers[0].size", "not a size"),
     "size beyond int64": (document(body(layers=[{**TWO, "size": 2**63}])), None, "layers[0].size", "not a size"),
     "digest in upper case": (
-        document(body(config={**ONE, "digest": ONE["digest"].upper()})), None, "config.digest", "not a digest"
+        document(body(config={**ONE, "digest": ONE["digest"].upper()})),
+        None,
+        "config.digest",
+        "not a digest",
     ),
     "digest of md5": (document(body(config={**ONE, "digest": "md5:" + "0" * 32})), None, "config.digest", "unknown"),
     "digest too short": (
-        document(body(config={**ONE, "digest": ONE["digest"][:-1]})), None, "config.digest", "hexadecimal digits"
+        document(body(config={**ONE, "digest": ONE["digest"][:-1]})),
+        None,
+        "config.digest",
+        "hexadecimal digits",
     ),
     "digest that climbs": (
-        document(body(config={**ONE, "digest": "sha256:../../../../etc/passwd"})), None, "config.digest", "form"
+        document(body(config={**ONE, "digest": "sha256:../../../../etc/passwd"})),
+        None,
+        "config.digest",
+        "form",
     ),
     "data of another digest": (
         document(body(config={**ONE, "data": base64.b64encode(bytes(ONE["size"])).decode()})),
-        None, "config.data", "has digest",
+        None,
+        "config.data",
+        "has digest",
     ),
     "data of another size": (document(body(config={**ONE, "data": "AAAA"})), None, "config.data", "bytes"),
     "data not base64": (document(body(config={**ONE, "data": "?"})), None, "config.data", "base64"),
@@ -422,7 +433,9 @@ REFUSED = {
     "artifact type not a media type": (document(body(artifactType="sbom")), None, "artifactType", "not a media type"),
     "platform without os": (
         document(index_body({**described(b"x"), "platform": {"architecture": "arm64"}})),
-        None, "manifests[0].platform", "needs architecture and os",
+        None,
+        "manifests[0].platform",
+        "needs architecture and os",
     ),
 }
 
@@ -688,7 +701,7 @@ def test_asking_a_repository_that_does_not_exist_says_so_and_makes_none(store, r
 @pytest.mark.parametrize("large", [False, True], ids=["at once", "in parts"])
 def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_again(store, monkeypatch, large):
     if large:
-        monkeypatch.setattr(parts, "LARGE", 1)
+        monkeypatch.setattr(largechanges, "LARGE", 1)
     config, read = Digest.of(APP.config), FilesystemPool.read
     passed = []
 

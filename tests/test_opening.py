@@ -595,7 +595,7 @@ def test_who_only_reads_does_without_the_empty_directories_that_a_copy_left_out(
     for name in ("uploads", "trash", "quarantine"):
         (copied / name).rmdir()
     with Store.open(copied, read_only=True) as store:
-        assert (store.gc(dry_run=True).blobs, store.gc(dry_run=True).strays) == (0, 0)
+        assert (store.gc(dry_run=True).blobs, store.gc(dry_run=True).abandoned) == (0, 0)
         assert store.scrub(repair=False, level="deep").damages == []
         assert store.export(tmp_path / "exported").manifests == 1
     assert not (copied / "uploads").exists()

@@ -11,7 +11,7 @@ import pytest
 
 import ocistore
 import ocistore.artifacts
-import ocistore.imagefiles
+import ocistore.images
 
 PACKAGE = Path(ocistore.__file__).parent
 OTHERS = frozenset({"blobs", "catalog", "cli", "testing"})
@@ -95,7 +95,7 @@ def beginnings(source):
 
 
 @pytest.mark.parametrize(
-    "module", [ocistore, ocistore.artifacts, ocistore.imagefiles], ids=lambda module: module.__name__
+    "module", [ocistore, ocistore.artifacts, ocistore.images], ids=lambda module: module.__name__
 )
 def test_every_public_name_says_what_it_is(module):
     assert inspect.getdoc(module)
@@ -133,7 +133,7 @@ def homes(module, name):
 
 
 @pytest.mark.parametrize(
-    "module", [ocistore, ocistore.artifacts, ocistore.imagefiles], ids=lambda module: module.__name__
+    "module", [ocistore, ocistore.artifacts, ocistore.images], ids=lambda module: module.__name__
 )
 def test_every_public_method_says_what_it_does(module):
     silent = [

@@ -23,9 +23,7 @@ from ocistore.upkeep import rebuild
 
 PACKAGE = Path(ocistore.__file__).parent
 OF_THE_SYSTEM = {
-    name
-    for name, value in vars(builtins).items()
-    if isinstance(value, type) and issubclass(value, OSError)
+    name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, OSError)
 } - {"EnvironmentError", "IOError"}
 ASK = ("is_refusal", "pass_on_theirs", "raise_translated", ".failed(")
 SEED = int(os.environ.get("OCISTORE_SEED", "1"))

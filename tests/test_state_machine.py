@@ -381,7 +381,7 @@ class Machine(RuleBasedStateMachine):
         gone = 0
         with pytest.MonkeyPatch.context() as patch:
             for each in ("_MANIFESTS", "_ROWS", "_FILES") if bounds else ():
-                patch.setattr(f"ocistore.upkeep.collection.{each}", 2)
+                patch.setattr(f"ocistore.upkeep.gc.{each}", 2)
             while True:
                 report = self.stores[which].gc(grace=timedelta(0), keep_untagged=timedelta(0), **bounds)
                 gone += report.blobs

@@ -350,7 +350,11 @@ def test_deleting_a_repository_makes_an_event_for_each_tag_and_its_history_stays
         stocked.history()
     push(stocked, note(3), "new")
     assert told(stocked.history()) == [
-        ("new", None, THREE), ("b", TWO, None), ("a", ONE, None), ("b", None, TWO), ("a", None, ONE),
+        ("new", None, THREE),
+        ("b", TWO, None),
+        ("a", ONE, None),
+        ("b", None, TWO),
+        ("a", None, ONE),
     ]
 
 

@@ -182,10 +182,12 @@ AT_THE_CALL = {
     "a bad tag": (InvalidNameError, lambda transaction: transaction.repository("a").tag("..", ONE)),
     "a bad manifest": (ManifestInvalidError, lambda transaction: transaction.repository("a").put_manifest(b"")),
     "a wrong digest": (
-        DigestMismatchError, lambda transaction: transaction.repository("a").put_blob(HELLO, digest=ONE)
+        DigestMismatchError,
+        lambda transaction: transaction.repository("a").put_blob(HELLO, digest=ONE),
     ),
     "a mount from nowhere": (
-        RepositoryNotFoundError, lambda transaction: transaction.repository("a").mount_blob(ONE, "nowhere")
+        RepositoryNotFoundError,
+        lambda transaction: transaction.repository("a").mount_blob(ONE, "nowhere"),
     ),
 }
 
@@ -279,7 +281,8 @@ def test_a_manifest_put_and_deleted_takes_its_tag_along(store, stocked):
         part.delete_manifest(APP.digest)
     assert list(stocked.tags()) == ["v1"]
     assert [(event.tag, event.new) for event in stocked.history(limit=2)] == [
-        ("short-lived", None), ("short-lived", APP.digest)
+        ("short-lived", None),
+        ("short-lived", APP.digest),
     ]
 
 

@@ -14,7 +14,7 @@ from state import catalog, pool, strays
 from ocistore import Digest, Store, StoreBusyError, StoreClosedError, UncertainCommitError
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import sqlite, transactions
-from ocistore.upkeep import leftovers
+from ocistore.upkeep import abandoned
 
 NEW = image("new", layers=2)
 LARGE = [image(f"large {number}", layers=4) for number in range(12)]
@@ -56,8 +56,8 @@ def _copy(store, tmp_path):
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr("ocistore.parts.LARGE", 120)
-    monkeypatch.setattr("ocistore.parts.AT_ONCE", 40)
+    monkeypatch.setattr("ocistore.largechanges.LARGE", 120)
+    monkeypatch.setattr("ocistore.largechanges.AT_ONCE", 40)
 
 
 KINDS = [_put_blob, _put_manifest, _transaction, _large, _upload, _import, _copy]
@@ -201,7 +201,7 @@ def test_what_is_left_after_an_uncertain_commit_that_happened_is_kept(root, tmp_
     monkeypatch.undo()
     before = pool(root)
     with Store.open(root) as store:
-        monkeypatch.setattr(leftovers, "_STRAY_AGE", timedelta(seconds=-60))
+        monkeypatch.setattr(abandoned, "_STRAY_AGE", timedelta(seconds=-60))
         store.gc()
         assert strays(root) == []
         assert pool(root) == before
@@ -210,7 +210,7 @@ def test_what_is_left_after_an_uncertain_commit_that_happened_is_kept(root, tmp_
 
 def _is_found_by_a_collection(store, root, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(leftovers, "_STRAY_AGE", timedelta(seconds=-60))
+        patched.setattr(abandoned, "_STRAY_AGE", timedelta(seconds=-60))
         store.gc(grace=timedelta(0), keep_untagged=timedelta(0), force=True)
     assert rowless(root) == []
     assert strays(root) == []

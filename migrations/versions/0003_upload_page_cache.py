@@ -11,7 +11,7 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-_KEPT = "id, repository_id, algorithm, \"offset\", started, touched, expires"
+_KEPT = 'id, repository_id, algorithm, "offset", started, touched, expires'
 
 
 def upgrade() -> None:

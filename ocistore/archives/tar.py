@@ -40,8 +40,9 @@ minutes."""
 _MAXIMUM_END: Final = 64 * 1024 * 1024
 """Bytes of zeros after the last member. Tar pads to records, of 10 KiB or what it is asked for; a hole has exabytes."""
 
-Kind: TypeAlias = Literal["file", "directory", "symlink", "hardlink", "character device", "block device", "fifo",
-                          "sparse file"]
+Kind: TypeAlias = Literal[
+    "file", "directory", "symlink", "hardlink", "character device", "block device", "fifo", "sparse file"
+]
 
 _GNU_MAGIC: Final = b"ustar  \0"
 _USTAR_MAGIC: Final = b"ustar\0"
@@ -125,9 +126,7 @@ class TarReader:
     at its end nor what fills the last block of the last member.
     """
 
-    def __init__(
-        self, source: Readable, *, name: str, seek: Seekable | None = None, is_layer: bool = False
-    ) -> None:
+    def __init__(self, source: Readable, *, name: str, seek: Seekable | None = None, is_layer: bool = False) -> None:
         """Read ``source`` from where it stands.
 
         Args:

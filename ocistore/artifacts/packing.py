@@ -248,9 +248,7 @@ def _layer(
 # --- what is packed ---------------------------------------------------------------------------------------------------
 
 
-def _sources(
-    files: Sequence[str | os.PathLike[str]], *, refused: tuple[int, int] | None = None
-) -> dict[str, _Source]:
+def _sources(files: Sequence[str | os.PathLike[str]], *, refused: tuple[int, int] | None = None) -> dict[str, _Source]:
     """Return what is to be packed, by title and in order.
 
     ``refused`` has device and inode of what must not be in it.

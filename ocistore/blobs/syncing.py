@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 from ocistore.blobs.durability import sync_files, sync_filesystem, syncfs_reports_errors
 from ocistore.blobs.oserrors import raise_translated
-from ocistore.forks import ThreadLock
+from ocistore.forks import ForkSafeLock
 from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Syncer:
         self._staging = staging
         self._kept: WeakSet[StagedFile] = WeakSet()
         """What is staged and still open."""
-        self._syncing = ThreadLock()
+        self._syncing = ForkSafeLock()
         self.failed = 0
         """How many syncs of the whole filesystem failed. What is staged notes it when it is made."""
 

@@ -24,7 +24,7 @@ from ocistore.catalog import forking
 from ocistore.catalog.guard import File, Guard, LockedError
 from ocistore.catalog.sqliteerrors import BUSY_TIMEOUT
 from ocistore.errors import CorruptError, OCIStoreError, StoreBusyError, StoreClosedError
-from ocistore.forks import ThreadLock, make_immortal
+from ocistore.forks import ForkSafeLock, make_immortal
 from ocistore.refusals import is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Database:
         """The directories and names by which it was opened."""
         self.writer: Connection | None = None
         self._guard: Guard | None = None
-        self._opening = ThreadLock()
+        self._opening = ForkSafeLock()
         self._idle: dict[bool, deque[Connection]] = {False: deque(), True: deque()}
         self._connections: set[weakref.ref[Connection]] = set()
         self._users: set[weakref.ref[Use]] = set()

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import StoreBusyError
 from ocistore.filedescriptors import OpenFile
-from ocistore.forks import ThreadLock
+from ocistore.forks import ForkSafeLock
 from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -378,7 +378,7 @@ _BY_ITSELF: Final = (
     " write to the same store"
 )
 
-_finding = ThreadLock()
+_finding = ForkSafeLock()
 _files: dict[tuple[int, int], weakref.ref[_LockFile]] = {}
 _descriptors: dict[int, tuple[int, weakref.ref[OpenFile]]] = {}
 """Every description of a lock file that is open here, with the process that opened it, for a forked child to close."""

@@ -21,7 +21,7 @@ from ocistore.catalog.connection import DIALECT, Connection
 from ocistore.catalog.schema import APPLICATION_ID, SCHEMA_REVISION
 from ocistore.catalog.written import Statements, schema
 from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreBusyError, StoreNotFoundError
-from ocistore.forks import ThreadLock
+from ocistore.forks import ForkSafeLock
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _sql = Statements("migrate")
 
-_alembic_lock = ThreadLock()
+_alembic_lock = ForkSafeLock()
 
 
 _JOURNAL: Final = slice(18, 20)

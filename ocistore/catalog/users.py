@@ -14,7 +14,7 @@ from ocistore.catalog import forking
 from ocistore.catalog.database import Database
 from ocistore.catalog.guard import File
 from ocistore.filedescriptors import owned
-from ocistore.forks import ThreadLock
+from ocistore.forks import ForkSafeLock
 from ocistore.refusals import is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SHARED_MEMORY_LOCK: Final = 128
 _NO_SHARED_MEMORY: Final = frozenset({errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.ENXIO})
 """There is none, or something lies in its place that SQLite does not use either."""
 
-nobody_attaches: Final = ThreadLock()
+nobody_attaches: Final = ForkSafeLock()
 """Held while a catalog gets to its database: whoever holds it knows which are open here."""
 
 databases: dict[File, Database] = {}

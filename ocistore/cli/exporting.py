@@ -25,7 +25,7 @@ from ocistore.cli.printing import (
 )
 
 if TYPE_CHECKING:
-    from ocistore import Compression, ExportForm, ExportReport, TransferMode
+    from ocistore import Compression, ExportFormat, ExportReport, TransferMode
 
 _STANDARD_OUTPUT: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
 """What people call it."""
@@ -36,7 +36,7 @@ _STANDARD_OUTPUT: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/sel
         "ocistore export library/alpine:3 library/busybox ./layout",
         "ocistore export ./everything",
         "ocistore export 'library/alpine:3.*=mirror/alpine' --platform linux/arm64 alpine.tar.gz",
-        "ocistore export library/alpine:3 --form docker-archive - | docker load",
+        "ocistore export library/alpine:3 --format docker-archive - | docker load",
         "ocistore export library/app --base last-month.tar --dry-run app.tar",
         "ocistore export --in-place",
     )
@@ -44,7 +44,7 @@ _STANDARD_OUTPUT: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/sel
 @click.argument("names", metavar="[REF...] DEST", nargs=-1, shell_complete=complete_reference)
 @click.option("--in-place", is_flag=True, help="Make the store's own directory a layout, of all its tags.")
 @click.option(
-    "--form",
+    "--format",
     type=click.Choice(["dir", "oci-archive", "docker-archive"]),
     help="What to write. Without it, DEST says: .tar, .tar.gz, .tgz, .tar.zst, - and pipes mean oci-archive, all else "
     "means dir.",
@@ -79,7 +79,7 @@ def export(
     names: tuple[str, ...],
     *,
     in_place: bool,
-    form: ExportForm | None,
+    format: ExportFormat | None,
     compression: Compression | None,
     platforms: tuple[str, ...],
     referrers: bool | None,
@@ -100,7 +100,7 @@ def export(
     output; everything else is then said on standard error.
     """
     if in_place:
-        others = (names, form, compression, platforms, referrers is not None, referrers_lists, base, verify, dry_run)
+        others = (names, format, compression, platforms, referrers is not None, referrers_lists, base, verify, dry_run)
         if any(others) or mode != "auto":
             raise click.UsageError("--in-place exports all there is, and goes with no REF, DEST or other option")
         with location.changing() as store:
@@ -122,7 +122,7 @@ def export(
                 mode=mode,
                 referrers=referrers,
                 referrers_lists=referrers_lists,
-                form=form,
+                format=format,
                 compression=compression,
                 platforms=platforms,
                 base=base,

@@ -14,14 +14,14 @@ from ocistore.cli.choice import platform_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json_lines, print_line, standard_output
-from ocistore.imagefiles import list_files, open_file
+from ocistore.images import list_files, open_file
 from ocistore.oci.reference import split_path
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
     from ocistore import Store
-    from ocistore.imagefiles import ImageFile
+    from ocistore.images import ImageFile
 
 _BLOCK: Final = 1024 * 1024
 """Bytes read, hashed and written at a time."""

@@ -16,8 +16,8 @@ from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size
 from ocistore.cli.referrers import print_referrers
-from ocistore.imagefiles import choose_image, read_config, summary_of
-from ocistore.imagefiles.config import parse_config
+from ocistore.images import choose_image, read_config, summary_of
+from ocistore.images.config import parse_config
 from ocistore.oci import mediatypes
 from ocistore.oci.platforms import parse_platform
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ocistore import Descriptor, Digest, Manifest, Repository
-    from ocistore.imagefiles import ConfigSummary
+    from ocistore.images import ConfigSummary
 
 _DEEPEST: Final = 32
 """Levels that are shown by indentation."""

@@ -32,12 +32,12 @@ from ocistore.errors import (
     StoreFullError,
 )
 from ocistore.layouts.exports.absences import kinds
-from ocistore.layouts.exports.choosing import Group, Selection, choose
+from ocistore.layouts.exports.selection import Group, Selection, choose
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.index import said_besides
-from ocistore.layouts.intake import changes, moved, present, stage_manifests, take_back
 from ocistore.layouts.progress import Tally
-from ocistore.layouts.vanished import gone_is_damage, told_from_collected
+from ocistore.layouts.transfer import changes, moved, present, stage_manifests, take_back
+from ocistore.layouts.vanished import check_if_collected, gone_is_damage
 from ocistore.lease import Lease, scope_of
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest
@@ -114,7 +114,7 @@ def copy(
         destination.require_writable()
     if references is not None and not isinstance(references, str):
         references = list(references)  # they are read again where something vanished
-    with told_from_collected(source), _keeping(source, target, dry_run=dry_run) as keeping:
+    with check_if_collected(source), _keeping(source, target, dry_run=dry_run) as keeping:
         selection = keeping.choose(references, referrers=referrers, platforms=platforms)
         with _opened(destination, target, dry_run=dry_run) as opened:
             copying = _Copying(source, opened, target, selection, mode)

@@ -22,15 +22,15 @@ from ocistore.layouts.directory import (
     LayoutDirectory,
     NotPlainError,
 )
-from ocistore.layouts.exports import outlet
+from ocistore.layouts.exports import sink
 from ocistore.layouts.exports.absences import kinds
-from ocistore.layouts.exports.archiving import write_oci_archive
-from ocistore.layouts.exports.bases import held
-from ocistore.layouts.exports.choosing import Selection, choose
-from ocistore.layouts.exports.dockerwriting import docker_archive
-from ocistore.layouts.exports.forms import Destination, ExportForm, destination_of
+from ocistore.layouts.exports.dockerarchive import docker_archive
+from ocistore.layouts.exports.exclusions import held
+from ocistore.layouts.exports.formats import Destination, ExportFormat, destination_of
+from ocistore.layouts.exports.layoutfiles import BlobWriter, is_there
+from ocistore.layouts.exports.ociarchive import write_oci_archive
+from ocistore.layouts.exports.selection import Selection, choose
 from ocistore.layouts.exports.verifying import verify_all
-from ocistore.layouts.exports.writing import BlobWriter, is_there
 from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.index import (
     LAYOUT_FILE,
@@ -43,8 +43,8 @@ from ocistore.layouts.index import (
     read_index,
 )
 from ocistore.layouts.progress import Tally
-from ocistore.layouts.vanished import told_from_collected
-from ocistore.moved import saying_if_moved
+from ocistore.layouts.vanished import check_if_collected
+from ocistore.moved import check_if_moved
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.permissions import Permissions
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
-    from ocistore.layouts.exports.dockerwriting import DockerArchive
+    from ocistore.layouts.exports.dockerarchive import DockerArchive
     from ocistore.layouts.progress import Progress
     from ocistore.oci.descriptor import Descriptor
 
@@ -65,7 +65,7 @@ class ExportReport:
 
     destination: Path | None
     """Absolute; None where it was a file object."""
-    form: ExportForm
+    format: ExportFormat
     names: tuple[str, ...]
     """The exported tags as REPO:TAG, and untagged manifests as REPO@DIGEST, as they are called there; in byte order."""
     manifests: int
@@ -127,7 +127,7 @@ class _Plan:
             sizes = {digest: size for digest, size in sizes.items() if digest in going}
         return ExportReport(
             destination=self.destination.path,
-            form=self.destination.form,
+            format=self.destination.format,
             names=selection.names,
             manifests=manifests,
             blobs=len(sizes) - manifests,
@@ -146,7 +146,7 @@ class _Plan:
         )
 
 
-@saying_if_moved
+@check_if_moved
 def export(
     core: Core,
     destination: str | os.PathLike[str] | BinaryIO,
@@ -155,7 +155,7 @@ def export(
     mode: TransferMode = "auto",
     referrers: bool | None = None,
     referrers_lists: bool = False,
-    form: ExportForm | None = None,
+    format: ExportFormat | None = None,
     compression: Compression | None = None,
     platforms: Sequence[str] = (),
     base: Iterable[str | os.PathLike[str]] = (),
@@ -167,20 +167,20 @@ def export(
     bases = listed_paths(base, kind="base")
     to = destination_of(
         destination,
-        form=form,
+        format=format,
         compression=compression,
         mode=mode,
         referrers=bool(referrers) or referrers_lists,
         with_base=bool(bases),
     )
-    images_only = to.form == "docker-archive"
+    images_only = to.format == "docker-archive"
     with_referrers = not images_only if referrers is None else referrers
     if referrers_lists and not with_referrers:
         raise ValueError("lists of referrers and no referrers do not go together")
     if to.path is not None:
         refuse_planted(to.path)
         _refuse_store(core, to.path)
-    with told_from_collected(core):
+    with check_if_collected(core):
         with core.catalog.snapshot() as connection:
             selection = choose(
                 connection,
@@ -195,11 +195,11 @@ def export(
         plan = _Plan(to, selection, held(bases, blobs), mode, dry_run, kinds(core.pool, selection))
         if verify:
             progress = _verify(core, plan, progress)
-        if to.form == "dir":
+        if to.format == "dir":
             return _export_directory(core, plan, progress)
         if to.path is not None:
-            outlet.require_room(to.path, to.name)
-        if to.form == "docker-archive":
+            sink.require_room(to.path, to.name)
+        if to.format == "docker-archive":
             if references is not None and not selection.entries:
                 # What was asked for was no image: an archive of nothing is not what anybody wants.
                 reason = "all that was asked for is about images, such as signatures; docker-archive cannot hold it"
@@ -269,7 +269,7 @@ def _export_archive(core: Core, plan: _Plan, progress: Progress | None) -> Expor
     written = sum(size for digest, size in sizes.items() if digest not in plan.left_out)
     if not plan.dry_run:
         tally = Tally(written, progress)
-        with outlet.opened(to.target, name=to.name, compression=to.compression, tally=tally) as out:
+        with sink.opened(to.target, name=to.name, compression=to.compression, tally=tally) as out:
             write_oci_archive(out, core.pool, plan.selection, left_out=plan.left_out)
         tally.reach(written)
     return plan.report(written=written)
@@ -280,7 +280,7 @@ def _export_docker(core: Core, plan: _Plan, platforms: Sequence[str], progress: 
     archive = docker_archive(core.pool, plan.selection, archive=to.name, platforms=platforms)
     if not plan.dry_run:
         tally = Tally(archive.size, progress)
-        with outlet.opened(to.target, name=to.name, compression=to.compression, tally=tally) as out:
+        with sink.opened(to.target, name=to.name, compression=to.compression, tally=tally) as out:
             archive.write(out, core.pool, archive=to.name)
         tally.reach(archive.size)
     return plan.report(written=archive.size, archive=archive)
@@ -343,7 +343,7 @@ def _opened_directory(path: Path, *, permissions: Permissions | None = None) -> 
         return LayoutDirectory(path, permissions=permissions)
     except NotADirectoryError as error:
         pass_on_theirs(error)
-        problem = "it is not a directory; an archive is written where the name ends as one's, or its form is asked for"
+        problem = "it is not a directory; an archive is written where the name ends as one's, or its format is given"
         raise LayoutInvalidError(path, problems=[problem]) from error
     except OSError as error:
         pass_on_theirs(error)

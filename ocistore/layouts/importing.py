@@ -15,14 +15,14 @@ from ocistore.errors import (
     StoreBusyError,
 )
 from ocistore.layouts.directory import NotPlainError
-from ocistore.layouts.imports.completion import CompletedSource, completes
+from ocistore.layouts.imports.detection import checked, opened
 from ocistore.layouts.imports.embedded import EmbeddedSource
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
-from ocistore.layouts.imports.recognition import checked, opened
-from ocistore.layouts.imports.survey import survey
-from ocistore.layouts.imports.wanted import Wanted
-from ocistore.layouts.intake import changes, moved, present, stage_manifests, still_absent, take_back
+from ocistore.layouts.imports.planning import survey
+from ocistore.layouts.imports.request import ImportRequest
+from ocistore.layouts.imports.storebacked import StoreBackedSource, completes
 from ocistore.layouts.progress import Tally
+from ocistore.layouts.transfer import changes, moved, present, stage_manifests, still_absent, take_back
 from ocistore.refusals import pass_on_theirs
 from ocistore.threads import WORTH_A_THREAD, Ahead
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import StagedBlob
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
+    from ocistore.layouts.imports.detection import ImportSource
     from ocistore.layouts.imports.plan import ImportPlan
-    from ocistore.layouts.imports.recognition import ImportSource
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.progress import Progress
     from ocistore.oci.digest import Digest
@@ -90,7 +90,7 @@ def check_import(
     referrers: bool,
 ) -> Iterator[ImportSource]:
     """Check the arguments of an import; see :func:`ocistore.check_import`."""
-    Wanted.parse(repository, references=references, platforms=platforms, referrers=referrers)
+    ImportRequest.parse(repository, references=references, platforms=platforms, referrers=referrers)
     with checked(source) as found:
         yield found
 
@@ -115,11 +115,11 @@ def import_layout(
     """
     if mode not in ("auto", "copy", "link"):
         raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
-    wanted = Wanted.parse(repository, references=references, platforms=platforms, referrers=referrers)
+    wanted = ImportRequest.parse(repository, references=references, platforms=platforms, referrers=referrers)
     if not dry_run:
         core.require_writable()
     with opened(source, core, progress, mode=mode) as found:
-        completed = CompletedSource(found, core) if complete else None
+        completed = StoreBackedSource(found, core) if complete else None
         embedded = EmbeddedSource(found if completed is None else completed)
         taking = _Taking(core, embedded, mode, progress, dry_run=dry_run)
         contents = survey(

@@ -53,7 +53,10 @@ MAXIMUM_LAYOUT_FILE_SIZE: Final = 64 * 1024
 _WRITTEN: Final = frozenset({"schemaVersion", "mediaType", "manifests"})
 
 _KNOWN: Final = {
-    "digest": "sha256:" + "0" * 64, "mediaType": "application/octet-stream", "artifactType": None, "data": None
+    "digest": "sha256:" + "0" * 64,
+    "mediaType": "application/octet-stream",
+    "artifactType": None,
+    "data": None,
 }
 """What stands for what is not known of an entry, while the rest of it is looked at."""
 

@@ -24,7 +24,7 @@ def gone_is_damage(digest: str, *, noun: str = "blob", of: str = "") -> Iterator
     """Read the file of a blob.
 
     Raises:
-        CorruptError: it is not there; see :func:`told_from_collected`.
+        CorruptError: it is not there; see :func:`check_if_collected`.
     """
     try:
         yield
@@ -34,7 +34,7 @@ def gone_is_damage(digest: str, *, noun: str = "blob", of: str = "") -> Iterator
 
 
 @contextlib.contextmanager
-def told_from_collected(core: Core) -> Iterator[None]:
+def check_if_collected(core: Core) -> Iterator[None]:
     """Read what was chosen from the store a while ago, and may have been collected since.
 
     Raises:

@@ -112,8 +112,9 @@ class Descriptor:
             raise ManifestInvalidError(f"a descriptor needs {missing}", path=path, unknown=unknown) from None
         # Not isinstance: True is an int, and no size.
         if type(size) is not int or not 0 <= size <= MAXIMUM_SIZE:
-            raise ManifestInvalidError(f"{size!r:.100} is not a size: a whole number from 0 to {MAXIMUM_SIZE}",
-                                       path=f"{path}.size")
+            raise ManifestInvalidError(
+                f"{size!r:.100} is not a size: a whole number from 0 to {MAXIMUM_SIZE}", path=f"{path}.size"
+            )
         try:
             digest = Digest.parse(text)
         except InvalidDigestError as error:

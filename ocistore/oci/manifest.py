@@ -26,9 +26,18 @@ _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[!-~]+", re.ASCII)
 
 Role: TypeAlias = Literal["config", "layer", "manifest", "subject"]
 
-_KEYS: Final = frozenset({
-    "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations",
-})
+_KEYS: Final = frozenset(
+    {
+        "schemaVersion",
+        "mediaType",
+        "artifactType",
+        "config",
+        "layers",
+        "manifests",
+        "subject",
+        "annotations",
+    }
+)
 _SCHEMA1: Final = frozenset({mediatypes.DOCKER_SCHEMA1, mediatypes.DOCKER_SCHEMA1_SIGNED})
 
 
@@ -320,8 +329,9 @@ def _media_type(members: dict[str, Any], *, given: str | None) -> str:
         raise ManifestInvalidError(f"it says {said}, but came as {given}", path="mediaType")
     found = said or given or _inferred(members)
     if found in _SCHEMA1:
-        raise ManifestInvalidError(f"{found} is the first version of Docker's manifests, which is no longer in use",
-                                   path="mediaType")
+        raise ManifestInvalidError(
+            f"{found} is the first version of Docker's manifests, which is no longer in use", path="mediaType"
+        )
     if not mediatypes.is_known_manifest(found):
         raise ManifestInvalidError(f"{found} is not a type of manifest", path="mediaType")
     if said is None and found not in (mediatypes.OCI_MANIFEST, mediatypes.OCI_INDEX):
@@ -353,6 +363,7 @@ def _descriptors(members: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
         raise ManifestInvalidError(f"{items!r:.100} is not a list", path=key)
     count = len(items) + ("config" in members) + ("subject" in members)
     if count > MAXIMUM_DESCRIPTORS:
-        raise ManifestInvalidError(f"the manifest refers to {count} things, at most {MAXIMUM_DESCRIPTORS} are allowed",
-                                   path=key)
+        raise ManifestInvalidError(
+            f"the manifest refers to {count} things, at most {MAXIMUM_DESCRIPTORS} are allowed", path=key
+        )
     return tuple(Descriptor.from_json(item, path=f"{key}[{position}]") for position, item in enumerate(items))

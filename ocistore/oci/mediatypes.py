@@ -35,12 +35,14 @@ _ALL: Final[dict[object, str]] = {
 _MANIFESTS: Final = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 _IMAGE_CONFIGS: Final = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 _INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
-NONDISTRIBUTABLE: Final = frozenset({
-    DOCKER_FOREIGN_LAYER,
-    OCI_NONDISTRIBUTABLE_LAYER,
-    OCI_NONDISTRIBUTABLE_LAYER_GZIP,
-    OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
-})
+NONDISTRIBUTABLE: Final = frozenset(
+    {
+        DOCKER_FOREIGN_LAYER,
+        OCI_NONDISTRIBUTABLE_LAYER,
+        OCI_NONDISTRIBUTABLE_LAYER_GZIP,
+        OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
+    }
+)
 # RFC 6838, section 4.2: both names start with a letter or digit and have at most 127 characters; no parameters.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _GRAMMAR = re.compile(rf"{_NAME}/{_NAME}", re.ASCII)

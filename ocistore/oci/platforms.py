@@ -30,8 +30,13 @@ _VERSIONED: Final = re.compile(r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?", re.ASCII)
 """A variant that is newer than others of its architecture: ``v7``, ``v8.2``."""
 
 _ALIASES: Final = {
-    "aarch64": ("arm64", ""), "x86_64": ("amd64", ""), "x86-64": ("amd64", ""), "i386": ("386", ""),
-    "i686": ("386", ""), "armhf": ("arm", "v7"), "armel": ("arm", "v6"),
+    "aarch64": ("arm64", ""),
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "i386": ("386", ""),
+    "i686": ("386", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
 }
 """Architectures as machines call them, and as images do (Go's GOARCH, which the image specification asks for)."""
 _IMPLIED_VARIANT: Final = {"arm64": "v8", "arm": "v7", "amd64": "v1"}
@@ -128,8 +133,11 @@ def _rank(platform: Platform, wanted: Platform) -> tuple[int, ...] | None:
             return None
         else:
             place = (2, *(number or (0, 0)))
-    return (*place, int(not set(platform.os_features) <= set(wanted.os_features)),
-            int(bool(wanted.os_version) and not platform.os_version))
+    return (
+        *place,
+        int(not set(platform.os_features) <= set(wanted.os_features)),
+        int(bool(wanted.os_version) and not platform.os_version),
+    )
 
 
 def _architecture(platform: Platform) -> str:
@@ -249,8 +257,7 @@ class _Narrowing:
             raise ManifestInvalidError(f"{descriptor.digest} is nested in more than {_MAXIMUM_DEPTH} indexes")
         index = self.fetch(descriptor)
         kept = [
-            None if ATTESTED in child.annotations else self.left_of(child, depth=depth + 1)
-            for child in index.manifests
+            None if ATTESTED in child.annotations else self.left_of(child, depth=depth + 1) for child in index.manifests
         ]
         stayed = {child.digest for child, left in zip(index.manifests, kept, strict=True) if left is not None}
         absent = {child.digest for child in index.manifests if child.digest in self.result.absent}
@@ -285,4 +292,3 @@ def _with_children(index: Manifest, kept: Sequence[Descriptor | None]) -> Manife
     document["manifests"] = children
     content = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     return check_manifest(content, media_type=index.media_type, maximum=max(MAXIMUM_MANIFEST_SIZE, len(content)))
-

@@ -35,12 +35,19 @@ def repository_name(text: str) -> str:
     if not isinstance(text, str):
         raise InvalidNameError(text, kind="repository", reason="it is not text")
     if len(text) > MAXIMUM_REPOSITORY_LENGTH:
-        raise InvalidNameError(text, kind="repository", reason=f"it has {len(text)} characters, "
-                               f"at most {MAXIMUM_REPOSITORY_LENGTH} are allowed")
+        raise InvalidNameError(
+            text,
+            kind="repository",
+            reason=f"it has {len(text)} characters, at most {MAXIMUM_REPOSITORY_LENGTH} are allowed",
+        )
     match = _REPOSITORY.fullmatch(text)
     if match is None:
-        raise InvalidNameError(text, kind="repository", reason="it must be lower-case letters and digits, joined by "
-                               "one of . _ __ or by dashes, in parts that are joined by /")
+        raise InvalidNameError(
+            text,
+            kind="repository",
+            reason="it must be lower-case letters and digits, joined by "
+            "one of . _ __ or by dashes, in parts that are joined by /",
+        )
     return match.group()
 
 
@@ -53,8 +60,9 @@ def tag_name(text: str) -> str:
     if not isinstance(text, str):
         raise InvalidNameError(text, kind="tag", reason="it is not text")
     if len(text) > MAXIMUM_TAG_LENGTH:
-        raise InvalidNameError(text, kind="tag", reason=f"it has {len(text)} characters, "
-                               f"at most {MAXIMUM_TAG_LENGTH} are allowed")
+        raise InvalidNameError(
+            text, kind="tag", reason=f"it has {len(text)} characters, at most {MAXIMUM_TAG_LENGTH} are allowed"
+        )
     match = _TAG.fullmatch(text)
     if match is None:
         raise InvalidNameError(text, kind="tag", reason="it must be letters, digits, and . _ - where not first")

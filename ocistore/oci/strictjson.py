@@ -55,9 +55,7 @@ def loads(content: bytes, *, maximum: int) -> Any:  # noqa: ANN401 - what JSON h
     return _loads(content)
 
 
-def loads_each(
-    content: bytes, key: str, begin: Callable[[], Callable[[Any], object]], *, maximum: int
-) -> Any:  # noqa: ANN401 - likewise
+def loads_each(content: bytes, key: str, begin: Callable[[], Callable[[Any], object]], *, maximum: int) -> Any:  # noqa: ANN401 - likewise
     """Read as :func:`loads`, but give away each element of the list under ``key`` of the document, and never hold all.
 
     In the document that is returned the list is empty.

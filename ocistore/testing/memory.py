@@ -36,7 +36,7 @@ from ocistore.errors import (
     StoreBusyError,
     StoreClosedError,
 )
-from ocistore.forks import ThreadLock
+from ocistore.forks import ForkSafeLock
 from ocistore.oci.digest import Digest, Hasher, hasher
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class MemoryPool(Pool):
 
     def __init__(self) -> None:
         self.identity = f"memory:{secrets.token_hex(8)}"
-        self._mutex = ThreadLock()
+        self._mutex = ForkSafeLock()
         self._published: dict[Digest, _Content] = {}
         self._staged: weakref.WeakValueDictionary[str, MemoryBlob] = weakref.WeakValueDictionary()
         self._left: dict[str, MemoryBlob] = {}
@@ -406,7 +406,7 @@ class MemoryUploads:
     """The role :class:`ocistore.blobs.pool.Uploads` of a pool in memory."""
 
     def __init__(
-        self, sessions: dict[str, _Session], mutex: ThreadLock, stage: Callable[[MemoryBlob], MemoryBlob]
+        self, sessions: dict[str, _Session], mutex: ForkSafeLock, stage: Callable[[MemoryBlob], MemoryBlob]
     ) -> None:
         self._sessions = sessions
         self._mutex = mutex

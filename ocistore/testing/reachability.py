@@ -130,9 +130,7 @@ def _collected(
     return Contents(contents.tags, {digest: _in_queue(manifests[digest], untagged_before) for digest in kept}, left)
 
 
-def reached(
-    roots: Iterable[str], manifests: Iterable[str], references: Mapping[str, References]
-) -> frozenset[str]:
+def reached(roots: Iterable[str], manifests: Iterable[str], references: Mapping[str, References]) -> frozenset[str]:
     """Return which manifests of a repository are reached from some of them, with those."""
     there = frozenset(manifests)
     found: set[str] = set()

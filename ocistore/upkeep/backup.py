@@ -39,15 +39,15 @@ from ocistore.clock import milliseconds
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
-from ocistore.layouts.exports.writing import BlobWriter
+from ocistore.layouts.exports.layoutfiles import BlobWriter
 from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.progress import Tally
-from ocistore.moved import saying_if_moved
+from ocistore.moved import check_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.opening import OF_THE_VOLUME, make_lock
 from ocistore.refusals import Ignoring, pass_on_theirs
-from ocistore.upkeep import snapshot
-from ocistore.upkeep.holding import Hold, collections_held
+from ocistore.upkeep import refsfile
+from ocistore.upkeep.hold import Hold, collections_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ class BackupReport:
     """Digests of live blobs that could not be read now, and are not in the copy either: the first thousand."""
 
 
-@saying_if_moved
+@check_if_moved
 def backup(
     core: Core,
     destination: str | os.PathLike[str],
@@ -358,7 +358,7 @@ class _Backup:
         with contextlib.suppress(OCIStoreError):
             finished = SQLiteCatalog(target.root, database=target.catalog, lock=target.write_lock, read_only=True)
             try:
-                snapshot.refresh(finished, target, older_than=timedelta(0))
+                refsfile.refresh(finished, target, older_than=timedelta(0))
             finally:
                 finished.close()
 

@@ -9,7 +9,7 @@ from ocistore.arguments import check_duration, whole_number
 from ocistore.catalog import holds
 from ocistore.catalog.lock import rest
 from ocistore.clock import milliseconds
-from ocistore.upkeep.guards import refuse_held
+from ocistore.upkeep.preflight import refuse_held
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

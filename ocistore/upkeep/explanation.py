@@ -13,7 +13,7 @@ from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
 from ocistore.oci.digest import ALGORITHMS, Digest
 from ocistore.oci.reference import Reference, repository_name
 from ocistore.repository import Repository
-from ocistore.upkeep.collection import GRACE, KEEP_UNTAGGED
+from ocistore.upkeep.gc import GRACE, KEEP_UNTAGGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

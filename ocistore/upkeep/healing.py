@@ -20,8 +20,8 @@ from ocistore.errors import (
     StoreBusyError,
 )
 from ocistore.layouts.directory import BLOBS, NotPlainError
+from ocistore.layouts.imports.detection import checked, opened
 from ocistore.layouts.imports.directorysource import DirectorySource
-from ocistore.layouts.imports.recognition import checked, opened
 from ocistore.layouts.progress import Tally
 from ocistore.refusals import Ignoring
 

@@ -18,8 +18,8 @@ from ocistore.errors import (
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, check_manifest
 from ocistore.refusals import Ignoring, pass_on_theirs
 from ocistore.repository import Repository
-from ocistore.upkeep.findings import LISTED, Damage
 from ocistore.upkeep.reading import UnreadableError, hashed
+from ocistore.upkeep.scrubreport import LISTED, Damage
 
 if TYPE_CHECKING:
     from ocistore.blobs.hashing import Count
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ocistore.changes import Missing
     from ocistore.core import Core
     from ocistore.oci.digest import Digest
-    from ocistore.upkeep.findings import Pace, ScrubReport
+    from ocistore.upkeep.scrubreport import Pace, ScrubReport
 
 _PAGE: Final = 500
 

@@ -46,7 +46,7 @@ from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name
 from ocistore.refusals import Ignoring, pass_on_theirs
-from ocistore.upkeep import snapshot
+from ocistore.upkeep import refsfile
 from ocistore.upkeep.reading import UnreadableError, content, hashed
 from ocistore.upkeep.replacing import (
     Healthy,
@@ -366,10 +366,10 @@ class _Rebuild:
 
     def _sources(self) -> list[tuple[str, Iterator[Ref]]]:
         """Return the sources that may know the names, the newest first."""
-        header = snapshot.header(self._paths)
+        header = refsfile.header(self._paths)
         found = []
         if header is not None:
-            found.append((header.taken, self._paths.snapshot.name, snapshot.read(self._paths)))
+            found.append((header.taken, self._paths.snapshot.name, refsfile.read(self._paths)))
         with Ignoring(FileNotFoundError):
             changed = self._paths.index_json.lstat().st_mtime_ns // 1_000_000
             found.append((changed, self._paths.index_json.name, self._in_place()))
@@ -386,7 +386,7 @@ class _Rebuild:
     def _known_incomplete(self) -> frozenset[str]:
         """Return the manifests that lacked something when they were pushed, as far as the last snapshot knows."""
         try:
-            return frozenset(name.digest for name in snapshot.read(self._paths) if name.incomplete)
+            return frozenset(name.digest for name in refsfile.read(self._paths) if name.incomplete)
         except (CorruptError, FileNotFoundError) as error:
             pass_on_theirs(error)
             return frozenset()

@@ -32,7 +32,7 @@ from ocistore.errors import (
     StoreNotFoundError,
 )
 from ocistore.refusals import Ignoring, pass_on_theirs
-from ocistore.upkeep import snapshot
+from ocistore.upkeep import refsfile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,7 +161,7 @@ def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> No
             seen = seen._replace(identity="")  # the first schema had none
         upgrade(catalog, now=milliseconds())
         if _may_be_the_latest(catalog, seen):
-            snapshot.take(catalog, paths)
+            refsfile.take(catalog, paths)
     except CorruptError:
         return
     finally:
@@ -187,7 +187,7 @@ def keep_readable_names(paths: StorePaths, *, seen: epoch.Mark) -> None:
         with catalog.snapshot() as connection:
             whole = check.refs_are_whole(connection)
         if whole and _may_be_the_latest(catalog, seen):
-            snapshot.take(catalog, paths)
+            refsfile.take(catalog, paths)
     except CorruptError:
         return
     finally:

@@ -31,17 +31,17 @@ from ocistore.errors import (
     RepositoryNotFoundError,
     StorageError,
 )
-from ocistore.moved import saying_if_moved
+from ocistore.moved import check_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
 from ocistore.refusals import pass_on_theirs
 from ocistore.threads import WORTH_A_THREAD, Ahead, Counter
-from ocistore.upkeep.comparison import Comparison
-from ocistore.upkeep.findings import LISTED, Cut, Damage, Level, Pace, ScrubReport
+from ocistore.upkeep.deepscrub import Comparison
 from ocistore.upkeep.healing import Healer
 from ocistore.upkeep.orphans import Orphans
 from ocistore.upkeep.reading import UnreadableError, hashed
 from ocistore.upkeep.replacing import sweep_rebuilt
+from ocistore.upkeep.scrubreport import LISTED, Cut, Damage, Level, Pace, ScrubReport
 
 if TYPE_CHECKING:
     import os
@@ -66,7 +66,7 @@ _Look: TypeAlias = "tuple[PublishedFile | None, str | None]"
 """What is under a name, and what is wrong with it."""
 
 
-@saying_if_moved
+@check_if_moved
 def scrub(
     core: Core,
     *,

@@ -61,7 +61,11 @@ def test_tar_reads_what_was_written(tmp_path):
     found = subprocess.run(listing, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C.UTF-8"})
     assert (found.returncode, found.stderr) == (0, "")
     assert [line.split(None, 5)[5] for line in found.stdout.splitlines()] == [
-        "a/", "a/file", LONG, "café", "link -> a/file"
+        "a/",
+        "a/file",
+        LONG,
+        "café",
+        "link -> a/file",
     ]
     assert found.stdout.splitlines()[1].startswith("-rwxr-xr-x 0/0")
 
@@ -80,8 +84,17 @@ def test_what_tar_writes_is_read(tmp_path, form, seek):
             sparse.seek(place)
             sparse.write(b"x" * 4096)
     subprocess.run(
-        ["tar", "-C", tmp_path, "--sort=name", "--sparse" if form != "ustar" else "--no-xattrs", f"--format={form}",
-         "-cf", tmp_path / "it.tar", "d"],
+        [
+            "tar",
+            "-C",
+            tmp_path,
+            "--sort=name",
+            "--sparse" if form != "ustar" else "--no-xattrs",
+            f"--format={form}",
+            "-cf",
+            tmp_path / "it.tar",
+            "d",
+        ],
         check=True,
     )
     content = (tmp_path / "it.tar").read_bytes()

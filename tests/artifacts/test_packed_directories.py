@@ -446,7 +446,8 @@ HOSTILE = {
     "hard link to a directory": (archive(directory(), directory("d/b"), hardlink("d/a", "d/b")), "no file before it"),
     "hard link to a symlink out": (archive(directory(), symlink("d/b", "../c"), hardlink("d/a", "d/b")), "leads out"),
     "hard link to a symlink that leads out from there": (
-        archive(directory(), directory("d/e"), symlink("d/e/b", "../c"), hardlink("d/a", "d/e/b")), "leads out"
+        archive(directory(), directory("d/e"), symlink("d/e/b", "../c"), hardlink("d/a", "d/e/b")),
+        "leads out",
     ),
     "hard link to itself": (archive(directory(), hardlink("d/a", "d/a")), "no file before it"),
     "device": (archive(directory(), member("d/null", tarfile.CHRTYPE)), "is a character device"),

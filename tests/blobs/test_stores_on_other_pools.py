@@ -127,7 +127,7 @@ def test_a_reader_has_no_descriptor_and_says_so(stocked):
 def test_what_nothing_needs_is_collected(stocked, memory):
     stocked.repository("app").delete_blob(Digest.of(LARGE))
     report = stocked.gc(grace=NOW, keep_untagged=NOW, force=True)
-    assert (report.complete, report.bytes, report.no_snapshot) == (True, len(LARGE), None)
+    assert (report.complete, report.bytes, report.no_refs_file) == (True, len(LARGE), None)
     assert memory.size(Digest.of(LARGE)) is None
     assert list(memory.sweeper.trashed()) == []
     assert stocked.repository("app").get_manifest("v1").content == IMAGE.manifest

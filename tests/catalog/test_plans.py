@@ -241,18 +241,13 @@ IMAGE = 7
 
 AN_INDEX = Statement(
     "an index",
-    {
-        "sqlite": "SELECT blob_id FROM manifests"
-        " WHERE media_type = 'application/vnd.oci.image.index.v1+json' LIMIT 1"
-    },
+    {"sqlite": "SELECT blob_id FROM manifests WHERE media_type = 'application/vnd.oci.image.index.v1+json' LIMIT 1"},
 )
 
 
 QUESTIONS = {
     "walk of an image": lambda c: graph.walk(c, REPOSITORY, [digest(image_id(10))], referrers=True),
-    "walk of an index": lambda c: graph.walk(
-        c, REPOSITORY, [digest(c.index)], referrers=False
-    ),
+    "walk of an index": lambda c: graph.walk(c, REPOSITORY, [digest(c.index)], referrers=False),
     "by tag": lambda c: manifests.by_tag(c, "crowd/0", f"v{IMAGE}"),
     "by digest": lambda c: manifests.by_digest(c, "crowd/0", digest(image_id(IMAGE))),
     "a page of manifests": lambda c: manifests.page(c, REPOSITORY, after=100, limit=10),
@@ -278,9 +273,7 @@ CHANGES = {
     ),
     "untag": lambda c: tags.remove(c, REPOSITORY, "crowd/0", ["v3", f"v{IMAGE}"], now=5, actor=""),
     "unlink": lambda c: manifests.remove_membership(c, REPOSITORY, image_id(IMAGE), now=5),
-    "condemn and reap": lambda c: (
-        deletions.condemn(c, [image_id(IMAGE)]), deletions.reap(c, [image_id(IMAGE)])
-    ),
+    "condemn and reap": lambda c: (deletions.condemn(c, [image_id(IMAGE)]), deletions.reap(c, [image_id(IMAGE)])),
 }
 """In the order in which they are done."""
 

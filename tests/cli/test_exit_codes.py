@@ -55,9 +55,7 @@ def test_each_error_is_one_line_and_has_its_exit_code(run, repository, arguments
 
 
 def _error_classes():
-    return [
-        value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, OCIStoreError)
-    ]
+    return [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, OCIStoreError)]
 
 
 @pytest.mark.parametrize("error", _error_classes(), ids=lambda error: error.__name__)

@@ -55,7 +55,8 @@ def test_a_named_pipe_whose_reader_went_away_is_an_error(run, filled, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     large = filled.repository("zoo").put_blob(bytes(3 << 20))
     body = {
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": large.digest, "size": large.size},
         "layers": [],
     }
@@ -110,10 +111,10 @@ def test_a_base_leaves_blobs_out(run, filled, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--form", "dir", "-"],
-        ["--form", "dir", "--compression", "gzip", "x"],
+        ["--format", "dir", "-"],
+        ["--format", "dir", "--compression", "gzip", "x"],
         ["--mode", "link", "x.tar"],
-        ["--form", "docker-archive", "--referrers", "x.tar"],
+        ["--format", "docker-archive", "--referrers", "x.tar"],
         ["--base", "absent", "x.tar"],
         ["--in-place", "--dry-run"],
         ["--in-place", "--platform", "linux/arm64"],

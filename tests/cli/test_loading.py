@@ -70,7 +70,7 @@ def test_a_command_loads_its_own_module_only(empty_store):
     found = loaded("--store", str(empty_store), "tags", "app")
     assert "ocistore.store" in found
     assert found & {f"ocistore.cli.{each.module}" for each in COMMANDS.values()} == {"ocistore.cli.look"}
-    assert found & {"ocistore.layouts", "ocistore.upkeep", "ocistore.artifacts", "ocistore.imagefiles"} == set()
+    assert found & {"ocistore.layouts", "ocistore.upkeep", "ocistore.artifacts", "ocistore.images"} == set()
 
 
 def test_a_command_that_is_misspelt_is_answered_with_the_one_that_is_meant():

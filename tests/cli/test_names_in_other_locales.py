@@ -19,6 +19,7 @@ ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 UTF_8 = {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
 NAME = "naïve ☃.txt"
 
+
 @pytest.fixture
 def run() -> Iterator[Callable[..., bytes]]:
     """Run a command in a locale, as bytes in and out, on the store of the directory where it is run."""

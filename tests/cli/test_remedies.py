@@ -20,7 +20,7 @@ from processes import python, run_python
 
 from ocistore import Digest, Store
 from ocistore.catalog.schema import SCHEMA_REVISION
-from ocistore.upkeep import guards, snapshot
+from ocistore.upkeep import preflight, refsfile
 
 ZERO = timedelta(0)
 LAYER = Digest.of(APP.layers[0])
@@ -60,7 +60,7 @@ def scene(store, tmp_path):
     push(store.repository("library/app"), index([APP, image("other")]), "v1")
     push(store.repository("library/app"), image("two"), "both", "too")
     store.repository("loose").put_blob(b"loose")
-    snapshot.refresh(store._core.catalog, store._core.paths, older_than=ZERO)
+    refsfile.refresh(store._core.catalog, store._core.paths, older_than=ZERO)
     store.close()
     (tmp_path / "beside").mkdir()
     return Scene(store.root, tmp_path / "beside")
@@ -102,7 +102,7 @@ def delete_much(scene):
     with Store.open(scene.root) as store:
         for name in ("library/app", "loose"):
             store.delete_repository(name)
-    guards._GUARDED_BLOBS = 1
+    preflight._GUARDED_BLOBS = 1
 
 
 BACKUP = """
@@ -422,7 +422,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_what_a_message_says_to_do_helps(scene, case, monkeypatch):
-    monkeypatch.setattr(guards, "_GUARDED_BLOBS", guards._GUARDED_BLOBS)
+    monkeypatch.setattr(preflight, "_GUARDED_BLOBS", preflight._GUARDED_BLOBS)
     case.make(scene)
     code, output = scene.run(*case.fails)
     assert (code, case.says in output) == (case.exit_code, True), output

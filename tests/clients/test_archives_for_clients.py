@@ -87,8 +87,15 @@ def test_skopeo_reads_layouts_in_archives(store, repository, tmp_path, suffix):
 
 def test_skopeo_copies_an_index_out_of_an_archive_with_its_digest(store, repository, tmp_path):
     store.export(tmp_path / "out.tar", ["library/app:multi"])
-    run("skopeo", "--insecure-policy", "copy", "--all", "--preserve-digests", f"oci-archive:{tmp_path}/out.tar:multi",
-        f"oci:{tmp_path}/copied:multi")
+    run(
+        "skopeo",
+        "--insecure-policy",
+        "copy",
+        "--all",
+        "--preserve-digests",
+        f"oci-archive:{tmp_path}/out.tar:multi",
+        f"oci:{tmp_path}/copied:multi",
+    )
     assert names(tmp_path / "copied") == {"multi": repository.resolve("multi").digest}
 
 
@@ -121,19 +128,26 @@ def test_podman_loads_layouts_in_archives(store, repository, tmp_path, podman):
 
 def test_podman_loads_docker_archives_as_the_images_of_their_configs(store, repository, tmp_path, podman):
     # Not compressed ones, which Debian's podman 4.3 does not even read where it wrote them itself.
-    store.export(tmp_path / "out.tar", ["library/app:amd64=mine/app:new", "library/app:arm64=mine/app:other"],
-                 form="docker-archive")
+    store.export(
+        tmp_path / "out.tar",
+        ["library/app:amd64=mine/app:new", "library/app:arm64=mine/app:other"],
+        format="docker-archive",
+    )
     podman("load", "-i", tmp_path / "out.tar")
-    ids = {name: image["Id"] for image in json.loads(podman("image", "ls", "--format", "json"))
-           for name in image["Names"]}
-    expected = {f"localhost/mine/app:{tag}": repository.get_manifest(architecture).config.digest.encoded
-                for tag, architecture in (("new", "amd64"), ("other", "arm64"))}
+    ids = {
+        name: image["Id"] for image in json.loads(podman("image", "ls", "--format", "json")) for name in image["Names"]
+    }
+    expected = {
+        f"localhost/mine/app:{tag}": repository.get_manifest(architecture).config.digest.encoded
+        for tag, architecture in (("new", "amd64"), ("other", "arm64"))
+    }
     assert ids == expected
 
 
 def test_skopeo_reads_docker_archives(store, repository, tmp_path):
-    store.export(tmp_path / "out.tar", ["library/app:multi=mine/app:v1"], form="docker-archive",
-                 platforms=["linux/arm64"])
+    store.export(
+        tmp_path / "out.tar", ["library/app:multi=mine/app:v1"], format="docker-archive", platforms=["linux/arm64"]
+    )
     reference = f"docker-archive:{tmp_path}/out.tar:mine/app:v1"
     config = run("skopeo", "inspect", "--raw", "--config", reference).encode()
     assert Digest.of(config) == repository.get_manifest("arm64").config.digest
@@ -146,5 +160,5 @@ def test_skopeo_reads_docker_archives(store, repository, tmp_path):
 
 
 def test_crane_finds_docker_archives_valid(store, tmp_path):
-    store.export(tmp_path / "out.tar", ["library/app:amd64"], form="docker-archive")
+    store.export(tmp_path / "out.tar", ["library/app:amd64"], format="docker-archive")
     run("crane", "validate", "--tarball", tmp_path / "out.tar")

@@ -11,7 +11,7 @@ from handmade import Layout
 from layered import archive, layered, member, put, random_layers, remade
 
 from ocistore import ArchiveInvalidError
-from ocistore.imagefiles import list_files, open_file
+from ocistore.images import list_files, open_file
 
 pytestmark = pytest.mark.clients
 

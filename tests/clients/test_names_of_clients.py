@@ -37,19 +37,23 @@ def here(tmp_path_factory):
     with tarfile.open(directory / "layer.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("empty"))
     layer = (directory / "layer.tar").read_bytes()
-    config = document({
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [Digest.of(layer)]},
-        "history": [{"created_by": "a test"}],
-    })
-    manifest = document({
-        "schemaVersion": 2,
-        "mediaType": mediatypes.OCI_MANIFEST,
-        "config": described(config, mediatypes.OCI_CONFIG),
-        "layers": [described(layer, mediatypes.OCI_LAYER)],
-    })
+    config = document(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [Digest.of(layer)]},
+            "history": [{"created_by": "a test"}],
+        }
+    )
+    manifest = document(
+        {
+            "schemaVersion": 2,
+            "mediaType": mediatypes.OCI_MANIFEST,
+            "config": described(config, mediatypes.OCI_CONFIG),
+            "layers": [described(layer, mediatypes.OCI_LAYER)],
+        }
+    )
     Layout(directory / "src").add(Image(manifest, (config, layer)), "v1").write()
     return directory
 

@@ -10,7 +10,7 @@ import pytest
 
 from ocistore import Store
 from ocistore.artifacts import attach_files, discover, pull_files, push_files
-from ocistore.imagefiles import list_files, open_file
+from ocistore.images import list_files, open_file
 
 pytestmark = pytest.mark.clients
 

@@ -98,17 +98,19 @@ def join(layout, name, images):
     """An index of these images, written into the layout by hand."""
     entries = listed(layout)
     by_name = {entry["annotations"][REF_NAME]: entry for entry in entries}
-    body = document({
-        "schemaVersion": 2,
-        "mediaType": mediatypes.OCI_INDEX,
-        "manifests": [
-            {
-                **{key: by_name[image][key] for key in ("mediaType", "digest", "size")},
-                "platform": {"os": "linux", "architecture": image},
-            }
-            for image in images
-        ],
-    })
+    body = document(
+        {
+            "schemaVersion": 2,
+            "mediaType": mediatypes.OCI_INDEX,
+            "manifests": [
+                {
+                    **{key: by_name[image][key] for key in ("mediaType", "digest", "size")},
+                    "platform": {"os": "linux", "architecture": image},
+                }
+                for image in images
+            ],
+        }
+    )
     digest = Digest.of(body)
     (layout / "blobs" / "sha256" / digest.encoded).write_bytes(body)
     entry = {"mediaType": mediatypes.OCI_INDEX, "digest": digest, "size": len(body), "annotations": {REF_NAME: name}}

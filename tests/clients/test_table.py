@@ -173,7 +173,7 @@ def given_out(client, content, form, filled):
     only = {"platforms": PLATFORM} if form == DOCKER_ARCHIVE else {"referrers": True}
     reference = f"{_repository(content.name)}:{TAG}={REPOSITORY}:{TAG}"
     try:
-        filled.export(written, [reference], form=_FORMS[form], **only)
+        filled.export(written, [reference], format=_FORMS[form], **only)
     except OCIStoreError as error:
         return f"ocistore: {said(str(error), client.bench.directory)}"
     return client.read(content, form, written)

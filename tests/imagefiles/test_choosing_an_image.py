@@ -7,8 +7,8 @@ import pytest
 from images import artifact, described, document, image, index, push
 
 from ocistore import Digest, InvalidNameError, ManifestInvalidError, PlatformNotFoundError
-from ocistore.imagefiles import choose_image, read_config, summary_of
-from ocistore.imagefiles.choosing import own_platform
+from ocistore.images import choose_image, read_config, summary_of
+from ocistore.images.selection import own_platform
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Platform
 from ocistore.oci.platforms import ATTESTED, parse_platform

@@ -25,7 +25,7 @@ from ocistore import (
 )
 from ocistore.archives.compression import Limits
 from ocistore.artifacts import TITLE, push_files
-from ocistore.imagefiles import list_files, open_file, tree
+from ocistore.images import list_files, open_file, tree
 from ocistore.oci import mediatypes
 
 BASE = archive(
@@ -151,8 +151,15 @@ def test_layers_are_read_however_they_are_compressed_and_described(store, images
 
 @pytest.mark.parametrize(
     ("nothing", "compress"),
-    [(b"", bytes), (b"", gzip.compress), (b"", zstd.compress), (b"", lzma.compress), (bytes(512), gzip.compress),
-     (bytes(1024), bytes), (bytes(100), bytes)],
+    [
+        (b"", bytes),
+        (b"", gzip.compress),
+        (b"", zstd.compress),
+        (b"", lzma.compress),
+        (bytes(512), gzip.compress),
+        (bytes(1024), bytes),
+        (bytes(100), bytes),
+    ],
 )
 def test_a_layer_of_nothing_is_one_without_files(store, images, nothing, compress):
     reference = images(archive(member("below", b"content")), nothing, archive(member("z")), compress=compress)
@@ -186,7 +193,8 @@ def test_a_hard_link_to_a_symbolic_link_is_one(store, images):
     reference = images(LINKS, archive(hardlink("d/another", "dangling"), hardlink("null2", "null")))
     files = {file.path: file for file in list_files(store, reference)}
     assert [(files[path].kind, files[path].target) for path in ("to-link", "d/another")] == [
-        ("symlink", "/secret"), ("symlink", "nothing")
+        ("symlink", "/secret"),
+        ("symlink", "nothing"),
     ]
     assert files["null2"].kind == "character device"
     assert files["d/another"].layer != files["dangling"].layer

@@ -48,12 +48,15 @@ class Saved:
         stored = [compress(layer) for layer in layers]
         for content in (config, *stored):
             self.blob(content)
-        content = json.dumps({
-            "schemaVersion": 2,
-            "mediaType": mediatypes.OCI_MANIFEST,
-            "config": described(config, mediatypes.OCI_CONFIG),
-            "layers": [described(layer, kind) for layer in stored] if listed else None,
-        }, indent=2).encode()
+        content = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": mediatypes.OCI_MANIFEST,
+                "config": described(config, mediatypes.OCI_CONFIG),
+                "layers": [described(layer, kind) for layer in stored] if listed else None,
+            },
+            indent=2,
+        ).encode()
         self.blob(content)
         return content
 
@@ -63,11 +66,13 @@ class Saved:
 
     def in_manifest_json(self, layers, *names, compress=bytes, **more):
         config = self.blob(config_of(layers, **more))
-        self.listed.append({
-            "Config": config,
-            "RepoTags": list(names) or None,
-            "Layers": [self.blob(compress(layer)) for layer in layers],
-        })
+        self.listed.append(
+            {
+                "Config": config,
+                "RepoTags": list(names) or None,
+                "Layers": [self.blob(compress(layer)) for layer in layers],
+            }
+        )
         return self
 
     def bytes(self, *, index=None, manifest_json=None, version=VERSION, more=()):
@@ -190,11 +195,13 @@ def test_of_several_platforms_the_index_counts_and_manifest_json_speaks_of_one(s
     # As containerd exports: manifest.json has the image of the platform that it runs on.
     saved = Saved()
     manifests = [saved.manifest(LAYERS, architecture=each) for each in ("amd64", "arm64")]
-    index = document({
-        "schemaVersion": 2,
-        "mediaType": mediatypes.OCI_INDEX,
-        "manifests": [described(manifest, mediatypes.OCI_MANIFEST) for manifest in manifests],
-    })
+    index = document(
+        {
+            "schemaVersion": 2,
+            "mediaType": mediatypes.OCI_INDEX,
+            "manifests": [described(manifest, mediatypes.OCI_MANIFEST) for manifest in manifests],
+        }
+    )
     saved.blob(index)
     saved.entries.append(described(index, mediatypes.OCI_INDEX, **named(name)))
     saved.in_manifest_json(LAYERS, "app:v1", architecture="arm64")
@@ -348,11 +355,13 @@ def test_an_index_that_leads_to_more_than_anybody_lists_is_refused(store, import
     saved = Saved()
     manifests = [saved.manifest(LAYERS[:1], number=number) for number in range(50)]
     for number in range(30):
-        index = document({
-            "schemaVersion": 2,
-            "manifests": [described(manifest, mediatypes.OCI_MANIFEST) for manifest in manifests],
-            "annotations": {"number": str(number)},
-        })
+        index = document(
+            {
+                "schemaVersion": 2,
+                "manifests": [described(manifest, mediatypes.OCI_MANIFEST) for manifest in manifests],
+                "annotations": {"number": str(number)},
+            }
+        )
         saved.blob(index)
         saved.entries.append(described(index, mediatypes.OCI_INDEX))
     with pytest.raises(LayoutInvalidError, match="list more than 1000 manifests"), unchanged(store.root):
@@ -434,12 +443,14 @@ def test_an_image_that_index_json_has_in_another_algorithm_is_one_image(store, t
         saved.blobs[f"blobs/sha512/{encoded}"] = content
         return {"digest": f"sha512:{encoded}", "size": len(content)}
 
-    content = json.dumps({
-        "schemaVersion": 2,
-        "mediaType": mediatypes.OCI_MANIFEST,
-        "config": {"mediaType": mediatypes.OCI_CONFIG, **blob(config)},
-        "layers": [{"mediaType": mediatypes.OCI_LAYER, **blob(layer)} for layer in LAYERS],
-    }).encode()
+    content = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": mediatypes.OCI_MANIFEST,
+            "config": {"mediaType": mediatypes.OCI_CONFIG, **blob(config)},
+            "layers": [{"mediaType": mediatypes.OCI_LAYER, **blob(layer)} for layer in LAYERS],
+        }
+    ).encode()
     entry = {"mediaType": mediatypes.OCI_MANIFEST, **blob(content), "annotations": {REF_NAME: "v1"}}
     path = {digest: f"blobs/sha512/{hashlib.sha512(digest).hexdigest()}" for digest in (config, *LAYERS)}
     listed = [{"Config": path[config], "RepoTags": ["app:v1"], "Layers": [path[layer] for layer in LAYERS]}]

@@ -25,7 +25,7 @@ from ocistore import (
     StoreBusyError,
 )
 from ocistore.layouts.importing import ImportReport
-from ocistore.layouts.imports.recognition import opened
+from ocistore.layouts.imports.detection import opened
 from ocistore.layouts.progress import Tally
 from ocistore.oci import mediatypes
 
@@ -316,12 +316,14 @@ def manifest_of(config, layers, kind=mediatypes.OCI_LAYER):
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
-    return document({
-        "schemaVersion": 2,
-        "mediaType": mediatypes.OCI_MANIFEST,
-        "config": described(config, mediatypes.OCI_CONFIG),
-        "layers": [described(layer, kind) for layer in layers],
-    })
+    return document(
+        {
+            "schemaVersion": 2,
+            "mediaType": mediatypes.OCI_MANIFEST,
+            "config": described(config, mediatypes.OCI_CONFIG),
+            "layers": [described(layer, kind) for layer in layers],
+        }
+    )
 
 
 @EACH_WAY
@@ -494,10 +496,12 @@ WRONG = {
         "'gone.json' is missing: config in app:v1; 'a.tar' is missing: layer in app:v1; 'b.tar' is missing: layer in",
     ),
     "a missing layer": (
-        changed(Layers=["a.tar", *LAYER_NAMES[1:]]), "'a.tar' is missing: layer of the image for linux/amd64 in app:v1$"
+        changed(Layers=["a.tar", *LAYER_NAMES[1:]]),
+        "'a.tar' is missing: layer of the image for linux/amd64 in app:v1$",
     ),
     "a missing config of what has no name": (
-        changed(Config="gone.json", RepoTags=None), r"'gone.json' is missing: config in manifest.json\[0\]$"
+        changed(Config="gone.json", RepoTags=None),
+        r"'gone.json' is missing: config in manifest.json\[0\]$",
     ),
     "too few layers": (changed(Layers=LAYER_NAMES[:2]), "has 2 layers, and its config 3 diff_ids"),
     "layers in another order": (changed(Layers=LAYER_NAMES[::-1]), "content has digest|bytes, not"),

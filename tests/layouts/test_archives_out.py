@@ -67,7 +67,7 @@ def test_an_archive_is_the_layout_in_a_tar(filled, tmp_path):
     filled.export(tmp_path / "layout")
     assert contents(unpacked(tmp_path / "out.tar", tmp_path / "there")) == contents(tmp_path / "layout")
     assert verified(tmp_path / "there") == pool(filled.root)
-    assert (report.form, report.destination) == ("oci-archive", tmp_path / "out.tar")
+    assert (report.format, report.destination) == ("oci-archive", tmp_path / "out.tar")
     assert report.written_bytes == report.bytes == sum(map(len, pool(filled.root).values()))
 
 
@@ -185,17 +185,17 @@ def test_a_name_as_of_an_archive_that_is_not_written_makes_no_directory(filled, 
     with pytest.raises(ValueError, match="no archive is written as"):
         filled.export(tmp_path / name)
     assert not (tmp_path / name).exists()
-    assert filled.export(tmp_path / name, form="dir").form == "dir"
+    assert filled.export(tmp_path / name, format="dir").form == "dir"
     assert filled.export(tmp_path / name).form == "dir"  # a directory that is there
 
 
 def test_what_is_asked_for_weighs_more_than_the_suffix(filled, tmp_path):
-    assert filled.export(tmp_path / "a.tar", form="dir").form == "dir"
+    assert filled.export(tmp_path / "a.tar", format="dir").form == "dir"
     assert (tmp_path / "a.tar" / "index.json").exists()
     filled.export(tmp_path / "b.tar.gz", compression="none")
     assert tarfile.is_tarfile(tmp_path / "b.tar.gz")
     assert compression_of((tmp_path / "b.tar.gz").read_bytes()[:4]) == "none"
-    filled.export(tmp_path / "c", form="oci-archive")
+    filled.export(tmp_path / "c", format="oci-archive")
     assert "index.json" in members(tmp_path / "c")
 
 
@@ -203,19 +203,19 @@ def test_a_directory_that_exists_gets_a_layout_whatever_its_name(filled, tmp_pat
     (tmp_path / "a.tar").mkdir()
     assert filled.export(tmp_path / "a.tar").form == "dir"
     with pytest.raises(ArchiveInvalidError, match="it is a directory"):
-        filled.export(tmp_path / "a.tar", form="oci-archive")
+        filled.export(tmp_path / "a.tar", format="oci-archive")
     assert verified(tmp_path / "a.tar") == pool(filled.root)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"form": "zip"}, "form must be dir, oci-archive or docker-archive"),
-        ({"form": "oci-archive", "compression": "xz"}, "compression must be"),
-        ({"form": "dir", "compression": "gzip"}, "a directory and compression do not go together"),
-        ({"form": "oci-archive", "mode": "link"}, "an archive and mode link"),
-        ({"form": "docker-archive", "referrers": True}, "docker-archive and referrers"),
-        ({"form": "docker-archive", "base": ["."]}, "docker-archive and a base"),
+        ({"format": "zip"}, "form must be dir, oci-archive or docker-archive"),
+        ({"format": "oci-archive", "compression": "xz"}, "compression must be"),
+        ({"format": "dir", "compression": "gzip"}, "a directory and compression do not go together"),
+        ({"format": "oci-archive", "mode": "link"}, "an archive and mode link"),
+        ({"format": "docker-archive", "referrers": True}, "docker-archive and referrers"),
+        ({"format": "docker-archive", "base": ["."]}, "docker-archive and a base"),
     ],
 )
 def test_what_does_not_go_together_is_refused(filled, tmp_path, options, message):
@@ -226,7 +226,7 @@ def test_what_does_not_go_together_is_refused(filled, tmp_path, options, message
 
 def test_a_directory_is_nothing_for_a_file_object_and_an_archive_nothing_for_a_terminal(filled):
     with pytest.raises(ValueError, match="a directory and a file object"):
-        filled.export(io.BytesIO(), form="dir")
+        filled.export(io.BytesIO(), format="dir")
     ours, theirs = os.openpty()
     with os.fdopen(ours, "rb"), os.fdopen(theirs, "wb") as terminal, pytest.raises(ValueError, match="terminal"):
         filled.export(terminal)
@@ -295,7 +295,7 @@ def test_a_path_to_an_open_file_writes_to_that_file(filled, tmp_path, name, kind
 
 def test_a_path_to_a_file_that_is_not_open_or_to_a_terminal_is_refused(filled):
     with pytest.raises(StorageError) as caught:
-        filled.export("/dev/fd/999", ["app:v0"], form="oci-archive")
+        filled.export("/dev/fd/999", ["app:v0"], format="oci-archive")
     assert caught.value.errno in {errno.ENOENT, errno.EBADF}
     master, slave = os.openpty()
     try:
@@ -325,12 +325,21 @@ def test_a_file_object_that_compresses_compresses(filled, tmp_path):
 
 
 def test_a_pipe_that_does_not_block_gets_all_of_it(store):
-    push(store.repository("app"), Image(
-        document({
-            "schemaVersion": 2, "mediaType": mediatypes.OCI_MANIFEST,
-            "config": described(b"{}"), "layers": [described(bytes(4_000_000))],
-        }), (b"{}", bytes(4_000_000)),
-    ), "v1")
+    push(
+        store.repository("app"),
+        Image(
+            document(
+                {
+                    "schemaVersion": 2,
+                    "mediaType": mediatypes.OCI_MANIFEST,
+                    "config": described(b"{}"),
+                    "layers": [described(bytes(4_000_000))],
+                }
+            ),
+            (b"{}", bytes(4_000_000)),
+        ),
+        "v1",
+    )
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     read = []
@@ -346,7 +355,7 @@ def test_a_pipe_that_does_not_block_gets_all_of_it(store):
 @pytest.mark.parametrize("place", ["out.tar", "blobs/out.tar", "catalog.db", "uploads/deep/out.tar"])
 def test_nothing_is_written_into_a_store(filled, place):
     with pytest.raises(LayoutInvalidError, match="store"), unchanged(filled.root):
-        filled.export(filled.root / place, form="oci-archive")
+        filled.export(filled.root / place, format="oci-archive")
 
 
 def test_a_link_into_a_store_is_followed_and_refused(filled, tmp_path):

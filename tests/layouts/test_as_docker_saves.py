@@ -64,16 +64,18 @@ def about(child, image):
 
 
 INDEX = Image(
-    document({
-        "schemaVersion": 2,
-        "mediaType": mediatypes.OCI_INDEX,
-        "manifests": [
-            of(AMD, "linux", "amd64"),
-            about(ABOUT_AMD, AMD),
-            of(ARM, "linux", "arm64"),
-            about(ABOUT_ARM, ARM),
-        ],
-    }),
+    document(
+        {
+            "schemaVersion": 2,
+            "mediaType": mediatypes.OCI_INDEX,
+            "manifests": [
+                of(AMD, "linux", "amd64"),
+                about(ABOUT_AMD, AMD),
+                of(ARM, "linux", "arm64"),
+                about(ABOUT_ARM, ARM),
+            ],
+        }
+    ),
     media_type=mediatypes.OCI_INDEX,
 )
 
@@ -92,9 +94,7 @@ def saved(tmp_path):
             layout.put(each)
         layout.add(INDEX)
         layout.entries[-1]["annotations"] = {IMAGE_NAME: NAME, REF_NAME: "latest"}
-        listed = [
-            {"Config": blob(image.config), "RepoTags": ["hello-world:latest"], "Layers": [blob(LAYER)]}
-        ]
+        listed = [{"Config": blob(image.config), "RepoTags": ["hello-world:latest"], "Layers": [blob(LAYER)]}]
         members = [*members_of(layout.write()), member("manifest.json", document(listed))]
         (tmp_path / "saved.tar").write_bytes(tarred(members))
         return tmp_path / "saved.tar"
@@ -146,12 +146,10 @@ def test_an_index_of_which_no_image_is_there_is_refused(store, saved):
 
 def test_it_goes_out_to_docker_again_and_on_to_another_store(store, saved, tmp_path):
     store.import_(saved(AMD))
-    store.export(tmp_path / "out.tar", form="docker-archive")
+    store.export(tmp_path / "out.tar", format="docker-archive")
     store.export(tmp_path / "layout.tar")
     with Store.open(tmp_path / "other") as other:
-        assert other.import_(tmp_path / "layout.tar").absent.keys() == {
-            ARM.digest, ABOUT_AMD.digest, ABOUT_ARM.digest
-        }
+        assert other.import_(tmp_path / "layout.tar").absent.keys() == {ARM.digest, ABOUT_AMD.digest, ABOUT_ARM.digest}
         other.import_(io.BytesIO((tmp_path / "out.tar").read_bytes()), "docker")
         manifest = other.repository("docker").get_manifest("latest")
         assert manifest.config.digest == Digest.of(AMD.config)

@@ -17,7 +17,7 @@ from state import unchanged
 
 from ocistore import ArchiveInvalidError, Digest, InvalidNameError, LayoutInvalidError, ManifestNotFoundError, Store
 from ocistore.cli.commands import ocistore
-from ocistore.imagefiles import list_files
+from ocistore.images import list_files
 from ocistore.oci import mediatypes
 
 LAYER, UPPER = tarred([member("etc/lower", b"1")]), tarred([member("etc/upper", b"2")])
@@ -70,7 +70,7 @@ ONES = {
         {f"{digits(CONFIG)}.json": CONFIG, f"{digits(LAYER)}/layer.tar": LAYER, f"{digits(UPPER)}/layer.tar": UPPER},
         config=f"{digits(CONFIG)}.json",
         layers=[f"{digits(LAYER)}/layer.tar", f"{digits(UPPER)}/layer.tar"],
-        form=tarfile.PAX_FORMAT,
+        format=tarfile.PAX_FORMAT,
     ),
     "the SDK of .NET: packed layers called layer.tar": saved(
         {"c.json": CONFIG, "1/layer.tar": PACKED[0], "2/layer.tar": PACKED[1]}, layers=["1/layer.tar", "2/layer.tar"]
@@ -110,8 +110,12 @@ def test_a_layer_that_is_there_once_for_each_image_is_one(store, tmp_path, way, 
         {"Config": "2.json", "RepoTags": ["two:v1"], "Layers": ["layer.tar", "upper.tar"]},
     ]
     members = [
-        member("1.json", config), member("layer.tar", layer), member("2.json", other), member("./layer.tar", layer),
-        member("upper.tar", UPPER), member("manifest.json", document(entries)),
+        member("1.json", config),
+        member("layer.tar", layer),
+        member("2.json", other),
+        member("./layer.tar", layer),
+        member("upper.tar", UPPER),
+        member("manifest.json", document(entries)),
     ]
     (tmp_path / "archive").write_bytes(tarred(members))
     source = tmp_path / "archive" if way == "a file" else io.BytesIO(tarred(members))
@@ -325,9 +329,7 @@ def test_a_link_in_a_directory_is_said_to_be_one(store, tmp_path, part):
 
 
 def test_an_index_json_of_dockers_type_is_read(store, tmp_path):
-    source = layout_of(
-        tmp_path / "layout", entry(IMAGE, **{REF_NAME: "app:v1"}), mediaType=mediatypes.DOCKER_LIST
-    )
+    source = layout_of(tmp_path / "layout", entry(IMAGE, **{REF_NAME: "app:v1"}), mediaType=mediatypes.DOCKER_LIST)
     assert store.import_(source).tags == ("app:v1",)
     store.export(source, ["app:v1=other:v2"])
     assert len(listed(source)) == 2
@@ -401,9 +403,7 @@ def test_signatures_of_one_of_several_images_have_no_tag(store, tmp_path, kinds)
 
 CHART = gzip.compress(tarred([member("chart/Chart.yaml", b"name: chart")]), mtime=0)
 SKIPPABLE = b"\x50\x2a\x4d\x18" + struct.pack("<I", 8) + b"metadata"
-ESTARGZ_END = (
-    b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x1a\0SG\x16\0" + b"%016xSTARGZ" % 5 + b"\x01\0\0\xff\xff\0\0\0\0\0\0\0\0"
-)
+ESTARGZ_END = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x1a\0SG\x16\0" + b"%016xSTARGZ" % 5 + b"\x01\0\0\xff\xff\0\0\0\0\0\0\0\0"
 
 
 def of_layers(config_type, *layers, config=b"{}"):
@@ -436,12 +436,18 @@ def of_layers(config_type, *layers, config=b"{}"):
             ),
             ["etc", "etc/lower", "etc/upper"],
         ),
-        (of_layers("application/vnd.cncf.flux.config.v1+json", (CHART, "application/vnd.flux.content.v1.tar+gzip")),
-         ["chart", "chart/Chart.yaml"]),
-        (of_layers(mediatypes.OCI_CONFIG, (zstd.compress(LAYER) + SKIPPABLE, mediatypes.OCI_LAYER_ZSTD)),
-         ["etc", "etc/lower"]),
-        (of_layers(mediatypes.OCI_CONFIG, (SKIPPABLE + zstd.compress(LAYER), mediatypes.OCI_LAYER_ZSTD)),
-         ["etc", "etc/lower"]),
+        (
+            of_layers("application/vnd.cncf.flux.config.v1+json", (CHART, "application/vnd.flux.content.v1.tar+gzip")),
+            ["chart", "chart/Chart.yaml"],
+        ),
+        (
+            of_layers(mediatypes.OCI_CONFIG, (zstd.compress(LAYER) + SKIPPABLE, mediatypes.OCI_LAYER_ZSTD)),
+            ["etc", "etc/lower"],
+        ),
+        (
+            of_layers(mediatypes.OCI_CONFIG, (SKIPPABLE + zstd.compress(LAYER), mediatypes.OCI_LAYER_ZSTD)),
+            ["etc", "etc/lower"],
+        ),
         (of_layers(mediatypes.OCI_CONFIG, (PACKED[0] + ESTARGZ_END, mediatypes.OCI_LAYER_GZIP)), ["etc", "etc/lower"]),
     ],
     ids=["helm", "kitops", "flux", "zstd:chunked", "pzstd", "estargz"],

@@ -587,7 +587,7 @@ def test_what_a_layout_lists_many_times_is_read_once(store, layout, monkeypatch,
         narrowed.append(root)
         return narrow(root, *more, **named)
 
-    monkeypatch.setattr("ocistore.layouts.imports.survey.narrow", noted)
+    monkeypatch.setattr("ocistore.layouts.imports.planning.narrow", noted)
     chosen = {"platforms": ["linux/amd64"]} if what == "an index" else {"references": ["app:v1"]}
     store.import_(layout.write(), **chosen)
     assert len(read) < 10

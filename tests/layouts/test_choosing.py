@@ -322,11 +322,11 @@ def a_layout(store, path):
 
 
 def an_archive(store, path):
-    store.export(path, ["app:january"], form="oci-archive")
+    store.export(path, ["app:january"], format="oci-archive")
 
 
 def a_compressed_archive(store, path):
-    store.export(path, ["app:january"], form="oci-archive", compression="gzip")
+    store.export(path, ["app:january"], format="oci-archive", compression="gzip")
 
 
 def a_store(store, path):

@@ -8,7 +8,7 @@ from images import image, index, push
 
 from ocistore import BlobNotFoundError, CorruptError, Digest, Store
 from ocistore.layouts import copying, exporting
-from ocistore.layouts.exports import choosing
+from ocistore.layouts.exports import selection
 
 NOW = timedelta(0)
 BOTH = index([image("arm", platform="linux/arm64"), image("amd", platform="linux/amd64")])
@@ -40,23 +40,23 @@ def refused(call):
 @pytest.mark.parametrize(
     "options",
     [
-        {"form": "dir", "mode": "copy"},
-        {"form": "dir", "mode": "link"},
-        {"form": "oci-archive"},
-        {"form": "docker-archive"},
+        {"format": "dir", "mode": "copy"},
+        {"format": "dir", "mode": "link"},
+        {"format": "oci-archive"},
+        {"format": "docker-archive"},
     ],
     ids=lambda options: "-".join(options.values()),
 )
 def test_in_an_export(store, tmp_path, monkeypatch, options):
     push(store.repository("app"), image("one", layers=3), "v1")
-    name = "docker_archive" if options["form"] == "docker-archive" else "held"
+    name = "docker_archive" if options["format"] == "docker-archive" else "held"
     first(monkeypatch, exporting, name, lambda: collect(store.root))
     refused(lambda: store.export(tmp_path / "out", ["app"], **options))
 
 
 def test_in_an_export_of_one_platform(store, tmp_path, monkeypatch):
     push(store.repository("app"), BOTH, "v1")
-    first(monkeypatch, choosing._Choosing, "_fetch", lambda: collect(store.root))
+    first(monkeypatch, selection._Choosing, "_fetch", lambda: collect(store.root))
     refused(lambda: store.export(tmp_path / "out", ["app"], platforms=["linux/amd64"]))
 
 
@@ -75,7 +75,7 @@ def test_what_is_gone_and_should_be_there_is_damage(store, tmp_path, form):
     push(store.repository("app"), pushed, "v1")
     store._core.paths.blob(Digest.of(pushed.config)).unlink()
     with pytest.raises(CorruptError, match="its file is gone"):
-        store.export(tmp_path / "out", ["app"], form=form)
+        store.export(tmp_path / "out", ["app"], format=form)
 
 
 def test_what_came_back_meanwhile_is_not_damage(store, tmp_path, monkeypatch):

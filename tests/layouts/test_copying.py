@@ -198,8 +198,10 @@ def test_progress_ends_with_all_bytes_that_are_copied(source, other):
 def large(repository):
     layer = os.urandom(100_000)
     body = {
-        "schemaVersion": 2, "mediaType": mediatypes.OCI_MANIFEST,
-        "config": described(b"{}"), "layers": [described(layer)],
+        "schemaVersion": 2,
+        "mediaType": mediatypes.OCI_MANIFEST,
+        "config": described(b"{}"),
+        "layers": [described(layer)],
     }
     push(repository, Image(document(body), (b"{}", layer)), "v1")
     return Digest.of(layer)

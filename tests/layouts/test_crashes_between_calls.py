@@ -22,6 +22,7 @@ POINTS = 10
 
 OLD, NEW = [image("one"), artifact("note")], [image("two", layers=2), index([image("arm"), image("amd")])]
 
+
 def export(root, destination, mode):
     with Store.open(root) as store:
         store.export(destination, mode=mode)
@@ -219,9 +220,7 @@ def test_processes_that_export_into_one_directory_lose_no_name(tmp_path, empty_s
                 push(transaction.repository(name), image(number), f"v{number}")
     at_once(EXPORT_ONE_BY_ONE, *([root, tmp_path / "out", name, count] for name in repositories))
     exported = {entry["annotations"][IMAGE_NAME]: entry["digest"] for entry in listed(tmp_path / "out")}
-    assert exported == {
-        f"{name}:v{number}": image(number).digest for name in repositories for number in range(count)
-    }
+    assert exported == {f"{name}:v{number}": image(number).digest for name in repositories for number in range(count)}
     assert len(names(tmp_path / "out")) == len(exported)
     assert verified(tmp_path / "out") == pool(root)
 

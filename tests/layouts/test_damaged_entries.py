@@ -57,8 +57,14 @@ def a_layer_of_other_bytes(files, entry):
 
 
 BROKEN = [
-    without_a_layer, without_the_config, config_that_is_no_json, config_without_rootfs, fewer_layers_than_diff_ids,
-    layers_that_are_no_list, no_config_named, a_layer_of_other_bytes,
+    without_a_layer,
+    without_the_config,
+    config_that_is_no_json,
+    config_without_rootfs,
+    fewer_layers_than_diff_ids,
+    layers_that_are_no_list,
+    no_config_named,
+    a_layer_of_other_bytes,
 ]
 KNOWN_PLATFORM = [without_a_layer, config_without_rootfs, fewer_layers_than_diff_ids, a_layer_of_other_bytes]
 FORMS = ["Docker's", "both", "unpacked"]
@@ -200,14 +206,16 @@ def test_a_blob_of_other_bytes_does_not_block_another_image(store, tmp_path, way
     if form == "Docker's":
         del files["oci-layout"], files["index.json"]
     if form != "a layout":
-        files["manifest.json"] = document([
-            {
-                "Config": f"blobs/sha256/{Digest.of(each.config).encoded}",
-                "RepoTags": [f"{name}:v1"],
-                "Layers": [f"blobs/sha256/{Digest.of(each.layers[0]).encoded}"],
-            }
-            for name, each in images.items()
-        ])
+        files["manifest.json"] = document(
+            [
+                {
+                    "Config": f"blobs/sha256/{Digest.of(each.config).encoded}",
+                    "RepoTags": [f"{name}:v1"],
+                    "Layers": [f"blobs/sha256/{Digest.of(each.layers[0]).encoded}"],
+                }
+                for name, each in images.items()
+            ]
+        )
     bad = images["bad"]
     content = {"a layer": bad.layers[0], "the config": bad.config, "the manifest": bad.manifest}[part]
     files[f"blobs/sha256/{Digest.of(content).encoded}"] = content[:-1] + b"?"

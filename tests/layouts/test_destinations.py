@@ -174,9 +174,9 @@ def test_bytes_are_shared_where_the_filesystem_can_and_stay_apart_when_changed(r
         large = image("large")
         repository = store.repository("app")
         layer = repository.put_blob(os.urandom(1 << 20) * (size >> 20))
-        body = large.manifest.replace(
-            str(Digest.of(large.layers[0])).encode(), str(layer.digest).encode()
-        ).replace(b'"size":%d}]' % len(large.layers[0]), b'"size":%d}]' % size)
+        body = large.manifest.replace(str(Digest.of(large.layers[0])).encode(), str(layer.digest).encode()).replace(
+            b'"size":%d}]' % len(large.layers[0]), b'"size":%d}]' % size
+        )
         repository.put_blob(large.config)
         repository.put_manifest(body, tags=["v1"])
         before, block = free(reflinking)

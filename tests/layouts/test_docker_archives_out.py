@@ -50,9 +50,14 @@ def built(name, *layers, diff_ids=None, config_type=mediatypes.OCI_CONFIG, archi
     """An image of layers, each a tar and a media type."""
     if diff_ids is None:
         diff_ids = [Digest.of(content) for content, _ in layers]
-    config = document({
-        "architecture": architecture, "os": "linux", "name": name, "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    })
+    config = document(
+        {
+            "architecture": architecture,
+            "os": "linux",
+            "name": name,
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        }
+    )
     blobs = [packed(content, media_type) for content, media_type in layers]
     body = {
         "schemaVersion": 2,
@@ -75,7 +80,7 @@ PACKED = built(
 
 def exported(store, *arguments, **options):
     stream = io.BytesIO()
-    report = store.export(stream, *arguments, form="docker-archive", **options)
+    report = store.export(stream, *arguments, format="docker-archive", **options)
     stream.seek(0)
     with tarfile.open(fileobj=stream) as tar:
         return report, {member.name: tar.extractfile(member).read() for member in tar}
@@ -100,7 +105,7 @@ def test_the_config_goes_out_as_it_is_and_layers_uncompressed(store, graph):
     ]
     assert members == {config(graph): graph.config, **{layer(content): content for content in tars}}
     assert report.written_bytes == len(graph.config) + sum(map(len, tars))
-    assert report.form == "docker-archive"
+    assert report.format == "docker-archive"
 
 
 def test_every_image_and_layer_stands_there_once_under_all_its_names(store):
@@ -127,8 +132,8 @@ def test_the_same_images_give_the_same_bytes(store, tmp_path):
         for each, graphs in ((store, (PLAIN, PACKED)), (other, (PACKED, PLAIN))):
             for graph in graphs:
                 push(each.repository("app"), graph, "plain" if graph is PLAIN else "packed")
-            each.export(tmp_path / f"{each.root.name}.tar", form="docker-archive")
-            each.export(tmp_path / f"{each.root.name}.tgz", form="docker-archive")
+            each.export(tmp_path / f"{each.root.name}.tar", format="docker-archive")
+            each.export(tmp_path / f"{each.root.name}.tgz", format="docker-archive")
     for suffix in ("tar", "tgz"):
         assert (tmp_path / f"store.{suffix}").read_bytes() == (tmp_path / f"other.{suffix}").read_bytes()
     assert gzip.decompress((tmp_path / "store.tgz").read_bytes()) == (tmp_path / "store.tar").read_bytes()
@@ -196,7 +201,7 @@ def test_what_an_index_has_besides_the_image_is_named_and_not_counted(store):
     every = Image(document(body), media_type=mediatypes.OCI_INDEX, children=(first, second, soci, attestation))
     push(store.repository("app"), every, "v1", "v2")
     push(store.repository("app"), first, "plain")
-    report = store.export(io.BytesIO(), ["app:v1", "app:v2"], form="docker-archive")
+    report = store.export(io.BytesIO(), ["app:v1", "app:v2"], format="docker-archive")
     assert report.left_out == (
         f"{second.digest} (image for linux/amd64 in app:v1)",
         f"{soci.digest} (manifest in app:v1)",
@@ -206,21 +211,25 @@ def test_what_an_index_has_besides_the_image_is_named_and_not_counted(store):
     assert (report.manifests, report.blobs, report.bytes) == (1, 2, sum(sizes))
     amd64 = built("amd", (TWO, mediatypes.OCI_LAYER), architecture="amd64")
     push(store.repository("app"), index([first, amd64]), "both")
-    narrowed = store.export(io.BytesIO(), ["app:both"], form="docker-archive", platforms=["linux/arm64"], dry_run=True)
+    narrowed = store.export(
+        io.BytesIO(), ["app:both"], format="docker-archive", platforms=["linux/arm64"], dry_run=True
+    )
     assert (narrowed.replaced, narrowed.manifests) == ({}, 1)
-    plain = store.export(io.BytesIO(), ["app:plain"], form="docker-archive")
+    plain = store.export(io.BytesIO(), ["app:plain"], format="docker-archive")
     assert (plain.left_out, plain.manifests, plain.blobs, plain.bytes) == ((), 1, 2, report.bytes)
     result = CliRunner().invoke(
-        ocistore, ["--store", str(store.root), "export", "--form", "docker-archive", "--dry-run", "app:v1", "-"]
+        ocistore, ["--store", str(store.root), "export", "--format", "docker-archive", "--dry-run", "app:v1", "-"]
     )
     assert f"left out, because docker-archive cannot hold it: {attestation.digest} (attestation of" in result.stderr
 
 
 FOREIGN = Image(
-    document({
-        **json.loads(built("foreign", (TWO, mediatypes.OCI_LAYER)).manifest),
-        "layers": [described(TWO, mediatypes.OCI_NONDISTRIBUTABLE_LAYER, urls=["https://layers.example/1"])],
-    }),
+    document(
+        {
+            **json.loads(built("foreign", (TWO, mediatypes.OCI_LAYER)).manifest),
+            "layers": [described(TWO, mediatypes.OCI_NONDISTRIBUTABLE_LAYER, urls=["https://layers.example/1"])],
+        }
+    ),
     built("foreign", (TWO, mediatypes.OCI_LAYER)).blobs[:1],
 )
 BOMB = gzip.compress(bytes(1 << 20), mtime=0) * 350
@@ -230,27 +239,33 @@ REFUSED = {
     "no diff_ids": (image("app"), "its config does not say what its layers are"),
     "fewer layers than the config says": (built("app", diff_ids=[Digest.of(ONE)]), "0 layers, its config speaks of 1"),
     "other layers than the config says": (
-        built("app", (ONE, mediatypes.OCI_LAYER), diff_ids=[Digest.of(TWO)]), "and not",
+        built("app", (ONE, mediatypes.OCI_LAYER), diff_ids=[Digest.of(TWO)]),
+        "and not",
     ),
     "other compressed layers": (
-        built("app", (ONE, mediatypes.OCI_LAYER_GZIP), diff_ids=[Digest.of(TWO)]), "and not",
+        built("app", (ONE, mediatypes.OCI_LAYER_GZIP), diff_ids=[Digest.of(TWO)]),
+        "and not",
     ),
     "a model": (built("app", (b"GGUF" * 1000, "application/vnd.docker.ai.gguf.v3")), "gguf.v3, and no archive"),
     "WebAssembly": (
-        built("app", (b"\0asm" * 999, "application/vnd.wasm.content.layer.v1+wasm")), "v1.wasm, and no archive",
+        built("app", (b"\0asm" * 999, "application/vnd.wasm.content.layer.v1+wasm")),
+        "v1.wasm, and no archive",
     ),
     "a signature": (
-        built("app", (b"{}", "application/vnd.dev.cosign.simplesigning.v1+json")), "v1.json, and no archive of files",
+        built("app", (b"{}", "application/vnd.dev.cosign.simplesigning.v1+json")),
+        "v1.json, and no archive of files",
     ),
     "an encrypted layer": (
-        built("app", (BIG, f"{mediatypes.OCI_LAYER_GZIP}+encrypted"), diff_ids=[Digest.of(ONE)]), "is encrypted",
+        built("app", (BIG, f"{mediatypes.OCI_LAYER_GZIP}+encrypted"), diff_ids=[Digest.of(ONE)]),
+        "is encrypted",
     ),
     "an encrypted layer of another type": (
         built("app", (b"\x93" * 5000, mediatypes.OCI_LAYER_GZIP.removesuffix("+gzip")), diff_ids=[Digest.of(ONE)]),
         "is no tar archive, whatever its type says",
     ),
     "something compressed that is no archive": (
-        built("app", (b"\0asm" * 1000, mediatypes.OCI_LAYER_GZIP)), "is no tar archive, whatever its type says",
+        built("app", (b"\0asm" * 1000, mediatypes.OCI_LAYER_GZIP)),
+        "is no tar archive, whatever its type says",
     ),
     "a layer shorter than a header": (built("app", (b"short", mediatypes.OCI_LAYER)), "is no tar archive"),
     "rootfs that is null": (configured(b'{"rootfs":null}', (ONE, mediatypes.OCI_LAYER)), "there is no rootfs"),
@@ -258,16 +273,19 @@ REFUSED = {
     "a config that is a list": (configured(b"[]", (ONE, mediatypes.OCI_LAYER)), "it is not an object"),
     "a config that is null": (configured(b"null", (ONE, mediatypes.OCI_LAYER)), "it is not an object"),
     "diff_ids that are null": (
-        configured(b'{"rootfs":{"diff_ids":null}}', (ONE, mediatypes.OCI_LAYER)), "1 layers, its config speaks of 0",
+        configured(b'{"rootfs":{"diff_ids":null}}', (ONE, mediatypes.OCI_LAYER)),
+        "1 layers, its config speaks of 0",
     ),
     "diff_ids that are numbers": (
-        configured(b'{"rootfs":{"diff_ids":[1]}}', (ONE, mediatypes.OCI_LAYER)), "rootfs.diff_ids",
+        configured(b'{"rootfs":{"diff_ids":[1]}}', (ONE, mediatypes.OCI_LAYER)),
+        "rootfs.diff_ids",
     ),
     "a diff_id that is no digest": (built("app", (ONE, mediatypes.OCI_LAYER), diff_ids=["../../x"]), "rootfs.diff_ids"),
     "diff_ids that are no list": (built("app", diff_ids="x"), "no list"),
     "a foreign layer": (FOREIGN, "is not in the store"),
     "a stream that is cut short": (
-        built("app", (gzip.compress(BIG)[:-20], mediatypes.OCI_LAYER), diff_ids=[Digest.of(BIG)]), "cut short",
+        built("app", (gzip.compress(BIG)[:-20], mediatypes.OCI_LAYER), diff_ids=[Digest.of(BIG)]),
+        "cut short",
     ),
     "a bomb": (
         built("app", (BOMB, mediatypes.OCI_LAYER), diff_ids=[Digest.of(BIG)]),
@@ -294,19 +312,19 @@ def test_what_such_an_archive_cannot_hold_is_refused_before_anything_is_written(
     stream = io.BytesIO()
     for destination in (tmp_path / "out.tar", stream):
         with pytest.raises(ArchiveInvalidError, match=message), unchanged(store.root):
-            store.export(destination, form="docker-archive")
+            store.export(destination, format="docker-archive")
     assert (tmp_path / "out.tar").read_bytes() == b"mine"
     assert stream.getvalue() == b""
 
 
 def test_a_dry_run_knows_the_size_and_refuses_what_the_real_one_would(store, tmp_path):
     push(store.repository("app"), PACKED, "v1")
-    dry = store.export(tmp_path / "out.tar", form="docker-archive", dry_run=True)
+    dry = store.export(tmp_path / "out.tar", format="docker-archive", dry_run=True)
     assert not (tmp_path / "out.tar").exists()
-    assert dry.written_bytes == store.export(tmp_path / "out.tar", form="docker-archive").written_bytes
+    assert dry.written_bytes == store.export(tmp_path / "out.tar", format="docker-archive").written_bytes
     push(store.repository("app"), artifact(), "note")
     with pytest.raises(ArchiveInvalidError):
-        store.export(tmp_path / "out.tar", form="docker-archive", dry_run=True)
+        store.export(tmp_path / "out.tar", format="docker-archive", dry_run=True)
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
@@ -315,13 +333,13 @@ def test_a_blob_that_is_gone_is_named(store, tmp_path, number):
     digest = Digest.of(PACKED.blobs[number])
     (store.root / "blobs" / "sha256" / digest.encoded).unlink()
     with pytest.raises(CorruptError, match=digest):
-        store.export(tmp_path / "out.tar", form="docker-archive")
+        store.export(tmp_path / "out.tar", format="docker-archive")
     assert not (tmp_path / "out.tar").exists()
 
 
 def test_progress_ends_with_all_bytes(store, tmp_path):
     push(store.repository("app"), PACKED, "v1")
     told = []
-    report = store.export(tmp_path / "out.tar", form="docker-archive", progress=lambda *step: told.append(step))
+    report = store.export(tmp_path / "out.tar", format="docker-archive", progress=lambda *step: told.append(step))
     assert told == sorted(told)
     assert told[-1] == (report.written_bytes, report.written_bytes)

@@ -53,12 +53,16 @@ def test_it_comes_in_and_goes_out_as_blobs(store, tmp_path, form, mode):
 
 def test_manifests_may_be_carried_by_an_index_and_by_index_json(store, tmp_path):
     child = image("child", layers=0)
-    body = {"schemaVersion": 2, "mediaType": mediatypes.OCI_INDEX,
-            "manifests": [carried(child.manifest, mediatypes.OCI_MANIFEST)]}
+    body = {
+        "schemaVersion": 2,
+        "mediaType": mediatypes.OCI_INDEX,
+        "manifests": [carried(child.manifest, mediatypes.OCI_MANIFEST)],
+    }
     layout = Layout(tmp_path / "layout")
     layout.blob(child.config)
-    layout.entries.append(carried(document(body), mediatypes.OCI_INDEX,
-                                  annotations={"org.opencontainers.image.ref.name": "app:v1"}))
+    layout.entries.append(
+        carried(document(body), mediatypes.OCI_INDEX, annotations={"org.opencontainers.image.ref.name": "app:v1"})
+    )
     assert store.import_(layout.write()).manifests == 2
     assert store.repository("app").get_manifest(child.digest).content == child.manifest
     store.export(tmp_path / "out")

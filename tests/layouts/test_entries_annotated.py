@@ -9,7 +9,7 @@ from images import artifact, image, index, push
 from invariants import check
 
 from ocistore import Digest, Store, rebuild
-from ocistore.upkeep import snapshot
+from ocistore.upkeep import refsfile
 
 APP, OTHER = image("app"), image("other")
 SIGNATURE = artifact("signature", subject=APP)
@@ -128,7 +128,7 @@ def test_a_rebuild_keeps_it(store, tmp_path, names_from):
     if names_from == "index.json":
         store.export_in_place()
     elif names_from == "catalog.snapshot":
-        snapshot.refresh(store._core.catalog, store._core.paths, older_than=timedelta(0))
+        refsfile.refresh(store._core.catalog, store._core.paths, older_than=timedelta(0))
     store.close()
     if names_from != "the old catalog":
         for suffix in ("", "-wal", "-shm"):

@@ -17,8 +17,8 @@ from state import strays, unchanged
 
 from ocistore import ArchiveInvalidError, Digest, LayoutInvalidError, Store
 from ocistore.archives.compression import Limits
+from ocistore.layouts.imports.detection import checked
 from ocistore.layouts.imports.members import MAXIMUM_MEMBERS, MAXIMUM_NAME_LENGTH, MAXIMUM_OTHERS
-from ocistore.layouts.imports.recognition import checked
 from ocistore.oci import mediatypes
 
 KINDS = [kind for kind in COMPRESSIONS if kind != "plain"]
@@ -146,8 +146,12 @@ def test_members_below_a_link_are_refused(refused, members):
     assert (error.member, "yet other members lie in it" in error.reason) == ("blobs", True)
 
 
-SPARSE = ("GNU.sparse.major=1\n", "GNU.sparse.minor=0\n", "GNU.sparse.name=index.json\n",
-          f"GNU.sparse.realsize={1 << 60}\n")
+SPARSE = (
+    "GNU.sparse.major=1\n",
+    "GNU.sparse.minor=0\n",
+    "GNU.sparse.name=index.json\n",
+    f"GNU.sparse.realsize={1 << 60}\n",
+)
 
 
 def test_a_sparse_member_of_an_exabyte_is_refused(refused, members):
@@ -419,7 +423,7 @@ def test_manifests_of_images_are_not_made_without_end(refused, monkeypatch):
 
 @pytest.mark.parametrize("content", ["frames of nothing", "headers of nothing"])
 def test_a_stream_that_never_comes_to_a_member_is_given_up(content, monkeypatch):
-    monkeypatch.setattr("ocistore.layouts.imports.recognition._MAXIMUM_BEGINNING", 1024 * 1024)
+    monkeypatch.setattr("ocistore.layouts.imports.detection._MAXIMUM_BEGINNING", 1024 * 1024)
     header = tarfile.TarInfo("x")
     header.type = tarfile.XGLTYPE
     piece = b"P\x2aM\x18" + (1024).to_bytes(4, "little") + bytes(1024)

@@ -178,14 +178,16 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once(stocked, layout):
     second = image("second").layers[0]
     blob_file(layout, Digest.of(second)).write_bytes(second[:-1] + b"?")
     problems = refused(stocked, layout)
-    assert sorted(problems) == sorted([
-        f"{CONFIG} is missing: config of the manifest in app:v1",
-        f"{LAYER}: content has digest {Digest.of(b'L' * len(APP.layers[0]))}, not {LAYER}",
-        f"{LAYER_2} has 18 bytes, not {len(APP.layers[1])}",
-        f"{Digest.of(image('second').config)} is missing: config of the manifest in app:v1",
-        f"{Digest.of(second)}: content has digest {Digest.of(second[:-1] + b'?')}, not {Digest.of(second)}",
-        f"{image('absent').digest} is missing: app:v2",
-    ])
+    assert sorted(problems) == sorted(
+        [
+            f"{CONFIG} is missing: config of the manifest in app:v1",
+            f"{LAYER}: content has digest {Digest.of(b'L' * len(APP.layers[0]))}, not {LAYER}",
+            f"{LAYER_2} has 18 bytes, not {len(APP.layers[1])}",
+            f"{Digest.of(image('second').config)} is missing: config of the manifest in app:v1",
+            f"{Digest.of(second)}: content has digest {Digest.of(second[:-1] + b'?')}, not {Digest.of(second)}",
+            f"{image('absent').digest} is missing: app:v2",
+        ]
+    )
 
 
 def test_a_problem_of_many_manifests_is_named_once(stocked, layout):
@@ -398,12 +400,14 @@ def test_a_graph_with_more_paths_than_atoms_is_walked_node_by_node(store, layout
     for level in range(40):
         left, right = (
             Image(
-                document({
-                    "schemaVersion": 2,
-                    "mediaType": mediatypes.OCI_INDEX,
-                    "manifests": [described(child.manifest, child.media_type) for child in (left, right)],
-                    "annotations": {"name": f"{side} {level}"},
-                }),
+                document(
+                    {
+                        "schemaVersion": 2,
+                        "mediaType": mediatypes.OCI_INDEX,
+                        "manifests": [described(child.manifest, child.media_type) for child in (left, right)],
+                        "annotations": {"name": f"{side} {level}"},
+                    }
+                ),
                 media_type=mediatypes.OCI_INDEX,
             )
             for side in ("left", "right")

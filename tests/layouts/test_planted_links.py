@@ -49,7 +49,7 @@ def test_no_export_goes_through_a_planted_link(stocked, shared, tmp_path, form, 
         target.write_bytes(b"precious")
     link = plant(shared / "out", target)
     with pytest.raises(StorageError, match="somebody else made"), unchanged(stocked.root):
-        stocked.export(link, form=form, dry_run=dry_run)
+        stocked.export(link, format=form, dry_run=dry_run)
     assert os.path.lexists(target) == there
     assert form == "dir" or not there or target.read_bytes() == b"precious"
     assert sorted(os.listdir(tmp_path)) == sorted({"shared", "store"} | ({"precious"} if there else set()))
@@ -59,7 +59,7 @@ def test_no_link_of_a_link_is_followed_either(stocked, shared, tmp_path):
     plant(shared / "out", tmp_path / "precious")
     (tmp_path / "mine").symlink_to(shared / "out")
     with pytest.raises(StorageError, match="somebody else made"):
-        stocked.export(tmp_path / "mine", form="oci-archive")
+        stocked.export(tmp_path / "mine", format="oci-archive")
 
 
 def test_no_pull_and_no_backup_goes_through_a_planted_link(stocked, shared, tmp_path):

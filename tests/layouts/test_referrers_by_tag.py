@@ -77,7 +77,7 @@ def test_a_docker_archive_cannot_hold_them_and_says_how_many_were_left(store, tm
     push(app, bare, "v1")
     push(app, OF_CHILD, tag(bare))
     push(app, artifact("by subject", subject=bare))
-    report = store.export(tmp_path / "out.tar", ["app"], form="docker-archive")
+    report = store.export(tmp_path / "out.tar", ["app"], format="docker-archive")
     assert (report.names, report.referrers_left) == (("app:v1",), 2)
 
 
@@ -234,7 +234,7 @@ def test_lists_of_referrers_are_written_where_asked_for(store, tmp_path):
 
 def test_lists_and_no_referrers_do_not_go_together(store, tmp_path):
     push(store.repository("app"), ARM, "v1")
-    for options in ({"referrers": False}, {"form": "docker-archive"}):
+    for options in ({"referrers": False}, {"format": "docker-archive"}):
         with pytest.raises(ValueError, match="do not go together"):
             store.export(tmp_path / "out", referrers_lists=True, **options)
 
@@ -298,13 +298,13 @@ def test_a_name_alone_is_a_repository_where_there_is_one(store, tmp_path):
 
 def test_an_archive_of_no_image_says_what_it_left_or_is_an_error(store, tmp_path):
     push(store.repository("app"), OF_CHILD, tag(ARM, ".sig"))
-    report = store.export(tmp_path / "all.tar", form="docker-archive")
+    report = store.export(tmp_path / "all.tar", format="docker-archive")
     assert (report.names, report.referrers_left) == ((), 1)
     with pytest.raises(ArchiveInvalidError, match="is about images"):
-        store.export(tmp_path / "app.tar", ["app"], form="docker-archive")
+        store.export(tmp_path / "app.tar", ["app"], format="docker-archive")
     assert not (tmp_path / "app.tar").exists()
     result = CliRunner().invoke(
-        ocistore, ["--store", str(store.root), "export", "--form", "docker-archive", str(tmp_path / "again.tar")]
+        ocistore, ["--store", str(store.root), "export", "--format", "docker-archive", str(tmp_path / "again.tar")]
     )
     assert result.exit_code == 0
     assert "nothing was exported" in result.stderr

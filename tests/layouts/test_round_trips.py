@@ -66,9 +66,9 @@ def test_a_narrowed_index_comes_back_as_it_went_out(filled, tmp_path):
 @pytest.mark.parametrize("graph", [PLAIN, PACKED], ids=["plain", "packed"])
 def test_what_came_in_as_a_docker_archive_goes_out_byte_for_byte(filled, tmp_path, graph):
     name = "plain" if graph is PLAIN else "packed"
-    filled.export(tmp_path / "first.tar", [f"app:{name}"], form="docker-archive")
+    filled.export(tmp_path / "first.tar", [f"app:{name}"], format="docker-archive")
     with Store.open(tmp_path / "other") as other:
         other.import_(tmp_path / "first.tar")
         assert other.repository("app").get_manifest(name).config.digest == Digest.of(graph.config)
-        other.export(tmp_path / "second.tar", form="docker-archive")
+        other.export(tmp_path / "second.tar", format="docker-archive")
     assert (tmp_path / "second.tar").read_bytes() == (tmp_path / "first.tar").read_bytes()

@@ -50,8 +50,9 @@ def listing(*children, media_type=mediatypes.OCI_INDEX, **more):
             entries.append(described(child.manifest, child.media_type, platform=platform))
         else:
             entries.append(described(child.manifest, child.media_type))
-    return Image(document({"schemaVersion": 2, "mediaType": media_type, "manifests": entries, **more}),
-                 media_type=media_type)
+    return Image(
+        document({"schemaVersion": 2, "mediaType": media_type, "manifests": entries, **more}), media_type=media_type
+    )
 
 
 BUILT = listing(AMD, ARM, (PROVENANCE, AMD), (PROVENANCE_ARM, ARM))
@@ -197,9 +198,7 @@ def test_a_child_that_is_damaged_is_not_absent(store, layout):
         file.write_bytes(before)
 
 
-def test_an_index_none_of_whose_images_is_there_is_refused_and_all_that_is_missing_said_to_be_what_it_is(
-    store, layout
-):
+def test_an_index_none_of_whose_images_is_there_is_refused_and_all_that_is_missing_said_to_be_what_it_is(store, layout):
     source = saved(layout, BUILT, PROVENANCE, ARM)
     (source / "blobs" / Digest.of(ARM.config).replace(":", "/")).unlink()
     with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
@@ -320,10 +319,12 @@ def test_it_is_said_what_is_absent_and_of_what(sparse, tmp_path):
     amd = sparse.export(tmp_path / "amd", ["app:v1"], platforms=["linux/amd64"])
     assert amd.absent_kinds == {}
     foreign = Image(
-        document({
-            **json.loads(AMD.manifest),
-            "layers": [described(b"?", mediatypes.OCI_NONDISTRIBUTABLE_LAYER, urls=["https://layers.example/1"])],
-        }),
+        document(
+            {
+                **json.loads(AMD.manifest),
+                "layers": [described(b"?", mediatypes.OCI_NONDISTRIBUTABLE_LAYER, urls=["https://layers.example/1"])],
+            }
+        ),
         AMD.blobs[:1],
     )
     push(app, foreign, "foreign")

@@ -29,9 +29,7 @@ def unusable(request, tmp_path):
     changes, digest, reason = request.param
     layout = Layout(tmp_path / "layout").add(APP, "app:v1")
     layout.put(OTHER)
-    layout.entries.append(
-        {**described(OTHER.manifest, OTHER.media_type, annotations={REF_NAME: "app:v2"}), **changes}
-    )
+    layout.entries.append({**described(OTHER.manifest, OTHER.media_type, annotations={REF_NAME: "app:v2"}), **changes})
     return layout.write(), digest, reason
 
 
@@ -55,8 +53,9 @@ def test_another_that_was_asked_for_by_name_comes_in(store, unusable):
 
 def test_what_was_asked_for_by_name_is_an_error_that_says_why(store, unusable):
     source, digest, reason = unusable
-    with pytest.raises(LayoutInvalidError, match="it was asked for, and cannot be read") as caught, unchanged(
-        store.root
+    with (
+        pytest.raises(LayoutInvalidError, match="it was asked for, and cannot be read") as caught,
+        unchanged(store.root),
     ):
         store.import_(source, references=["app:v1", "app:v2"])
     assert digest in str(caught.value)

@@ -68,7 +68,7 @@ def exported(store, form, tmp_path, **more):
         stream = io.BytesIO()
         return store.export(stream, verify=True, **more), stream
     destination = tmp_path / "out.tar"
-    return store.export(destination, form=form, verify=True, **more), destination
+    return store.export(destination, format=form, verify=True, **more), destination
 
 
 def file_of(store, content):
@@ -93,7 +93,7 @@ def test_what_is_good_goes_out_as_it_does_without(filled, form, tmp_path):
         assert verified(destination) == pool(filled.root)
     else:
         plain = io.BytesIO()
-        filled.export(plain, form="docker-archive" if form == "docker-archive" else "oci-archive")
+        filled.export(plain, format="docker-archive" if form == "docker-archive" else "oci-archive")
         content = destination.getvalue() if form == "stream" else destination.read_bytes()
         assert content == plain.getvalue()
     assert report.names == ("app:v1",)

@@ -23,7 +23,11 @@ FULL = {
     "data": base64.b64encode(b"hello").decode(),
     "artifactType": "application/vnd.x",
     "platform": {
-        "architecture": "arm64", "os": "linux", "os.version": "6.1", "os.features": ["a", "b"], "variant": "v8",
+        "architecture": "arm64",
+        "os": "linux",
+        "os.version": "6.1",
+        "os.features": ["a", "b"],
+        "variant": "v8",
     },
 }
 
@@ -123,8 +127,17 @@ def test_sizes_reach_from_nothing_to_an_int64(size):
         *[
             ({"digest": text}, ".digest")
             for text in (
-                "", "sha256", f"{HELLO}\n", HELLO.upper(), f"sha256:{'A' * 64}", "sha256:00", "sha256:../../x",
-                "md5:5d41402abc4b2a76b9719d911017c592", None, 5, [str(HELLO)],
+                "",
+                "sha256",
+                f"{HELLO}\n",
+                HELLO.upper(),
+                f"sha256:{'A' * 64}",
+                "sha256:00",
+                "sha256:../../x",
+                "md5:5d41402abc4b2a76b9719d911017c592",
+                None,
+                5,
+                [str(HELLO)],
             )
         ],
         ({"urls": "https://a.example"}, ".urls"),
@@ -138,8 +151,21 @@ def test_sizes_reach_from_nothing_to_an_int64(size):
         *[
             ({"data": text}, ".data")
             for text in (
-                "aGVsbG8", "aGVsbG8=\n", " aGVsbG8=", "aGVs\nbG8=", "aGVsbG9=", "aGVsbG8==", "aGVsbG8=aGVsbG8=",
-                "aGVs_-8=", "é", "!", "aGVsbG8h", "SGVsbG8=", 5, [], True,
+                "aGVsbG8",
+                "aGVsbG8=\n",
+                " aGVsbG8=",
+                "aGVs\nbG8=",
+                "aGVsbG9=",
+                "aGVsbG8==",
+                "aGVsbG8=aGVsbG8=",
+                "aGVs_-8=",
+                "é",
+                "!",
+                "aGVsbG8h",
+                "SGVsbG8=",
+                5,
+                [],
+                True,
             )
         ],
         *[({"platform": bad}, ".platform") for bad in ([], "linux/arm64", {"os": "linux"}, {"architecture": "x"})],
@@ -211,7 +237,13 @@ platforms = st.builds(
 )
 def test_what_is_written_reads_back_the_same(*, content, algorithm, annotations, platform, artifact_type, urls, embed):
     descriptor = Descriptor(
-        "application/x", Digest.of(content, algorithm), len(content), annotations, platform, artifact_type, urls,
+        "application/x",
+        Digest.of(content, algorithm),
+        len(content),
+        annotations,
+        platform,
+        artifact_type,
+        urls,
         content if embed else None,
     )
     assert Descriptor.from_json(json.loads(json.dumps(descriptor.to_json())), path="x") == descriptor

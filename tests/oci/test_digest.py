@@ -146,10 +146,7 @@ for make in (lambda: Digest.parse("blake3:{A}"), lambda: Digest.of(b"", "blake3"
     assert run_python(script).count("install ocistore[blake3]") == 2
 
 
-@given(
-    texts(max_size=100)
-    | st.from_regex(r"(sha256|sha512|blake3|md5):[0-9a-fA-F]{60,68}\n?", alphabet=CHARACTERS)
-)
+@given(texts(max_size=100) | st.from_regex(r"(sha256|sha512|blake3|md5):[0-9a-fA-F]{60,68}\n?", alphabet=CHARACTERS))
 def test_any_text_is_a_digest_or_an_invalid_one(text):
     try:
         digest = Digest.parse(text)

@@ -418,10 +418,35 @@ SEEDS = [
     DOCKER_IMAGE | {"layers": [descriptor(b"w", DOCKER_FOREIGN_LAYER, urls=["https://a.example"], data="dw==")]},
     DOCKER_INDEX,
 ]
-SPICES = st.sampled_from([
-    None, True, False, 0, -1, 2, 2.5, 2**63, 1e300, "", "x", "\n", "\u017f", "../..", OCI_INDEX, OCI_MANIFEST, [], {},
-    [[]], [None], CONFIG, LAYERS, {"a": 1}, {"a": "b"}, "sha256:" + "A" * 64,
-]).map(deepcopy) | texts(max_size=5)
+SPICES = st.sampled_from(
+    [
+        None,
+        True,
+        False,
+        0,
+        -1,
+        2,
+        2.5,
+        2**63,
+        1e300,
+        "",
+        "x",
+        "\n",
+        "\u017f",
+        "../..",
+        OCI_INDEX,
+        OCI_MANIFEST,
+        [],
+        {},
+        [[]],
+        [None],
+        CONFIG,
+        LAYERS,
+        {"a": 1},
+        {"a": "b"},
+        "sha256:" + "A" * 64,
+    ]
+).map(deepcopy) | texts(max_size=5)
 
 
 def places(document, path=()):
@@ -491,7 +516,10 @@ def _whole_or_an_error(document, media_type):
         assert Descriptor.from_json(edge.descriptor.to_json(), path="x") == edge.descriptor
     again = Manifest(manifest.descriptor, content)
     assert (again.edges(), again.annotations, again.artifact_type, again.as_referrer()) == (
-        manifest.edges(), manifest.annotations, manifest.artifact_type, manifest.as_referrer()
+        manifest.edges(),
+        manifest.annotations,
+        manifest.artifact_type,
+        manifest.as_referrer(),
     )
 
 

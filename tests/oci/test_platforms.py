@@ -42,8 +42,21 @@ def test_what_runs_where(wanted, platform, is_one):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/a b", None, "a\n/b", "windows(10/amd64", "()/amd64",
-        "windows(10)/amd64:10", "linux/amd64:", "linux(+)/amd64", "linux/" + "a" * 1000, 5,
+        "",
+        "linux",
+        "linux/",
+        "/amd64",
+        "linux/arm/v7/x",
+        "linux/a b",
+        None,
+        "a\n/b",
+        "windows(10/amd64",
+        "()/amd64",
+        "windows(10)/amd64:10",
+        "linux/amd64:",
+        "linux(+)/amd64",
+        "linux/" + "a" * 1000,
+        5,
     ],
 )
 def test_what_is_no_platform_is_refused(text):
@@ -87,8 +100,9 @@ STORE = {Digest.of(content): check_manifest(content) for content in (INNER, OUTE
 
 def narrowed(content, *wanted, platform_of=lambda _: None):
     root = Descriptor.from_json(descriptor(content, media_type=mediatypes.OCI_INDEX), path="")
-    return narrow(root, [parse_platform(text) for text in wanted], fetch=lambda d: STORE[d.digest],
-                  platform_of=platform_of)
+    return narrow(
+        root, [parse_platform(text) for text in wanted], fetch=lambda d: STORE[d.digest], platform_of=platform_of
+    )
 
 
 def test_an_index_with_fewer_children_is_another_index():
@@ -149,8 +163,10 @@ def test_the_same_index_in_many_is_looked_into_once():
         content = made([descriptor(content, media_type=mediatypes.OCI_INDEX)] * 2)
         STORE[Digest.of(content)] = check_manifest(content)
     root = Descriptor.from_json(descriptor(content, media_type=mediatypes.OCI_INDEX), path="")
-    narrow(root, [parse_platform("linux/arm64")], fetch=lambda d: seen.append(d) or STORE[d.digest],
-           platform_of=lambda _: None)
+    narrow(
+        root,
+        [parse_platform("linux/arm64")],
+        fetch=lambda d: seen.append(d) or STORE[d.digest],
+        platform_of=lambda _: None,
+    )
     assert len(seen) == 41
-
-

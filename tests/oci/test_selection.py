@@ -47,8 +47,20 @@ def test_what_it_is_called(text, name, called):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "App", "app:", "app:v 1", "app:v1=", "app:v1=B", "app:v*=b:v1", "app=b:v1", f"app:v*@{DIGEST}", "app:v1=b@x",
-     "app:v1=b:c=d", None],
+    [
+        "",
+        "App",
+        "app:",
+        "app:v 1",
+        "app:v1=",
+        "app:v1=B",
+        "app:v*=b:v1",
+        "app=b:v1",
+        f"app:v*@{DIGEST}",
+        "app:v1=b@x",
+        "app:v1=b:c=d",
+        None,
+    ],
 )
 def test_what_is_no_selector_is_refused(text):
     with pytest.raises(InvalidNameError):

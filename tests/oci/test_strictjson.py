@@ -134,7 +134,10 @@ def test_long_numbers_are_refused_even_where_python_was_told_to_read_them():
 
 
 documents = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | texts(),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts(), inner, max_size=5),
     max_leaves=100,
@@ -176,7 +179,7 @@ LISTS = [
     b'{"\\u006cist": [1, {"x": "\\ud83d\\ude00"}]}',
     '{"list": ["\u00fc\u20ac\U0001f600", {"\u20ac": -1.5e3}, 12345678901234567890]}'.encode(),
     b'{"list": ["\xff"]}',
-    b"{\"list\": [" + b" " * 100 + b"1" + b"\n" * 100 + b", 2]}" + b"\t" * 100,
+    b'{"list": [' + b" " * 100 + b"1" + b"\n" * 100 + b", 2]}" + b"\t" * 100,
     *GOOD,
     *BAD,
 ]

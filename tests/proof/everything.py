@@ -41,7 +41,7 @@ from ocistore import (
     Store,
     TagConflictError,
 )
-from ocistore.upkeep import holding
+from ocistore.upkeep import hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -286,7 +286,7 @@ class Everything:
     def _work(self, crowd: Crowd, number: int) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, which are the point
         # A backup that is killed holds collections off for so long, and one that is stopped longer must say so.
-        holding._HOLD, holding._RENEWED_EVERY = _HOLD, _HOLD / 4000
+        hold._HOLD, hold._RENEWED_EVERY = _HOLD, _HOLD / 4000
         if self._wrong_way is not None:
             self._wrong_way()
         Worker(self._root, number, crowd.died).run()

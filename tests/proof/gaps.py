@@ -327,9 +327,7 @@ class Stage:
                 for number in range(TAGS):
                     transaction.repository("many").tag(_name(number), OLD.digest)
 
-    def play(
-        self, work: str, deed: str, plan: Plan, *, wrong_way: Callable[[], None] | None = None
-    ) -> Played:
+    def play(self, work: str, deed: str, plan: Plan, *, wrong_way: Callable[[], None] | None = None) -> Played:
         """Let one process do its work, with the other one's deed and the loss of locks as planned.
 
         Args:

@@ -126,7 +126,17 @@ def open_elsewhere(store, number):
 OPERATIONS = {
     function.__name__: function
     for function in (
-        put, put_large, commit, read, transaction, upload, collect, import_, lease, open_and_close, open_elsewhere,
+        put,
+        put_large,
+        commit,
+        read,
+        transaction,
+        upload,
+        collect,
+        import_,
+        lease,
+        open_and_close,
+        open_elsewhere,
     )
 }
 

@@ -27,7 +27,7 @@ from ocistore import (
     RepositoryNotFoundError,
     Store,
 )
-from ocistore.upkeep import rebuild, snapshot
+from ocistore.upkeep import rebuild, refsfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -269,7 +269,7 @@ def _scrubbed(store: Store) -> bool:
 
 def _lose_catalog(root: Path) -> None:
     with Store.open(root) as store:
-        snapshot.refresh(store._core.catalog, store._core.paths, older_than=NOW)
+        refsfile.refresh(store._core.catalog, store._core.paths, older_than=NOW)
     (root / "catalog.db").unlink()
 
 

@@ -37,10 +37,10 @@ from ocistore import (
     Store,
     TagConflictError,
     UploadNotFoundError,
-    parts,
+    largechanges,
 )
 from ocistore.catalog import repositories, tags
-from ocistore.upkeep import collection, leftovers
+from ocistore.upkeep import abandoned, gc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -170,10 +170,10 @@ def _in_parts(store: Store, rng: random.Random) -> None:
     _see_all_or_none(store)
     with pytest.MonkeyPatch.context() as patched:
         # In steps of few rows, between any two of which others may come, and which do not wait long for the dead.
-        patched.setattr(parts, "LARGE", 4)
-        patched.setattr(parts, "AT_ONCE", rng.choice([1, 3, 6]))
-        patched.setattr(parts, "TTL", int(LONGEST * 1000))
-        patched.setattr(parts, "_PATIENCE", LONGEST)
+        patched.setattr(largechanges, "LARGE", 4)
+        patched.setattr(largechanges, "AT_ONCE", rng.choice([1, 3, 6]))
+        patched.setattr(largechanges, "TTL", int(LONGEST * 1000))
+        patched.setattr(largechanges, "_PATIENCE", LONGEST)
         _change_all(store, rng)
     _see_all_or_none(store)
 
@@ -227,7 +227,7 @@ def _pusher(store: Store, rng: random.Random, counted: Callable[[], None]) -> No
 def _collector(store: Store, rng: random.Random, counted: Callable[[], None]) -> None:
     # Some go in the smallest steps, between any two of which others may come.
     for name in ("_MANIFESTS", "_ROWS", "_FILES"):
-        setattr(collection, name, rng.choice([1, getattr(collection, name)]))
+        setattr(gc, name, rng.choice([1, getattr(gc, name)]))
     while not _stopped[0]:
         store.gc(grace=MOMENT, keep_untagged=MOMENT, force=True)
         counted()
@@ -313,7 +313,7 @@ class Race:
     def _leaked(self, *, killed: bool) -> tuple[list[str], int]:
         """What a last collection leaves that no row names, when everything is old; and how many files scrub is left."""
         with pytest.MonkeyPatch.context() as patched, Store.open(self._root) as store:
-            patched.setattr(leftovers, "_STRAY_AGE", timedelta(0))
+            patched.setattr(abandoned, "_STRAY_AGE", timedelta(0))
             time.sleep(LONGEST)  # until the leases of those who were killed have run out
             for name in list(store.repositories()):
                 for session in list(store.repository(name).uploads()):

@@ -38,7 +38,7 @@ from ocistore import (
     UploadNotFoundError,
 )
 from ocistore.catalog.lock import Turn
-from ocistore.upkeep import backup, holding
+from ocistore.upkeep import backup, hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,9 +97,7 @@ class Scene:
 class Steps:
     """The steps of a process, at one of which it stands still."""
 
-    def __init__(
-        self, clock: Clock, at: int | None, meanwhile: Callable[[], object], *, stall: timedelta
-    ) -> None:
+    def __init__(self, clock: Clock, at: int | None, meanwhile: Callable[[], object], *, stall: timedelta) -> None:
         self.taken: list[str] = []
         self.stalled: str | None = None
         """At which step it stood still, if it did."""
@@ -283,7 +281,7 @@ def _is_whole(store: Store, name: str, pushed: object, tag: str) -> list[str]:
 def _back_up(store: Store, clock: Clock, steps: Steps) -> list[str]:
     target = store.root.parent / "backup"
     # Right in themselves: a hold is renewed after each blob, as it is after each minute.
-    holding._RENEWED_EVERY, backup._PAGE = 0.0, 1  # type: ignore[misc]
+    hold._RENEWED_EVERY, backup._PAGE = 0.0, 1  # type: ignore[misc]
     try:
         report = store.backup(target)
     except OCIStoreError:
@@ -293,14 +291,14 @@ def _back_up(store: Store, clock: Clock, steps: Steps) -> list[str]:
 
 def _back_up_slowly(store: Store, clock: Clock, steps: Steps) -> list[str]:
     """With ten minutes left of the hold when it is to be renewed for the first time."""
-    renew, late = holding.Hold.renew, [HOUR * 5 / 6]
+    renew, late = hold.Hold.renew, [HOUR * 5 / 6]
 
-    def renewed(hold: holding.Hold) -> None:
+    def renewed(hold: hold.Hold) -> None:
         if late:
             clock.jump(late.pop())
         renew(hold)
 
-    holding.Hold.renew = renewed  # type: ignore[method-assign]
+    hold.Hold.renew = renewed  # type: ignore[method-assign]
     return _back_up(store, clock, steps)
 
 

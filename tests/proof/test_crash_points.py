@@ -7,7 +7,7 @@ from tracing import calls, killed, require_strace
 from wrong_ways import a_wal_goes_before_its_database, file_and_row_go_in_one_transaction
 
 from ocistore.upkeep import rebuild
-from ocistore.upkeep.collection import _Collection
+from ocistore.upkeep.gc import _Collection
 
 POINTS = 1
 """At how many calls each operation is killed in a plain run; the slow test does it at every single one."""

@@ -21,7 +21,7 @@ from ocistore import (
     rebuild,
 )
 from ocistore.repository import Repository
-from ocistore.upkeep import snapshot
+from ocistore.upkeep import refsfile
 
 ALL = index([APP, image("other", layers=2)])
 SIGNATURE = artifact(subject=APP)
@@ -81,7 +81,7 @@ def template(tmp_path_factory):
         push(store.repository("library/app"), SIGNATURE)
         store.export(base / "good", referrers=True)
         store.export_in_place()
-        snapshot.refresh(store._core.catalog, store._core.paths, older_than=timedelta(0))
+        refsfile.refresh(store._core.catalog, store._core.paths, older_than=timedelta(0))
         with store.repository("library/app").start_upload() as upload:
             upload.write(UPLOAD.encode())
         shutil.copytree(base / "open", base / "store")

@@ -21,7 +21,7 @@ from wrong_ways import the_row_goes_before_the_file
 from ocistore import Digest, OCIStoreError, Store, StoreBusyError
 from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import database, epoch, reachability, sqlite
-from ocistore.upkeep import collection
+from ocistore.upkeep import gc
 
 NOW = timedelta(0)
 RAW, LOST = 2, 7
@@ -145,13 +145,13 @@ def test_eight_processes_of_four_threads_lose_nothing_beside_a_collector(store, 
 
 
 def _stop_inside_the_transaction():
-    reap = collection.deletions.reap
+    reap = gc.deletions.reap
 
     def stopped(connection, keys):
         os.kill(os.getpid(), signal.SIGSTOP)  # the files are renamed, the rows are not deleted, the lock is held
         return reap(connection, keys)
 
-    collection.deletions.reap = stopped
+    gc.deletions.reap = stopped
 
 
 @pytest.mark.parametrize("patience", [0.5, pytest.param(sqlite.BUSY_TIMEOUT, marks=pytest.mark.slow)])

@@ -34,7 +34,7 @@ from ocistore.blobs import (
 from ocistore.core import Core
 from ocistore.layouts import directory as layout_directory
 from ocistore.layouts.directory import LayoutDirectory
-from ocistore.layouts.exports import linking, writing
+from ocistore.layouts.exports import layoutfiles, linking
 
 NOW = timedelta(0)
 MODULES = (ingester, provider, staging, syncing, uploads, durability, output, sweeper, directories, session)
@@ -146,7 +146,7 @@ def test_a_sync_after_the_commit_is_seen_too_late(store, monkeypatch):
 # --- exports ----------------------------------------------------------------------------------------------------------
 
 LAYOUT = "made/too/layout/"
-EXPORTING = (layout_directory, linking, writing, durability, output, permissions)
+EXPORTING = (layout_directory, linking, layoutfiles, durability, output, permissions)
 
 
 def _listed(left):
@@ -193,7 +193,7 @@ def _wrong_exports(store, outside, mode, monkeypatch, *, deaf_to=lambda descript
     with monkeypatch.context() as patched:
         for module in EXPORTING:
             patched.setattr(module, "os", recording)
-        patched.setattr(writing, "sync_filesystem", recording.sync_filesystem)
+        patched.setattr(layoutfiles, "sync_filesystem", recording.sync_filesystem)
         for number, references in enumerate((["app:all"], ["app:many", "app:v1"]), 1):
             store.export(outside / LAYOUT, references, mode=mode)
             if {len(_listed(left)) for left in disk.aftermaths()} != {2 * number - 1}:
@@ -221,8 +221,10 @@ def test_a_power_cut_leaves_the_index_that_was_or_a_new_one_with_all_below(expor
 
 @pytest.mark.parametrize(
     ("forgotten", "words"),
-    [(_is_directory, "an export that returned and is not there"),
-     (lambda descriptor: not _is_directory(descriptor), "an index.json that is cut short")],
+    [
+        (_is_directory, "an export that returned and is not there"),
+        (lambda descriptor: not _is_directory(descriptor), "an index.json that is cut short"),
+    ],
     ids=["of directories", "of files"],
 )
 def test_a_sync_that_an_export_forgets_is_seen(exported, forgotten, words, tmp_path, monkeypatch):

@@ -11,15 +11,15 @@ import time
 
 import races
 
-from ocistore import StorageError, commit, parts, store, upload
+from ocistore import StorageError, commit, largechanges, store, upload
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import deletions, holds, leases, reachability
 from ocistore.catalog import gc as statements
 from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.lease import Lease
 from ocistore.oci.digest import Digest
-from ocistore.upkeep import holding, rebuild
-from ocistore.upkeep.collection import _Collection
+from ocistore.upkeep import hold, rebuild
+from ocistore.upkeep.gc import _Collection
 
 
 def _doomed(run, connection):
@@ -108,12 +108,12 @@ def a_large_change_is_seen_as_it_comes():
     """Each of its parts is a commit of its own."""
     races.WORK[:] = [races._in_parts]
 
-    def commit_in_parts(catalog, pool, changes, **options):
-        for part in parts._parts(changes):
+    def commit_large(catalog, pool, changes, **options):
+        for part in largechanges._parts(changes):
             done = commit.commit(catalog, pool, part, **options)
         return done
 
-    store.commit_in_parts = commit_in_parts
+    store.commit_large = commit_large
 
 
 def _slow_to_commit():
@@ -134,16 +134,16 @@ def a_hold_looks_at_the_clock_before_the_lock():
     def confirm(hold):
         now = commit.milliseconds()
         with hold._catalog.write() as connection:
-            kept = holds.renew(connection, hold._id, now=now, expires=now + holding._HOLD)
+            kept = holds.renew(connection, hold._id, now=now, expires=now + hold._HOLD)
         if not kept:
             raise StorageError("the backup", errno=None, reason="run it again")
 
-    holding.Hold.confirm = confirm
+    hold.Hold.confirm = confirm
 
 
 def a_backup_does_not_ask_whether_it_was_held():
     """It may have stood still, and what its catalog names was collected."""
-    holding.Hold.confirm = lambda hold: None
+    hold.Hold.confirm = lambda hold: None
 
 
 def a_session_looks_at_the_clock_before_the_lock():

@@ -32,8 +32,8 @@ from ocistore.blobs import reader
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog.schema import APPLICATION_ID
 from ocistore.cli.commands import ocistore
-from ocistore.layouts.exports import writing
-from ocistore.upkeep.holding import collections_held
+from ocistore.layouts.exports import layoutfiles
+from ocistore.upkeep.hold import collections_held
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
@@ -196,7 +196,7 @@ def test_the_hold_of_a_backup_that_died_is_ended_by_whoever_comes_next(filled, d
 
 
 def test_a_hold_that_runs_out_while_the_lock_is_waited_for_is_not_renewed(filled, destination, monkeypatch):
-    monkeypatch.setattr("ocistore.upkeep.holding._HOLD", 300)  # milliseconds
+    monkeypatch.setattr("ocistore.upkeep.hold._HOLD", 300)  # milliseconds
     held = threading.Event()
 
     def stand_in_the_way():
@@ -235,7 +235,7 @@ def test_a_backup_that_fails_leaves_the_earlier_one(filled, destination, monkeyp
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing, "write_all", full)
+    monkeypatch.setattr(layoutfiles, "write_all", full)
     with pytest.raises(StoreFullError):
         filled.backup(destination, mode="copy")
     after = rows(destination), pool(destination)
@@ -418,7 +418,7 @@ def test_a_backup_whose_hold_ran_out_is_none_and_leaves_the_earlier_one(filled, 
     filled.backup(destination, mode="copy")
     before = pool(destination)
     push(filled.repository("new"), image("new"), "v1")
-    monkeypatch.setattr("ocistore.upkeep.holding._HOLD", 1)  # millisecond: as where the machine was asleep for an hour
+    monkeypatch.setattr("ocistore.upkeep.hold._HOLD", 1)  # millisecond: as where the machine was asleep for an hour
 
     def while_it_stands_still(done, total):
         time.sleep(0.01)

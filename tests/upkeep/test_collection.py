@@ -24,8 +24,8 @@ from ocistore import (
     rebuild,
 )
 from ocistore.clock import milliseconds
-from ocistore.upkeep import snapshot
-from ocistore.upkeep.collection import _Collection
+from ocistore.upkeep import refsfile
+from ocistore.upkeep.gc import _Collection
 
 pytestmark = pytest.mark.every_pool
 
@@ -44,7 +44,7 @@ def test_what_nothing_refers_to_goes_and_its_bytes_with_it(store, repository):
     repository.untag("v2")
     report = collect(store)
     gone = image("gone", layers=2)
-    assert (report.manifests, report.links, report.blobs) == (1, 3, 4)
+    assert (report.manifests, report.memberships, report.blobs) == (1, 3, 4)
     assert report.bytes == len(gone.manifest) + sum(map(len, gone.blobs))
     assert set(pool(store.root)) == {Digest.of(each) for each in (image("kept").manifest, *image("kept").blobs)}
     assert check(store, hashes=True) == []
@@ -53,7 +53,7 @@ def test_what_nothing_refers_to_goes_and_its_bytes_with_it(store, repository):
 
 
 def test_what_one_transaction_takes_is_bounded_by_edges_too(store, repository, monkeypatch):
-    monkeypatch.setattr("ocistore.upkeep.collection._EDGES", 8)
+    monkeypatch.setattr("ocistore.upkeep.gc._EDGES", 8)
     children = [image(number) for number in range(6)]
     with store.transaction() as together:
         for number in range(4):
@@ -76,11 +76,11 @@ def test_the_longest_time_bounds_what_comes_after_the_transactions_too(store, re
         for number in range(3):
             (store.root / where / f"left{number}").write_bytes(b"x")
     with pytest.MonkeyPatch.context() as later:
-        later.setattr("ocistore.upkeep.leftovers._STRAY_AGE", NOW - DAY)
+        later.setattr("ocistore.upkeep.abandoned._STRAY_AGE", NOW - DAY)
         report = collect(store, maximum_duration=NOW)
-        assert (report.complete, report.bytes, report.strays) == (False, 0, 0)
+        assert (report.complete, report.bytes, report.abandoned) == (False, 0, 0)
         report = collect(store, maximum_batches=0)
-        assert (report.complete, report.bytes, report.strays) == (True, 6, 3)
+        assert (report.complete, report.bytes, report.abandoned) == (True, 6, 3)
 
 
 @pytest.mark.needs_files
@@ -88,7 +88,7 @@ def test_a_snapshot_for_which_there_is_no_time_is_not_taken(store, repository, m
     push(repository, APP, "v1")
     push(repository, image("gone"))
     report = collect(store, maximum_duration=NOW)
-    assert (report.complete, report.no_snapshot) == (False, "there was no time left for it")
+    assert (report.complete, report.no_refs_file) == (False, "there was no time left for it")
     assert not (store.root / "catalog.snapshot").exists()
     assert os.listdir(store.root / "uploads") == []
 
@@ -96,13 +96,13 @@ def test_a_snapshot_for_which_there_is_no_time_is_not_taken(store, repository, m
 @pytest.mark.needs_files
 def test_a_collection_that_finds_nothing_refreshes_an_old_snapshot_once_an_hour(store, repository, monkeypatch):
     def taken():
-        return snapshot.header(store._core.paths).taken
+        return refsfile.header(store._core.paths).taken
 
     push(repository, image("old"), "v1")
     store.gc()
     first = taken()
     later = first + 2 * 3_600_000
-    monkeypatch.setattr("ocistore.upkeep.snapshot.milliseconds", lambda: later)
+    monkeypatch.setattr("ocistore.upkeep.refsfile.milliseconds", lambda: later)
     push(repository, image("new"), "v1")
     assert store.gc().batches == 0
     assert taken() == first  # this process has just looked
@@ -123,14 +123,14 @@ def test_a_directory_in_the_place_of_the_snapshot_does_not_fail_a_collection_whi
         push(repository, APP)
         report = collect(store)
         assert report.blobs == 3
-        assert "catalog.snapshot" in report.no_snapshot
+        assert "catalog.snapshot" in report.no_refs_file
     opened = descriptors()
     collect(store)
     assert descriptors() == opened
     (store.root / "catalog.snapshot").rmdir()
     push(repository, APP, "v1")
     push(repository, image("gone"))
-    assert collect(store).no_snapshot is None
+    assert collect(store).no_refs_file is None
     assert (store.root / "catalog.snapshot").is_file()
 
 
@@ -238,7 +238,7 @@ def test_repositories_collect_for_themselves(store):
     push(other, APP, "v1")
     one.untag("v1")
     report = collect(store)
-    assert (report.manifests, report.links, report.blobs) == (1, 2, 0)
+    assert (report.manifests, report.memberships, report.blobs) == (1, 2, 0)
     assert [each.digest for each in one.manifests()] == []
     assert other.get_manifest("v1").content == APP.manifest
     assert check(store, hashes=True) == []
@@ -291,8 +291,8 @@ def test_a_dry_run_says_what_would_go_and_why_and_changes_nothing(store, reposit
     assert report.bytes == sum(each.size for each in report.candidates)
     assert next(each.why for each in report.candidates if each.digest == loose.digest).startswith("no manifest")
     found = collect(store)
-    assert (found.blobs, found.bytes, found.manifests, found.links) == (
-        report.blobs, report.bytes, report.manifests, report.links,
+    assert (found.blobs, found.bytes, found.manifests, found.memberships) == (
+        report.blobs, report.bytes, report.manifests, report.memberships,
     )  # fmt: skip
 
 
@@ -350,7 +350,7 @@ RING = index([index([image("ring")])], subject=index([image("ring")]))  # its su
 )
 def test_what_is_tagged_between_two_slices_is_still_whole(store, repository, monkeypatch, pushed, then):
     for each in ("_MANIFESTS", "_ROWS", "_FILES"):
-        monkeypatch.setattr(f"ocistore.upkeep.collection.{each}", 1)
+        monkeypatch.setattr(f"ocistore.upkeep.gc.{each}", 1)
     everything = [*([then] if then else []), pushed]
     slices = 0
     while True:
@@ -380,7 +380,7 @@ def test_a_collection_without_time_does_nothing_and_says_so(store, repository):
 
 
 def test_more_than_half_of_a_large_store_is_refused_without_force(store, repository, monkeypatch):
-    monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 2)
+    monkeypatch.setattr("ocistore.upkeep.preflight._GUARDED_BLOBS", 2)
     push(repository, image("kept"), "v1")
     for number in range(3):
         push(repository, image(number))
@@ -395,7 +395,7 @@ def test_more_than_half_of_a_large_store_is_refused_without_force(store, reposit
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_a_dry_run_says_that_it_would_be_too_much_without_force(store, repository, monkeypatch, read_only):
-    monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 2)
+    monkeypatch.setattr("ocistore.upkeep.preflight._GUARDED_BLOBS", 2)
     push(repository, image("kept"), "v1")
     for number in range(3):
         push(repository, image(number))
@@ -408,7 +408,7 @@ def test_a_dry_run_says_that_it_would_be_too_much_without_force(store, repositor
 
 
 def test_half_of_a_large_store_is_not_too_much(store, repository, monkeypatch):
-    monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 2)
+    monkeypatch.setattr("ocistore.upkeep.preflight._GUARDED_BLOBS", 2)
     push(repository, image("a"), "v1")
     push(repository, image("b"))
     assert collect(store).blobs == 3
@@ -480,10 +480,10 @@ def test_files_that_whoever_staged_them_left_behind_go_after_a_day(store, reposi
     (store.root / "uploads" / ("0" * 32)).write_bytes(b"left behind")
     with repository.start_upload() as upload:
         pass
-    assert store.gc().strays == 0
-    monkeypatch.setattr("ocistore.upkeep.leftovers._STRAY_AGE", timedelta(seconds=-60))
+    assert store.gc().abandoned == 0
+    monkeypatch.setattr("ocistore.upkeep.abandoned._STRAY_AGE", timedelta(seconds=-60))
     report = store.gc()
-    assert (report.strays, report.bytes) == (1, len(b"left behind"))
+    assert (report.abandoned, report.bytes) == (1, len(b"left behind"))
     assert os.listdir(store.root / "uploads") == [upload.id]
 
 
@@ -515,11 +515,11 @@ def test_what_a_killed_push_published_goes_with_its_anchor(store, monkeypatch, a
     with python(KILLED, store.root, "published", algorithm) as child:
         child.die()
     assert len(pool(store.root)) == 1
-    assert store.gc().strays == 0  # it may not be dead
-    monkeypatch.setattr("ocistore.upkeep.leftovers._STRAY_AGE", timedelta(seconds=-60))
+    assert store.gc().abandoned == 0  # it may not be dead
+    monkeypatch.setattr("ocistore.upkeep.abandoned._STRAY_AGE", timedelta(seconds=-60))
     expected = store.gc(dry_run=True)
     report = store.gc()
-    assert (report.strays, report.bytes) == (expected.strays, expected.bytes) == (1, 100_000)
+    assert (report.abandoned, report.bytes) == (expected.abandoned, expected.bytes) == (1, 100_000)
     assert pool(store.root) == {}
     assert strays(store.root) == []
 
@@ -540,10 +540,10 @@ def test_what_an_expired_session_published_goes_with_it(store):
 def test_what_a_push_committed_before_it_was_killed_stays(store, monkeypatch):
     with python(KILLED, store.root, "committed", "sha256") as child:
         child.die()
-    monkeypatch.setattr("ocistore.upkeep.leftovers._STRAY_AGE", timedelta(seconds=-60))
+    monkeypatch.setattr("ocistore.upkeep.abandoned._STRAY_AGE", timedelta(seconds=-60))
     expected = store.gc(dry_run=True)
     report = store.gc()
-    assert (report.strays, report.bytes) == (expected.strays, expected.bytes) == (1, 0)
+    assert (report.abandoned, report.bytes) == (expected.abandoned, expected.bytes) == (1, 0)
     with store.repository("app").open_blob(Digest.of(b"x" * 100_000)) as reader:
         assert reader.read() == b"x" * 100_000
     assert strays(store.root) == []
@@ -557,8 +557,8 @@ def test_what_another_push_published_since_stays(store, monkeypatch):
     blob.rename(store.root / "elsewhere")
     blob.write_bytes(b"x" * 100_000)
     blob.chmod(0o444)
-    monkeypatch.setattr("ocistore.upkeep.leftovers._STRAY_AGE", timedelta(seconds=-60))
-    assert store.gc().strays == 1
+    monkeypatch.setattr("ocistore.upkeep.abandoned._STRAY_AGE", timedelta(seconds=-60))
+    assert store.gc().abandoned == 1
     assert blob.read_bytes() == b"x" * 100_000
 
 
@@ -650,10 +650,10 @@ def test_the_grace_of_a_blob_begins_when_its_manifest_goes_and_not_when_the_coll
         clock[0] += 60_000
         begin(run)
 
-    monkeypatch.setattr("ocistore.upkeep.collection.milliseconds", lambda: clock[0])
+    monkeypatch.setattr("ocistore.upkeep.gc.milliseconds", lambda: clock[0])
     with monkeypatch.context() as patched:
         patched.setattr(_Collection, "_end_leases", slowly)
         assert collect(store, grace=timedelta(seconds=30)).manifests == 1
-    assert collect(store, grace=timedelta(seconds=30)).links == 0
+    assert collect(store, grace=timedelta(seconds=30)).memberships == 0
     clock[0] += 31_000
-    assert collect(store, grace=timedelta(seconds=30)).links == len(APP.blobs)
+    assert collect(store, grace=timedelta(seconds=30)).memberships == len(APP.blobs)

@@ -87,7 +87,7 @@ def both(store, **times):
     done = store.gc(force=True, **times)
     gone = before - (set(os.listdir(blobs)) if blobs.is_dir() else set())
     counts = [
-        (each.manifests, each.links, each.blobs, each.bytes, each.uploads, each.strays, each.leases)
+        (each.manifests, each.memberships, each.blobs, each.bytes, each.uploads, each.abandoned, each.leases)
         for each in (said, done)
     ]
     return counts[0], counts[1], {Digest.parse(each.digest).encoded for each in said.candidates}, gone

@@ -27,7 +27,7 @@ from ocistore import (
     StoreFullError,
 )
 from ocistore.catalog.sqlite import SQLiteCatalog
-from ocistore.upkeep.collection import _Collection
+from ocistore.upkeep.gc import _Collection
 
 pytestmark = pytest.mark.every_pool
 
@@ -133,7 +133,7 @@ def test_what_a_lease_kept_that_ran_out_is_forecast_to_go(store, repository, mon
     for digest in (APP.digest, Digest.of(b"loose" * 50)):
         [found] = store.explain(digest, grace=NOW, keep_untagged=NOW).repositories
         assert found.kept_by == ()
-    monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 1)
+    monkeypatch.setattr("ocistore.upkeep.preflight._GUARDED_BLOBS", 1)
     with pytest.raises(CollectionRefusedError, match="more than half"):
         collect(store)
     found = collect(store, force=True)

@@ -14,9 +14,9 @@ from steps import counted_steps
 from ocistore import CollectionRefusedError, Digest
 from ocistore.catalog import explanation
 from ocistore.clock import milliseconds
-from ocistore.upkeep.forecast import forecast
-from ocistore.upkeep.guards import refuse_too_much
-from ocistore.upkeep.losses import losses_of
+from ocistore.upkeep.dryrun import forecast
+from ocistore.upkeep.gcestimate import losses_of
+from ocistore.upkeep.preflight import refuse_too_much
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
@@ -233,7 +233,7 @@ def test_no_state_of_the_store_is_held(store, dead):
 
 
 def test_the_guard_says_how_much_it_would_be(store, dead, monkeypatch):
-    monkeypatch.setattr("ocistore.upkeep.guards._GUARDED_BLOBS", 10)
+    monkeypatch.setattr("ocistore.upkeep.preflight._GUARDED_BLOBS", 10)
     dead(20)
     now = milliseconds()
     blobs, size = remembered(store)

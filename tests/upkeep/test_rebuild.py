@@ -30,7 +30,7 @@ from ocistore import (
 from ocistore.catalog import holds
 from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.oci import mediatypes
-from ocistore.upkeep import snapshot
+from ocistore.upkeep import refsfile
 from ocistore.upkeep.rebuild import LOST_AND_FOUND, rebuild
 
 NOW = timedelta(0)
@@ -44,7 +44,7 @@ def filled(store):
     push(store.repository("library/app"), artifact(subject=APP))
     push(store.repository("other"), image("other"), "1.0")
     store.repository("other").put_blob(b"loose")
-    snapshot.refresh(store._core.catalog, store._core.paths, older_than=NOW)
+    refsfile.refresh(store._core.catalog, store._core.paths, older_than=NOW)
     store.close()
     return store.root
 
@@ -483,7 +483,7 @@ def test_the_names_of_a_damaged_catalog_that_lost_its_last_commits_are_not_taken
     earlier = (filled / "catalog.db").read_bytes()
     with Store.open(filled) as store:
         push(store.repository("later"), image("later"), "v1")
-        snapshot.refresh(store._core.catalog, store._core.paths, older_than=NOW)
+        refsfile.refresh(store._core.catalog, store._core.paths, older_than=NOW)
     before = names(filled)
     (filled / "catalog.db").write_bytes(earlier)
     overwritten("tag_events")(filled)
@@ -590,23 +590,23 @@ def test_a_collection_takes_a_snapshot_where_tags_changed_and_not_otherwise(stor
     push(repository, APP, "v1")
     push(repository, image("gone"))
     store.gc(grace=NOW, keep_untagged=NOW)
-    assert [(name.tag, name.digest) for name in snapshot.read(store._core.paths)] == [("v1", APP.digest)]
+    assert [(name.tag, name.digest) for name in refsfile.read(store._core.paths)] == [("v1", APP.digest)]
     first = (store.root / "catalog.snapshot").stat().st_ino
-    assert not snapshot.refresh(store._core.catalog, store._core.paths, older_than=NOW)
+    assert not refsfile.refresh(store._core.catalog, store._core.paths, older_than=NOW)
     repository.tag("v2", APP.digest)
-    assert not snapshot.refresh(store._core.catalog, store._core.paths)
-    assert snapshot.refresh(store._core.catalog, store._core.paths, older_than=NOW)
+    assert not refsfile.refresh(store._core.catalog, store._core.paths)
+    assert refsfile.refresh(store._core.catalog, store._core.paths, older_than=NOW)
     assert (store.root / "catalog.snapshot").stat().st_ino != first
-    assert {name.tag for name in snapshot.read(store._core.paths)} == {"v1", "v2"}
+    assert {name.tag for name in refsfile.read(store._core.paths)} == {"v1", "v2"}
 
 
 def test_a_snapshot_names_untagged_manifests_too(store, repository, monkeypatch):
-    monkeypatch.setattr(snapshot, "_PAGE", 2)
+    monkeypatch.setattr(refsfile, "_PAGE", 2)
     for number in range(5):
         push(repository, image(number), *([f"v{number}"] if number % 2 else []))
     push(store.repository("b"), image(1), "x")
-    assert snapshot.refresh(store._core.catalog, store._core.paths)
-    found = [(name.repository, name.tag, name.digest) for name in snapshot.read(store._core.paths)]
+    assert refsfile.refresh(store._core.catalog, store._core.paths)
+    found = [(name.repository, name.tag, name.digest) for name in refsfile.read(store._core.paths)]
     assert sorted(found, key=repr) == sorted(
         [(repository.name, f"v{number}" if number % 2 else None, image(number).digest) for number in range(5)]
         + [("b", "x", image(1).digest)],
@@ -690,7 +690,7 @@ def many(filled):
                 push(transaction.repository(name), index([image(n, layers=3) for n in range(first, first + 10)]), "all")
         store.repository("other").delete_blob(Digest.of(b"loose"))
         store.gc(grace=NOW)
-        snapshot.refresh(store._core.catalog, store._core.paths, older_than=NOW)
+        refsfile.refresh(store._core.catalog, store._core.paths, older_than=NOW)
     return filled
 
 
@@ -769,7 +769,7 @@ def test_what_a_manifest_was_accepted_without_is_as_absent_after_a_rebuild(store
     push(repository, APP)
     repository.put_manifest(sparse.manifest, tags=["sparse"], missing="children")
     push(repository, image("whole"), "whole")
-    snapshot.refresh(store._core.catalog, store._core.paths, older_than=NOW)
+    refsfile.refresh(store._core.catalog, store._core.paths, older_than=NOW)
     store.close()
     before = everything(store.root)
     if lost:

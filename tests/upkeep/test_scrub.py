@@ -313,9 +313,7 @@ def test_a_rate_is_kept(filled):
         "INSERT INTO repository_edges VALUES (1, 1, 1, 'layer')",
     ],
 )
-def test_a_deep_scrub_sees_rows_that_are_not_what_the_bytes_say_and_holds_collections_off(
-    filled, statement, tmp_path
-):
+def test_a_deep_scrub_sees_rows_that_are_not_what_the_bytes_say_and_holds_collections_off(filled, statement, tmp_path):
     copy = shutil.copytree(filled.root, tmp_path / "copy")
     with contextlib.closing(sqlite3.connect(copy / "catalog.db", isolation_level=None)) as connection:
         connection.execute(statement)
@@ -338,10 +336,10 @@ def test_a_deep_scrub_sees_rows_that_are_not_what_the_bytes_say_and_holds_collec
         "artifact_type = NULL",
         "config_media_type = 'a/b'",
         "config_media_type = NULL",
-        "annotations = '{\"a\":\"b\"}'",
+        'annotations = \'{"a":"b"}\'',
         "annotations = 'no JSON'",
         "platform = NULL",
-        "platform = '{\"architecture\":\"amd64\",\"os\":\"plan9\"}'",
+        'platform = \'{"architecture":"amd64","os":"plan9"}\'',
     ],
 )
 def test_a_deep_scrub_puts_right_what_the_catalog_says_of_manifests(filled, change):

@@ -11,7 +11,7 @@ from ocistore.refusals import Ignoring
 
 if TYPE_CHECKING:
     from ocistore.blobs.pool import Provider
-    from ocistore.layouts.exports.choosing import Selection
+    from ocistore.layouts.exports.selection import Selection
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.manifest import Manifest
 

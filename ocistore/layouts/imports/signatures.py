@@ -36,9 +36,7 @@ def with_own_names(entries: Sequence[Descriptor]) -> list[Descriptor]:
             images.setdefault(_given(entry), {})[entry.digest] = name_of(entry)
     if not images:
         return list(entries)
-    return [
-        _renamed(entry, images.get(_given(entry), {})) if _kind(entry) in _SUFFIXES else entry for entry in entries
-    ]
+    return [_renamed(entry, images.get(_given(entry), {})) if _kind(entry) in _SUFFIXES else entry for entry in entries]
 
 
 def _renamed(entry: Descriptor, images: dict[Digest, Name]) -> Descriptor:

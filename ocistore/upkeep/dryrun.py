@@ -1,6 +1,6 @@
 """What a garbage collection would remove, found without changing anything: for a dry run.
 
-It follows the rules of :mod:`ocistore.upkeep.collection` over one snapshot of the catalog, and keeps a number for
+It follows the rules of :mod:`ocistore.upkeep.gc` over one snapshot of the catalog, and keeps a number for
 everything that would go: about 200 bytes each.
 """
 
@@ -88,9 +88,7 @@ def _manifests(
             )
 
 
-def _parts(
-    connection: Connection, found: Forecast, now: int, before: int, let_go: Iterable[tuple[int, int]]
-) -> None:
+def _parts(connection: Connection, found: Forecast, now: int, before: int, let_go: Iterable[tuple[int, int]]) -> None:
     at_once = now <= before  # what a manifest leaves that goes now
     # How many dead manifests refer to each blob: so many users are looked at, as config and as layer, and one more.
     dead: Counter[tuple[int, int]] = Counter()

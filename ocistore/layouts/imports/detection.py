@@ -20,9 +20,9 @@ from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageErro
 from ocistore.layouts.imports.archive import ArchiveFile
 from ocistore.layouts.imports.archivesource import is_layout, source_of
 from ocistore.layouts.imports.directorysource import DirectorySource, UnpackedSource
+from ocistore.layouts.imports.planning import listed
 from ocistore.layouts.imports.skopeodirectory import SkopeoDirectory, is_skopeo_directory
 from ocistore.layouts.imports.stream import ArchiveStream
-from ocistore.layouts.imports.survey import listed
 from ocistore.layouts.progress import Tally
 from ocistore.refusals import Ignoring, pass_on_theirs
 
@@ -101,9 +101,7 @@ def opened(
         yield found
 
 
-def _open(
-    source: ImportSource, name: str, stack: contextlib.ExitStack, stream: Callable[[Readable], Source]
-) -> Source:
+def _open(source: ImportSource, name: str, stack: contextlib.ExitStack, stream: Callable[[Readable], Source]) -> Source:
     if not isinstance(source, str | os.PathLike):
         if not callable(getattr(source, "read", None)):
             raise TypeError(f"a layout is read from a path or a binary file, not from {type(source).__qualname__}")
@@ -135,9 +133,7 @@ def _archive(file: BinaryIO, name: str) -> Source:
         raise
 
 
-def _stream(
-    file: Readable, *, core: Core, tally: Tally, name: str, held: Callable[[Digest, int], bool]
-) -> Source:
+def _stream(file: Readable, *, core: Core, tally: Tally, name: str, held: Callable[[Digest, int], bool]) -> Source:
     core.require_writable()
     stream = _decompressed(_Counted(file, tally), name)
     archive = ArchiveStream(stream, core.pool, name=name, held=held)

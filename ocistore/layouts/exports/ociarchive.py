@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT
-from ocistore.layouts.exports.outlet import SMALL
+from ocistore.layouts.exports.sink import SMALL
 from ocistore.layouts.index import LAYOUT_FILE, index_bytes, merged
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.digest import Digest
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ocistore.blobs.pool import Provider
-    from ocistore.layouts.exports.choosing import Selection
-    from ocistore.layouts.exports.outlet import Outlet
+    from ocistore.layouts.exports.selection import Selection
+    from ocistore.layouts.exports.sink import ArchiveSink
 
 _WRITTEN_AT_ONCE: Final = 64 * 1024
 """Bytes of an index.json, which may have thousands of times as many."""
 
 
-def write_oci_archive(outlet: Outlet, pool: Provider, selection: Selection, *, left_out: frozenset[str]) -> None:
+def write_oci_archive(outlet: ArchiveSink, pool: Provider, selection: Selection, *, left_out: frozenset[str]) -> None:
     """Write all that was chosen, but for the blobs to be left out. The same choice gives the same bytes.
 
     Raises:

@@ -18,13 +18,13 @@ from ocistore.errors import CorruptError, DigestMismatchError, ManifestInvalidEr
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import check_manifest
 from ocistore.refusals import pass_on_theirs
-from ocistore.upkeep.findings import LISTED
+from ocistore.upkeep.scrubreport import LISTED
 
 if TYPE_CHECKING:
     from ocistore.catalog.scrub import LiveBlob
     from ocistore.core import Core
     from ocistore.oci.manifest import Manifest
-    from ocistore.upkeep.findings import ScrubReport
+    from ocistore.upkeep.scrubreport import ScrubReport
 
 INCONSISTENT: Final = (
     "scrub found rows that contradict each other or the manifests, which ocistore rebuild --force makes anew"
@@ -131,8 +131,11 @@ def _same(says: str | None, noted: str | None) -> bool:
     if says == noted:
         return True
     try:  # two texts of one JSON object
-        return says is not None and noted is not None and says[:1] == noted[:1] == "{" and (
-            json.loads(says) == json.loads(noted)
+        return (
+            says is not None
+            and noted is not None
+            and says[:1] == noted[:1] == "{"
+            and (json.loads(says) == json.loads(noted))
         )
     except ValueError:
         return False

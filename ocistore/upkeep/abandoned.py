@@ -23,7 +23,7 @@ _STRAY_AGE: Final = timedelta(hours=24)
 """How long a file in ``uploads/`` without a session was not touched, so that the process that staged it has died."""
 
 
-class Leftovers:
+class Abandoned:
     """Removes abandoned files, for one garbage collection, and counts them."""
 
     def __init__(self, core: Core, bounds: Bounds, *, batch: Callable[[], Batch], now: int) -> None:
@@ -34,7 +34,7 @@ class Leftovers:
         self._bounds = bounds
         self._batch = batch
         self._now = now
-        self.uploads = self.strays = self.bytes = 0
+        self.uploads = self.abandoned = self.bytes = 0
 
     def end_uploads(self) -> None:
         """End upload sessions that nobody touched in their lifetime.
@@ -76,23 +76,23 @@ class Leftovers:
 
     def sweep_uploads(self) -> None:
         """Remove what was staged, or published before its row was committed, and abandoned."""
-        for file in self._strays():
+        for file in self._abandoned():
             self._bounds.check()
             alone = self._take_from_pool(file)
             if self._sweeper.delete_staged(file.name):
-                self.strays += 1
+                self.abandoned += 1
                 self.bytes += file.size if alone else 0
 
-    def stray_files(self) -> Iterator[tuple[str, int]]:
+    def abandoned_files(self) -> Iterator[tuple[str, int]]:
         """Yield what somebody staged and abandoned, with the bytes that removing it would free."""
-        for file in self._strays():
+        for file in self._abandoned():
             digest = self._sweeper.published(file) if file.may_be_published else None
             if digest is not None:
                 with self._catalog.read() as connection:
                     digest = None if blobs.with_rows(connection, [digest]) else digest
             yield file.name, file.size if not file.may_be_published or digest is not None else 0
 
-    def _strays(self) -> Iterator[UnpublishedFile]:
+    def _abandoned(self) -> Iterator[UnpublishedFile]:
         for file in self._sweeper.staged():
             if file.changed < self._now - _STRAY_AGE // timedelta(milliseconds=1):
                 # A session that begins has its file locked until its row is committed.

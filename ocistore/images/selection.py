@@ -6,7 +6,7 @@ import platform as machine
 from typing import TYPE_CHECKING
 
 from ocistore import BlobNotFoundError, ManifestInvalidError, ManifestNotFoundError, Platform, PlatformNotFoundError
-from ocistore.imagefiles.config import platform_of
+from ocistore.images.config import platform_of
 from ocistore.oci import mediatypes
 from ocistore.oci.manifest import ATTESTED, kind_of
 from ocistore.oci.platforms import fitting

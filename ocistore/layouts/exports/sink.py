@@ -54,7 +54,7 @@ _CANNOT_SEND: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, e
 _LEFTOVER: Final = re.compile(re.escape(TEMPORARY) + "archive-[0-9a-f]{16}", re.ASCII)
 
 
-class Outlet:
+class ArchiveSink:
     """Takes the bytes of an archive in order.
 
     What the operating system refuses is an error of ours that names the target; what a file object of the caller's
@@ -224,7 +224,7 @@ def _wait_for_room(descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def opened(target: Target, *, name: str, compression: Compression, tally: Tally) -> Iterator[Outlet]:
+def opened(target: Target, *, name: str, compression: Compression, tally: Tally) -> Iterator[ArchiveSink]:
     """Open an outlet to a path or a file object.
 
     What is no plain file, such as a pipe, or is open in this process, such as ``/dev/stdout``, is written to directly.
@@ -236,7 +236,7 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
         StorageError, StoreFullError: it could not be written.
     """
     if not isinstance(target, Path):
-        outlet = Outlet(target, name=name, compression=compression, tally=tally)
+        outlet = ArchiveSink(target, name=name, compression=compression, tally=tally)
         yield outlet
         outlet.finish()
         return
@@ -255,14 +255,14 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
         try:
             if number is None:
                 _refuse_planted(descriptor, path, name)
-            outlet = Outlet(int(descriptor), name=name, compression=compression, tally=tally)
+            outlet = ArchiveSink(int(descriptor), name=name, compression=compression, tally=tally)
             yield outlet
             outlet.finish()
         finally:
             del descriptor
         return
     with _named_when_whole(path, name=name) as number:
-        outlet = Outlet(number, name=name, compression=compression, tally=tally)
+        outlet = ArchiveSink(number, name=name, compression=compression, tally=tally)
         yield outlet
         outlet.finish()
 

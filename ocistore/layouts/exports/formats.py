@@ -12,12 +12,12 @@ from ocistore.archives.compression import Compression
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import absolute_path
 from ocistore.blobs.sharing import TransferMode
-from ocistore.layouts.exports.outlet import is_stream, is_terminal
+from ocistore.layouts.exports.sink import is_stream, is_terminal
 
 if TYPE_CHECKING:
-    from ocistore.layouts.exports.outlet import Target
+    from ocistore.layouts.exports.sink import Target
 
-ExportForm: TypeAlias = Literal["dir", "oci-archive", "docker-archive"]
+ExportFormat: TypeAlias = Literal["dir", "oci-archive", "docker-archive"]
 """``dir`` is an OCI layout, ``oci-archive`` the same as a tar archive, ``docker-archive`` what docker load reads."""
 
 _SUFFIXES: Final[tuple[tuple[str, Compression], ...]] = (
@@ -36,7 +36,7 @@ class Destination:
 
     target: Target
     """An absolute path, or a file object."""
-    form: ExportForm
+    format: ExportFormat
     compression: Compression
 
     @property
@@ -55,7 +55,7 @@ class Destination:
 def destination_of(
     destination: str | os.PathLike[str] | BinaryIO,
     *,
-    form: ExportForm | None = None,
+    format: ExportFormat | None = None,
     compression: Compression | None = None,
     mode: TransferMode = "auto",
     referrers: bool = False,
@@ -63,18 +63,18 @@ def destination_of(
 ) -> Destination:
     """Return the form, compression and place that an export is to write.
 
-    Without a form, a directory that exists and a name without the suffix of an archive mean ``dir``; ``.tar``,
+    Without a format, a directory that exists and a name without the suffix of an archive mean ``dir``; ``.tar``,
     ``.tar.gz``, ``.tgz`` and ``.tar.zst``, pipes, devices and file objects an ``oci-archive``. Without a compression,
     the suffix says that, too.
 
     Raises:
         TypeError: the destination is neither a path nor a file object.
         ValueError: these things do not go together; a file object is a terminal; or a name has the suffix of archives
-            that are not written, and no form says that this does not matter.
+            that are not written, and no format says that this does not matter.
     """
     for what, given, known in (
         ("mode", mode, get_args(TransferMode)),
-        ("form", form, (None, *get_args(ExportForm))),
+        ("format", format, (None, *get_args(ExportFormat))),
         ("compression", compression, (None, *get_args(Compression))),
     ):
         if given not in known:
@@ -87,9 +87,9 @@ def destination_of(
         with Translating(str(target)):
             is_directory = target.is_dir()
             archive = not is_directory and (suffix is not None or is_stream(target))
-        if form is None and not archive and target.name.lower().endswith(_NOT_WRITTEN) and not is_directory:
+        if format is None and not archive and target.name.lower().endswith(_NOT_WRITTEN) and not is_directory:
             name = f"{target.name!r:.300}"
-            raise ValueError(f"no archive is written as {name}: call it .tar, .tar.gz or .tar.zst, or say which form")
+            raise ValueError(f"no archive is written as {name}: call it .tar, .tar.gz or .tar.zst, or say which format")
         terminal = archive and is_terminal(target)
     else:
         if not callable(getattr(destination, "write", None)):
@@ -99,7 +99,7 @@ def destination_of(
         terminal = destination.isatty()
     if terminal:
         raise ValueError("an archive is nothing for a terminal: redirect it, or name a file")
-    found = form or ("oci-archive" if archive else "dir")
+    found = format or ("oci-archive" if archive else "dir")
     if found == "dir":
         _refuse("a directory", {"a file object": not isinstance(target, Path), "compression": compression is not None})
         return Destination(target, found, "none")
@@ -116,7 +116,7 @@ def _compression_by_name(path: Path) -> Compression | None:
     return next((compression for suffix, compression in _SUFFIXES if name.endswith(suffix)), None)
 
 
-def _refuse(form: str, given: dict[str, bool]) -> None:
+def _refuse(format: str, given: dict[str, bool]) -> None:
     for what, is_given in given.items():
         if is_given:
-            raise ValueError(f"{form} and {what} do not go together")
+            raise ValueError(f"{format} and {what} do not go together")

@@ -84,12 +84,12 @@ def _print(report: GCReport) -> None:
         {
             "would go" if report.dry_run else "gone": f"{report.blobs} blobs, {readable_size(report.bytes)}",
             "manifests": str(report.manifests),
-            "links": str(report.links),
+            "memberships": str(report.memberships),
             "uploads": str(report.uploads) if report.uploads else None,
-            "strays": str(report.strays) if report.strays else None,
+            "abandoned": str(report.abandoned) if report.abandoned else None,
             "leases": str(report.leases) if report.leases else None,
             "refused": "; ".join(report.refused) or None,
-            "no snapshot": report.no_snapshot,
+            "no snapshot": report.no_refs_file,
             "left": None if report.complete else "something: the bounds were reached; run it again",
         }
     )

@@ -15,8 +15,8 @@ from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.imports.manifests import Manifests, UnusableError
 from ocistore.layouts.imports.plan import ImportPlan
+from ocistore.layouts.imports.request import NAMED_AT_MOST, Chosen, called, nameless, select
 from ocistore.layouts.imports.signatures import with_own_names
-from ocistore.layouts.imports.wanted import NAMED_AT_MOST, Chosen, called, nameless, select
 from ocistore.layouts.imports.wholeindex import index_of_platforms
 from ocistore.layouts.imports.wholeness import Wholeness, absent_children, whole_platforms
 from ocistore.layouts.index import (
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator
 
     from ocistore.layouts.imports.embedded import EmbeddedSource
+    from ocistore.layouts.imports.request import ImportRequest, Selection
     from ocistore.layouts.imports.source import Source
-    from ocistore.layouts.imports.wanted import Selection, Wanted
     from ocistore.layouts.index import Damaged, Name
     from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.digest import Digest
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 def survey(
-    source: EmbeddedSource, wanted: Wanted, *, maximum_manifest_size: int, maximum_manifests_size: int
+    source: EmbeddedSource, wanted: ImportRequest, *, maximum_manifest_size: int, maximum_manifests_size: int
 ) -> ImportPlan:
     """Read the index and all manifests that are wanted, and look whether the blobs are there with their sizes.
 
@@ -192,7 +192,7 @@ def _whole_index(source: Source, chosen: list[Chosen], manifests: Manifests, max
     return [replace(chosen[0], descriptor=index.descriptor)]
 
 
-def _parted(chosen: list[Chosen], wanted: Wanted, manifests: Manifests) -> tuple[list[Chosen], list[Descriptor]]:
+def _parted(chosen: list[Chosen], wanted: ImportRequest, manifests: Manifests) -> tuple[list[Chosen], list[Descriptor]]:
     """Divide what is chosen: what stands for itself; and what is there only because it refers to something."""
     own: list[Chosen] = []
     referrers: list[Descriptor] = []
@@ -219,7 +219,7 @@ def _is_about_what_is_there(descriptor: Descriptor, manifests: Manifests) -> boo
 
 
 def _narrowed(
-    entry: Chosen, wanted: Wanted, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness
+    entry: Chosen, wanted: ImportRequest, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness
 ) -> Narrowed | None:
     """Return what is left of something in the index; None where it is missing or damaged, which is noted."""
     descriptor = entry.descriptor
@@ -243,7 +243,7 @@ def _narrowed(
 
 
 def _left(
-    entry: Chosen, narrowed: Narrowed | None, wanted: Wanted, contents: ImportPlan, manifests: Manifests
+    entry: Chosen, narrowed: Narrowed | None, wanted: ImportRequest, contents: ImportPlan, manifests: Manifests
 ) -> Descriptor | None:
     """Return what an entry stands for now; None where that is nothing, which is noted."""
     if narrowed is None:
@@ -265,7 +265,7 @@ def _left(
 
 
 def _check_platforms(
-    asked: list[Chosen], named: set[str], wanted: Wanted, contents: ImportPlan, *, source: str
+    asked: list[Chosen], named: set[str], wanted: ImportRequest, contents: ImportPlan, *, source: str
 ) -> None:
     """Check that there is an image of a wanted platform for each name that was asked for, and for one at all."""
     # One name may be that of several images, each for another platform.
@@ -288,7 +288,7 @@ def _save_refused(contents: ImportPlan) -> str:
 
 
 def _check_nameless(
-    entries: Iterable[Descriptor], walk: _Walk, wanted: Wanted, manifests: Manifests, *, source: str
+    entries: Iterable[Descriptor], walk: _Walk, wanted: ImportRequest, manifests: Manifests, *, source: str
 ) -> None:
     """Check that for each entry that names no repository it is known where it goes, or that it is left out."""
     for descriptor in entries:
@@ -345,9 +345,7 @@ class _Referrers:
 class _Walk:
     """Walks down from the entries, and then up to what refers to what was reached."""
 
-    def __init__(
-        self, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness, *, note_names: bool
-    ) -> None:
+    def __init__(self, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness, *, note_names: bool) -> None:
         self._contents = contents
         self._note_names = note_names
         self._manifests = manifests

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ocistore import ArchiveInvalidError
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
 from ocistore.archives.names import name_bytes
-from ocistore.imagefiles.layers import layer_name
+from ocistore.images.layers import layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

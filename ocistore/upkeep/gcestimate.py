@@ -1,6 +1,6 @@
 """How much a collection would take, counted in memory that does not grow with it, and in time that does linearly.
 
-It follows the rules of :mod:`ocistore.upkeep.collection`, as :mod:`ocistore.upkeep.forecast` does, but names nothing.
+It follows the rules of :mod:`ocistore.upkeep.gc`, as :mod:`ocistore.upkeep.dryrun` does, but names nothing.
 Each question is asked of the store as it is then: no state is held meanwhile, so that the WAL can be reset and others
 can fork; what others push or delete in those seconds may be counted or not.
 """

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.catalog import batches, identity, repositories, stageddeletions
 from ocistore.catalog.lock import rest
 from ocistore.changes import (
-    Application,
+    Applier,
     DeleteBlob,
     DeleteManifest,
     LinkBlob,
@@ -108,9 +108,9 @@ def _wide(catalog: Catalog, changes: Sequence[Change], ids: Mapping[str, int], *
     ]
 
 
-def commit_in_parts(
+def commit_large(
     catalog: Catalog, pool: Pool, changes: Sequence[Change], *, actor: str, leases: Sequence[HeldLease] = ()
-) -> Application:
+) -> Applier:
     """Apply all changes as :func:`ocistore.commit.commit` does, so that nobody sees some of them and not the others.
 
     What cannot be written beforehand, such as the end of an upload session, is applied in the transaction that reveals
@@ -198,7 +198,7 @@ class _Parts:
         self._occupied: dict[str, int] = {}
         self._unsettled = False
 
-    def run(self, beforehand: Sequence[Change], last: Sequence[Change]) -> Application:
+    def run(self, beforehand: Sequence[Change], last: Sequence[Change]) -> Applier:
         """Commit all of it."""
         staged = _staged([*beforehand, *last])
         try:
@@ -255,15 +255,13 @@ class _Parts:
             raise _AgainError
         return now
 
-    def _application(
-        self, connection: Connection, now: int, platforms: Mapping[str, Mapping[str, object]]
-    ) -> Application:
+    def _application(self, connection: Connection, now: int, platforms: Mapping[str, Mapping[str, object]]) -> Applier:
         """Return what applies changes to the batch."""
-        application = Application(connection, self._pool, now, self._actor, platforms, self._leases)
+        application = Applier(connection, self._pool, now, self._actor, platforms, self._leases)
         application.batch, application.occupied, application.ids = self._batch, self._occupied, self._ids
         return application
 
-    def _apply(self, changes: Sequence[Change], *, reveal: bool = False) -> Application:
+    def _apply(self, changes: Sequence[Change], *, reveal: bool = False) -> Applier:
         """Apply some of the changes in one transaction."""
         staged = _staged(changes)
         platforms: dict[str, dict[str, object]] = {}
@@ -279,7 +277,7 @@ class _Parts:
                         if batches.is_taken(connection, self._batch):
                             raise _AgainError
                         self._unsettled = batches.reveal(connection, self._batch, now=now)
-                        application = Application(connection, self._pool, now, self._actor, platforms, self._leases)
+                        application = Applier(connection, self._pool, now, self._actor, platforms, self._leases)
                     else:
                         application = self._application(connection, now, platforms)
                     application.apply(changes)

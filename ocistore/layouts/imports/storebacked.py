@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ocistore.oci.digest import Digest
 
 
-class CompletedSource:
+class StoreBackedSource:
     """A source, and after it the blobs of a store, whichever repository holds them.
 
     Of those that come from the store nothing is staged: that each is live, with its size, is seen once more in the

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ocistore.blobs.pool import Provider
-    from ocistore.layouts.exports.choosing import Selection
-    from ocistore.layouts.exports.outlet import Outlet
+    from ocistore.layouts.exports.selection import Selection
+    from ocistore.layouts.exports.sink import ArchiveSink
     from ocistore.oci.descriptor import Descriptor, Platform
 
 _BLOCK: Final = 1024 * 1024
@@ -80,7 +80,7 @@ class DockerArchive:
         configs = {image.config.digest: image.config.size for image in self.images}
         return sum(configs.values()) + sum(layer.size for layer in self.layers.values())
 
-    def write(self, outlet: Outlet, pool: Provider, *, archive: str) -> None:
+    def write(self, outlet: ArchiveSink, pool: Provider, *, archive: str) -> None:
         """Write it; the same images under the same names give the same bytes.
 
         Raises:
@@ -308,7 +308,7 @@ def _diff_ids(config: object) -> tuple[Digest, ...]:
     return tuple(Digest.parse(diff_id) for diff_id in diff_ids or ())
 
 
-def _write_decompressed(outlet: Outlet, pool: Provider, layer: _Layer, archive: str) -> None:
+def _write_decompressed(outlet: ArchiveSink, pool: Provider, layer: _Layer, archive: str) -> None:
     position = 0
     digest = layer.blob.digest
     with _opened(pool, layer.blob) as (source, compression):

@@ -51,16 +51,16 @@ from ocistore.errors import (
     StorageError,
     StoreFullError,
 )
-from ocistore.moved import saying_if_moved
+from ocistore.moved import check_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.threads import Ahead
-from ocistore.upkeep import snapshot
+from ocistore.upkeep import refsfile
+from ocistore.upkeep.abandoned import Abandoned
 from ocistore.upkeep.batches import Batch, Bounds, Cut
 from ocistore.upkeep.compaction import give_back
-from ocistore.upkeep.forecast import Forecast, condemned, forecast
-from ocistore.upkeep.guards import refuse_held, refuse_too_much, too_much
-from ocistore.upkeep.holding import abandoned, end_abandoned
-from ocistore.upkeep.leftovers import Leftovers
+from ocistore.upkeep.dryrun import Forecast, condemned, forecast
+from ocistore.upkeep.hold import abandoned, end_abandoned
+from ocistore.upkeep.preflight import refuse_held, refuse_too_much, too_much
 from ocistore.upkeep.replacing import sweep_rebuilt
 
 if TYPE_CHECKING:
@@ -116,21 +116,21 @@ class GCReport:
     """Whether it came to the end: with False, its bounds cut it short, and something that was due is left."""
     manifests: int
     """Manifests removed from their repositories, because nothing keeps them there."""
-    links: int
-    """Blobs removed from repositories where no manifest refers to them."""
+    memberships: int
+    """Blobs taken from repositories where no manifest refers to them."""
     blobs: int
     """Blobs removed from the pool; manifests are blobs too."""
     bytes: int
     """Bytes freed in the filesystem: of those blobs, and of what was abandoned in ``uploads/``."""
     uploads: int
     """Upload sessions that had expired."""
-    strays: int
+    abandoned: int
     """Staged files in ``uploads/`` that were abandoned."""
     leases: int
     """Leases that had run out."""
     batches: int
     """Write transactions."""
-    no_snapshot: str | None = None
+    no_refs_file: str | None = None
     """Why the names could not be written to ``catalog.snapshot``; None where they were, or did not have to be."""
     candidates: tuple[Candidate, ...] = ()
     """Of a dry run: the first thousand blobs that would be removed."""
@@ -138,7 +138,7 @@ class GCReport:
     """Of a dry run: why a real one would be refused now, and remove none of it."""
 
 
-@saying_if_moved
+@check_if_moved
 def collect(
     core: Core,
     *,
@@ -169,8 +169,8 @@ class _Collection:
         self._untagged_before = untagged_before
         self._before = before
         self._bounds = bounds
-        self._leftovers = Leftovers(core, bounds, batch=self._batch, now=now)
-        self._manifests = self._links = self._blobs = self._leases = 0
+        self._leftovers = Abandoned(core, bounds, batch=self._batch, now=now)
+        self._manifests = self._memberships = self._blobs = self._leases = 0
         self._let_go: dict[tuple[int, int], int] = {}
         """Since when manifests are due that wait for some that are due since earlier, and so come back into the queue
         with a time before their own. Rare: what is around a manifest is mostly let go when that is, or later. A
@@ -195,18 +195,18 @@ class _Collection:
         if not force:
             reason = too_much(self._core, now=self._now, untagged_before=self._untagged_before, before=self._before)
             refused += () if reason is None else (reason,)
-        strays = list(self._leftovers.stray_files())
+        found = list(self._leftovers.abandoned_files())
         left_behind = sum(file.size for file in self._sweeper.staged() if file.name in ended)
-        left_behind += sum(size for _, size in strays) + sum(file.size for file in self._sweeper.trashed())
+        left_behind += sum(size for _, size in found) + sum(file.size for file in self._sweeper.trashed())
         return GCReport(
             dry_run=True,
             complete=True,
             manifests=len(expected.manifests),
-            links=len(expected.parts),
+            memberships=len(expected.parts),
             blobs=len(expected.blobs),
             bytes=expected.bytes + left_behind,
             uploads=len(ended),
-            strays=len(strays),
+            abandoned=len(found),
             leases=over,
             batches=0,
             candidates=listed,
@@ -254,14 +254,14 @@ class _Collection:
             dry_run=False,
             complete=complete,
             manifests=self._manifests,
-            links=self._links,
+            memberships=self._memberships,
             blobs=self._blobs,
             bytes=self._leftovers.bytes,
             uploads=self._leftovers.uploads,
-            strays=self._leftovers.strays,
+            abandoned=self._leftovers.abandoned,
             leases=self._leases,
             batches=self._bounds.batches,
-            no_snapshot=problem,
+            no_refs_file=problem,
         )
 
     def _take_snapshot(self) -> str | None:
@@ -269,9 +269,9 @@ class _Collection:
         if self._core.pool.local is None:
             return None  # it is for a rebuild, which needs the files of blobs
         # Only so often where nothing is due, because looking takes longer than finding nothing.
-        self._core.next_look_at_refs = time.monotonic() + snapshot.MAXIMUM_AGE.total_seconds()
+        self._core.next_look_at_refs = time.monotonic() + refsfile.MAXIMUM_AGE.total_seconds()
         try:
-            snapshot.refresh(self._catalog, self._core.paths, check=self._bounds.check)
+            refsfile.refresh(self._catalog, self._core.paths, check=self._bounds.check)
         except Cut:
             return "there was no time left for it"
         except (StorageError, StoreFullError) as error:
@@ -423,7 +423,7 @@ class _Collection:
                 idle = [row for row, needed in due if not needed]
                 deletions.keep_blob_memberships(connection, [row for row, needed in due if needed])
                 deletions.remove_blob_memberships(connection, idle)
-            self._links += len(idle)
+            self._memberships += len(idle)
         return worked
 
     def _condemn(self) -> bool:

@@ -1,9 +1,9 @@
 """The files in images, seen through their layers: listed, and read one by one, without extracting anything."""
 
-from ocistore.imagefiles.choosing import choose_image
-from ocistore.imagefiles.config import ConfigSummary, read_config, summary_of
-from ocistore.imagefiles.reading import ImageFileReader, list_files, open_file
-from ocistore.imagefiles.tree import ImageFile
+from ocistore.images.config import ConfigSummary, read_config, summary_of
+from ocistore.images.reading import ImageFileReader, list_files, open_file
+from ocistore.images.selection import choose_image
+from ocistore.images.tree import ImageFile
 
 __all__ = [
     "ConfigSummary",

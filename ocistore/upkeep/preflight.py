@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.catalog import gc, holds
 from ocistore.clock import milliseconds
 from ocistore.errors import CollectionRefusedError
-from ocistore.upkeep.losses import losses_of
+from ocistore.upkeep.gcestimate import losses_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ def too_much(core: Core, *, now: int, untagged_before: int, before: int) -> str 
     Args:
         core: open.
         now: milliseconds since the epoch.
-        untagged_before: as :func:`~ocistore.upkeep.losses.losses_of` has it.
+        untagged_before: as :func:`~ocistore.upkeep.gcestimate.losses_of` has it.
         before: likewise.
     """
     with core.catalog.read() as connection:

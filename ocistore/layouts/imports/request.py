@@ -25,7 +25,7 @@ NAMED_AT_MOST: Final = 5
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImportRequest:
     """What an import was asked for."""
 
     repository: str | None = None
@@ -46,7 +46,7 @@ class Wanted:
         references: Iterable[str] | None,
         platforms: Iterable[str],
         referrers: bool,
-    ) -> Wanted:
+    ) -> ImportRequest:
         """Read what was asked for; ``repository`` is REPO or REPO:TAG.
 
         Raises:
@@ -122,7 +122,7 @@ class Selection:
 
 def select(
     entries: Sequence[Descriptor],
-    wanted: Wanted,
+    wanted: ImportRequest,
     *,
     source: str,
     unusable: Sequence[Unusable] = (),
@@ -215,7 +215,7 @@ def _select_all(selection: Selection, entry: Descriptor, name: Name, repository:
 
 
 def _is_asked_for(
-    damaged: Damaged, meant_by: Sequence[Selector], many: Container[Selector], wanted: Wanted
+    damaged: Damaged, meant_by: Sequence[Selector], many: Container[Selector], wanted: ImportRequest
 ) -> bool:
     """Whether an import without something that is damaged is not what was asked for.
 
@@ -236,7 +236,7 @@ def _is_asked_for(
 
 
 def _means(
-    selector: Selector, name: Name, digest: str, *, own: str | None, wanted: Wanted, bare: Container[Selector]
+    selector: Selector, name: Name, digest: str, *, own: str | None, wanted: ImportRequest, bare: Container[Selector]
 ) -> bool:
     """Whether a selector means the entry of that name, in the repository that is its own, as far as one is known."""
     if selector in bare:
@@ -247,7 +247,7 @@ def _means(
 
 
 def _spelled_out(
-    wanted: Wanted, bare: Container[Selector], names: Iterable[Name], sole: str | None
+    wanted: ImportRequest, bare: Container[Selector], names: Iterable[Name], sole: str | None
 ) -> tuple[Selector, ...]:
     """Return the selectors, with the whole names that Docker takes theirs for where there is nothing but these.
 
@@ -279,9 +279,7 @@ def _bare(chosen: Iterable[Selector], names: Sequence[Name]) -> set[Selector]:
     return {
         selector
         for selector in chosen
-        if selector.tag is None
-        and selector.repository not in repositories
-        and selector.repository in tags
+        if selector.tag is None and selector.repository not in repositories and selector.repository in tags
     }
 
 
@@ -291,7 +289,7 @@ def nameless(entry: Descriptor, *, source: str) -> InvalidNameError:
     return InvalidNameError(name_of(entry).given or entry.digest, kind="repository", reason=reason, unclear=True)
 
 
-def called(chosen: Sequence[Chosen], wanted: Wanted, *, source: str) -> list[Chosen]:
+def called(chosen: Sequence[Chosen], wanted: ImportRequest, *, source: str) -> list[Chosen]:
     """Return what was chosen, under the one tag that it is to have.
 
     Raises:
