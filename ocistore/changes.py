@@ -42,12 +42,12 @@ class AnyValue(enum.Enum):
 
 
 ANY: Final = AnyValue.ANY
-"""For a tag's ``expected``: whatever it points at now, if it exists at all."""
+"""For a tag's ``expected``: accept any state, whether or not the tag exists."""
 
 
 Missing: TypeAlias = Literal["refuse", "children", "all"]
-"""What a manifest may lack in its repository: with ``refuse`` nothing; with ``children`` an index may lack some of its
-children, and not all of them; with ``all`` everything. A subject and foreign layers may always be absent."""
+"""What a manifest may lack in its repository: with ``refuse``, nothing; with ``children``, an index may lack some of
+its children, and not all of them; with ``all`` everything. A subject and foreign layers may always be absent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Committing changes: bytes first, durably and outside every lock, then one write transaction (see blobs/pool.py)."""
+"""Committing changes: bytes first, durably and outside every lock; then rows in one transaction (see blobs/pool.py)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ REMOVALS: Final = (DeleteBlob, DeleteManifest, RemoveTag, EndUpload, DeleteRepos
 def commit(
     catalog: Catalog, pool: Pool, changes: Sequence[Change], *, actor: str, leases: Sequence[HeldLease] = ()
 ) -> Applier:
-    """Apply all changes in one transaction, or none of them. When it returns, they survive a power cut.
+    """Apply all changes in one transaction, or none of them. They survive a power cut when it returns.
 
     What is staged stays staged, whatever happens: it belongs to the caller. ``leases`` keep what
     is brought in; they are looked at in the transaction, because they may end while bytes are written.
@@ -101,7 +101,7 @@ def commit(
 
 
 def on_a_full_disk(catalog: Catalog, pool: Pool, work: Callable[[], _R]) -> _R:
-    """Do work that frees space; where there is no room even for that, with what was reserved.
+    """Do work that frees space; where there is no room even for that, with the ballast.
 
     What takes many transactions may fill the WAL with that, too. Then the WAL is moved into the database, for which
     some of the ballast is kept, and written from its beginning again: each time goes further, or is the last one.
@@ -149,7 +149,7 @@ def _apply(catalog: Catalog, pool: Provider, changes: Sequence[Change], actor: s
 
 
 def give_up(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob], error: BaseException) -> None:
-    """Take away the names of what a commit published before it failed with ``error``, if no row stands for them.
+    """Remove the names of what a commit published before it failed with ``error``, if no row stands for them.
 
     Also where the catalog is closed by now. Where it cannot be done (another writer is stuck, the disk is broken, or
     nobody knows whether the commit happened), they are left as after a crash: nobody is served them, and a collection

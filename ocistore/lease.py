@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ocistore.core import Core
 
 MAXIMUM_TTL: Final = timedelta(days=36_500)
-"""A hundred years: there an instant is one that ``datetime`` has, even where the clock is wrong by thousands."""
+"""A hundred years: such an instant is one that ``datetime`` has, even where the clock is wrong by thousands."""
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -34,8 +34,8 @@ class Lease:
     """Keeps what is pushed inside ``with store.lease(ttl=...)`` from garbage collection, through that store object.
 
     Every blob and manifest that is pushed, mounted, imported or asked for with ``stat_blob`` inside is kept by its
-    repository, and with a manifest all that it refers to, until the block ends. If the process dies instead, until the
-    lease runs out: it is a row, and survives a power cut.
+    repository, and with a manifest all that it refers to, until the block ends; if the process dies instead, until the
+    lease runs out. A lease survives a power cut.
 
     Inside is the work of the block: its own code, the tasks of asyncio that it makes, what it runs with
     ``asyncio.to_thread`` or in a copied context, and what another thread does in ``with lease.use()``. Other threads
@@ -45,7 +45,7 @@ class Lease:
     Leases may be nested: what is pushed is then kept by each of them.
 
     Attributes:
-        id: what a collection's explanation calls it.
+        id: its name in the explanation of why something is kept.
         expires: when it runs out; known once it has begun.
     """
 
@@ -114,7 +114,7 @@ class Lease:
             with store.lease(ttl=timedelta(hours=1)) as lease, ThreadPoolExecutor() as executor:
                 pushed = list(executor.map(push, contents))
 
-        Any number of threads may, also at once. The lease still ends with its own block; what a thread pushes after
+        Any number of threads may do so at once. The lease still ends with its own block; what a thread pushes after
         that is not kept, and not refused.
 
         Raises:
@@ -181,7 +181,7 @@ class Lease:
 
 
 def scope_of(lease: Lease) -> HeldLease:
-    """Return a lease as the parts of its store see it."""
+    """Return the inner side of a lease, as the parts of its store see it."""
     return lease._held
 
 

@@ -49,32 +49,32 @@ if TYPE_CHECKING:
     from ocistore.upload import UploadInfo
 
 OCTET_STREAM: Final = "application/octet-stream"
-"""The media type of a blob on its own: only the manifests that refer to it know a better one."""
+"""The media type of a blob on its own; only the manifests that refer to it state another."""
 
 _RENEW_AFTER: Final = 30 * 60 * 1000
 """Milliseconds. Asking for a blob that nothing refers to yet starts its grace again, at most this often: half the hour
-that a collection leaves it by default, so that who asks before pushing a manifest finds it there."""
+that a collection leaves it by default, so that a client that asks before pushing a manifest still finds it."""
 
 _LOOKUPS: Final = 3
-"""How often a read looks a manifest up again whose file a collection took after the first look."""
+"""How often a read looks a manifest up again whose file a garbage collection removed after the first look."""
 
 
 @dataclass(frozen=True)
 class TagEvent:
-    """One change of a tag. ``id`` grows with every event of the store and is their order; the clock is not."""
+    """One change of a tag. ``id`` grows with every event of the store and orders them; the clock does not."""
 
     id: int
     tag: str
     old: Digest | None
-    """What it pointed at before; None when it did not exist."""
+    """The digest that it pointed at before; None when it did not exist."""
     new: Digest | None
-    """What it points at since; None when it was removed."""
+    """The digest that it points at since then; None when it was removed."""
     at: datetime
     actor: str
 
 
 class RepositoryWriter(abc.ABC):
-    """What can be changed in a repository: at once on a :class:`Repository`, together with more in a transaction."""
+    """The methods that change a repository: at once on a :class:`Repository`, or together in a transaction."""
 
     name: str
 
@@ -148,7 +148,7 @@ class RepositoryWriter(abc.ABC):
             Its descriptor.
 
         Raises:
-            RepositoryNotFoundError, BlobNotFoundError: the other repository is not there, or does not serve the blob:
+            RepositoryNotFoundError, BlobNotFoundError: the other repository does not exist, or does not serve the blob:
                 what a third one serves does not count.
         """
         wanted = Digest.parse(digest)
@@ -193,7 +193,7 @@ class RepositoryWriter(abc.ABC):
             digest: what the bytes must hash to, with any supported algorithm.
             tags: the tags to point at it, whatever they point at now.
             missing: what may be absent: nothing, with ``refuse``; some of an index's ``children``, as in an index that
-                was pulled for one platform; or ``all``. What is absent is kept by the manifest once it comes.
+                was pulled for one platform; or ``all``. Absent content is kept by the manifest once it is pushed.
 
         Returns:
             Its descriptor.
@@ -279,12 +279,12 @@ class Repository(RepositoryWriter):
     def stat_blob(self, digest: str) -> Descriptor:
         """Return the descriptor of a blob of this repository: its size, and media type ``application/octet-stream``.
 
-        Where no manifest refers to the blob yet, its grace starts again, so that it is still there when one does; that
+        Where no manifest refers to the blob yet, its grace starts again, so that it still exists when one does; that
         is a write, at most once in half an hour. A lease that the caller works under keeps it from then on: a write for
         what it does not keep yet.
 
         Raises:
-            BlobNotFoundError: this repository does not serve it, or its file is damaged, and pushing it again heals it.
+            BlobNotFoundError: this repository does not serve it, or its file is damaged; pushing it again heals it.
             StoreBusyError, StoreFullError, StorageError: that could not be written.
             LeaseExpiredError: the caller works under a lease that has run out.
         """
@@ -320,13 +320,14 @@ class Repository(RepositoryWriter):
 
         Args:
             digest: of the blob.
-            verify: hash the bytes as they are read. Whoever reads all of them gets an error in place of the last ones,
-                if the disk has lost the right ones; what is read through ``fileno()`` is not seen. Without it only the
-                size is compared, and :meth:`Store.scrub` finds what a disk does to bytes.
+            verify: hash the bytes as they are read. Reading all of them raises an error in place of the last ones,
+                if they are damaged; what is read through ``fileno()`` is not hashed. Without it only the
+                size is compared, and :meth:`Store.scrub` finds damaged bytes.
 
         Raises:
             BlobNotFoundError: this repository does not serve it.
-            CorruptError: its file is gone or has another size; and later, with ``verify``, its bytes are others.
+            CorruptError: its file is gone or has another size; with ``verify``, also while reading, its bytes are
+                wrong.
         """
         wanted = Digest.parse(digest)
         for _ in range(_LOOKUPS):
@@ -368,7 +369,7 @@ class Repository(RepositoryWriter):
         closed, unless a writer has it open.
 
         Args:
-            algorithm: what the bytes are hashed with as they come. Any digest may be committed; one of this algorithm
+            algorithm: hashes the bytes as they come. Any digest may be committed; one of this algorithm
                 costs no second reading.
 
         Raises:
@@ -429,7 +430,7 @@ class Repository(RepositoryWriter):
     def get_manifest(self, reference: str) -> Manifest:
         """Return the manifest that a tag or digest stands for.
 
-        Exactly the bytes that were put, verified against their digest.
+        It has exactly the bytes that were put, verified against their digest.
 
         Raises:
             RepositoryNotFoundError, ManifestNotFoundError: there is none.
@@ -490,8 +491,8 @@ class Repository(RepositoryWriter):
     def referrers(self, digest: str, *, artifact_type: str | None = None) -> list[Descriptor]:
         """Return the manifests of this repository whose subject is ``digest``, in byte order of their digests.
 
-        With their artifact types and annotations (distribution specification, "Listing Referrers"). Empty where there
-        are none, or no such manifest.
+        The list has their artifact types and annotations (distribution specification, "Listing Referrers"). It is empty
+        where there are none, or no such manifest.
 
         Args:
             digest: of the subject, which need not be here.

@@ -51,13 +51,13 @@ _LOADING: Final = Translating(os.path.dirname(__file__))
 
 @dataclass(frozen=True)
 class Usage:
-    """What a store holds. Bytes are those of blobs, each counted once however many repositories serve it."""
+    """What a store holds. Bytes are those of blobs, each counted once, even if several repositories serve it."""
 
     repositories: int
     tags: int
     manifests: int
     blobs: int
-    """Manifests included: they are blobs too."""
+    """Blobs, manifests included."""
     blob_bytes: int
     uploads: int
     """Open upload sessions."""
@@ -66,16 +66,16 @@ class Usage:
 class Store:
     """An open store. Thread-safe; any number of processes may have the same directory open at once.
 
-    Use it as a context manager, or :meth:`close` it; a store that is neither is closed when the interpreter ends.
+    Use it as a context manager, or :meth:`close` it; otherwise it is closed when the interpreter ends.
     It may be carried over a ``fork``: the child then has connections of its own.
 
     Attributes:
         root: the store's directory, absolute.
         read_only: whether changes are refused.
-        actor: whom the history of tags names for changes made through this object; the user's login name, if not set.
+        actor: the name that the history of tags has for changes made here; the user's login name, if not set.
         maximum_manifest_size: bytes that a manifest pushed or imported through this object may have; 4 MiB, if not set.
-        past_page_cache: whether big blobs are written past the kernel's page cache, so that they push nobody else's
-            pages out of it; true, if not set. It is done on Linux from 6.16 on, where the filesystem can.
+        past_page_cache: whether big blobs are written past the kernel's page cache, so that they evict nobody else's
+            pages; true, if not set. It is done on Linux from 6.16 on, where the filesystem can.
     """
 
     def __init__(self, core: Core) -> None:
@@ -89,7 +89,7 @@ class Store:
 
     @property
     def made_again(self) -> tuple[Path, ...]:
-        """The directories that were missing, as in a copy by git or rsync, and were made again when it was opened."""
+        """The directories that were missing, as in a copy by git, and were made again when the store was opened."""
         return self._core.made_again
 
     @property
@@ -99,7 +99,11 @@ class Store:
 
     @property
     def actor(self) -> str:
-        """Whom the history of tags names. Setting it to what is no text, or too long, is an InvalidNameError."""
+        """The name that the history of tags has for changes.
+
+        Raises:
+            InvalidNameError: on setting it: it is no text, or too long.
+        """
         return self._core.actor
 
     @actor.setter
@@ -108,7 +112,7 @@ class Store:
 
     @property
     def maximum_manifest_size(self) -> int:
-        """How many bytes a manifest may have that is pushed or imported through this object."""
+        """The number of bytes that a manifest which is pushed or imported through this object may have."""
         return self._core.maximum_manifest_size
 
     @maximum_manifest_size.setter
@@ -143,12 +147,13 @@ class Store:
         Args:
             root: the store's directory. It may exist if it is empty.
             create: make a store where there is none.
-            read_only: change nothing, not even the schema. Works on read-only media, for who may not write, and while
-                others write.
+            read_only: change nothing, not even the schema. Works on read-only media, without permission to write, and
+                while others write.
             any_filesystem: accept a filesystem in user space (FUSE) of which is not known what is under it. Only where
                 that is a disk of this machine: otherwise what is acknowledged may be lost.
             pool: what keeps the bytes of blobs, such as an :class:`ocistore.testing.memory.MemoryPool`, if not the
-                directory. A store is always opened with the pool that it was made with, which is empty before.
+                directory. A store is always opened with the pool that it was made with; that pool is empty when the
+                store is made.
 
         Raises:
             StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a
@@ -156,7 +161,7 @@ class Store:
             ReadOnlyStoreError: it may not be written; open it with ``read_only=True``.
             SchemaTooNewError: a newer ocistore wrote it.
             SchemaTooOldError: it needs an upgrade, and ``read_only`` is true.
-            CorruptError: its catalog is no database, or its schema is not one of ours.
+            CorruptError: its catalog is no database, or has a schema that ocistore did not make.
             UnsupportedFilesystemError: a network filesystem, or one without hard links.
             StorageError: it was made with another pool.
             StorageError, StoreFullError, StoreBusyError: the operating system refused, or another process is stuck.
@@ -309,12 +314,12 @@ class Store:
                 ``dir``, others ``oci-archive``.
             compression: of an archive.
             platforms: which to keep, each OS/ARCHITECTURE[/VARIANT]; none means all. An index that loses some is
-                another index, with another digest, which the store need not hold; it is written all the same.
+                another index, with another digest; it is written although the store need not hold it.
             base: layouts, archives of images and stores that the other side has. Configs and layers that are in one of
                 them are left out; manifests always go out.
             verify: read everything in the store that is to go out, and compare it with its digests, before anything is
                 written. Large blobs are hashed by several threads.
-            dry_run: only report. Nothing is touched, not even an empty directory made.
+            dry_run: only report, and write nothing, not even an empty directory.
             progress: called with the bytes written, with ``verify`` also those read before, and the bytes in all.
 
         Raises:
@@ -323,10 +328,10 @@ class Store:
                 would get one name.
             TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
             PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
-            LayoutInvalidError: the destination is something else than said above, or a base is.
+            LayoutInvalidError: the destination, or a base, is of another kind than named above.
             ArchiveInvalidError: an archive cannot be written there; or a Docker archive cannot hold what was asked for.
             CorruptError: a blob of the store is missing or has the wrong size, or with ``verify`` the wrong bytes.
-            BlobNotFoundError: it was deleted, and collected, while it was to be exported.
+            BlobNotFoundError: something was deleted and collected while it was exported.
             StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, the reader closed it; with
                 EACCES, perhaps somebody else planted a link or a pipe of that name where everybody may write.
             ValueError: options that do not go together.
@@ -384,15 +389,16 @@ class Store:
 
         Atomic, durable when it returns, and idempotent. Every byte is hashed. Content that the store holds already is
         verified and not written again. Tags that exist are moved. Entries of media types that are no manifest's are
-        left out, and reported. How names become repositories and tags is said in :mod:`ocistore.layouts.index`.
+        left out, and reported. The rules by which names become repositories and tags are in
+        :mod:`ocistore.layouts.index`.
 
         Args:
             source: a directory, a layout or of skopeo's form ``dir``; an archive of a layout or one of Docker's,
                 plain or compressed with gzip, zstd, xz or bzip2, or a pipe that gives one, by its path; or an open
-                binary file that does. What it is, its content says.
-            repository: where everything goes, whatever the layout's names say. Needed where they name no repository. As
-                REPO:TAG, where one thing is to come in, also what it is to be called.
-            references: what is wanted, as ``REPO[:TAG|PATTERN][@DIGEST][=REPO[:TAG]]``, by the names that the layout
+                binary file that does. Its content says which of these it is.
+            repository: where everything is imported, whatever the layout's names say. Required where they name none. As
+                REPO:TAG, where one thing is imported, also its tag.
+            references: what to import, as ``REPO[:TAG|PATTERN][@DIGEST][=REPO[:TAG]]``, by the names that the layout
                 has; None for everything.
             platforms: which to keep, each ``OS/ARCHITECTURE[/VARIANT]``; none means all. An index that loses some is
                 another index, with another digest.
@@ -411,7 +417,7 @@ class Store:
             ArchiveInvalidError: it is an archive that is damaged or hostile, or of nothing that is read.
             InvalidNameError: an entry names no repository and none was given, and it is about nothing that does; a name
                 that was given is none; or several things were to get one tag.
-            ManifestNotFoundError: something that is wanted is not there.
+            ManifestNotFoundError: something that was asked for does not exist.
             PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
             StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be read or stored.
 
@@ -458,7 +464,7 @@ class Store:
                 depth: signatures, SBOMs, attestations. How many were left out is reported.
             mode: see :data:`ocistore.blobs.sharing.TransferMode`. With ``link`` the two stores have the same files:
                 what damages one damages the other. Small blobs are copied, unless they are linked.
-            dry_run: only report. Nothing is touched: no store is made, no lease taken.
+            dry_run: only report, and write nothing: no store is made, no lease taken.
             progress: called with the bytes read and the bytes in all.
 
         Raises:
@@ -514,18 +520,19 @@ class Store:
         Args:
             grace: how long a blob may wait for the manifest that refers to it.
             keep_untagged: how long a manifest stays readable under its digest once nothing keeps it.
-            dry_run: change nothing and report what would go now, and by what a real run would be refused.
-            force: also where more than half of the live bytes would go, of which a dry run then does not warn either.
+            dry_run: change nothing; report what would be removed now, and why a real run would be refused.
+            force: also where more than half of the live bytes would be removed; a dry run then does not warn of it.
             maximum_duration: begin no further transaction after this long, and remove no further file; what is left is
-                taken by the next collection.
+                removed by the next garbage collection.
             maximum_batches: begin no further transaction after this many.
 
         Raises:
             CollectionRefusedError: an older catalog was put back, or it was rebuilt and nobody confirmed it yet, or a
-                backup is under way, or more than half of the live bytes (and more than 1,000 blobs or 1 GiB) would go.
+                backup is under way, or more than half of the live bytes (and more than 1,000 blobs or 1 GiB) would be
+                removed.
             ValueError: a bound or a time is negative.
-            TypeError: a bound is no whole number, or a time no length of time.
-            OCIStoreError: the store could not be written. What was removed by then is gone, the rest waits.
+            TypeError: a bound is no whole number, or a time no duration.
+            OCIStoreError: the store could not be written. What was removed by then stays removed.
         """
         with _LOADING:
             from ocistore.upkeep.gc import collect  # noqa: PLC0415
@@ -547,7 +554,7 @@ class Store:
         grace: timedelta = timedelta(hours=1),
         keep_untagged: timedelta = timedelta(days=14),
     ) -> Explanation:
-        """Say of a manifest or blob what keeps it: tags, indexes, its subject, leases, or having been needed lately.
+        """Explain what keeps a manifest or blob: tags, indexes, its subject, leases, or having been needed lately.
 
         Args:
             reference_or_digest: a digest, in every repository that serves it or else in the store; or
@@ -557,8 +564,8 @@ class Store:
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
-            ValueError, TypeError: ``grace`` or ``keep_untagged`` is negative, or no length of time.
-            BlobNotFoundError: it does not serve that digest, or no repository and no manifest knows it.
+            ValueError, TypeError: ``grace`` or ``keep_untagged`` is negative, or no duration.
+            BlobNotFoundError: the repository does not serve that digest, or no repository and no manifest knows it.
         """
         with _LOADING:
             from ocistore.upkeep.explanation import explain  # noqa: PLC0415
@@ -607,7 +614,7 @@ class Store:
                 looked for with the first.
             maximum_duration: stop after this long; the next scrub continues there. Files without a row are looked for
                 anew in each, in half of the time at most; for a million blobs that takes half a minute.
-            rate: how many bytes to read in a second at most.
+            rate: how many bytes to read in a second at most; None for no limit.
             heal_from: layouts, stores, and archives as an import reads them (of layouts or Docker's, plain, gzip or
                 zstd), from which the bytes of damaged blobs are taken where they are good. A compressed archive is read
                 once, when the first damage is found; what of it the catalog names is kept in ``uploads/`` until the
@@ -620,7 +627,7 @@ class Store:
             LayoutInvalidError, ArchiveInvalidError: one of ``heal_from`` is none of these.
             ReadOnlyStoreError: the store is open for reading only.
             ValueError: a bound or the subset is none.
-            TypeError: one of them is no whole number, or no length of time.
+            TypeError: one of them is no whole number, or no duration.
 
         After a crash at any moment, everything that it reported is done, and the next scrub continues.
         """
@@ -662,7 +669,7 @@ class Store:
     ) -> BackupReport:
         """Copy a store that is in use, or bring an earlier copy up to date. Durable when it returns.
 
-        After a crash, an earlier backup is as it was, and a new one opens as no store; doing it again completes it.
+        After a crash, an earlier backup is as it was, and a first one is unfinished; doing it again completes it.
         Open upload sessions and leases are left out; everything else that was committed when it began is in it. A blob
         that is damaged in the store, or cannot be read now, does not end it: it is reported, and missing in the copy
         too, unless an earlier backup there has it; the next backup tries again.
@@ -677,10 +684,10 @@ class Store:
             progress: called with the bytes copied and the bytes in all.
 
         Raises:
-            StoreNotFoundError: ``destination`` is something else than a backup of this store, and was left alone.
+            StoreNotFoundError: ``destination`` is no backup of this store, and was left alone.
             StorageError, StoreFullError: it could not be written; an earlier backup there is as it was.
             StoreBusyError: another backup is being written there.
-            ReadOnlyStoreError, StoreBusyError: collections could not be held off.
+            ReadOnlyStoreError, StoreBusyError: garbage collection could not be held off.
         """
         with _LOADING:
             from ocistore.upkeep.backup import backup  # noqa: PLC0415
@@ -713,7 +720,7 @@ class Store:
 
         Raises:
             ValueError: neither is given, or one is negative.
-            TypeError: one is no whole number, or no length of time.
+            TypeError: one is no whole number, or no duration.
             OCIStoreError: the store could not be read or written. What was forgotten by then stays forgotten.
         """
         with _LOADING:
@@ -729,11 +736,11 @@ class Store:
     def compact(self) -> CompactReport:
         """Write the catalog anew, without the space of rows that are gone. Nothing that is stored changes.
 
-        Idempotent. A collection gives most of it back by itself, in small steps, for stores made by this version. This
+        Idempotent. Garbage collection frees most of it by itself, in small steps, in stores made by this version. This
         is for those made before, which it converts; and it orders the rows, so that long listings are read in the order
         of the file.
 
-        Every other writer waits meanwhile: about two seconds for each gigabyte; those for whom it takes longer than
+        Other writers wait meanwhile, about two seconds for each gigabyte; those for whom it takes longer than
         they wait get StoreBusyError. Readers do not wait. It needs as much room again as the catalog has, beside it for
         the WAL, and as much memory; no directory for temporary files.
 
@@ -750,7 +757,7 @@ class Store:
         return compact(self._core)
 
     def usage(self) -> Usage:
-        """Count what the store holds. Reads every row it counts."""
+        """Count what the store holds. This reads every row that it counts."""
         with self._core.catalog.read() as connection:
             return Usage(*counts(connection))
 
@@ -788,7 +795,7 @@ def check_import(
 
 
 def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None) -> RebuildReport:
-    """Make the catalog of a store again, when it is lost or damaged. Reads and hashes every blob.
+    """Make the catalog of a store again, when it is lost or damaged. This reads and hashes every blob.
 
     Args:
         root: the store's directory, in which nobody may work meanwhile.
@@ -797,8 +804,8 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
 
     Raises:
         StoreNotFoundError: there are no blobs: it is no store.
-        RebuildRefusedError: the catalog is good, whatever its schema, or a process has it open, perhaps this one.
-        StoreBusyError: somebody writes.
+        RebuildRefusedError: the catalog is good, of whatever schema, or a process has it open, perhaps this one.
+        StoreBusyError: somebody is writing.
         OCIStoreError: something could not be read or written; the old catalog is as it was.
 
     Durable when it returns. Nothing is collected afterwards until :meth:`Store.confirm`. After a crash at any moment,

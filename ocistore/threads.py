@@ -146,7 +146,7 @@ class Ahead(Generic[T, R]):
             raise
 
     def check(self) -> None:
-        """Go on only while somebody needs the results.
+        """Check that somebody still needs the results.
 
         Raises:
             StoppedError: nobody does.

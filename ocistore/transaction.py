@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 class Transaction:
     """The changes made inside ``with store.transaction()``, by any number of threads.
 
-    Bytes are staged as they come, without any lock, and may take as long as they take. Operations are checked as far as
-    that needs no store, kept, and run in their order in one write transaction when the block ends. What no longer holds
-    by then, such as the expectation of a tag, is an error of the block's end; then, and when the block raises, nothing
-    is changed. What a thread brings after the end is refused with ``StoreClosedError``, and is no part of it. Reads go
-    through :meth:`Store.repository` and see what is committed, not what is still pending.
+    Bytes are staged as they come, without any lock, however long they take. Operations are checked as far as
+    that needs no store, kept, and run in their order in one write transaction when the block ends. An expectation that
+    no longer holds by then, such as that of a tag, raises an error at the end of the block; then, and when the block
+    raises, nothing is changed. A change made after the end is refused with ``StoreClosedError``. Reads go through
+    :meth:`Store.repository` and see what is committed, not what is still pending.
     """
 
     def __init__(self, core: Core) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ocistore.core import Core
 
 UPLOAD_LIFETIME: Final = timedelta(days=7)
-"""How long a session lives after it was last touched: what docker's registry leaves an upload before it purges it."""
+"""How long a session lives after it was last opened or closed: as long as docker's registry keeps an upload."""
 
 _LIFETIME: Final = UPLOAD_LIFETIME // timedelta(milliseconds=1)
 
@@ -50,7 +50,7 @@ class UploadInfo:
     id: str
     algorithm: str
     offset: int
-    """Bytes that have arrived."""
+    """How many bytes have arrived."""
     started: datetime
     touched: datetime
     """When it was last opened or closed."""
@@ -60,13 +60,13 @@ class UploadInfo:
 class Upload:
     """An open upload session, held by one writer at a time over all processes.
 
-    Threads that use the same object take turns: what one of them does is done when another begins, and after a
+    Threads that use the same object take turns: one of them completes its call before another begins, and after a
     ``close``, ``commit`` or ``cancel`` the others get ``StoreClosedError``. A signal handler or a finalizer that runs
     in the middle of a turn of its own thread is refused, with ``StoreBusyError``.
 
     Leaving the context closes the session's file and does not cancel the session. Written bytes survive the death of
     the process at once, and a power cut after :meth:`close`: a session that is resumed after the machine was started
-    again, or the filesystem mounted again, stands where it stood at its last ``close``.
+    again, or the filesystem mounted again, is where it was at its last ``close``.
     """
 
     id: str
@@ -168,7 +168,7 @@ class Upload:
 
     @property
     def offset(self) -> int:
-        """How many bytes have arrived: where the next chunk starts."""
+        """The number of bytes that have arrived: where the next chunk starts."""
         return self._open_file().offset
 
     def write(self, chunk: bytes, *, offset: int | None = None) -> int:
@@ -185,7 +185,7 @@ class Upload:
             The new offset, in bytes.
 
         Raises:
-            UploadRangeError: the upload does not stand at ``offset``; its ``offset`` says where it stands.
+            UploadRangeError: the upload is not at ``offset``; the error's ``offset`` says where it is.
             UploadNotFoundError: the session was ended meanwhile, with its repository.
             StoreFullError, StorageError: nothing of the chunk was kept.
         """

@@ -1,4 +1,4 @@
-"""What is about a manifest, what is about that, and so on: the tree of referrers."""
+"""The tree of referrers: what is about a manifest, what is about that, and so on."""
 
 from __future__ import annotations
 

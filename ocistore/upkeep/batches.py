@@ -47,7 +47,7 @@ class Bounds:
         self.batches += 1
 
     def check(self) -> None:
-        """Go on only where there is time left.
+        """Check that there is time left.
 
         Raises:
             Cut: there is none.

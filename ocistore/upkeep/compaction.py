@@ -1,4 +1,4 @@
-"""Giving the space of deleted rows back to the filesystem."""
+"""Returning the space of deleted rows to the filesystem."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _refuse_without_room(core: Core, needed: int) -> None:
 
 
 def give_back(core: Core, batch: Callable[[], AbstractContextManager[Connection]]) -> None:
-    """Give free pages back in small transactions, where a good part of the catalog is free and it can be done so.
+    """Return free pages to the filesystem in small transactions, where a good part of the catalog is free.
 
     Args:
         core: open for writing.

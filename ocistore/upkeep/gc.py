@@ -117,7 +117,7 @@ class GCReport:
     manifests: int
     """Manifests removed from their repositories, because nothing keeps them there."""
     memberships: int
-    """Blobs taken from repositories where no manifest refers to them."""
+    """Blobs removed from repositories where no manifest refers to them."""
     blobs: int
     """Blobs removed from the pool; manifests are blobs too."""
     bytes: int
