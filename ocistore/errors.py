@@ -141,7 +141,7 @@ class BlobNotFoundError(OCIStoreError):
 class ManifestNotFoundError(OCIStoreError):
     """There is no manifest of that tag or digest, or no tag matches; with ``where``, in a layout that is not a store.
 
-    ``called`` is what was asked for, where that says more, such as a host; ``names`` are what there is, of which the
+    ``called`` is what was asked for, where that says more, such as a host; ``names`` are those that exist, of which the
     first are listed.
     """
 
@@ -183,7 +183,7 @@ class ManifestInvalidError(OCIStoreError):
     """The bytes are not a manifest this store accepts. ``path`` says where in the document, as ``layers[2].size``.
 
     ``unknown``: they may be one to others, because it refers to something by a digest of an algorithm that is not known
-    here, or by a media type that is none.
+    here, or by a text that is no media type.
     """
 
     code = "MANIFEST_INVALID"

@@ -37,7 +37,7 @@ class ForkSafeLock(_RLock):
         return self._is_owned()
 
     def renew(self) -> None:
-        """Make it free, whoever held it."""
+        """Make it free, even if somebody holds it."""
         self._at_fork_reinit()
 
 

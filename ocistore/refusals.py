@@ -42,7 +42,7 @@ def is_refusal(error: BaseException | None) -> bool:
 
 
 def pass_on_theirs(error: BaseException) -> None:
-    """Raise an ``OSError`` again that is no refusal, for who is about to make something else of it."""
+    """Raise an ``OSError`` again that is no refusal, for a caller that is about to make something else of it."""
     if isinstance(error, OSError) and not is_refusal(error):
         raise error
 

@@ -138,7 +138,7 @@ class Store:
         any_filesystem: bool = False,
         pool: Pool | None = None,
     ) -> Store:
-        """Open a store, making it or bringing its schema up to date where need be.
+        """Open a store, making it or upgrading its schema where needed.
 
         Safe when many processes do it at once with a directory that does not exist yet. Takes the same time however
         much the store holds. What it makes or upgrades is durable when it returns; after a crash, opening the store
@@ -172,7 +172,7 @@ class Store:
         """Close the store. Closing again does nothing; every other call then raises StoreClosedError.
 
         What other threads are in the middle of continues until it needs the store again; the last of them closes the
-        files. Where this was the process's last use of the store, it waits for the write lock, if need be.
+        files. Where this was the process's last use of the store, it may wait for the write lock.
         """
         self._core.close()
 
@@ -416,7 +416,7 @@ class Store:
                 is missing or wrong.
             ArchiveInvalidError: it is an archive that is damaged or hostile, or of nothing that is read.
             InvalidNameError: an entry names no repository and none was given, and it is about nothing that does; a name
-                that was given is none; or several things were to get one tag.
+                that was given is malformed; or several things were to get one tag.
             ManifestNotFoundError: something that was asked for does not exist.
             PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
             StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be read or stored.
@@ -477,7 +477,7 @@ class Store:
             ManifestInvalidError: a manifest is larger than the destination takes, or all together are more than 256
                 MiB, which are in memory until the commit: copy repositories one after another, or back the store up.
             ReadOnlyStoreError, StoreFullError, StorageError, StoreBusyError: the destination could not be written.
-            ValueError: both are the same store, or one is inside the other; or ``mode`` is none.
+            ValueError: both are the same store, or one is inside the other; or ``mode`` is unknown.
 
         Whatever is raised, and after a crash, no repository of the destination has changed.
         """
@@ -626,7 +626,7 @@ class Store:
             RepositoryNotFoundError: there is no such repository.
             LayoutInvalidError, ArchiveInvalidError: one of ``heal_from`` is none of these.
             ReadOnlyStoreError: the store is open for reading only.
-            ValueError: a bound or the subset is none.
+            ValueError: a bound or the subset is out of range.
             TypeError: one of them is no whole number, or no duration.
 
         After a crash at any moment, everything that it reported is done, and the next scrub continues.
@@ -784,7 +784,7 @@ def check_import(
         of a pipe the beginning was read, which is given again.
 
     Raises:
-        InvalidNameError, InvalidDigestError, ValueError, TypeError: an argument is none.
+        InvalidNameError, InvalidDigestError, ValueError, TypeError: an argument is malformed.
         LayoutInvalidError, ArchiveInvalidError: entering the block: there is nothing that can be imported.
         StorageError: likewise: it could not be opened or read.
     """

@@ -162,7 +162,7 @@ class Ahead(Generic[T, R]):
     def _results(self) -> Generator[tuple[T, Callable[[], R]], None, None]:
         window: deque[tuple[T, Callable[[], R]]] = deque()
         more = True
-        # Whoever leaves a loop lets go of this generator, and so of the lock, before anything else happens.
+        # Leaving a loop lets go of this generator, and so of the lock, before anything else happens.
         with self._running:
             while True:
                 while more and self._may_look_further(len(window)):

@@ -293,7 +293,7 @@ class Decompressed(io.RawIOBase):
         if following.startswith(b"\0"):
             zeros = self._skip_zeros()
             following = self._next_bytes()
-            # Some tools read on after zeros and some do not, but for xz, of which they are a part (section 2.2).
+            # Some tools read on after zeros and some do not, except for xz, of which they are a part (section 2.2).
             if following and (self._compression != "xz" or zeros % 4):
                 raise self._follows()
         if not following:

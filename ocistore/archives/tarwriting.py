@@ -81,7 +81,7 @@ class TarWriter:
         return _block(name, kind, mode, size, target)
 
     def _filled(self, name: bytes, kind: bytes, mode: int, size: int) -> bytes:
-        """Return a header like the last one of its kind but for name and size.
+        """Return a header like the last one of its kind except for name and size.
 
         A tenth of the work of making a new one.
         """

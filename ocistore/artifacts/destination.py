@@ -34,7 +34,7 @@ class Destination:
     """
 
     def __init__(self, root: Path) -> None:
-        """Open the directory, which is made, durably, if need be, and may itself be a symbolic link.
+        """Open the directory, which is made durably if it does not exist, and may itself be a symbolic link.
 
         Raises:
             OSError: there is none, and none can be made.

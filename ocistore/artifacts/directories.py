@@ -152,7 +152,7 @@ def _changed(path: str, inside: str) -> ArtifactInvalidError:
 
 @contextlib.contextmanager
 def _looking_at(path: str, inside: str) -> Iterator[None]:
-    """Let an error of the system name the whole path, and be one of ours where something is gone that was there."""
+    """Let an error of the system name the whole path, and be one of ocistore's where something is gone that existed."""
     try:
         yield
     except OSError as error:

@@ -70,7 +70,7 @@ def push_files(
         store: where to.
         reference: REPO:TAG, or REPO for an artifact that is known by its digest only.
         files: plain files and directories, or symbolic links to such; each is titled with its base name. Directories
-            become archives. Memory use is constant but for the names in the directories on one path.
+            become archives. Memory use is constant except for the names in the directories on one path.
         artifact_type: what kind of artifact it is, as a media type.
         annotations: of the manifest.
         subject: a reference into the same repository: what the artifact says something about.
@@ -84,7 +84,7 @@ def push_files(
     Raises:
         ArtifactInvalidError: there are no files, two have the same base name, one cannot be packed, has a name that
             no title can be, or changed meanwhile, or the subject is not of the same repository.
-        InvalidNameError, InvalidDigestError: one of the references is none, or ``reference`` has a digest in it.
+        InvalidNameError, InvalidDigestError: one of the references is malformed, or ``reference`` has a digest in it.
         RepositoryNotFoundError, ManifestNotFoundError: there is no such subject.
         ManifestInvalidError: one of the types is no media type, or there are too many files for one manifest.
         OSError: a file cannot be read.
@@ -138,7 +138,7 @@ def attach_files(
     Raises:
         ArtifactInvalidError: there are neither files nor annotations; and as :func:`push_files`.
         RepositoryNotFoundError, ManifestNotFoundError: there is no such subject.
-        InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.
+        InvalidNameError, InvalidDigestError: the reference is malformed, or has neither tag nor digest.
 
     And all else that :func:`push_files` raises. When it returns, the artifact survives a power cut; whatever is raised,
     the store is as it was.

@@ -63,7 +63,7 @@ def pull_files(
     Args:
         store: where from.
         reference: REPO:TAG or REPO@DIGEST; with both, the digest decides.
-        directory: made if need be. It may be a symbolic link: it is the caller's own.
+        directory: made if it does not exist. It may be a symbolic link: it is the caller's own.
         keep_packed: write a directory as the archive that it was packed as, and do not unpack it.
         progress: called with the bytes read and the bytes in all.
 
@@ -73,7 +73,7 @@ def pull_files(
             directory has something in it that would be or lead outside, or is none of file, directory and link.
         ArchiveInvalidError: the archive of a directory is damaged, or a decompression bomb.
         DigestMismatchError: the archive of a directory is another than its annotation says.
-        InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.
+        InvalidNameError, InvalidDigestError: the reference is malformed, or has neither tag nor digest.
         RepositoryNotFoundError, ManifestNotFoundError, BlobNotFoundError: there is no such artifact, or a file of it is
             not in the store.
         CorruptError: a blob is damaged. No file has taken its name.

@@ -49,7 +49,7 @@ def discover(store: Store, reference: str, *, artifact_type: str | None = None) 
 
     Raises:
         RepositoryNotFoundError, ManifestNotFoundError: there is no such manifest.
-        InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.
+        InvalidNameError, InvalidDigestError: the reference is malformed, or has neither tag nor digest.
         ArtifactInvalidError: there are more than :data:`MAXIMUM_REFERRERS`.
     """
     wanted = Reference.parse(reference)

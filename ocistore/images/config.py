@@ -58,7 +58,7 @@ def parse_config(content: bytes) -> dict[str, Any]:
     """Return the config as parsed JSON.
 
     Raises:
-        ManifestInvalidError: it is none.
+        ManifestInvalidError: it is no config.
     """
     try:
         document = strictjson.loads(content, maximum=MAXIMUM_CONFIG_SIZE)
@@ -73,7 +73,7 @@ def summary_of(content: bytes) -> ConfigSummary:
     """Return a summary of a config: what people want to know of it.
 
     Raises:
-        ManifestInvalidError: it is none, or something in it has the wrong type.
+        ManifestInvalidError: it is no config, or something in it has the wrong type.
     """
     document = parse_config(content)
     inner = document.get("config")
@@ -103,7 +103,7 @@ def platform_of(repository: Repository, manifest: Manifest) -> Platform | None:
     """Return what an image runs on, by its config; None for an artifact, and where the config does not say.
 
     Raises:
-        ManifestInvalidError: the config is none.
+        ManifestInvalidError: the config is malformed.
         BlobNotFoundError, CorruptError: it cannot be read.
     """
     if manifest.config is None or not mediatypes.is_image_config(manifest.config.media_type):

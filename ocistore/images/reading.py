@@ -42,7 +42,7 @@ def list_files(
         store: where it is.
         reference: REPO:TAG or REPO@DIGEST; with both, the digest decides.
         path: only what is at that path and below. On the way to it, symbolic links are followed; at its end, where it
-            ends with a slash. In one layer, none is.
+            ends with a slash. In one layer, none is followed.
         platform: which image of an index: OS/ARCHITECTURE[/VARIANT]. Without it the only one, or that for this machine.
         layer: only this one: its number, from 1 for the lowest, or its digest.
 

@@ -47,7 +47,7 @@ def choose_image(repository: Repository, reference: Reference, platform: Platfor
     Raises:
         PlatformNotFoundError: no image that is here fits. The error lists the platforms that there are.
         ManifestNotFoundError, RepositoryNotFoundError: the reference means nothing.
-        ManifestInvalidError: the config of an image, which had to be asked for its platform, is none.
+        ManifestInvalidError: the config of an image, which had to be read for its platform, is malformed.
     """
     manifest = repository.get_manifest(reference.target)
     if not mediatypes.is_index_type(manifest.media_type):

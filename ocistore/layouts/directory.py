@@ -168,10 +168,10 @@ class LayoutDirectory:
         os.fsync(self.descriptor)
 
     def clear_leftovers(self) -> None:
-        """Remove what writers that crashed abandoned. Only for who holds the layout alone: others may be writing."""
+        """Remove what crashed writers abandoned. Only for a holder of the layout alone: others may be writing."""
         for name in os.listdir(self.descriptor):
             if _LEFTOVER.fullmatch(name) is not None:
-                with Ignoring(IsADirectoryError):  # which is not of ours
+                with Ignoring(IsADirectoryError):  # which ocistore did not make
                     os.unlink(name, dir_fd=self.descriptor)
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What goes out: references as an OCI layout or an archive, or in place, where the store's own root becomes one."""
+"""Exporting references: as an OCI layout or an archive, or in place, where the store's own root becomes one."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class _Plan:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Return the size of everything that goes out, made indexes included, by digest."""
+        """Return the size of everything that is exported, made indexes included, by digest."""
         sizes = {digest: node.size for digest, node in self.selection.nodes.items() if node.here}
         return sizes | {digest: manifest.descriptor.size for digest, manifest in self.selection.made.items()}
 
@@ -209,7 +209,7 @@ def export(
 
 
 def _verify(core: Core, plan: _Plan, progress: Progress | None) -> Progress | None:
-    """Hash all that goes out of the store, and return what is called with the bytes that are written after that.
+    """Hash all that is exported of the store, and return what is called with the bytes that are written after that.
 
     Raises:
         CorruptError: something is damaged.

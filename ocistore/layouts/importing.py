@@ -59,7 +59,7 @@ class ImportReport:
     moved: tuple[str, ...]
     """Those of the tags that pointed at something else in the store, just before."""
     replaced: Mapping[str, str]
-    """Digests of indexes that lost platforms, with those of the indexes that came in in their place."""
+    """Digests of indexes that lost platforms, with those of the indexes that were imported in their place."""
     other_platforms: tuple[str, ...]
     """Names that were left out, because there is nothing of the wanted platforms."""
     referrers_left: int
@@ -74,7 +74,8 @@ class ImportReport:
     """Of those, the bytes that the store did not have."""
     absent: Mapping[str, str]
     """Digests of what indexes list and the source lacks, each with what it is, such as ``image for linux/arm64 in
-    app:v1``. The indexes came in as they are, unless platforms were chosen; a later import or push completes them."""
+    app:v1``. The indexes were imported as they are, unless platforms were chosen; a later import or push completes
+    them."""
     completed: tuple[str, ...]
     """Digests of what the source lacks and the store had, in byte order."""
     dry_run: bool

@@ -103,7 +103,7 @@ def check_layout_file(content: bytes) -> None:
 
 @dataclass(frozen=True)
 class Unusable:
-    """An entry of which nothing can be read here: its algorithm is unknown, or its media type is none, or unknown."""
+    """An entry of which nothing can be read here: its algorithm or its media type is unknown, or malformed."""
 
     digest: str
     reason: str
@@ -148,7 +148,7 @@ class Listing(NamedTuple):
     unusable: list[Unusable]
     damaged: list[Damaged]
     besides: Mapping[str, Any]
-    """What else the document says, such as its annotations; for who writes another one in its place."""
+    """What else the document says, such as its annotations; for writing another one in its place."""
 
 
 def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:

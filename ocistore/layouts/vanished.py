@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ocistore.core import Core
 
 _LOOKS: Final = 3
-"""Whoever pushes and collects the same over and over may come between any two looks, but hardly between so many."""
+"""How often to look: a process that pushes and collects the same over and over may come between two looks."""
 
 
 @contextlib.contextmanager

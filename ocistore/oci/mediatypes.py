@@ -96,7 +96,7 @@ def media_type(text: object, *, path: str = "mediaType") -> str:
     if type(text) is str and (known := _ALL.get(text)) is not None:
         return known
     if not isinstance(text, str) or (match := _GRAMMAR.fullmatch(text)) is None:
-        unknown = isinstance(text, str | None)  # text that means something to who wrote it, or nothing
+        unknown = isinstance(text, str | None)  # text that means something to its author, or nothing
         reason = f"{text!r:.100} is not a media type, such as application/json"
         raise ManifestInvalidError(reason, path=path, unknown=unknown)
     return match.group()

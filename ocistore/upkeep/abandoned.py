@@ -68,7 +68,7 @@ class Abandoned:
                 staged = self._sweeper.find_staged(name)
                 if staged is not None and self._take_from_pool(staged):
                     self.bytes += 0 if file is None else file.offset
-                with contextlib.suppress(StorageError):  # a directory in its place is none of ours to delete
+                with contextlib.suppress(StorageError):  # a directory in its place is not ours to delete
                     self._core.pool.uploads.remove(name)
         finally:
             if file is not None:
@@ -123,11 +123,11 @@ class Abandoned:
         return not file.may_be_published
 
     def empty_trash(self) -> None:
-        """Remove what was taken out of the pool; likewise."""
+        """Remove what was moved from the pool to ``trash/``."""
         self.delete(self._sweeper.trashed())
 
     def delete(self, trashed: Iterable[UnpublishedFile], check: Callable[[], object] = lambda: None) -> None:
-        """Remove some of that; likewise. ``check`` is called before each file, and may raise."""
+        """Remove some of that. ``check`` is called before each file, and may raise."""
         for file in trashed:
             check()
             self._bounds.check()

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from ocistore.core import Core
 
 _AT_ONCE: Final = 200
-"""Pages that are given back in one transaction; each takes 5 to 20 µs."""
+"""Pages that are freed in one transaction; each takes 5 to 20 µs."""
 
 _WORTH: Final = 1000
 """Free pages that are left alone: 4 MB, which the next pushes fill again."""
 
 _PART: Final = 4
-"""One page in so many may be free, likewise."""
+"""One page in so many may be free without being returned."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def give_back(core: Core, batch: Callable[[], AbstractContextManager[Connection]
         batch: begins a write transaction of a collection.
 
     Raises:
-        OCIStoreError: the store could not be written. It is as it was, but for the space.
+        OCIStoreError: the store could not be written. It is as it was, except for the space.
     """
     while True:
         with core.catalog.read() as connection:

@@ -356,7 +356,7 @@ class _Collection:
         return worked
 
     def _queue_referrers(self) -> None:
-        """Put what is about the next manifest before the collector beforehand, where that is very much.
+        """Queue what is about the next manifest beforehand, where that is very much.
 
         In vain where somebody tags the manifest meanwhile: then they leave the queue again.
         """

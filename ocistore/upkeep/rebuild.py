@@ -326,7 +326,7 @@ class _Rebuild:
         accepted = manifest.descriptor.digest in self._incomplete
         listed = self._report.absent if accepted else self._report.missing
         listed.extend([digest for digest in needed if digest not in listed][: _LISTED - len(listed)])
-        # A blob that is needed and gone has a live row all the same: nobody is served it, and pushing it again heals
+        # A blob that is needed and gone still has a live row: nobody is served it, and pushing it again heals
         # it. A manifest has none, because nobody knows what it refers to; nor has what an index lists, which it may
         # have lacked from the beginning.
         is_index = mediatypes.is_index_type(manifest.media_type)

@@ -55,7 +55,7 @@ _MAXIMUM_LINE: Final = 64 * 1024
 :data:`ocistore.catalog.refs.MAXIMUM_ENTRY`, each of which JSON may need twelve bytes for."""
 
 _ANY: Final = {"mediaType": mediatypes.OCI_MANIFEST, "digest": str(Digest.of(b"")), "size": 0}
-"""An entry, but for what is said of one besides."""
+"""An entry, except for what is said of one besides."""
 
 _NO_FILE: Final = frozenset({errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENOTDIR})
 """There is no snapshot, or something else in its place."""

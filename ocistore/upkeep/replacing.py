@@ -171,7 +171,7 @@ def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> No
 def keep_readable_names(paths: StorePaths, *, seen: epoch.Mark) -> None:
     """Write the names of a damaged catalog to ``catalog.snapshot``, where nothing is wrong with what has the names.
 
-    Where the rest of it is damaged, what it says is newer than what the last collection wrote down all the same.
+    Where the rest of it is damaged, what it says is still newer than what the last collection wrote down.
 
     Args:
         paths: of the store, whose write lock the caller holds.

@@ -1,4 +1,4 @@
-"""What is absent of what goes out: which layer, or which image, of what."""
+"""What an export lacks: which layer, or which image, of what."""
 
 from __future__ import annotations
 

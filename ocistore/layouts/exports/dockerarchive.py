@@ -3,7 +3,7 @@
 An image is what its config says: the config names the digests of its layers' uncompressed bytes (``rootfs.diff_ids``;
 image specification, "Image JSON"). So layers that are compressed are decompressed on the way, twice: once for their
 sizes, which stand in the archive before the bytes, and to compare them with the config before anything is written; and
-once to write them. What came in uncompressed goes out byte for byte.
+once to write them. What was imported uncompressed is exported byte for byte.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BLOCK: Final = 1024 * 1024
 
 @dataclass(frozen=True)
 class _Layer:
-    """One layer as it goes out."""
+    """One layer as it is written."""
 
     diff_id: Digest
     size: int
@@ -123,7 +123,7 @@ def docker_archive(
         pool: where their bytes are.
         selection: what was chosen; each name must lead to one image.
         archive: what messages call the archive.
-        platforms: which were chosen: of an index, the image that fits the only one best goes out.
+        platforms: which were chosen: of an index, the image that fits the only one best is written.
 
     Raises:
         ArchiveInvalidError: one of them is no image, is an index of several, lacks a layer, or has layers that are not
@@ -151,7 +151,7 @@ class _Checking:
         self.manifests: set[Digest] = set()
         """Of these images."""
         self.others: dict[Digest, str] = {}
-        """What indexes list besides an image that goes out, each as "DIGEST (WHAT IT IS)"."""
+        """What indexes list besides an image that is written, each as "DIGEST (WHAT IT IS)"."""
         self.layers: dict[Digest, _Layer] = {}
         self._diff_ids: dict[Digest, _Layer] = {}
         """By the digests of blobs: many images have the same ones."""

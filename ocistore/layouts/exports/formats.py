@@ -1,4 +1,4 @@
-"""The forms in which content goes out, and which of them a destination asks for."""
+"""The formats of exports, and which of them a destination asks for."""
 
 from __future__ import annotations
 

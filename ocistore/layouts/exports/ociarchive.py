@@ -27,7 +27,7 @@ _WRITTEN_AT_ONCE: Final = 64 * 1024
 
 
 def write_oci_archive(outlet: ArchiveSink, pool: Provider, selection: Selection, *, left_out: frozenset[str]) -> None:
-    """Write all that was chosen, but for the blobs to be left out. The same choice gives the same bytes.
+    """Write all that was chosen, except the blobs to be left out. The same choice gives the same bytes.
 
     Raises:
         CorruptError: a blob is missing, or has another size.

@@ -1,4 +1,4 @@
-"""What is about what goes out: by its subject, or by a tag that has the digest of what it is about.
+"""What is about exported content: by its subject, or by a tag that has the digest of what it is about.
 
 Signatures, SBOMs and attestations have the manifest that they are about as their subject, or, as cosign wrote them
 before version 3, a tag made of its digest (see :mod:`ocistore.oci.referrertags`).
@@ -64,7 +64,7 @@ def tagged_about(connection: Connection, repository_id: int, digests: Iterable[s
 
 
 def left_out(connection: Connection, repository_id: int, roots: Iterable[str], going: Collection[str]) -> set[str]:
-    """Return the digests of what is about something below ``roots``, to any depth, and is not among what goes out."""
+    """Return the digests of what is about something below ``roots``, to any depth, and is not itself exported."""
     everything = reach(connection, repository_id, roots)
     about = {node.digest for node in everything.nodes if node.refers and node.media_type is not None}
     return about.union(everything.tagged.values()).difference(going)

@@ -1,4 +1,4 @@
-"""Choosing what goes out: by name, by platform, with what refers to it; and what it is to be called there.
+"""Choosing what is exported: by name, by platform, with what refers to it; and what it is to be called there.
 
 Everything is read in one snapshot, so what is chosen was the store at one moment. The names that were asked for become
 groups, one for each repository and what that is called outside: content belongs to repositories, and a repository may
@@ -47,7 +47,7 @@ _ASKED_AT_ONCE: Final = 2000
 
 @dataclass(frozen=True)
 class Group:
-    """What goes out of one repository, under the name of one repository."""
+    """What is exported of one repository, under the name of one repository."""
 
     source: str
     """The repository in the store."""
@@ -75,13 +75,13 @@ class Selection:
     other_platforms: tuple[str, ...]
     """Names that are left out: they were not asked for one by one, and there is nothing of the wanted platforms."""
     referrers_left: int
-    """How many manifests are left out that are about something which goes out, or about an index that is narrowed; and
-    that were named among others and are about something by their tags, where only images go out."""
+    """How many manifests are left out that are about something which is exported, or about an index that is narrowed;
+    and that were named among others and are about something by their tags, where only images go out."""
     left_out: dict[str, str]
-    """Digests of what fits the wanted platforms, and is listed by an index that goes out narrowed, and is not here;
+    """Digests of what fits the wanted platforms, and is listed by an index that is exported narrowed, and is not here;
     each with what it is."""
     nodes: dict[str, graph.Node] = field(init=False)
-    """Everything of the store that goes out, each once, by digest."""
+    """Everything of the store that is exported, each once, by digest."""
     made: dict[Digest, Manifest] = field(init=False)
     """The indexes that are not in the store, each once."""
 
@@ -109,7 +109,7 @@ class Selection:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Digests that something which goes out refers to, and its repository does not hold."""
+        """Digests that something which is exported refers to, and its repository does not hold."""
         return tuple(sorted(self.left_out.keys() | {node.digest for node in self.nodes.values() if not node.here}))
 
 
@@ -144,7 +144,7 @@ class _Root:
 
 
 _ITSELF: Final = _Root(None, frozenset())
-"""For every manifest that goes out as it is, and begins the walk itself."""
+"""For every manifest that is exported as it is, and begins the walk itself."""
 
 
 def choose(
@@ -203,12 +203,12 @@ class _Choosing:
         """By new repository and new tag."""
         self._other: dict[str, PlatformNotFoundError] = {}
         self._left: set[str] = set()
-        """Digests of what is about something that goes out, and is itself left out."""
+        """Digests of what is about something that is exported, and is itself left out."""
         self._absent: dict[str, str] = {}
         """Digests of what fits the wanted platforms and is not here, each with what it is."""
 
     def leave(self, digest: str) -> None:
-        """Count what is about something, and is left out whether or not that goes out."""
+        """Count what is about something, and is left out whether or not that is exported."""
         self._left.add(digest)
 
     def add(self, named: _Named) -> None:
@@ -278,7 +278,7 @@ class _Choosing:
             nodes = graph.walk(self._connection, repository_id, below, referrers=False)
             self._left |= left_out(self._connection, repository_id, below, {node.digest for node in nodes})
         by_digest = {node.digest: node for node in nodes}
-        # Of an index that lost platforms another goes out: what is about the first would not fit it.
+        # Of an index that lost platforms another is exported: what is about the first would not fit it.
         for digest in {digest for root in found for digest in root.lost}:
             self._left |= all_about(self._connection, repository_id, digest) - by_digest.keys()
         entries = []
@@ -400,7 +400,8 @@ class _Choosing:
             self._absent.setdefault(digest, f"{kind} in {named.name}")
         if narrowed.descriptor.digest == own.digest:
             return _Root(own, frozenset([own.digest]))
-        # Indexes that were narrowed on the way may have been left out above: only what the new root leads to goes out.
+        # Indexes that were narrowed on the way may have been left out above: only what the new root leads to is
+        # exported.
         made: dict[Digest, Manifest] = {}
         below: set[str] = set()
         pending = [narrowed.descriptor.digest]

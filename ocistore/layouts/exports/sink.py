@@ -57,8 +57,8 @@ _LEFTOVER: Final = re.compile(re.escape(TEMPORARY) + "archive-[0-9a-f]{16}", re.
 class ArchiveSink:
     """Takes the bytes of an archive in order.
 
-    What the operating system refuses is an error of ours that names the target; what a file object of the caller's
-    raises is raised unchanged.
+    What the operating system refuses is an error of ocistore's that names the target; what a file object of the
+    caller's raises is raised unchanged.
     """
 
     def __init__(self, target: int | BinaryIO, *, name: str, compression: Compression, tally: Tally) -> None:
@@ -203,7 +203,7 @@ def _write_to(file: BinaryIO, data: bytes) -> None:
 def _descriptor(file: BinaryIO) -> int | None:
     """Return the descriptor to which writing is the same as writing to the file object, and cheaper.
 
-    None where there is none.
+    It is None where no such descriptor exists.
 
     Many have a ``fileno`` that is not what they are: a file that compresses has that of its compressed file.
     """

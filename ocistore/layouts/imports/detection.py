@@ -158,8 +158,8 @@ def _holds(core: Core, digest: Digest, size: int) -> bool:
 def checked(source: ImportSource) -> Iterator[ImportSource]:
     """Look whether there may be a layout, before there is a store; give what to import then, in the block.
 
-    A directory and an archive that can be read in place are looked at as far as what they list. Of what can be read but
-    once only the beginning is, which is given again later: then what is to be imported is not ``source`` itself.
+    A directory and an archive that can be read in place are looked at as far as what they list. Of what can be read
+    only once only the beginning is, which is given again later: then what is to be imported is not ``source`` itself.
 
     Raises:
         LayoutInvalidError, ArchiveInvalidError: there is none.

@@ -91,11 +91,11 @@ class Converted(Generic[P]):
     damaged: list[Damaged] = field(default_factory=list)
     """Images of which something is missing or wrong, under each of their names."""
     left_out: list[str] = field(default_factory=list)
-    """What something in the archive describes and cannot come in; each a line that says why."""
+    """What something in the archive describes and cannot be imported; each a line that says why."""
 
 
 def converted(archive: Files[P]) -> tuple[bytes, Converted[P]]:
-    """Read ``manifest.json``, and what it names as far as need be; return what its index.json would be, and the rest.
+    """Read ``manifest.json``, and what it names as far as needed; return what its index.json would be, and the rest.
 
     An uncompressed layer is what ``diff_ids`` of the config say: where that was not hashed yet, it is taken at its word
     here, and verified when it is staged.

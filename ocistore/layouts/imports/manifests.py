@@ -48,9 +48,9 @@ class Manifests:
         """Artifact types, and ``_bare`` the annotations of descriptors: one object for 100,000 manifests."""
         self._bare: dict[str, str] = {}
         self.unknown: dict[str, str] = {}
-        """Those that are what they should be, and can only be read by who knows other algorithms or kinds; and why."""
+        """Those that are correct, and readable only by software that knows other algorithms or kinds; and why."""
         self.unread: dict[Digest, str] = {}
-        """Those that were looked into for what they are about, in vain; and why."""
+        """Those that were looked into for what they are about, without success; and why."""
         self._platforms: dict[Digest, Platform | None] = {}
         """By the digests of configs, which images share."""
         self.made: dict[Digest, Manifest] = {}

@@ -1,7 +1,7 @@
 """The members of an archive as a table of names: checked as they come, with links that lead nowhere else.
 
 Whatever is in an archive came from outside. Nothing is extracted, so no name can lead out of the archive here; but what
-other tools would refuse, or write somewhere else, is refused all the same, so that an archive means the same to all.
+other tools would refuse, or write somewhere else, is refused here too, so that an archive means the same to all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The plan of an import: what of a layout is to come in, and what is wrong with it."""
+"""The plan of an import: what of a layout is to be imported, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ImportPlan:
-    """What of a layout is to come in, and what is wrong with it."""
+    """What of a layout is to be imported, and what is wrong with it."""
 
     manifests: dict[str, dict[Digest, Manifest]] = field(default_factory=dict)
     """By repository, children before parents."""
@@ -26,15 +26,15 @@ class ImportPlan:
     skipped: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
     replaced: dict[Digest, Digest] = field(default_factory=dict)
-    """Indexes that lost platforms, with those that come in in their place."""
+    """Indexes that lost platforms, with those that are imported in their place."""
     other_platforms: dict[str, PlatformNotFoundError] = field(default_factory=dict)
     """Names of which nothing is of the wanted platforms, none of them asked for by itself."""
     referrers_left: int = 0
-    """How many manifests are left out that are about something which comes in."""
+    """How many manifests are left out that are about something which is imported."""
     said: dict[tuple[str, Digest], str | None] = field(default_factory=dict)
-    """What the layout says besides of what comes in without a tag, by repository and digest."""
+    """What the layout says besides of what is imported without a tag, by repository and digest."""
     absent: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By repository, what indexes that come in list and the layout lacks, each with what it is."""
+    """By repository, what imported indexes list and the layout lacks, each with what it is."""
     missing: dict[Digest, None] = field(default_factory=dict)
     """What must be there and is not."""
     problems: dict[str, None] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What of a layout is to come in, and what is wrong with it: index.json and manifests are read, and no blob.
+"""Making the plan of an import: index.json and manifests are read, and no blob.
 
 Everything that is wanted is walked from the entries down; and then, where not all entries are wanted anyway, from what
 was reached to what refers to it, until nothing more is found.
@@ -159,7 +159,7 @@ def listed(source: Source) -> Listed:
 
 
 def _note_refused(selection: Selection, damaged: list[Damaged], contents: ImportPlan) -> None:
-    """Note as wrong what was asked for and cannot come in; leave out what is damaged and was not asked for."""
+    """Note as wrong what was asked for and cannot be imported; leave out what is damaged and was not asked for."""
     for refused in selection.unusable:
         contents.problem(_unread(str(refused)))
     asked = set(map(id, selection.damaged))
@@ -281,7 +281,7 @@ def _check_platforms(
 
 
 def _save_refused(contents: ImportPlan) -> str:
-    """Return what exists and cannot come in, for the end of a sentence that says there is nothing."""
+    """Return what exists and cannot be imported, for the end of a sentence that says there is nothing."""
     left_out = [*contents.skipped, *contents.unusable]
     some = "; ".join(left_out[:NAMED_AT_MOST])
     return f" but for what cannot come in: {some}" if left_out else ""
@@ -293,7 +293,7 @@ def _check_nameless(
     """Check that for each entry that names no repository it is known where it goes, or that it is left out."""
     for descriptor in entries:
         is_known = walk.is_about_something(descriptor) or walk.came_in(descriptor)
-        # What is about something of another platform stays out with that.
+        # What is about something of another platform is left out with that.
         if not (is_known or (wanted.platforms and _is_about_what_is_there(descriptor, manifests))):
             raise nameless(descriptor, source=source)
 
@@ -353,24 +353,24 @@ class _Walk:
         self._called: dict[SetTag, tuple[str, str | None]] = {}
         """What the layout calls what has a tag, and its host; where that is the tag and no host, it is left out."""
         self._visited: dict[str, set[Digest]] = {}
-        """By repository, the manifests that were walked, also in vain."""
+        """By repository, the manifests that were walked, also without success."""
         self._sources: dict[str, set[str | None]] = {}
         """The repositories that the layout names for what went into one of the store's."""
         self._about: set[Digest] = set()
-        """What is about something that was reached, or about an index in whose place another comes in."""
+        """What is about something that was reached, or about an index in whose place another is imported."""
         self._lost: dict[str, set[Digest]] = {}
-        """By repository, the indexes that do not come in, because others that lost platforms do."""
+        """By repository, the indexes that are not imported, because others that lost platforms are."""
         self.named: set[str] = set()
-        """What was chosen and comes in, as REPO:TAG or REPO@DIGEST, where names were to be noted."""
+        """What was chosen and is imported, as REPO:TAG or REPO@DIGEST, where names were to be noted."""
         self._unread: list[str] = []
         """What was chosen, and nothing could be read of."""
 
     def is_readable(self, root: Descriptor, *, asked: bool) -> bool:
-        """Whether one entry can be taken in, or be said to be damaged; where nothing can be read of it, that is noted.
+        """Whether one entry can be imported, or reported as damaged; where nothing can be read of it, that is noted.
 
         Args:
             root: the entry.
-            asked: it was asked for by its own name, so that an import without it is none.
+            asked: it was asked for by its own name, so that an import without it is refused.
         """
         lacks = self._wholeness.lacks(root)
         unknown = self._manifests.unknown
@@ -387,7 +387,7 @@ class _Walk:
         return False
 
     def nothing_read(self) -> None:
-        """Note that something was asked for and nothing comes in, because of what could not be read."""
+        """Note that something was asked for and nothing is imported, because of what could not be read."""
         for text in self._unread:
             self._contents.problem(_unread(text))
 
@@ -514,7 +514,7 @@ class _Walk:
             contents.blobs[repository][digest] = size
 
     def lost(self, repository: str, replaced: Collection[Digest]) -> None:
-        """Note indexes that do not come in, because others that lost platforms do: what is about them stays out."""
+        """Note indexes in whose place others that lost platforms are imported: what is about them is left out."""
         if replaced:
             self._lost.setdefault(repository, set()).update(replaced)
 
@@ -538,7 +538,7 @@ class _Walk:
         self._contents.referrers_left = len(self._about - taken)
 
     def _follow(self, repository: str, subjects: Iterable[Digest], known: _Referrers, *, take: bool) -> None:
-        """Take in what is about these manifests, and what is about that; or only note that it stays out."""
+        """Take in what is about these manifests, and what is about that; or only note that it is left out."""
         held = self._contents.manifests.setdefault(repository, {})
         sources = self._sources.get(repository, set()) | {None}
         left_out: set[Digest] = set()
@@ -574,7 +574,7 @@ class _Walk:
         return added
 
     def _note_unread(self, left: list[Descriptor]) -> None:
-        """Note what has no name and cannot be read: nobody knows whether it is about something that comes in."""
+        """Note what has no name and cannot be read: nobody knows whether it is about something that is imported."""
         for descriptor in {each.digest: each for each in left}.values():
             reason = self._manifests.unread.get(descriptor.digest)
             if reason is not None and not name_of(descriptor).given and descriptor.digest not in self._about:
@@ -585,7 +585,7 @@ class _Walk:
         return descriptor.digest in self._about
 
     def came_in(self, descriptor: Descriptor) -> bool:
-        """Whether what an entry stands for came in by another entry."""
+        """Whether what an entry stands for was imported by another entry."""
         return any(descriptor.digest in held for held in self._contents.manifests.values())
 
     def _listing_referrers(self, left: list[Descriptor]) -> list[Descriptor]:

@@ -87,7 +87,7 @@ def _destination(text: str) -> tuple[str, str | None]:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One entry of a layout that is to come in, with the name that it gets."""
+    """One entry of a layout that is to be imported, with the name that it gets."""
 
     descriptor: Descriptor
     repository: str
@@ -107,11 +107,11 @@ class Chosen:
 
 @dataclass
 class Selection:
-    """Entries that are to come in, and those that are not."""
+    """Entries that are to be imported, and those that are not."""
 
     chosen: list[Chosen] = field(default_factory=list)
     left: list[Descriptor] = field(default_factory=list)
-    """Those that come in only as what is about something else."""
+    """Those that are imported only as what is about something else."""
     nameless: list[Descriptor] = field(default_factory=list)
     """Those of them that have to: everything is wanted, and they name no repository to go into."""
     unusable: list[Unusable] = field(default_factory=list)

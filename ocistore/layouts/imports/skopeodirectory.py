@@ -58,7 +58,7 @@ class SkopeoDirectory(DirectorySource):
         """Open it, and read its manifest.
 
         Raises:
-            LayoutInvalidError: its manifest is none.
+            LayoutInvalidError: its manifest is malformed.
             OSError: something could not be read.
         """
         super().__init__(path)

@@ -224,7 +224,7 @@ class _Union(Generic[P]):
             self._added.append(descriptor)
 
     def _add_name(self, name: str, image: SavedImage, whole: list[_Manifest]) -> None:
-        """Give a name to what index.json has, unless it is called so there."""
+        """Give a name to what index.json has, unless it has that name already."""
         wanted = name_of(named(whole[0].descriptor, name))
         if name_key(wanted) in self._keys[self._config(image), len(image.layers)]:
             return

@@ -154,7 +154,7 @@ def whole_platforms(index: Manifest, wholeness: Wholeness) -> list[str]:
     damaged: set[str] = set()
     for child in index.manifests:
         if any(lack.damage for lack in wholeness.lacks(child)):
-            # What an attestation is about cannot come in without it.
+            # What an attestation is about cannot be imported without it.
             damaged |= {child.digest, child.annotations.get(ATTESTED, child.digest)}
     if any(child.digest in damaged and child.stated_platform is None for child in images):
         return []
