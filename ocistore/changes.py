@@ -247,7 +247,8 @@ class Applier:
         for source, digests in wanted.items():
             held = manifests.children(self.connection, self._find(source), digests, batch=self.batch)
             for digest in digests:
-                # A file that is gone or cut short is answered like a blob that is not there: pushing it again heals it.
+                # A file that is gone or cut short is answered like a blob that does not exist: pushing it again heals
+                # it.
                 child = held.get(digest)
                 if child is None or not child.live or not child.blob_here or not self.pool.has(digest, child.size):
                     raise BlobNotFoundError(digest, repository=source)
@@ -436,7 +437,7 @@ class Applier:
             self.manifest_ids = {key: value for key, value in self.manifest_ids.items() if key[0] != repository}
 
     def _empty(self, repository_id: int) -> None:
-        """Empty a deleted repository, if that is little: what is small goes in one commit."""
+        """Empty a deleted repository, if that is little: small ones are removed in one commit."""
         emptied = repositories.deleted(self.connection, repository_id)
         if emptied is None or self._left <= 0:
             self.deleted.append(repository_id)

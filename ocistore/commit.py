@@ -104,7 +104,7 @@ def on_a_full_disk(catalog: Catalog, pool: Pool, work: Callable[[], _R]) -> _R:
     """Do work that frees space; where there is no room even for that, with the ballast.
 
     What takes many transactions may fill the WAL with that, too. Then the WAL is moved into the database, for which
-    some of the ballast is kept, and written from its beginning again: each time goes further, or is the last one.
+    some of the ballast is kept, and written from its beginning again: each time gets further, or is the last one.
 
     Args:
         catalog: of the store.
@@ -194,7 +194,7 @@ _Staged = PutBlob | PutManifest
 def not_in_pool(catalog: Catalog, pool: Provider, staged: Mapping[Digest, _Staged]) -> list[_Staged]:
     """Return what has to be published: everything but live blobs whose files are as they should be."""
     # Files first: most content is new, and then there is nothing to ask the catalog. And directories before files: that
-    # a new store has none takes as long to be told, for each blob, as writing it.
+    # a new store has none takes as long to find out, for each blob, as writing it.
     stored = set(filter(pool.has_algorithm, {digest.algorithm for digest in staged}))
     good = [digest for digest, change in staged.items() if digest.algorithm in stored and _looks_right(pool, change)]
     live: Mapping[str, int] = {}
@@ -230,7 +230,7 @@ def gone(connection: Connection, pool: Pool, staged: Mapping[Digest, _Staged], p
 def read_platforms(pool: Provider, changes: Sequence[Change], platforms: dict[str, dict[str, object]]) -> None:
     """Find out what the configs of image manifests among the changes say the images run on.
 
-    Called before the transaction, and again in it: a config that a collection had taken when the first look was made
+    Called before the transaction, and again in it: a config that a collection had removed when the first look was made
     may have been pushed again since by somebody else, and the transaction would then rely on it. What was read once is
     not read again, so that in the transaction next to nothing is left to read.
 
@@ -238,7 +238,7 @@ def read_platforms(pool: Provider, changes: Sequence[Change], platforms: dict[st
         pool: which holds the configs.
         changes: all that are made.
         platforms: what is known, by the digest of the manifest: empty for a config that says nothing. Those of configs
-            that are there are added.
+            that exist are added.
 
     Raises:
         StorageError: a config could not be read.

@@ -1,4 +1,4 @@
-"""Core: what an open store is made of. Everything below the façade takes one; it knows nothing of what takes it."""
+"""Core: what an open store is made of. Everything below the façade takes one; it knows nothing of its users."""
 
 from __future__ import annotations
 

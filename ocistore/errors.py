@@ -328,7 +328,7 @@ class PlatformNotFoundError(OCIStoreError):
             wanted: the platforms.
             available: those of what is there.
             fitting: which fit, where more than one do.
-            absent: by digest, what would fit and is not there.
+            absent: by digest, what would fit and does not exist.
             reason: why nothing is, where that is known.
         """
         self.reference = reference
@@ -443,7 +443,7 @@ class SchemaTooNewError(OCIStoreError):
 class CorruptError(OCIStoreError):
     """What the store holds is damaged. It is never served as good; pushing the same content again heals a blob.
 
-    ``gone`` is the digest of the blob, where what is wrong is that its file is not there.
+    ``gone`` is the digest of the blob, where what is wrong is that its file does not exist.
     """
 
     code = "UNAVAILABLE"

@@ -26,7 +26,7 @@ _FIRST: Final = 3
 
 
 class FileDescriptor(int):
-    """The number of an open file, which is closed when the last reference to this object goes. Never close it itself.
+    """The number of an open file, which is closed with the last reference to this object. Never close it itself.
 
     To close it early is to let go of it; a copy of the number (``int(descriptor)``) keeps nothing open.
     """

@@ -60,7 +60,7 @@ _PATIENCE: Final = 60.0
 """Seconds that another batch in one of the repositories is waited for."""
 
 _LOOK: Final = 0.05
-"""Seconds between two looks whether it is gone."""
+"""Seconds between two looks whether it has ended."""
 
 _STAGEABLE: Final = (PutBlob, LinkBlob, MountBlob, DeleteBlob, PutManifest, DeleteManifest, SetTag, RemoveTag)
 """Everything that a transaction can have."""
@@ -133,7 +133,7 @@ def commit_large(
             except StoreFullError:
                 if not all(isinstance(change, REMOVALS) for change in changes):
                     raise
-                break  # one transaction is given what is reserved for removals
+                break  # one transaction is given the ballast for removals
     return commit(catalog, pool, changes, actor=actor, leases=leases)
 
 

@@ -96,7 +96,7 @@ class HeldLease:
     def _is_to_keep(self, expires: int | None) -> bool:
         if self.is_in_force(expires):
             return True
-        # A forked child does not see its parent leave the block, but finds that the lease is gone.
+        # A forked child does not see its parent leave the block, but finds that the lease has ended.
         if self.ended or (self.is_inherited and expires in {None, leases.ENDED}):
             return False
         raise LeaseExpiredError(self.id)

@@ -189,7 +189,7 @@ def _refuse_other_pool(paths: StorePaths, pool: Pool | None) -> None:
 
 
 def _refuse_content(paths: StorePaths, pool: Pool) -> None:
-    """Stop where a store is made for content that is there: it is another store's, or one whose catalog was lost.
+    """Stop where a store is made for content that exists: it is another store's, or one whose catalog was lost.
 
     Raises:
         CorruptError: there is some.
@@ -225,7 +225,7 @@ def lost_directories(paths: StorePaths) -> list[Path]:
 def _revision(catalog: SQLiteCatalog, ballast: Ballast | None) -> str | None:
     """Return the schema's revision: the first question to the database, for which SQLite makes files beside it.
 
-    Even a store that is only read needs room for these, and so may need some of what is reserved.
+    Even a store that is only read needs room for these, and so may need some of the ballast.
     """
     memory = catalog.shared_memory
     # SQLite would write into holes, and not come back to say that there is no room.
@@ -364,7 +364,7 @@ def _make_root(paths: StorePaths) -> None:
 
 
 def make_lock(paths: StorePaths) -> None:
-    """Make the file of the write lock where it is not there: taking the lock makes a private one."""
+    """Make the file of the write lock where it does not exist: taking the lock makes a private one."""
     if paths.permissions != PRIVATE and not paths.write_lock.exists():
         with Translating(str(paths.write_lock), root=paths.root):
             make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file)

@@ -79,7 +79,7 @@ class RepositoryWriter(abc.ABC):
     name: str
 
     def __init__(self, core: Core, name: str) -> None:
-        """Hold where changes go; others call :meth:`Store.repository` or :meth:`Transaction.repository`."""
+        """Hold where changes are made; others call :meth:`Store.repository` or :meth:`Transaction.repository`."""
         self._core = core
         self.name = repository_name(name)
 

@@ -316,9 +316,9 @@ class Store:
             platforms: which to keep, each OS/ARCHITECTURE[/VARIANT]; none means all. An index that loses some is
                 another index, with another digest; it is written although the store need not hold it.
             base: layouts, archives of images and stores that the other side has. Configs and layers that are in one of
-                them are left out; manifests always go out.
-            verify: read everything in the store that is to go out, and compare it with its digests, before anything is
-                written. Large blobs are hashed by several threads.
+                them are left out; manifests are always exported.
+            verify: read everything in the store that is to be exported, and compare it with its digests, before
+                anything is written. Large blobs are hashed by several threads.
             dry_run: only report, and write nothing, not even an empty directory.
             progress: called with the bytes written, with ``verify`` also those read before, and the bytes in all.
 

@@ -1,8 +1,8 @@
-"""Deleting a manifest that very many tags point at, or very many manifests are about: most of it goes beforehand.
+"""Deleting a manifest that very many tags point at, or very many manifests are about: most of it is removed beforehand.
 
 Each tag that is removed is an event, and takes 25 µs: in one transaction 20,000 of them kept everybody else from
-writing for half a second. So where there are many, tags go in small transactions first, each of which can be seen, and
-referrers are queued for collection; the manifest itself is removed last, with what is left.
+writing for half a second. So where there are many, tags are removed in small transactions first, each of which can be
+seen, and referrers are queued for collection; the manifest itself is removed last, with what is left.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ocistore.changes import DeleteManifest
 
 AT_ONCE: Final = 1000
-"""Tags or referrers of one manifest that go in one transaction; more of them go in several. Each takes 5 to 25 µs."""
+"""Tags or referrers of one manifest that are removed in one transaction. Each takes 5 to 25 µs."""
 
 
 class _Place(NamedTuple):

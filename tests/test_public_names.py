@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import itertools
 import re
@@ -32,6 +33,8 @@ ENDING_IN_S = frozenset(
     {"Pass", "Process", "Compress", "Decompress", "Access", "Address", "Guess", "Miss", "Focus", "Press"}
 )
 """Verbs in the imperative that look like the third person."""
+
+REFERENCE = re.compile(r":(?:mod|class|func|meth|data|attr|exc):`~?(ocistore[.\w]*)`")
 
 PHRASES = re.compile(
     r" behind |\bgo(es)? on\b|\bgone on\b|\bbe it\b|\bbe they\b|\btold of\b|\blies? aside\b|\btakes? away\b"
@@ -94,9 +97,7 @@ def beginnings(source):
             yield f"{node.lineno} {name}: {wrong}"
 
 
-@pytest.mark.parametrize(
-    "module", [ocistore, ocistore.artifacts, ocistore.images], ids=lambda module: module.__name__
-)
+@pytest.mark.parametrize("module", [ocistore, ocistore.artifacts, ocistore.images], ids=lambda module: module.__name__)
 def test_every_public_name_says_what_it_is(module):
     assert inspect.getdoc(module)
     silent = [name for name in module.__all__ if not says_what_it_is(module, name)]
@@ -132,9 +133,7 @@ def homes(module, name):
                 waiting.append(importlib.import_module(statement.module))
 
 
-@pytest.mark.parametrize(
-    "module", [ocistore, ocistore.artifacts, ocistore.images], ids=lambda module: module.__name__
-)
+@pytest.mark.parametrize("module", [ocistore, ocistore.artifacts, ocistore.images], ids=lambda module: module.__name__)
 def test_every_public_method_says_what_it_does(module):
     silent = [
         f"{name}.{method}"
@@ -156,11 +155,52 @@ def test_functions_begin_with_what_they_do(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_docstrings_refer_to_what_exists(path):
+    found = REFERENCE.finditer(path.read_text(encoding="utf-8"))
+    assert not [each[1] for each in found if not exists(each[1])]
+
+
+def exists(dotted):
+    """Whether a module, or something in one, has that name; fields of classes are known by their annotations."""
+    parts = dotted.split(".")
+    for count in range(len(parts), 0, -1):
+        if is_module(".".join(parts[:count])):
+            break
+    thing = importlib.import_module(".".join(parts[:count]))
+    for name in parts[count:]:
+        if not hasattr(thing, name):
+            return name in getattr(thing, "__annotations__", {})
+        thing = getattr(thing, name)
+    return True
+
+
+def is_module(dotted):
+    try:
+        return importlib.util.find_spec(dotted) is not None
+    except ModuleNotFoundError:  # what should be its parent is no package
+        return False
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_docstrings_use_the_usual_words(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert not [
         f"{line}: {found[0]}" for line, text in texts(tree) for found in PHRASES.finditer(" ".join(text.split()))
     ]
+
+
+@pytest.mark.parametrize(
+    ("dotted", "is_there"),
+    [
+        ("ocistore", True),
+        ("ocistore.Store.open", True),
+        ("ocistore.upload.Upload.id", True),
+        ("ocistore.Store.opens", False),
+        ("ocistore.nowhere.Store", False),
+    ],
+)
+def test_references_are_told_apart(dotted, is_there):
+    assert exists(dotted) == is_there
 
 
 @pytest.mark.parametrize(

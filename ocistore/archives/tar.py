@@ -266,7 +266,7 @@ class TarReader:
     def _pax(self, header: tarfile.TarInfo) -> dict[str, str]:
         """Return the records of an extended header, each "LENGTH KEY=VALUE" with a line feed after it.
 
-        One without a value takes back what was said: the plain header counts.
+        A record without a value revokes what was said: the plain header counts.
         """
         content = self._extended(header)
         found: dict[str, str] = {}
@@ -342,7 +342,7 @@ class TarReader:
         return block if len(block) == BLOCK else None
 
     def _skip_padding(self, size: int) -> bool:
-        """Pass what a member is padded with; whether all of that is there. At the end of an archive it may lack."""
+        """Skip what a member is padded with. Return whether all of it exists: at the end of an archive it may lack."""
         return len(self._some(size)) == size
 
     def _exactly(self, size: int) -> bytes | None:
@@ -375,7 +375,7 @@ class TarReader:
                 pass_on_theirs(error)
                 if error.errno != errno.EINVAL:
                     raise
-                raise self._error("it is cut short") from error  # farther than any file goes
+                raise self._error("it is cut short") from error  # farther than any file reaches
             self._position += size - 1
             if self._exactly(1) is None:
                 raise self._error("it is cut short")

@@ -65,8 +65,8 @@ def list_files(
 def open_file(store: Store, reference: str, path: str, *, platform: str | None = None) -> ImageFileReader:
     """Open one file of an image or artifact as a binary file; to be closed, or used with ``with``.
 
-    The topmost layer that has the file decides, and what layers hide is not there. Links are followed inside the image:
-    an absolute one begins at its top. All layers are read and verified first, then the one again up to the file.
+    The topmost layer that has the file decides, and what layers hide does not exist. Links are followed inside the
+    image: an absolute one begins at its top. All layers are read and verified first, then the one again up to the file.
 
     Args:
         store: where it is.
@@ -187,7 +187,7 @@ def _stacked(manifest: Manifest) -> tuple[Descriptor, ...]:
 
 
 def _require(repository: Repository, layer: Descriptor) -> None:
-    """Notice before anything is read that a layer is not there."""
+    """Raise before anything is read if a layer does not exist."""
     open_layer(repository, layer, verify=False).close()
 
 

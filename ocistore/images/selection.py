@@ -1,4 +1,4 @@
-"""Which image a reference means: an index is gone into, down to the one that fits a platform."""
+"""Which image a reference means: an index is searched for the one that fits a platform."""
 
 from __future__ import annotations
 

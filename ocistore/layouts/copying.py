@@ -105,7 +105,7 @@ def copy(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> CopyReport:
-    """Copy references into another store, in one commit; see :meth:`ocistore.Core.copy_to`."""
+    """Copy references into another store, in one commit; see :meth:`ocistore.Store.copy_to`."""
     if mode not in get_args(TransferMode):
         raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
     target = destination.root if isinstance(destination, Core) else Path(absolute_path(destination))

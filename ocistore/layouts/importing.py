@@ -183,7 +183,7 @@ class _Taking:
         self._dry_run = dry_run
 
     def take_in(self, contents: ImportPlan) -> None:
-        """Take in what was surveyed; where something is found to be wrong, that is noted, and nothing is taken in.
+        """Import what was planned; where something is found to be wrong, note that and import nothing.
 
         Raises:
             StoreBusyError: of what can be read but once, something was not written because the store had it, and a
@@ -210,7 +210,7 @@ class _Taking:
         staged: dict[Digest, StagedBlob] = {}
 
         def take(blob: tuple[Digest, int]) -> StagedBlob | None:
-            # Where something is wrong nothing is taken in, but whatever else is wrong is still looked for.
+            # Where something is wrong nothing is imported, but whatever else is wrong is still looked for.
             only_look = blob[0] in held or self._dry_run or bool(contents.problems)
             return self._take(*blob, tally, only_look=only_look)
 

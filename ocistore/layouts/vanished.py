@@ -1,4 +1,4 @@
-"""What it means that the file of a blob is not there: it was collected meanwhile, or the store is damaged."""
+"""What it means that the file of a blob does not exist: it was collected meanwhile, or the store is damaged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def gone_is_damage(digest: str, *, noun: str = "blob", of: str = "") -> Iterator
     """Read the file of a blob.
 
     Raises:
-        CorruptError: it is not there; see :func:`check_if_collected`.
+        CorruptError: it does not exist; see :func:`check_if_collected`.
     """
     try:
         yield

@@ -179,7 +179,7 @@ def narrow(
 ) -> Narrowed:
     """Leave out what is not of the wanted platforms. An index that loses a child is another index, with another digest.
 
-    What has no platform, such as an artifact, stays; an attestation goes with the manifest that it is about. What is
+    What has no platform, such as an artifact, stays; an attestation stays with the manifest that it is about. What is
     not here is left out, unless an index would lose nothing else: then that stays as it is.
 
     Args:
@@ -264,7 +264,7 @@ class _Narrowing:
         for position, child in enumerate(index.manifests):
             about = child.annotations.get(ATTESTED)
             if about in absent:
-                absent.add(child.digest)  # what it is about is to be here, and is not: it goes where that goes
+                absent.add(child.digest)  # what it is about is to be here, and is not: it is left out with that
             elif about in stayed:
                 if self.here(child):
                     kept[position] = child

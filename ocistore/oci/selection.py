@@ -1,4 +1,4 @@
-"""Choosing by name what goes in or out, and calling it something else there."""
+"""Choosing by name what is imported or exported, and renaming it there."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@
     4  the copy takes its name: only now DEST is the new backup. Killed before, it is the one that it was
     5  files in DEST that the new backup does not name are removed
 
-The bytes of a live blob never change and, held, never go; so the copy of the catalog finds all of them, however long it
-takes and whatever is pushed meanwhile.
+The bytes of a live blob never change and, held, are never removed; so the copy of the catalog finds all of them,
+however long it takes and whatever is pushed meanwhile.
 """
 
 from __future__ import annotations

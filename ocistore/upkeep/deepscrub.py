@@ -1,4 +1,4 @@
-"""Scrub, of the catalog: does it say of each manifest what its bytes say, and do its rows agree with each other?
+"""Scrubbing the catalog: checking that it says of each manifest what its bytes say, and that its rows agree.
 
 What only describes a manifest (its types, annotations and platform) is put right where it is wrong. What decides what
 is kept (what it refers to, its subject) is reported, and holds collections off: a rebuild makes it anew.

@@ -13,11 +13,11 @@ again, in the same state in which it acts, whether something keeps the row; so n
 
 A push of the same content makes a condemned row live again, with its own verified bytes under the name; a rename that
 came first makes that push look and publish once more (see ``blobs/pool.py``). Two steps, because each simpler order
-lost data when it was tried: unlinking before the row is gone loses it to a crash, deleting the row first to a race.
+lost data when it was tried: unlinking before the row is deleted loses it to a crash, deleting the row first to a race.
 
 Killed anywhere, a collection leaves what the next one completes: condemned rows are found first, and trash/ is emptied.
-Time decides only when something goes, never whether it may: a clock that is wrong costs a push its grace, and no blob
-that is referred to.
+Time decides only when something is removed, never whether it may be: a clock that is wrong costs a push its grace, and
+no blob that is referred to.
 """
 
 from __future__ import annotations
@@ -173,8 +173,9 @@ class _Collection:
         self._manifests = self._memberships = self._blobs = self._leases = 0
         self._let_go: dict[tuple[int, int], int] = {}
         """Since when manifests are due that wait for some that are due since earlier, and so come back into the queue
-        with a time before their own. Rare: what is around a manifest is mostly let go when that is, or later. A
-        collection that is killed or cut short forgets it: then they may go before their own grace, never when in use.
+        with a time before their own. Rare: what is around a manifest is mostly released when that is, or later. A
+        collection that is killed or cut short forgets it: then they may be removed before their own grace, never when
+            in use.
         """
 
     def forecast(self, *, force: bool) -> GCReport:
@@ -248,7 +249,8 @@ class _Collection:
             if self._core.pool.ballast is not None:
                 self._core.pool.ballast.make()
         if found.work or time.monotonic() >= self._core.next_look_at_refs:
-            # What was collected is gone, whether there is room for that or not; the next collection takes it.
+            # What was collected stays so, whether or not there is room for the refs file; else the next collection
+            # writes it.
             problem = self._take_snapshot()
         return GCReport(
             dry_run=False,
@@ -265,7 +267,7 @@ class _Collection:
         )
 
     def _take_snapshot(self) -> str | None:
-        """Write a fresh snapshot where one is due. Return why there is none; None where there is one."""
+        """Write the refs file where that is due. Return why it could not be written; None where it is up to date."""
         if self._core.pool.local is None:
             return None  # it is for a rebuild, which needs the files of blobs
         # Only so often where nothing is due, because looking takes longer than finding nothing.
@@ -312,7 +314,7 @@ class _Collection:
     def _collect_manifests(self) -> bool:
         """Collect manifests, and return whether there were some due.
 
-        Children of what goes are due since then, and so are found by this again.
+        Children of what is removed are due since then, and so are found by this again.
         """
         worked = False
         while self._is_due(lambda c: gc.due_manifest_memberships(c, before=self._untagged_before, limit=1)):
@@ -324,7 +326,7 @@ class _Collection:
                 fresh = partial(reachability.Known, climbed=_MANIFESTS)
                 known: defaultdict[int, reachability.Known] = defaultdict(fresh)
                 dead = [row for row in due if not self._alive(connection, row, known[row.repository_id])]
-                # Those that wait for others leave the queue too, and come back into it when those go.
+                # Those that wait for others leave the queue too, and come back into it when those are removed.
                 deletions.keep_manifest_memberships(connection, due)
                 since = {row[:2]: max(row.since, self._let_go.get(row[:2], 0)) for row in due}
                 gone: set[tuple[int, int]] = set()
@@ -340,7 +342,7 @@ class _Collection:
                     gone.update((row.repository_id, key) for key in removed)
                     if not removed:
                         waiting.append(row)
-                    # What was needed for longer than its place in the queue says let go of others only then, and these
+                    # What was needed for longer than its place in the queue says released others only then, and these
                     # may be here, too: below a ring, of which a part was pushed again.
                     later = later or last > row.since
                 deletions.put_behind(connection, waiting, before=self._untagged_before)
@@ -406,11 +408,11 @@ class _Collection:
         return removable, last
 
     def _in_use_until(self) -> int:
-        """Return until when the blobs of a manifest that goes now were in use.
+        """Return until when the blobs of a manifest that is removed now were in use.
 
         Their grace begins now, not with this run.
 
-        Without a grace they go in this run.
+        Without a grace they are removed in this run.
         """
         return max(self._now, milliseconds()) if self._before < self._now else self._now
 
@@ -479,7 +481,7 @@ class _Collection:
                 emptied = repositories.deleted(connection)
                 if emptied is None:
                     return
-                # After this run began, so that what it takes is what its forecast says.
+                # After this run began, so that it removes what its dry run says.
                 now = max(milliseconds(), self._now + 1)
                 _, sessions, waits = repositories.empty(
                     connection,
@@ -502,7 +504,7 @@ class _Collection:
 
 
 def _fitting(edges: Iterable[int]) -> int:
-    """Return how many manifests, given the edges of each, go in one transaction: one at least."""
+    """Return how many manifests, given the edges of each, are removed in one transaction: one at least."""
     return max(1, sum(1 for total in accumulate(edges) if total <= _EDGES))
 
 

@@ -58,7 +58,7 @@ class _Counting:
         self._known: dict[int, reachability.Known] = {}
 
     def candidates(self) -> Iterator[losses.Losable]:
-        """Yield each blob that goes, once."""
+        """Yield each blob that would be removed, once."""
         for repository, manifest in self._dead_manifests():
             with self._catalog.read() as connection:
                 found = losses.blobs_of(connection, repository, manifest)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ocistore.core import Core
 
 _PAGE: Final = 500
-"""Events that are looked at together; those of them that go, go in one transaction. Each takes about 10 µs."""
+"""Events that are looked at together; those that are forgotten are so in one transaction. Each takes about 10 µs."""
 
 
 @dataclass(frozen=True)

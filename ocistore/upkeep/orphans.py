@@ -1,4 +1,4 @@
-"""Scrub, of the pool: files that no row knows, which are removed, or adopted by a repository."""
+"""Scrubbing the pool: files that no row knows are removed, or adopted by a repository."""
 
 from __future__ import annotations
 

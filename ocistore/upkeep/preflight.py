@@ -20,7 +20,7 @@ _WAIT: Final = "wait until it is done, or end that process"
 
 _GUARDED_BLOBS: Final = 1000
 _GUARDED_BYTES: Final = 1024**3
-"""A collection that takes no more than either is never too much: half of a small store is a normal thing to delete."""
+"""A collection that removes no more than either is never too much: deleting half of a small store is normal."""
 
 
 def refuse_held(connection: Connection, root: Path) -> None:
@@ -48,7 +48,7 @@ def refuse_too_much(core: Core, *, now: int, untagged_before: int, before: int) 
 
 
 def too_much(core: Core, *, now: int, untagged_before: int, before: int) -> str | None:
-    """Return the reason why a collection takes too much: more than half of the live bytes, once these are many.
+    """Return the reason why a collection removes too much: more than half of the live bytes, once these are many.
 
     Args:
         core: open.

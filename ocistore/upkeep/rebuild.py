@@ -2,14 +2,14 @@
 
 The pool has every manifest, and so every edge. Which repository has a manifest, and what its tags are, comes from the
 newer of two files: ``catalog.snapshot``, which collections and backups write, and the ``index.json`` of an export in
-place. What neither names goes to the repository ``lost-and-found``, under its digest, so that nothing is lost.
+place. What neither names is put into the repository ``lost-and-found``, under its digest, so that nothing is lost.
 
 The new catalog is made beside the old one and takes its place last (:mod:`ocistore.upkeep.replacing`); the old one is
 kept. Killed at any moment, the store is as good or as damaged as before, or rebuilt. The names of the old catalog are
 taken first, where nothing is wrong with them. Collections are held off until a person has looked.
 
 It is written in small transactions, so that its WAL stays small: a rebuild takes the room of the new catalog and some
-5 MB. On a full disk it takes what is reserved.
+5 MB. On a full disk it uses the ballast.
 """
 
 from __future__ import annotations
@@ -384,7 +384,7 @@ class _Rebuild:
                 yield Ref(0, called.repository, called.tag, entry.digest, entry=said_besides(entry))
 
     def _known_incomplete(self) -> frozenset[str]:
-        """Return the manifests that lacked something when they were pushed, as far as the last snapshot knows."""
+        """Return the manifests that lacked something when they were pushed, as far as the last refs file knows."""
         try:
             return frozenset(name.digest for name in refsfile.read(self._paths) if name.incomplete)
         except (CorruptError, FileNotFoundError) as error:

@@ -4,7 +4,7 @@ A catalog is two files, ``catalog.db`` and ``catalog.db-wal``, and no call renam
 the WAL, the one without the other is an older store; and the WAL of one database beside another is taken for its own.
 So a catalog that SQLite can work with is made one file first, by moving its WAL into it; then a single rename puts the
 new one in its place, and at every moment the name stands for the whole of the old one or of the new one. Of a catalog
-that SQLite cannot work with the name goes first: until the new one has it, the store does not open at all.
+that SQLite cannot work with the name is removed first: until the new one has it, the store does not open at all.
 """
 
 from __future__ import annotations
@@ -142,10 +142,10 @@ def _described(found: str | None, *, whole: bool) -> Healthy | None:
 def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> None:
     """Write the names of a healthy catalog to ``catalog.snapshot``, where a rebuild finds them.
 
-    Not those of an older catalog that was put back, or of one that lost its WAL: the last snapshot may know more.
+    Not those of an older catalog that was put back, or of one that lost its WAL: the last refs file may know more.
 
     An older schema is brought up to date for that, as opening the store would; where it cannot be, or the names cannot
-    be read, as where it has been changed by hand, those of the last snapshot have to do.
+    be read, as where it has been changed by hand, those of the last refs file have to do.
 
     Args:
         paths: of the store, whose write lock the caller holds.
@@ -153,7 +153,7 @@ def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> No
         seen: how far the store's catalog has come, as the write lock's file says.
 
     Raises:
-        OCIStoreError: they could not be read or written; the snapshot is as it was.
+        OCIStoreError: they could not be read or written; the refs file is as it was.
     """
     catalog = _privately(paths, private_lock)
     try:
@@ -178,7 +178,7 @@ def keep_readable_names(paths: StorePaths, *, seen: epoch.Mark) -> None:
         seen: how far the store's catalog has come, as the write lock's file says.
 
     Raises:
-        OCIStoreError: they could not be read now or written; the snapshot is as it was.
+        OCIStoreError: they could not be read now or written; the refs file is as it was.
     """
     if not _can_be_opened(paths):
         return

@@ -1,4 +1,4 @@
-"""Scrub: are the bytes what the rows say, and is nothing in the pool that no row knows?
+"""Scrubbing: checking that the bytes are what the rows say, and that the pool has nothing that no row knows.
 
 Blobs are looked at one after another, those that were verified longest ago first, and each is marked when it was found
 good; so a scrub that is cut short, or killed, is continued by the next one. No lock is held while bytes are read,

@@ -322,7 +322,7 @@ def _write_decompressed(outlet: ArchiveSink, pool: Provider, layer: _Layer, arch
 
 
 def _kind(platform: Platform) -> tuple[str, str, str]:
-    """Return what two images must agree in, if one may go out for both."""
+    """Return what two images must agree in, if one may be written for both."""
     return platform.os, platform.architecture, platform.variant
 
 

@@ -2,7 +2,7 @@
 
 Everything is read in one snapshot, so what is chosen was the store at one moment. The names that were asked for become
 groups, one for each repository and what that is called outside: content belongs to repositories, and a repository may
-go out under several names.
+be exported under several names.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ class Selection:
 
     groups: tuple[Group, ...]
     replaced: dict[str, str]
-    """Digests of indexes that lost platforms, with those of the indexes that go out in their place."""
+    """Digests of indexes that lost platforms, with those of the indexes that are exported in their place."""
     other_platforms: tuple[str, ...]
     """Names that are left out: they were not asked for one by one, and there is nothing of the wanted platforms."""
     referrers_left: int
     """How many manifests are left out that are about something which is exported, or about an index that is narrowed;
-    and that were named among others and are about something by their tags, where only images go out."""
+    and that were named among others and are about something by their tags, where only images are exported."""
     left_out: dict[str, str]
     """Digests of what fits the wanted platforms, and is listed by an index that is exported narrowed, and is not here;
     each with what it is."""
@@ -140,7 +140,7 @@ class _Root:
     """Where the walk through the store begins."""
     made: tuple[Manifest, ...] = ()
     lost: frozenset[str] = frozenset()
-    """Indexes of the store in whose place some of these go out."""
+    """Indexes of the store in whose place some of these are exported."""
 
 
 _ITSELF: Final = _Root(None, frozenset())

@@ -1,6 +1,7 @@
-"""Where the bytes of an archive go: to a file that takes its name when it is whole, or to a pipe as they come.
+"""Where the bytes of an archive are written: to a file that takes its name when it is whole, or to a pipe as they come.
 
-Small pieces are gathered; large blobs that are not compressed go from file to file, or into a pipe, in the kernel.
+Small pieces are gathered; large blobs that are not compressed are copied from file to file, or into a pipe, by the
+kernel.
 """
 
 from __future__ import annotations

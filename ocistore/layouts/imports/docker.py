@@ -228,7 +228,7 @@ class Conversion(Generic[P]):
         return images
 
     def config_digest(self, image: SavedImage) -> Digest | None:
-        """Return the digest of an image's config, which is what Docker knows an image by; None where that is not there.
+        """Return the digest of an image's config, by which Docker knows an image; None where it does not exist.
 
         Raises:
             ArchiveInvalidError: its name leads out of the archive.
@@ -366,7 +366,7 @@ class Conversion(Generic[P]):
         return layer
 
     def _found(self, name: str, kind: str) -> Entry[P] | None:
-        """Return a member of the archive; None where it is not there, which is noted with what it is."""
+        """Return a member of the archive; None where it does not exist, which is noted with what it is."""
         try:
             return self._archive.members.followed(name)
         except FileNotFoundError as error:

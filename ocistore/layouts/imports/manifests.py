@@ -77,7 +77,7 @@ class Manifests:
         return manifest
 
     def is_absent(self, digest: Digest) -> bool:
-        """Whether a manifest that was asked for is not there. Whether that is wrong, others know."""
+        """Whether a manifest that was asked for does not exist. The caller decides whether that is wrong."""
         return digest in self._absent
 
     def of(self, digest: str, kind: str, name: str) -> str:
@@ -115,7 +115,7 @@ class Manifests:
             return Platform.from_json(strictjson.loads(content, maximum=_MAXIMUM_CONFIG_SIZE), path="")
         except (OSError, NotPlainError, ManifestInvalidError) as error:
             pass_on_theirs(error)
-            return None  # what is wrong with it is found when it is taken in
+            return None  # what is wrong with it is found when it is imported
 
     def subject(self, descriptor: Descriptor) -> Digest | None:
         """Return the subject of a manifest; None where it has none, or damage: it may not be wanted at all."""

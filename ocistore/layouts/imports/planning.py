@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 def survey(
     source: EmbeddedSource, wanted: ImportRequest, *, maximum_manifest_size: int, maximum_manifests_size: int
 ) -> ImportPlan:
-    """Read the index and all manifests that are wanted, and look whether the blobs are there with their sizes.
+    """Read the index and all manifests that are wanted, and check that the blobs exist with their sizes.
 
     Args:
         source: where from.
@@ -61,7 +61,7 @@ def survey(
 
     Raises:
         InvalidNameError: an entry names no repository and none was given.
-        ManifestNotFoundError: something that was asked for is not there.
+        ManifestNotFoundError: something that was asked for does not exist.
         PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
         All else is in ``problems`` of what is returned.
     """
@@ -559,7 +559,7 @@ class _Walk:
         """Return everything below something that was not asked for, and is about what was; as :meth:`graph`.
 
         Args:
-            repository: where that goes.
+            repository: where that is imported.
             root: what is about it.
             own: the name by which it is; None where it is by its subject.
         """

@@ -29,7 +29,7 @@ class ImportRequest:
     """What an import was asked for."""
 
     repository: str | None = None
-    """Where everything goes, if that was said."""
+    """Where everything is imported, if that was given."""
     tag: str | None = None
     """What it is to be called there, which is one thing then."""
     selectors: tuple[Selector, ...] = ()
@@ -113,7 +113,7 @@ class Selection:
     left: list[Descriptor] = field(default_factory=list)
     """Those that are imported only as what is about something else."""
     nameless: list[Descriptor] = field(default_factory=list)
-    """Those of them that have to: everything is wanted, and they name no repository to go into."""
+    """Those of them that have to: everything is wanted, and they name no repository to be imported into."""
     unusable: list[Unusable] = field(default_factory=list)
     """Those that nothing but what was asked for means, and of which nothing can be read."""
     damaged: list[Damaged] = field(default_factory=list)

@@ -18,7 +18,7 @@ SMALL: Final = 64 * 1024
 class Source(Protocol):
     """An OCI layout, or what is read as one, that is open.
 
-    Where a blob or a file is not there, methods raise ``FileNotFoundError``; where it is something else than a plain
+    Where a blob or a file does not exist, methods raise ``FileNotFoundError``; where it is something else than a plain
     file, :class:`ocistore.layouts.directory.NotPlainError`; where it cannot be read, ``OSError``.
     """
 

@@ -1,6 +1,6 @@
 """What a layout lacks of a graph, and which children an index may lack.
 
-An index is taken in although children of it are absent: what Docker, ctr and nerdctl save of an image that was pulled
+An index is imported although children of it are absent: what Docker, ctr and nerdctl save of an image that was pulled
 for one platform is such a sparse index. It needs one child that is there; and where it lists images, one of them,
 because an attestation alone is about nothing. A child whose manifest is there and whose config or layers are not is
 damaged, and not absent. A child of which nothing can be read here, because it speaks of digests of other algorithms or
@@ -32,7 +32,7 @@ _TOLD_AT_MOST: Final = 50
 
 
 class Lack(NamedTuple):
-    """Something that is not there."""
+    """Something that does not exist."""
 
     digest: Digest
     kind: str
@@ -56,7 +56,7 @@ class Wholeness:
         """Of blobs that were looked for; None of those that are not there."""
 
     def lacks(self, root: Descriptor) -> tuple[Lack, ...]:
-        """Return what is missing of a graph, because of which it cannot be taken in. Without recursion."""
+        """Return what is missing of a graph, because of which it cannot be imported. Without recursion."""
         pending: list[tuple[Descriptor, Manifest | None]] = [(root, None)]
         while pending:
             descriptor, manifest = pending.pop()
@@ -144,7 +144,7 @@ class Wholeness:
 
 
 def absent_children(index: Manifest, wholeness: Wholeness) -> dict[Digest, str]:
-    """Return the children that an index which is taken in lacks, each with what it is."""
+    """Return the children that an index which is imported lacks, each with what it is."""
     return {child.digest: kind_of(child) for child in index.manifests if not wholeness.here(child)}
 
 
