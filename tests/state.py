@@ -151,7 +151,9 @@ def strays(root: Path, connection: sqlite3.Connection | None = None) -> list[str
 
 def staged(root: Path) -> list[str]:
     """The names of all that is staged, and of open upload sessions."""
-    return sorted(name.removeprefix("uploads/") for name in files(root) if name.startswith("uploads/"))
+    if root in POOLS:
+        return sorted(file.name for file in POOLS[root].sweeper.staged())
+    return sorted(os.listdir(root / "uploads"))
 
 
 def sweep(store: Store) -> None:
