@@ -182,21 +182,21 @@ class Applier:
     leases: Sequence[HeldLease] = ()
     """The leases that keep what these changes bring into a repository."""
     batch: int | None = None
-    """Nobody sees any of it before this batch is revealed."""
+    """The batch that is revealed before anybody sees these changes; None where they are seen at once."""
     occupied: dict[str, int] = field(default_factory=dict)
     """Repositories that others see among whose rows those of the batch are, with its id."""
     deleted: list[int] = field(default_factory=list)
-    """Repositories that are deleted by now and still have rows: for ``emptying.py``."""
+    """Repositories that are deleted by now and still have rows: ``emptying.py`` removes these."""
     sessions: list[str] = field(default_factory=list)
-    """Upload sessions that went with their repositories. Their files are left when this is committed."""
+    """Upload sessions deleted with their repositories. Their files remain when this is committed."""
     _left: int = field(default_factory=lambda: repositories.EMPTIED_AT_ONCE)
     ids: dict[str, int] = field(default_factory=dict)
-    """Of repositories, by name."""
+    """Keys of repositories, by name."""
     manifest_ids: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Of manifests, by repository and digest."""
+    """Keys of manifests, by repository and digest."""
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Apply them in order, except that the bytes of all blobs and manifests become live rows first.
+        """Apply changes in order, except that the bytes of all blobs and manifests become live rows first.
 
         Raises:
             OCIStoreError: one of them is refused; the transaction must then be rolled back.
@@ -581,7 +581,7 @@ def _check_children(
 
 
 def _is_lacking(edge: Edge, known: Mapping[str, manifests.Child]) -> bool:
-    """Whether it is required and not there; whether others hold it is not this repository's business."""
+    """Whether it is required and missing in this repository, even if others hold it."""
     child = known.get(edge.descriptor.digest)
     as_manifest = edge.role in {"manifest", "subject"}
     if child is None or not child.live or not (child.manifest_here if as_manifest else child.blob_here):

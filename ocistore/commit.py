@@ -62,10 +62,10 @@ REMOVALS: Final = (DeleteBlob, DeleteManifest, RemoveTag, EndUpload, DeleteRepos
 def commit(
     catalog: Catalog, pool: Pool, changes: Sequence[Change], *, actor: str, leases: Sequence[HeldLease] = ()
 ) -> Applier:
-    """Apply all changes in one transaction, or none of them. They survive a power cut when it returns.
+    """Apply all changes in one transaction, or none of them. When it returns, they survive a power cut.
 
     What is staged stays staged, whatever happens: it belongs to the caller. ``leases`` keep what
-    is brought in; they are looked at in the transaction, because they may end while bytes are written.
+    is stored; they are looked at in the transaction, because they may end while bytes are written.
 
     Returns:
         What was applied, with what it leaves to be done: rows of deleted repositories, files of their sessions.
@@ -108,7 +108,7 @@ def on_a_full_disk(catalog: Catalog, pool: Pool, work: Callable[[], _R]) -> _R:
 
     Args:
         catalog: of the store.
-        pool: likewise; its ballast is given up meanwhile.
+        pool: of the store; its ballast is released meanwhile.
         work: transactions of which each is whole, so that it may begin again.
 
     Raises:
@@ -151,9 +151,9 @@ def _apply(catalog: Catalog, pool: Provider, changes: Sequence[Change], actor: s
 def give_up(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob], error: BaseException) -> None:
     """Remove the names of what a commit published before it failed with ``error``, if no row stands for them.
 
-    Also where the catalog is closed by now. Where it cannot be done (another writer is stuck, the disk is broken, or
-    nobody knows whether the commit happened), they are left as after a crash: nobody is served them, and a collection
-    finds them.
+    This works also after the catalog is closed. Where it cannot be done (another writer is stuck, the disk is broken,
+    or nobody knows whether the commit happened), they are left as after a crash: nobody is served them, and a
+    collection finds them.
     """
     withdrawn = not published
     try:
@@ -282,7 +282,7 @@ def config_with_platform(manifest: Manifest) -> Descriptor | None:
 
 
 def platform_in(config: bytes) -> dict[str, object]:
-    """Return what an image's config says it runs on; empty where it says nothing, or is none."""
+    """Return what an image's config says it runs on; empty where it says nothing, or is no config."""
     try:
         document = strictjson.loads(config, maximum=_MAXIMUM_CONFIG_SIZE)
     except ManifestInvalidError:

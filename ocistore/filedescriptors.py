@@ -67,7 +67,7 @@ class OpenFile:
     __slots__ = ("__weakref__", "_held")
 
     def __init__(self, path: str, flags: int, mode: int = 0o600) -> None:
-        """Open it, and not for programs that this process starts.
+        """Open it; programs that this process starts do not inherit it.
 
         Raises:
             OSError: it cannot be opened.
@@ -88,7 +88,7 @@ class OpenFile:
 
     @property
     def closed(self) -> bool:
-        """Whether it is."""
+        """Whether the file is closed."""
         return not self._held
 
     def close(self) -> None:

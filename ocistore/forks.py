@@ -69,7 +69,7 @@ _inherited: weakref.WeakSet[Inherited] = weakref.WeakSet()
 
 
 def renew_all() -> None:
-    """Make all locks free, in a child, and let go of what it does better without."""
+    """Make all locks free, in a child, and let go of what it must not inherit."""
     for lock in list(_locks):
         lock.renew()
     for thing in list(_inherited):

@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from ocistore.oci.digest import Digest
 
 LARGE: Final = 3000
-"""Rows, about, from which on changes are committed in parts; each takes 10 to 30 µs."""
+"""The number of rows, about, from which changes are committed in parts; each takes 10 to 30 µs."""
 
 AT_ONCE: Final = 500
-"""Rows, about, that are written in one transaction."""
+"""The number of rows, about, that are written in one transaction."""
 
 TTL: Final = 10 * 60 * 1000
 """Milliseconds that a batch lasts from its last transaction. Only a process that is stopped takes as long for one."""
@@ -63,7 +63,7 @@ _LOOK: Final = 0.05
 """Seconds between two looks whether it has ended."""
 
 _STAGEABLE: Final = (PutBlob, LinkBlob, MountBlob, DeleteBlob, PutManifest, DeleteManifest, SetTag, RemoveTag)
-"""Everything that a transaction can have."""
+"""All that one transaction may write."""
 
 _MANY: Final = 1000
 """Tags of a manifest, or manifests about it, that are too many to be removed or queued with it in one transaction."""
@@ -117,9 +117,9 @@ def commit_large(
     the rest, and so is what comes after it in the same repository.
 
     Raises:
-        UncertainCommitError, OCIStoreError: likewise.
+        UncertainCommitError, OCIStoreError: as there.
 
-    After a crash all of it is there, or none.
+    After a crash all of it is visible, or none.
     """
     beforehand, last = _divided(changes)
     if beforehand:
@@ -138,7 +138,7 @@ def commit_large(
 
 
 _ROWS: Final[Mapping[type[Change], int]] = {DeleteManifest: 5, DeleteBlob: 3, MountBlob: 2}
-"""What each takes; others take one."""
+"""How many rows each change takes; others take one."""
 
 
 def _rows(change: Change) -> int:

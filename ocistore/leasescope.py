@@ -39,7 +39,7 @@ class HeldLease:
     """
 
     def __init__(self, owner: object) -> None:
-        """Make one that has not begun; ``owner`` is the open store through which content is brought in."""
+        """Make one that has not begun; ``owner`` is the open store through which content is stored."""
         self.id = secrets.token_hex(16)
         self.ended = False
         self._owner = owner

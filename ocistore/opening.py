@@ -65,12 +65,12 @@ _NETWORK_FILESYSTEMS: Final = {
     0xBACBACBC: "a shared folder of VMware",
     0x7C7C6673: "a shared folder of Parallels",
 }
-"""The magic numbers of statfs(2), for filesystems on which neither SQLite's WAL nor flock works between machines.
+"""The magic numbers of statfs(2) for filesystems on which neither SQLite's WAL nor flock works between machines.
 
 From linux/magic.h and coreutils (stat.c, human_fstype)."""
 
 ALLOWING: Final = "open it with any_filesystem=True"
-"""What a program does to have a store where nothing says what is under the filesystem."""
+"""How a program opens a store where nothing says what is under the filesystem."""
 
 _HALF_MADE: Final = frozenset(
     {"write.lock", "catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db.new"}
@@ -92,7 +92,7 @@ def open_core(
 ) -> Core:
     """Open a store; see :meth:`ocistore.Store.open`.
 
-    A crash while a store is made leaves a directory that opening makes a store of.
+    After a crash while a store is made, opening its directory completes it.
     """
     paths = StorePaths.at(root)
     if read_only:
@@ -128,7 +128,7 @@ def open_core(
 
 
 def _pools(paths: StorePaths, pool: Pool | None, *, read_only: bool) -> tuple[FilesystemPool | None, Pool]:
-    """Return the pool in the store's own directory, if it is that; and whichever it is."""
+    """Return the pool in the store's own directory, where it is the one in use; and the one in use."""
     if pool is not None:
         return None, pool
     files = FilesystemPool(paths, read_only=read_only)
@@ -160,7 +160,7 @@ def _make_usable(
 
 
 def _close_refused(catalog: SQLiteCatalog, files: FilesystemPool | None) -> None:
-    """Close what was opened of a store that cannot be opened. A pool that somebody brought stays theirs."""
+    """Close what was opened of a store that cannot be opened. A pool that the caller gave is left to the caller."""
     if files is not None:
         files.close()
     catalog.close()

@@ -1,4 +1,4 @@
-"""Whose an ``OSError`` is: the operating system's, or somebody else's who raised it in the middle of our work.
+"""Telling whose an ``OSError`` is: the operating system's, or another's, raised in the middle of our work.
 
 A signal handler may raise a ``TimeoutError`` anywhere, and a source of bytes or a progress callable whatever it likes.
 So nothing here catches an ``OSError`` of any class without asking: ``except`` begins with :func:`pass_on_theirs`, and
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 THEIRS: Final = "_ocistore_theirs"
-"""The attribute of an error that an object of the caller's raised."""
+"""The attribute that marks an error which an object of the caller's raised."""
 
 _VARIABLE_ARGUMENTS: Final = 0x04
 """In the flags of code: it takes any number of arguments by position (inspect.CO_VARARGS)."""

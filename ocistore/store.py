@@ -774,10 +774,10 @@ def check_import(
 
     Args:
         source: as :meth:`Store.import_` takes it.
-        repository: likewise.
-        references: likewise.
-        platforms: likewise.
-        referrers: likewise.
+        repository: as :meth:`Store.import_` takes it.
+        references: as :meth:`Store.import_` takes them.
+        platforms: as :meth:`Store.import_` takes them.
+        referrers: as :meth:`Store.import_` takes it.
 
     Returns:
         A context manager that looks whether there may be a layout or archive, and gives what to import in its block:

@@ -1,6 +1,6 @@
-"""Threads that work ahead of whoever needs the results, in order; the only place where threads are started for work.
+"""Threads that work ahead of the caller, who gets the results in order; work is given to threads only here.
 
-For what the kernel, or OpenSSL, does without the interpreter: hashing, reading, linking, unlinking.
+They do what the kernel, or OpenSSL, does without the interpreter: hashing, reading, linking, unlinking.
 
 No thread ever waits for anything here. A thread takes what is queued, piece by piece, and ends when there is nothing
 left; so whatever becomes of the caller, no thread remains. The caller waits only for a thread that is known to have
@@ -102,7 +102,7 @@ class Ahead(Generic[T, R]):
         counter: Counter | None = None,
         unused: Callable[[R], object] = lambda _: None,
     ) -> None:
-        """Start nothing yet.
+        """Take the work and its limits; nothing is started before the block.
 
         Args:
             work: called with each item, in any thread.
@@ -273,7 +273,7 @@ class Ahead(Generic[T, R]):
 
 
 class _Task(Generic[R]):
-    """Something that is done once, by whichever thread is the first to begin with it."""
+    """Something that is done once, by the first thread that begins with it."""
 
     __slots__ = ("_done", "_error", "_free", "_value", "_work", "over")
 
@@ -285,7 +285,7 @@ class _Task(Generic[R]):
         self._done = allocate_lock()
         self._done.acquire()
         self.over = False
-        """Whether it was done, well or not."""
+        """Whether it was done, successfully or not."""
 
     def run(self) -> None:
         """Do it, unless somebody else does."""

@@ -39,7 +39,7 @@ class Transaction:
         self._changes: list[Change] = []
         self._staged: list[StagedBlob] = []
         self._sizes: dict[tuple[str, Digest], int] = {}
-        """Of the blobs that repositories will serve, by repository and digest."""
+        """The sizes of the blobs that repositories will serve, by repository and digest."""
         self._ended = False
         self._adding = ForkSafeLock()
 

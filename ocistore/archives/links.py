@@ -21,7 +21,7 @@ class Place(NamedTuple):
 
     kind: Literal["directory", "symlink", "other"]
     target: str = ""
-    """Of a symbolic link."""
+    """What a symbolic link leads to."""
 
 
 class LinkError(Exception):

@@ -41,9 +41,9 @@ class Destination:
         """
         self._root = root
         self._pending: dict[str, str] = {}
-        """By title, the temporary name in the same directory."""
+        """The temporary name in the same directory, by title."""
         self._trees: dict[str, StagedTree] = {}
-        """By title, the directories that are being unpacked."""
+        """The directories that are being unpacked, by title."""
         self._made: list[str] = []
         """Directories, outer before inner."""
         self._complete = False

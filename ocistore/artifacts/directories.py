@@ -47,13 +47,13 @@ class _Entry:
     """Something in a directory."""
 
     path: str
-    """From the packed directory on; empty for the directory itself."""
+    """Its path in the packed directory; empty for the directory itself."""
     status: os.stat_result
     directory: int
     """The directory that it is in, open while the entry is in use."""
     name: str = "."
     target: str = ""
-    """Of a symbolic link."""
+    """What a symbolic link leads to."""
 
 
 def directory_size(path: str, *, refused: tuple[int, int] | None = None) -> int:

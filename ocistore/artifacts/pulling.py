@@ -39,9 +39,9 @@ class PullReport:
     """What :func:`pull_files` wrote."""
 
     digest: Digest
-    """Of the manifest."""
+    """The digest of the manifest."""
     files: tuple[Path, ...]
-    """In the order of the layers; a directory that was unpacked stands for all that is in it."""
+    """The files written, in the order of the layers; a directory that was unpacked stands for all that is in it."""
     skipped: tuple[Descriptor, ...]
     """Layers without a title: nothing says what their files are called."""
 

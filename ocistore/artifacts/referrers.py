@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ocistore import Descriptor, Digest, Repository, Store
 
 MAXIMUM_REFERRERS: Final = 100_000
-"""In one tree. Their descriptors are held in memory, with their annotations."""
+"""How many referrers one tree may have. Their descriptors are held in memory, with their annotations."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Referrer:
     """One manifest that is about another one."""
 
     descriptor: Descriptor
-    """With its artifact type and annotations."""
+    """Its descriptor, with artifact type and annotations."""
     subject: Digest
     """What it is about."""
     depth: int
@@ -32,7 +32,8 @@ class ReferrerTree:
 
     root: Descriptor
     referrers: tuple[Referrer, ...]
-    """Each before those that are about it, and these before its next sibling. Siblings are in byte order of digests."""
+    """All referrers: each before those that are about it, and these before its next sibling. Siblings are in byte
+    order of digests."""
 
     def about(self, digest: str) -> tuple[Referrer, ...]:
         """Return the referrers whose subject is that manifest."""

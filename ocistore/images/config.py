@@ -24,11 +24,11 @@ class ConfigSummary:
 
     platform: Platform
     created: str | None
-    """As it stands there: RFC 3339, section 5.6."""
+    """When the image was created, as the config writes it: RFC 3339, section 5.6."""
     entrypoint: tuple[str, ...]
     command: tuple[str, ...]
     environment: tuple[str, ...]
-    """Each ``NAME=VALUE``."""
+    """The environment, each ``NAME=VALUE``."""
     working_directory: str | None
     user: str | None
     labels: Mapping[str, str]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ocistore.archives.tar import Kind, Member
 
 MAXIMUM_FILES: Final = 2_000_000
-"""In one image. Large ones have some hundred thousand."""
+"""How many files one image may have. Large ones have some hundred thousand."""
 _MAXIMUM_PATH: Final = 4095
 """Bytes: no process could open a longer one."""
 _MAXIMUM_NAMES: Final = 512
@@ -43,7 +43,7 @@ class Content(NamedTuple):
 
     layer: Descriptor
     offset: int | None
-    """In the archive, decompressed; None where the layer is the file."""
+    """The offset in the decompressed archive, in bytes; None where the layer is the file."""
     size: int
 
 
@@ -52,7 +52,8 @@ class ImageFile:
     """A file, directory or link in an image or artifact."""
 
     path: str
-    """From the top, without a slash at its beginning. Bytes that are no UTF-8 are escaped as in ``os.fsdecode``."""
+    """The path from the top, without a slash at its beginning. Bytes that are no UTF-8 are escaped as in
+    ``os.fsdecode``."""
     kind: Kind
     size: int
     """Bytes of content; 0 for all but files and hard links. Of a sparse file, those that are stored."""
@@ -63,11 +64,11 @@ class ImageFile:
     uid: int
     gid: int
     target: str
-    """Of a link: what it leads to. That of a hard link is a path from the top."""
+    """What a link leads to. That of a hard link is a path from the top."""
     layer: Descriptor
     """The one it is in."""
     content: Content | None = field(default=None, repr=False)
-    """Of a file, and of a hard link to one. Not part of the public contract."""
+    """Where the bytes of a file, or of a hard link to one, are. Not part of the public contract."""
 
 
 def names_in(path: str, *, layer: Descriptor) -> list[str]:

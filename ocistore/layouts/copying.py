@@ -70,12 +70,12 @@ class CopyReport:
     names: tuple[str, ...]
     """Tags as REPO:TAG, and untagged manifests as REPO@DIGEST, as they are called in the destination; in byte order."""
     moved: tuple[str, ...]
-    """Those of the tags that pointed at something else in the destination, just before."""
+    """The copied tags that pointed at something else in the destination, just before."""
     manifests: int
     blobs: int
     """Manifests not included."""
     bytes: int
-    """Of blobs and manifests, each counted once, whether they had to be copied or not."""
+    """Bytes of blobs and manifests, each counted once, whether or not they had to be copied."""
     absent: tuple[str, ...]
     """Digests that copied manifests refer to and the source does not hold: foreign layers, absent children."""
     absent_kinds: Mapping[str, str]

@@ -64,7 +64,7 @@ class ExportReport:
     """What an export wrote, or found there already; or, where it was a dry run, what it would have."""
 
     destination: Path | None
-    """Absolute; None where it was a file object."""
+    """Where it was written, an absolute path; None where it was a file object."""
     format: ExportFormat
     names: tuple[str, ...]
     """The exported tags as REPO:TAG, and untagged manifests as REPO@DIGEST, as they are called there; in byte order."""
@@ -72,7 +72,7 @@ class ExportReport:
     blobs: int
     """Manifests not included."""
     bytes: int
-    """Of blobs and manifests, each counted once, whether they had to be written or not."""
+    """Bytes of blobs and manifests, each counted once, whether or not they had to be written."""
     absent: tuple[str, ...]
     """Digests that exported manifests refer to and the repository does not hold: foreign layers, absent children."""
     absent_kinds: Mapping[str, str]

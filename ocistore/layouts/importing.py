@@ -46,7 +46,7 @@ class ImportReport:
 
     source: Path
     tags: tuple[str, ...]
-    """As REPO:TAG, in byte order."""
+    """The imported tags as REPO:TAG, in byte order."""
     untagged: tuple[str, ...]
     """What got no tag, as REPO@DIGEST, with its name in the layout where that cannot be a tag."""
     skipped: tuple[str, ...]
@@ -57,7 +57,7 @@ class ImportReport:
     media types are none, or so it is with what they lead to; and those that are damaged, where others were asked for;
     as "DIGEST (NAME: WHY)"."""
     moved: tuple[str, ...]
-    """Those of the tags that pointed at something else in the store, just before."""
+    """The imported tags that pointed at something else in the store, just before."""
     replaced: Mapping[str, str]
     """Digests of indexes that lost platforms, with those of the indexes that were imported in their place."""
     other_platforms: tuple[str, ...]
@@ -69,7 +69,7 @@ class ImportReport:
     blobs: int
     """Manifests not included."""
     bytes: int
-    """Of blobs and manifests, each counted once."""
+    """Bytes of blobs and manifests, each counted once."""
     new_bytes: int
     """Of those, the bytes that the store did not have."""
     absent: Mapping[str, str]

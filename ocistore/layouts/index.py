@@ -124,7 +124,7 @@ class Damaged:
 
     problems: tuple[str, ...]
     digest: str = ""
-    """As it stands there; empty where that is not known."""
+    """The digest as the entry writes it; empty where that is not known."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Those that are text, for its name."""
     is_named: bool = True
@@ -200,7 +200,7 @@ class _Entries:
         self.unusable: list[Unusable] = []
         self.damaged: list[Damaged] = []
         self.error: ManifestInvalidError | None = None
-        """Because of which all of them are refused."""
+        """The error because of which all entries are refused."""
         self._count = 0
         self._keep_damaged = keep_damaged
 

@@ -33,7 +33,7 @@ class Selector:
     new_repository: str | None = None
     new_tag: str | None = None
     text: str = ""
-    """As it was given, for messages."""
+    """The text as it was given, for messages."""
     host: str | None = None
     """``HOST:PORT``, where only what was named with it is meant."""
 

@@ -26,7 +26,7 @@ class Forecast:
     """What would be removed: memberships as (repository, blob), blobs with their sizes."""
 
     manifests: dict[tuple[int, int], int] = field(default_factory=dict)
-    """Each with since when nothing keeps it."""
+    """The memberships, each with the time since when nothing keeps it."""
     parts: dict[tuple[int, int], int] = field(default_factory=dict)
     blobs: dict[int, gc.Blob] = field(default_factory=dict)
 

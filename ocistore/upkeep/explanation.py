@@ -43,7 +43,7 @@ class RepositoryExplanation:
     kept_by: tuple[str, ...]
     """What keeps it, the first ten reasons; empty where nothing does."""
     due: datetime | None
-    """From when on it may be collected; None where something keeps it for as long as that exists."""
+    """The time from which it may be collected; None where something keeps it for as long as that exists."""
 
 
 @dataclass(frozen=True)

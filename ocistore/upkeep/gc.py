@@ -93,7 +93,7 @@ _FILES: Final = 100
 """Files that are renamed in one transaction; each takes 20 µs. All three keep a push waiting for a few milliseconds."""
 
 _LISTED: Final = 1000
-"""Of what a dry run names."""
+"""How many blobs a dry run names."""
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 

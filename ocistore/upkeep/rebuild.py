@@ -99,16 +99,17 @@ class RebuildReport:
     missing: list[str] = field(default_factory=list)
     """Digests that a manifest needs and the pool has not: pushing them again heals them."""
     absent: list[str] = field(default_factory=list)
-    """Likewise, but the manifest was accepted without them, as the names say: they are as absent as they were."""
+    """Digests that a manifest refers to and the pool has not, and without which the manifest was accepted, as the names
+    say: they are as absent as they were."""
     unreadable: list[str] = field(default_factory=list)
     """Digests of what is in the pool and could not be read now: kept, and looked at again by the next scrub. A
     manifest among them is not known for one; when it can be read, rebuild once more."""
     lost_tags: list[str] = field(default_factory=list)
     """REPO:TAG of which the manifest is gone."""
     found_manifests: int = 0
-    """In lost-and-found."""
+    """How many manifests are in lost-and-found."""
     found_blobs: int = 0
-    """In lost-and-found, those of its manifests included."""
+    """How many blobs are in lost-and-found, its manifests included."""
     damaged: str | None = None
     """What the old catalog is called now; None where there was none."""
 

@@ -26,9 +26,9 @@ class Damage:
     quarantined: str | None = None
     """The name in ``quarantine/`` of what was there."""
     repositories: tuple[str, ...] = ()
-    """That serve it: the first hundred."""
+    """The repositories that serve it: the first hundred."""
     tags: tuple[str, ...] = ()
-    """REPO:TAG of those that lead to it, likewise."""
+    """The tags that lead to it, as REPO:TAG: the first hundred."""
 
 
 @dataclass

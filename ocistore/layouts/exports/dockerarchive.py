@@ -63,7 +63,7 @@ class DockerArchive:
 
     images: list[_Image]
     layers: dict[Digest, _Layer]
-    """By diff_id, each once."""
+    """The layers by diff_id, each once."""
     manifests: frozenset[str]
     """The digests of the manifests of these images."""
     left_out: tuple[str, ...]
@@ -147,7 +147,7 @@ class _Checking:
         self._selection = selection
         self._archive = archive
         self.images: dict[Digest, _Image] = {}
-        """By config: that is what an image is to Docker, however its layers are compressed."""
+        """The images by config: that is what an image is to Docker, however its layers are compressed."""
         self.manifests: set[Digest] = set()
         """Of these images."""
         self.others: dict[Digest, str] = {}

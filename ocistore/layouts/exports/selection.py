@@ -54,7 +54,7 @@ class Group:
     repository: str
     """What it is called outside."""
     entries: tuple[Entry, ...]
-    """Under their new names."""
+    """The entries, under their new names."""
     nodes: tuple[graph.Node, ...]
     """Everything of the store below the entries, in byte order of digests."""
     made: tuple[Manifest, ...]

@@ -65,7 +65,7 @@ class SavedImage:
     """One image, as manifest.json describes it."""
 
     config: str
-    """Its name in the archive."""
+    """The name of its config in the archive."""
     layers: tuple[str, ...]
     """Their names in the archive, the lowest first."""
     names: tuple[str, ...]

@@ -52,7 +52,7 @@ class Manifests:
         self.unread: dict[Digest, str] = {}
         """Those that were looked into for what they are about, without success; and why."""
         self._platforms: dict[Digest, Platform | None] = {}
-        """By the digests of configs, which images share."""
+        """Platforms by the digests of configs, which images share."""
         self.made: dict[Digest, Manifest] = {}
         """Those that are not in the layout, but take the place of some that are."""
 

@@ -17,11 +17,11 @@ class ImportPlan:
     """What of a layout is to be imported, and what is wrong with it."""
 
     manifests: dict[str, dict[Digest, Manifest]] = field(default_factory=dict)
-    """By repository, children before parents."""
+    """The manifests by repository, children before parents."""
     blobs: dict[str, dict[Digest, int]] = field(default_factory=dict)
-    """By repository, with their sizes."""
+    """The blobs by repository, with their sizes."""
     tagged: dict[str, dict[str, SetTag]] = field(default_factory=dict)
-    """By repository and name. None of the repositories is without one."""
+    """The tags by repository and name. None of the repositories is without one."""
     untagged: dict[str, None] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class ImportPlan:
     missing: dict[Digest, None] = field(default_factory=dict)
     """What must be there and is not."""
     problems: dict[str, None] = field(default_factory=dict)
-    """In order, each once."""
+    """What is wrong, in order, each once."""
 
     def problem(self, text: str) -> None:
         """Note what is wrong; said again, it stands there once."""

@@ -33,9 +33,9 @@ class ImportRequest:
     tag: str | None = None
     """What it is to be called there, which is one thing then."""
     selectors: tuple[Selector, ...] = ()
-    """None of them means everything."""
+    """The selectors; an empty list means everything."""
     platforms: tuple[Platform, ...] = ()
-    """None of them means all."""
+    """The platforms; an empty list means all."""
     referrers: bool = True
 
     @classmethod

@@ -53,7 +53,7 @@ class Wholeness:
         self._manifests = manifests
         self._lacks: dict[Digest, tuple[Lack, ...]] = {}
         self._sizes: dict[Digest, int | None] = {}
-        """Of blobs that were looked for; None of those that are not there."""
+        """The sizes of blobs that were looked for; None for those that do not exist."""
 
     def lacks(self, root: Descriptor) -> tuple[Lack, ...]:
         """Return what is missing of a graph, because of which it cannot be imported. Without recursion."""
