@@ -76,7 +76,7 @@ class BackupReport:
     blobs: int
     """Live blobs of the store, all of which the backup has now, except those that are missing."""
     bytes: int
-    """How many of these were copied; those that an earlier backup had are not copied again."""
+    """Bytes of these blobs; those that an earlier backup had are not copied again."""
     removed: int
     """Files of an earlier backup that this one does not need."""
     missing: tuple[str, ...]

@@ -175,7 +175,7 @@ class _Collection:
         """Since when manifests are due that wait for some that are due since earlier, and so come back into the queue
         with a time before their own. Rare: what is around a manifest is mostly released when that is, or later. A
         collection that is killed or cut short forgets it: then they may be removed before their own grace, never when
-            in use.
+        in use.
         """
 
     def forecast(self, *, force: bool) -> GCReport:
