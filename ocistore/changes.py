@@ -530,7 +530,7 @@ _C = TypeVar("_C")
 
 
 def _split(run: Sequence[_C], name: Callable[[_C], str], needs: Callable[[_C], Iterable[str]]) -> Iterator[list[_C]]:
-    """Cut a run wherever a change needs, by name, one that stands before it in the same piece."""
+    """Cut a run wherever a change needs, by name, one before it in the same piece."""
     batch: list[_C] = []
     names: set[str] = set()
     for change in run:

@@ -2,7 +2,7 @@
 
 A signal handler may raise a ``TimeoutError`` anywhere, and a source of bytes or a progress callable whatever it likes.
 So nothing here catches an ``OSError`` of any class without asking: ``except`` begins with :func:`pass_on_theirs`, and
-:class:`Ignoring` stands for ``contextlib.suppress``.
+:class:`Ignoring` replaces ``contextlib.suppress``.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class RepositoryWriter(abc.ABC):
         end: nobody gets a blob by naming its digest.
 
         Args:
-            source: bytes, a path, a binary file object (read from where it stands) or an iterable of bytes.
+            source: bytes, a path, a binary file object (read from its position) or an iterable of bytes.
             digest: what the bytes must hash to. Without it they are hashed with ``algorithm``.
             size: how many bytes there must be; None for any number.
             algorithm: ``sha256``, ``sha512``, or ``blake3`` where its package is installed.
@@ -420,7 +420,7 @@ class Repository(RepositoryWriter):
     # Manifests.
 
     def resolve(self, reference: str) -> Descriptor:
-        """Return the descriptor of the manifest that a tag or digest of this repository stands for.
+        """Return the descriptor of the manifest that a tag or digest of this repository names.
 
         Raises:
             RepositoryNotFoundError, ManifestNotFoundError: there is none.
@@ -428,7 +428,7 @@ class Repository(RepositoryWriter):
         return _descriptor(self._lookup(reference))
 
     def get_manifest(self, reference: str) -> Manifest:
-        """Return the manifest that a tag or digest stands for.
+        """Return the manifest that a tag or digest names.
 
         It has exactly the bytes that were put, verified against their digest.
 

@@ -323,7 +323,7 @@ class Store:
             progress: called with the bytes written, with ``verify`` also those read before, and the bytes in all.
 
         Raises:
-            RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference stands for
+            RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference names
                 nothing; so does a pattern that no tag matches, and the name of a repository without tags; or two things
                 would get one name.
             TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
@@ -470,10 +470,10 @@ class Store:
         Raises:
             StoreNotFoundError: the destination can be no store.
             RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError, TagConflictError,
-                PlatformNotFoundError: a reference stands for nothing, as in an export.
-            CorruptError: something in the source is damaged. It was not copied, and neither was anything else.
+                PlatformNotFoundError: a reference names nothing, as in an export.
+            CorruptError: something in the source is damaged. Nothing was copied.
             BlobNotFoundError: the source was opened read-only, and something was deleted and collected meanwhile.
-                Likewise.
+                Nothing was copied.
             ManifestInvalidError: a manifest is larger than the destination takes, or all together are more than 256
                 MiB, which are in memory until the commit: copy repositories one after another, or back the store up.
             ReadOnlyStoreError, StoreFullError, StorageError, StoreBusyError: the destination could not be written.
@@ -495,7 +495,7 @@ class Store:
             progress=progress,
         )
 
-    # Upkeep, likewise.
+    # Upkeep, loaded when it is used first.
 
     def gc(
         self,
@@ -560,7 +560,7 @@ class Store:
             reference_or_digest: a digest, in every repository that serves it or else in the store; or
                 REPO[:TAG][@DIGEST], in that repository only.
             grace: as for the garbage collection that is asked about.
-            keep_untagged: likewise.
+            keep_untagged: as for the garbage collection that is asked about.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
@@ -786,7 +786,7 @@ def check_import(
     Raises:
         InvalidNameError, InvalidDigestError, ValueError, TypeError: an argument is malformed.
         LayoutInvalidError, ArchiveInvalidError: entering the block: there is nothing that can be imported.
-        StorageError: likewise: it could not be opened or read.
+        StorageError: entering the block: it could not be opened or read.
     """
     with _LOADING:
         from ocistore.layouts.importing import check_import  # noqa: PLC0415

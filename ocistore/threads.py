@@ -252,7 +252,7 @@ class Ahead(Generic[T, R]):
             _busy.discard(me)
 
     def _end(self) -> None:
-        """Wait for the threads, none of which begins with anything new, and see to what they made."""
+        """Wait for the threads, none of which begins with anything new, and dispose of what they made."""
         results = self._iterated()
         if results is not None:  # a frame that an error refers to has it
             results.close()

@@ -200,7 +200,7 @@ class Decompressed(io.RawIOBase):
     def __init__(
         self, source: BinaryIO, compression: ReadCompression, *, name: str, limits: Limits | None = None
     ) -> None:
-        """Read ``source`` from where it stands; ``name`` is what messages call it.
+        """Read ``source`` from its position; ``name`` is what messages call it.
 
         Raises:
             ArchiveInvalidError: the package that it needs is not installed.

@@ -20,7 +20,7 @@ _AT_ONCE: Final = 1024 * 1024
 
 
 def decompressed(source: io.BufferedReader[Any], *, name: str, limits: Limits | None = None) -> BinaryIO:
-    """Return the bytes of a stream that stands at its beginning, decompressed where they are compressed.
+    """Return the bytes of a stream that is at its beginning, decompressed where they are compressed.
 
     Args:
         source: the stream, which stays the caller's to close.

@@ -1,7 +1,7 @@
 """Reading a tar archive as a stream, member by member, in constant memory; strictly, because archives are hostile.
 
 Read are the forms that tools of today write: ustar, GNU and pax (IEEE 1003.1, pax, "pax Interchange Format"). The
-fields of a header are parsed by the standard library; what stands around them is done here, because ``tarfile`` takes
+fields of a header are parsed by the standard library; what is around them is done here, because ``tarfile`` takes
 a damaged header for the end of the archive, and reads extended headers of any size into memory.
 
 Nothing is extracted. Who reads decides what each kind of member means, and whether its name is acceptable.
@@ -103,8 +103,8 @@ class Member:
     """One member of an archive, as its header says. Nothing in it was checked but the form."""
 
     name: str
-    """As it stands there: perhaps absolute, perhaps with ``..`` in it. Bytes that are no UTF-8 are escaped as in
-    ``os.fsdecode``."""
+    """The name as the header has it: perhaps absolute, perhaps with ``..`` in it. Bytes that are no UTF-8 are escaped
+    as in ``os.fsdecode``."""
     kind: Kind
     size: int
     """Bytes of content that follow in the archive; of a sparse file, without its holes."""
@@ -127,7 +127,7 @@ class TarReader:
     """
 
     def __init__(self, source: Readable, *, name: str, seek: Seekable | None = None, is_layer: bool = False) -> None:
-        """Read ``source`` from where it stands.
+        """Read ``source`` from its position.
 
         Args:
             source: the archive, not compressed.
@@ -241,7 +241,7 @@ class TarReader:
         if header.type == tarfile.GNUTYPE_SPARSE:
             self._skip_sparse_map(more=bool(block[482]))
         if kind not in ("file", "sparse file"):
-            size = 0  # whatever stands there: of no other kind content is stored (IEEE 1003.1, pax, ``typeflag``)
+            size = 0  # whatever the header says: of no other kind content is stored (IEEE 1003.1, pax, ``typeflag``)
         self._left, self._padding = size, -size % BLOCK
         return Member(
             name=name,

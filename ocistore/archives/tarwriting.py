@@ -17,7 +17,7 @@ _NAME: Final = 100
 _MAXIMUM_SIZE: Final = 0o77777777777
 _SIZE: Final = slice(124, 135)
 _CHECKSUM: Final = slice(148, 154)
-"""Where size and checksum stand in a header, as octal digits (IEEE 1003.1, pax, "ustar Interchange Format")."""
+"""Where size and checksum are in a header, as octal digits (IEEE 1003.1, pax, "ustar Interchange Format")."""
 
 
 class TarWriter:

@@ -41,7 +41,7 @@ class PullReport:
     digest: Digest
     """The digest of the manifest."""
     files: tuple[Path, ...]
-    """The files written, in the order of the layers; a directory that was unpacked stands for all that is in it."""
+    """The files written, in the order of the layers; a directory that was unpacked represents all that is in it."""
     skipped: tuple[Descriptor, ...]
     """Layers without a title: nothing says what their files are called."""
 

@@ -40,7 +40,7 @@ def layers_by_title(reference: str, manifest: Manifest, *, keep_packed: bool = F
 
     Raises:
         ArtifactInvalidError: it is an index, none of its layers has a title, or one of them cannot be a file's name or
-            cannot stand beside the others.
+            cannot be beside the others.
     """
     if mediatypes.is_index_type(manifest.media_type):
         raise ArtifactInvalidError(

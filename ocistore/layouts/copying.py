@@ -81,7 +81,7 @@ class CopyReport:
     absent_kinds: Mapping[str, str]
     """What each of these is, such as ``image for linux/arm64 in app:v1``, as far as that can be read."""
     replaced: Mapping[str, str]
-    """Digests of indexes that lost platforms, with those of the indexes that stand in their place."""
+    """Digests of indexes that lost platforms, with those of the indexes that replace them."""
     other_platforms: tuple[str, ...]
     """Names that were left out, because there is nothing of the wanted platforms."""
     referrers_left: int

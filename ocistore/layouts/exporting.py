@@ -209,7 +209,7 @@ def export(
 
 
 def _verify(core: Core, plan: _Plan, progress: Progress | None) -> Progress | None:
-    """Hash all that is exported of the store, and return what is called with the bytes that are written after that.
+    """Hash all that is exported of the store, and return the progress for the bytes that are written after that.
 
     Raises:
         CorruptError: something is damaged.

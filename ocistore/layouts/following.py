@@ -39,7 +39,7 @@ def refuse_planted(path: Path) -> None:
 def followed(path: Path) -> Path:
     """Return an absolute path with every symbolic link on it followed; nothing need be there.
 
-    A link that stands for an open file is no path: what it says is for people, as ``pipe:[4711]``.
+    A link that means an open file is no path: what it says is for people, as ``pipe:[4711]``.
 
     Raises:
         OSError: a link was planted (EACCES), or leads in a ring (ELOOP); or a directory cannot be looked into.

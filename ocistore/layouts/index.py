@@ -58,7 +58,7 @@ _KNOWN: Final = {
     "artifactType": None,
     "data": None,
 }
-"""What stands for what is not known of an entry, while the rest of it is looked at."""
+"""What replaces what is not known of an entry, while the rest of it is looked at."""
 
 LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -109,7 +109,7 @@ class Unusable:
     reason: str
     annotations: Mapping[str, str]
     document: Mapping[str, Any] = field(default_factory=dict)
-    """The entry as it stands there; empty where that does not matter."""
+    """The entry as written; empty where that does not matter."""
 
     def __str__(self) -> str:
         """Return a line for reports: its digest, its name, and what is wrong with it."""
@@ -132,7 +132,7 @@ class Damaged:
     platform: Platform | None = None
     """What it is for, where that is known."""
     unknown: bool = False
-    """Nothing can be read of it here, which is no damage: it stands in the way only where it was asked for."""
+    """Nothing can be read of it here, which is no damage: it is an obstacle only where it was asked for."""
 
     def __str__(self) -> str:
         """Return a line for reports: its digest, its name, and what is wrong with it."""
@@ -193,7 +193,7 @@ def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
 
 
 class _Entries:
-    """The entries of an index.json, as they are read: what stands in the document is not held beside them."""
+    """The entries of an index.json, as they are read: the document is not held beside them."""
 
     def __init__(self, *, keep_damaged: bool) -> None:
         self.usable: list[Descriptor] = []

@@ -112,7 +112,7 @@ def fitting(candidates: Iterable[tuple[T, Platform]], wanted: Platform) -> list[
     An older variant runs where a newer one is wanted (``arm/v6`` on ``arm/v7``), and never the other way round; where
     none is wanted, the one that is implied comes first, then older ones, then newer ones. Then come those without
     mandatory features that nobody asked for before those with some, and those that say the wanted version before those
-    that say none. Of equal ones the first stands first (image specification, image index, ``manifests``).
+    that say none. Equal ones keep their order (image specification, image index, ``manifests``).
     """
     ranked = [(rank, found) for found, platform in candidates if (rank := _rank(platform, wanted)) is not None]
     return [found for _, found in sorted(ranked, key=lambda pair: pair[0])]
@@ -158,7 +158,7 @@ class Narrowed:
     """What is left of a graph of indexes, and the indexes that had to be made for it."""
 
     descriptor: Descriptor | None
-    """Of what now stands in the place of the root: the root itself, another index, or None where nothing is left."""
+    """The descriptor of what replaces the root: the root itself, another index, or None where nothing is left."""
     made: dict[Digest, Manifest] = field(default_factory=dict)
     """Indexes that are not in the original, children before parents."""
     replaced: dict[Digest, Digest] = field(default_factory=dict)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MAXIMUM_DEPTH: Final = 64
-"""Levels of nesting. A platform's features, the deepest thing the specifications know, stand at level 5."""
+"""Levels of nesting. A platform's features, the deepest thing the specifications know, are at level 5."""
 MAXIMUM_NUMBER_LENGTH: Final = 64
 """Characters. An int64 has 20 at most; reading a decimal number takes time quadratic in its length."""
 
@@ -61,14 +61,14 @@ def loads_each(content: bytes, key: str, begin: Callable[[], Callable[[Any], obj
     In the document that is returned the list is empty.
 
     Args:
-        content: the document, likewise.
+        content: the document, as for :func:`loads`.
         key: of the document, which is an object then.
         begin: gives what is called with each element, in order. Called once more where all of it is read again: then
             what was given before does not count. Before this returns nobody knows whether the document is valid.
         maximum: how many bytes it may have.
 
     Raises:
-        ManifestInvalidError: likewise.
+        ManifestInvalidError: as :func:`loads`.
     """
     if not isinstance(content, bytes) or len(content) > maximum:
         return loads(content, maximum=maximum)  # which says what is wrong

@@ -43,7 +43,7 @@ def forecast(connection: Connection, *, now: int, untagged_before: int, before: 
         connection: of a snapshot, so that everything is seen in one state.
         now: milliseconds since the epoch; blobs whose manifest is removed have been in use until then.
         untagged_before: manifests that nothing has kept since then, or longer, are due.
-        before: likewise blobs.
+        before: blobs that nothing has used since then, or longer, are due.
     """
     found = Forecast()
     let_go = leases.let_go(connection, now=now)

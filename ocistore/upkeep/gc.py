@@ -6,7 +6,7 @@ again, in the same state in which it acts, whether something keeps the row; so n
 
     manifests   due and alive: leaves the queue. Due and dead: leaves its repository, after the indexes around it and
                 its subject, so that nobody ever tags half a graph; what it held is put before us
-    parts       a blob's membership that no manifest of the repository refers to: likewise
+    parts       a blob's membership that no manifest of the repository refers to: the same
     condemn     a blob that no repository serves is ``condemned``, and committed: from now on nobody may rely on it
     reap        in a later transaction: is it still condemned? Its file is renamed to trash/, its row is deleted
     trash       outside every lock, what is in trash/ is unlinked, by a thread beside the next batch

@@ -37,7 +37,7 @@ def losses_of(catalog: Catalog, *, now: int, untagged_before: int, before: int) 
         catalog: of an open store.
         now: milliseconds since the epoch.
         untagged_before: manifests that nothing has kept since then, or longer, are due.
-        before: likewise blobs.
+        before: blobs that nothing has used since then, or longer, are due.
     """
     counting = _Counting(catalog, now, untagged_before, before)
     blobs = size = 0

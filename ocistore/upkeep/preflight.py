@@ -54,7 +54,7 @@ def too_much(core: Core, *, now: int, untagged_before: int, before: int) -> str 
         core: open.
         now: milliseconds since the epoch.
         untagged_before: as :func:`~ocistore.upkeep.gcestimate.losses_of` has it.
-        before: likewise.
+        before: as :func:`~ocistore.upkeep.gcestimate.losses_of` has it.
     """
     with core.catalog.read() as connection:
         manifests = bool(gc.due_manifest_memberships(connection, before=untagged_before, limit=1))

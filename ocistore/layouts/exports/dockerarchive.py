@@ -2,7 +2,7 @@
 
 An image is what its config says: the config names the digests of its layers' uncompressed bytes (``rootfs.diff_ids``;
 image specification, "Image JSON"). So layers that are compressed are decompressed on the way, twice: once for their
-sizes, which stand in the archive before the bytes, and to compare them with the config before anything is written; and
+sizes, which are in the archive before the bytes, and to compare them with the config before anything is written; and
 once to write them. What was imported uncompressed is exported byte for byte.
 """
 

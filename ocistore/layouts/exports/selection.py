@@ -132,7 +132,7 @@ class _Named:
 
 @dataclass(frozen=True, slots=True)
 class _Root:
-    """What stands for a manifest that was asked for."""
+    """What represents a manifest that was asked for."""
 
     descriptor: Descriptor | None
     """None where it is the manifest itself, about which the walk will say everything."""
@@ -157,7 +157,7 @@ def choose(
     images_only: bool = False,
     platforms: Sequence[str] = (),
 ) -> Selection:
-    """Find what the references stand for, with everything below it.
+    """Find what the references mean, with everything below it.
 
     Args:
         connection: of a snapshot.
@@ -171,7 +171,7 @@ def choose(
 
     Raises:
         RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference, a pattern or
-            the name of a repository stands for nothing, or two things would get one name.
+            the name of a repository means nothing, or two things would get one name.
         TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
         PlatformNotFoundError: what was asked for by its name is of other platforms, or everything is.
         CorruptError: the catalog says something that is not so.

@@ -44,7 +44,7 @@ Target: TypeAlias = Path | BinaryIO
 _GATHERED: Final = 256 * 1024
 """Bytes of small pieces that are written at once."""
 SMALL: Final = 128 * 1024
-"""Bytes. A blob of this size at most is read at once and gathered with what stands around it, which saves half of the
+"""Bytes. A blob of this size at most is read at once and gathered with what is around it, which saves half of the
 system calls."""
 _BLOCK: Final = 1024 * 1024
 _SENT_AT_ONCE: Final = 16 * 1024 * 1024
@@ -252,7 +252,7 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
             if number is None:
                 descriptor = owned(os.open, path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
             else:
-                descriptor = owned(os.dup, number)  # and continues where it stands
+                descriptor = owned(os.dup, number)  # and continues at its position
         try:
             if number is None:
                 _refuse_planted(descriptor, path, name)
@@ -279,7 +279,7 @@ def is_stream(path: Path) -> bool:
 
 
 def is_terminal(path: Path) -> bool:
-    """Whether a path stands for an open file of this process that is a terminal."""
+    """Whether a path means an open file of this process that is a terminal."""
     try:
         number = open_file_at(followed(path))
     except OSError as error:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ocistore.oci.digest import Digest
 
 ImportSource: TypeAlias = "str | os.PathLike[str] | BinaryIO"
-"""A directory, a file or a pipe by its path, or an open binary file, read from where it stands."""
+"""A directory, a file or a pipe by its path, or an open binary file, read from its position."""
 
 _BUFFER: Final = 1024 * 1024
 """Bytes that are decompressed at once, from which headers are then taken."""

@@ -71,7 +71,7 @@ class SavedImage:
     names: tuple[str, ...]
     """``RepoTags``: what it is called."""
     path: str
-    """Where in manifest.json it stands, for messages."""
+    """Its place in manifest.json, for messages."""
 
     @property
     def called(self) -> str:

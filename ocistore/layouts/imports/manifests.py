@@ -81,7 +81,7 @@ class Manifests:
         return digest in self._absent
 
     def of(self, digest: str, kind: str, name: str) -> str:
-        """Return what the thing of that name is, for messages; and why nothing can be read of it, if that is so."""
+        """Return what the thing of that name is, for messages; and, where nothing can be read of it, why."""
         said = f"{kind} in {name}" if kind else name
         return f"{said}; {self.unknown[digest]}" if digest in self.unknown else said
 

@@ -41,7 +41,7 @@ class ImportPlan:
     """What is wrong, in order, each once."""
 
     def problem(self, text: str) -> None:
-        """Note what is wrong; said again, it stands there once."""
+        """Note what is wrong, once even if noted again."""
         self.problems[text] = None
 
     @property

@@ -193,7 +193,7 @@ def _whole_index(source: Source, chosen: list[Chosen], manifests: Manifests, max
 
 
 def _parted(chosen: list[Chosen], wanted: ImportRequest, manifests: Manifests) -> tuple[list[Chosen], list[Descriptor]]:
-    """Divide what is chosen: what stands for itself; and what is there only because it refers to something."""
+    """Divide what is chosen: what was chosen for itself; and what is there only because it refers to something."""
     own: list[Chosen] = []
     referrers: list[Descriptor] = []
     for entry in chosen:
@@ -245,7 +245,7 @@ def _narrowed(
 def _left(
     entry: Chosen, narrowed: Narrowed | None, wanted: ImportRequest, contents: ImportPlan, manifests: Manifests
 ) -> Descriptor | None:
-    """Return what an entry stands for now; None where that is nothing, which is noted."""
+    """Return what an entry means now; None where that is nothing, which is noted."""
     if narrowed is None:
         return None
     if narrowed.descriptor is None:
@@ -392,7 +392,7 @@ class _Walk:
             self._contents.problem(_unread(text))
 
     def name(self, entry: Chosen, descriptor: Descriptor) -> None:
-        """Give what an entry stands for its name."""
+        """Give what an entry means its name."""
         contents, repository = self._contents, entry.repository
         if self._note_names:
             self.named.add(entry.name)
@@ -435,7 +435,7 @@ class _Walk:
         return None
 
     def take(self, entry: Chosen, root: Descriptor) -> None:
-        """Take in what an entry stands for, with everything below it, under its name."""
+        """Take in what an entry means, with everything below it, under its name."""
         self.graph(entry.repository, root, entry.name)
         if entry.tag is None and not entry.by_digest and self._manifests.subject(root) is not None:
             self._say_what_would_do(root, entry.name)
@@ -585,7 +585,7 @@ class _Walk:
         return descriptor.digest in self._about
 
     def came_in(self, descriptor: Descriptor) -> bool:
-        """Whether what an entry stands for was imported by another entry."""
+        """Whether what an entry means was imported by another entry."""
         return any(descriptor.digest in held for held in self._contents.manifests.values())
 
     def _listing_referrers(self, left: list[Descriptor]) -> list[Descriptor]:

@@ -137,9 +137,9 @@ def select(
             else the tag of what names no repository. Where there is nothing of a name, it is read as Docker reads it.
         source: what messages call the layout.
         unusable: what else it lists.
-        damaged: likewise, what is wrong in itself. Without selectors all of it is wanted that may be of a wanted
-            platform; with some, what they mean. Where one means nothing else, it may mean what has a name that cannot
-            be read.
+        damaged: what else it lists that is wrong in itself. Without selectors all of it is wanted that may be of a
+            wanted platform; with some, what they mean. Where one means nothing else, it may mean what has a name that
+            cannot be read.
 
     Raises:
         InvalidNameError: an entry that was asked for names no repository, and none was given; or a selector gives one

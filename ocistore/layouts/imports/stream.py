@@ -195,7 +195,7 @@ class ArchiveStream:
         return staged
 
     def _content(self) -> Iterator[bytes]:
-        """Yield the bytes of the member that the reader stands at."""
+        """Yield the bytes of the member that the reader is at."""
         while piece := self._reader.read(_READ_AT_ONCE):
             yield piece
 

@@ -3,7 +3,7 @@
 ``docker save`` writes both from version 25 on, and so do containerd and others; and they need not agree. An image that
 was saved without a name may be in manifest.json alone, and ``manifests`` in index.json be ``null`` (Docker 25.0.x); of
 several that were saved by their digests, index.json may have one; manifests of Docker 25.0.0 have no layers; and a name
-may stand in one of them only. No tool reads both, so what is left out of one is lost to those that read the other.
+may be in one of them only. No tool reads both, so what is left out of one is lost to those that read the other.
 
 An image is its config: that is how the two are compared. What index.json has is taken as it is, and manifest.json adds
 the images and the names that are not there.
@@ -48,7 +48,7 @@ P = TypeVar("P")
 
 @dataclass
 class _Entry:
-    """One entry of index.json: as it stands there, and what leads to it."""
+    """One entry of index.json: as written there, and what leads to it."""
 
     value: dict[str, Any]
     descriptor: Descriptor
