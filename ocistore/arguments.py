@@ -1,4 +1,4 @@
-"""Lengths of time and numbers that callers give: checked before anything is done, and called by name if wrong."""
+"""Checks of durations and numbers that callers give, made before anything is done; errors name the argument."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ZERO: Final = timedelta(0)
 
 
 def check_duration(given: object, name: str) -> None:
-    """Refuse what is no length of time, such as a number of seconds. None is none, where that may be given.
+    """Refuse what is no duration, such as a number of seconds. None is accepted.
 
     Raises:
         TypeError: it is not a ``datetime.timedelta``.
@@ -26,7 +26,7 @@ def check_duration(given: object, name: str) -> None:
 
 
 def require_duration(given: object, name: str) -> None:
-    """Refuse what is no length of time, None included.
+    """Refuse what is no duration, None included.
 
     Raises:
         TypeError, ValueError: as :func:`check_duration`.
@@ -37,7 +37,7 @@ def require_duration(given: object, name: str) -> None:
 
 
 def whole_number(given: int, name: str, *, least: int = 0) -> int:
-    """A number that counts something.
+    """Return a number that counts something, checked.
 
     Raises:
         TypeError: it is not a whole number, or is True or False.

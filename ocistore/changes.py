@@ -1,6 +1,6 @@
 """The changes that a commit is made of, and how each is applied inside the write transaction.
 
-Every change of a store, be it one call on a repository, a transaction of many or an import, is a list of these values.
+Every change of a store, by one call on a repository, a transaction of many or an import, is a list of these values.
 Runs of the same kind are applied together, with a handful of statements for any number of them.
 """
 
@@ -42,12 +42,12 @@ class AnyValue(enum.Enum):
 
 
 ANY: Final = AnyValue.ANY
-"""For a tag's ``expected``: whatever it points at now, if it exists at all."""
+"""For a tag's ``expected``: accept any state, whether or not the tag exists."""
 
 
 Missing: TypeAlias = Literal["refuse", "children", "all"]
-"""What a manifest may lack in its repository: with ``refuse`` nothing; with ``children`` an index may lack some of its
-children, and not all of them; with ``all`` everything. A subject and foreign layers may always be absent."""
+"""What a manifest may lack in its repository: with ``refuse``, nothing; with ``children``, an index may lack some of
+its children, and not all of them; with ``all`` everything. A subject and foreign layers may always be absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class MountBlob:
 
 @dataclass(frozen=True, slots=True)
 class DeleteBlob:
-    """Take a blob that nothing refers to from a repository."""
+    """Remove a blob that nothing refers to from a repository."""
 
     repository: str
     digest: Digest
@@ -98,12 +98,12 @@ class PutManifest:
 
 @dataclass(frozen=True, slots=True)
 class DeleteManifest:
-    """Take a manifest that no index refers to, and its tags, from a repository."""
+    """Remove a manifest that no index refers to, and its tags, from a repository."""
 
     repository: str
     digest: Digest
     since: int | None = None
-    """Since when its referrers are before the collector, where very many of them were put there beforehand."""
+    """Since when its referrers are queued for garbage collection, where very many of them were queued beforehand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class RemoveTag:
 
 @dataclass(frozen=True, slots=True)
 class EndUpload:
-    """End an upload session; its bytes are somebody else's business."""
+    """End an upload session; its file is removed elsewhere."""
 
     repository: str
     upload: str
@@ -180,23 +180,23 @@ class Applier:
     platforms: Mapping[str, Mapping[str, object]]
     """The platforms of image manifests, by digest."""
     leases: Sequence[HeldLease] = ()
-    """What keeps all that these changes bring into a repository."""
+    """The leases that keep what these changes bring into a repository."""
     batch: int | None = None
-    """Nobody sees any of it before this batch is revealed."""
+    """The batch that is revealed before anybody sees these changes; None where they are seen at once."""
     occupied: dict[str, int] = field(default_factory=dict)
     """Repositories that others see among whose rows those of the batch are, with its id."""
     deleted: list[int] = field(default_factory=list)
-    """Repositories that are deleted by now and still have rows: for ``emptying.py``."""
+    """Repositories that are deleted by now and still have rows: ``emptying.py`` removes these."""
     sessions: list[str] = field(default_factory=list)
-    """Upload sessions that went with their repositories. Their files are left when this is committed."""
+    """Upload sessions deleted with their repositories. Their files remain when this is committed."""
     _left: int = field(default_factory=lambda: repositories.EMPTIED_AT_ONCE)
     ids: dict[str, int] = field(default_factory=dict)
-    """Of repositories, by name."""
+    """Keys of repositories, by name."""
     manifest_ids: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Of manifests, by repository and digest."""
+    """Keys of manifests, by repository and digest."""
 
     def apply(self, changes: Iterable[Change]) -> None:
-        """Apply them in order, except that the bytes of all blobs and manifests become live rows first.
+        """Apply changes in order, except that the bytes of all blobs and manifests become live rows first.
 
         Raises:
             OCIStoreError: one of them is refused; the transaction must then be rolled back.
@@ -247,7 +247,8 @@ class Applier:
         for source, digests in wanted.items():
             held = manifests.children(self.connection, self._find(source), digests, batch=self.batch)
             for digest in digests:
-                # A file that is gone or cut short is answered like a blob that is not there: pushing it again heals it.
+                # A file that is gone or cut short is answered like a blob that does not exist: pushing it again heals
+                # it.
                 child = held.get(digest)
                 if child is None or not child.live or not child.blob_here or not self.pool.has(digest, child.size):
                     raise BlobNotFoundError(digest, repository=source)
@@ -343,7 +344,7 @@ class Applier:
             self.manifest_ids.pop((repository, change.digest), None)
 
     def untag_some(self, change: DeleteManifest, *, limit: int) -> bool:
-        """Remove up to ``limit`` tags of a manifest that is deleted next. Returns whether fewer were left."""
+        """Remove up to ``limit`` tags of a manifest that is deleted next. Return whether fewer were left."""
         repository_id = self._find(change.repository)
         manifest_id = self._manifest_id(change.repository, repository_id, change.digest)
         staged_in = self.occupied.get(change.repository)
@@ -436,7 +437,7 @@ class Applier:
             self.manifest_ids = {key: value for key, value in self.manifest_ids.items() if key[0] != repository}
 
     def _empty(self, repository_id: int) -> None:
-        """Empty a deleted repository, if that is little: what is small goes in one commit."""
+        """Empty a deleted repository, if that is little: small ones are removed in one commit."""
         emptied = repositories.deleted(self.connection, repository_id)
         if emptied is None or self._left <= 0:
             self.deleted.append(repository_id)
@@ -446,18 +447,18 @@ class Applier:
         self.sessions += sessions
         self._left -= max(1, self.connection.driver.total_changes - before)
         if not done:
-            self._left = 0  # and no more of these in this transaction
+            self._left = 0  # and no more of these are removed in this transaction
             self.deleted.append(repository_id)
 
     # Batches of others.
 
     def _overtake(self, repository_id: int) -> None:
-        """Something is deleted here that a batch may rely on."""
+        """End batches that may rely on what is deleted here."""
         if self.batch is None:  # else the repository is occupied by ours
             batches.overtake(self.connection, repository_id)
 
     def _rely(self, repository_id: int, content: Iterable[manifests.Child]) -> None:
-        """Somebody refers to something that a batch may be going to remove."""
+        """Note that something is referred to that a batch may be going to remove."""
         if any(child.leaving for child in content):
             self._overtake(repository_id)
 
@@ -529,7 +530,7 @@ _C = TypeVar("_C")
 
 
 def _split(run: Sequence[_C], name: Callable[[_C], str], needs: Callable[[_C], Iterable[str]]) -> Iterator[list[_C]]:
-    """Cut a run wherever a change needs, by name, one that stands before it in the same piece."""
+    """Cut a run wherever a change needs, by name, one before it in the same piece."""
     batch: list[_C] = []
     names: set[str] = set()
     for change in run:
@@ -542,7 +543,7 @@ def _split(run: Sequence[_C], name: Callable[[_C], str], needs: Callable[[_C], I
 
 
 def _levels(run: Sequence[PutManifest]) -> Iterator[list[PutManifest]]:
-    """Pieces in which no manifest is the child of another one, or occurs twice."""
+    """Yield pieces in which no manifest is the child of another one, or occurs twice."""
     return _split(
         run,
         lambda change: change.manifest.descriptor.digest,
@@ -556,7 +557,7 @@ def _levels(run: Sequence[PutManifest]) -> Iterator[list[PutManifest]]:
 def _check_children(
     level: Iterable[PutManifest], known: Mapping[str, manifests.Child], *, repository: str
 ) -> set[Digest]:
-    """Whether everything that must be there is, and what is there has the size and type that the manifest says.
+    """Check that everything required exists, and that what exists has the size and type that the manifest says.
 
     Returns:
         The manifests that lack something which they may lack.
@@ -580,7 +581,7 @@ def _check_children(
 
 
 def _is_lacking(edge: Edge, known: Mapping[str, manifests.Child]) -> bool:
-    """Whether it is required and not there; whether others hold it is not this repository's business."""
+    """Whether it is required and missing in this repository, even if others hold it."""
     child = known.get(edge.descriptor.digest)
     as_manifest = edge.role in {"manifest", "subject"}
     if child is None or not child.live or not (child.manifest_here if as_manifest else child.blob_here):
@@ -597,7 +598,7 @@ def _is_lacking(edge: Edge, known: Mapping[str, manifests.Child]) -> bool:
 
 
 def _refused(change: PutManifest, lacking: Sequence[Edge]) -> Sequence[Edge]:
-    """What of that it may not lack."""
+    """Return what of that it may not lack."""
     if change.missing == "all":
         return ()
     children = {child.digest for child in change.manifest.manifests}
@@ -606,7 +607,7 @@ def _refused(change: PutManifest, lacking: Sequence[Edge]) -> Sequence[Edge]:
 
 
 def _check_absent(lacking: Iterable[Edge]) -> None:
-    """Whether a manifest says one thing of what nobody can look at."""
+    """Check that a manifest says one thing of what nobody can look at."""
     said: dict[str, Edge] = {}
     for edge in lacking:
         digest = edge.descriptor.digest

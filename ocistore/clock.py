@@ -1,4 +1,4 @@
-"""The time, as the catalog counts it."""
+"""The time, in the unit in which the catalog stores it."""
 
 from __future__ import annotations
 

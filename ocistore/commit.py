@@ -1,4 +1,4 @@
-"""Committing changes: bytes first, durably and outside every lock, then one write transaction (see blobs/pool.py)."""
+"""Committing changes: bytes first, durably and outside every lock; then rows in one transaction (see blobs/pool.py)."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
 ATTEMPTS: Final = 100
 """How often a commit publishes its bytes. A second time is needed when a collection condemned the same content and
-takes it away just then; each further time needs another such collection in the same milliseconds."""
+removes it just then; each further time needs another such collection in the same milliseconds."""
 
 _WITHDRAWN_AT_ONCE: Final = 500
-"""How many names are taken away in one transaction: some 10 ms."""
+"""How many names are removed in one transaction: some 10 ms."""
 
 _MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
 """Bytes. A larger config is not looked into for the image's platform; real ones have a few kilobytes."""
@@ -65,7 +65,7 @@ def commit(
     """Apply all changes in one transaction, or none of them. When it returns, they survive a power cut.
 
     What is staged stays staged, whatever happens: it belongs to the caller. ``leases`` keep what
-    is brought in; they are looked at in the transaction, because they may end while bytes are written.
+    is stored; they are looked at in the transaction, because they may end while bytes are written.
 
     Returns:
         What was applied, with what it leaves to be done: rows of deleted repositories, files of their sessions.
@@ -101,14 +101,14 @@ def commit(
 
 
 def on_a_full_disk(catalog: Catalog, pool: Pool, work: Callable[[], _R]) -> _R:
-    """Do work that frees space; where there is no room even for that, with what was reserved.
+    """Do work that frees space; where there is no room even for that, with the ballast.
 
     What takes many transactions may fill the WAL with that, too. Then the WAL is moved into the database, for which
-    some of the ballast is kept, and written from its beginning again: each time goes further, or is the last one.
+    some of the ballast is kept, and written from its beginning again: each time gets further, or is the last one.
 
     Args:
         catalog: of the store.
-        pool: likewise; its ballast is given up meanwhile.
+        pool: of the store; its ballast is released meanwhile.
         work: transactions of which each is whole, so that it may begin again.
 
     Raises:
@@ -149,16 +149,16 @@ def _apply(catalog: Catalog, pool: Provider, changes: Sequence[Change], actor: s
 
 
 def give_up(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob], error: BaseException) -> None:
-    """Take away the names of what a commit published before it failed with ``error``, if no row stands for them.
+    """Remove the names of what a commit published before it failed with ``error``, if no row stands for them.
 
-    Also where the catalog is closed by now. Where it cannot be done (another writer is stuck, the disk is broken, or
-    nobody knows whether the commit happened), they are left as after a crash: nobody is served them, and a collection
-    finds them.
+    This works also after the catalog is closed. Where it cannot be done (another writer is stuck, the disk is broken,
+    or nobody knows whether the commit happened), they are left as after a crash: nobody is served them, and a
+    collection finds them.
     """
     withdrawn = not published
     try:
         # A commit that failed may yet have happened, when recovery finds it whole in the WAL: then its rows need their
-        # files. And whoever is stuck in a lock, ours or SQLite's, is not waited for once more, nor is anybody after an
+        # files. And what is stuck in a lock, ours or SQLite's, is not waited for once more, nor is anybody after an
         # interrupt.
         if not isinstance(error, (UncertainCommitError, StoreBusyError)):
             wait = isinstance(error, Exception)
@@ -175,7 +175,7 @@ def give_up(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob], e
 
 
 def _withdraw(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob], *, wait: bool) -> None:
-    """Under the lock, so that no row can come to rely on a name."""
+    """Withdraw names under the lock, so that no row can come to rely on one."""
     for begin in range(0, len(published), _WITHDRAWN_AT_ONCE):
         some = published[begin : begin + _WITHDRAWN_AT_ONCE]
         with catalog.write(wait=wait) as connection:
@@ -192,9 +192,9 @@ _Staged = PutBlob | PutManifest
 
 
 def not_in_pool(catalog: Catalog, pool: Provider, staged: Mapping[Digest, _Staged]) -> list[_Staged]:
-    """What has to be published: everything but live blobs whose files are as they should be."""
+    """Return what has to be published: everything but live blobs whose files are as they should be."""
     # Files first: most content is new, and then there is nothing to ask the catalog. And directories before files: that
-    # a new store has none takes as long to be told, for each blob, as writing it.
+    # a new store has none takes as long to find out, for each blob, as writing it.
     stored = set(filter(pool.has_algorithm, {digest.algorithm for digest in staged}))
     good = [digest for digest, change in staged.items() if digest.algorithm in stored and _looks_right(pool, change)]
     live: Mapping[str, int] = {}
@@ -217,7 +217,7 @@ def _looks_right(pool: Provider, change: _Staged) -> bool:
 
 
 def gone(connection: Connection, pool: Pool, staged: Mapping[Digest, _Staged], published: set[Digest]) -> list[_Staged]:
-    """What does not stand under its name in this transaction, because a collection came in between."""
+    """Return what does not exist under its name in this transaction, because a collection came in between."""
     relied_on = [digest for digest in staged if digest not in published]
     live = blobs.live_sizes(connection, relied_on) if relied_on else {}
     return [
@@ -230,7 +230,7 @@ def gone(connection: Connection, pool: Pool, staged: Mapping[Digest, _Staged], p
 def read_platforms(pool: Provider, changes: Sequence[Change], platforms: dict[str, dict[str, object]]) -> None:
     """Find out what the configs of image manifests among the changes say the images run on.
 
-    Called before the transaction, and again in it: a config that a collection had taken when the first look was made
+    Called before the transaction, and again in it: a config that a collection had removed when the first look was made
     may have been pushed again since by somebody else, and the transaction would then rely on it. What was read once is
     not read again, so that in the transaction next to nothing is left to read.
 
@@ -238,7 +238,7 @@ def read_platforms(pool: Provider, changes: Sequence[Change], platforms: dict[st
         pool: which holds the configs.
         changes: all that are made.
         platforms: what is known, by the digest of the manifest: empty for a config that says nothing. Those of configs
-            that are there are added.
+            that exist are added.
 
     Raises:
         StorageError: a config could not be read.
@@ -251,7 +251,9 @@ def read_platforms(pool: Provider, changes: Sequence[Change], platforms: dict[st
 
 
 def platform_of(pool: Provider, manifest: Manifest) -> dict[str, object] | None:
-    """What the config of a manifest says the image runs on: empty where it says nothing, None where it is not there.
+    """Return what the config of a manifest says the image runs on.
+
+    It is empty where the config says nothing, and None where the config does not exist.
 
     A config that is damaged says nothing: it is checked elsewhere.
 
@@ -272,7 +274,7 @@ def platform_of(pool: Provider, manifest: Manifest) -> dict[str, object] | None:
 
 
 def config_with_platform(manifest: Manifest) -> Descriptor | None:
-    """The config of a manifest, where it is an image's and so may say what that runs on."""
+    """Return the config of a manifest, where it is an image's and so may say what that runs on."""
     config = manifest.config
     if config is None or not mediatypes.is_image_config(config.media_type) or config.size > _MAXIMUM_CONFIG_SIZE:
         return None
@@ -280,7 +282,7 @@ def config_with_platform(manifest: Manifest) -> Descriptor | None:
 
 
 def platform_in(config: bytes) -> dict[str, object]:
-    """What an image's config says it runs on; empty where it says nothing, or is none."""
+    """Return what an image's config says it runs on; empty where it says nothing, or is no config."""
     try:
         document = strictjson.loads(config, maximum=_MAXIMUM_CONFIG_SIZE)
     except ManifestInvalidError:

@@ -1,4 +1,4 @@
-"""Core: what an open store is made of. Everything below the façade takes one; it knows nothing of what takes it."""
+"""Core: what an open store is made of. Everything below the façade takes one; it knows nothing of its users."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class HashStates:
         self._states: OrderedDict[str, HashState] = OrderedDict()
 
     def put(self, upload: str, state: HashState) -> None:
-        """Remember it, and forget the oldest where there are too many."""
+        """Keep the state of a session, and forget the oldest where there are too many."""
         with self._mutex:
             self._states[upload] = state
             while len(self._states) > _REMEMBERED_UPLOADS:
                 self._states.popitem(last=False)
 
     def pop(self, upload: str) -> HashState | None:
-        """Return what is remembered of a session, and forget it: it has one owner at a time."""
+        """Return the state that is kept for a session, and forget it: it has one owner at a time."""
         with self._mutex:
             return self._states.pop(upload, None)
 
@@ -71,7 +71,7 @@ class Core:
     """
 
     def __init__(self, paths: StorePaths, catalog: Catalog, pool: Pool) -> None:
-        """Others go through :func:`ocistore.opening.open_core`."""
+        """Hold what :func:`ocistore.opening.open_core` has opened; others call that."""
         self.root: Path = paths.root
         self.paths = paths
         self.maximum_manifest_size = MAXIMUM_MANIFEST_SIZE
@@ -140,7 +140,11 @@ class Core:
 
     @property
     def actor(self) -> str:
-        """Whom the history of tags names for changes. Setting what is no text, or too long, is an InvalidNameError."""
+        """The name that the history of tags has for changes.
+
+        Raises:
+            InvalidNameError: on setting it: it is no text, or too long.
+        """
         return self._actor
 
     @actor.setter

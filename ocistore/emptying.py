@@ -1,7 +1,7 @@
 """Emptying deleted repositories, in small transactions, because a repository may have any number of rows.
 
-A repository is deleted by one row, in one commit; nobody sees what it held from then on. Its rows go afterwards, by the
-same call or, where that was killed, by the next collection.
+A repository is deleted by one row, in one commit; nobody sees what it held from then on. Its rows are removed
+afterwards, by the same call or, where that was killed, by the next collection.
 """
 
 from __future__ import annotations

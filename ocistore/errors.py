@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TOLD_AT_MOST: Final = 5
-"""How many names of what there is a message tells."""
+"""How many of the existing names a message lists."""
 
 
 def _rebuild(cls: type[OCIStoreError], args: tuple[Any, ...], fields: dict[str, Any]) -> OCIStoreError:
@@ -25,10 +25,10 @@ def _rebuild(cls: type[OCIStoreError], args: tuple[Any, ...], fields: dict[str, 
 
 
 class OCIStoreError(Exception):
-    """The root of everything ocistore raises.
+    """The base class of every error that ocistore raises.
 
     Apart from ``TypeError`` and ``ValueError`` for arguments that make no sense, and from what is the caller's own: a
-    file that a blob is to be read from and that cannot be opened or read is an ``OSError``, and what a source, a file
+    file that a blob is to be read from and that cannot be opened or read is an ``OSError``; and what a source, a file
     object, a progress callable or a signal handler of the caller's raises is raised unchanged.
     """
 
@@ -65,7 +65,7 @@ class InvalidNameError(OCIStoreError):
 
 
 class InvalidDigestError(OCIStoreError):
-    """Not a digest, or not one of an algorithm this store can check."""
+    """A text is no digest, or one of an algorithm that this store cannot check."""
 
     code = "DIGEST_INVALID"
     exit_code = 12
@@ -104,7 +104,7 @@ class SizeMismatchError(OCIStoreError):
 
 
 class RepositoryNotFoundError(OCIStoreError):
-    """No repository of that name: one exists from its first blob, upload or manifest until it is deleted."""
+    """There is no repository of that name. One exists from its first blob, upload or manifest until it is deleted."""
 
     code = "NAME_UNKNOWN"
     exit_code = 11
@@ -115,7 +115,7 @@ class RepositoryNotFoundError(OCIStoreError):
 
 
 class BlobNotFoundError(OCIStoreError):
-    """The repository does not hold that blob, whatever others do; without a repository, none in the store does.
+    """The repository does not hold that blob, even if others do; without a repository, none in the store does.
 
     ``urls`` say where else it may be; ``meanwhile``, that it was there when the call began, and was collected since.
     """
@@ -139,10 +139,10 @@ class BlobNotFoundError(OCIStoreError):
 
 
 class ManifestNotFoundError(OCIStoreError):
-    """No manifest has that tag or digest, or no tag matches; with ``where``, in a layout that is not a store.
+    """There is no manifest of that tag or digest, or no tag matches; with ``where``, in a layout that is not a store.
 
-    ``called`` is what was asked for, where that says more, such as a host; ``names`` are what there is, of which the
-    first are told.
+    ``called`` is what was asked for, where that says more, such as a host; ``names`` are those that exist, of which the
+    first are listed.
     """
 
     code = "MANIFEST_UNKNOWN"
@@ -183,7 +183,7 @@ class ManifestInvalidError(OCIStoreError):
     """The bytes are not a manifest this store accepts. ``path`` says where in the document, as ``layers[2].size``.
 
     ``unknown``: they may be one to others, because it refers to something by a digest of an algorithm that is not known
-    here, or by a media type that is none.
+    here, or by a text that is no media type.
     """
 
     code = "MANIFEST_INVALID"
@@ -203,7 +203,7 @@ class ManifestBlobUnknownError(OCIStoreError):
     exit_code = 19
 
     def __init__(self, missing: Sequence[str], *, repository: str, kinds: Sequence[str] = ()) -> None:
-        """``kinds`` says of each what it is, such as ``layer`` or ``image for linux/arm64``."""
+        """Name what is missing; ``kinds`` says of each what it is, such as ``layer`` or ``image for linux/arm64``."""
         self.missing = tuple(missing)
         self.repository = repository
         self.kinds = tuple(kinds)
@@ -216,7 +216,7 @@ class ManifestBlobUnknownError(OCIStoreError):
 
 
 class UploadRangeError(OCIStoreError):
-    """A chunk does not start where the upload stands. ``offset`` is where it stands, in bytes."""
+    """A chunk does not start at the end of the upload. ``offset`` is that end, in bytes."""
 
     code = "BLOB_UPLOAD_INVALID"
     exit_code = 20
@@ -228,7 +228,7 @@ class UploadRangeError(OCIStoreError):
 
 
 class ReferencedError(OCIStoreError):
-    """Refused: manifests of the same repository refer to it. ``referrers`` lists the digests of a thousand at most."""
+    """Manifests of the repository refer to what was to be deleted. ``referrers`` lists the digests of 1,000 at most."""
 
     code = "DENIED"
     exit_code = 21
@@ -245,7 +245,7 @@ class ReferencedError(OCIStoreError):
 
 
 class TagConflictError(OCIStoreError):
-    """Compare and swap lost. ``expected`` and ``actual`` are digests, or None for "no such tag"."""
+    """A tag is not as expected (compare and swap). ``expected`` and ``actual`` are digests, or None for no tag."""
 
     code = "DENIED"
     exit_code = 22
@@ -265,7 +265,7 @@ def _or_absent(digest: str | None) -> str:
 
 
 class LayoutInvalidError(OCIStoreError):
-    """Not an OCI layout this store reads, or one with damage. ``problems`` lists everything that is wrong with it."""
+    """A source is no OCI layout that this store reads, or is damaged. ``problems`` lists everything that is wrong."""
 
     code = "MANIFEST_INVALID"
     exit_code = 23
@@ -281,7 +281,7 @@ class LayoutInvalidError(OCIStoreError):
 
 
 class ArtifactInvalidError(OCIStoreError):
-    """Files that cannot be packed as an artifact, or an artifact whose files cannot be written under their titles."""
+    """Files cannot be packed as an artifact, or the files of an artifact cannot be written under their titles."""
 
     code = "UNSUPPORTED"
     exit_code = 24
@@ -293,7 +293,7 @@ class ArtifactInvalidError(OCIStoreError):
 
 
 class ArchiveInvalidError(OCIStoreError):
-    """A tar archive, or a compressed stream, that is damaged, hostile, or of a kind this installation cannot read."""
+    """A tar archive or a compressed stream is damaged, hostile, or of a kind that this installation cannot read."""
 
     code = "UNSUPPORTED"
     exit_code = 44
@@ -306,7 +306,7 @@ class ArchiveInvalidError(OCIStoreError):
 
 
 class PlatformNotFoundError(OCIStoreError):
-    """An image is not there for any of the platforms that were asked for, or, where one is needed, for several."""
+    """An image exists for none of the platforms that were asked for, or, where one is needed, for several."""
 
     code = "MANIFEST_UNKNOWN"
     exit_code = 45
@@ -328,7 +328,7 @@ class PlatformNotFoundError(OCIStoreError):
             wanted: the platforms.
             available: those of what is there.
             fitting: which fit, where more than one do.
-            absent: by digest, what would fit and is not there.
+            absent: by digest, what would fit and does not exist.
             reason: why nothing is, where that is known.
         """
         self.reference = reference
@@ -368,7 +368,7 @@ class FileNotInImageError(OCIStoreError):
 
 
 class StoreBusyError(OCIStoreError):
-    """Somebody else held what this needed for ``waited`` seconds. Nothing was changed; trying again is safe.
+    """Somebody else held what this needed for ``waited`` seconds. Nothing changed; trying again is safe.
 
     Or this thread held it itself, or inherited it in a fork: then ``reason`` says so, and what to do instead.
     """
@@ -385,7 +385,7 @@ class StoreBusyError(OCIStoreError):
 
 
 class ReadOnlyStoreError(OCIStoreError):
-    """The store was opened read-only, or lies where this process may not write."""
+    """The store was opened read-only, or is where this process may not write."""
 
     code = "UNSUPPORTED"
     exit_code = 31
@@ -443,7 +443,7 @@ class SchemaTooNewError(OCIStoreError):
 class CorruptError(OCIStoreError):
     """What the store holds is damaged. It is never served as good; pushing the same content again heals a blob.
 
-    ``gone`` is the digest of the blob, where what is wrong is that its file is not there.
+    ``gone`` is the digest of the blob, where what is wrong is that its file does not exist.
     """
 
     code = "UNAVAILABLE"
@@ -457,7 +457,7 @@ class CorruptError(OCIStoreError):
 
 
 class StoreFullError(OCIStoreError):
-    """The disk, or a quota on it, is full. Nothing was changed."""
+    """The disk, or a quota on it, is full. Nothing changed."""
 
     code = "UNAVAILABLE"
     exit_code = 36
@@ -483,7 +483,7 @@ class UncertainCommitError(OCIStoreError):
 
 
 class CollectionRefusedError(OCIStoreError):
-    """A collection would not be safe, or would take more than anybody is likely to want. Nothing was changed."""
+    """A garbage collection would not be safe, or would remove more than anybody is likely to want; nothing changed."""
 
     code = "DENIED"
     exit_code = 41
@@ -532,7 +532,7 @@ class StorageError(OCIStoreError):
 
 
 class UnsupportedFilesystemError(OCIStoreError):
-    """A filesystem on which the store's promises cannot be kept: a network filesystem, or one without hard links."""
+    """The store's promises cannot be kept on that filesystem: a network filesystem, or one without hard links."""
 
     code = "UNSUPPORTED"
     exit_code = 38

@@ -26,7 +26,7 @@ _FIRST: Final = 3
 
 
 class FileDescriptor(int):
-    """The number of an open file, which is closed when the last reference to this object goes. Never close it itself.
+    """The number of an open file, which is closed with the last reference to this object. Never close it itself.
 
     To close it early is to let go of it; a copy of the number (``int(descriptor)``) keeps nothing open.
     """
@@ -38,7 +38,7 @@ class FileDescriptor(int):
 
 
 def owned(call: Callable[..., int], *arguments: object, **keywords: object) -> FileDescriptor:
-    """What ``call`` opens, as an object that owns it.
+    """Return what ``call`` opens, as an object that owns it.
 
     Both happen in one step of the interpreter, between whose parts no interrupt comes.
     """
@@ -59,15 +59,15 @@ def _occupy_standard_streams() -> None:
 
 
 class OpenFile:
-    """A file for whoever has to close it at a certain instant, as the locks on it make necessary.
+    """A file for one who has to close it at a certain instant, as the locks on it make necessary.
 
-    Also closed when nobody refers to it any more. Whoever has its number has no hold on it.
+    Also closed when nobody refers to it any more. Having its number does not keep it open.
     """
 
     __slots__ = ("__weakref__", "_held")
 
     def __init__(self, path: str, flags: int, mode: int = 0o600) -> None:
-        """Open it, and not for programs that this process starts.
+        """Open it; programs that this process starts do not inherit it.
 
         Raises:
             OSError: it cannot be opened.
@@ -88,7 +88,7 @@ class OpenFile:
 
     @property
     def closed(self) -> bool:
-        """Whether it is."""
+        """Whether the file is closed."""
         return not self._held
 
     def close(self) -> None:

@@ -37,19 +37,19 @@ class ForkSafeLock(_RLock):
         return self._is_owned()
 
     def renew(self) -> None:
-        """Make it free, whoever held it."""
+        """Make it free, even if somebody holds it."""
         self._at_fork_reinit()
 
 
 def make_immortal(thing: object) -> None:
-    """Keep it for ever: for what must not be closed, not even when the interpreter ends."""
+    """Keep an object for ever, because it must not be closed, not even when the interpreter ends."""
     import ctypes  # noqa: PLC0415  (almost never needed)
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 class Inherited(Protocol):
-    """What has descriptors that a child does better without."""
+    """An object with descriptors that a forked child must let go of."""
 
     def let_go_in_child(self) -> None:
         """Let go of them; what is needed is opened again."""
@@ -69,7 +69,7 @@ _inherited: weakref.WeakSet[Inherited] = weakref.WeakSet()
 
 
 def renew_all() -> None:
-    """Make all locks free, in a child, and let go of what it does better without."""
+    """Make all locks free, in a child, and let go of what it must not inherit."""
     for lock in list(_locks):
         lock.renew()
     for thing in list(_inherited):

@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from ocistore.oci.digest import Digest
 
 LARGE: Final = 3000
-"""Rows, about, from which on changes are committed in parts; each takes 10 to 30 µs."""
+"""The number of rows, about, from which changes are committed in parts; each takes 10 to 30 µs."""
 
 AT_ONCE: Final = 500
-"""Rows, about, that are written in one transaction."""
+"""The number of rows, about, that are written in one transaction."""
 
 TTL: Final = 10 * 60 * 1000
 """Milliseconds that a batch lasts from its last transaction. Only a process that is stopped takes as long for one."""
@@ -60,10 +60,10 @@ _PATIENCE: Final = 60.0
 """Seconds that another batch in one of the repositories is waited for."""
 
 _LOOK: Final = 0.05
-"""Seconds between two looks whether it is gone."""
+"""Seconds between two looks whether it has ended."""
 
 _STAGEABLE: Final = (PutBlob, LinkBlob, MountBlob, DeleteBlob, PutManifest, DeleteManifest, SetTag, RemoveTag)
-"""Everything that a transaction can have."""
+"""All that one transaction may write."""
 
 _MANY: Final = 1000
 """Tags of a manifest, or manifests about it, that are too many to be removed or queued with it in one transaction."""
@@ -83,7 +83,7 @@ def is_large(catalog: Catalog, changes: Sequence[Change]) -> bool:
 
 
 def _wide(catalog: Catalog, changes: Sequence[Change], ids: Mapping[str, int], *, referrers: bool = False) -> list[int]:
-    """Where among the changes manifests are deleted that have very many tags or, if asked for, referrers."""
+    """Return where among the changes manifests are deleted that have very many tags or, if asked for, referrers."""
     wanted: dict[str, list[Digest]] = {}
     for change in changes:
         if isinstance(change, DeleteManifest):
@@ -117,9 +117,9 @@ def commit_large(
     the rest, and so is what comes after it in the same repository.
 
     Raises:
-        UncertainCommitError, OCIStoreError: likewise.
+        UncertainCommitError, OCIStoreError: as there.
 
-    After a crash all of it is there, or none.
+    After a crash all of it is visible, or none.
     """
     beforehand, last = _divided(changes)
     if beforehand:
@@ -133,12 +133,12 @@ def commit_large(
             except StoreFullError:
                 if not all(isinstance(change, REMOVALS) for change in changes):
                     raise
-                break  # one transaction is given what is reserved for removals
+                break  # one transaction is given the ballast for removals
     return commit(catalog, pool, changes, actor=actor, leases=leases)
 
 
 _ROWS: Final[Mapping[type[Change], int]] = {DeleteManifest: 5, DeleteBlob: 3, MountBlob: 2}
-"""What each takes; others take one."""
+"""How many rows each change takes; others take one."""
 
 
 def _rows(change: Change) -> int:
@@ -146,7 +146,7 @@ def _rows(change: Change) -> int:
 
 
 def _divided(changes: Sequence[Change]) -> tuple[list[Change], list[Change]]:
-    """What can be written beforehand, and the rest: with all that comes after it in the repositories that it is about.
+    """Divide the changes: what can be written beforehand; and the rest, with all that follows it in its repositories.
 
     The expectation that there is no tag is noted in the row of that tag, and has none where the tag is removed again.
     """
@@ -185,7 +185,7 @@ def _parts(changes: Sequence[Change]) -> Iterator[list[Change]]:
 
 
 class _Parts:
-    """One batch."""
+    """Commits one list of changes in parts, as a batch."""
 
     def __init__(self, catalog: Catalog, pool: Pool, actor: str, leases: Sequence[HeldLease]) -> None:
         self._catalog = catalog
@@ -199,7 +199,7 @@ class _Parts:
         self._unsettled = False
 
     def run(self, beforehand: Sequence[Change], last: Sequence[Change]) -> Applier:
-        """All of it."""
+        """Commit all of it."""
         staged = _staged([*beforehand, *last])
         try:
             self._publish(not_in_pool(self._catalog, self._pool, staged))
@@ -249,14 +249,14 @@ class _Parts:
             rest(began)
 
     def _renewed(self, connection: Connection) -> int:
-        """Now, from when on the batch lasts once more."""
+        """Return the time now, from which the batch lasts once more."""
         now = milliseconds()
         if not batches.renew(connection, self._batch, now=now, expires=now + TTL):
             raise _AgainError
         return now
 
     def _application(self, connection: Connection, now: int, platforms: Mapping[str, Mapping[str, object]]) -> Applier:
-        """What applies changes to the batch."""
+        """Return what applies changes to the batch."""
         application = Applier(connection, self._pool, now, self._actor, platforms, self._leases)
         application.batch, application.occupied, application.ids = self._batch, self._occupied, self._ids
         return application

@@ -1,4 +1,4 @@
-"""Leases: what is pushed or named inside the block of one is kept from collection until it ends or runs out."""
+"""Leases: what is pushed or named inside the block of one is kept from garbage collection until it ends or runs out."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from ocistore.core import Core
 
 MAXIMUM_TTL: Final = timedelta(days=36_500)
-"""A hundred years: there an instant is one that ``datetime`` has, even where the clock is wrong by thousands."""
+"""A hundred years: such an instant is one that ``datetime`` has, even where the clock is wrong by thousands."""
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 class Lease:
-    """Keeps what is pushed inside ``with store.lease(ttl=...)`` from collection, through that store object.
+    """Keeps what is pushed inside ``with store.lease(ttl=...)`` from garbage collection, through that store object.
 
     Every blob and manifest that is pushed, mounted, imported or asked for with ``stat_blob`` inside is kept by its
-    repository, and with a manifest all that it refers to, until the block ends. If the process dies instead, until the
-    lease runs out: it is a row, and survives a power cut.
+    repository, and with a manifest all that it refers to, until the block ends; if the process dies instead, until the
+    lease runs out. A lease survives a power cut.
 
     Inside is the work of the block: its own code, the tasks of asyncio that it makes, what it runs with
     ``asyncio.to_thread`` or in a copied context, and what another thread does in ``with lease.use()``. Other threads
@@ -45,7 +45,7 @@ class Lease:
     Leases may be nested: what is pushed is then kept by each of them.
 
     Attributes:
-        id: what a collection's explanation calls it.
+        id: its name in the explanation of why something is kept.
         expires: when it runs out; known once it has begun.
     """
 
@@ -53,7 +53,7 @@ class Lease:
     expires: datetime
 
     def __init__(self, core: Core, *, ttl: timedelta, reason: str) -> None:
-        """Others go through :meth:`Store.lease`."""
+        """Make a lease that has not begun; :meth:`Store.lease` is how others get one."""
         _check(ttl)
         if not isinstance(reason, str) or not _is_text(reason):
             raise ValueError(f"the reason of a lease must be text that UTF-8 can hold, not {reason!a:.100}")
@@ -62,11 +62,11 @@ class Lease:
         self._reason = reason
         self._held = HeldLease(core)
         self._unused = [True]
-        """Empty once it was begun: taking the only element is one step, whoever else tries."""
+        """Empty once it was begun: taking the only element is one step, even if others try."""
         self.id = self._held.id
 
     def __enter__(self) -> Self:
-        """Begin it.
+        """Begin it. It is durable when this returns: after a crash it lasts until it runs out.
 
         Raises:
             ValueError: it was begun before. What two blocks keep needs two leases.
@@ -102,10 +102,10 @@ class Lease:
 
     @contextlib.contextmanager
     def use(self) -> Iterator[Self]:
-        """Do what is inside under this lease too: for a thread, which does not have it from the thread that made it.
+        """Do what is inside under this lease too: for a thread, which does not inherit it from the one that made it.
 
-        So does a thread of a pool, and what runs in the executor of an event loop; ``asyncio.to_thread`` has it of
-        its task::
+        A thread of a pool needs this too, and what runs in the executor of an event loop; ``asyncio.to_thread``
+        inherits the lease of its task::
 
             def push(content):
                 with lease.use():
@@ -114,7 +114,7 @@ class Lease:
             with store.lease(ttl=timedelta(hours=1)) as lease, ThreadPoolExecutor() as executor:
                 pushed = list(executor.map(push, contents))
 
-        Any number of threads may, also at once. The lease still ends with its own block; what a thread pushes after
+        Any number of threads may do so at once. The lease still ends with its own block; what a thread pushes after
         that is not kept, and not refused.
 
         Raises:
@@ -129,7 +129,7 @@ class Lease:
             self._held.leave_context()
 
     def _end(self) -> None:
-        """In many small transactions, because others wait in each. Killed between two, a collection ends it."""
+        """End it in many small transactions, because others wait in each. Killed between two, a collection ends it."""
         with self._core.catalog.write() as connection:
             leases.expire(connection, self.id)
         ended = False
@@ -144,7 +144,7 @@ class Lease:
         return f"<Lease {self.id} {self._reason!r}>"
 
     def renew(self, ttl: timedelta | None = None) -> None:
-        """Let it run for ``ttl`` from now, or as long again as it was made for.
+        """Let it run for ``ttl`` from now, or as long again as it was made for. Atomic, and durable when it returns.
 
         Raises:
             LeaseExpiredError: it has ended or run out, and what it kept may be gone.
@@ -161,6 +161,8 @@ class Lease:
 
     def keep(self, repository: str, digest: str) -> None:
         """Keep a blob or manifest that a repository serves already, with everything the manifest refers to.
+
+        Idempotent, atomic, and durable when it returns.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
@@ -179,7 +181,7 @@ class Lease:
 
 
 def scope_of(lease: Lease) -> HeldLease:
-    """Return a lease as the parts of its store see it."""
+    """Return the inner side of a lease, as the parts of its store see it."""
     return lease._held
 
 

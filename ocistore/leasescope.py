@@ -39,7 +39,7 @@ class HeldLease:
     """
 
     def __init__(self, owner: object) -> None:
-        """Make one that has not begun; ``owner`` is the open store through which content is brought in."""
+        """Make one that has not begun; ``owner`` is the open store through which content is stored."""
         self.id = secrets.token_hex(16)
         self.ended = False
         self._owner = owner
@@ -51,7 +51,7 @@ class HeldLease:
         _held.set((*(lease for lease in _held.get() if not lease.ended), self))
 
     def leave_context(self) -> None:
-        """Undo the latest :meth:`enter_context`. Does nothing where the running work does not hold it."""
+        """Undo the latest :meth:`enter_context`. Do nothing where the running work does not hold it."""
         # Not with a token: a generator may be closed in another context than it was begun in.
         remaining = list(_held.get())
         if self in remaining:
@@ -96,7 +96,7 @@ class HeldLease:
     def _is_to_keep(self, expires: int | None) -> bool:
         if self.is_in_force(expires):
             return True
-        # A forked child does not see its parent leave the block, but finds that the lease is gone.
+        # A forked child does not see its parent leave the block, but finds that the lease has ended.
         if self.ended or (self.is_inherited and expires in {None, leases.ENDED}):
             return False
         raise LeaseExpiredError(self.id)

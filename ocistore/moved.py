@@ -1,4 +1,4 @@
-"""A store whose directory was moved, replaced or removed while it is open, told from one that is damaged."""
+"""A store whose directory was moved, replaced or removed while it is open, distinguished from one that is damaged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _R = TypeVar("_R")
 
 
 def check_if_moved(work: Callable[Concatenate[Core, _P], _R]) -> Callable[Concatenate[Core, _P], _R]:
-    """Work on a store that raises StoreNotFoundError, and calls nothing damaged, where the store is not there any more.
+    """Do work on a store; where the store is no longer there, raise StoreNotFoundError, and call nothing damaged.
 
     Single reads and every write look for themselves; this is for what reads much.
     """

@@ -65,21 +65,21 @@ _NETWORK_FILESYSTEMS: Final = {
     0xBACBACBC: "a shared folder of VMware",
     0x7C7C6673: "a shared folder of Parallels",
 }
-"""The magic numbers of statfs(2), for filesystems on which neither SQLite's WAL nor flock works between machines.
+"""The magic numbers of statfs(2) for filesystems on which neither SQLite's WAL nor flock works between machines.
 
 From linux/magic.h and coreutils (stat.c, human_fstype)."""
 
 ALLOWING: Final = "open it with any_filesystem=True"
-"""What a program does to have a store where nothing says what is behind the filesystem."""
+"""How a program opens a store where nothing says what is under the filesystem."""
 
 _HALF_MADE: Final = frozenset(
     {"write.lock", "catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db.new"}
     | {"blobs", "uploads", "trash", "quarantine", "pool"}
 )
-"""What may lie in a directory whose creation as a store was interrupted."""
+"""What may be in a directory whose creation as a store was interrupted."""
 
 OF_THE_VOLUME: Final = frozenset({"lost+found"})
-"""What lies in an empty filesystem as mkfs makes it."""
+"""What is in an empty filesystem as mkfs makes it."""
 
 
 def open_core(
@@ -92,7 +92,7 @@ def open_core(
 ) -> Core:
     """Open a store; see :meth:`ocistore.Store.open`.
 
-    A crash while a store is made leaves a directory that opening makes a store of.
+    After a crash while a store is made, opening its directory completes it.
     """
     paths = StorePaths.at(root)
     if read_only:
@@ -128,7 +128,7 @@ def open_core(
 
 
 def _pools(paths: StorePaths, pool: Pool | None, *, read_only: bool) -> tuple[FilesystemPool | None, Pool]:
-    """Return the pool in the store's own directory, if it is that; and whichever it is."""
+    """Return the pool in the store's own directory, where it is the one in use; and the one in use."""
     if pool is not None:
         return None, pool
     files = FilesystemPool(paths, read_only=read_only)
@@ -160,7 +160,7 @@ def _make_usable(
 
 
 def _close_refused(catalog: SQLiteCatalog, files: FilesystemPool | None) -> None:
-    """Close what was opened of a store that cannot be opened. A pool that somebody brought stays theirs."""
+    """Close what was opened of a store that cannot be opened. A pool that the caller gave is left to the caller."""
     if files is not None:
         files.close()
     catalog.close()
@@ -189,7 +189,7 @@ def _refuse_other_pool(paths: StorePaths, pool: Pool | None) -> None:
 
 
 def _refuse_content(paths: StorePaths, pool: Pool) -> None:
-    """Stop where a store is made for content that is there: it is another store's, or one whose catalog was lost.
+    """Stop where a store is made for content that exists: it is another store's, or one whose catalog was lost.
 
     Raises:
         CorruptError: there is some.
@@ -211,7 +211,7 @@ def _make_lost(paths: StorePaths, pool: FilesystemPool) -> tuple[Path, ...]:
 
 
 def lost_directories(paths: StorePaths) -> list[Path]:
-    """The directories of a store that are not there: copies by git, rsync or to an object store leave empty ones out.
+    """Return the directories of a store that do not exist: copies by git, rsync or to an object store omit empty ones.
 
     Opening makes them again.
 
@@ -223,9 +223,9 @@ def lost_directories(paths: StorePaths) -> list[Path]:
 
 
 def _revision(catalog: SQLiteCatalog, ballast: Ballast | None) -> str | None:
-    """The schema's revision: the first question to the database, for which SQLite makes files beside it.
+    """Return the schema's revision: the first question to the database, for which SQLite makes files beside it.
 
-    Even a store that is only read needs room for these, and so may need some of what is reserved.
+    Even a store that is only read needs room for these, and so may need some of the ballast.
     """
     memory = catalog.shared_memory
     # SQLite would write into holes, and not come back to say that there is no room.
@@ -256,10 +256,10 @@ def _refuse_read_only(paths: StorePaths) -> None:
 
 
 def _found(paths: StorePaths) -> os.stat_result | None:
-    """What the catalog is, be it an empty one; None where there is none.
+    """Return the status of the catalog's file, which may be empty; None where there is none.
 
     Raises:
-        StoreNotFoundError: something else lies there.
+        StoreNotFoundError: something else is there.
     """
     try:
         status = os.stat(paths.root)
@@ -329,7 +329,7 @@ def _refuse_lost_catalog(paths: StorePaths) -> None:
 
 
 def _refuse_blobs(paths: StorePaths) -> None:
-    """A store that is half made has no blobs: where there are some, a catalog was lost, and a new one would lose all.
+    """Refuse blobs in a store that is half made: a catalog was lost, and a new one would lose all.
 
     Raises:
         CorruptError: there are blobs.
@@ -364,14 +364,14 @@ def _make_root(paths: StorePaths) -> None:
 
 
 def make_lock(paths: StorePaths) -> None:
-    """Make the file of the write lock where it is not there: whoever takes the lock makes a private one."""
+    """Make the file of the write lock where it does not exist: taking the lock makes a private one."""
     if paths.permissions != PRIVATE and not paths.write_lock.exists():
         with Translating(str(paths.write_lock), root=paths.root):
             make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file)
 
 
 def _make_store(paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool | None, pool: Pool) -> None:
-    """Make everything. The catalog's file comes last: where it is, the rest is."""
+    """Make everything. The catalog's file comes last: where it exists, the rest exists."""
     with catalog.locked():
         if paths.catalog.exists():  # somebody was faster
             _refuse_other_pool(paths, pool)
@@ -419,7 +419,7 @@ def _refuse_network_filesystem(root: Path, *, any_filesystem: bool = False) -> N
 
     directory = root
     with Translating(str(root), root=root):
-        while not directory.exists():  # what is made there will lie where its parent does
+        while not directory.exists():  # what is made there will be where its parent is
             directory = directory.parent
     buffer = (ctypes.c_long * 32)()  # struct statfs begins with f_type, a long, and is shorter than this
     if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(directory), buffer) != 0:
@@ -436,7 +436,7 @@ def _refuse_network_filesystem(root: Path, *, any_filesystem: bool = False) -> N
 
 
 def _refused_fuse(root: Path, behind: mounts.Behind, *, any_filesystem: bool) -> str | None:
-    """The name of a filesystem in user space that is another machine's; None where a store may lie on it.
+    """Return the name of a filesystem in user space that is another machine's; None where a store may be on it.
 
     Raises:
         UnsupportedFilesystemError: nothing says what it is.

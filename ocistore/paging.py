@@ -1,4 +1,4 @@
-"""Listings by key: each page is one short statement, so that no transaction is open while the caller works."""
+"""Listings in pages: each page is one short statement, so that no transaction is open while the caller works."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE: Final = 1000
 
 
 def check_text(given: str, *, kind: str) -> str:
-    """Return ``given``, by which a listing is narrowed, where it is text. It need not be the name of anything.
+    """Return ``given``, which narrows a listing, where it is text. It need not be the name of anything.
 
     Raises:
         InvalidNameError: it is not text, or holds half of a surrogate pair, which no name does and no query can carry.

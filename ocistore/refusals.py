@@ -1,8 +1,8 @@
-"""Whose an ``OSError`` is: the operating system's, or somebody else's who raised it in the middle of our work.
+"""Telling whose an ``OSError`` is: the operating system's, or another's, raised in the middle of our work.
 
 A signal handler may raise a ``TimeoutError`` anywhere, and a source of bytes or a progress callable whatever it likes.
 So nothing here catches an ``OSError`` of any class without asking: ``except`` begins with :func:`pass_on_theirs`, and
-:class:`Ignoring` stands for ``contextlib.suppress``.
+:class:`Ignoring` replaces ``contextlib.suppress``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 THEIRS: Final = "_ocistore_theirs"
-"""The attribute of an error that an object of the caller's raised."""
+"""The attribute that marks an error which an object of the caller's raised."""
 
 _VARIABLE_ARGUMENTS: Final = 0x04
 """In the flags of code: it takes any number of arguments by position (inspect.CO_VARARGS)."""
@@ -25,7 +25,7 @@ def is_refusal(error: BaseException | None) -> bool:
     """Whether the operating system refused something, and nobody else raised it.
 
     The operating system gives every refusal a number; but of a file in which no place could be looked up, the
-    interpreter says afterwards that it has no places. And whoever the interpreter calls between two steps of ours, as a
+    interpreter says afterwards that it has no places. And what the interpreter calls between two steps of ours, as a
     signal handler or a tracer, is given the frame that it interrupts.
     """
     if not isinstance(error, OSError) or getattr(error, THEIRS, False):
@@ -42,7 +42,7 @@ def is_refusal(error: BaseException | None) -> bool:
 
 
 def pass_on_theirs(error: BaseException) -> None:
-    """Raise an ``OSError`` again that is no refusal, for who is about to make something else of it."""
+    """Raise an ``OSError`` again that is no refusal, for a caller that is about to make something else of it."""
     if isinstance(error, OSError) and not is_refusal(error):
         raise error
 
@@ -50,7 +50,7 @@ def pass_on_theirs(error: BaseException) -> None:
 class Ignoring:
     """A block that may end with one of these errors, such as a refusal by the operating system: the rest is left out.
 
-    What somebody else raises in the middle of it goes on, be it of the same class.
+    What somebody else raises in the middle of it is raised unchanged, even if it is of the same class.
     """
 
     __slots__ = ("_kinds",)

@@ -49,37 +49,37 @@ if TYPE_CHECKING:
     from ocistore.upload import UploadInfo
 
 OCTET_STREAM: Final = "application/octet-stream"
-"""The media type of a blob on its own: only the manifests that refer to it know a better one."""
+"""The media type of a blob on its own; only the manifests that refer to it state another."""
 
 _RENEW_AFTER: Final = 30 * 60 * 1000
 """Milliseconds. Asking for a blob that nothing refers to yet starts its grace again, at most this often: half the hour
-that a collection leaves it by default, so that who asks before pushing a manifest finds it there."""
+that a collection leaves it by default, so that a client that asks before pushing a manifest still finds it."""
 
 _LOOKUPS: Final = 3
-"""How often a read looks a manifest up again whose file a collection took after the first look."""
+"""How often a read looks a manifest up again whose file a garbage collection removed after the first look."""
 
 
 @dataclass(frozen=True)
 class TagEvent:
-    """One change of a tag. ``id`` grows with every event of the store and is their order; the clock is not."""
+    """One change of a tag. ``id`` grows with every event of the store and orders them; the clock does not."""
 
     id: int
     tag: str
     old: Digest | None
-    """What it pointed at before; None when it did not exist."""
+    """The digest that it pointed at before; None when it did not exist."""
     new: Digest | None
-    """What it points at since; None when it was removed."""
+    """The digest that it points at since then; None when it was removed."""
     at: datetime
     actor: str
 
 
 class RepositoryWriter(abc.ABC):
-    """What can be changed in a repository: at once on a :class:`Repository`, together with more in a transaction."""
+    """The methods that change a repository: at once on a :class:`Repository`, or together in a transaction."""
 
     name: str
 
     def __init__(self, core: Core, name: str) -> None:
-        """Others go through :meth:`Store.repository` and :meth:`Transaction.repository`."""
+        """Hold where changes are made; others call :meth:`Store.repository` or :meth:`Transaction.repository`."""
         self._core = core
         self.name = repository_name(name)
 
@@ -112,14 +112,15 @@ class RepositoryWriter(abc.ABC):
         size: int | None = None,
         algorithm: str = "sha256",
     ) -> Descriptor:
-        """Store a blob and let this repository serve it. Idempotent: the content may have been there before.
+        """Store a blob and let this repository serve it.
 
-        Memory use is constant. The source is always read, to its end: nobody gets a blob by naming its digest.
+        Idempotent: the content may exist already. Atomic. Memory use is constant. The source is always read, to its
+        end: nobody gets a blob by naming its digest.
 
         Args:
-            source: bytes, a path, a binary file object (read from where it stands) or an iterable of bytes.
+            source: bytes, a path, a binary file object (read from its position) or an iterable of bytes.
             digest: what the bytes must hash to. Without it they are hashed with ``algorithm``.
-            size: how many bytes there must be.
+            size: how many bytes there must be; None for any number.
             algorithm: ``sha256``, ``sha512``, or ``blake3`` where its package is installed.
 
         Returns:
@@ -131,7 +132,7 @@ class RepositoryWriter(abc.ABC):
             StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: nothing was stored.
 
         When it returns outside a transaction, the blob survives a power cut. Until a manifest of this repository refers
-        to it, a collection may take it once its grace is over.
+        to it, a garbage collection may remove it once its grace is over.
         """
         expected = None if digest is None else Digest.parse(digest)
         staged = self._stage(source, digest=expected, size=_size(size), algorithm=algorithm)
@@ -139,13 +140,15 @@ class RepositoryWriter(abc.ABC):
         return Descriptor(OCTET_STREAM, staged.digest, staged.size)
 
     def mount_blob(self, digest: str, from_repository: str) -> Descriptor:
-        """Let this repository serve a blob that another one serves; no bytes move. Idempotent.
+        """Let this repository serve a blob that another one serves, without moving bytes.
+
+        Idempotent, atomic, and outside a transaction durable when it returns.
 
         Returns:
             Its descriptor.
 
         Raises:
-            RepositoryNotFoundError, BlobNotFoundError: the other repository is not there, or does not serve the blob:
+            RepositoryNotFoundError, BlobNotFoundError: the other repository does not exist, or does not serve the blob:
                 what a third one serves does not count.
         """
         wanted = Digest.parse(digest)
@@ -155,11 +158,13 @@ class RepositoryWriter(abc.ABC):
         return Descriptor(OCTET_STREAM, wanted, size)
 
     def _size_in(self, repository: str, digest: Digest) -> int:
-        """The size of a blob as a repository serves it now, before these changes are committed."""
+        """Return the size of a blob as a repository serves it now, before these changes are committed."""
         return Repository(self._core, repository).membership(digest).size
 
     def delete_blob(self, digest: str) -> None:
-        """Take a blob from this repository. Its bytes go with a later collection, if nothing else needs them.
+        """Remove a blob from this repository. A later garbage collection frees its bytes, if nothing else needs them.
+
+        Atomic, and outside a transaction durable when it returns; doing it again raises BlobNotFoundError.
 
         Raises:
             BlobNotFoundError: this repository does not serve it.
@@ -176,10 +181,11 @@ class RepositoryWriter(abc.ABC):
         tags: Iterable[str] = (),
         missing: Missing = "refuse",
     ) -> Descriptor:
-        """Store a manifest or index, exactly these bytes, and point tags at it, all in one commit. Idempotent.
+        """Store a manifest or index, exactly these bytes, and point tags at it, all in one commit.
 
-        What it refers to must be in this repository: config, layers and children; not its subject, and not foreign
-        layers. What an index lists under a media type that is no manifest's must be here as a blob.
+        Idempotent and atomic. What it refers to must be in this repository: config, layers and children; not its
+        subject, and not foreign layers. What an index lists under a media type that is no manifest's must be here as a
+        blob.
 
         Args:
             content: the manifest.
@@ -187,7 +193,7 @@ class RepositoryWriter(abc.ABC):
             digest: what the bytes must hash to, with any supported algorithm.
             tags: the tags to point at it, whatever they point at now.
             missing: what may be absent: nothing, with ``refuse``; some of an index's ``children``, as in an index that
-                was pulled for one platform; or ``all``. What is absent is kept by the manifest once it comes.
+                was pulled for one platform; or ``all``. Absent content is kept by the manifest once it is pushed.
 
         Returns:
             Its descriptor.
@@ -216,10 +222,11 @@ class RepositoryWriter(abc.ABC):
         return manifest.descriptor
 
     def delete_manifest(self, digest: str) -> None:
-        """Take a manifest from this repository, with the tags that point at it.
+        """Remove a manifest from this repository, with the tags that point at it.
 
-        Outside of a transaction, of more than 1,000 tags all but the last 1,000 go in commits of their own, and the
-        manifest after them; after a crash, deleting it again completes that.
+        Durable when it returns outside a transaction; doing it again raises ManifestNotFoundError. Atomic, except that
+        outside a transaction, of more than 1,000 tags all but the last 1,000 are removed in commits of their own, and
+        the manifest after them; after a crash, deleting it again completes that.
 
         Raises:
             ManifestNotFoundError: this repository does not hold it.
@@ -229,6 +236,8 @@ class RepositoryWriter(abc.ABC):
 
     def tag(self, name: str, digest: str, *, expected: str | AnyValue | None = ANY) -> None:
         """Point a tag at a manifest of this repository. What it pointed at before stays, under its digest.
+
+        Atomic, outside a transaction durable when it returns, and without ``expected`` idempotent.
 
         Args:
             name: the tag.
@@ -243,7 +252,9 @@ class RepositoryWriter(abc.ABC):
         self._submit([SetTag(self.name, tag_name(name), Digest.parse(digest), wanted)])
 
     def untag(self, name: str) -> None:
-        """Remove a tag. The manifest stays, under its digest and its other tags, until a collection may take it.
+        """Remove a tag. The manifest stays, under its digest and its other tags, until it may be garbage-collected.
+
+        Atomic, and outside a transaction durable when it returns; doing it again raises ManifestNotFoundError.
 
         Raises:
             ManifestNotFoundError: there is no such tag.
@@ -266,14 +277,14 @@ class Repository(RepositoryWriter):
     # Blobs.
 
     def stat_blob(self, digest: str) -> Descriptor:
-        """The size of a blob of this repository, as a descriptor of media type ``application/octet-stream``.
+        """Return the descriptor of a blob of this repository: its size, and media type ``application/octet-stream``.
 
-        Where no manifest refers to the blob yet, its grace starts again, so that it is still there when one does; that
+        Where no manifest refers to the blob yet, its grace starts again, so that it still exists when one does; that
         is a write, at most once in half an hour. A lease that the caller works under keeps it from then on: a write for
         what it does not keep yet.
 
         Raises:
-            BlobNotFoundError: this repository does not serve it, or its file is damaged, and pushing it again heals it.
+            BlobNotFoundError: this repository does not serve it, or its file is damaged; pushing it again heals it.
             StoreBusyError, StoreFullError, StorageError: that could not be written.
             LeaseExpiredError: the caller works under a lease that has run out.
         """
@@ -295,7 +306,7 @@ class Repository(RepositoryWriter):
         return Descriptor(OCTET_STREAM, wanted, found.size)
 
     def _lacking(self, digest: Digest) -> list[HeldLease]:
-        """The leases of the running work that do not keep a blob of this repository yet."""
+        """Return the leases of the running work that do not keep a blob of this repository yet."""
         leases = held(self._core)
         if not leases:
             return []
@@ -303,17 +314,20 @@ class Repository(RepositoryWriter):
             return [lease for lease in leases if lease.lacks(connection, self.name, digest)]
 
     def open_blob(self, digest: str, *, verify: bool = False) -> BlobReader:
-        """A seekable binary file with the bytes of a blob of this repository; to be closed, or used with ``with``.
+        """Open a blob of this repository as a seekable binary file; to be closed, or used with ``with``.
+
+        What is open can be read to its end, even if it is deleted and collected meanwhile.
 
         Args:
             digest: of the blob.
-            verify: hash the bytes as they are read. Whoever reads all of them gets an error in place of the last ones,
-                if the disk has lost the right ones; what is read through ``fileno()`` is not seen. Without it only the
-                size is compared, and :meth:`Store.scrub` finds what a disk does to bytes.
+            verify: hash the bytes as they are read. Reading all of them raises an error in place of the last ones,
+                if they are damaged; what is read through ``fileno()`` is not hashed. Without it only the
+                size is compared, and :meth:`Store.scrub` finds damaged bytes.
 
         Raises:
             BlobNotFoundError: this repository does not serve it.
-            CorruptError: its file is gone or has another size; and later, with ``verify``, its bytes are others.
+            CorruptError: its file is gone or has another size; with ``verify``, also while reading, its bytes are
+                wrong.
         """
         wanted = Digest.parse(digest)
         for _ in range(_LOOKUPS):
@@ -328,7 +342,7 @@ class Repository(RepositoryWriter):
         raise CorruptError(f"blob {wanted}", reason="its file is gone")
 
     def membership(self, digest: Digest) -> blobs.HeldBlob:
-        """The blob as this repository serves it, with its file looked at. Not part of the public contract.
+        """Return the blob as this repository serves it, after a look at its file. Not part of the public contract.
 
         Raises:
             BlobNotFoundError: it does not serve it, or the file is gone or has another size.
@@ -349,18 +363,25 @@ class Repository(RepositoryWriter):
     # Upload sessions.
 
     def start_upload(self, *, algorithm: str = "sha256") -> Upload:
-        """Begin an upload session: a blob that arrives in pieces, perhaps over several processes' lives. Durable.
+        """Begin an upload session: a blob that arrives in pieces, perhaps over several processes' lives.
+
+        Durable when it returns; each call begins another session. A session ends seven days after it was last opened or
+        closed, unless a writer has it open.
 
         Args:
-            algorithm: what the bytes are hashed with as they come. Any digest may be committed; one of this algorithm
+            algorithm: hashes the bytes as they come. Any digest may be committed; one of this algorithm
                 costs no second reading.
+
+        Raises:
+            InvalidDigestError: the algorithm is not known here.
+            ReadOnlyStoreError, StoreBusyError, StoreFullError, StorageError: there is no session.
         """
         return Upload.start(self._core, self.name, algorithm=algorithm)
 
     def upload(self, id: str) -> Upload:  # noqa: A002  (the name is part of the public contract)
         """Resume an upload session of this repository, in any process. One writer at a time.
 
-        Its ``offset`` says where it goes on: behind all that was written, or, after a restart of the machine, behind
+        Its ``offset`` says where it continues: after all that was written, or, after a restart of the machine, after
         what was durable.
 
         Raises:
@@ -370,7 +391,7 @@ class Repository(RepositoryWriter):
         return Upload.resume(self._core, self.name, id)
 
     def uploads(self) -> Iterator[UploadInfo]:
-        """The open upload sessions of this repository that somebody can go on with, by id.
+        """Yield the open upload sessions of this repository that can be resumed, by id.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
@@ -378,7 +399,7 @@ class Repository(RepositoryWriter):
         return sessions(self._core, self._id())
 
     def stat_upload(self, id: str) -> UploadInfo:  # noqa: A002
-        """What :meth:`uploads` says of one session, whoever has it open.
+        """Return what :meth:`uploads` says of one session, whether or not a writer has it open.
 
         Raises:
             UploadNotFoundError: there is none of that id here.
@@ -386,7 +407,9 @@ class Repository(RepositoryWriter):
         return stat_session(self._core, self.name, id)
 
     def cancel_upload(self, id: str) -> None:  # noqa: A002
-        """End an upload session of this repository, also one whose file is gone, and give up its bytes. Durable.
+        """End an upload session of this repository, also one whose file is gone, and discard its bytes.
+
+        Atomic, and durable when it returns; doing it again raises UploadNotFoundError.
 
         Raises:
             UploadNotFoundError: there is none of that id here.
@@ -397,7 +420,7 @@ class Repository(RepositoryWriter):
     # Manifests.
 
     def resolve(self, reference: str) -> Descriptor:
-        """The descriptor of the manifest that a tag or digest of this repository stands for.
+        """Return the descriptor of the manifest that a tag or digest of this repository names.
 
         Raises:
             RepositoryNotFoundError, ManifestNotFoundError: there is none.
@@ -405,7 +428,9 @@ class Repository(RepositoryWriter):
         return _descriptor(self._lookup(reference))
 
     def get_manifest(self, reference: str) -> Manifest:
-        """The manifest that a tag or digest stands for: the exact bytes that were put, verified against their digest.
+        """Return the manifest that a tag or digest names.
+
+        It has exactly the bytes that were put, verified against their digest.
 
         Raises:
             RepositoryNotFoundError, ManifestNotFoundError: there is none.
@@ -436,7 +461,7 @@ class Repository(RepositoryWriter):
         return stored
 
     def manifests(self, *, after: str = "", limit: int | None = None) -> Iterator[Descriptor]:
-        """The manifests and indexes of this repository, tagged or not, in the order in which the store first saw them.
+        """Yield the manifests and indexes here, tagged or not, in the order in which the store first saw them.
 
         Args:
             after: begin after this digest, the last one of the page before: a manifest of this repository.
@@ -464,10 +489,10 @@ class Repository(RepositoryWriter):
         return pages(page, start, limit)
 
     def referrers(self, digest: str, *, artifact_type: str | None = None) -> list[Descriptor]:
-        """The manifests of this repository whose subject is ``digest``, in byte order of their digests.
+        """Return the manifests of this repository whose subject is ``digest``, in byte order of their digests.
 
-        With their artifact types and annotations (distribution specification, "Listing Referrers"). Empty where there
-        are none, or no such manifest.
+        The list has their artifact types and annotations (distribution specification, "Listing Referrers"). It is empty
+        where there are none, or no such manifest.
 
         Args:
             digest: of the subject, which need not be here.
@@ -496,7 +521,7 @@ class Repository(RepositoryWriter):
     # Tags.
 
     def tags(self, *, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
-        """The tags of this repository in byte order.
+        """Yield the tags of this repository in byte order.
 
         Args:
             prefix: only those that start with it.
@@ -532,7 +557,7 @@ class Repository(RepositoryWriter):
             return sorted(tags.of_manifest(connection, repository_id, manifest_id))
 
     def history(self, tag: str | None = None, *, limit: int | None = None) -> Iterator[TagEvent]:
-        """What happened to the tags of this repository, or to one of them, newest first.
+        """Yield the changes of the tags of this repository, or of one of them, newest first.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
@@ -568,7 +593,7 @@ def _event(row: tags.Event) -> TagEvent:
 
 
 def _size(size: int | None) -> int | None:
-    """A size as the caller declared it, if it can be one."""
+    """Return a size as the caller declared it; None where it cannot be one."""
     if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
         raise TypeError(f"size must be an int, not {type(size).__name__}")
     if size is not None and size < 0:

@@ -51,13 +51,13 @@ _LOADING: Final = Translating(os.path.dirname(__file__))
 
 @dataclass(frozen=True)
 class Usage:
-    """What a store holds. Bytes are those of blobs, each counted once however many repositories serve it."""
+    """What a store holds. Bytes are those of blobs, each counted once, even if several repositories serve it."""
 
     repositories: int
     tags: int
     manifests: int
     blobs: int
-    """Manifests included: they are blobs too."""
+    """Blobs, manifests included."""
     blob_bytes: int
     uploads: int
     """Open upload sessions."""
@@ -66,20 +66,20 @@ class Usage:
 class Store:
     """An open store. Thread-safe; any number of processes may have the same directory open at once.
 
-    Use it as a context manager, or :meth:`close` it; a store that is neither is closed when the interpreter ends.
+    Use it as a context manager, or :meth:`close` it; otherwise it is closed when the interpreter ends.
     It may be carried over a ``fork``: the child then has connections of its own.
 
     Attributes:
         root: the store's directory, absolute.
         read_only: whether changes are refused.
-        actor: whom the history of tags names for changes made through this object; the user's login name, if not set.
+        actor: the name that the history of tags has for changes made here; the user's login name, if not set.
         maximum_manifest_size: bytes that a manifest pushed or imported through this object may have; 4 MiB, if not set.
-        past_page_cache: whether big blobs are written past the kernel's page cache, so that they push nobody else's
-            pages out of it; true, if not set. It is done on Linux from 6.16 on, where the filesystem can.
+        past_page_cache: whether big blobs are written past the kernel's page cache, so that they evict nobody else's
+            pages; true, if not set. It is done on Linux from 6.16 on, where the filesystem can.
     """
 
     def __init__(self, core: Core) -> None:
-        """Others go through :meth:`open`."""
+        """Wrap an open core; others call :meth:`open`."""
         self._core = core
 
     @property
@@ -89,7 +89,7 @@ class Store:
 
     @property
     def made_again(self) -> tuple[Path, ...]:
-        """The directories that were missing, as in a copy by git or rsync, and were made again when it was opened."""
+        """The directories that were missing, as in a copy by git, and were made again when the store was opened."""
         return self._core.made_again
 
     @property
@@ -99,7 +99,11 @@ class Store:
 
     @property
     def actor(self) -> str:
-        """Whom the history of tags names. Setting it to what is no text, or too long, is an InvalidNameError."""
+        """The name that the history of tags has for changes.
+
+        Raises:
+            InvalidNameError: on setting it: it is no text, or too long.
+        """
         return self._core.actor
 
     @actor.setter
@@ -108,7 +112,7 @@ class Store:
 
     @property
     def maximum_manifest_size(self) -> int:
-        """How many bytes a manifest may have that is pushed or imported through this object."""
+        """The number of bytes that a manifest which is pushed or imported through this object may have."""
         return self._core.maximum_manifest_size
 
     @maximum_manifest_size.setter
@@ -134,20 +138,22 @@ class Store:
         any_filesystem: bool = False,
         pool: Pool | None = None,
     ) -> Store:
-        """Open a store, making it or bringing its schema up to date where need be.
+        """Open a store, making it or upgrading its schema where needed.
 
         Safe when many processes do it at once with a directory that does not exist yet. Takes the same time however
-        much the store holds.
+        much the store holds. What it makes or upgrades is durable when it returns; after a crash, opening the store
+        again completes it.
 
         Args:
             root: the store's directory. It may exist if it is empty.
             create: make a store where there is none.
-            read_only: change nothing, not even the schema. Works on read-only media, for who may not write, and while
-                others write.
-            any_filesystem: accept a filesystem in user space (FUSE) of which is not known what is behind it. Only where
+            read_only: change nothing, not even the schema. Works on read-only media, without permission to write, and
+                while others write.
+            any_filesystem: accept a filesystem in user space (FUSE) of which is not known what is under it. Only where
                 that is a disk of this machine: otherwise what is acknowledged may be lost.
             pool: what keeps the bytes of blobs, such as an :class:`ocistore.testing.memory.MemoryPool`, if not the
-                directory. A store is always opened with the pool that it was made with, which is empty before.
+                directory. A store is always opened with the pool that it was made with; that pool is empty when the
+                store is made.
 
         Raises:
             StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a
@@ -155,7 +161,7 @@ class Store:
             ReadOnlyStoreError: it may not be written; open it with ``read_only=True``.
             SchemaTooNewError: a newer ocistore wrote it.
             SchemaTooOldError: it needs an upgrade, and ``read_only`` is true.
-            CorruptError: its catalog is no database, or its schema is not one of ours.
+            CorruptError: its catalog is no database, or has a schema that ocistore did not make.
             UnsupportedFilesystemError: a network filesystem, or one without hard links.
             StorageError: it was made with another pool.
             StorageError, StoreFullError, StoreBusyError: the operating system refused, or another process is stuck.
@@ -165,8 +171,8 @@ class Store:
     def close(self) -> None:
         """Close the store. Closing again does nothing; every other call then raises StoreClosedError.
 
-        What other threads are in the middle of goes on until it needs the store again; the last of them closes the
-        files. Where this was the process's last use of the store, it waits for the write lock, if need be.
+        What other threads are in the middle of continues until it needs the store again; the last of them closes the
+        files. Where this was the process's last use of the store, it may wait for the write lock.
         """
         self._core.close()
 
@@ -192,7 +198,7 @@ class Store:
     # Repositories.
 
     def repository(self, name: str) -> Repository:
-        """The repository of that name. Touches nothing: it need not exist, and exists from its first content.
+        """Return the repository of that name, without a look at the store: it exists from its first content on.
 
         Raises:
             InvalidNameError: no repository can have that name.
@@ -200,7 +206,9 @@ class Store:
         return Repository(self._core, name)
 
     def repositories(self, *, prefix: str = "", after: str = "", limit: int | None = None) -> Iterator[str]:
-        """The names of the repositories in byte order.
+        """Yield the names of the repositories in byte order.
+
+        Each page is read on its own: what others change meanwhile may be seen or not.
 
         Args:
             prefix: only those that start with it.
@@ -220,14 +228,16 @@ class Store:
     def delete_repository(self, name: str) -> None:
         """Delete a repository with its tags, manifests, blobs and uploads, in one commit, whatever refers to it.
 
-        Its history stays and can be read again when a repository of that name exists again. Blobs that others serve
-        stay; the rest is left to collection.
+        Atomic, and durable when it returns; deleting it again raises RepositoryNotFoundError. Its history stays and can
+        be read again when a repository of that name exists again. Blobs that others serve stay; garbage collection
+        removes the rest.
 
-        Nobody sees any of it from the commit on. The rows of what it held go afterwards, in small transactions: where
-        the process dies meanwhile, the next collection removes them.
+        Nobody sees any of it after the commit. The rows of what it held are removed afterwards, in small transactions;
+        after a crash meanwhile, the next garbage collection removes them.
 
         Raises:
             RepositoryNotFoundError: there is none of that name.
+            ReadOnlyStoreError, StoreBusyError, StoreFullError, StorageError: nothing was changed.
         """
         checked = repository_name(name)
         with self._core.catalog.read() as connection:
@@ -236,20 +246,24 @@ class Store:
         self._core.commit([DeleteRepository(checked)])
 
     def transaction(self) -> Transaction:
-        """A context manager: what is changed through it, in any repositories, appears in one commit or not at all."""
+        """Begin a transaction: what is changed through it, in any repositories, appears in one commit or not at all.
+
+        It is committed, durably, when its ``with`` block ends; where the block raises or a change is refused, and after
+        a crash before, nothing has changed.
+        """
         self._core.require_writable()
         return Transaction(self._core)
 
     def lease(self, *, ttl: timedelta, reason: str = "") -> Lease:
-        """A context manager: what is pushed or asked for inside is kept from collection until the block ends.
+        """Make a lease: a context manager that keeps what is pushed or asked for inside from garbage collection.
 
-        For builds that take hours: what they pushed first is still there when they push what refers to it. Inside are
+        For builds that take hours: what they pushed first still exists when they push what refers to it. Inside are
         the code of the block, its tasks of asyncio and what it runs in a copied context; a thread takes part with
         :meth:`Lease.use`.
 
         Args:
-            ttl: when it runs out if the process dies without ending it; :meth:`Lease.renew` begins it again.
-            reason: for whoever asks why something is kept.
+            ttl: how long it lasts if the process dies without ending it; :meth:`Lease.renew` begins that time again.
+            reason: for those who ask why something is kept.
 
         Raises:
             ValueError: ``ttl`` is not positive or more than a hundred years; ``reason`` is no text.
@@ -277,22 +291,22 @@ class Store:
     ) -> ExportReport:
         """Write references, as they all are at one moment, each with its whole graph, as an OCI layout or an archive.
 
-        Into a layout that is there it adds, and replaces names; an archive that is there is replaced. The same content
-        gives the same bytes. Sizes are checked; the bytes themselves are verified when content comes into the store,
-        when it is scrubbed, and here with ``verify``. What is in a layout already is taken to be right where its size
-        is.
+        Idempotent: the same content gives the same bytes. An existing layout gets more content, and names in it are
+        replaced; an existing archive is replaced. Durable when it returns, except what goes to a pipe or a file object.
+        Sizes are checked; the bytes themselves are verified when content comes into the store, when it is scrubbed, and
+        here with ``verify``. What is in a layout already is taken to be right where its size is.
 
         Args:
             destination: a directory that does not exist, is empty, or is an OCI layout; a file; a pipe; or a binary
                 file object, which is written to and not closed.
-            references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and behind it,
+            references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and after it,
                 if it is to be called otherwise, =REPO or =REPO:TAG; None for every tag there is. See
                 :class:`ocistore.oci.selection.Selector`.
             mode: how bytes get into a directory; see :data:`ocistore.blobs.sharing.TransferMode`.
             referrers: also whatever is about an exported manifest, to any depth: what has it as its subject, and what
                 has a tag made of its digest, as cosign's signatures have. None: wherever the form can hold it, which a
-                Docker archive cannot. What is about an index stays behind where that index loses platforms. How many
-                stayed behind is reported.
+                Docker archive cannot. What is about an index is left out where that index loses platforms. How many
+                were left out is reported.
             referrers_lists: for each exported manifest with referrers, an index that lists them, with the tag
                 ``sha256-HEX`` (distribution specification, "Referrers Tag Schema"), where regctl and older clients
                 look.
@@ -300,30 +314,30 @@ class Store:
                 ``dir``, others ``oci-archive``.
             compression: of an archive.
             platforms: which to keep, each OS/ARCHITECTURE[/VARIANT]; none means all. An index that loses some is
-                another index, with another digest, which the store need not hold; it is written all the same.
+                another index, with another digest; it is written although the store need not hold it.
             base: layouts, archives of images and stores that the other side has. Configs and layers that are in one of
-                them are left out; manifests always go out.
-            verify: read everything in the store that is to go out, and compare it with its digests, before anything is
-                written. Large blobs are hashed by several threads.
-            dry_run: only report. Nothing is touched, not even an empty directory made.
-            progress: told of the bytes written, and with ``verify`` of those read before.
+                them are left out; manifests are always exported.
+            verify: read everything in the store that is to be exported, and compare it with its digests, before
+                anything is written. Large blobs are hashed by several threads.
+            dry_run: only report, and write nothing, not even an empty directory.
+            progress: called with the bytes written, with ``verify`` also those read before, and the bytes in all.
 
         Raises:
-            RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference stands for
+            RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference names
                 nothing; so does a pattern that no tag matches, and the name of a repository without tags; or two things
                 would get one name.
             TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
             PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
-            LayoutInvalidError: the destination is something else than said above, or a base is.
+            LayoutInvalidError: the destination, or a base, is of another kind than named above.
             ArchiveInvalidError: an archive cannot be written there; or a Docker archive cannot hold what was asked for.
             CorruptError: a blob of the store is missing or has the wrong size, or with ``verify`` the wrong bytes.
-            BlobNotFoundError: it was deleted, and collected, while it was to be exported.
-            StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, whoever read it went away; with
+            BlobNotFoundError: something was deleted and collected while it was exported.
+            StoreFullError, StorageError: it could not be written; with ``errno`` EPIPE, the reader closed it; with
                 EACCES, perhaps somebody else planted a link or a pipe of that name where everybody may write.
             ValueError: options that do not go together.
 
-        A crash, or any error, leaves a layout there was as it was, with perhaps some blobs more; and an archive as it
-        was. What was written to a pipe or a file object stays written: only an archive with its end is one.
+        After a crash, or any error, an existing layout is as it was, with perhaps some blobs more; and an archive is as
+        it was. What was written to a pipe or a file object stays written: only an archive with its end is one.
         """
         with _LOADING:
             from ocistore.layouts.exporting import export  # noqa: PLC0415
@@ -348,7 +362,7 @@ class Store:
         """Make the store's own root a plain OCI layout of all its tags: ``oci-layout`` and ``index.json`` are written.
 
         Other tools may then read the root, and must not write to it. The files show the store as it was: export again
-        after changes. A crash leaves the old index or the new one.
+        after changes. Idempotent, and durable when it returns; after a crash there is the old index or the new one.
 
         Raises:
             ReadOnlyStoreError, StoreFullError, StorageError: they could not be written.
@@ -371,19 +385,20 @@ class Store:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ImportReport:
-        """Take in a layout, or what is wanted of it, with all that is made of, in one commit.
+        """Import a layout or archive, or the wanted part of it, in one commit.
 
-        Every byte is hashed. Content that the store holds already is verified and not written again. Tags that exist
-        are moved. Entries of media types that are no manifest's are left out, and reported. How names become
-        repositories and tags is said in :mod:`ocistore.layouts.index`.
+        Atomic, durable when it returns, and idempotent. Every byte is hashed. Content that the store holds already is
+        verified and not written again. Tags that exist are moved. Entries of media types that are no manifest's are
+        left out, and reported. The rules by which names become repositories and tags are in
+        :mod:`ocistore.layouts.index`.
 
         Args:
-            source: a directory, be it a layout or of skopeo's form ``dir``; an archive of a layout or one of Docker's,
+            source: a directory, a layout or of skopeo's form ``dir``; an archive of a layout or one of Docker's,
                 plain or compressed with gzip, zstd, xz or bzip2, or a pipe that gives one, by its path; or an open
-                binary file that does. What it is, its content says.
-            repository: where everything goes, whatever the layout's names say. Needed where they name no repository. As
-                REPO:TAG, where one thing is to come in, also what it is to be called.
-            references: what is wanted, as ``REPO[:TAG|PATTERN][@DIGEST][=REPO[:TAG]]``, by the names that the layout
+                binary file that does. Its content says which of these it is.
+            repository: where everything is imported, whatever the layout's names say. Required where they name none. As
+                REPO:TAG, where one thing is imported, also its tag.
+            references: what to import, as ``REPO[:TAG|PATTERN][@DIGEST][=REPO[:TAG]]``, by the names that the layout
                 has; None for everything.
             platforms: which to keep, each ``OS/ARCHITECTURE[/VARIANT]``; none means all. An index that loses some is
                 another index, with another digest.
@@ -394,19 +409,19 @@ class Store:
             mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.TransferMode`.
                 Those of archives are copied.
             dry_run: read and check everything, and change nothing.
-            progress: told of the bytes read.
+            progress: called with the bytes read and the bytes in all.
 
         Raises:
             LayoutInvalidError: it is no layout, damaged, or has too many manifests; ``problems`` names everything that
                 is missing or wrong.
             ArchiveInvalidError: it is an archive that is damaged or hostile, or of nothing that is read.
             InvalidNameError: an entry names no repository and none was given, and it is about nothing that does; a name
-                that was given is none; or several things were to get one tag.
-            ManifestNotFoundError: something that is wanted is not there.
+                that was given is malformed; or several things were to get one tag.
+            ManifestNotFoundError: something that was asked for does not exist.
             PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
             StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: it could not be read or stored.
 
-        Whatever is raised, and after a crash, the store is as it was.
+        Whatever is raised, and after a crash, no repository has changed.
         """
         with _LOADING:
             from ocistore.layouts.importing import import_layout  # noqa: PLC0415
@@ -437,32 +452,32 @@ class Store:
     ) -> CopyReport:
         """Copy references, each with its whole graph, into another store, in one commit.
 
-        What is copied is kept in the source meanwhile by a lease, unless the source was opened read-only. Every byte
-        that the destination does not hold is hashed on the way in. Tags that exist are moved. Doing it again changes
-        nothing.
+        Atomic, durable when it returns, and idempotent. What is copied is kept in the source meanwhile by a lease,
+        unless the source was opened read-only. Every byte that the destination does not hold is hashed on the way in.
+        Tags that exist are moved.
 
         Args:
             destination: an open store, or the directory of one, which is made where there is none.
             references: as :meth:`export` takes them, renaming included; None for every tag.
             platforms: which to keep, as in an export.
             referrers: also whatever is about something copied, by its subject or by a tag made of the digest, to any
-                depth: signatures, SBOMs, attestations. How many stayed behind is reported.
+                depth: signatures, SBOMs, attestations. How many were left out is reported.
             mode: see :data:`ocistore.blobs.sharing.TransferMode`. With ``link`` the two stores have the same files:
                 what damages one damages the other. Small blobs are copied, unless they are linked.
-            dry_run: only report. Nothing is touched: no store is made, no lease taken.
-            progress: told of the bytes read.
+            dry_run: only report, and write nothing: no store is made, no lease taken.
+            progress: called with the bytes read and the bytes in all.
 
         Raises:
             StoreNotFoundError: the destination can be no store.
             RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError, TagConflictError,
-                PlatformNotFoundError: a reference stands for nothing, as in an export.
-            CorruptError: something in the source is damaged. It was not copied, and neither was anything else.
+                PlatformNotFoundError: a reference names nothing, as in an export.
+            CorruptError: something in the source is damaged. Nothing was copied.
             BlobNotFoundError: the source was opened read-only, and something was deleted and collected meanwhile.
-                Likewise.
+                Nothing was copied.
             ManifestInvalidError: a manifest is larger than the destination takes, or all together are more than 256
                 MiB, which are in memory until the commit: copy repositories one after another, or back the store up.
             ReadOnlyStoreError, StoreFullError, StorageError, StoreBusyError: the destination could not be written.
-            ValueError: both are the same store, or one lies in the other; or ``mode`` is none.
+            ValueError: both are the same store, or one is inside the other; or ``mode`` is unknown.
 
         Whatever is raised, and after a crash, no repository of the destination has changed.
         """
@@ -480,7 +495,7 @@ class Store:
             progress=progress,
         )
 
-    # Upkeep, likewise.
+    # Upkeep, loaded when it is used first.
 
     def gc(
         self,
@@ -499,21 +514,25 @@ class Store:
         alive manifest of its repository refers to it, while a lease names it, and for ``grace`` after it was pushed or
         last in use.
 
+        It works in many small transactions, each of which is durable. After a crash, the next garbage collection
+        completes what this one began.
+
         Args:
             grace: how long a blob may wait for the manifest that refers to it.
             keep_untagged: how long a manifest stays readable under its digest once nothing keeps it.
-            dry_run: change nothing and report what would go now, and by what a real run would be refused.
-            force: also where more than half of the live bytes would go, of which a dry run then does not warn either.
+            dry_run: change nothing; report what would be removed now, and why a real run would be refused.
+            force: also where more than half of the live bytes would be removed; a dry run then does not warn of it.
             maximum_duration: begin no further transaction after this long, and remove no further file; what is left is
-                taken by the next collection.
+                removed by the next garbage collection.
             maximum_batches: begin no further transaction after this many.
 
         Raises:
             CollectionRefusedError: an older catalog was put back, or it was rebuilt and nobody confirmed it yet, or a
-                backup is under way, or more than half of the live bytes (and more than 1,000 blobs or 1 GiB) would go.
+                backup is under way, or more than half of the live bytes (and more than 1,000 blobs or 1 GiB) would be
+                removed.
             ValueError: a bound or a time is negative.
-            TypeError: a bound is no whole number, or a time no length of time.
-            OCIStoreError: the store could not be written. What was taken by then is gone, the rest waits.
+            TypeError: a bound is no whole number, or a time no duration.
+            OCIStoreError: the store could not be written. What was removed by then stays removed.
         """
         with _LOADING:
             from ocistore.upkeep.gc import collect  # noqa: PLC0415
@@ -535,18 +554,18 @@ class Store:
         grace: timedelta = timedelta(hours=1),
         keep_untagged: timedelta = timedelta(days=14),
     ) -> Explanation:
-        """Say of a manifest or blob what keeps it: tags, indexes, its subject, leases, or having been needed lately.
+        """Explain what keeps a manifest or blob: tags, indexes, its subject, leases, or having been needed lately.
 
         Args:
             reference_or_digest: a digest, in every repository that serves it or else in the store; or
                 REPO[:TAG][@DIGEST], in that repository only.
             grace: as for the garbage collection that is asked about.
-            keep_untagged: likewise.
+            keep_untagged: as for the garbage collection that is asked about.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
-            ValueError, TypeError: ``grace`` or ``keep_untagged`` is negative, or no length of time.
-            BlobNotFoundError: it does not serve that digest, or no repository and no manifest knows it.
+            ValueError, TypeError: ``grace`` or ``keep_untagged`` is negative, or no duration.
+            BlobNotFoundError: the repository does not serve that digest, or no repository and no manifest knows it.
         """
         with _LOADING:
             from ocistore.upkeep.explanation import explain  # noqa: PLC0415
@@ -559,7 +578,9 @@ class Store:
         )
 
     def confirm(self) -> None:
-        """Confirm that a restored or rebuilt catalog is complete, and allow garbage collection again. Idempotent.
+        """Confirm that a restored or rebuilt catalog is complete, and allow garbage collection again.
+
+        Idempotent, atomic, and durable when it returns.
 
         Raises:
             ReadOnlyStoreError, StoreBusyError, StoreFullError, StorageError: it could not be written; nothing changed.
@@ -581,33 +602,34 @@ class Store:
         adopt: str | None = None,
         progress: Progress | None = None,
     ) -> ScrubReport:
-        """Compare every live blob with its row, and repair what can be repaired. Runs beside everything else.
+        """Compare every live blob with its row, and repair what can be repaired, while others use the store.
 
         Args:
             level: ``quick``: is there a file of the right size? ``default``: has it the right bytes? ``deep``: also,
                 does the catalog say of each manifest what its bytes say, and do its rows agree with each other?
-            repair: move damaged files aside and heal them; remove or adopt files without a row. Otherwise only report.
+            repair: move damaged files to ``quarantine/`` and heal them; remove or adopt files without a row. Otherwise
+                only report.
             repository: only what this one serves; then files without a row are not looked for.
             subset: ``(n, t)``: only the n-th of t parts; the t parts together are everything. Files without a row are
                 looked for with the first.
-            maximum_duration: stop after this long; the next scrub goes on there. Files without a row are looked for
+            maximum_duration: stop after this long; the next scrub continues there. Files without a row are looked for
                 anew in each, in half of the time at most; for a million blobs that takes half a minute.
-            rate: bytes to read in a second at most.
+            rate: how many bytes to read in a second at most; None for no limit.
             heal_from: layouts, stores, and archives as an import reads them (of layouts or Docker's, plain, gzip or
                 zstd), from which the bytes of damaged blobs are taken where they are good. A compressed archive is read
                 once, when the first damage is found; what of it the catalog names is kept in ``uploads/`` until the
                 end.
             adopt: a repository to be given the good files that no row knows; otherwise these are removed.
-            progress: told of the bytes read, and of all there are.
+            progress: called with the bytes read and the bytes in all.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
             LayoutInvalidError, ArchiveInvalidError: one of ``heal_from`` is none of these.
             ReadOnlyStoreError: the store is open for reading only.
-            ValueError: a bound or the subset is none.
-            TypeError: one of them is no whole number, or no length of time.
+            ValueError: a bound or the subset is out of range.
+            TypeError: one of them is no whole number, or no duration.
 
-        Killed at any moment, everything that it said is done; the next one goes on.
+        After a crash at any moment, everything that it reported is done, and the next scrub continues.
         """
         with _LOADING:
             from ocistore.upkeep.scrub import scrub  # noqa: PLC0415
@@ -647,6 +669,7 @@ class Store:
     ) -> BackupReport:
         """Copy a store that is in use, or bring an earlier copy up to date. Durable when it returns.
 
+        After a crash, an earlier backup is as it was, and a first one is unfinished; doing it again completes it.
         Open upload sessions and leases are left out; everything else that was committed when it began is in it. A blob
         that is damaged in the store, or cannot be read now, does not end it: it is reported, and missing in the copy
         too, unless an earlier backup there has it; the next backup tries again.
@@ -658,13 +681,13 @@ class Store:
                 only.
             mode: ``auto`` shares the bytes by reflink where the filesystem can, else copies; ``copy`` always copies;
                 ``link`` makes hard links, which costs nothing and protects against deleting, not against a broken disk.
-            progress: told of the bytes copied, and of all there are.
+            progress: called with the bytes copied and the bytes in all.
 
         Raises:
-            StoreNotFoundError: ``destination`` is something else than a backup of this store, and was left alone.
+            StoreNotFoundError: ``destination`` is no backup of this store, and was left alone.
             StorageError, StoreFullError: it could not be written; an earlier backup there is as it was.
             StoreBusyError: another backup is being written there.
-            ReadOnlyStoreError, StoreBusyError: collections could not be held off.
+            ReadOnlyStoreError, StoreBusyError: garbage collection could not be held off.
         """
         with _LOADING:
             from ocistore.upkeep.backup import backup  # noqa: PLC0415
@@ -686,8 +709,9 @@ class Store:
         """Forget events of tags that are older than ``keep_for`` and not among the last ``keep_last`` of their tag.
 
         By itself a store never forgets one. Each takes about 300 bytes with its indexes. Tags, and what they point at,
-        stay as they are; so does the newest event of the store, whatever is asked, because the numbers of events are
-        never used twice. In small transactions, each of which is whole. Reads all events that are old enough.
+        stay as they are; so does the newest event of the store in any case, because the numbers of events are never
+        used twice. Reads all events that are old enough. It works in small transactions, each of which is atomic and
+        durable; after a crash, doing it again completes it.
 
         Args:
             keep_last: how many of each tag, removed tags included, stay however old they are; None for none.
@@ -696,8 +720,8 @@ class Store:
 
         Raises:
             ValueError: neither is given, or one is negative.
-            TypeError: one is no whole number, or no length of time.
-            OCIStoreError: the store could not be read or written. What was forgotten by then is gone.
+            TypeError: one is no whole number, or no duration.
+            OCIStoreError: the store could not be read or written. What was forgotten by then stays forgotten.
         """
         with _LOADING:
             from ocistore.upkeep.history import prune_history  # noqa: PLC0415
@@ -712,10 +736,11 @@ class Store:
     def compact(self) -> CompactReport:
         """Write the catalog anew, without the space of rows that are gone. Nothing that is stored changes.
 
-        A collection gives most of it back by itself, in small steps, for stores made by this version. This is for those
-        made before, which it converts; and it orders the rows, so that long listings are read in the order of the file.
+        Idempotent. Garbage collection frees most of it by itself, in small steps, in stores made by this version. This
+        is for those made before, which it converts; and it orders the rows, so that long listings are read in the order
+        of the file.
 
-        Every other writer waits meanwhile: about two seconds for each gigabyte; those for whom it takes longer than
+        Other writers wait meanwhile, about two seconds for each gigabyte; those for whom it takes longer than
         they wait get StoreBusyError. Readers do not wait. It needs as much room again as the catalog has, beside it for
         the WAL, and as much memory; no directory for temporary files.
 
@@ -724,7 +749,7 @@ class Store:
             StorageError: the disk fails. The catalog is as it was.
             StoreBusyError, ReadOnlyStoreError: it cannot be written.
 
-        Killed anywhere, it leaves the catalog as it was, or compact.
+        After a crash at any moment, the catalog is as it was, or compact.
         """
         with _LOADING:
             from ocistore.upkeep.compaction import compact  # noqa: PLC0415
@@ -732,7 +757,7 @@ class Store:
         return compact(self._core)
 
     def usage(self) -> Usage:
-        """Count what the store holds. Reads every row it counts."""
+        """Count what the store holds. This reads every row that it counts."""
         with self._core.catalog.read() as connection:
             return Usage(*counts(connection))
 
@@ -749,19 +774,19 @@ def check_import(
 
     Args:
         source: as :meth:`Store.import_` takes it.
-        repository: likewise.
-        references: likewise.
-        platforms: likewise.
-        referrers: likewise.
+        repository: as :meth:`Store.import_` takes it.
+        references: as :meth:`Store.import_` takes them.
+        platforms: as :meth:`Store.import_` takes them.
+        referrers: as :meth:`Store.import_` takes it.
 
     Returns:
         A context manager that looks whether there may be a layout or archive, and gives what to import in its block:
         of a pipe the beginning was read, which is given again.
 
     Raises:
-        InvalidNameError, InvalidDigestError, ValueError, TypeError: an argument is none.
+        InvalidNameError, InvalidDigestError, ValueError, TypeError: an argument is malformed.
         LayoutInvalidError, ArchiveInvalidError: entering the block: there is nothing that can be imported.
-        StorageError: likewise: it could not be opened or read.
+        StorageError: entering the block: it could not be opened or read.
     """
     with _LOADING:
         from ocistore.layouts.importing import check_import  # noqa: PLC0415
@@ -770,7 +795,7 @@ def check_import(
 
 
 def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None) -> RebuildReport:
-    """Make the catalog of a store again, when it is lost or damaged. Reads and hashes every blob.
+    """Make the catalog of a store again, when it is lost or damaged. This reads and hashes every blob.
 
     Args:
         root: the store's directory, in which nobody may work meanwhile.
@@ -779,11 +804,12 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
 
     Raises:
         StoreNotFoundError: there are no blobs: it is no store.
-        RebuildRefusedError: the catalog is good, whatever its schema, or a process has it open, perhaps this one.
-        StoreBusyError: somebody writes.
+        RebuildRefusedError: the catalog is good, of whatever schema, or a process has it open, perhaps this one.
+        StoreBusyError: somebody is writing.
         OCIStoreError: something could not be read or written; the old catalog is as it was.
 
-    Afterwards nothing is collected until :meth:`Store.confirm`. Killed anywhere, it leaves the old catalog or the new.
+    Durable when it returns. Nothing is collected afterwards until :meth:`Store.confirm`. After a crash at any moment,
+    there is the old catalog or the new one.
     """
     with _LOADING:
         from ocistore.upkeep.rebuild import rebuild  # noqa: PLC0415

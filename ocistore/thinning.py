@@ -1,8 +1,8 @@
-"""Deleting a manifest that very many tags point at, or very many manifests are about: most of it goes beforehand.
+"""Deleting a manifest that very many tags point at, or very many manifests are about: most of it is removed beforehand.
 
 Each tag that is removed is an event, and takes 25 µs: in one transaction 20,000 of them kept everybody else from
-writing for half a second. So where there are many, tags go in small transactions first, each of which can be seen, and
-referrers are put before the collector; the manifest itself goes last, with what is left.
+writing for half a second. So where there are many, tags are removed in small transactions first, each of which can be
+seen, and referrers are queued for collection; the manifest itself is removed last, with what is left.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ocistore.changes import DeleteManifest
 
 AT_ONCE: Final = 1000
-"""Tags or referrers of one manifest that go in one transaction; more of them go in several. Each takes 5 to 25 µs."""
+"""Tags or referrers of one manifest that are removed in one transaction. Each takes 5 to 25 µs."""
 
 
 class _Place(NamedTuple):
@@ -77,7 +77,7 @@ def _repeat(catalog: Catalog, pool: Pool, step: partial[bool] | _Queueing, *, gr
 
 
 def _place(connection: Connection, change: DeleteManifest) -> _Place | None:
-    """Where the manifest is; None where it is not, or may not be deleted, as the commit then says."""
+    """Return where the manifest is; None where it does not exist, or may not be deleted, as the commit then says."""
     repository_id = repositories.find(connection, change.repository)
     if repository_id is None:
         return None
@@ -90,7 +90,7 @@ def _place(connection: Connection, change: DeleteManifest) -> _Place | None:
 
 
 def _untag(connection: Connection, *, change: DeleteManifest, actor: str) -> bool:
-    """Remove some tags. Returns whether few are left."""
+    """Remove some tags. Return whether few are left."""
     place = _place(connection, change)
     if place is None:
         return True
@@ -101,7 +101,7 @@ def _untag(connection: Connection, *, change: DeleteManifest, actor: str) -> boo
 
 
 class _Queueing:
-    """Putting referrers before the collector, which takes nothing whose subject is there, and may be asked in vain."""
+    """Queues referrers for garbage collection, which removes none whose subject exists; it may be asked in vain."""
 
     def __init__(self, change: DeleteManifest, since: int) -> None:
         self._change = change
@@ -109,7 +109,7 @@ class _Queueing:
         self._after = 0
 
     def __call__(self, connection: Connection) -> bool:
-        """Queue some. Returns whether there are no more."""
+        """Queue some. Return whether there are no more."""
         place = _place(connection, self._change)
         if place is None:
             return True

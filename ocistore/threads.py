@@ -1,9 +1,9 @@
-"""Threads that work ahead of whoever needs the results, in order; the only place where threads are started for work.
+"""Threads that work ahead of the caller, who gets the results in order; work is given to threads only here.
 
-For what the kernel, or OpenSSL, does without the interpreter: hashing, reading, linking, unlinking.
+They do what the kernel, or OpenSSL, does without the interpreter: hashing, reading, linking, unlinking.
 
 No thread ever waits for anything here. A thread takes what is queued, piece by piece, and ends when there is nothing
-left; so whatever becomes of the caller, none stays behind. The caller waits only for a thread that is known to have
+left; so whatever becomes of the caller, no thread remains. The caller waits only for a thread that is known to have
 begun and does the work itself where none has: where the process may have no more threads or memory, where all cores
 have one already, and in a thread of this module.
 
@@ -35,7 +35,7 @@ _LOOKED_AHEAD: Final = 64
 
 _FIRST_WAIT: Final = 0.005
 _LONGEST_WAIT: Final = 0.1
-"""Seconds that the caller waits before it looks again whether a thread is at work, and tells what was counted."""
+"""Seconds that the caller waits before it looks again whether a thread is at work, and reports what was counted."""
 _PATIENCE: Final = 0.03
 """Seconds that a thread may take to begin."""
 
@@ -50,10 +50,10 @@ class StoppedError(Exception):
 
 
 class Counter:
-    """Takes numbers from several threads, and tells them in the thread that made it, and only there."""
+    """Takes numbers from several threads, and reports them in the thread that made it, and only there."""
 
     def __init__(self, told: Callable[[int], object]) -> None:
-        """``told`` is called with each number that was counted."""
+        """Count from 0; ``told`` is called with each number that was counted."""
         self._told = told
         self._thread = get_ident()
         self._counted: deque[int] = deque()
@@ -72,7 +72,7 @@ class Counter:
             raise StoppedError
 
     def tell(self) -> None:
-        """Tell what was counted and not told yet; in the thread that made this."""
+        """Report what was counted and not reported yet; in the thread that made this."""
         while self._counted:
             self._told(self._counted.popleft())
 
@@ -85,7 +85,7 @@ class Ahead(Generic[T, R]):
     """Work on items by threads, a bounded number of items ahead of the caller, who gets the results in order.
 
     A context manager, to be iterated over once and inside its block. It gives each item with a function that returns
-    the result of the work, or raises what the work raised; who has that raised may go on with the next item. When the
+    the result of the work, or raises what the work raised; who catches that may continue with the next item. When the
     block ends, however it does, so do the threads.
 
     With one thread, items are worked on one after another, in order.
@@ -102,7 +102,7 @@ class Ahead(Generic[T, R]):
         counter: Counter | None = None,
         unused: Callable[[R], object] = lambda _: None,
     ) -> None:
-        """Start nothing yet.
+        """Take the work and its limits; nothing is started before the block.
 
         Args:
             work: called with each item, in any thread.
@@ -112,7 +112,7 @@ class Ahead(Generic[T, R]):
                 one. All calls of a process together have as many as there are cores.
             ahead: how many items may be with threads, or done by them, before the caller takes the first of them; not
                 given, two for each thread.
-            counter: told, while the caller waits, what threads counted.
+            counter: reports, while the caller waits, what threads counted.
             unused: called with each result that nobody took, when the block ends.
         """
         self._work = work
@@ -146,7 +146,7 @@ class Ahead(Generic[T, R]):
             raise
 
     def check(self) -> None:
-        """Go on only while somebody needs the results.
+        """Check that somebody still needs the results.
 
         Raises:
             StoppedError: nobody does.
@@ -162,7 +162,7 @@ class Ahead(Generic[T, R]):
     def _results(self) -> Generator[tuple[T, Callable[[], R]], None, None]:
         window: deque[tuple[T, Callable[[], R]]] = deque()
         more = True
-        # Whoever leaves a loop lets go of this generator, and so of the lock, before anything else happens.
+        # Leaving a loop lets go of this generator, and so of the lock, before anything else happens.
         with self._running:
             while True:
                 while more and self._may_look_further(len(window)):
@@ -185,7 +185,7 @@ class Ahead(Generic[T, R]):
         return not self._queue or self._is_staffed()
 
     def _begun(self, item: T) -> Callable[[], R]:
-        """What gives the result of an item, which a thread begins to work on if it is worth one."""
+        """Return a function that gives the result of an item, which a thread begins to work on if it is worth one."""
         work = partial(self._work, item)
         if not self._threads or not self._beside(item):
             return work
@@ -252,7 +252,7 @@ class Ahead(Generic[T, R]):
             _busy.discard(me)
 
     def _end(self) -> None:
-        """Wait for the threads, none of which begins with anything new, and see to what they made."""
+        """Wait for the threads, none of which begins with anything new, and dispose of what they made."""
         results = self._iterated()
         if results is not None:  # a frame that an error refers to has it
             results.close()
@@ -273,7 +273,7 @@ class Ahead(Generic[T, R]):
 
 
 class _Task(Generic[R]):
-    """Something that is done once, by whichever thread is the first to begin with it."""
+    """Something that is done once, by the first thread that begins with it."""
 
     __slots__ = ("_done", "_error", "_free", "_value", "_work", "over")
 
@@ -285,7 +285,7 @@ class _Task(Generic[R]):
         self._done = allocate_lock()
         self._done.acquire()
         self.over = False
-        """Whether it was done, well or not."""
+        """Whether it was done, successfully or not."""
 
     def run(self) -> None:
         """Do it, unless somebody else does."""
@@ -298,12 +298,12 @@ class _Task(Generic[R]):
         except BaseException as error:  # noqa: BLE001 - raised where the result is needed
             self._error = error
         finally:
-            work = None  # with all that it has open, before anybody goes on
+            work = None  # with all that it has open, before anybody continues
             self.over = True
             self._done.release()
 
     def cancel(self) -> bool:
-        """Whether nobody had begun it; nobody else will."""
+        """Prevent it from beginning. Return whether nobody had begun it."""
         return self._free.acquire(blocking=False)
 
     def wait(self, seconds: float) -> None:
@@ -325,7 +325,7 @@ class _Task(Generic[R]):
         self._error = None
 
     def take(self) -> R:
-        """The result, which is let go of; or the error, raised."""
+        """Return the result, or raise the error; neither is held any longer."""
         error, self._error = self._error, None
         if error is not None:
             try:
@@ -345,6 +345,6 @@ def _cores() -> int:
 
 
 def _threads() -> int:
-    """How many threads are worth it beside a caller that waits for them."""
+    """Return how many threads are worth it beside a caller that waits for them."""
     cores = _cores()
     return cores if cores > 1 else 0

@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 
 class Transaction:
-    """What happens inside ``with store.transaction()``, by any number of threads.
+    """The changes made inside ``with store.transaction()``, by any number of threads.
 
-    Bytes are staged as they come, without any lock, and may take as long as they take. Operations are checked as far as
-    that needs no store, kept, and run in their order in one write transaction when the block ends. What no longer holds
-    by then, such as the expectation of a tag, is an error of the block's end; then, and when the block raises, nothing
-    is changed. What a thread brings after the end is refused with ``StoreClosedError``, and is no part of it. Reads go
-    through :meth:`Store.repository` and see what is committed, not what is still pending.
+    Bytes are staged as they come, without any lock, however long they take. Operations are checked as far as
+    that needs no store, kept, and run in their order in one write transaction when the block ends. An expectation that
+    no longer holds by then, such as that of a tag, raises an error at the end of the block; then, and when the block
+    raises, nothing is changed. A change made after the end is refused with ``StoreClosedError``. Reads go through
+    :meth:`Store.repository` and see what is committed, not what is still pending.
     """
 
     def __init__(self, core: Core) -> None:
-        """Others go through :meth:`Store.transaction`."""
+        """Begin without changes; others call :meth:`Store.transaction`."""
         self._core = core
         self._pool = core.pool
         self._process = os.getpid()
         self._changes: list[Change] = []
         self._staged: list[StagedBlob] = []
         self._sizes: dict[tuple[str, Digest], int] = {}
-        """Of the blobs that repositories will serve, by repository and digest."""
+        """The sizes of the blobs that repositories will serve, by repository and digest."""
         self._ended = False
         self._adding = ForkSafeLock()
 
@@ -63,7 +63,7 @@ class Transaction:
             self._pool.discard(self._staged)
 
     def repository(self, name: str) -> RepositoryTransaction:
-        """A repository whose changes become part of this transaction.
+        """Return a repository whose changes become part of this transaction.
 
         Raises:
             InvalidNameError: no repository can have that name.
@@ -95,7 +95,7 @@ class RepositoryTransaction(RepositoryWriter):
     """The changes of one repository inside a transaction."""
 
     def __init__(self, core: Core, name: str, transaction: Transaction) -> None:
-        """Others go through :meth:`Transaction.repository`."""
+        """Collect changes for a transaction; others call :meth:`Transaction.repository`."""
         super().__init__(core, name)
         self._transaction = transaction
 

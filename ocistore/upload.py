@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ocistore.core import Core
 
 UPLOAD_LIFETIME: Final = timedelta(days=7)
-"""How long a session lives after it was last touched: what docker's registry leaves an upload before it purges it."""
+"""How long a session lives after it was last opened or closed: as long as docker's registry keeps an upload."""
 
 _LIFETIME: Final = UPLOAD_LIFETIME // timedelta(milliseconds=1)
 
@@ -50,7 +50,7 @@ class UploadInfo:
     id: str
     algorithm: str
     offset: int
-    """Bytes that have arrived."""
+    """How many bytes have arrived."""
     started: datetime
     touched: datetime
     """When it was last opened or closed."""
@@ -60,19 +60,19 @@ class UploadInfo:
 class Upload:
     """An open upload session, held by one writer at a time over all processes.
 
-    Threads that use the same object take turns: what one of them does is done when another begins, and after a
+    Threads that use the same object take turns: one of them completes its call before another begins, and after a
     ``close``, ``commit`` or ``cancel`` the others get ``StoreClosedError``. A signal handler or a finalizer that runs
     in the middle of a turn of its own thread is refused, with ``StoreBusyError``.
 
     Leaving the context closes the session's file and does not cancel the session. Written bytes survive the death of
-    the process at once, and a power cut from :meth:`close` on: a session that is resumed after the machine was started
-    again, or the filesystem mounted again, stands where it stood at its last ``close``.
+    the process at once, and a power cut after :meth:`close`: a session that is resumed after the machine was started
+    again, or the filesystem mounted again, is where it was at its last ``close``.
     """
 
     id: str
 
     def __init__(self, core: Core, repository: str, file: OpenUpload) -> None:
-        """Others go through :meth:`Repository.start_upload` and :meth:`Repository.upload`."""
+        """Open what is given; others call :meth:`Repository.start_upload` or :meth:`Repository.upload`."""
         self._core = core
         self._repository = repository
         self._file: OpenUpload | None = file
@@ -121,7 +121,7 @@ class Upload:
             pass_on_theirs(error)
             raise UploadNotFoundError(name, repository=repository) from error
         try:
-            session = _find(core, repository, name)  # whoever held it before may have written more, or ended it
+            session = _find(core, repository, name)  # the one that held it before may have written more, or ended it
             cache = core.pool.uploads.page_cache()
             if session.page_cache != cache:
                 # What nobody synced may be gone, or zeros. Cut off first: the row then says that what follows is kept.
@@ -152,7 +152,7 @@ class Upload:
         return self._file
 
     def _alone(self) -> ForkSafeLock:
-        """What to hold while it is used: no other thread uses it then."""
+        """Return the lock to hold while it is used, so that no other thread uses it then."""
         if self._turn.is_mine():
             raise StoreBusyError(f"upload {self.id}", waited=0.0, reason="this thread is in the middle of using it")
         return self._turn
@@ -168,21 +168,24 @@ class Upload:
 
     @property
     def offset(self) -> int:
-        """How many bytes have arrived: where the next chunk starts."""
+        """The number of bytes that have arrived: where the next chunk starts."""
         return self._open_file().offset
 
     def write(self, chunk: bytes, *, offset: int | None = None) -> int:
         """Append a chunk.
 
+        The bytes survive the death of the process at once, and a power cut after :meth:`close`. Writing a chunk again
+        appends it again, unless ``offset`` says where it belongs.
+
         Args:
             chunk: bytes of any length; large ones are cheaper.
-            offset: where the chunk starts, to be checked.
+            offset: where the chunk starts, in bytes, to be checked.
 
         Returns:
-            The new offset.
+            The new offset, in bytes.
 
         Raises:
-            UploadRangeError: the upload does not stand at ``offset``; its ``offset`` says where it stands.
+            UploadRangeError: the upload is not at ``offset``; the error's ``offset`` says where it is.
             UploadNotFoundError: the session was ended meanwhile, with its repository.
             StoreFullError, StorageError: nothing of the chunk was kept.
         """
@@ -197,10 +200,11 @@ class Upload:
                 return file.append(chunk)
 
     def commit(self, digest: str) -> Descriptor:
-        """Make the bytes a blob of the repository and end the session. Durable, and visible at once or not at all.
+        """Make the bytes a blob of the repository and end the session.
 
-        The bytes are not read again, unless the session was resumed in another process or ``digest`` is of another
-        algorithm than the session's.
+        Atomic, and durable when it returns; a session is committed once. After a crash there is the session with what
+        was durable of its bytes, or the blob. The bytes are not read again, unless the session was resumed in another
+        process or ``digest`` is of another algorithm than the session's.
 
         Raises:
             DigestMismatchError: the bytes are not those of ``digest``. The session and its bytes stay.
@@ -223,7 +227,7 @@ class Upload:
         return Descriptor("application/octet-stream", wanted, staged.size)
 
     def cancel(self) -> None:
-        """End the session and give up its bytes. Cancelling a session that has ended does nothing."""
+        """End the session and discard its bytes, durably. Idempotent: cancelling an ended session does nothing."""
         if self._has_ended():
             return
         with self._alone():
@@ -237,7 +241,7 @@ class Upload:
             file.close()
 
     def close(self) -> None:
-        """Make what was written durable and let others have the session, which goes on. Closing again does nothing."""
+        """Make what was written durable, and let others resume the session. Idempotent."""
         if self._has_ended():
             return
         with self._alone():
@@ -295,7 +299,7 @@ def cancel_session(core: Core, repository: str, name: str) -> None:
         file = core.pool.uploads.open(name, session.algorithm)
     except (FileNotFoundError, CorruptError, InvalidDigestError) as error:
         pass_on_theirs(error)
-        file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
+        file = None  # nobody can resume it: it is gone, no plain file, or of an algorithm that is not installed
     try:
         core.commit([EndUpload(repository, name)])
         with contextlib.suppress(StorageError):  # a directory is none of ours
@@ -306,7 +310,7 @@ def cancel_session(core: Core, repository: str, name: str) -> None:
 
 
 def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
-    """What a listing shows; None where the session's file is gone, so that nobody can go on with it."""
+    """Return what a listing shows; None where the session's file does not exist, so that it cannot be resumed."""
     try:
         offset = core.pool.uploads.size(row.id)
     except FileNotFoundError as error:

@@ -49,13 +49,13 @@ _OUTPUT: Final = 1024 * 1024
 _GZIP_LEVEL: Final = 6
 """What gzip itself and most tools use."""
 _ZSTD_WINDOW_LOG: Final = 27
-"""The largest window that is accepted, 128 MiB: what zstd's own tool accepts unless it is told to use more memory."""
+"""The largest window that is accepted, 128 MiB: what zstd's own tool accepts unless it is allowed more memory."""
 _NEEDS_MEMORY: Final = re.compile(r"too much memory|[Mm]emory usage limit")
 """What zstd and xz say of a stream that is whole, and was written with a larger window."""
 _XZ_MEMORY: Final = 144 * 1024 * 1024
 """Bytes that xz may use: the same window, and its tables. ``xz -9`` needs 65 MiB."""
 _PADDING: Final = 64 * 1024 * 1024
-"""Bytes of zeros behind the end. What writes to tapes and pipes pads to blocks, of 10 KiB or what it is told to."""
+"""Bytes of zeros after the end. Writers to tapes and pipes pad to blocks, of 10 KiB or what they are asked for."""
 _FREE_PARTS: Final = 10_000
 _MINIMUM_PART: Final = {"gzip": 48, "zstd": 48, "xz": 1024, "bzip2": 1024}
 """Members or frames that a stream may be made of whatever their size, and bytes that those beyond must have on average.
@@ -65,7 +65,7 @@ To begin one costs 5 microseconds, and 40 of xz and bzip2. A layer that can be r
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may come out of a compressed stream."""
+    """Limits on what a compressed stream may decompress to."""
 
     ratio: int = 200
     """Times the bytes that went in. File systems of images compress to a third or a tenth; gzip cannot do better than
@@ -156,7 +156,7 @@ def _new_zstd() -> _Decompressor:
 
 
 def zstd() -> Any:  # noqa: ANN401 - a module, which has other names in other versions of Python
-    """The module ``compression.zstd`` of Python 3.14, or its backport.
+    """Return the module ``compression.zstd`` of Python 3.14, or its backport.
 
     Raises:
         ArchiveInvalidError: it is not installed.
@@ -176,14 +176,14 @@ _NEW: Final[dict[str, Callable[[], _Decompressor]]] = {
 
 
 def compression_of(beginning: bytes) -> ReadCompression:
-    """What a stream that begins with these bytes, at least :data:`MAGIC_SIZE` of them, is compressed with."""
+    """Return what a stream is compressed with that begins with these bytes, at least :data:`MAGIC_SIZE` of them."""
     if beginning.startswith(GZIP_MAGIC):
         return "gzip"
     if beginning.startswith((ZSTD_MAGIC, *_ZSTD_SKIPPABLE)):
         return "zstd"
     if beginning.startswith(XZ_MAGIC):
         return "xz"
-    # Text may begin with BZh, but not go on so.
+    # Text may begin with BZh, but not continue so.
     magic, block, end = BZIP2_MAGIC
     if beginning.startswith(magic) and b"1" <= beginning[3:4] <= b"9" and beginning[4:].startswith((block, end)):
         return "bzip2"
@@ -193,14 +193,14 @@ def compression_of(beginning: bytes) -> ReadCompression:
 class Decompressed(io.RawIOBase):
     """The bytes of a compressed file, to be read once, from beginning to end. Closes nothing but itself.
 
-    A stream may be made of any number of members, frames or streams, one after another, and be padded with zeros behind
+    A stream may be made of any number of members, frames or streams, one after another, and be padded with zeros after
     the last, as what writes to tapes and pipes pads it.
     """
 
     def __init__(
         self, source: BinaryIO, compression: ReadCompression, *, name: str, limits: Limits | None = None
     ) -> None:
-        """Read ``source`` from where it stands; ``name`` is what messages call it.
+        """Read ``source`` from its position; ``name`` is what messages call it.
 
         Raises:
             ArchiveInvalidError: the package that it needs is not installed.
@@ -221,7 +221,7 @@ class Decompressed(io.RawIOBase):
         self._parts = 1
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True: the stream can be read."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - Buffer has a name from Python 3.12 on
@@ -266,7 +266,7 @@ class Decompressed(io.RawIOBase):
     # --- input --------------------------------------------------------------------------------------------------------
 
     def _next_input(self) -> bytes:
-        """Some of what was read, more each time; none at the end."""
+        """Return some of what was read, more each time; none at the end."""
         if self._position == len(self._read):
             self._fill()
         given = self._read[self._position : self._position + self._given]
@@ -275,14 +275,14 @@ class Decompressed(io.RawIOBase):
         return given
 
     def _fill(self) -> bool:
-        """Read more behind what is left; whether there was more."""
+        """Read more and append it to what is left. Return whether there was more."""
         more = self._source.read(_INPUT)
         self._in += len(more)
         self._read, self._position = self._read[self._position :] + more, 0
         return bool(more)
 
     def _next_bytes(self) -> bytes:
-        """What comes next, as far as is needed to know what it is; fewer at the end."""
+        """Return the next bytes, as many as are needed to know what they are; fewer at the end."""
         while len(self._read) - self._position < MAGIC_SIZE and self._fill():
             pass
         return self._read[self._position : self._position + MAGIC_SIZE]
@@ -293,7 +293,7 @@ class Decompressed(io.RawIOBase):
         if following.startswith(b"\0"):
             zeros = self._skip_zeros()
             following = self._next_bytes()
-            # Some tools read on behind zeros and some do not, but for xz, of which they are a part (section 2.2).
+            # Some tools read on after zeros and some do not, except for xz, of which they are a part (section 2.2).
             if following and (self._compression != "xz" or zeros % 4):
                 raise self._follows()
         if not following:
@@ -336,7 +336,7 @@ class Compressor:
     """Compresses what is written, so that the same bytes give the same bytes: no time, no name."""
 
     def __init__(self, write: Callable[[bytes], object], compression: Compression) -> None:
-        """``write`` takes all bytes it is given, or raises.
+        """Compress to ``write``, which takes all bytes it is given, or raises.
 
         Raises:
             ArchiveInvalidError: the package that zstd needs is not installed.

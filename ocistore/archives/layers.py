@@ -20,7 +20,7 @@ _AT_ONCE: Final = 1024 * 1024
 
 
 def decompressed(source: io.BufferedReader[Any], *, name: str, limits: Limits | None = None) -> BinaryIO:
-    """The bytes of a stream that stands at its beginning, decompressed where they are compressed.
+    """Return the bytes of a stream that is at its beginning, decompressed where they are compressed.
 
     Args:
         source: the stream, which stays the caller's to close.
@@ -39,7 +39,7 @@ def decompressed(source: io.BufferedReader[Any], *, name: str, limits: Limits | 
 
 @contextlib.contextmanager
 def verified_to_its_end(blob: io.BufferedReader[Any], source: BinaryIO) -> Iterator[None]:
-    """A block that reads the archive in a blob; at its end all bytes were read, and so verified.
+    """Read the archive in a blob inside the block; at its end all bytes were read, and so verified.
 
     A damaged blob looks like a damaged archive first. Who made it is not to blame for that: the rest of the blob is
     read, too, and where that shows that its bytes are not the right ones, the error says so.

@@ -17,22 +17,22 @@ all that Linux would walk through, one small archive could keep a machine busy f
 
 
 class Place(NamedTuple):
-    """What has a name."""
+    """What has a name in an archive: a file, a directory or a link."""
 
     kind: Literal["directory", "symlink", "other"]
     target: str = ""
-    """Of a symbolic link."""
+    """What a symbolic link leads to."""
 
 
 class LinkError(Exception):
-    """A path leads in a ring, or out of what it must stay in; the text says which, to stand behind a name."""
+    """A path leads in a ring, or out of what it must stay in; the text says which, to be written after a name."""
 
 
 def resolve(path: str, look: Callable[[str], Place | None], *, confined: bool = False, last: bool = True) -> str:
-    """The path with every link on it followed; what is not there is taken for a directory that could be.
+    """Return the path with every link on it followed; what is not there is taken for a directory that could be.
 
     As in a root file system: an absolute target begins at the top, and above the top there is the top. With
-    ``confined``, both are refused, and so is ``..`` behind what is no directory: where such a name comes to be one
+    ``confined``, both are refused, and so is ``..`` after what is no directory: where such a name comes to be one
     later, or a link, the path would lead somewhere else.
 
     Args:
@@ -72,7 +72,7 @@ def resolve(path: str, look: Callable[[str], Place | None], *, confined: bool = 
 
 
 def _names(path: str, *, confined: bool) -> list[str]:
-    """The names that a path is made of, the first of them last."""
+    """Return the names that a path is made of, the first of them last."""
     if confined and path.startswith("/"):
         raise LinkError("it leads to an absolute path")
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]

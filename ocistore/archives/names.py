@@ -9,15 +9,15 @@ import os
 
 
 def name_bytes(name: str) -> bytes:
-    """The bytes of a name in an archive, where those that are no UTF-8 are escaped as in ``os.fsdecode``."""
+    """Return the bytes of a name in an archive, where those that are no UTF-8 are escaped as in ``os.fsdecode``."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def name_on_disk(name: str) -> str:
-    """What to call the system with, so that a file has the bytes of this name."""
+    """Return the name to call the system with, so that a file has the bytes of ``name``."""
     return os.fsdecode(name_bytes(name))
 
 
 def name_from_disk(name: str) -> str:
-    """What a file is called in an archive that the system, or an argument of a command, calls so."""
+    """Return the name in an archive of a file that the system, or an argument of a command, calls so."""
     return os.fsencode(name).decode("utf-8", "surrogateescape")

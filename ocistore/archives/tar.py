@@ -1,7 +1,7 @@
 """Reading a tar archive as a stream, member by member, in constant memory; strictly, because archives are hostile.
 
 Read are the forms that tools of today write: ustar, GNU and pax (IEEE 1003.1, pax, "pax Interchange Format"). The
-fields of a header are parsed by the standard library; what stands around them is done here, because ``tarfile`` takes
+fields of a header are parsed by the standard library; what is around them is done here, because ``tarfile`` takes
 a damaged header for the end of the archive, and reads extended headers of any size into memory.
 
 Nothing is extracted. Who reads decides what each kind of member means, and whether its name is acceptable.
@@ -38,7 +38,7 @@ _RECORDS_OF_A_MEMBER: Final = 16
 eight. A record takes five bytes, which compress to almost none: a few hundred kilobytes could keep a processor busy for
 minutes."""
 _MAXIMUM_END: Final = 64 * 1024 * 1024
-"""Bytes of zeros behind the last member. Tar pads to records, of 10 KiB or what it is told to; a hole has exabytes."""
+"""Bytes of zeros after the last member. Tar pads to records, of 10 KiB or what it is asked for; a hole has exabytes."""
 
 Kind: TypeAlias = Literal[
     "file", "directory", "symlink", "hardlink", "character device", "block device", "fifo", "sparse file"
@@ -86,7 +86,7 @@ class Readable(Protocol):
     """What an archive is read from: a binary file that need not be seekable."""
 
     def read(self, size: int, /) -> bytes:
-        """Up to ``size`` bytes; none at the end."""
+        """Return up to ``size`` bytes; none at the end."""
         ...
 
 
@@ -103,8 +103,8 @@ class Member:
     """One member of an archive, as its header says. Nothing in it was checked but the form."""
 
     name: str
-    """As it stands there: perhaps absolute, perhaps with ``..`` in it. Bytes that are no UTF-8 are escaped as in
-    ``os.fsdecode``."""
+    """The name as the header has it: perhaps absolute, perhaps with ``..`` in it. Bytes that are no UTF-8 are escaped
+    as in ``os.fsdecode``."""
     kind: Kind
     size: int
     """Bytes of content that follow in the archive; of a sparse file, without its holes."""
@@ -127,14 +127,14 @@ class TarReader:
     """
 
     def __init__(self, source: Readable, *, name: str, seek: Seekable | None = None, is_layer: bool = False) -> None:
-        """Read ``source`` from where it stands.
+        """Read ``source`` from its position.
 
         Args:
             source: the archive, not compressed.
             name: what messages call it.
             seek: the same object as ``source``, where content that nobody wants may be skipped by seeking.
             is_layer: whether it is to be read as those read a layer who unpack one: no bytes at all are an archive
-                without members, and what stands behind the two blocks of zeros at its end means nothing.
+                without members, and what follows the two blocks of zeros at its end means nothing.
         """
         self._source = source
         self._is_layer = is_layer
@@ -152,7 +152,7 @@ class TarReader:
         """Records that may still come."""
 
     def __iter__(self) -> Iterator[Member]:
-        """Every member.
+        """Yield each member.
 
         Raises:
             ArchiveInvalidError: the archive is damaged, cut short, of an unknown form, or followed by something else.
@@ -162,7 +162,7 @@ class TarReader:
             yield member
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes of the content of the member that was given last; none at its end.
+        """Return up to ``size`` bytes of the content of the member that was given last; none at its end.
 
         Raises:
             ArchiveInvalidError: the archive ends within it.
@@ -193,7 +193,7 @@ class TarReader:
                 if attributes or names:
                     raise self._error("it ends with a header that belongs to nothing")
                 if block is None:
-                    # Even an empty archive ends with zeros; some tools leave them out behind the last member, and what
+                    # Even an empty archive ends with zeros; some tools leave them out after the last member, and what
                     # pads its content, too.
                     if self._position == 0 and not self._is_layer:
                         raise self._error("it is empty")
@@ -228,7 +228,7 @@ class TarReader:
         kind = _KINDS.get(header.type)
         name = extended.get("path", header.name)
         if kind == "directory" and not name:
-            name = "."  # what Python's tarfile calls the directory that everything is in, if it is told to
+            name = "."  # what Python's tarfile calls the directory that everything is in, if asked to
         if kind is None:
             raise self._error(f"its kind, {header.type!r}, is unknown", member=name)
         target = extended.get("linkpath", header.linkname)
@@ -241,7 +241,7 @@ class TarReader:
         if header.type == tarfile.GNUTYPE_SPARSE:
             self._skip_sparse_map(more=bool(block[482]))
         if kind not in ("file", "sparse file"):
-            size = 0  # whatever stands there: of no other kind content is stored (IEEE 1003.1, pax, ``typeflag``)
+            size = 0  # whatever the header says: of no other kind content is stored (IEEE 1003.1, pax, ``typeflag``)
         self._left, self._padding = size, -size % BLOCK
         return Member(
             name=name,
@@ -256,7 +256,7 @@ class TarReader:
         )
 
     def _skip_sparse_map(self, *, more: bool) -> None:
-        """GNU's old form goes on with blocks of the map, each of which says whether another follows."""
+        """Skip the blocks of the map that follow in GNU's old form, each of which says whether another follows."""
         while more:
             block = self._exactly(BLOCK)
             if block is None:
@@ -264,9 +264,9 @@ class TarReader:
             more = bool(block[504])
 
     def _pax(self, header: tarfile.TarInfo) -> dict[str, str]:
-        """The records of an extended header, each "LENGTH KEY=VALUE" with a line feed behind it.
+        """Return the records of an extended header, each "LENGTH KEY=VALUE" with a line feed after it.
 
-        One without a value takes back what was said: the plain header counts.
+        A record without a value revokes what was said: the plain header counts.
         """
         content = self._extended(header)
         found: dict[str, str] = {}
@@ -291,7 +291,10 @@ class TarReader:
         return {key: value for key, value in found.items() if value}
 
     def _refuse_global(self, records: dict[str, str]) -> None:
-        """Records for all members that follow: a comment, as git writes one, does no harm; a name or a size would."""
+        """Refuse records for all members that follow, except a comment, as git writes one.
+
+        A name or a size would do harm.
+        """
         if not records.keys().isdisjoint({"path", "linkpath", "size"}) or any(
             key.startswith("GNU.sparse.") for key in records
         ):
@@ -310,7 +313,7 @@ class TarReader:
         return b"" if content is None else content[: header.size]
 
     def _stated(self, extended: dict[str, str], key: str, plain: int) -> int:
-        """What an extended header says, without its fraction, where the plain one had no room for it."""
+        """Return what an extended header says, without its fraction, where the plain one had no room for it."""
         if key not in extended:
             return plain
         whole = extended[key].partition(".")[0]
@@ -328,7 +331,10 @@ class TarReader:
     # --- bytes --------------------------------------------------------------------------------------------------------
 
     def _block(self) -> bytes | None:
-        """The next block; None at the end of the stream, also where that lacks some of the zeros that it ends with."""
+        """Return the next block.
+
+        None at the end of the stream, also where that lacks some of the zeros that it ends with.
+        """
         block = self._some(BLOCK)
         if len(block) < BLOCK and block.strip(b"\0"):
             whole = self._position >= BLOCK
@@ -336,11 +342,11 @@ class TarReader:
         return block if len(block) == BLOCK else None
 
     def _skip_padding(self, size: int) -> bool:
-        """Pass what a member is padded with; whether all of that is there. At the end of an archive it may lack."""
+        """Skip what a member is padded with. Return whether all of it exists: at the end of an archive it may lack."""
         return len(self._some(size)) == size
 
     def _exactly(self, size: int) -> bytes | None:
-        """So many bytes; None at the end of the stream."""
+        """Return exactly ``size`` bytes; None at the end of the stream."""
         content = self._some(size)
         if not content:
             return None
@@ -349,7 +355,7 @@ class TarReader:
         return content
 
     def _some(self, size: int) -> bytes:
-        """So many bytes, or what there is to the end of the stream."""
+        """Return ``size`` bytes, or what there is to the end of the stream."""
         pieces = []
         left = size
         while left and (data := self._source.read(left)):
@@ -362,14 +368,14 @@ class TarReader:
         if not size:
             return
         if self._seek is not None:
-            # The last byte is read, so that a size that lies beyond the end is noticed.
+            # The last byte is read, so that a size beyond the end is noticed.
             try:
                 self._seek.seek(size - 1, 1)
             except OSError as error:
                 pass_on_theirs(error)
                 if error.errno != errno.EINVAL:
                     raise
-                raise self._error("it is cut short") from error  # farther than any file goes
+                raise self._error("it is cut short") from error  # farther than any file reaches
             self._position += size - 1
             if self._exactly(1) is None:
                 raise self._error("it is cut short")
@@ -382,7 +388,7 @@ class TarReader:
             self._position += len(data)
 
     def _check_end(self) -> None:
-        """Behind the first block of zeros there is nothing but zeros: what else there is, some tools read, some not.
+        """Check that nothing but zeros follows the first block of zeros: what else follows, some tools read, some not.
 
         Behind the second one of a layer, none that unpacks it does.
         """
@@ -405,7 +411,7 @@ class TarReader:
 
 
 def _own_name(block: bytes, name: str) -> str:
-    """The name in a header, which the standard library begins with a prefix whatever stands in its place.
+    """Return the name in a header, before which the standard library puts a prefix whatever is in its place.
 
     In headers of GNU's these are times; but Go wrote prefixes there until 1.8, which are known by being none.
     """

@@ -17,53 +17,53 @@ _NAME: Final = 100
 _MAXIMUM_SIZE: Final = 0o77777777777
 _SIZE: Final = slice(124, 135)
 _CHECKSUM: Final = slice(148, 154)
-"""Where size and checksum stand in a header, as octal digits (IEEE 1003.1, pax, "ustar Interchange Format")."""
+"""Where size and checksum are in a header, as octal digits (IEEE 1003.1, pax, "ustar Interchange Format")."""
 
 
 class TarWriter:
-    """Members, one after another, to a function that takes bytes.
+    """Writes members, one after another, to a function that takes bytes.
 
     The content of a file is written by the caller, between :meth:`begin_file` and :meth:`end_file`: what is sent by
     the kernel never comes by here.
     """
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
-        """``write`` takes all bytes it is given, or raises."""
+        """Write to ``write``, which takes all bytes it is given, or raises."""
         self._write = write
         self._position = 0
         self._padding = 0
         self._templates: dict[tuple[bytes, int], bytes] = {}
 
     def directory(self, name: str, *, mode: int = 0o755) -> None:
-        """A directory."""
+        """Write a directory."""
         self._write_header(name + "/", kind=tarfile.DIRTYPE, mode=mode)
 
     def symlink(self, name: str, target: str) -> None:
-        """A symbolic link."""
+        """Write a symbolic link."""
         self._write_header(name, kind=tarfile.SYMTYPE, mode=0o777, target=target)
 
     def file(self, name: str, content: bytes, *, mode: int = 0o644) -> None:
-        """A file whose content is at hand, in one piece with its header."""
+        """Write a file whose content is at hand, in one piece with its header."""
         header = self._header(name, kind=tarfile.REGTYPE, mode=mode, size=len(content))
         padding = bytes(-len(content) % BLOCK)
         self._write(header + content + padding)
         self._position += len(header) + len(content) + len(padding)
 
     def begin_file(self, name: str, size: int, *, mode: int = 0o644) -> None:
-        """A file, whose ``size`` bytes the caller writes now."""
+        """Begin a file, whose ``size`` bytes the caller writes next."""
         self._write_header(name, kind=tarfile.REGTYPE, mode=mode, size=size)
         self._position += size
         self._padding = -size % BLOCK
 
     def end_file(self) -> None:
-        """All of its bytes were written."""
+        """End a file, all of whose bytes were written."""
         if self._padding:
             self._write(bytes(self._padding))
             self._position += self._padding
             self._padding = 0
 
     def finish(self, *, whole_records: bool = True) -> None:
-        """The end of the archive. Without ``whole_records`` it is no longer than it must be."""
+        """Write the end of the archive. Without ``whole_records`` it is no longer than it must be."""
         end = 2 * BLOCK
         if whole_records:
             end += -(self._position + end) % _RECORD
@@ -81,7 +81,10 @@ class TarWriter:
         return _block(name, kind, mode, size, target)
 
     def _filled(self, name: bytes, kind: bytes, mode: int, size: int) -> bytes:
-        """A header like the last one of its kind but for name and size: a tenth of the work of making it anew."""
+        """Return a header like the last one of its kind except for name and size.
+
+        A tenth of the work of making a new one.
+        """
         template = self._templates.get((kind, mode))
         if template is None:
             template = self._templates[kind, mode] = _block("", kind, mode, 0, "")

@@ -1,4 +1,4 @@
-"""Artifacts: plain files and directories, packed as one and written back; what is about what.
+"""Artifacts: pack plain files and directories as one, write them back, and list what refers to what.
 
 Written and read as ``oras`` does it, so that either takes what the other made.
 """

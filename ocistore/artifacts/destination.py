@@ -34,16 +34,16 @@ class Destination:
     """
 
     def __init__(self, root: Path) -> None:
-        """Open the directory, which is made, durably, if need be, and may itself be a symbolic link.
+        """Open the directory, which is made durably if it does not exist, and may itself be a symbolic link.
 
         Raises:
             OSError: there is none, and none can be made.
         """
         self._root = root
         self._pending: dict[str, str] = {}
-        """By title, the temporary name in the same directory."""
+        """The temporary name in the same directory, by title."""
         self._trees: dict[str, StagedTree] = {}
-        """By title, the directories that are being unpacked."""
+        """The directories that are being unpacked, by title."""
         self._made: list[str] = []
         """Directories, outer before inner."""
         self._complete = False
@@ -94,7 +94,10 @@ class Destination:
 
     @contextlib.contextmanager
     def create(self, title: str) -> Iterator[Callable[[bytes], None]]:
-        """A function to write the file of that title with; its bytes are durable when the block ends."""
+        """Create a file of that title, and give a function that writes it.
+
+        Its bytes are durable when the block ends.
+        """
         with self._naming(title), self._directory(title, make=True) as directory:
             self._pending[title], descriptor = new_file(directory)
 
@@ -113,7 +116,7 @@ class Destination:
 
     @contextlib.contextmanager
     def create_directory(self, title: str) -> Iterator[StagedTree]:
-        """A directory of that title, to be filled; what is in it is durable when the block ends."""
+        """Create a directory of that title, to be filled in the block; what is in it is durable when the block ends."""
         with self._naming(title), self._directory(title, make=True) as directory:
             tree = self._trees[title] = StagedTree(directory, os.path.basename(title))
         try:
@@ -151,7 +154,7 @@ class Destination:
 
     @contextlib.contextmanager
     def _directory(self, path: str, *, make: bool = False) -> Iterator[int]:
-        """A descriptor of the directory that ``path`` lies in, reached without following a link."""
+        """Give a descriptor of the directory that ``path`` is in, reached without following a link."""
         directory = self._descriptor
         components = path.split("/")[:-1]
         for depth, component in enumerate(components, start=1):

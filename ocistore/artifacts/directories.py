@@ -47,17 +47,17 @@ class _Entry:
     """Something in a directory."""
 
     path: str
-    """From the packed directory on; empty for the directory itself."""
+    """Its path in the packed directory; empty for the directory itself."""
     status: os.stat_result
     directory: int
-    """What it lies in, open while the entry is in use."""
+    """The directory that it is in, open while the entry is in use."""
     name: str = "."
     target: str = ""
-    """Of a symbolic link."""
+    """What a symbolic link leads to."""
 
 
 def directory_size(path: str, *, refused: tuple[int, int] | None = None) -> int:
-    """Bytes of all files in a directory, after everything that cannot be packed was seen.
+    """Return the bytes of all files in a directory, after checking that everything in it can be packed.
 
     Args:
         path: of the directory.
@@ -90,7 +90,7 @@ class PackedDirectory:
         return Digest.of_hasher(self._state, "sha256")
 
     def chunks(self) -> Iterator[bytes]:
-        """The compressed archive, in constant memory.
+        """Yield the compressed archive, in constant memory.
 
         Raises:
             ArtifactInvalidError: something in the directory cannot be packed, or changed meanwhile.
@@ -125,7 +125,7 @@ class PackedDirectory:
         self._out.clear()
 
     def _content(self, entry: _Entry) -> Iterator[bytes]:
-        """Exactly the bytes that the header promised: where there are more or fewer, the archive would be another."""
+        """Yield exactly the bytes that the header promised: with more or fewer the archive would be damaged."""
         with _looking_at(self._path, entry.path):
             descriptor = owned(os.open, entry.name, _FILE, dir_fd=entry.directory)
         before = os.fstat(descriptor)
@@ -142,7 +142,7 @@ class PackedDirectory:
 
 
 def _version(status: os.stat_result) -> tuple[int, ...]:
-    """What is another where a file was written to or replaced."""
+    """Return values of which one changes where a file was written to or replaced."""
     return status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
 
 
@@ -152,7 +152,7 @@ def _changed(path: str, inside: str) -> ArtifactInvalidError:
 
 @contextlib.contextmanager
 def _looking_at(path: str, inside: str) -> Iterator[None]:
-    """Let an error of the system name the whole path, and be one of ours where something is gone that was there."""
+    """Let an error of the system name the whole path, and be one of ocistore's where something is gone that existed."""
     try:
         yield
     except OSError as error:
@@ -176,7 +176,7 @@ class _Level:
 
 
 def _entries(path: str, refused: tuple[int, int] | None) -> Generator[_Entry]:
-    """The directory, and everything in it, parents before children.
+    """Yield the directory and everything in it, parents before children.
 
     Held are, for each level, one open directory and the names in it.
     """
@@ -233,7 +233,7 @@ def _refuse(path: str, inside: str, status: os.stat_result, refused: tuple[int, 
 
 
 def _check_link(path: str, inside: str, top: int) -> None:
-    """A link that leads elsewhere would, where it is unpacked, lead to what its maker chose."""
+    """Refuse a link that leads out of the directory: where it is unpacked, it would lead to what its maker chose."""
 
     def look(name: str) -> Place | None:
         with Ignoring(FileNotFoundError, NotADirectoryError):

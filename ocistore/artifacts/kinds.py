@@ -20,12 +20,12 @@ _KINDS: Final = {
 
 
 def kind_of_file(mode: int) -> str:
-    """What a file of that mode is, for messages: ``a FIFO``."""
+    """Return what a file of that mode is, for messages: ``a FIFO``."""
     return _KINDS.get(stat.S_IFMT(mode), "something unknown")
 
 
 def mode_of(name: str, directory: int) -> int | None:
-    """The mode of what has that name in an open directory, be it a symbolic link; None where nothing has."""
+    """Return the mode of what has that name in an open directory, of a symbolic link itself; None where nothing has."""
     try:
         return os.lstat(name, dir_fd=directory).st_mode
     except FileNotFoundError as error:

@@ -63,20 +63,20 @@ def push_files(
 ) -> Descriptor:
     """Pack files and directories as an artifact, in one commit.
 
-    The same files in the same order give the same digest: no times and owners are kept, and of modes only, in
-    directories, whether a file is executable.
+    Atomic and idempotent. The same files in the same order give the same digest: no times and owners are kept, and of
+    modes only, in directories, whether a file is executable.
 
     Args:
         store: where to.
         reference: REPO:TAG, or REPO for an artifact that is known by its digest only.
         files: plain files and directories, or symbolic links to such; each is titled with its base name. Directories
-            become archives. Memory use is constant but for the names in the directories on one path.
+            become archives. Memory use is constant except for the names in the directories on one path.
         artifact_type: what kind of artifact it is, as a media type.
         annotations: of the manifest.
         subject: a reference into the same repository: what the artifact says something about.
         media_types: types of files by their titles; ``application/octet-stream`` for all others, and that of a layer
             in gzip for directories.
-        progress: told of the bytes read.
+        progress: called with the bytes read and the bytes in all.
 
     Returns:
         The descriptor of the manifest.
@@ -84,7 +84,7 @@ def push_files(
     Raises:
         ArtifactInvalidError: there are no files, two have the same base name, one cannot be packed, has a name that
             no title can be, or changed meanwhile, or the subject is not of the same repository.
-        InvalidNameError, InvalidDigestError: one of the references is none, or ``reference`` has a digest in it.
+        InvalidNameError, InvalidDigestError: one of the references is malformed, or ``reference`` has a digest in it.
         RepositoryNotFoundError, ManifestNotFoundError: there is no such subject.
         ManifestInvalidError: one of the types is no media type, or there are too many files for one manifest.
         OSError: a file cannot be read.
@@ -121,6 +121,8 @@ def attach_files(
 ) -> Descriptor:
     """Pack files as an artifact about another manifest, its subject, in one commit. It gets no tag.
 
+    Atomic and idempotent: the same files about the same subject give the same digest.
+
     Args:
         store: where to.
         reference: REPO:TAG or REPO@DIGEST of the subject; with both, the digest decides.
@@ -128,7 +130,7 @@ def attach_files(
         artifact_type: what kind of artifact it is, as a media type.
         annotations: of the manifest.
         media_types: as for :func:`push_files`.
-        progress: told of the bytes read.
+        progress: called with the bytes read and the bytes in all.
 
     Returns:
         The descriptor of the manifest.
@@ -136,9 +138,10 @@ def attach_files(
     Raises:
         ArtifactInvalidError: there are neither files nor annotations; and as :func:`push_files`.
         RepositoryNotFoundError, ManifestNotFoundError: there is no such subject.
-        InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.
+        InvalidNameError, InvalidDigestError: the reference is malformed, or has neither tag nor digest.
 
-    And all else that :func:`push_files` raises. When it returns, the artifact survives a power cut.
+    And all else that :func:`push_files` raises. When it returns, the artifact survives a power cut; whatever is raised,
+    the store is as it was.
     """
     if not files and not annotations:
         raise ArtifactInvalidError("artifact", reason="it needs a file or an annotation")
@@ -170,7 +173,7 @@ def check_files(files: Sequence[str | os.PathLike[str]]) -> None:
 def _document(
     artifact_type: str, subject: Descriptor | None, annotations: Mapping[str, str] | None
 ) -> dict[str, object]:
-    """The manifest, still without layers."""
+    """Return the manifest, without layers."""
     document: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": mediatypes.OCI_MANIFEST,
@@ -246,7 +249,10 @@ def _layer(
 
 
 def _sources(files: Sequence[str | os.PathLike[str]], *, refused: tuple[int, int] | None = None) -> dict[str, _Source]:
-    """What is to be packed by its title, in order; ``refused`` are device and inode of what must not be in it."""
+    """Return what is to be packed, by title and in order.
+
+    ``refused`` has device and inode of what must not be in it.
+    """
     titled: dict[str, _Source] = {}
     for file in files:
         path = os.fspath(file)

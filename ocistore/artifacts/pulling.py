@@ -36,12 +36,12 @@ _BUFFER: Final = 128 * 1024
 
 @dataclass(frozen=True)
 class PullReport:
-    """What was written."""
+    """What :func:`pull_files` wrote."""
 
     digest: Digest
-    """Of the manifest."""
+    """The digest of the manifest."""
     files: tuple[Path, ...]
-    """In the order of the layers; a directory that was unpacked stands for all that is in it."""
+    """The files written, in the order of the layers; a directory that was unpacked represents all that is in it."""
     skipped: tuple[Descriptor, ...]
     """Layers without a title: nothing says what their files are called."""
 
@@ -56,24 +56,24 @@ def pull_files(
 ) -> PullReport:
     """Write the files of an artifact under their titles, which may name subdirectories.
 
-    Everything is checked before anything is written, and every byte verified before the first file takes its name.
-    Files that exist are replaced, each at once; directories that exist keep what else is in them. Titles, and names in
-    archives, come from strangers: none leads out of the directory, and none through a symbolic link inside it.
+    Idempotent. Everything is checked before anything is written, and every byte verified before the first file takes
+    its name. Files that exist are replaced, each at once; directories that exist keep what else is in them. Titles, and
+    names in archives, come from strangers: none leads out of the directory, and none through a symbolic link inside it.
 
     Args:
         store: where from.
         reference: REPO:TAG or REPO@DIGEST; with both, the digest decides.
-        directory: made if need be. It may be a symbolic link: it is the caller's own.
+        directory: made if it does not exist. It may be a symbolic link: it is the caller's own.
         keep_packed: write a directory as the archive that it was packed as, and do not unpack it.
-        progress: told of the bytes read.
+        progress: called with the bytes read and the bytes in all.
 
     Raises:
         ArtifactInvalidError: it is an index, nothing in it has a title, a title cannot be a file's name here,
-            something of another kind is in the way, the directory is a store or lies in one, or the archive of a
-            directory has something in it that would lie or lead outside, or is none of file, directory and link.
+            something of another kind is in the way, the directory is a store or is in one, or the archive of a
+            directory has something in it that would be or lead outside, or is none of file, directory and link.
         ArchiveInvalidError: the archive of a directory is damaged, or a decompression bomb.
         DigestMismatchError: the archive of a directory is another than its annotation says.
-        InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.
+        InvalidNameError, InvalidDigestError: the reference is malformed, or has neither tag nor digest.
         RepositoryNotFoundError, ManifestNotFoundError, BlobNotFoundError: there is no such artifact, or a file of it is
             not in the store.
         CorruptError: a blob is damaged. No file has taken its name.
@@ -115,7 +115,7 @@ def pull_files(
 
 
 def _refuse_store(store: Store, directory: Path) -> None:
-    """A title such as ``catalog.db`` must not replace a file of a store."""
+    """Refuse a directory that is in a store: a title such as ``catalog.db`` must not replace one of its files."""
     with Translating(str(directory)):
         real = Path(os.path.realpath(directory))
         is_store = Path(os.path.realpath(store.root)) in (real, *real.parents) or (real / _CATALOG).exists()
@@ -125,7 +125,7 @@ def _refuse_store(store: Store, directory: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(repository: Repository, layer: Descriptor, store: Store, tally: Tally) -> Iterator[io.BufferedReader[Any]]:
-    """The bytes of a layer, which come to an end only where they were the right ones; they are counted."""
+    """Give the bytes of a layer, which come to an end only where they were the right ones; they are counted."""
     with repository.open_blob(layer.digest, verify=True) as blob:
         if blob.size != layer.size:
             raise CorruptError(f"blob {layer.digest}", reason=f"it has {blob.size} bytes, not {layer.size}")
@@ -134,7 +134,7 @@ def _opened(repository: Repository, layer: Descriptor, store: Store, tally: Tall
 
 
 class _LayerFile(io.RawIOBase):
-    """Tells what the system says of the store's files from what it says of those that are written."""
+    """Distinguishes errors about the store's files from errors about the files that are written."""
 
     def __init__(self, blob: BlobReader, layer: Descriptor, store: Store, tally: Tally) -> None:
         self._blob = blob

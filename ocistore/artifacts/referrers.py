@@ -1,4 +1,4 @@
-"""What is about a manifest, what is about that, and so on: the tree of referrers."""
+"""The tree of referrers: what is about a manifest, what is about that, and so on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ocistore import Descriptor, Digest, Repository, Store
 
 MAXIMUM_REFERRERS: Final = 100_000
-"""In one tree. Their descriptors are held in memory, with their annotations."""
+"""How many referrers one tree may have. Their descriptors are held in memory, with their annotations."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Referrer:
     """One manifest that is about another one."""
 
     descriptor: Descriptor
-    """With its artifact type and annotations."""
+    """Its descriptor, with artifact type and annotations."""
     subject: Digest
     """What it is about."""
     depth: int
@@ -32,15 +32,16 @@ class ReferrerTree:
 
     root: Descriptor
     referrers: tuple[Referrer, ...]
-    """Each before those that are about it, and these before its next sibling. Siblings are in byte order of digests."""
+    """All referrers: each before those that are about it, and these before its next sibling. Siblings are in byte
+    order of digests."""
 
     def about(self, digest: str) -> tuple[Referrer, ...]:
-        """Those whose subject is that manifest."""
+        """Return the referrers whose subject is that manifest."""
         return tuple(referrer for referrer in self.referrers if referrer.subject == digest)
 
 
 def discover(store: Store, reference: str, *, artifact_type: str | None = None) -> ReferrerTree:
-    """The referrers of a manifest, to any depth.
+    """Return the referrers of a manifest, to any depth.
 
     Args:
         store: where to look.
@@ -49,7 +50,7 @@ def discover(store: Store, reference: str, *, artifact_type: str | None = None) 
 
     Raises:
         RepositoryNotFoundError, ManifestNotFoundError: there is no such manifest.
-        InvalidNameError, InvalidDigestError: the reference is none, or has neither tag nor digest.
+        InvalidNameError, InvalidDigestError: the reference is malformed, or has neither tag nor digest.
         ArtifactInvalidError: there are more than :data:`MAXIMUM_REFERRERS`.
     """
     wanted = Reference.parse(reference)
@@ -61,7 +62,7 @@ def discover(store: Store, reference: str, *, artifact_type: str | None = None) 
 def referrers_of(
     repository: Repository, digest: Digest, *, artifact_type: str | None = None, seen: set[Digest] | None = None
 ) -> tuple[Referrer, ...]:
-    """The same of a manifest that is known by its digest, and need not be there.
+    """Return the referrers of a manifest that is known by its digest, and need not exist.
 
     What is ``seen`` already is left out, with what is about it, and what is found is added: an index may be about what
     is in it, that too, and so on, and then the trees of all of them together would be quadratic.
@@ -85,6 +86,6 @@ def referrers_of(
 
 
 def _about(repository: Repository, digest: Digest, depth: int, artifact_type: str | None) -> list[Referrer]:
-    """Those directly about it, the first of them last."""
+    """Return the direct referrers, in reverse order."""
     about = repository.referrers(digest, artifact_type=artifact_type)
     return [Referrer(descriptor, digest, depth) for descriptor in reversed(about)]

@@ -1,4 +1,4 @@
-"""A directory that is filled aside, where nobody else can reach, and takes its place as a whole."""
+"""A directory that is staged where nobody else can reach it, and takes its place as a whole."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TREE: Final = "tree"
 class StagedTree:
     """A directory being filled. Paths in it are relative, without ``.`` and ``..``; parents come before children.
 
-    It lies in a directory of a temporary name, which only its owner may enter, beside the place it will take.
+    It is in a directory of a temporary name, which only its owner may enter, beside the place it will take.
     """
 
     def __init__(self, directory: int, name: str) -> None:
@@ -39,7 +39,7 @@ class StagedTree:
         self._room = owned(os.open, self._temporary, _DIRECTORY, dir_fd=directory)
         self._parent_path = ""
         self._parent: FileDescriptor | None = None
-        """What lies in one directory mostly comes together: the last one stays open."""
+        """What is in one directory mostly comes together: the last one stays open."""
 
     def close(self) -> None:
         """Give back what is open. Nothing can be added then."""
@@ -47,16 +47,16 @@ class StagedTree:
         del self._room
 
     def make_top(self, mode: int) -> None:
-        """The directory itself, before anything in it."""
+        """Make the directory itself, before anything in it."""
         os.mkdir(_TREE, mode, dir_fd=self._room)
 
     def make_directory(self, path: str, mode: int) -> None:
-        """A directory in it; the umask applies to modes, as it does wherever files are made."""
+        """Make a directory in it; the umask applies to modes, as it does wherever files are made."""
         os.mkdir(os.path.basename(path), mode, dir_fd=self._above(path))
 
     @contextlib.contextmanager
     def create_file(self, path: str, mode: int) -> Iterator[int]:
-        """A descriptor to write a new file with, which is open as long as the block."""
+        """Create a file and give a descriptor to write it with, which is open until the block ends."""
         descriptor = owned(os.open, os.path.basename(path), _NEW_FILE, mode, dir_fd=self._above(path))
         try:
             yield int(descriptor)
@@ -64,7 +64,7 @@ class StagedTree:
             del descriptor
 
     def link(self, path: str, existing: str) -> None:
-        """Another name for a file that was created."""
+        """Make another name for a file that was created."""
         source = self._above(existing)
         os.link(
             os.path.basename(existing),
@@ -75,7 +75,7 @@ class StagedTree:
         )
 
     def symlink(self, path: str, target: str) -> None:
-        """A symbolic link. To be made when everything else is there: nothing is ever made through one."""
+        """Make a symbolic link, after everything else: nothing is ever made through one."""
         os.symlink(target, os.path.basename(path), dir_fd=self._above(path))
 
     def sync(self) -> None:
@@ -125,7 +125,7 @@ class StagedTree:
             yield from _meetings(room, directory, self._name, self._name)
 
     def _above(self, path: str) -> FileDescriptor:
-        """The open directory that ``path`` lies in."""
+        """Return the open directory that ``path`` is in."""
         above = os.path.dirname(path)
         if self._parent is None or above != self._parent_path:
             descriptor = owned(os.open, _TREE, _DIRECTORY, dir_fd=self._room)
@@ -140,7 +140,9 @@ def _sync(name: str, directory: int) -> None:
 
 
 def _meetings(room: int, directory: int, name: str, path: str) -> Iterator[tuple[str, int, int, list[str]]]:
-    """Wherever a staged directory meets one that is there: its path, both of them open, and the names in the staged.
+    """Yield each place where a staged directory meets an existing one.
+
+    Each is a path, both directories, open, and the names in the staged one.
 
     Recurses as deep as the directory is, which is not deep: see :data:`ocistore.artifacts.titles.MAXIMUM_DEPTH`.
     """

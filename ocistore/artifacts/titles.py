@@ -31,16 +31,16 @@ def is_packed_directory(layer: Descriptor) -> bool:
 
 
 def layers_by_title(reference: str, manifest: Manifest, *, keep_packed: bool = False) -> dict[str, Descriptor]:
-    """The layers that have titles, in order, after everything that can be wrong with the titles was seen.
+    """Return the layers that have titles, in order, after all titles were checked.
 
     Args:
         reference: what messages call the manifest.
         manifest: of the artifact.
-        keep_packed: whether packed directories become files, so that nothing else can lie in them.
+        keep_packed: whether packed directories become files, so that nothing else can be in them.
 
     Raises:
         ArtifactInvalidError: it is an index, none of its layers has a title, or one of them cannot be a file's name or
-            cannot stand beside the others.
+            cannot be beside the others.
     """
     if mediatypes.is_index_type(manifest.media_type):
         raise ArtifactInvalidError(
@@ -68,7 +68,7 @@ def layers_by_title(reference: str, manifest: Manifest, *, keep_packed: bool = F
 
 
 def _without_titles(reference: str, manifest: Manifest) -> str:
-    """That nothing is to be pulled, and what is to be done instead."""
+    """Return the message that nothing is to be pulled, and what to do instead."""
     if manifest.config is not None and mediatypes.is_image_config(manifest.config.media_type):
         remedy = "it is an image, whose files are in its layers (ocistore ls-files, ocistore cat)"
     else:
@@ -77,7 +77,7 @@ def _without_titles(reference: str, manifest: Manifest) -> str:
 
 
 def title_components(title: str) -> list[str]:
-    """The names on the way to a file, the last of them its own.
+    """Return the names on the way to a file, its own name last.
 
     Refused is whatever is no relative path in its one plain spelling. A backslash is an ordinary character here.
 

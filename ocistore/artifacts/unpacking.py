@@ -1,7 +1,7 @@
 """Unpacking a layer that is a directory: whatever its archive says, nothing is made outside of that directory.
 
 Nothing is made through a link, because links are made when everything else is there, and only those that lead to places
-inside. Everything is made aside (see :mod:`ocistore.artifacts.staging`), and only when all bytes were the right ones
+inside. Everything is staged (see :mod:`ocistore.artifacts.staging`), and only when all bytes were the right ones
 does anything take its name.
 """
 
@@ -43,7 +43,7 @@ _PERMISSIONS: Final = 0o777
 
 
 class _Hashed:
-    """What is read is hashed."""
+    """A stream whose bytes are hashed as they are read."""
 
     def __init__(self, source: BinaryIO, algorithm: str) -> None:
         self._source = source
@@ -73,7 +73,7 @@ def unpack(
         limits: how much may come out of a compressed archive.
 
     Raises:
-        ArtifactInvalidError: a member would lie, or lead, outside of the directory, or is what no directory of files
+        ArtifactInvalidError: a member would be, or lead, outside of the directory, or is what no directory of files
             has in it.
         ArchiveInvalidError: the archive is damaged, or more comes out of it than the limits allow.
         DigestMismatchError: the archive is another than the annotation says.
@@ -102,14 +102,14 @@ def _content_digest(title: str, layer: Descriptor) -> Digest | None:
 
 
 class _Unpacked:
-    """What was made so far, by path from the directory on; the directory itself has the empty one."""
+    """What was made so far, by its path inside the directory; the directory itself has the empty path."""
 
     def __init__(self, title: str, tree: StagedTree) -> None:
         self._title = title
         self._tree = tree
         self._places: dict[str, Place] = {}
         self._implied: set[str] = set()
-        """Directories that had to be made for what lies in them, and may still come themselves."""
+        """Directories that had to be made for what is in them, and may still come themselves."""
         self._symlinks: list[str] = []
         self._names_size = 0
 
@@ -178,7 +178,7 @@ class _Unpacked:
             raise self._error(member.name, f"a symbolic link to nothing, or to more than {MAXIMUM_TARGET} bytes")
 
     def _make_above(self, path: str, name: str) -> None:
-        """Make the directories that a member lies in, where they were not members themselves."""
+        """Make the directories that a member is in, where they were not members themselves."""
         if not path:
             return
         above = [""]
@@ -199,7 +199,7 @@ class _Unpacked:
         self._places[path] = Place("directory")
 
     def _inside(self, name: str) -> str:
-        """The path from the directory on of what has this name in the archive."""
+        """Return the path, inside the directory, of what has this name in the archive."""
         path = name.removeprefix("./")
         path = path.removesuffix("/")
         if path == self._title:

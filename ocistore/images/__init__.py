@@ -1,4 +1,4 @@
-"""The files in images, seen through their layers: listed, and read one by one, without extracting anything."""
+"""The files in images, seen through their layers: list them, and read one at a time, without extracting anything."""
 
 from ocistore.images.config import ConfigSummary, read_config, summary_of
 from ocistore.images.reading import ImageFileReader, list_files, open_file

@@ -24,18 +24,18 @@ class ConfigSummary:
 
     platform: Platform
     created: str | None
-    """As it stands there: RFC 3339, section 5.6."""
+    """When the image was created, as the config writes it: RFC 3339, section 5.6."""
     entrypoint: tuple[str, ...]
     command: tuple[str, ...]
     environment: tuple[str, ...]
-    """Each ``NAME=VALUE``."""
+    """The environment, each ``NAME=VALUE``."""
     working_directory: str | None
     user: str | None
     labels: Mapping[str, str]
 
 
 def read_config(repository: Repository, manifest: Manifest) -> bytes:
-    """The exact bytes of the config of an image.
+    """Return the exact bytes of the config of an image.
 
     Raises:
         ManifestInvalidError: it is an index or an artifact, which has no such config, or the config is too large.
@@ -55,10 +55,10 @@ def read_config(repository: Repository, manifest: Manifest) -> bytes:
 
 
 def parse_config(content: bytes) -> dict[str, Any]:
-    """The config as parsed JSON.
+    """Return the config as parsed JSON.
 
     Raises:
-        ManifestInvalidError: it is none.
+        ManifestInvalidError: it is no config.
     """
     try:
         document = strictjson.loads(content, maximum=MAXIMUM_CONFIG_SIZE)
@@ -70,10 +70,10 @@ def parse_config(content: bytes) -> dict[str, Any]:
 
 
 def summary_of(content: bytes) -> ConfigSummary:
-    """What of a config people want to know.
+    """Return a summary of a config: what people want to know of it.
 
     Raises:
-        ManifestInvalidError: it is none, or something in it has the wrong type.
+        ManifestInvalidError: it is no config, or something in it has the wrong type.
     """
     document = parse_config(content)
     inner = document.get("config")
@@ -100,10 +100,10 @@ def summary_of(content: bytes) -> ConfigSummary:
 
 
 def platform_of(repository: Repository, manifest: Manifest) -> Platform | None:
-    """What an image runs on, by its config; None for an artifact, and where the config does not say.
+    """Return what an image runs on, by its config; None for an artifact, and where the config does not say.
 
     Raises:
-        ManifestInvalidError: the config is none.
+        ManifestInvalidError: the config is malformed.
         BlobNotFoundError, CorruptError: it cannot be read.
     """
     if manifest.config is None or not mediatypes.is_image_config(manifest.config.media_type):

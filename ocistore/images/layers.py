@@ -22,7 +22,7 @@ _AT_ONCE: Final = 1024 * 1024
 
 
 def layer_name(layer: Descriptor) -> str:
-    """What messages call it."""
+    """Return what messages call a layer."""
     return f"layer {layer.digest}"
 
 
@@ -41,7 +41,7 @@ def check_type(repository: Repository, layer: Descriptor) -> None:
 
 
 def layer_at(manifest: Manifest, layer: str) -> Descriptor:
-    """A layer of an image by its number, from 1 for the lowest, or by its digest.
+    """Return a layer of an image by its number, from 1 for the lowest, or by its digest.
 
     Raises:
         InvalidNameError: the image has no such layer.
@@ -57,7 +57,7 @@ def layer_at(manifest: Manifest, layer: str) -> Descriptor:
 
 
 def open_layer(repository: Repository, layer: Descriptor, *, verify: bool) -> BlobReader:
-    """The bytes of a layer, as they are stored.
+    """Return the bytes of a layer, as they are stored.
 
     Raises:
         BlobNotFoundError: the repository does not hold it; the error says so where it is a foreign one.
@@ -74,7 +74,7 @@ def open_layer(repository: Repository, layer: Descriptor, *, verify: bool) -> Bl
 
 
 def members(repository: Repository, layer: Descriptor) -> Iterator[Member]:
-    """The members of a layer's archive. Every byte of it was the right one when they have come to an end.
+    """Yield the members of a layer's archive. At their end, every byte of it has been verified.
 
     A layer without a single byte, or that decompresses to none, is one without members.
 
@@ -90,7 +90,7 @@ def members(repository: Repository, layer: Descriptor) -> Iterator[Member]:
 
 @contextlib.contextmanager
 def content_at(repository: Repository, layer: Descriptor, offset: int) -> Iterator[BinaryIO]:
-    """The archive in a layer, from that place in it on."""
+    """Open the archive in a layer at an offset in it."""
     with open_layer(repository, layer, verify=False) as blob:
         source = decompressed(blob, name=layer_name(layer))
         if source is blob:

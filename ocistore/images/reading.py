@@ -30,7 +30,7 @@ _FILE_MODE: Final = 0o644
 def list_files(
     store: Store, reference: str, path: str = "", *, platform: str | None = None, layer: int | str | None = None
 ) -> Iterator[ImageFile]:
-    """The files that an image has when its layers are stacked, or those of one layer, or those of an artifact.
+    """Yield the files that an image has when its layers are stacked, or those of one layer, or those of an artifact.
 
     Those of an artifact without titles are in its layers that are archives, such as a chart's; its others are left out.
 
@@ -42,7 +42,7 @@ def list_files(
         store: where it is.
         reference: REPO:TAG or REPO@DIGEST; with both, the digest decides.
         path: only what is at that path and below. On the way to it, symbolic links are followed; at its end, where it
-            ends with a slash. In one layer, none is.
+            ends with a slash. In one layer, none is followed.
         platform: which image of an index: OS/ARCHITECTURE[/VARIANT]. Without it the only one, or that for this machine.
         layer: only this one: its number, from 1 for the lowest, or its digest.
 
@@ -63,10 +63,10 @@ def list_files(
 
 
 def open_file(store: Store, reference: str, path: str, *, platform: str | None = None) -> ImageFileReader:
-    """The content of one file of an image or artifact, as a binary file; to be closed, or used with ``with``.
+    """Open one file of an image or artifact as a binary file; to be closed, or used with ``with``.
 
-    The topmost layer that has the file decides, and what layers hide is not there. Links are followed inside the image:
-    an absolute one begins at its top. All layers are read and verified first, then the one again up to the file.
+    The topmost layer that has the file decides, and what layers hide does not exist. Links are followed inside the
+    image: an absolute one begins at its top. All layers are read and verified first, then the one again up to the file.
 
     Args:
         store: where it is.
@@ -99,7 +99,7 @@ class ImageFileReader(io.BufferedReader):
     """The bytes of one file: a binary file, read-only, from beginning to end."""
 
     def __init__(self, repository: Repository, file: ImageFile, content: Content) -> None:
-        """Others go through :func:`open_file`."""
+        """Read what :func:`open_file` has found; others call that."""
         super().__init__(_Content(repository, content), _BUFFER)
         self.file = file
         """What the image says about it."""
@@ -177,9 +177,9 @@ def _tree(repository: Repository, manifest: Manifest, reference: str) -> FileTre
 
 
 def _stacked(manifest: Manifest) -> tuple[Descriptor, ...]:
-    """The layers that make the file system: of an image all; of an artifact those that are archives, if any are.
+    """Return the layers that make the file system: all of an image; of an artifact those that are archives, if any are.
 
-    Beside the archive of a chart lies its signature, and beside those of a model its license: files without names.
+    Beside the archive of a chart is its signature, and beside those of a model its license: files without names.
     """
     archives = tuple(layer for layer in manifest.layers if mediatypes.is_tar(layer.media_type))
     is_image = manifest.config is not None and mediatypes.is_image_config(manifest.config.media_type)
@@ -187,7 +187,7 @@ def _stacked(manifest: Manifest) -> tuple[Descriptor, ...]:
 
 
 def _require(repository: Repository, layer: Descriptor) -> None:
-    """Notice before anything is read that a layer is not there."""
+    """Raise before anything is read if a layer does not exist."""
     open_layer(repository, layer, verify=False).close()
 
 

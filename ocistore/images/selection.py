@@ -1,4 +1,4 @@
-"""Which image a reference means: an index is gone into, down to the one that fits a platform."""
+"""Which image a reference means: an index is searched for the one that fits a platform."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ARM = {"armv5l": "v5", "armv6l": "v6", "armv7l": "v7"}
 
 
 def own_platform() -> Platform:
-    """What this machine runs, as images call it."""
+    """Return the platform of this machine, as images call it."""
     name = machine.machine().lower()
     if name in _ARM:
         return Platform("arm", "linux", variant=_ARM[name])
@@ -31,7 +31,7 @@ def own_platform() -> Platform:
 
 
 def choose_image(repository: Repository, reference: Reference, platform: Platform | None = None) -> Manifest:
-    """The one image that a reference means.
+    """Return the one image that a reference means.
 
     An image, or artifact, itself, where that is for the platform, or none was asked for. Of an index, the image for the
     platform that was asked for; without one, the only image in it that is here, or the one for the machine that this
@@ -47,7 +47,7 @@ def choose_image(repository: Repository, reference: Reference, platform: Platfor
     Raises:
         PlatformNotFoundError: no image that is here fits. The error lists the platforms that there are.
         ManifestNotFoundError, RepositoryNotFoundError: the reference means nothing.
-        ManifestInvalidError: the config of an image, which had to be asked for its platform, is none.
+        ManifestInvalidError: the config of an image, which had to be read for its platform, is malformed.
     """
     manifest = repository.get_manifest(reference.target)
     if not mediatypes.is_index_type(manifest.media_type):
@@ -80,7 +80,7 @@ def choose_image(repository: Repository, reference: Reference, platform: Platfor
 
 
 def _candidates(repository: Repository, index: Manifest) -> Iterator[tuple[Descriptor, Platform | None]]:
-    """The manifests in an index, and in the indexes in it, in order, each once; without attestations."""
+    """Yield the manifests in an index, and in the indexes in it, in order, each once; without attestations."""
     seen: set[Digest] = {index.descriptor.digest}
     waiting = list(reversed(index.manifests))
     while waiting:
@@ -98,7 +98,7 @@ def _candidates(repository: Repository, index: Manifest) -> Iterator[tuple[Descr
 
 
 def _only(repository: Repository, listed: Sequence[tuple[Descriptor, Platform | None]]) -> Manifest | None:
-    """Of those that are here, the only image; where none is an image, the only one."""
+    """Return the only image that is here; where none is an image, the only one."""
     images: list[Manifest] = []
     others: list[Manifest] = []
     for child, _ in listed:
@@ -112,7 +112,10 @@ def _only(repository: Repository, listed: Sequence[tuple[Descriptor, Platform | 
 
 
 def _is_image(manifest: Manifest) -> bool:
-    """Not so are artifacts that are listed beside images, such as SOCI's indexes of their layers."""
+    """Whether it is an image.
+
+    Artifacts that are listed beside images, such as SOCI's indexes of their layers, are not.
+    """
     return mediatypes.is_image_config(manifest.artifact_type)
 
 

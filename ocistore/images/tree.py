@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ocistore.archives.tar import Kind, Member
 
 MAXIMUM_FILES: Final = 2_000_000
-"""In one image. Large ones have some hundred thousand."""
+"""How many files one image may have. Large ones have some hundred thousand."""
 _MAXIMUM_PATH: Final = 4095
 """Bytes: no process could open a longer one."""
 _MAXIMUM_NAMES: Final = 512
@@ -43,7 +43,7 @@ class Content(NamedTuple):
 
     layer: Descriptor
     offset: int | None
-    """In the archive, decompressed; None where the layer is the file."""
+    """The offset in the decompressed archive, in bytes; None where the layer is the file."""
     size: int
 
 
@@ -52,7 +52,8 @@ class ImageFile:
     """A file, directory or link in an image or artifact."""
 
     path: str
-    """From the top, without a slash at its beginning. Bytes that are no UTF-8 are escaped as in ``os.fsdecode``."""
+    """The path from the top, without a slash at its beginning. Bytes that are no UTF-8 are escaped as in
+    ``os.fsdecode``."""
     kind: Kind
     size: int
     """Bytes of content; 0 for all but files and hard links. Of a sparse file, those that are stored."""
@@ -63,15 +64,15 @@ class ImageFile:
     uid: int
     gid: int
     target: str
-    """Of a link: what it leads to. That of a hard link is a path from the top."""
+    """What a link leads to. That of a hard link is a path from the top."""
     layer: Descriptor
     """The one it is in."""
     content: Content | None = field(default=None, repr=False)
-    """Of a file, and of a hard link to one. Not part of the public contract."""
+    """Where the bytes of a file, or of a hard link to one, are. Not part of the public contract."""
 
 
 def names_in(path: str, *, layer: Descriptor) -> list[str]:
-    """The names that the path of a member, or a title, is made of; none for the top itself.
+    """Return the names that the path of a member, or a title, is made of; none for the top itself.
 
     Raises:
         ArchiveInvalidError: it leads upwards, or is longer than any path can be.
@@ -92,7 +93,7 @@ def names_in(path: str, *, layer: Descriptor) -> list[str]:
 
 
 def as_file(member: Member, path: str, layer: Descriptor, content: Content | None = None) -> ImageFile:
-    """A member of an archive as a file of that path."""
+    """Return a member of an archive as a file of that path."""
     return ImageFile(
         path,
         member.kind,
@@ -125,7 +126,7 @@ class FileTree:
         """Where directories are, links followed; until something changes that might lead elsewhere."""
 
     def begin_layer(self, layer: Descriptor) -> None:
-        """What is added from now on belongs to that layer."""
+        """Begin a layer: what is added from now on belongs to it."""
         self._layer = layer
         self._own.clear()
         self._cleared.clear()
@@ -163,7 +164,7 @@ class FileTree:
         self._put(file)
 
     def find(self, path: str, *, last: bool = True) -> ImageFile | None:
-        """What a path leads to, links followed as in a root file system; None where there is nothing.
+        """Return what a path leads to, links followed as in a root file system; None where there is nothing.
 
         Args:
             path: from the top, with or without a slash at its beginning.
@@ -175,7 +176,7 @@ class FileTree:
         return self._files.get(resolve(path, self._look, last=last))
 
     def walk(self, top: str = "") -> Iterator[ImageFile]:
-        """What is at that path and below, parents before children, in byte order in each directory."""
+        """Yield what is at that path and below, parents before children, in byte order in each directory."""
         waiting = [top]
         while waiting:
             path = waiting.pop()
@@ -198,7 +199,7 @@ class FileTree:
         return Place("directory" if found.kind == "directory" else "other")
 
     def _resolved(self, directory: str, name: str) -> str:
-        """Where a directory of the archive is: one on the way may be a link, in a lower layer or in this one."""
+        """Return where a directory of the archive is: one on the way may be a link, in a lower layer or in this one."""
         found = self._followed.get(directory)
         if found is None:
             if len(self._followed) >= _MAXIMUM_FOLLOWED:
@@ -216,7 +217,7 @@ class FileTree:
         self._make_directories(parent, member.name)
 
     def _make_directories(self, directory: str, name: str) -> None:
-        """Directories that are no members themselves, and that something lies in."""
+        """Make the directories that something is in and that are no members themselves."""
         names = directory.split("/") if directory else []
         for end in range(1, len(names) + 1):
             path = "/".join(names[:end])
@@ -249,7 +250,7 @@ class FileTree:
             self._followed.clear()
 
     def _remove(self, path: str) -> None:
-        """What is at that path, and below."""
+        """Remove what is at that path, and below."""
         above, _, _ = path.rpartition("/")
         self._below[above].discard(path)
         waiting = [path]
@@ -276,7 +277,7 @@ class FileTree:
                 self._remove(path)
 
     def _clear(self, directory: str) -> None:
-        """Take away what lower layers have in a directory, and leave what the current one has."""
+        """Remove what lower layers have in a directory, and leave what the current one has."""
         if directory in self._cleared or directory not in self._below:
             return
         below = [directory]
@@ -289,7 +290,7 @@ class FileTree:
                     self._remove(child)
 
     def _linked(self, member: Member, path: str) -> ImageFile:
-        """A hard link: another name for what has the name that it leads to, be that a file or a symbolic link.
+        """Return a hard link: another name for what has the name that it leads to, a file or a symbolic link.
 
         A link to a file says so, and has its content; a link to something else is as that is.
         """

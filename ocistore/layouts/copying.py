@@ -70,25 +70,25 @@ class CopyReport:
     names: tuple[str, ...]
     """Tags as REPO:TAG, and untagged manifests as REPO@DIGEST, as they are called in the destination; in byte order."""
     moved: tuple[str, ...]
-    """Those of the tags that pointed at something else in the destination, just before."""
+    """The copied tags that pointed at something else in the destination, just before."""
     manifests: int
     blobs: int
     """Manifests not included."""
     bytes: int
-    """Of blobs and manifests, each counted once, whether they had to be copied or not."""
+    """Bytes of blobs and manifests, each counted once, whether or not they had to be copied."""
     absent: tuple[str, ...]
     """Digests that copied manifests refer to and the source does not hold: foreign layers, absent children."""
     absent_kinds: Mapping[str, str]
     """What each of these is, such as ``image for linux/arm64 in app:v1``, as far as that can be read."""
     replaced: Mapping[str, str]
-    """Digests of indexes that lost platforms, with those of the indexes that stand in their place."""
+    """Digests of indexes that lost platforms, with those of the indexes that replace them."""
     other_platforms: tuple[str, ...]
-    """Names that stayed behind, because there is nothing of the wanted platforms."""
+    """Names that were left out, because there is nothing of the wanted platforms."""
     referrers_left: int
-    """How many manifests stayed behind that are about something copied, or about an index that lost platforms, to any
+    """How many manifests were left out that are about something copied, or about an index that lost platforms, to any
     depth: signatures, SBOMs, attestations."""
     copied_bytes: int
-    """Bytes of blobs and manifests that the destination did not hold, be they shared with the source or not."""
+    """Bytes of blobs and manifests that the destination did not hold, whether copied or shared with the source."""
     present_bytes: int
     """Bytes of blobs and manifests that it held."""
     dry_run: bool
@@ -105,7 +105,7 @@ def copy(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> CopyReport:
-    """Copy references into another store, in one commit; see :meth:`ocistore.Core.copy_to`."""
+    """Copy references into another store, in one commit; see :meth:`ocistore.Store.copy_to`."""
     if mode not in get_args(TransferMode):
         raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
     target = destination.root if isinstance(destination, Core) else Path(absolute_path(destination))
@@ -138,7 +138,7 @@ def refuse_same(source: Path, destination: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(destination: Core | str | os.PathLike[str], target: Path, *, dry_run: bool) -> Iterator[Core | None]:
-    """The destination; None where only to look, and there is none yet."""
+    """Open the destination; None for a dry run where there is none yet."""
     if isinstance(destination, Core):
         yield destination
         return
@@ -167,7 +167,7 @@ class _Keeping:
     renewed: float = field(default_factory=time.monotonic)
 
     def choose(self, references: Iterable[str] | None, *, referrers: bool, platforms: Sequence[str]) -> Selection:
-        """What is to be copied, and is kept from now on."""
+        """Return what is to be copied, and is kept from now on."""
         for _ in range(ATTEMPTS):
             with self.source.catalog.snapshot() as connection:
                 selection = choose(connection, self.source.pool, references, referrers=referrers, platforms=platforms)
@@ -176,7 +176,10 @@ class _Keeping:
         raise StoreBusyError("the source, where collections take away what is copied,", waited=0.0)
 
     def _keep(self, lease: Lease, group: Group) -> bool:
-        """Whether all that was asked for is still there, and so all that it keeps. In small transactions."""
+        """Keep all that was asked for, in small transactions.
+
+        Return whether it still exists, and so all that it keeps.
+        """
         roots = list(group.roots)
         for begin in range(0, len(roots), _KEPT_AT_ONCE):
             some = roots[begin : begin + _KEPT_AT_ONCE]
@@ -215,7 +218,7 @@ def _keeping(source: Core, target: Path, *, dry_run: bool) -> Iterator[_Keeping]
 
 
 class _Copying:
-    """One copy, of what was chosen."""
+    """Copies what was chosen into the destination."""
 
     def __init__(
         self, source: Core, destination: Core | None, target: Path, selection: Selection, mode: TransferMode
@@ -243,7 +246,7 @@ class _Copying:
         self._moved = () if destination is None else moved(destination, self._tags)
 
     def report(self, *, dry_run: bool) -> CopyReport:
-        """What is copied."""
+        """Return the report of what is copied."""
         selection = self._selection
         here = sum(node.here and node.media_type is not None for node in selection.nodes.values())
         there = sum(self._sizes[digest] for digest in self._present)
@@ -320,7 +323,7 @@ class _Copying:
             raise CorruptError(f"blob {digest} of {self._source.root}", reason=str(error)) from error
 
     def _read_manifests(self, destination: Core) -> dict[str, Manifest]:
-        """All of them that the source holds, each once."""
+        """Return all manifests that the source holds, each once."""
         read: dict[str, Manifest] = {}
         left = MAXIMUM_MANIFESTS_SIZE
         for node in self._selection.nodes.values():
@@ -334,7 +337,10 @@ class _Copying:
     def _graphs(
         self, read: Mapping[str, Manifest]
     ) -> tuple[dict[str, dict[Digest, Manifest]], dict[str, dict[Digest, int]]]:
-        """What each repository of the destination gets: manifests, children before parents; and blobs with sizes."""
+        """Return what each repository of the destination gets.
+
+        That is manifests, children before parents, and blobs with sizes.
+        """
         graphs: dict[str, dict[Digest, Manifest]] = {}
         blobs: dict[str, dict[Digest, int]] = {}
         for group in self._selection.groups:
@@ -362,7 +368,7 @@ class _Copying:
 
 
 def _children_first(own: Mapping[str, Manifest]) -> Iterator[tuple[Digest, Manifest]]:
-    """The manifests, without recursion: a parent when all its children were."""
+    """Yield the manifests, without recursion: a parent after all its children."""
     given: set[str] = set()
     pending = [(manifest, False) for manifest in own.values()]
     while pending:

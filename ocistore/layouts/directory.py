@@ -1,6 +1,6 @@
 """The files of an OCI layout directory, opened so that nothing in it leads elsewhere.
 
-Whatever lies in a layout came from outside: every name is opened relative to a directory that is already open, symbolic
+Whatever is in a layout came from outside: every name is opened relative to a directory that is already open, symbolic
 links are refused everywhere below the directory that the caller named, and only plain files are read.
 """
 
@@ -88,11 +88,11 @@ class LayoutDirectory:
         return self._held
 
     def blob_path(self, digest: Digest) -> Path:
-        """Where the file of a blob is, for messages."""
+        """Return the path of the file of a blob, for messages."""
         return self.path / BLOBS / digest.algorithm / digest.encoded
 
     def read(self, name: str, *, maximum: int) -> bytes:
-        """A small file of the top level.
+        """Return the bytes of a small file of the top level.
 
         Raises:
             FileNotFoundError: there is none.
@@ -107,7 +107,7 @@ class LayoutDirectory:
         return bytes(content)
 
     def open_blob(self, digest: Digest) -> FileDescriptor:
-        """A descriptor of the file of a blob.
+        """Return a descriptor of the file of a blob.
 
         Raises:
             FileNotFoundError: there is none.
@@ -116,7 +116,7 @@ class LayoutDirectory:
         return open_plain(digest.encoded, self.algorithm(digest.algorithm))
 
     def blob_size(self, digest: Digest) -> int:
-        """The bytes in the file of a blob.
+        """Return the size of the file of a blob, in bytes.
 
         Raises:
             FileNotFoundError: there is none.
@@ -125,7 +125,7 @@ class LayoutDirectory:
         return plain_size(digest.encoded, self.algorithm(digest.algorithm))
 
     def algorithm(self, algorithm: str) -> FileDescriptor:
-        """A descriptor of ``blobs/<algorithm>``.
+        """Return a descriptor of ``blobs/<algorithm>``.
 
         Raises:
             FileNotFoundError: there is none.
@@ -137,7 +137,7 @@ class LayoutDirectory:
         return found
 
     def make_algorithm(self, algorithm: str) -> FileDescriptor:
-        """The same, made if need be. Durable after :meth:`sync`."""
+        """Return the descriptor of ``blobs/<algorithm>``, which is made if need be. Durable after :meth:`sync`."""
         with Ignoring(FileExistsError):
             os.mkdir(BLOBS, dir_fd=self.descriptor)
         if self._permissions is not None:
@@ -156,7 +156,7 @@ class LayoutDirectory:
     def sync(self) -> None:
         """Make the names in the top level, and in every directory of an algorithm that was opened, durable.
 
-        Also those of directories: whoever made one may have been killed before this.
+        Also those of directories: the process that made one may have been killed before this.
         """
         for directory in (*self._algorithms.values(), self._blobs):
             if directory is not None:
@@ -168,10 +168,10 @@ class LayoutDirectory:
         os.fsync(self.descriptor)
 
     def clear_leftovers(self) -> None:
-        """Remove what writers that crashed left behind. Only for who holds the layout alone: others may be writing."""
+        """Remove what crashed writers abandoned. Only for a holder of the layout alone: others may be writing."""
         for name in os.listdir(self.descriptor):
             if _LEFTOVER.fullmatch(name) is not None:
-                with Ignoring(IsADirectoryError):  # which is not of ours
+                with Ignoring(IsADirectoryError):  # which ocistore did not make
                     os.unlink(name, dir_fd=self.descriptor)
 
     @contextlib.contextmanager
@@ -197,7 +197,7 @@ class LayoutDirectory:
             raise
 
     def _mode_of(self, name: str) -> int | None:
-        """The mode of a file that is to be replaced: somebody may have let others read it."""
+        """Return the mode of a file that is to be replaced: somebody may have let others read it."""
         try:
             status = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError as error:
@@ -206,25 +206,28 @@ class LayoutDirectory:
         return stat.S_IMODE(status.st_mode) & 0o666 if stat.S_ISREG(status.st_mode) else None
 
     def replace(self, name: str, content: bytes | bytearray) -> None:
-        """The same, with nothing to do before the file gets its name."""
+        """Replace a file of the top level as :meth:`replacing` does, and do nothing before the file gets its name."""
         with self.replacing(name, content):
             pass
 
 
 def temporary_name() -> str:
-    """A name that nobody uses, and by which leftovers of a crash are known."""
+    """Return a name that nobody uses, and by which files abandoned in a crash are known."""
     return f"{TEMPORARY}{secrets.token_hex(8)}"
 
 
 def new_file(directory: int) -> tuple[str, FileDescriptor]:
-    """A new file of a temporary name, open for writing; at the top of a layout, where leftovers are looked for."""
+    """Make a file of a temporary name at the top of a layout, where abandoned files are looked for, and open it."""
     name = temporary_name()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return name, owned(os.open, name, flags, 0o644, dir_fd=directory)
 
 
 def read_at_once(file: int, size: int) -> bytes:
-    """All bytes of a file that is said to have ``size``; one more where it has more, which is enough to be refused."""
+    """Return all bytes of a file that is said to have ``size``.
+
+    Return one more where it has more, which is enough to be refused.
+    """
     content = bytearray()
     while len(content) <= size and (chunk := os.read(file, size + 1 - len(content))):
         content += chunk
@@ -242,7 +245,7 @@ def _open_directory(name: str, parent: int) -> FileDescriptor:
 
 
 def plain_size(name: str, parent: int) -> int:
-    """The bytes in a plain file of an open directory; raises as :meth:`LayoutDirectory.blob_size`."""
+    """Return the size of a plain file in an open directory, in bytes; raises as :meth:`LayoutDirectory.blob_size`."""
     status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     if not stat.S_ISREG(status.st_mode):
         raise NotPlainError(_LINK if stat.S_ISLNK(status.st_mode) else _NOT_PLAIN)
@@ -250,7 +253,7 @@ def plain_size(name: str, parent: int) -> int:
 
 
 def open_plain(name: str, parent: int) -> FileDescriptor:
-    """A descriptor of a plain file of an open directory; raises as :meth:`LayoutDirectory.open_blob`."""
+    """Return a descriptor of a plain file of an open directory; raises as :meth:`LayoutDirectory.open_blob`."""
     try:
         descriptor = owned(os.open, name, READ_FLAGS, dir_fd=parent)
     except OSError as error:

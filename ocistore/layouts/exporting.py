@@ -1,4 +1,4 @@
-"""What goes out: references as an OCI layout or an archive, or in place, where the store's own root becomes one."""
+"""Exporting references: as an OCI layout or an archive, or in place, where the store's own root becomes one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class ExportReport:
     """What an export wrote, or found there already; or, where it was a dry run, what it would have."""
 
     destination: Path | None
-    """Absolute; None where it was a file object."""
+    """Where it was written, an absolute path; None where it was a file object."""
     format: ExportFormat
     names: tuple[str, ...]
     """The exported tags as REPO:TAG, and untagged manifests as REPO@DIGEST, as they are called there; in byte order."""
@@ -72,7 +72,7 @@ class ExportReport:
     blobs: int
     """Manifests not included."""
     bytes: int
-    """Of blobs and manifests, each counted once, whether they had to be written or not."""
+    """Bytes of blobs and manifests, each counted once, whether or not they had to be written."""
     absent: tuple[str, ...]
     """Digests that exported manifests refer to and the repository does not hold: foreign layers, absent children."""
     absent_kinds: Mapping[str, str]
@@ -80,12 +80,12 @@ class ExportReport:
     replaced: Mapping[str, str]
     """Digests of indexes that lost platforms, with those of the indexes that went out in their place."""
     other_platforms: tuple[str, ...]
-    """Names that stayed behind, because there is nothing of the wanted platforms."""
+    """Names that were left out, because there is nothing of the wanted platforms."""
     left_out: tuple[str, ...]
     """What a Docker archive cannot hold of an index beside the one image that went out, such as attestations and other
     images for its platform, each as "DIGEST (WHAT IT IS)"."""
     referrers_left: int
-    """How many manifests stayed behind that are about something exported, or about an index that lost platforms, to any
+    """How many manifests were left out that are about something exported, or about an index that lost platforms, to any
     depth: signatures, SBOMs, attestations."""
     written_bytes: int
     """Bytes of blobs and manifests that were written; in a Docker archive layers count uncompressed. What an archive
@@ -100,7 +100,7 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be written where."""
+    """The plan of an export: what is to be written, and where."""
 
     destination: Destination
     selection: Selection
@@ -112,7 +112,7 @@ class _Plan:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Of everything that goes out, made indexes included, by digest."""
+        """Return the size of everything that is exported, made indexes included, by digest."""
         sizes = {digest: node.size for digest, node in self.selection.nodes.items() if node.here}
         return sizes | {digest: manifest.descriptor.size for digest, manifest in self.selection.made.items()}
 
@@ -209,7 +209,7 @@ def export(
 
 
 def _verify(core: Core, plan: _Plan, progress: Progress | None) -> Progress | None:
-    """Hash all that goes out of the store, and return what is told of the bytes that are written after that.
+    """Hash all that is exported of the store, and return the progress for the bytes that are written after that.
 
     Raises:
         CorruptError: something is damaged.
@@ -251,7 +251,7 @@ def export_in_place(core: Core) -> ExportReport:
 
 
 def _refuse_store(core: Core, path: Path) -> None:
-    """Nothing but the store's own code writes into a store."""
+    """Refuse to write into a store: only the store's own code does that."""
     with Translating(str(path)):
         is_store = path == core.root or (path / core.paths.catalog.name).exists()
         is_inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(core.root))
@@ -321,7 +321,7 @@ def _export_directory(core: Core, plan: _Plan, progress: Progress | None) -> Exp
 
 
 def _present(path: Path, sizes: Mapping[str, int]) -> int:
-    """How many bytes of it a layout has already; it is refused where it would be when it is to be written to."""
+    """Return how many bytes of it a layout has already; refuse the layout where writing to it would be refused."""
     if not os.path.lexists(path):
         return 0
     with _opened_directory(path) as layout:
@@ -352,7 +352,7 @@ def _opened_directory(path: Path, *, permissions: Permissions | None = None) -> 
 
 @contextlib.contextmanager
 def _locked_directory(path: Path, *, permissions: Permissions | None = None) -> Iterator[LayoutDirectory]:
-    """The directory, locked against other exports of ours into it: two of them would lose each other's names."""
+    """Lock the directory against other exports into it: two of them would lose each other's names."""
     with _opened_directory(path, permissions=permissions) as layout:
         with Translating(str(path)):  # there may be no room for another lock
             fcntl.flock(layout.descriptor, fcntl.LOCK_EX)
@@ -364,7 +364,7 @@ def _locked_directory(path: Path, *, permissions: Permissions | None = None) -> 
 
 
 def _existing_entries(layout: LayoutDirectory) -> Listing | None:
-    """What the layout in the destination lists; None where it is empty, or an export into it was cut short."""
+    """Return what the layout in the destination lists; None where it is empty, or an export into it was cut short."""
     try:
         check_layout_file(layout.read(OCI_LAYOUT, maximum=MAXIMUM_LAYOUT_FILE_SIZE))
         return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE))
@@ -388,7 +388,10 @@ def _existing_entries(layout: LayoutDirectory) -> Listing | None:
 
 
 def _entries_in_place(layout: LayoutDirectory) -> list[Descriptor]:
-    """What an earlier export in place listed, for its names; nothing where that cannot be read: it is replaced."""
+    """Return the entries of an earlier export in place, for their names.
+
+    None where they cannot be read: it is replaced.
+    """
     try:
         return read_index(layout.read(INDEX_JSON, maximum=MAXIMUM_INDEX_SIZE)).entries
     except (FileNotFoundError, NotPlainError, ManifestInvalidError) as error:

@@ -1,10 +1,10 @@
 """Symbolic links at the end of a path that is written to: followed as the kernel would, so that nobody else plants one.
 
 In a directory where everybody may write, such as ``/tmp``, anybody can make a link, or a pipe, of the name that
-somebody else is about to write to. Linux follows such a link only for who made it, and where it is the directory's
-owner's (``fs.protected_symlinks``, proc_sys_fs(5)); and opens such a pipe only then (``fs.protected_fifos``). Both are
-about what the kernel follows itself, and not about a program that looks where a link leads: so that is done here,
-whatever the settings.
+somebody else is about to write to. Linux follows such a link only for the user who made it, and where it is the
+directory's owner's (``fs.protected_symlinks``, proc_sys_fs(5)); and opens such a pipe only then
+(``fs.protected_fifos``). Both are about what the kernel follows itself, and not about a program that looks where a link
+leads: so that is done here, whatever the settings.
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ def refuse_planted(path: Path) -> None:
 
 
 def followed(path: Path) -> Path:
-    """An absolute path with every symbolic link on it followed; nothing need be there.
+    """Return an absolute path with every symbolic link on it followed; nothing need be there.
 
-    A link that stands for an open file is none: what it says is for people, as ``pipe:[4711]``.
+    A link that means an open file is no path: what it says is for people, as ``pipe:[4711]``.
 
     Raises:
         OSError: a link was planted (EACCES), or leads in a ring (ELOOP); or a directory cannot be looked into.
     """
     for _ in range(_MAXIMUM_LINKS):
-        # Links on the way are followed by the kernel for everybody: only who may write there can replace a directory.
+        # Links on the way are followed by the kernel for everybody: only those who may write there can replace a
+        # directory.
         directory = os.path.realpath(path.parent)
         path = Path(directory, path.name)
         if open_file_at(path) is not None:
@@ -67,7 +68,7 @@ def followed(path: Path) -> Path:
 
 
 def open_file_at(path: Path) -> int | None:
-    """The descriptor of this process that a followed path stands for, open or not; None where it stands for none."""
+    """Return the descriptor of this process that a followed path means, open or not; None where it means none."""
     if not path.name.isdecimal() or os.path.realpath(_OPEN_FILES) != os.fspath(path.parent):
         return None
     return int(path.name)

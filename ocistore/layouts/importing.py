@@ -46,7 +46,7 @@ class ImportReport:
 
     source: Path
     tags: tuple[str, ...]
-    """As REPO:TAG, in byte order."""
+    """The imported tags as REPO:TAG, in byte order."""
     untagged: tuple[str, ...]
     """What got no tag, as REPO@DIGEST, with its name in the layout where that cannot be a tag."""
     skipped: tuple[str, ...]
@@ -57,9 +57,9 @@ class ImportReport:
     media types are none, or so it is with what they lead to; and those that are damaged, where others were asked for;
     as "DIGEST (NAME: WHY)"."""
     moved: tuple[str, ...]
-    """Those of the tags that pointed at something else in the store, just before."""
+    """The imported tags that pointed at something else in the store, just before."""
     replaced: Mapping[str, str]
-    """Digests of indexes that lost platforms, with those of the indexes that came in in their place."""
+    """Digests of indexes that lost platforms, with those of the indexes that were imported in their place."""
     other_platforms: tuple[str, ...]
     """Names that were left out, because there is nothing of the wanted platforms."""
     referrers_left: int
@@ -69,12 +69,13 @@ class ImportReport:
     blobs: int
     """Manifests not included."""
     bytes: int
-    """Of blobs and manifests, each counted once."""
+    """Bytes of blobs and manifests, each counted once."""
     new_bytes: int
     """Of those, the bytes that the store did not have."""
     absent: Mapping[str, str]
     """Digests of what indexes list and the source lacks, each with what it is, such as ``image for linux/arm64 in
-    app:v1``. The indexes came in as they are, unless platforms were chosen; a later import or push completes them."""
+    app:v1``. The indexes were imported as they are, unless platforms were chosen; a later import or push completes
+    them."""
     completed: tuple[str, ...]
     """Digests of what the source lacks and the store had, in byte order."""
     dry_run: bool
@@ -164,7 +165,7 @@ def _report(contents: ImportPlan, taking: _Taking, completed: Iterable[Digest], 
 
 
 class _Taking:
-    """One import into one store."""
+    """Runs one import into one store."""
 
     def __init__(
         self, core: Core, source: Source, mode: TransferMode, progress: Progress | None, *, dry_run: bool
@@ -178,11 +179,11 @@ class _Taking:
         """What indexes list, and neither the source nor their repository has."""
         self._core = core
         self._mode = mode
-        self._progress = None if source.streamed else progress  # what came as a stream was told of as it came
+        self._progress = None if source.streamed else progress  # what came as a stream was reported as it came
         self._dry_run = dry_run
 
     def take_in(self, contents: ImportPlan) -> None:
-        """Take in what was surveyed; where something is found to be wrong, that is noted, and nothing is taken in.
+        """Import what was planned; where something is found to be wrong, note that and import nothing.
 
         Raises:
             StoreBusyError: of what can be read but once, something was not written because the store had it, and a
@@ -209,7 +210,7 @@ class _Taking:
         staged: dict[Digest, StagedBlob] = {}
 
         def take(blob: tuple[Digest, int]) -> StagedBlob | None:
-            # Where something is wrong nothing is taken in, but whatever else is wrong is still looked for.
+            # Where something is wrong nothing is imported, but whatever else is wrong is still looked for.
             only_look = blob[0] in held or self._dry_run or bool(contents.problems)
             return self._take(*blob, tally, only_look=only_look)
 
@@ -240,7 +241,7 @@ class _Taking:
             self._core.discard(staged.values())
 
     def _take(self, digest: Digest, size: int, tally: Tally, *, only_look: bool) -> StagedBlob | None:
-        """One blob, staged; None where it is only looked at. Raises as the methods of the source do."""
+        """Stage one blob; None where it is only looked at. Raises as the methods of the source do."""
         if not only_look:
             return self.source.stage(self._core.pool, digest, size, self._mode, tally)
         self.source.verify(digest, size, tally)
@@ -253,7 +254,7 @@ class _Taking:
     def _noting(
         self, contents: ImportPlan, digest: Digest, taken: Callable[[], StagedBlob | None]
     ) -> StagedBlob | None:
-        """What was taken; None where something is wrong with it, which is noted."""
+        """Return what was staged; None where something is wrong with it, which is noted."""
         try:
             return taken()
         except (NotPlainError, DigestMismatchError, SizeMismatchError) as error:

@@ -4,7 +4,7 @@ A layout has names; a store has repositories with tags. Each named entry that oc
 
     io.containerd.image.name            REPO:TAG, always: what containerd names the image
     org.opencontainers.image.ref.name   TAG for the repository that had a new layout to itself, else REPO:TAG:
-                                        what skopeo and umoci take behind the colon, as in oci:DIR:NAME
+                                        what skopeo and umoci take after the colon, as in oci:DIR:NAME
 
 A name that was written once stays: what a second repository adds to a layout is named REPO:TAG, the first keeps TAG.
 
@@ -12,9 +12,9 @@ An entry without a tag, such as a referrer, has only ``io.containerd.image.name`
 
 Reading an entry, the repository is the one that the caller gives; otherwise the one in ``io.containerd.image.name``;
 otherwise the one in a ref.name of the form REPO:TAG; and otherwise the one that all other entries name. The tag is the
-one in ref.name, be it TAG or REPO:TAG, and otherwise the one in ``io.containerd.image.name``. The name of an image that
-has neither a tag nor a digest means the tag ``latest``, as in Docker; a ref.name is one if it has a slash. A host with
-a port cannot be part of a repository's name and is left out.
+one in ref.name, whether TAG or REPO:TAG, and otherwise the one in ``io.containerd.image.name``. The name of an image
+that has neither a tag nor a digest means the tag ``latest``, as in Docker; a ref.name is one if it has a slash. A host
+with a port cannot be part of a repository's name and is left out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _KNOWN: Final = {
     "artifactType": None,
     "data": None,
 }
-"""What stands for what is not known of an entry, while the rest of it is looked at."""
+"""What replaces what is not known of an entry, while the rest of it is looked at."""
 
 LAYOUT_FILE: Final = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -90,7 +90,7 @@ class Name:
 
 
 def check_layout_file(content: bytes) -> None:
-    """Whether it says that this is a layout of a version we read (image-layout, "oci-layout file").
+    """Check that it says that this is a layout of a version we read (image-layout, "oci-layout file").
 
     Raises:
         ManifestInvalidError: it does not.
@@ -103,16 +103,16 @@ def check_layout_file(content: bytes) -> None:
 
 @dataclass(frozen=True)
 class Unusable:
-    """An entry of which nothing can be read here: its algorithm is unknown, or its media type is none, or unknown."""
+    """An entry of which nothing can be read here: its algorithm or its media type is unknown, or malformed."""
 
     digest: str
     reason: str
     annotations: Mapping[str, str]
     document: Mapping[str, Any] = field(default_factory=dict)
-    """The entry as it stands there; empty where that does not matter."""
+    """The entry as written; empty where that does not matter."""
 
     def __str__(self) -> str:
-        """For reports: its digest, what it is called, and what is wrong with it."""
+        """Return a line for reports: its digest, its name, and what is wrong with it."""
         given = name_in(self.annotations).given
         called = f"{given!r:.200}: " if given else ""
         return f"{self.digest} ({called}{self.reason})"
@@ -124,7 +124,7 @@ class Damaged:
 
     problems: tuple[str, ...]
     digest: str = ""
-    """As it stands there; empty where that is not known."""
+    """The digest as the entry writes it; empty where that is not known."""
     annotations: Mapping[str, str] = field(default_factory=dict)
     """Those that are text, for its name."""
     is_named: bool = True
@@ -132,10 +132,10 @@ class Damaged:
     platform: Platform | None = None
     """What it is for, where that is known."""
     unknown: bool = False
-    """Nothing can be read of it here, which is no damage: it stands in the way only where it was asked for."""
+    """Nothing can be read of it here, which is no damage: it is an obstacle only where it was asked for."""
 
     def __str__(self) -> str:
-        """For reports: its digest, what it is called, and what is wrong with it."""
+        """Return a line for reports: its digest, its name, and what is wrong with it."""
         given = name_in(self.annotations).given
         called = f"{given!r:.200}: " if given else ""
         return f"{self.digest or 'an entry'} ({called}{'; '.join(self.problems)})"
@@ -148,11 +148,11 @@ class Listing(NamedTuple):
     unusable: list[Unusable]
     damaged: list[Damaged]
     besides: Mapping[str, Any]
-    """What else the document says, such as its annotations; for who writes another one in its place."""
+    """What else the document says, such as its annotations; for writing another one in its place."""
 
 
 def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
-    """The entries of an index.json. ``"manifests": null`` is what umoci writes for a layout without entries.
+    """Return the entries of an index.json. ``"manifests": null`` is what umoci writes for a layout without entries.
 
     That one entry cannot be used is no reason to refuse the others; that one is damaged is, unless the caller looks at
     ``damaged`` (``keep_damaged``); so are more than :data:`MAXIMUM_DAMAGED` of them.
@@ -193,14 +193,14 @@ def read_index(content: bytes, *, keep_damaged: bool = False) -> Listing:
 
 
 class _Entries:
-    """The entries of an index.json, as they are read: what stands in the document is not held beside them."""
+    """The entries of an index.json, as they are read: the document is not held beside them."""
 
     def __init__(self, *, keep_damaged: bool) -> None:
         self.usable: list[Descriptor] = []
         self.unusable: list[Unusable] = []
         self.damaged: list[Damaged] = []
         self.error: ManifestInvalidError | None = None
-        """Because of which all of them are refused."""
+        """The error because of which all entries are refused."""
         self._count = 0
         self._keep_damaged = keep_damaged
 
@@ -223,7 +223,7 @@ class _Entries:
 
 
 def _unusable_entry(value: object, error: ManifestInvalidError, *, path: str) -> Unusable:
-    """An entry that is no descriptor, where that is no damage; where it is, ``error`` or another one is raised."""
+    """Return an entry that is no descriptor, where that is no damage; where it is, raise ``error`` or another one."""
     if not isinstance(value, dict) or (reason := _unusable(value)) is None:
         raise error
     known = Descriptor.from_json({**value, **_KNOWN}, path=path)  # is all the rest as it should be?
@@ -231,7 +231,7 @@ def _unusable_entry(value: object, error: ManifestInvalidError, *, path: str) ->
 
 
 def _damaged(value: object, error: ManifestInvalidError) -> Damaged:
-    """What can be known of an entry that is damaged."""
+    """Return what can be known of an entry that is damaged."""
     entry = value if isinstance(value, dict) else {}
     digest, annotations, platform = entry.get("digest"), entry.get("annotations"), entry.get("platform")
     text: dict[str, str] = {}
@@ -252,7 +252,7 @@ def _damaged(value: object, error: ManifestInvalidError) -> Damaged:
 
 
 def _unusable(value: dict[str, Any]) -> str | None:
-    """Why nothing can be read of an entry, where that is no damage."""
+    """Return why nothing can be read of an entry, where that is no damage."""
     digest, media_type, artifact_type = map(value.get, ("digest", "mediaType", "artifactType"))
     if is_of_other_algorithm(digest):
         return "its digest is of an algorithm that is not known here"
@@ -267,12 +267,12 @@ def _unusable(value: dict[str, Any]) -> str | None:
 
 
 def name_of(descriptor: Descriptor) -> Name:
-    """What the annotations of an entry call it."""
+    """Return the name that the annotations of an entry give it."""
     return name_in(descriptor.annotations)
 
 
 def name_in(annotations: Mapping[str, str]) -> Name:
-    """What annotations of an entry call it."""
+    """Return the name that annotations of an entry give it."""
     ref_name = annotations.get(REF_NAME, "")
     image_name = annotations.get(IMAGE_NAME, "")
     given = ref_name or image_name
@@ -292,7 +292,7 @@ def name_in(annotations: Mapping[str, str]) -> Name:
 
 
 def _split(name: str) -> tuple[str | None, str | None, str | None]:
-    """REPO:TAG or REPO@DIGEST, perhaps after a host, as host, repository and tag; None for what it does not say."""
+    """Split REPO:TAG or REPO@DIGEST, perhaps after a host, into host, repository and tag; None for what it lacks."""
     name, at, digest = name.partition("@")
     if (at and not is_any_digest(digest)) or _is_digest(name):
         return None, None, None
@@ -304,7 +304,7 @@ def _split(name: str) -> tuple[str | None, str | None, str | None]:
 
 
 def _untagged(name: str) -> tuple[str | None, str | None, str | None]:
-    """The name of an image without a tag, which means ``latest``; None for all where it is no such name."""
+    """Split the name of an image without a tag, which means ``latest``; None for all where it is no such name."""
     host, rest = split_host(name)
     repository = None if _is_digest(name) else _valid_repository(rest)
     return (None, None, None) if repository is None else (host, repository, DEFAULT_TAG)
@@ -330,7 +330,9 @@ def _valid_tag(name: str) -> str | None:
 
 
 def said_besides(descriptor: Descriptor) -> str | None:
-    """What an entry says besides its name: its annotations and its platform, as JSON; None where that is nothing.
+    """Return what an entry says besides its name: its annotations and its platform, as JSON.
+
+    None where that is nothing.
 
     Such as cosign's ``kind``, and the platform by which skopeo chooses. They are kept with the tag, and written again.
     """
@@ -344,7 +346,7 @@ def said_besides(descriptor: Descriptor) -> str | None:
 
 
 def saying(descriptor: Descriptor, besides: str | None) -> Descriptor:
-    """The descriptor with what was kept of the entry that it came from."""
+    """Return the descriptor with what was kept of the entry that it came from."""
     if besides is None:
         return descriptor
     document = json.loads(besides)
@@ -360,12 +362,12 @@ class Names:
     """What an index.json is to list, in its order: each descriptor is made when it is asked for."""
 
     def __init__(self, entries: list[Entry | Descriptor], short: set[str]) -> None:
-        """Of ``entries`` those of repositories in ``short`` have their tag alone as ref.name."""
+        """Describe ``entries``; those of repositories in ``short`` have their tag alone as ref.name."""
         self._short = short
         self._entries = sorted(entries, key=self._place)
 
     def __iter__(self) -> Iterator[Descriptor]:
-        """The descriptors as they are written."""
+        """Yield the descriptors as they are written."""
         for entry in self._entries:
             if isinstance(entry, Entry):
                 yield _named(entry, short=entry.repository in self._short)
@@ -374,7 +376,7 @@ class Names:
 
     @property
     def digests(self) -> Iterator[Digest]:
-        """Of all of them."""
+        """Yield the digests of all of them."""
         return (entry.descriptor.digest if isinstance(entry, Entry) else entry.digest for entry in self._entries)
 
     def _place(self, entry: Entry | Descriptor) -> tuple[str, str, str]:
@@ -385,7 +387,7 @@ class Names:
 
 
 def merged(existing: Iterable[Descriptor], entries: Sequence[Entry], *, keep: bool = True) -> Names:
-    """What an index.json lists when ``entries`` are written into one that listed ``existing``.
+    """Return what an index.json lists when ``entries`` are written into one that listed ``existing``.
 
     An entry replaces what has its name; what else there was stays, unless ``keep`` is false. Which names are short is
     said above. The order is that of names, then digests, so that the same content gives the same bytes.
@@ -413,7 +415,7 @@ def merged(existing: Iterable[Descriptor], entries: Sequence[Entry], *, keep: bo
 
 
 def _written_by_us(descriptor: Descriptor) -> Entry | None:
-    """The entry that we, or containerd, wrote as this descriptor; None for what only has a ref.name or none."""
+    """Return the entry that we, or containerd, wrote as this descriptor; None for what only has a ref.name or none."""
     image_name = descriptor.annotations.get(IMAGE_NAME, "")
     _, repository, tag = _split(image_name)
     if repository is None or (tag is None and "@" not in image_name):
@@ -448,7 +450,7 @@ def _named(entry: Entry, *, short: bool) -> Descriptor:
 
 
 def _ref_name(entry: Entry, *, short: bool) -> str | None:
-    """The ref.name that an entry gets; None where it has no tag."""
+    """Return the ref.name that an entry gets; None where it has no tag."""
     if entry.tag is None:
         return None
     return entry.tag if short else entry.image_name
@@ -457,7 +459,7 @@ def _ref_name(entry: Entry, *, short: bool) -> str | None:
 def index_bytes(
     descriptors: Iterable[Descriptor], unusable: Sequence[Unusable] = (), besides: Mapping[str, Any] | None = None
 ) -> bytearray:
-    """An index.json that lists them, in their order; the same descriptors give the same bytes.
+    """Return an index.json that lists descriptors, in their order; the same ones give the same bytes.
 
     What is unusable comes last, as it stood, unless something else has its name by now. ``besides`` is what else it
     says.

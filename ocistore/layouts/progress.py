@@ -13,25 +13,25 @@ Progress: TypeAlias = Callable[[int, int], None]
 
 
 class Tally:
-    """Counts bytes, and tells of them."""
+    """Counts bytes, and reports them."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
-        """``total`` is the bytes in all, as far as is known before."""
+        """Count from 0; ``total`` is the bytes in all, as far as is known before."""
         self._total = total
         self._progress = None if progress is None else theirs(progress)
         self._done = 0
         self.counter = Counter(self._count)
-        """For threads that count bytes too: they are told of in the thread that made this."""
+        """For threads that count bytes too: they are reported in the thread that made this."""
 
     def add(self, count: int) -> None:
-        """So many bytes more are done, in whichever thread."""
+        """Count so many more bytes as done, in whichever thread."""
         self.counter.add(count)
 
     def _count(self, count: int) -> None:
         self.reach(self._done + count)
 
     def reach(self, done: int) -> None:
-        """So many bytes are done, if there were not that many before."""
+        """Count bytes up to a number done in all, if there were not that many before."""
         if done <= self._done:
             return
         self._done = done

@@ -26,7 +26,7 @@ _LOOKED_UP_AT_ONCE: Final = 2000
 
 
 def present(core: Core, sizes: Mapping[Digest, int]) -> frozenset[Digest]:
-    """What of that the store holds, whichever repository serves it."""
+    """Return which of these blobs the store holds, whichever repository serves them."""
     found: list[Digest] = []
     left = iter(sizes.items())
     while some := dict(islice(left, _LOOKED_UP_AT_ONCE)):
@@ -37,7 +37,7 @@ def present(core: Core, sizes: Mapping[Digest, int]) -> frozenset[Digest]:
 
 
 def moved(core: Core, tags: Collection[SetTag]) -> tuple[str, ...]:
-    """The tags that point at something else now than they are to, as REPO:TAG, in byte order."""
+    """Return the tags that point at something else now than they are to, as REPO:TAG, in byte order."""
     wanted: dict[str, dict[str, Digest]] = {}
     for tag in tags:
         wanted.setdefault(tag.repository, {})[tag.name] = tag.digest
@@ -54,7 +54,7 @@ def moved(core: Core, tags: Collection[SetTag]) -> tuple[str, ...]:
 
 
 def still_absent(core: Core, absent: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """Of children that were not brought along, by repository, those that it does not hold either; by digest."""
+    """Return the absent children, by repository, that it does not hold either; by digest."""
     found: dict[str, str] = {}
     with core.catalog.snapshot() as connection:
         for repository, kinds in absent.items():
@@ -103,7 +103,7 @@ def changes(
     missing: Missing,
     said: Mapping[tuple[str, Digest], str | None],
 ) -> list[Change]:
-    """What is to be committed.
+    """Return the changes to be committed.
 
     Args:
         blobs: by repository, with their sizes; those that are not staged are held by the store.

@@ -1,4 +1,4 @@
-"""What it means that the file of a blob is not there: it was collected meanwhile, or the store is damaged."""
+"""What it means that the file of a blob does not exist: it was collected meanwhile, or the store is damaged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ocistore.core import Core
 
 _LOOKS: Final = 3
-"""Whoever pushes and collects the same over and over may come between any two looks, but hardly between so many."""
+"""How often to look: a process that pushes and collects the same over and over may come between two looks."""
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def gone_is_damage(digest: str, *, noun: str = "blob", of: str = "") -> Iterator
     """Read the file of a blob.
 
     Raises:
-        CorruptError: it is not there; see :func:`check_if_collected`.
+        CorruptError: it does not exist; see :func:`check_if_collected`.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def check_if_collected(core: Core) -> Iterator[None]:
 
 
 def _is_damage(core: Core, digest: Digest) -> bool:
-    """Whether the catalog goes on saying that the file is there."""
+    """Whether the catalog still says that the file exists."""
     for _ in range(_LOOKS):
         with core.catalog.read() as connection:
             if not blobs.live_sizes(connection, [digest]):

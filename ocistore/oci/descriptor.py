@@ -32,7 +32,7 @@ class Platform:
     variant: str = ""
 
     def __str__(self) -> str:
-        """As people write it: ``linux/arm64/v8``; with a version or features ``windows(10.0.17763.1)/amd64``.
+        """Return what people write: ``linux/arm64/v8``; with a version or features ``windows(10.0.17763.1)/amd64``.
 
         The second as containerd writes it. It is what ``parse_platform`` reads.
         """
@@ -65,7 +65,7 @@ class Platform:
         return bool(self.architecture and self.os)
 
     def to_json(self) -> dict[str, Any]:
-        """As the specification spells it, without what is empty."""
+        """Return it as the specification spells it, without what is empty."""
         document: dict[str, Any] = {"architecture": self.architecture, "os": self.os}
         if self.os_version:
             document["os.version"] = self.os_version
@@ -138,7 +138,7 @@ class Descriptor:
         return self.platform if self.platform is not None and self.platform.is_stated else None
 
     def to_json(self) -> dict[str, Any]:
-        """As the specification spells it, always in the same order, without what is empty."""
+        """Return it as the specification spells it, always in the same order, without what is empty."""
         document: dict[str, Any] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
         if self.urls:
             document["urls"] = list(self.urls)
@@ -154,7 +154,7 @@ class Descriptor:
 
 
 def json_object(value: object, known: frozenset[str], *, path: str) -> dict[str, Any]:
-    """``value`` where it is an object without keys that look like one of ``known`` and are not.
+    """Return ``value`` where it is an object without keys that look like one of ``known`` and are not.
 
     Clients written in Go read ``Digest`` and ``DIGEST`` as ``digest``: with such a key they would see another document
     than the one that was checked here.
@@ -173,7 +173,7 @@ def json_object(value: object, known: frozenset[str], *, path: str) -> dict[str,
 
 
 def json_annotations(value: object, *, path: str) -> dict[str, str]:
-    """``value`` where it is a map of text to text (image specification, "Annotations").
+    """Return ``value`` where it is a map of text to text (image specification, "Annotations").
 
     Raises:
         ManifestInvalidError: it is not.
@@ -199,7 +199,7 @@ def _texts(value: object, *, path: str) -> tuple[str, ...]:
 
 
 def _embedded(value: object, digest: Digest, size: int, *, path: str) -> bytes:
-    """The bytes that stand in the descriptor itself, checked against it (image specification, "Embedded Content")."""
+    """Return the bytes in the descriptor itself, checked against it (image specification, "Embedded Content")."""
     text = _text(value, path=path)
     try:
         content = base64.b64decode(text)

@@ -27,7 +27,7 @@ class Hasher(Protocol):
         ...
 
     def hexdigest(self) -> str:
-        """The digest of all bytes so far, in lower-case hexadecimal. More may follow."""
+        """Return the digest of all bytes so far, in lower-case hexadecimal. More may follow."""
         ...
 
 
@@ -56,7 +56,7 @@ class Digest(str):
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """The digest that ``text`` spells; the same object where it is a ``Digest`` already.
+        """Return the digest that ``text`` spells; the same object where it is a ``Digest`` already.
 
         Raises:
             InvalidDigestError: it spells none of an algorithm this process can compute.
@@ -65,7 +65,7 @@ class Digest(str):
 
     @classmethod
     def of(cls, data: bytes | bytearray | memoryview, algorithm: str = "sha256") -> Digest:
-        """The digest of those bytes.
+        """Return the digest of those bytes.
 
         Raises:
             InvalidDigestError: there is no such algorithm here.
@@ -76,7 +76,7 @@ class Digest(str):
 
     @classmethod
     def of_hasher(cls, state: Hasher, algorithm: str) -> Digest:
-        """The digest of what was fed to ``state``, which came from ``hasher(algorithm)``."""
+        """Return the digest of what was fed to ``state``, which came from ``hasher(algorithm)``."""
         return cls(f"{algorithm}:{state.hexdigest()}")
 
     @property
@@ -91,7 +91,7 @@ class Digest(str):
 
 
 def digest_or_none(text: str) -> Digest | None:
-    """The digest that ``text`` spells; None where it spells none of an algorithm this process can compute."""
+    """Return the digest that ``text`` spells; None where it spells none of an algorithm this process can compute."""
     try:
         return Digest.parse(text)
     except InvalidDigestError:
@@ -99,7 +99,7 @@ def digest_or_none(text: str) -> Digest | None:
 
 
 def is_any_digest(text: str) -> bool:
-    """Whether it is a digest, be it of an algorithm that is not known here."""
+    """Whether it is a digest, of an algorithm that is known here or of another."""
     return digest_or_none(text) is not None or is_of_other_algorithm(text)
 
 
@@ -118,7 +118,7 @@ def is_of_other_algorithm(text: object) -> bool:
 
 
 def hasher(algorithm: str) -> Hasher:
-    """A fresh hasher of that algorithm.
+    """Return a fresh hasher of that algorithm.
 
     Raises:
         InvalidDigestError: the algorithm is unknown, or its package is not installed.
@@ -138,7 +138,10 @@ def hasher(algorithm: str) -> Hasher:
 
 
 def _uncommon(text: str) -> str:
-    """``text`` where it is a digest of an optional algorithm; otherwise an error that says why it is not one."""
+    """Return ``text`` where it is a digest of an optional algorithm.
+
+    Otherwise raise an error that says why it is not.
+    """
     if len(text) > _MAXIMUM_LENGTH:
         raise InvalidDigestError(text, reason=f"it has {len(text)} characters")
     match = _GRAMMAR.fullmatch(text)

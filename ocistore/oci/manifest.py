@@ -54,7 +54,10 @@ class Edge(NamedTuple):
 
 
 def kind_of(child: Descriptor) -> str:
-    """What a child of an index is, as far as the index says, for messages: ``image for linux/arm64``, ``index``."""
+    """Return what a child of an index is, as far as the index says: ``image for linux/arm64``, ``index``.
+
+    For messages.
+    """
     if ATTESTED in child.annotations:
         return f"attestation of {child.annotations[ATTESTED]:.140}"
     if not mediatypes.is_known_manifest(child.media_type):
@@ -92,7 +95,7 @@ class Manifest:
     _counted: int | None
 
     def __init__(self, descriptor: Descriptor, content: bytes, *, parts: _Parts | None = None) -> None:
-        """``content`` must be what the descriptor says, and ``parts`` what is in it, if that was parsed already."""
+        """Hold ``content``, which must be what the descriptor says, and ``parts``, what is in it, if already parsed."""
         for name, value in (("descriptor", descriptor), ("_held", content), ("_parsed", parts), ("_counted", None)):
             object.__setattr__(self, name, value)
 
@@ -115,7 +118,7 @@ class Manifest:
         return self._held if isinstance(self._held, bytes) else self._held(self.descriptor)
 
     def described(self, descriptor: Descriptor) -> Manifest:
-        """The same manifest with an equal descriptor, such as one that shares what is in it with others."""
+        """Return the same manifest with an equal descriptor, such as one that shares what is in it with others."""
         return Manifest(descriptor, self.content, parts=self._parsed)
 
     def put_aside(self, read: Callable[[Descriptor], bytes]) -> None:
@@ -169,7 +172,7 @@ class Manifest:
         return self._parts.annotations
 
     def edges(self) -> tuple[Edge, ...]:
-        """Everything it refers to: config, layers, manifests, subject, each in the order of the document.
+        """Return everything it refers to: config, layers, manifests, subject, each in the order of the document.
 
         Required are all but the subject, and layers of a non-distributable type that say in ``urls`` where they are:
         what is no URL says nothing. An index may list children of any media type (image specification, image index,
@@ -190,7 +193,7 @@ class Manifest:
         return tuple(edges)
 
     def as_referrer(self) -> Descriptor:
-        """Its descriptor as a list of referrers shows it: with its artifact type and all its annotations.
+        """Return its descriptor as a list of referrers shows it: with its artifact type and all its annotations.
 
         Distribution specification, "Listing Referrers".
         """
@@ -229,7 +232,9 @@ def _has_url(layer: Descriptor) -> bool:
 
 
 def manifest_descriptor(media_type: str, digest: Digest, size: int, *, artifact_type: str | None) -> Descriptor:
-    """The descriptor of a manifest. Only that of an artifact says a type: that it is an image, its media type says.
+    """Return the descriptor of a manifest.
+
+    Only that of an artifact says a type: that it is an image, its media type says.
 
     Args:
         media_type: of the manifest.
@@ -249,7 +254,7 @@ def check_manifest(
     digest: Digest | None = None,
     maximum: int = MAXIMUM_MANIFEST_SIZE,
 ) -> Manifest:
-    """Everything that can be known about a manifest without a store: what is returned may be stored as it is.
+    """Check everything that can be known about a manifest without a store: what is returned may be stored as it is.
 
     Args:
         content: the manifest, which is kept exactly as given.
@@ -312,7 +317,10 @@ def _parts(document: object, *, given: str | None) -> _Parts:
 
 
 def _media_type(members: dict[str, Any], *, given: str | None) -> str:
-    """The type of the manifest: what it says itself, or was said to be, or, where neither says, what it looks like."""
+    """Return the type of the manifest.
+
+    It is what the manifest says, or was said to be, or, where neither says, what it looks like.
+    """
     said = members.get("mediaType")
     said = None if said in (None, "") else mediatypes.media_type(said)
     if given is not None:
@@ -347,7 +355,7 @@ def _refuse(members: dict[str, Any], keys: tuple[str, ...], *, media_type: str) 
 
 
 def _descriptors(members: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
-    """The list under a key that must be there. Null is an empty one: so clients written in Go write and read it."""
+    """Return the list under a required key. Null is an empty one: clients written in Go write and read it so."""
     if key not in members:
         raise ManifestInvalidError("it is missing", path=key)
     items = [] if members[key] is None else members[key]

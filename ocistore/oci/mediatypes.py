@@ -46,7 +46,7 @@ NONDISTRIBUTABLE: Final = frozenset(
 # RFC 6838, section 4.2: both names start with a letter or digit and have at most 127 characters; no parameters.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _GRAMMAR = re.compile(rf"{_NAME}/{_NAME}", re.ASCII)
-# What the types of layers that are archives end with, whoever made them up: Helm's charts, models, and all of OCI's and
+# What the types of layers that are archives end with, whoever defined them: Helm's charts, models, and all of OCI's and
 # Docker's own. Behind an underscore or a letter it is another word.
 _TAR = re.compile(r"[./+-]tar(?:[.+](?:gzip|gz|zstd|zst|xz|bzip2|bz2))?", re.ASCII)
 
@@ -88,7 +88,7 @@ def is_media_type(text: object) -> bool:
 
 
 def media_type(text: object, *, path: str = "mediaType") -> str:
-    """``text`` where it is a media type by RFC 6838, section 4.2, which the image specification asks of descriptors.
+    """Return ``text`` where it is a media type by RFC 6838, section 4.2, as the image specification demands.
 
     Raises:
         ManifestInvalidError: it is not; it carries ``path``, the place where it stood.
@@ -96,7 +96,7 @@ def media_type(text: object, *, path: str = "mediaType") -> str:
     if type(text) is str and (known := _ALL.get(text)) is not None:
         return known
     if not isinstance(text, str) or (match := _GRAMMAR.fullmatch(text)) is None:
-        unknown = isinstance(text, str | None)  # text that means something to who wrote it, or nothing
+        unknown = isinstance(text, str | None)  # text that means something to its author, or nothing
         reason = f"{text!r:.100} is not a media type, such as application/json"
         raise ManifestInvalidError(reason, path=path, unknown=unknown)
     return match.group()

@@ -47,7 +47,7 @@ _MAXIMUM_DEPTH: Final = 64
 
 
 def parse_platforms(texts: Iterable[str]) -> list[Platform]:
-    """Each of them, read; see :func:`parse_platform`.
+    """Parse each of them; see :func:`parse_platform`.
 
     Raises:
         TypeError: one text, which is an iterable of texts too, one for each letter.
@@ -59,7 +59,7 @@ def parse_platforms(texts: Iterable[str]) -> list[Platform]:
 
 
 def parse_platform(text: str) -> Platform:
-    """What people type: ``OS/ARCHITECTURE[/VARIANT]``, such as ``linux/arm64``.
+    """Parse what people type: ``OS/ARCHITECTURE[/VARIANT]``, such as ``linux/arm64``.
 
     A version of the operating system, and features of it, are given as containerd does, ``windows(10.0.17763)/amd64``
     and ``linux(+feature)/amd64``; the version also as crane does, ``windows/amd64:10.0.17763``.
@@ -91,7 +91,7 @@ def _is_exact(platform: Platform, wanted: Platform) -> bool:
 
 
 def _has_fitting_system(platform: Platform, wanted: Platform) -> bool:
-    """Everything but the variant.
+    """Whether everything but the variant fits.
 
     A version fits where it begins with the one that is wanted, part by part, or none is said: which Windows an image is
     built for, its first three parts say. The features of a platform are mandatory (image specification, image index,
@@ -107,19 +107,19 @@ def _has_fitting_system(platform: Platform, wanted: Platform) -> bool:
 
 
 def fitting(candidates: Iterable[tuple[T, Platform]], wanted: Platform) -> list[T]:
-    """Those that can be used where a platform is wanted, the one to use first.
+    """Return those that can be used where a platform is wanted, the best first.
 
     An older variant runs where a newer one is wanted (``arm/v6`` on ``arm/v7``), and never the other way round; where
     none is wanted, the one that is implied comes first, then older ones, then newer ones. Then come those without
     mandatory features that nobody asked for before those with some, and those that say the wanted version before those
-    that say none. Of equal ones the first stands first (image specification, image index, ``manifests``).
+    that say none. Equal ones keep their order (image specification, image index, ``manifests``).
     """
     ranked = [(rank, found) for found, platform in candidates if (rank := _rank(platform, wanted)) is not None]
     return [found for _, found in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def _rank(platform: Platform, wanted: Platform) -> tuple[int, ...] | None:
-    """Less is better; None for what does not fit."""
+    """Return how well it fits, less is better; None for what does not fit."""
     if not _has_fitting_system(platform, wanted):
         return None
     has, wants = _variant(platform), _variant(wanted)
@@ -158,7 +158,7 @@ class Narrowed:
     """What is left of a graph of indexes, and the indexes that had to be made for it."""
 
     descriptor: Descriptor | None
-    """Of what now stands in the place of the root: the root itself, another index, or None where nothing is left."""
+    """The descriptor of what replaces the root: the root itself, another index, or None where nothing is left."""
     made: dict[Digest, Manifest] = field(default_factory=dict)
     """Indexes that are not in the original, children before parents."""
     replaced: dict[Digest, Digest] = field(default_factory=dict)
@@ -179,7 +179,7 @@ def narrow(
 ) -> Narrowed:
     """Leave out what is not of the wanted platforms. An index that loses a child is another index, with another digest.
 
-    What has no platform, such as an artifact, stays; an attestation goes with the manifest that it is about. What is
+    What has no platform, such as an artifact, stays; an attestation stays with the manifest that it is about. What is
     not here is left out, unless an index would lose nothing else: then that stays as it is.
 
     Args:
@@ -221,7 +221,7 @@ class _Narrowing:
     """What was left of each: the same one may be in many."""
 
     def with_older_variants(self) -> list[Platform]:
-        """What was wanted; where a variant is not here, an older one that is, and runs there."""
+        """Return what was wanted; instead of a variant that is not here, an older one that is, and runs there."""
         older: list[Platform] = []
         for wanted in self.wanted:
             best = None
@@ -264,7 +264,7 @@ class _Narrowing:
         for position, child in enumerate(index.manifests):
             about = child.annotations.get(ATTESTED)
             if about in absent:
-                absent.add(child.digest)  # what it is about is to be here, and is not: it goes where that goes
+                absent.add(child.digest)  # what it is about is to be here, and is not: it is left out with that
             elif about in stayed:
                 if self.here(child):
                     kept[position] = child
@@ -283,7 +283,7 @@ class _Narrowing:
 
 
 def _with_children(index: Manifest, kept: Sequence[Descriptor | None]) -> Manifest:
-    """The index with those children, and whatever else is in it as it was."""
+    """Return the index with those children, and everything else in it as it was."""
     document: dict[str, Any] = strictjson.loads(index.content, maximum=len(index.content))
     children = []
     for written, left in zip(document["manifests"], kept, strict=True):

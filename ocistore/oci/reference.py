@@ -27,7 +27,7 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]*", re.ASCII)
 
 
 def repository_name(text: str) -> str:
-    """``text`` where it is the name of a repository (distribution specification, "Pulling manifests").
+    """Return ``text`` where it is the name of a repository (distribution specification, "Pulling manifests").
 
     Raises:
         InvalidNameError: it is not; ``kind`` is ``repository``.
@@ -52,7 +52,7 @@ def repository_name(text: str) -> str:
 
 
 def tag_name(text: str) -> str:
-    """``text`` where it is a tag (distribution specification, "Pulling manifests").
+    """Return ``text`` where it is a tag (distribution specification, "Pulling manifests").
 
     Raises:
         InvalidNameError: it is not; ``kind`` is ``tag``.
@@ -75,17 +75,17 @@ def is_digest(text: str) -> bool:
 
 
 def split_host(name: str) -> tuple[str | None, str]:
-    """``HOST:PORT/NAME`` as host and name; no host where there is none with a port, as none is part of a repository."""
+    """Split ``HOST:PORT/NAME`` into host and name; the host is None where there is none with a port."""
     host, slash, rest = name.partition("/")
     return (host, rest) if slash and ":" in host and "@" not in host else (None, name)
 
 
 _WITH_PATH = re.compile(r"([^:@]*(?::[^:@]*)?(?:@[^:@]*:[^:@]*)?):(.*)", re.DOTALL)
-"""A reference with a tag or digest, and a path behind a colon. A colon of the path stands behind that one."""
+"""A reference with a tag or digest, and a path after a colon. A colon of the path comes after that one."""
 
 
 def split_path(text: str) -> tuple[str, str | None]:
-    """``REPO:TAG:PATH`` or ``REPO@DIGEST:PATH`` as a reference and a path, which is None where there is none."""
+    """Split ``REPO:TAG:PATH`` or ``REPO@DIGEST:PATH`` into a reference and a path, which may be None."""
     match = _WITH_PATH.fullmatch(text)
     if match is None or not {":", "@"} & set(match[1]):
         return text, None

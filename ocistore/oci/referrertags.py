@@ -26,12 +26,12 @@ _ANY: Final = re.compile(r"sha(256|512)-[0-9a-f]{32,128}(\.(sig|att|sbom))?", re
 
 
 def list_tag(digest: Digest) -> str:
-    """The tag of the index that lists the referrers of a manifest."""
+    """Return the tag of the index that lists the referrers of a manifest."""
     return f"{digest.algorithm[:_LONGEST_ALGORITHM]}-{digest.encoded[:_LONGEST_ENCODED]}"
 
 
 def tags_about(digest: Digest) -> tuple[str, ...]:
-    """Every tag under which something about a manifest may be found."""
+    """Return every tag under which something about a manifest may be found."""
     name = f"{digest.algorithm}-{digest.encoded}"
     return (*(f"{name}{suffix}" for suffix in _SUFFIXES), list_tag(digest))
 

@@ -1,4 +1,4 @@
-"""Choosing by name what goes in or out, and calling it something else there."""
+"""Choosing by name what is imported or exported, and renaming it there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Selector:
     new_repository: str | None = None
     new_tag: str | None = None
     text: str = ""
-    """As it was given, for messages."""
+    """The text as it was given, for messages."""
     host: str | None = None
     """``HOST:PORT``, where only what was named with it is meant."""
 
@@ -65,7 +65,7 @@ class Selector:
             text,
             host,
         )
-        # In what other tools wrote, a name alone may be that of one thing: whoever reads it knows.
+        # In what other tools wrote, a name alone may be that of one thing: the reader knows.
         if selector.new_tag is not None and selector.selects_many and (selector.is_pattern or not hosts):
             raise selector.one_tag_for_several()
         if selector.digest is not None and selector.is_pattern:
@@ -73,7 +73,7 @@ class Selector:
         return selector
 
     def one_tag_for_several(self) -> InvalidNameError:
-        """The error of giving one tag to whatever may be meant."""
+        """Return the error of giving one tag to whatever may be meant."""
         reason = "one new tag for several: name one tag or digest, or give only a new repository"
         return InvalidNameError(self.text, kind="reference", reason=reason)
 
@@ -105,12 +105,12 @@ class Selector:
         return tag is not None and self.matches_tag(tag)
 
     def renamed(self, repository: str, tag: str | None) -> tuple[str, str | None]:
-        """What it is to be called."""
+        """Return the repository and tag to call something, as the selector asks."""
         return self.new_repository or repository, self.new_tag or tag
 
 
 def selectors(texts: Iterable[str], *, hosts: bool = False) -> list[Selector]:
-    """Each of them, read; see :meth:`Selector.parse`.
+    """Parse each of them; see :meth:`Selector.parse`.
 
     Raises:
         TypeError: one text, which is an iterable of texts too, one for each letter.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MAXIMUM_DEPTH: Final = 64
-"""Levels of nesting. A platform's features, the deepest thing the specifications know, stand at level 5."""
+"""Levels of nesting. A platform's features, the deepest thing the specifications know, are at level 5."""
 MAXIMUM_NUMBER_LENGTH: Final = 64
 """Characters. An int64 has 20 at most; reading a decimal number takes time quadratic in its length."""
 
@@ -36,7 +36,7 @@ _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def loads(content: bytes, *, maximum: int) -> Any:  # noqa: ANN401 - what JSON holds is for the caller to find out
-    """What the JSON document says, in dicts, lists, strings, numbers, booleans and None.
+    """Return what the JSON document says, in dicts, lists, strings, numbers, booleans and None.
 
     Args:
         content: the document: UTF-8 without byte order mark.
@@ -56,19 +56,19 @@ def loads(content: bytes, *, maximum: int) -> Any:  # noqa: ANN401 - what JSON h
 
 
 def loads_each(content: bytes, key: str, begin: Callable[[], Callable[[Any], object]], *, maximum: int) -> Any:  # noqa: ANN401 - likewise
-    """As :func:`loads`, but what the list under ``key`` of the document has in it is given away, and never all held.
+    """Read as :func:`loads`, but give away each element of the list under ``key`` of the document, and never hold all.
 
     In the document that is returned the list is empty.
 
     Args:
-        content: the document, likewise.
+        content: the document, as for :func:`loads`.
         key: of the document, which is an object then.
         begin: gives what is called with each element, in order. Called once more where all of it is read again: then
             what was given before does not count. Before this returns nobody knows whether the document is valid.
         maximum: how many bytes it may have.
 
     Raises:
-        ManifestInvalidError: likewise.
+        ManifestInvalidError: as :func:`loads`.
     """
     if not isinstance(content, bytes) or len(content) > maximum:
         return loads(content, maximum=maximum)  # which says what is wrong
@@ -77,7 +77,7 @@ def loads_each(content: bytes, key: str, begin: Callable[[], Callable[[Any], obj
         return _Pieces(content).read(key, begin())
     except (_WholeError, UnicodeDecodeError, ManifestInvalidError):
         pass
-    # Something is wrong, or rare: whoever reads all of it knows which of the two, and where.
+    # Something is wrong, or rare: reading all of it says which of the two, and where.
     document = _loads(content)
     elements = document.get(key) if isinstance(document, dict) else None
     if isinstance(elements, list):
@@ -120,7 +120,7 @@ def _check_depth(content: bytes) -> None:
 
 
 def _without_strings(content: bytes) -> Iterator[bytes]:
-    """The document without its strings, some at a time: what is between two strings takes 40 bytes in memory."""
+    """Yield the document without its strings, some at a time: what is between two strings takes 40 bytes in memory."""
     begin = 0
     while begin < len(content):
         outside = _OUTSIDE.match(content, begin, begin + _AT_ONCE)
@@ -134,7 +134,7 @@ def _without_strings(content: bytes) -> Iterator[bytes]:
 
 
 class _WholeError(Exception):
-    """It has to be read as a whole."""
+    """The document has to be read as a whole."""
 
 
 class _Pieces:
@@ -153,7 +153,7 @@ class _Pieces:
         self._has_surrogates = b"\\ud" in content or b"\\uD" in content
 
     def read(self, key: str, take: Callable[[Any], object]) -> dict[str, Any]:
-        """The document; :class:`_WholeError` wherever it is no object that is valid."""
+        """Read the document; raise :class:`_WholeError` wherever it is no object that is valid."""
         members: dict[str, Any] = {}
         self._expect("{")
         if self._peek() == "}":
@@ -190,7 +190,7 @@ class _Pieces:
         raise _WholeError
 
     def _passed(self, characters: str) -> str:
-        """One of these, which comes next."""
+        """Skip one of these characters, which must come next, and return it."""
         found = self._peek()
         if not found or found not in characters:
             self._whole()
@@ -201,7 +201,7 @@ class _Pieces:
         self._passed(character)
 
     def _peek(self) -> str:
-        """The next character that is no space; empty at the end."""
+        """Return the next character that is no space; empty at the end."""
         while True:
             space = _SPACE.match(self._text, self._at)
             self._at = self._at if space is None else space.end()
@@ -217,7 +217,7 @@ class _Pieces:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
                 end = len(self._text)
-            if end < len(self._text):  # else it may go on
+            if end < len(self._text):  # else it may continue
                 self._at = end
                 if self._has_surrogates:
                     _check_surrogates(value)
@@ -226,7 +226,7 @@ class _Pieces:
                 self._whole()
 
     def _more(self) -> bool:
-        """Decode as much again as there is, so that a long value is read a few times only; False at the end."""
+        """Decode as much again as there is, so that a long value is read a few times only. Return False at the end."""
         if self._next == len(self._content):
             return False
         left = self._text[self._at :]
@@ -239,7 +239,7 @@ class _Pieces:
 
 
 def _sharing_keys() -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """As :func:`_object`, for many objects that are kept: each key is one string in all of them."""
+    """Make objects as :func:`_object` does, for many that are kept: each key is one string in all of them."""
     keys: dict[str, str] = {}
 
     def shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Keeping a store in order: collection, scrub, backup and rebuild."""
+"""Keeping a store in order: garbage collection, scrub, backup and rebuild."""

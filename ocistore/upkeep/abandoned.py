@@ -1,4 +1,4 @@
-"""Collection of what lies beside the pool: expired upload sessions, what was staged and left behind, and trash/."""
+"""Garbage collection of what is beside the pool: expired upload sessions, what was staged and abandoned, and trash/."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _PAGE: Final = 250
 
 _STRAY_AGE: Final = timedelta(hours=24)
-"""Since when a file in ``uploads/`` without a session was not touched, so that whoever staged it must have died."""
+"""How long a file in ``uploads/`` without a session was not touched, so that the process that staged it has died."""
 
 
 class Abandoned:
-    """Of one collection, with counts of what went."""
+    """Removes abandoned files, for one garbage collection, and counts them."""
 
     def __init__(self, core: Core, bounds: Bounds, *, batch: Callable[[], Batch], now: int) -> None:
-        """``batch`` begins a write transaction."""
+        """Begin with counts of 0; ``batch`` begins a write transaction."""
         self._core = core
         self._catalog = core.catalog
         self._sweeper = core.pool.sweeper
@@ -59,7 +59,7 @@ class Abandoned:
             return  # somebody is writing it: nothing of it is abandoned
         except (FileNotFoundError, CorruptError, InvalidDigestError) as error:
             pass_on_theirs(error)
-            file = None  # nobody can go on with it: it is gone, no plain file, or of an algorithm that is not installed
+            file = None  # nobody can resume it: it is gone, no plain file, or of an algorithm that is not installed
         try:
             with self._batch() as connection:
                 ended = uploads.remove_expired(connection, name, now=self._now)
@@ -68,14 +68,14 @@ class Abandoned:
                 staged = self._sweeper.find_staged(name)
                 if staged is not None and self._take_from_pool(staged):
                     self.bytes += 0 if file is None else file.offset
-                with contextlib.suppress(StorageError):  # a directory in its place is none of ours to delete
+                with contextlib.suppress(StorageError):  # a directory in its place is not ours to delete
                     self._core.pool.uploads.remove(name)
         finally:
             if file is not None:
                 file.close()
 
     def sweep_uploads(self) -> None:
-        """Remove what somebody staged and left behind, and published before its row was committed; likewise."""
+        """Remove what was staged, or published before its row was committed, and abandoned."""
         for file in self._abandoned():
             self._bounds.check()
             alone = self._take_from_pool(file)
@@ -84,7 +84,7 @@ class Abandoned:
                 self.bytes += file.size if alone else 0
 
     def abandoned_files(self) -> Iterator[tuple[str, int]]:
-        """What somebody staged and left behind, with the bytes that it would give back."""
+        """Yield what somebody staged and abandoned, with the bytes that removing it would free."""
         for file in self._abandoned():
             digest = self._sweeper.published(file) if file.may_be_published else None
             if digest is not None:
@@ -105,7 +105,7 @@ class Abandoned:
                         yield file
 
     def _take_from_pool(self, file: UnpublishedFile) -> bool:
-        """Take the other name of a file that a killed push published, if no row stands for it.
+        """Remove the other name of a file that a killed push published, if no row stands for it.
 
         Whether the name in ``uploads/`` is its last one: to remove that gives its bytes back. What is moved to
         ``trash/`` is counted there.
@@ -123,11 +123,11 @@ class Abandoned:
         return not file.may_be_published
 
     def empty_trash(self) -> None:
-        """Remove what was taken out of the pool; likewise."""
+        """Remove what was moved from the pool to ``trash/``."""
         self.delete(self._sweeper.trashed())
 
     def delete(self, trashed: Iterable[UnpublishedFile], check: Callable[[], object] = lambda: None) -> None:
-        """Remove some of that; likewise. ``check`` is called before each file, and may raise."""
+        """Remove some of that. ``check`` is called before each file, and may raise."""
         for file in trashed:
             check()
             self._bounds.check()

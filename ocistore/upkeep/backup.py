@@ -8,8 +8,8 @@
     4  the copy takes its name: only now DEST is the new backup. Killed before, it is the one that it was
     5  files in DEST that the new backup does not name are removed
 
-The bytes of a live blob never change and, held, never go; so the copy of the catalog finds all of them, however long it
-takes and whatever is pushed meanwhile.
+The bytes of a live blob never change and, held, are never removed; so the copy of the catalog finds all of them,
+however long it takes and whatever is pushed meanwhile.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _NOT_OF_A_FILE: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What keeps a process from opening or reading any file."""
 
 _HALF_MADE: Final = frozenset({"blobs", "uploads", "trash", "quarantine"})
-"""What may lie in a directory, with nothing in it, where the first backup died or failed while it began."""
+"""What may be in a directory, with nothing in it, where the first backup died or failed while it began."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class BackupReport:
     blobs: int
     """Live blobs of the store, all of which the backup has now, except those that are missing."""
     bytes: int
-    """Of these blobs; those that an earlier backup had are not copied again."""
+    """Bytes of these blobs; those that an earlier backup had are not copied again."""
     removed: int
     """Files of an earlier backup that this one does not need."""
     missing: tuple[str, ...]
@@ -114,7 +114,7 @@ def backup(
 
 
 def _refuse_foreign(core: Core, target: StorePaths) -> str | None:
-    """Only what this has made is written into, and none of it lies in the store or around it.
+    """Refuse a destination that this has not made, or that is in the store or around it.
 
     Returns:
         The identity of the earlier backup; None where there is none, or it was not finished.
@@ -187,7 +187,7 @@ def _alone(target: StorePaths) -> Iterator[None]:
 
 
 class _Backup:
-    """One backup, while collections are held."""
+    """Writes one backup, while collections are held off."""
 
     def __init__(
         self,
@@ -215,7 +215,7 @@ class _Backup:
         self._blobs = self._bytes = 0
 
     def run(self) -> BackupReport:
-        """All of it."""
+        """Write all of the backup."""
         copy = self._copied_catalog()
         try:
             self._copy_blobs(copy)

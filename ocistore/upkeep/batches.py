@@ -25,7 +25,7 @@ class Cut(Exception):  # noqa: N818 - no error
 
 
 class Bounds:
-    """How much one call may do."""
+    """Limits on what one call may do."""
 
     def __init__(self, duration: timedelta | None, batches: int | None) -> None:
         check_duration(duration, "maximum_duration")
@@ -47,7 +47,7 @@ class Bounds:
         self.batches += 1
 
     def check(self) -> None:
-        """Go on only where there is time left.
+        """Check that there is time left.
 
         Raises:
             Cut: there is none.
@@ -70,7 +70,7 @@ class Batch:
             self._begun = time.monotonic()
             # In each: a backup may have begun since the last one.
             refuse_held(connection, self._root)
-            # And one that stood still until its hold ran out is told so, whatever the clock says by then.
+            # And one that stood still until its hold ran out finds out here, whatever the clock says by then.
             holds.forget_expired(connection, now=milliseconds())
         except BaseException as error:
             self._transaction.__exit__(type(error), error, error.__traceback__)

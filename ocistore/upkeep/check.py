@@ -1,4 +1,4 @@
-"""Check: whether the catalog is as it should be, and the directories beside it are there."""
+"""Checking that the catalog is as it should be, and that the directories beside it exist."""
 
 from __future__ import annotations
 

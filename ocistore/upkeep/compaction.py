@@ -1,4 +1,4 @@
-"""Giving the space of deleted rows back to the filesystem."""
+"""Returning the space of deleted rows to the filesystem."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from ocistore.core import Core
 
 _AT_ONCE: Final = 200
-"""Pages that are given back in one transaction; each takes 5 to 20 µs."""
+"""Pages that are freed in one transaction; each takes 5 to 20 µs."""
 
 _WORTH: Final = 1000
 """Free pages that are left alone: 4 MB, which the next pushes fill again."""
 
 _PART: Final = 4
-"""One page in so many may be free, likewise."""
+"""One page in so many may be free without being returned."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ def _refuse_without_room(core: Core, needed: int) -> None:
 
 
 def give_back(core: Core, batch: Callable[[], AbstractContextManager[Connection]]) -> None:
-    """Give free pages back in small transactions, where a good part of the catalog is free and it can be done so.
+    """Return free pages to the filesystem in small transactions, where a good part of the catalog is free.
 
     Args:
         core: open for writing.
         batch: begins a write transaction of a collection.
 
     Raises:
-        OCIStoreError: the store could not be written. It is as it was, but for the space.
+        OCIStoreError: the store could not be written. It is as it was, except for the space.
     """
     while True:
         with core.catalog.read() as connection:

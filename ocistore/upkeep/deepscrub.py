@@ -1,4 +1,4 @@
-"""Scrub, of the catalog: does it say of each manifest what its bytes say, and do its rows agree with each other?
+"""Scrubbing the catalog: checking that it says of each manifest what its bytes say, and that its rows agree.
 
 What only describes a manifest (its types, annotations and platform) is put right where it is wrong. What decides what
 is kept (what it refers to, its subject) is reported, and holds collections off: a rebuild makes it anew.
@@ -32,7 +32,7 @@ INCONSISTENT: Final = (
 
 
 class Comparison:
-    """Of one scrub."""
+    """Compares the catalog with the bytes of manifests, for one scrub."""
 
     def __init__(self, core: Core, report: ScrubReport, *, repair: bool) -> None:
         self._catalog = core.catalog
@@ -41,7 +41,7 @@ class Comparison:
         self._repair = repair
 
     def compare_manifest(self, candidate: LiveBlob, digest: Digest) -> None:
-        """Does the catalog say of a manifest what its bytes say? Nothing is asked about other blobs."""
+        """Compare what the catalog says of a manifest with its bytes. Nothing is asked about other blobs."""
         with self._catalog.read() as connection:
             if check.described(connection, candidate.id) is None:
                 return
@@ -83,7 +83,7 @@ class Comparison:
             self._correct(candidate, digest, said, wrong)
 
     def _platform(self, manifest: Manifest) -> dict[str, object] | None:
-        """What the config says, as it was noted when the manifest was put; None where it is not here, or damaged."""
+        """Return the config's platform, as noted when the manifest was put; None where it is not here, or damaged."""
         config = config_with_platform(manifest)
         if config is None:
             return {}
@@ -111,7 +111,7 @@ class Comparison:
             return check.described(connection, candidate.id) is not None
 
     def compare_rows(self) -> None:
-        """Do the rows agree with each other?"""
+        """Compare rows with each other."""
         with self._catalog.snapshot() as connection:
             found = [*check.problems(connection), *check.inconsistencies(connection)]
         for problem in found:

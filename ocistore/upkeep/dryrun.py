@@ -1,7 +1,7 @@
-"""What a collection would take, found out without changing anything: for a dry run.
+"""What a garbage collection would remove, found without changing anything: for a dry run.
 
 It follows the rules of :mod:`ocistore.upkeep.gc` over one snapshot of the catalog, and keeps a number for
-everything that would go: about 200 bytes each.
+everything that would be removed: about 200 bytes each.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ _PAGE: Final = 1000
 
 @dataclass(slots=True)
 class Forecast:
-    """What would go: memberships as (repository, blob), blobs with their sizes."""
+    """What would be removed: memberships as (repository, blob), blobs with their sizes."""
 
     manifests: dict[tuple[int, int], int] = field(default_factory=dict)
-    """Each with since when nothing keeps it."""
+    """The memberships, each with the time since when nothing keeps it."""
     parts: dict[tuple[int, int], int] = field(default_factory=dict)
     blobs: dict[int, gc.Blob] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
-        """Of the blobs that would go."""
+        """The bytes of the blobs that would be removed."""
         return sum(blob.size for blob in self.blobs.values())
 
 
 def forecast(connection: Connection, *, now: int, untagged_before: int, before: int) -> Forecast:
-    """What a collection would take.
+    """Return what a collection would take.
 
     Args:
         connection: of a snapshot, so that everything is seen in one state.
-        now: milliseconds since the epoch; blobs whose manifest goes have been in use until then.
+        now: milliseconds since the epoch; blobs whose manifest is removed have been in use until then.
         untagged_before: manifests that nothing has kept since then, or longer, are due.
-        before: likewise blobs.
+        before: blobs that nothing has used since then, or longer, are due.
     """
     found = Forecast()
     let_go = leases.let_go(connection, now=now)
@@ -68,11 +68,11 @@ def _manifests(
             now=now,
             before=before,
             known=known[repository],
-            leases_end=now > before,  # else what they let go of goes at once
+            leases_end=now > before,  # else what they release is removed at once
         )
 
     due_now = [(*membership, now) for membership in let_go if now <= before]
-    # The last to be due first: what several keep goes when the last of these does.
+    # The last to be due first: what several keep is removed when the last of these is.
     for due in (*due_now, *reversed(list(_due_manifests(connection, before)))):
         queue.append(due)
         while queue:
@@ -89,7 +89,7 @@ def _manifests(
 
 
 def _parts(connection: Connection, found: Forecast, now: int, before: int, let_go: Iterable[tuple[int, int]]) -> None:
-    at_once = now <= before  # what a manifest leaves that goes now
+    at_once = now <= before  # what a manifest leaves that is removed now
     # How many dead manifests refer to each blob: so many users are looked at, as config and as layer, and one more.
     dead: Counter[tuple[int, int]] = Counter()
     if at_once:
@@ -111,7 +111,7 @@ def _parts(connection: Connection, found: Forecast, now: int, before: int, let_g
         last = page[-1][0]
         after = QueuePosition(last.since, last.repository_id, last.blob_id)
     if not at_once:
-        # Whatever a manifest names that goes now has been in use until now, as a child or a subject, too.
+        # Whatever a manifest names that is removed now has been in use until now, as a child or a subject, too.
         for repository, manifest in found.manifests:
             for blob in explanation.blobs_of(connection, repository, manifest):
                 found.parts.pop((repository, blob), None)
@@ -126,7 +126,7 @@ def _parts(connection: Connection, found: Forecast, now: int, before: int, let_g
 
 
 def _blobs(connection: Connection, found: Forecast, before: int) -> None:
-    # A blob is due when the last of its memberships was, or when it was let go of itself, if that was later.
+    # A blob is due when the last of its memberships was, or when it was released itself, if that was later.
     gone: dict[int, int] = {}
     for (_, blob), since in (*found.manifests.items(), *found.parts.items()):
         gone[blob] = max(since, gone.get(blob, since))
@@ -157,7 +157,7 @@ def _blobs(connection: Connection, found: Forecast, before: int) -> None:
 
 
 def condemned(connection: Connection) -> Iterator[gc.Blob]:
-    """What an earlier collection condemned and did not come to take; it goes whatever is asked."""
+    """Yield what an earlier collection condemned and did not remove; it is removed in any case."""
     after = 0
     while page := gc.condemned(connection, limit=_PAGE, after=after):
         for key, digest, size in page:

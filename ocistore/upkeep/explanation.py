@@ -1,4 +1,4 @@
-"""Why something is kept, or when it goes: what a collection would find out about one manifest or blob."""
+"""Explaining why a manifest or blob is kept, or when a garbage collection may remove it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class RepositoryExplanation:
     kept_by: tuple[str, ...]
     """What keeps it, the first ten reasons; empty where nothing does."""
     due: datetime | None
-    """From when on it may be collected; None where something keeps it for as long as that is there."""
+    """The time from which it may be collected; None where something keeps it for as long as that exists."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def explain(
 
 
 class _Explainer:
-    """One digest in one state of the store."""
+    """Explains one digest in one state of the store."""
 
     def __init__(self, connection: Connection, digest: Digest, grace: timedelta, keep_untagged: timedelta) -> None:
         self._connection = connection
@@ -140,7 +140,7 @@ class _Explainer:
         for user in users:
             until = self._last_end(self._manifest(repository_id, user))
             if until is not None:
-                until = _later(until, self._grace)  # which begins when the manifest goes
+                until = _later(until, self._grace)  # which begins when the manifest is removed
             if until is None or until > self._now:
                 yield f"the manifest {explanation.digest_of(self._connection, user)} refers to it", until
         yield from self._leases(repository_id, blob, "")
@@ -150,7 +150,10 @@ class _Explainer:
             yield f"it was pushed, or last in use, at {_when(since):%F %T} UTC", until
 
     def _last_end(self, reasons: Iterable[tuple[str, datetime | None]]) -> datetime | None:
-        """Until when these keep something: now where they do not; None where one of them does not end by itself."""
+        """Return until when these keep something: now where they do not.
+
+        None where one of them does not end by itself.
+        """
         last = self._now
         for _, until in reasons:
             if until is None:
@@ -179,5 +182,5 @@ def _when(at: int) -> datetime:
 
 
 def _later(at: datetime, by: timedelta) -> datetime:
-    """As late as a ``datetime`` can be at most: who gives a grace of thousands of years means for ever."""
+    """Return a time, or the latest that a ``datetime`` can be: a grace of thousands of years means for ever."""
     return at + min(by, datetime.max.replace(tzinfo=UTC) - at)

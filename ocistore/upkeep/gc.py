@@ -1,23 +1,23 @@
-"""Collection: condemn, then reap.
+"""Garbage collection: condemn, then reap.
 
-What goes, goes through three queues, one after another, so that no recursion is needed: memberships of manifests,
+What is removed passes three queues, one after another, so that no recursion is needed: memberships of manifests,
 memberships of blobs, blobs. Each is read from its beginning in small write transactions, and each transaction asks
 again, in the same state in which it acts, whether something keeps the row; so no push is ever in between.
 
     manifests   due and alive: leaves the queue. Due and dead: leaves its repository, after the indexes around it and
                 its subject, so that nobody ever tags half a graph; what it held is put before us
-    parts       a blob's membership that no manifest of the repository refers to: likewise
+    parts       a blob's membership that no manifest of the repository refers to: the same
     condemn     a blob that no repository serves is ``condemned``, and committed: from now on nobody may rely on it
     reap        in a later transaction: is it still condemned? Its file is renamed to trash/, its row is deleted
-    trash       outside every lock, what lies in trash/ is unlinked, by a thread beside the next batch
+    trash       outside every lock, what is in trash/ is unlinked, by a thread beside the next batch
 
 A push of the same content makes a condemned row live again, with its own verified bytes under the name; a rename that
 came first makes that push look and publish once more (see ``blobs/pool.py``). Two steps, because each simpler order
-lost data when it was tried: unlinking before the row is gone loses it to a crash, deleting the row first to a race.
+lost data when it was tried: unlinking before the row is deleted loses it to a crash, deleting the row first to a race.
 
 Killed anywhere, a collection leaves what the next one completes: condemned rows are found first, and trash/ is emptied.
-Time decides only when something goes, never whether it may: a clock that is wrong costs a push its grace, and no blob
-that is referred to.
+Time decides only when something is removed, never whether it may be: a clock that is wrong costs a push its grace, and
+no blob that is referred to.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ _FILES: Final = 100
 """Files that are renamed in one transaction; each takes 20 µs. All three keep a push waiting for a few milliseconds."""
 
 _LISTED: Final = 1000
-"""Of what a dry run names."""
+"""How many blobs a dry run names."""
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A blob that a collection would take."""
+    """A blob that a garbage collection would remove."""
 
     digest: str
     size: int
@@ -109,23 +109,23 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GCReport:
-    """What a collection took, or what a dry run would have taken."""
+    """What a garbage collection removed, or what a dry run would remove."""
 
     dry_run: bool
     complete: bool
-    """Nothing that was due is left: it was not cut short by its bounds."""
+    """Whether it came to the end: with False, its bounds cut it short, and something that was due is left."""
     manifests: int
-    """Taken from their repositories: nothing keeps them there."""
+    """Manifests removed from their repositories, because nothing keeps them there."""
     memberships: int
-    """Blobs taken from repositories where no manifest refers to them."""
+    """Blobs removed from repositories where no manifest refers to them."""
     blobs: int
-    """Taken out of the pool; manifests are blobs too."""
+    """Blobs removed from the pool; manifests are blobs too."""
     bytes: int
-    """Given back to the filesystem: of those blobs, and of what was abandoned in ``uploads/``."""
+    """Bytes freed in the filesystem: of those blobs, and of what was abandoned in ``uploads/``."""
     uploads: int
     """Upload sessions that had expired."""
     abandoned: int
-    """Files in ``uploads/`` that whoever staged them left behind."""
+    """Staged files in ``uploads/`` that were abandoned."""
     leases: int
     """Leases that had run out."""
     batches: int
@@ -133,9 +133,9 @@ class GCReport:
     no_refs_file: str | None = None
     """Why the names could not be written to ``catalog.snapshot``; None where they were, or did not have to be."""
     candidates: tuple[Candidate, ...] = ()
-    """Of a dry run: the first thousand blobs that would go."""
+    """Of a dry run: the first thousand blobs that would be removed."""
     refused: tuple[str, ...] = ()
-    """Of a dry run: why a real one would be refused now, and take none of it."""
+    """Of a dry run: why a real one would be refused now, and remove none of it."""
 
 
 @check_if_moved
@@ -159,7 +159,7 @@ def collect(
 
 
 class _Collection:
-    """One run."""
+    """Runs one garbage collection."""
 
     def __init__(self, core: Core, now: int, untagged_before: int, before: int, bounds: Bounds) -> None:
         self._core = core
@@ -173,12 +173,13 @@ class _Collection:
         self._manifests = self._memberships = self._blobs = self._leases = 0
         self._let_go: dict[tuple[int, int], int] = {}
         """Since when manifests are due that wait for some that are due since earlier, and so come back into the queue
-        with a time before their own. Rare: what is around a manifest is mostly let go when that is, or later. A
-        collection that is killed or cut short forgets it: then they may go before their own grace, never when in use.
+        with a time before their own. Rare: what is around a manifest is mostly released when that is, or later. A
+        collection that is killed or cut short forgets it: then they may be removed before their own grace, never when
+        in use.
         """
 
     def forecast(self, *, force: bool) -> GCReport:
-        """A dry run."""
+        """Report what a real run would take."""
         file = self._catalog.file
         seen = None if file is None else file.noted_epoch()  # first: a note is never ahead of its catalog
         with self._catalog.snapshot() as connection:
@@ -214,7 +215,7 @@ class _Collection:
         )
 
     def run(self, *, force: bool) -> GCReport:
-        """The real thing."""
+        """Collect."""
         self._core.require_writable()
         if self._catalog.file is not None:
             on_a_full_disk(self._catalog, self._core.pool, self._catalog.file.note_epoch)
@@ -248,7 +249,8 @@ class _Collection:
             if self._core.pool.ballast is not None:
                 self._core.pool.ballast.make()
         if found.work or time.monotonic() >= self._core.next_look_at_refs:
-            # What was collected is gone, whether there is room for that or not; the next collection takes it.
+            # What was collected stays so, whether or not there is room for the refs file; else the next collection
+            # writes it.
             problem = self._take_snapshot()
         return GCReport(
             dry_run=False,
@@ -265,7 +267,7 @@ class _Collection:
         )
 
     def _take_snapshot(self) -> str | None:
-        """Why there is no fresh snapshot; None where there is one."""
+        """Write the refs file where that is due. Return why it could not be written; None where it is up to date."""
         if self._core.pool.local is None:
             return None  # it is for a rebuild, which needs the files of blobs
         # Only so often where nothing is due, because looking takes longer than finding nothing.
@@ -288,7 +290,7 @@ class _Collection:
         self._empty_queues()
 
     def _complete(self) -> StoreFullError | None:
-        """End what is over. The error, where there was no room for some of it."""
+        """End what is over. Return the error, where there was no room for some of it."""
         full = None
         for end in (self._end_batches, self._empty_repositories, self._end_leases, self._leftovers.end_uploads):
             try:
@@ -310,7 +312,10 @@ class _Collection:
         return Batch(self._core)
 
     def _collect_manifests(self) -> bool:
-        """Whether there was something to do. Children of what goes are due since it was, and so found by this again."""
+        """Collect manifests, and return whether there were some due.
+
+        Children of what is removed are due since then, and so are found by this again.
+        """
         worked = False
         while self._is_due(lambda c: gc.due_manifest_memberships(c, before=self._untagged_before, limit=1)):
             worked = True
@@ -321,7 +326,7 @@ class _Collection:
                 fresh = partial(reachability.Known, climbed=_MANIFESTS)
                 known: defaultdict[int, reachability.Known] = defaultdict(fresh)
                 dead = [row for row in due if not self._alive(connection, row, known[row.repository_id])]
-                # Those that wait for others leave the queue too, and come back into it when those go.
+                # Those that wait for others leave the queue too, and come back into it when those are removed.
                 deletions.keep_manifest_memberships(connection, due)
                 since = {row[:2]: max(row.since, self._let_go.get(row[:2], 0)) for row in due}
                 gone: set[tuple[int, int]] = set()
@@ -337,7 +342,7 @@ class _Collection:
                     gone.update((row.repository_id, key) for key in removed)
                     if not removed:
                         waiting.append(row)
-                    # What was needed for longer than its place in the queue says let go of others only then, and these
+                    # What was needed for longer than its place in the queue says released others only then, and these
                     # may be here, too: below a ring, of which a part was pushed again.
                     later = later or last > row.since
                 deletions.put_behind(connection, waiting, before=self._untagged_before)
@@ -353,7 +358,7 @@ class _Collection:
         return worked
 
     def _queue_referrers(self) -> None:
-        """Put what is about the next manifest before the collector beforehand, where that is very much.
+        """Queue what is about the next manifest beforehand, where that is very much.
 
         In vain where somebody tags the manifest meanwhile: then they leave the queue again.
         """
@@ -388,7 +393,10 @@ class _Collection:
         since: Mapping[tuple[int, int], int],
         known: reachability.Known,
     ) -> tuple[list[int], int]:
-        """What went: the manifest, and what keeps it in a ring; and since when the last of them was not needed."""
+        """Remove a manifest and what keeps it in a ring.
+
+        Return them, and since when the last of them was not needed.
+        """
         removable = reachability.removable(connection, row.repository_id, row.blob_id, known=known)
         last = since[row[:2]]
         if len(removable) > 1:
@@ -400,9 +408,11 @@ class _Collection:
         return removable, last
 
     def _in_use_until(self) -> int:
-        """Until when the blobs of a manifest that goes now were in use: their grace begins now, and not with this run.
+        """Return until when the blobs of a manifest that is removed now were in use.
 
-        Without a grace they go in this run.
+        Their grace begins now, not with this run.
+
+        Without a grace they are removed in this run.
         """
         return max(self._now, milliseconds()) if self._before < self._now else self._now
 
@@ -439,7 +449,7 @@ class _Collection:
         return worked
 
     def _reaped(self) -> Iterator[list[UnpublishedFile]]:
-        """Take condemned blobs out of the pool, batch by batch, into the trash, of which each is given."""
+        """Remove condemned blobs from the pool, batch by batch, into the trash; yield the files of each."""
         while self._is_due(lambda c: gc.condemned(c, limit=1)):
             with self._batch() as connection:
                 doomed = gc.condemned(connection, limit=_FILES)
@@ -471,7 +481,7 @@ class _Collection:
                 emptied = repositories.deleted(connection)
                 if emptied is None:
                     return
-                # After this run began, so that what it takes is what its forecast says.
+                # After this run began, so that it removes what its dry run says.
                 now = max(milliseconds(), self._now + 1)
                 _, sessions, waits = repositories.empty(
                     connection,
@@ -494,7 +504,7 @@ class _Collection:
 
 
 def _fitting(edges: Iterable[int]) -> int:
-    """How many manifests, given the edges of each, go in one transaction: one at least."""
+    """Return how many manifests, given the edges of each, are removed in one transaction: one at least."""
     return max(1, sum(1 for total in accumulate(edges) if total <= _EDGES))
 
 

@@ -22,14 +22,14 @@ _REPOSITORIES: Final = 8
 
 
 class Losses(NamedTuple):
-    """What would go."""
+    """What a garbage collection would remove."""
 
     blobs: int
     bytes: int
 
 
 def losses_of(catalog: Catalog, *, now: int, untagged_before: int, before: int) -> Losses:
-    """What a collection would take, now or, as a consequence, once the grace of what it lets go of is over.
+    """Return what a collection would take, now or later as a consequence, once the grace of what it releases is over.
 
     Content that refers to itself in a ring may be left out.
 
@@ -37,7 +37,7 @@ def losses_of(catalog: Catalog, *, now: int, untagged_before: int, before: int) 
         catalog: of an open store.
         now: milliseconds since the epoch.
         untagged_before: manifests that nothing has kept since then, or longer, are due.
-        before: likewise blobs.
+        before: blobs that nothing has used since then, or longer, are due.
     """
     counting = _Counting(catalog, now, untagged_before, before)
     blobs = size = 0
@@ -48,7 +48,7 @@ def losses_of(catalog: Catalog, *, now: int, untagged_before: int, before: int) 
 
 
 class _Counting:
-    """One count."""
+    """Counts what would be removed, once."""
 
     def __init__(self, catalog: Catalog, now: int, untagged_before: int, before: int) -> None:
         self._catalog = catalog
@@ -58,7 +58,7 @@ class _Counting:
         self._known: dict[int, reachability.Known] = {}
 
     def candidates(self) -> Iterator[losses.Losable]:
-        """Each blob that goes, once."""
+        """Yield each blob that would be removed, once."""
         for repository, manifest in self._dead_manifests():
             with self._catalog.read() as connection:
                 found = losses.blobs_of(connection, repository, manifest)

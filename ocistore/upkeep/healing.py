@@ -64,7 +64,7 @@ class Healer:
         """What is wrong with archives that turned out to be damaged when they were needed."""
         self._core = core
         self._quarantined: defaultdict[str, list[UnpublishedFile]] | None = None
-        """What lay in ``quarantine/`` when something was needed first, by ALGORITHM-HEX."""
+        """What was in ``quarantine/`` when something was needed first, by ALGORITHM-HEX."""
         self._good_copies: dict[Digest, str] = {}
         self._stack = contextlib.ExitStack()
         self._origins: list[_Origin] = []
@@ -97,7 +97,7 @@ class Healer:
         self._stack.close()
 
     def stage(self, digest: Digest, size: int) -> StagedBlob | None:
-        """Good bytes from the first source that has them, staged; None where none has.
+        """Stage good bytes from the first source that has them; None where none has.
 
         Raises:
             StoreFullError, StorageError: they could not be written.
@@ -121,7 +121,7 @@ class Healer:
         return None
 
     def _from_quarantine(self, digest: Digest, size: int) -> StagedBlob | None:
-        """A good copy that lies in ``quarantine/``, moved there by mistake or by hand."""
+        """Stage a good copy from ``quarantine/``, moved there by mistake or by hand; None where there is none."""
         if self._quarantined is None:
             self._quarantined = defaultdict(list)
             for file in self._core.pool.sweeper.quarantined():

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from ocistore.core import Core
 
 _PAGE: Final = 500
-"""Events that are looked at together; those of them that go, go in one transaction. Each takes about 10 µs."""
+"""Events that are looked at together; those that are forgotten are so in one transaction. Each takes about 10 µs."""
 
 
 @dataclass(frozen=True)
 class HistoryReport:
-    """What was forgotten, or with ``dry_run`` would be."""
+    """Which events were forgotten, or with ``dry_run`` would be."""
 
     events: int
     kept: int

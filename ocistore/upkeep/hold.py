@@ -1,4 +1,4 @@
-"""Holding collections off while something is copied."""
+"""Holding garbage collection off while something is copied."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ _FIRST_BYTE: Final = 1 << 32
 
 
 class Hold:
-    """Keeps collections from acting for as long as it is told, now and then, that somebody is still at work.
+    """Keeps garbage collection from acting for as long as its owner, still at work, renews it now and then.
 
-    While it lasts, a lock on the byte of its own in the file of the write lock says that whoever placed it lives: the
-    kernel frees it when that process ends, however it ends, and the next collection or backup then ends the hold.
+    While it lasts, a lock on the byte of its own in the file of the write lock says that the process that placed it
+    lives: the kernel frees it when that process ends, however it ends, and the next collection or backup then ends the
+        hold.
     """
 
     def __init__(self, core: Core, target: StorePaths) -> None:
@@ -61,7 +62,7 @@ class Hold:
             raise
 
     def _lives(self, hold: int) -> bool:
-        """Lock the byte of a hold. False where another one, which had the same id before, still has it."""
+        """Lock the byte of a hold. Return False where another one, which had the same id before, still has it."""
         with Translating(str(self._target.root)):
             try:
                 fcntl.fcntl(self._living, fcntl.F_OFD_SETLK, _byte(hold))
@@ -71,12 +72,12 @@ class Hold:
         return True
 
     def renew(self) -> None:
-        """Let it go on, if it is time to."""
+        """Prolong it, if it is time to."""
         if time.monotonic() - self._renewed > _RENEWED_EVERY:
             self.confirm()
 
     def confirm(self) -> None:
-        """Let it go on, and make sure that it was there all the time.
+        """Prolong it, and make sure that it was there all the time.
 
         Raises:
             StorageError: it had run out, as where the machine was asleep: what was to be copied may be collected.
@@ -113,7 +114,7 @@ def end_abandoned(core: Core) -> None:
 
 
 def abandoned(core: Core, connection: Connection) -> list[int]:
-    """The holds of processes that have died.
+    """Return the holds of processes that have died.
 
     Raises:
         StorageError: it could not be found out.
@@ -132,13 +133,13 @@ def _is_locked(descriptor: int, hold: int) -> bool:
 
 
 def _byte(hold: int) -> bytes:
-    """A ``struct flock`` for the byte of a hold, behind all that is ever written into the file."""
+    """Return a ``struct flock`` for the byte of a hold, after all that is ever written into the file."""
     return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _FIRST_BYTE + hold, 1, 0)
 
 
 @contextlib.contextmanager
 def collections_held(core: Core, target: StorePaths) -> Iterator[Hold]:
-    """No collection acts from now on until the block ends, which may be as late as it wants if it renews the hold."""
+    """Hold collections off until the block ends, however late, as long as it renews the hold."""
     hold = Hold(core, target)
     try:
         yield hold

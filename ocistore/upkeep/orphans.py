@@ -1,4 +1,4 @@
-"""Scrub, of the pool: files that no row knows, which are removed, or adopted by a repository."""
+"""Scrubbing the pool: files that no row knows are removed, or adopted by a repository."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _ORPHANS_SHARE: Final = 0.5
 
 
 class Orphans:
-    """Of one scrub."""
+    """Looks for files without a row, for one scrub."""
 
     def __init__(self, core: Core, report: ScrubReport, pace: Pace, *, repair: bool, progress: Count) -> None:
-        """``progress`` is called with the number of bytes of each piece that was read."""
+        """Begin; ``progress`` is called with the number of bytes of each piece that was read."""
         self._core = core
         self._catalog = core.catalog
         self._pool = core.pool
@@ -53,7 +53,7 @@ class Orphans:
         self._now = milliseconds()
 
     def look_for(self, adopt: str | None) -> None:
-        """All of it.
+        """Look for all files without a row.
 
         Raises:
             Cut: there is no more time for it.
@@ -152,7 +152,7 @@ class Orphans:
             self._report.adopted += 1
 
     def _adopt_manifests(self, repository: str, manifests: list[tuple[Digest, bytes]]) -> None:
-        """Children before the indexes they are in.
+        """Adopt manifests, children before the indexes they are in.
 
         An index that lacks some of its children, and not all, when everything is adopted that can be, is adopted as a
         sparse one; what lacks anything else, as a blob.
@@ -173,7 +173,7 @@ class Orphans:
         self._report.adopted += len(manifests)
 
     def _put_manifest(self, repository: str, digest: Digest, content: bytes, *, missing: Missing) -> bool:
-        """Adopt one. False where it lacks something that may not be missing."""
+        """Adopt one. Return False where it lacks something that may not be missing."""
         into = Repository(self._core, repository)
         if missing == "children" and not self._has_children(repository, digest, content):
             return False

@@ -1,4 +1,4 @@
-"""When a collection must not run: somebody holds it off, or it would take more than anybody is likely to want."""
+"""When a garbage collection must not run: it is held off, or it would remove more than anybody is likely to want."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WAIT: Final = "wait until it is done, or end that process"
 
 _GUARDED_BLOBS: Final = 1000
 _GUARDED_BYTES: Final = 1024**3
-"""A collection that takes no more than either is never too much: half of a small store is a normal thing to delete."""
+"""A collection that removes no more than either is never too much: deleting half of a small store is normal."""
 
 
 def refuse_held(connection: Connection, root: Path) -> None:
@@ -48,13 +48,13 @@ def refuse_too_much(core: Core, *, now: int, untagged_before: int, before: int) 
 
 
 def too_much(core: Core, *, now: int, untagged_before: int, before: int) -> str | None:
-    """What to say of a collection that would take more than half of the live bytes, once these are many; else None.
+    """Return the reason why a collection removes too much: more than half of the live bytes, once these are many.
 
     Args:
         core: open.
         now: milliseconds since the epoch.
         untagged_before: as :func:`~ocistore.upkeep.gcestimate.losses_of` has it.
-        before: likewise.
+        before: as :func:`~ocistore.upkeep.gcestimate.losses_of` has it.
     """
     with core.catalog.read() as connection:
         manifests = bool(gc.due_manifest_memberships(connection, before=untagged_before, limit=1))

@@ -21,11 +21,11 @@ class UnreadableError(Exception):
 
 
 def content(pool: Provider, digest: Digest, size: int) -> bytes:
-    """All ``size`` bytes under a digest, not hashed again: of what is small.
+    """Return all ``size`` bytes of small content under a digest, not hashed again.
 
     Raises:
-        FileNotFoundError: nothing lies there.
-        CorruptError: there are fewer or more bytes, or what lies there is no plain file.
+        FileNotFoundError: nothing is there.
+        CorruptError: there are fewer or more bytes, or what is there is no plain file.
         UnreadableError: no attempt could read them.
     """
     reason = ""
@@ -38,20 +38,20 @@ def content(pool: Provider, digest: Digest, size: int) -> bytes:
 
 
 def hashed(pool: Provider, digest: Digest, size: int | None, *, progress: Count) -> tuple[Digest, int]:
-    """The digest and the number of the bytes that lie under a digest.
+    """Return the digest and the number of the bytes that are stored under a digest.
 
     Where they are others than they should be, they are read once more, past what the kernel has cached of them; so
     what is returned was read twice in full if it is wrong.
 
     Args:
-        pool: where they lie.
+        pool: where they are.
         digest: under which.
         size: how many there should be; None where that is not known.
         progress: called with the number of bytes of each piece that is read.
 
     Raises:
-        FileNotFoundError: nothing lies there.
-        CorruptError: what lies there is no plain file.
+        FileNotFoundError: nothing is there.
+        CorruptError: what is there is no plain file.
         UnreadableError: no attempt could read them.
     """
     found: tuple[Digest, int] | None = None

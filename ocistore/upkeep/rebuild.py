@@ -2,14 +2,14 @@
 
 The pool has every manifest, and so every edge. Which repository has a manifest, and what its tags are, comes from the
 newer of two files: ``catalog.snapshot``, which collections and backups write, and the ``index.json`` of an export in
-place. What neither names goes to the repository ``lost-and-found``, under its digest, so that nothing is lost.
+place. What neither names is put into the repository ``lost-and-found``, under its digest, so that nothing is lost.
 
 The new catalog is made beside the old one and takes its place last (:mod:`ocistore.upkeep.replacing`); the old one is
 kept. Killed at any moment, the store is as good or as damaged as before, or rebuilt. The names of the old catalog are
 taken first, where nothing is wrong with them. Collections are held off until a person has looked.
 
 It is written in small transactions, so that its WAL stays small: a rebuild takes the room of the new catalog and some
-5 MB. On a full disk it takes what is reserved.
+5 MB. On a full disk it uses the ballast.
 """
 
 from __future__ import annotations
@@ -95,20 +95,21 @@ class RebuildReport:
     names_from: str | None = None
     """The file that said what is called what; None where there was none."""
     quarantined: list[str] = field(default_factory=list)
-    """Names in quarantine/ of what lay in the pool and is not what its name says."""
+    """Names in quarantine/ of what was in the pool and is not what its name says."""
     missing: list[str] = field(default_factory=list)
     """Digests that a manifest needs and the pool has not: pushing them again heals them."""
     absent: list[str] = field(default_factory=list)
-    """Likewise, but the manifest was accepted without them, as the names say: they are as absent as they were."""
+    """Digests that a manifest refers to and the pool has not, and without which the manifest was accepted, as the names
+    say: they are as absent as they were."""
     unreadable: list[str] = field(default_factory=list)
-    """Digests of what lies in the pool and could not be read now: kept, and looked at again by the next scrub. A
+    """Digests of what is in the pool and could not be read now: kept, and looked at again by the next scrub. A
     manifest among them is not known for one; when it can be read, rebuild once more."""
     lost_tags: list[str] = field(default_factory=list)
     """REPO:TAG of which the manifest is gone."""
     found_manifests: int = 0
-    """In lost-and-found."""
+    """How many manifests are in lost-and-found."""
     found_blobs: int = 0
-    """In lost-and-found, those of its manifests included."""
+    """How many blobs are in lost-and-found, its manifests included."""
     damaged: str | None = None
     """What the old catalog is called now; None where there was none."""
 
@@ -119,11 +120,11 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
     Args:
         root: the store's directory, in which nobody may work meanwhile.
         force: also where the catalog is good.
-        progress: told of the bytes hashed, and of all there are.
+        progress: called with the bytes hashed, and all there are.
 
     Raises:
         StoreNotFoundError: there are no blobs: it is no store.
-        RebuildRefusedError: the catalog is good, whatever its schema, or a process has it open, be it this one.
+        RebuildRefusedError: the catalog is good, whatever its schema, or a process has it open, perhaps this one.
         StoreBusyError: somebody writes.
         OCIStoreError: something could not be read or written; the old catalog is as it was.
     """
@@ -149,7 +150,7 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
 
 
 def _run(rebuild: _Rebuild, pool: FilesystemPool) -> RebuildReport:
-    """All of it; on a full disk with what is reserved, which is enough for the catalog of a small store."""
+    """Rebuild; on a full disk with the ballast, which is enough for the catalog of a small store."""
     try:
         while True:
             try:
@@ -172,7 +173,7 @@ def _refuse(paths: StorePaths, *, force: bool) -> Healthy | None:
 
 
 class _Rebuild:
-    """One rebuild, under the write lock."""
+    """Runs one rebuild, under the write lock."""
 
     def __init__(
         self,
@@ -194,7 +195,7 @@ class _Rebuild:
         self._unread: list[str] = []
 
     def run(self) -> RebuildReport:
-        """All of it. It may be called again, and begins anew."""
+        """Rebuild. It may be called again, and begins anew."""
         remove_rebuilt(self._paths)  # of a rebuild that was killed
         self._report = RebuildReport()
         try:
@@ -257,7 +258,7 @@ class _Rebuild:
         self._write_live(catalog, batch)
 
     def _good_size(self, file: PublishedFile, digest: Digest, progress: Count) -> int | None:
-        """The number of bytes, where they are those of the digest, or cannot be read, so that nobody knows."""
+        """Return the number of bytes, where they are those of the digest, or cannot be read, so that nobody knows."""
         try:
             found, size = hashed(self._pool, digest, None, progress=progress)
         except (FileNotFoundError, CorruptError) as error:
@@ -326,7 +327,7 @@ class _Rebuild:
         accepted = manifest.descriptor.digest in self._incomplete
         listed = self._report.absent if accepted else self._report.missing
         listed.extend([digest for digest in needed if digest not in listed][: _LISTED - len(listed)])
-        # A blob that is needed and gone has a live row all the same: nobody is served it, and pushing it again heals
+        # A blob that is needed and gone still has a live row: nobody is served it, and pushing it again heals
         # it. A manifest has none, because nobody knows what it refers to; nor has what an index lists, which it may
         # have lacked from the beginning.
         is_index = mediatypes.is_index_type(manifest.media_type)
@@ -365,7 +366,7 @@ class _Rebuild:
             return
 
     def _sources(self) -> list[tuple[str, Iterator[Ref]]]:
-        """What may know the names, the newest first."""
+        """Return the sources that may know the names, the newest first."""
         header = refsfile.header(self._paths)
         found = []
         if header is not None:
@@ -384,7 +385,7 @@ class _Rebuild:
                 yield Ref(0, called.repository, called.tag, entry.digest, entry=said_besides(entry))
 
     def _known_incomplete(self) -> frozenset[str]:
-        """The manifests that lacked something when they were pushed, as far as the last snapshot knows."""
+        """Return the manifests that lacked something when they were pushed, as far as the last refs file knows."""
         try:
             return frozenset(name.digest for name in refsfile.read(self._paths) if name.incomplete)
         except (CorruptError, FileNotFoundError) as error:
@@ -451,7 +452,7 @@ class _Rebuild:
             return epoch.succeed(connection, self._lock.descriptor)
 
     def _pages(self, catalog: SQLiteCatalog, repository: int) -> Iterator[list[int]]:
-        """The manifests of a repository, so many at a time as go in one transaction."""
+        """Yield the manifests of a repository in pages, each for one transaction."""
         after = 0
         while True:
             with catalog.read() as connection:
@@ -481,7 +482,7 @@ class _Rebuild:
 
 
 def _parts(manifests_: Iterable[Manifest]) -> Iterator[list[Manifest]]:
-    """So many at a time as go in one transaction."""
+    """Yield manifests in pages, each for one transaction."""
     part: list[Manifest] = []
     rows = 0
     for manifest in manifests_:
@@ -495,7 +496,7 @@ def _parts(manifests_: Iterable[Manifest]) -> Iterator[list[Manifest]]:
 
 
 def _grouped(names: Iterable[Ref]) -> Iterator[tuple[str, list[Ref]]]:
-    """Names of one repository together, so many at a time; those that no store can have are left out."""
+    """Yield names in pages, each of one repository; those that no store can have are left out."""
     repository = ""
     group: list[Ref] = []
     for name in names:

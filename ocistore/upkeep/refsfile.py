@@ -1,4 +1,4 @@
-"""The snapshot beside the catalog: what a store calls its manifests, for when the catalog is lost.
+"""The refs file beside the catalog: what a store calls its manifests, for when the catalog is lost.
 
 The pool holds every manifest, but not which repository has it nor which tag points at it. So ``catalog.snapshot`` has a
 line of JSON for each tag and each untagged manifest, between a first line that says when it was taken and a last one
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     from ocistore.catalog.contract import Catalog
 
 MAXIMUM_AGE: Final = timedelta(hours=1)
-"""Of a snapshot that is not taken anew."""
+"""How old a refs file may be before it is written anew."""
 
 _VERSION: Final = 1
 _INCOMPLETE: Final = "incomplete"
 """What is said of a manifest that lacked something when it was pushed: that is absent, and not lost."""
 
 _UNKNOWN: Final = -1
-"""In the place of the last change of a tag: no change has this id, so that the next snapshot is taken."""
+"""In the place of the last change of a tag: no change has this id, so that the next refs file is written."""
 
 _PAGE: Final = 1000
 _MAXIMUM_LINE: Final = 64 * 1024
@@ -55,15 +55,15 @@ _MAXIMUM_LINE: Final = 64 * 1024
 :data:`ocistore.catalog.refs.MAXIMUM_ENTRY`, each of which JSON may need twelve bytes for."""
 
 _ANY: Final = {"mediaType": mediatypes.OCI_MANIFEST, "digest": str(Digest.of(b"")), "size": 0}
-"""An entry, but for what is said of one besides."""
+"""An entry, except for what is said of one besides."""
 
 _NO_FILE: Final = frozenset({errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENOTDIR})
-"""There is no snapshot, or something else in its place."""
+"""There is no refs file, or something else in its place."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The first line."""
+    """The first line of the refs file."""
 
     taken: int
     """Milliseconds since the epoch."""
@@ -78,7 +78,7 @@ def refresh(
     older_than: timedelta = MAXIMUM_AGE,
     check: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Take a snapshot, where tags have changed since the last one and that is older than ``older_than``.
+    """Write the refs file anew, where tags have changed since the last one and that is older than ``older_than``.
 
     Durable when it returns; killed at any moment it leaves the old one. Constant memory; seconds for a million tags.
 
@@ -108,7 +108,7 @@ def refresh(
 
 
 def take(catalog: Catalog, paths: StorePaths) -> None:
-    """Take a snapshot now, whatever there is already; as :func:`refresh`. The history of tags may be damaged.
+    """Write the refs file now, whether or not there is one; as :func:`refresh`. The history of tags may be damaged.
 
     Raises:
         StoreFullError, StorageError, ReadOnlyStoreError: it could not be written; the old one is still there.
@@ -180,7 +180,7 @@ def _all(catalog: Catalog, check: Callable[[], None]) -> Iterator[Ref]:
 
 
 def header(paths: StorePaths) -> Header | None:
-    """When the snapshot was taken; None where there is none, or it is damaged at its beginning.
+    """Return when the refs file was written; None where there is none, or it is damaged at its beginning.
 
     Raises:
         OSError: it could not be read, which does not mean that it is damaged.
@@ -198,7 +198,7 @@ def header(paths: StorePaths) -> Header | None:
 
 
 def read(paths: StorePaths) -> Iterator[Ref]:
-    """What the snapshot says, verified as a whole before the first line is given.
+    """Yield what the refs file says, verified as a whole before the first line is given.
 
     Raises:
         FileNotFoundError: there is none.

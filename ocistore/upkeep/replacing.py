@@ -4,7 +4,7 @@ A catalog is two files, ``catalog.db`` and ``catalog.db-wal``, and no call renam
 the WAL, the one without the other is an older store; and the WAL of one database beside another is taken for its own.
 So a catalog that SQLite can work with is made one file first, by moving its WAL into it; then a single rename puts the
 new one in its place, and at every moment the name stands for the whole of the old one or of the new one. Of a catalog
-that SQLite cannot work with the name goes first: until the new one has it, the store does not open at all.
+that SQLite cannot work with the name is removed first: until the new one has it, the store does not open at all.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Healthy:
 
 
 def refuse_in_use(paths: StorePaths) -> None:
-    """Stop where a process has the catalog open: it would go on working in a file that has lost its name.
+    """Stop where a process has the catalog open: it would continue to work in a file that has lost its name.
 
     Raises:
         RebuildRefusedError: one has.
@@ -79,7 +79,7 @@ def _process(user: int) -> str:
 
 
 def healthy(paths: StorePaths) -> Healthy | None:
-    """What is known of a catalog in which nothing is wrong; None where it is lost or damaged.
+    """Return what is known of a catalog in which nothing is wrong; None where it is lost or damaged.
 
     Raises:
         OCIStoreError: it cannot be read now, which does not mean that it is damaged.
@@ -142,10 +142,10 @@ def _described(found: str | None, *, whole: bool) -> Healthy | None:
 def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> None:
     """Write the names of a healthy catalog to ``catalog.snapshot``, where a rebuild finds them.
 
-    Not those of an older catalog that was put back, or of one that lost its WAL: the last snapshot may know more.
+    Not those of an older catalog that was put back, or of one that lost its WAL: the last refs file may know more.
 
     An older schema is brought up to date for that, as opening the store would; where it cannot be, or the names cannot
-    be read, as where it has been changed by hand, those of the last snapshot have to do.
+    be read, as where it has been changed by hand, those of the last refs file have to do.
 
     Args:
         paths: of the store, whose write lock the caller holds.
@@ -153,7 +153,7 @@ def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> No
         seen: how far the store's catalog has come, as the write lock's file says.
 
     Raises:
-        OCIStoreError: they could not be read or written; the snapshot is as it was.
+        OCIStoreError: they could not be read or written; the refs file is as it was.
     """
     catalog = _privately(paths, private_lock)
     try:
@@ -169,16 +169,16 @@ def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> No
 
 
 def keep_readable_names(paths: StorePaths, *, seen: epoch.Mark) -> None:
-    """Likewise of a catalog that is damaged, where nothing is wrong with what has the names.
+    """Write the names of a damaged catalog to ``catalog.snapshot``, where nothing is wrong with what has the names.
 
-    Where the rest of it is damaged, what it says is newer than what the last collection wrote down all the same.
+    Where the rest of it is damaged, what it says is still newer than what the last collection wrote down.
 
     Args:
         paths: of the store, whose write lock the caller holds.
         seen: how far the store's catalog has come, as the write lock's file says.
 
     Raises:
-        OCIStoreError: they could not be read now or written; the snapshot is as it was.
+        OCIStoreError: they could not be read now or written; the refs file is as it was.
     """
     if not _can_be_opened(paths):
         return
@@ -212,12 +212,12 @@ def _is_the_latest(catalog: SQLiteCatalog, seen: epoch.Mark) -> bool:
 
 
 def _privately(paths: StorePaths, private_lock: Path) -> SQLiteCatalog:
-    """The catalog for writing, by one who holds the write lock of the store, which is not taken again."""
+    """Open the catalog for writing, by one who holds the write lock of the store, which is not taken again."""
     return SQLiteCatalog(paths.root, database=paths.catalog, lock=private_lock, read_only=False, counts_epochs=False)
 
 
 def settle(paths: StorePaths, private_lock: Path) -> bool:
-    """Make the catalog one file, durably, if SQLite can work with it. False where it cannot, or there is none.
+    """Make the catalog one file, durably, if SQLite can work with it. Return False where it cannot, or there is none.
 
     Args:
         paths: of the store, whose write lock the caller holds.
@@ -248,7 +248,7 @@ def settle(paths: StorePaths, private_lock: Path) -> bool:
 
 
 def remove_rebuilt(paths: StorePaths) -> None:
-    """Remove what a rebuild that was killed left behind. Under the write lock, which a rebuild holds all the time.
+    """Remove what a killed rebuild left. Under the write lock, which a rebuild holds all the time.
 
     Raises:
         StorageError: it could not be removed.
@@ -259,7 +259,7 @@ def remove_rebuilt(paths: StorePaths) -> None:
 
 
 def remove_beside_rebuilt(paths: StorePaths) -> None:
-    """Likewise, but for the catalog that it made."""
+    """Remove what a killed rebuild left beside the catalog that it made, and keep that catalog."""
     with Translating(str(paths.rebuilt), root=paths.root):
         for suffix in (*_BESIDE, _LOCK):
             paths.rebuilt.with_name(f"{paths.rebuilt.name}{suffix}").unlink(missing_ok=True)

@@ -1,14 +1,14 @@
-"""Scrub: are the bytes what the rows say, and is nothing in the pool that no row knows?
+"""Scrubbing: checking that the bytes are what the rows say, and that the pool has nothing that no row knows.
 
 Blobs are looked at one after another, those that were verified longest ago first, and each is marked when it was found
-good; so a scrub that is cut short, or killed, is gone on with by the next one. No lock is held while bytes are read,
+good; so a scrub that is cut short, or killed, is continued by the next one. No lock is held while bytes are read,
 and large blobs are read by several threads ahead of that order.
 What is damaged is looked at again in a write transaction before anything is done about it: a blob that was collected or
 pushed again meanwhile is no damage.
 
 A damaged file is moved to ``quarantine/``, never deleted. Its row stays live: nobody is served it, and pushing the same
 digest again heals it, as does a source that has the bytes (:mod:`ocistore.upkeep.healing`); the first of these is
-``quarantine/`` itself, where a good copy may lie. Only what was read in full, twice, and is wrong has wrong bytes. A
+``quarantine/`` itself, where a good copy may be. Only what was read in full, twice, and is wrong has wrong bytes. A
 file that cannot be read (an error of the disk, no memory) is reported as that, and stays where it is.
 """
 
@@ -63,7 +63,7 @@ _LOOKS: Final = 10
 _AFFECTED: Final = 100
 
 _Look: TypeAlias = "tuple[PublishedFile | None, str | None]"
-"""What lies under a name, and what is wrong with it."""
+"""What is under a name, and what is wrong with it."""
 
 
 @check_if_moved
@@ -107,7 +107,7 @@ def scrub(
 
 
 class _Scrub:
-    """One run."""
+    """Runs one scrub."""
 
     def __init__(
         self, core: Core, level: Level, *, repair: bool, healer: Healer, pace: Pace, progress: Progress | None
@@ -130,7 +130,7 @@ class _Scrub:
         self._marked = time.monotonic()
 
     def run(self, repository: str | None, number: int, parts: int, adopt: str | None) -> ScrubReport:
-        """All of it."""
+        """Scrub."""
         part = scrub_rows.Subset(number, parts, self._repository_id(repository))
         if self._progress is not None:
             with self._catalog.read() as connection:
@@ -205,7 +205,7 @@ class _Scrub:
             self._unreadable(candidate, digest, str(error))
 
     def _look(self, candidate: LiveBlob) -> _Look:
-        """The file of a blob, as it was before it was read, and what is wrong with it.
+        """Return the file of a blob, as it was before it was read, and what is wrong with it.
 
         Raises:
             UnreadableError, StorageError: it could not be found out.
@@ -231,7 +231,7 @@ class _Scrub:
         return True
 
     def _problem(self, digest: Digest, size: int) -> str | None:
-        """What is wrong with the file of a blob, in words.
+        """Return what is wrong with the file of a blob, in words.
 
         Raises:
             UnreadableError, StorageError: it could not be found out.
@@ -268,7 +268,7 @@ class _Scrub:
     # --- damage -------------------------------------------------------------------------------------------------------
 
     def _damaged(self, candidate: LiveBlob, digest: Digest, problem: str, file: PublishedFile | None) -> bool:
-        """Do what is to be done about what lay there before it was looked at. False where it has to be looked at again.
+        """Do what has to be done about damage. Return False where the blob has to be looked at again.
 
         Inode and time of change are compared, because the number alone may be that of a new file by now.
         """
@@ -281,7 +281,7 @@ class _Scrub:
             return True
         quarantined = None
         with self._catalog.write() as connection:
-            # Collected or pushed again since it was looked at, it is no damage: what lies there now is another file.
+            # Collected or pushed again since it was looked at, it is no damage: what is there now is another file.
             if scrub_rows.live_size(connection, digest) != candidate.size:
                 return True
             now = self._pool.sweeper.find(digest)
@@ -307,7 +307,7 @@ class _Scrub:
         self._list(self._report.unread, candidate, problem, repaired=False, quarantined=None)
 
     def _heal(self, candidate: LiveBlob, digest: Digest) -> bool:
-        """Whether one of the sources had the bytes."""
+        """Heal a blob. Return whether one of the sources had the bytes."""
         staged = self._healer.stage(digest, candidate.size)
         if staged is None:
             return False

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 Level: TypeAlias = Literal["quick", "default", "deep"]
+"""How closely a scrub looks: at sizes; at all bytes; or also at what the catalog says of manifests."""
 
 LISTED: Final = 1000
-"""How many of everything are named."""
+"""How many items each list of a report names at most."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class Damage:
     problem: str
     repaired: bool
     quarantined: str | None = None
-    """The name in ``quarantine/`` of what lay there."""
+    """The name in ``quarantine/`` of what was there."""
     repositories: tuple[str, ...] = ()
-    """That serve it: the first hundred."""
+    """The repositories that serve it: the first hundred."""
     tags: tuple[str, ...] = ()
-    """REPO:TAG of those that lead to it, likewise."""
+    """The tags that lead to it, as REPO:TAG: the first hundred."""
 
 
 @dataclass
@@ -36,7 +37,7 @@ class ScrubReport:
 
     level: Level
     complete: bool = True
-    """It came to the end, and was not cut short."""
+    """Whether it came to the end, and was not cut short."""
     blobs: int = 0
     bytes: int = 0
     damaged: int = 0
@@ -62,7 +63,7 @@ class ScrubReport:
 
     @property
     def exit_code(self) -> int:
-        """0 where all is well, 1 where everything that was not is repaired, 2 where damage is left.
+        """Return 0 where all is well, 1 where everything that was not is repaired, 2 where damage is left.
 
         3 where none is left that is known, but something could not be read.
         """
@@ -74,11 +75,11 @@ class ScrubReport:
 
 
 class Cut(Exception):  # noqa: N818 - no error
-    """The time is over."""
+    """The time that the call was given is over."""
 
 
 class Pace:
-    """How fast, and for how long."""
+    """Limits how fast a scrub reads, and for how long."""
 
     def __init__(self, duration: timedelta | None, rate: int | None) -> None:
         self._began = time.monotonic()
@@ -92,7 +93,7 @@ class Pace:
         return self._rate is not None
 
     def check(self, *, share: float = 1.0) -> None:
-        """Whether there is time for another blob, in that part of the time there is.
+        """Check that there is time for another blob, in that part of the time there is.
 
         Raises:
             Cut: there is none.

@@ -1,6 +1,6 @@
 """The parts of an export, in the order in which it uses them.
 
-``forms`` says what a destination asks for, ``choosing`` what goes out, and ``bases`` what the other side has. A
-directory is written by ``writing``; an archive by ``archiving`` or ``dockerwriting``, to an ``outlet``.
-:mod:`ocistore.layouts.exporting` puts them together, and :mod:`ocistore.layouts.copying` chooses with the same.
+``formats`` says what a destination asks for, ``selection`` what is exported, and ``exclusions`` what the other side
+has. A directory is written by ``layoutfiles``; an archive by ``ociarchive`` or ``dockerarchive``, to a ``sink``.
+:mod:`ocistore.layouts.exporting` puts them together, and :mod:`ocistore.layouts.copying` uses the same ``selection``.
 """

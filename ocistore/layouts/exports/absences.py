@@ -1,4 +1,4 @@
-"""What is absent of what goes out: which layer, or which image, of what."""
+"""What an export lacks: which layer, or which image, of what."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def kinds(pool: Provider, selection: Selection) -> dict[str, str]:
-    """What each digest of ``selection.absent`` is, such as ``image for linux/arm64 in app:v1``; of many, the first.
+    """Return what each digest of ``selection.absent`` is, such as ``image for linux/arm64 in app:v1``.
+
+    Where many refer to one, the first decides.
 
     Reads manifests from the entries down until nothing is left to be named, and none where nothing is absent. What is
     damaged is passed over: it is found when it is written.

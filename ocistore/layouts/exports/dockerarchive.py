@@ -2,8 +2,8 @@
 
 An image is what its config says: the config names the digests of its layers' uncompressed bytes (``rootfs.diff_ids``;
 image specification, "Image JSON"). So layers that are compressed are decompressed on the way, twice: once for their
-sizes, which stand in the archive before the bytes, and to compare them with the config before anything is written; and
-once to write them. What came in uncompressed goes out byte for byte.
+sizes, which are in the archive before the bytes, and to compare them with the config before anything is written; and
+once to write them. What was imported uncompressed is exported byte for byte.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BLOCK: Final = 1024 * 1024
 
 @dataclass(frozen=True)
 class _Layer:
-    """One layer as it goes out."""
+    """One layer as it is written."""
 
     diff_id: Digest
     size: int
@@ -63,7 +63,7 @@ class DockerArchive:
 
     images: list[_Image]
     layers: dict[Digest, _Layer]
-    """By diff_id, each once."""
+    """The layers by diff_id, each once."""
     manifests: frozenset[str]
     """The digests of the manifests of these images."""
     left_out: tuple[str, ...]
@@ -71,7 +71,7 @@ class DockerArchive:
 
     @property
     def blobs(self) -> set[str]:
-        """The digests of the blobs of the store that are in it, be it decompressed."""
+        """The digests of the blobs of the store that are in it, decompressed or not."""
         return {image.config.digest for image in self.images} | {layer.blob.digest for layer in self.layers.values()}
 
     @property
@@ -123,7 +123,7 @@ def docker_archive(
         pool: where their bytes are.
         selection: what was chosen; each name must lead to one image.
         archive: what messages call the archive.
-        platforms: which were chosen: of an index, the image that fits the only one best goes out.
+        platforms: which were chosen: of an index, the image that fits the only one best is written.
 
     Raises:
         ArchiveInvalidError: one of them is no image, is an index of several, lacks a layer, or has layers that are not
@@ -147,11 +147,11 @@ class _Checking:
         self._selection = selection
         self._archive = archive
         self.images: dict[Digest, _Image] = {}
-        """By config: that is what an image is to Docker, however its layers are compressed."""
+        """The images by config: that is what an image is to Docker, however its layers are compressed."""
         self.manifests: set[Digest] = set()
         """Of these images."""
         self.others: dict[Digest, str] = {}
-        """What indexes list besides an image that goes out, each as "DIGEST (WHAT IT IS)"."""
+        """What indexes list besides an image that is written, each as "DIGEST (WHAT IT IS)"."""
         self.layers: dict[Digest, _Layer] = {}
         self._diff_ids: dict[Digest, _Layer] = {}
         """By the digests of blobs: many images have the same ones."""
@@ -177,7 +177,7 @@ class _Checking:
             image.names.append(name)
 
     def _image(self, descriptor: Descriptor, name: str) -> Manifest:
-        """The one image that the descriptor leads to; of several for one platform, the first that is here."""
+        """Return the one image that the descriptor leads to; of several for one platform, the first that is here."""
         listed: list[tuple[Manifest, Platform | None]] = []
         pending, seen = [descriptor], set()
         while pending:
@@ -267,7 +267,7 @@ class _Checking:
 
 @contextlib.contextmanager
 def _opened(pool: Provider, blob: Descriptor) -> Iterator[tuple[BinaryIO, ReadCompression]]:
-    """A blob from its beginning, and what it is compressed with: media types are known to lie about that."""
+    """Open a blob, and find out what it is compressed with: media types are often wrong about that."""
     with gone_is_damage(blob.digest):
         source = pool.open(blob.digest, blob.size)
     with source:
@@ -277,14 +277,14 @@ def _opened(pool: Provider, blob: Descriptor) -> Iterator[tuple[BinaryIO, ReadCo
 
 
 def _blocks(source: BinaryIO, compression: ReadCompression, *, name: str) -> Iterator[bytes]:
-    """The uncompressed bytes, bounded as everything that is decompressed."""
+    """Yield the uncompressed bytes, bounded as everything that is decompressed."""
     stream = source if compression == "none" else cast("BinaryIO", Decompressed(source, compression, name=name))
     while data := stream.read(_BLOCK):
         yield data
 
 
 def _begun(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, as many as a header of an archive has where there are as many; and all of them."""
+    """Return the first bytes, as many as a header of an archive has where there are as many; and all of them."""
     first = b""
     while len(first) < BLOCK and (more := next(blocks, b"")):
         first += more
@@ -292,7 +292,7 @@ def _begun(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
 
 def _diff_ids(config: object) -> tuple[Digest, ...]:
-    """The digests of an image's layers, as its config has them.
+    """Return the digests of an image's layers, as its config has them.
 
     Raises:
         ManifestInvalidError, InvalidDigestError: it has none, or something else in their place.
@@ -322,7 +322,7 @@ def _write_decompressed(outlet: ArchiveSink, pool: Provider, layer: _Layer, arch
 
 
 def _kind(platform: Platform) -> tuple[str, str, str]:
-    """What two images must not differ in, if one may go out for both."""
+    """Return what two images must agree in, if one may be written for both."""
     return platform.os, platform.architecture, platform.variant
 
 

@@ -36,7 +36,7 @@ _TOP: Final = frozenset({OCI_LAYOUT, INDEX_JSON, MANIFEST_JSON})
 
 
 def held(bases: Iterable[str | os.PathLike[str]], wanted: Mapping[str, int]) -> frozenset[str]:
-    """Which blobs one of the bases holds, with their sizes.
+    """Return which blobs one of the bases holds, with their sizes.
 
     Args:
         bases: layout directories, archives of images (compressed or not), and stores.

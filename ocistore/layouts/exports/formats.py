@@ -1,4 +1,4 @@
-"""The forms in which content goes out, and which of them a destination asks for."""
+"""The formats of exports, and which of them a destination asks for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NOT_WRITTEN: Final = (".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.lz4", ".tar
 
 @dataclass(frozen=True)
 class Destination:
-    """Where an export goes, and as what."""
+    """Where an export is written, and in which form."""
 
     target: Target
     """An absolute path, or a file object."""
@@ -61,7 +61,7 @@ def destination_of(
     referrers: bool = False,
     with_base: bool = False,
 ) -> Destination:
-    """What an export is to write, where that makes sense.
+    """Return the form, compression and place that an export is to write.
 
     Without a format, a directory that exists and a name without the suffix of an archive mean ``dir``; ``.tar``,
     ``.tar.gz``, ``.tgz`` and ``.tar.zst``, pipes, devices and file objects an ``oci-archive``. Without a compression,
@@ -111,7 +111,7 @@ def destination_of(
 
 
 def _compression_by_name(path: Path) -> Compression | None:
-    """What the suffix says; None where it is not that of an archive."""
+    """Return what the suffix says; None where it is not that of an archive."""
     name = path.name.lower()
     return next((compression for suffix, compression in _SUFFIXES if name.endswith(suffix)), None)
 

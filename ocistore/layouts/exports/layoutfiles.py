@@ -43,8 +43,8 @@ _READ_BLOCK: Final = 1024 * 1024
 """Bytes read at once from a blob that is in no file."""
 
 _COPY_BLOCK: Final = 16 * 1024 * 1024
-"""Bytes given to one sendfile(2): a system call costs nothing beside them, and progress is told ten times a second by a
-disk that writes 160 MB in one."""
+"""Bytes given to one sendfile(2): a system call costs nothing beside them, and progress is called ten times a second
+for a disk that writes 160 MB in one."""
 
 _SMALL: Final = 64 * 1024
 """Bytes. A blob of this size at most is copied by way of memory, which takes half of the system calls."""
@@ -56,7 +56,7 @@ _SYNCED_ALONE: Final = 4 * 1024 * 1024
 """Bytes. A copy of this size is synced while it is open, so that the data to be written does not pile up."""
 
 _LINKED_TOGETHER: Final = 2000
-"""How many blobs are linked before the progress is told."""
+"""How many blobs are linked before the progress is called."""
 
 _NAMED_TOGETHER: Final = 10_000
 """How many copies get their names at once."""
@@ -65,7 +65,7 @@ _NAMED_TOGETHER: Final = 10_000
 class BlobWriter:
     """Gives blobs of the store names in a layout: by link, reflink or copy; durable after :meth:`finish`.
 
-    Copies lie under temporary names until their bytes are durable: an export after a crash takes what has a blob's name
+    Copies have temporary names until their bytes are durable: an export after a crash takes what has a blob's name
     and size to be that blob.
     """
 
@@ -78,7 +78,7 @@ class BlobWriter:
         *,
         permissions: int | None = None,
     ) -> None:
-        """``permissions`` are those of copies, where the ones of a new file will not do."""
+        """Write into a layout; ``permissions`` are those of copies, where the ones of a new file will not do."""
         self._core = core
         self._sharing = core.pool.sharing
         if mode == "link" and self._sharing is None:
@@ -122,7 +122,10 @@ class BlobWriter:
             yield from left
 
     def _link_all(self, blobs: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Link what can be linked at once, at little more than the cost of the link; the rest, for :meth:`write`."""
+        """Link what can be linked at once, at little more than the cost of the link.
+
+        Return the rest, for :meth:`write`.
+        """
         self._know_directories(blobs)
         return link_together(self._linking, blobs)
 
@@ -240,7 +243,7 @@ class BlobWriter:
 
     @contextlib.contextmanager
     def _new_file(self, directory: int, name: str) -> Iterator[int]:
-        """A file that gets its name when its bytes are durable."""
+        """Make a file that gets its name when its bytes are durable."""
         temporary, target = new_file(self._layout.descriptor)
         self._copied.append((temporary, directory, name))
         try:
@@ -248,7 +251,7 @@ class BlobWriter:
             if self._permissions is not None:
                 os.fchmod(target, self._permissions)
         except BaseException:
-            # Else it would get the name with the others, where somebody goes on without this blob.
+            # Else it would get the name with the others, where somebody continues without this blob.
             self._copied.remove((temporary, directory, name))
             with Ignoring():
                 os.unlink(temporary, dir_fd=self._layout.descriptor)

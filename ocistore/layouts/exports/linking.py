@@ -50,7 +50,7 @@ def link_each(
 
 def link_together(directories: Directories, blobs: Sequence[Blob]) -> list[Blob]:
     """Link each by two threads, where there are many: nearly all of the time is the kernel's, which works for both."""
-    own = dict(directories)  # what a thread works with stays open for as long, whoever else has let go of it
+    own = dict(directories)  # what a thread works with stays open for as long, even if others have let go of it
     if len(blobs) <= _LINKED_ALONE:
         return link_each(own, blobs)
     half = (len(blobs) + 1) // 2

@@ -1,6 +1,6 @@
 """Writing an OCI layout as a tar archive: the layout's two files first, then manifests, then all other blobs.
 
-In that order whoever reads the archive as a stream knows of each member what it is when it comes: the names, then the
+In that order a reader of the archive as a stream knows what each member is when it comes: the names, then the
 indexes from the top down, then the manifests they lead to, and with these all configs and layers.
 """
 
@@ -27,7 +27,7 @@ _WRITTEN_AT_ONCE: Final = 64 * 1024
 
 
 def write_oci_archive(outlet: ArchiveSink, pool: Provider, selection: Selection, *, left_out: frozenset[str]) -> None:
-    """Write all that was chosen, but for the blobs to be left out. The same choice gives the same bytes.
+    """Write all that was chosen, except the blobs to be left out. The same choice gives the same bytes.
 
     Raises:
         CorruptError: a blob is missing, or has another size.
@@ -66,7 +66,7 @@ def write_oci_archive(outlet: ArchiveSink, pool: Provider, selection: Selection,
 
 
 def _from_the_top(pool: Provider, selection: Selection, roots: Iterable[Digest]) -> Iterator[str]:
-    """All manifests, no child before the first of its parents."""
+    """Yield all manifests, no child before the first of its parents."""
     level: dict[str, None] = dict.fromkeys(roots)
     seen: set[str] = set()
     while level:
@@ -86,7 +86,7 @@ def _is_manifest(selection: Selection, digest: str) -> bool:
 
 
 def _children(pool: Provider, selection: Selection, digest: str) -> list[str]:
-    """What an index lists; nothing for other manifests."""
+    """Return what an index lists; nothing for other manifests."""
     made = selection.made.get(Digest(digest))
     if made is not None:
         return [child.digest for child in made.manifests]

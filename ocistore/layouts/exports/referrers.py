@@ -1,4 +1,4 @@
-"""What is about what goes out: by its subject, or by a tag that has the digest of what it is about.
+"""What is about exported content: by its subject, or by a tag that has the digest of what it is about.
 
 Signatures, SBOMs and attestations have the manifest that they are about as their subject, or, as cosign wrote them
 before version 3, a tag made of its digest (see :mod:`ocistore.oci.referrertags`).
@@ -33,7 +33,7 @@ class Reached:
 
 
 def reach(connection: Connection, repository_id: int, roots: Iterable[str]) -> Reached:
-    """Everything below manifests of a repository, and about any of it, to any depth.
+    """Return everything below manifests of a repository, and about any of it, to any depth.
 
     Args:
         connection: of a snapshot.
@@ -58,20 +58,20 @@ def reach(connection: Connection, repository_id: int, roots: Iterable[str]) -> R
 
 
 def tagged_about(connection: Connection, repository_id: int, digests: Iterable[str]) -> dict[str, str]:
-    """The tags of a repository that name something about these manifests, with the digests they point at."""
+    """Return the tags of a repository that name something about these manifests, with the digests they point at."""
     names = [tag for digest in digests for tag in tags_about(Digest(digest))]
     return {name: target.digest for name, target in tags.targets(connection, repository_id, names).items()}
 
 
 def left_out(connection: Connection, repository_id: int, roots: Iterable[str], going: Collection[str]) -> set[str]:
-    """The digests of what is about something below ``roots``, to any depth, and is not among what goes out."""
+    """Return the digests of what is about something below ``roots``, to any depth, and is not itself exported."""
     everything = reach(connection, repository_id, roots)
     about = {node.digest for node in everything.nodes if node.refers and node.media_type is not None}
     return about.union(everything.tagged.values()).difference(going)
 
 
 def all_about(connection: Connection, repository_id: int, digest: str) -> set[str]:
-    """The digests of what is about one manifest, to any depth. What is below it is not looked at."""
+    """Return the digests of what is about one manifest, to any depth. What is below it is not looked at."""
     by_subject = manifests.referrers(connection, repository_id, digest, artifact_type=None)
     direct = {stored.digest for stored, _ in by_subject}
     direct.update(tagged_about(connection, repository_id, [digest]).values())
@@ -79,7 +79,7 @@ def all_about(connection: Connection, repository_id: int, digest: str) -> set[st
 
 
 def listed(connection: Connection, repository_id: int, nodes: Iterable[graph.Node]) -> dict[str, dict[str, Descriptor]]:
-    """The referrers of each of these manifests that are themselves among them, by subject and digest.
+    """Return the referrers of each of these manifests that are themselves among them, by subject and digest.
 
     As a registry lists them: with artifact type and annotations (distribution specification, "Listing Referrers").
     """
@@ -104,7 +104,7 @@ def listed(connection: Connection, repository_id: int, nodes: Iterable[graph.Nod
 
 
 def list_index(referrers: Mapping[str, Descriptor]) -> Manifest:
-    """The index that lists referrers, in byte order of digests, so that the same ones give the same bytes.
+    """Return the index that lists referrers, in byte order of digests, so that the same ones give the same bytes.
 
     Raises:
         ManifestInvalidError: there are more than an index can list.

@@ -1,8 +1,8 @@
-"""Choosing what goes out: by name, by platform, with what refers to it; and what it is to be called there.
+"""Choosing what is exported: by name, by platform, with what refers to it; and what it is to be called there.
 
 Everything is read in one snapshot, so what is chosen was the store at one moment. The names that were asked for become
 groups, one for each repository and what that is called outside: content belongs to repositories, and a repository may
-go out under several names.
+be exported under several names.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ _ASKED_AT_ONCE: Final = 2000
 
 @dataclass(frozen=True)
 class Group:
-    """What goes out of one repository, under the name of one repository."""
+    """What is exported of one repository, under the name of one repository."""
 
     source: str
     """The repository in the store."""
     repository: str
     """What it is called outside."""
     entries: tuple[Entry, ...]
-    """Under their new names."""
+    """The entries, under their new names."""
     nodes: tuple[graph.Node, ...]
     """Everything of the store below the entries, in byte order of digests."""
     made: tuple[Manifest, ...]
@@ -67,21 +67,21 @@ class Group:
 
 @dataclass(frozen=True)
 class Selection:
-    """What goes out."""
+    """What an export writes, or a copy copies."""
 
     groups: tuple[Group, ...]
     replaced: dict[str, str]
-    """Digests of indexes that lost platforms, with those of the indexes that go out in their place."""
+    """Digests of indexes that lost platforms, with those of the indexes that are exported in their place."""
     other_platforms: tuple[str, ...]
-    """Names that stay behind: they were not asked for one by one, and there is nothing of the wanted platforms."""
+    """Names that are left out: they were not asked for one by one, and there is nothing of the wanted platforms."""
     referrers_left: int
-    """How many manifests stay behind that are about something which goes out, or about an index that is narrowed; and
-    that were named among others and are about something by their tags, where only images go out."""
+    """How many manifests are left out that are about something which is exported, or about an index that is narrowed;
+    and that were named among others and are about something by their tags, where only images are exported."""
     left_out: dict[str, str]
-    """Digests of what fits the wanted platforms, and is listed by an index that goes out narrowed, and is not here;
+    """Digests of what fits the wanted platforms, and is listed by an index that is exported narrowed, and is not here;
     each with what it is."""
     nodes: dict[str, graph.Node] = field(init=False)
-    """Everything of the store that goes out, each once, by digest."""
+    """Everything of the store that is exported, each once, by digest."""
     made: dict[Digest, Manifest] = field(init=False)
     """The indexes that are not in the store, each once."""
 
@@ -109,7 +109,7 @@ class Selection:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Digests that something which goes out refers to, and its repository does not hold."""
+        """Digests that something which is exported refers to, and its repository does not hold."""
         return tuple(sorted(self.left_out.keys() | {node.digest for node in self.nodes.values() if not node.here}))
 
 
@@ -132,7 +132,7 @@ class _Named:
 
 @dataclass(frozen=True, slots=True)
 class _Root:
-    """What stands for a manifest that was asked for."""
+    """What represents a manifest that was asked for."""
 
     descriptor: Descriptor | None
     """None where it is the manifest itself, about which the walk will say everything."""
@@ -140,11 +140,11 @@ class _Root:
     """Where the walk through the store begins."""
     made: tuple[Manifest, ...] = ()
     lost: frozenset[str] = frozenset()
-    """Indexes of the store in whose place some of these go out."""
+    """Indexes of the store in whose place some of these are exported."""
 
 
 _ITSELF: Final = _Root(None, frozenset())
-"""For every manifest that goes out as it is, and begins the walk itself."""
+"""For every manifest that is exported as it is, and begins the walk itself."""
 
 
 def choose(
@@ -157,7 +157,7 @@ def choose(
     images_only: bool = False,
     platforms: Sequence[str] = (),
 ) -> Selection:
-    """Find what the references stand for, with everything below it.
+    """Find what the references mean, with everything below it.
 
     Args:
         connection: of a snapshot.
@@ -171,7 +171,7 @@ def choose(
 
     Raises:
         RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference, a pattern or
-            the name of a repository stands for nothing, or two things would get one name.
+            the name of a repository means nothing, or two things would get one name.
         TagConflictError: REPO:TAG@DIGEST, and the tag points elsewhere.
         PlatformNotFoundError: what was asked for by its name is of other platforms, or everything is.
         CorruptError: the catalog says something that is not so.
@@ -203,12 +203,12 @@ class _Choosing:
         """By new repository and new tag."""
         self._other: dict[str, PlatformNotFoundError] = {}
         self._left: set[str] = set()
-        """Digests of what is about something that goes out, and stays behind."""
+        """Digests of what is about something that is exported, and is itself left out."""
         self._absent: dict[str, str] = {}
         """Digests of what fits the wanted platforms and is not here, each with what it is."""
 
     def leave(self, digest: str) -> None:
-        """Count what is about something, and stays behind whether or not that goes out."""
+        """Count what is about something, and is left out whether or not that is exported."""
         self._left.add(digest)
 
     def add(self, named: _Named) -> None:
@@ -242,7 +242,7 @@ class _Choosing:
         return self._roots[key]
 
     def finish(self, *, referrers: bool, referrers_lists: bool) -> Selection:
-        """All that was taken in, with what is below it, and about it."""
+        """Return everything that was added, with what is below it, and about it."""
         if self._other and not self._groups:
             raise next(iter(self._other.values()))
         replaced = {
@@ -278,7 +278,7 @@ class _Choosing:
             nodes = graph.walk(self._connection, repository_id, below, referrers=False)
             self._left |= left_out(self._connection, repository_id, below, {node.digest for node in nodes})
         by_digest = {node.digest: node for node in nodes}
-        # Of an index that lost platforms another goes out: what is about the first would not fit it.
+        # Of an index that lost platforms another is exported: what is about the first would not fit it.
         for digest in {digest for root in found for digest in root.lost}:
             self._left |= all_about(self._connection, repository_id, digest) - by_digest.keys()
         entries = []
@@ -323,7 +323,10 @@ class _Choosing:
     # --- what is about it ---------------------------------------------------------------------------------------------
 
     def _untaken(self, source: str, repository: str, tagged: dict[str, str]) -> dict[str, str]:
-        """Of what is about something by its tag, what was not chosen anyway; names that others have are not taken."""
+        """Return what is about something by its tag and was not chosen anyway.
+
+        Names that others have are not taken.
+        """
         free = {}
         for tag, digest in tagged.items():
             named = _Named(source, tag, digest, repository, tag, among_many=True)
@@ -335,7 +338,7 @@ class _Choosing:
         return free
 
     def _with_lists(self, groups: list[Group]) -> list[Group]:
-        """The same, with a list of the referrers of each manifest that has some, in the first group that has it."""
+        """Add a list of the referrers of each manifest that has some, in the first group that has it."""
         listing: dict[str, dict[str, dict[str, Descriptor]]] = {}
         for group in groups:
             of_repository = listing.setdefault(group.repository, {})
@@ -397,7 +400,8 @@ class _Choosing:
             self._absent.setdefault(digest, f"{kind} in {named.name}")
         if narrowed.descriptor.digest == own.digest:
             return _Root(own, frozenset([own.digest]))
-        # Indexes that were narrowed on the way may have been left out above: only what the new root leads to goes out.
+        # Indexes that were narrowed on the way may have been left out above: only what the new root leads to is
+        # exported.
         made: dict[Digest, Manifest] = {}
         below: set[str] = set()
         pending = [narrowed.descriptor.digest]
@@ -437,7 +441,7 @@ class _Choosing:
 
 
 def _named(connection: Connection, chosen: Sequence[Selector] | None) -> Iterator[_Named]:
-    """Everything that was asked for; what was asked for twice comes twice."""
+    """Yield everything that was asked for; what was asked for twice comes twice."""
     if chosen is None:
         after = ""
         while names := repositories.page(connection, prefix="", after=after, limit=PAGE):
@@ -457,7 +461,7 @@ def _named(connection: Connection, chosen: Sequence[Selector] | None) -> Iterato
 
 
 def _matching(connection: Connection, selector: Selector) -> list[tuple[str, str]]:
-    """The tags, and what they point at."""
+    """Return the tags, and what they point at."""
     every = tags.every(connection, repository_key(connection, selector.repository))
     matching = [(tag, digest) for tag, digest in every if selector.matches_tag(tag)]
     if not matching and selector.tag is not None:
@@ -469,7 +473,7 @@ def _matching(connection: Connection, selector: Selector) -> list[tuple[str, str
 
 
 def _resolved(connection: Connection, selector: Selector) -> str:
-    """The digest of the one manifest that is meant."""
+    """Return the digest of the one manifest that is meant."""
     repository_key(connection, selector.repository)
     if selector.tag is not None:
         stored = manifests.by_tag(connection, selector.repository, selector.tag)
@@ -487,7 +491,7 @@ def _resolved(connection: Connection, selector: Selector) -> str:
 
 
 def repository_key(connection: Connection, name: str) -> int:
-    """The key of a repository.
+    """Return the key of a repository.
 
     Raises:
         RepositoryNotFoundError: there is none of that name.

@@ -1,6 +1,7 @@
-"""Where the bytes of an archive go: to a file that takes its name when it is whole, or to a pipe as they come.
+"""Where the bytes of an archive are written: to a file that takes its name when it is whole, or to a pipe as they come.
 
-Small pieces are gathered; large blobs that are not compressed go from file to file, or into a pipe, in the kernel.
+Small pieces are gathered; large blobs that are not compressed are copied from file to file, or into a pipe, by the
+kernel.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ Target: TypeAlias = Path | BinaryIO
 _GATHERED: Final = 256 * 1024
 """Bytes of small pieces that are written at once."""
 SMALL: Final = 128 * 1024
-"""Bytes. A blob of this size at most is read at once and gathered with what stands around it, which saves half of the
+"""Bytes. A blob of this size at most is read at once and gathered with what is around it, which saves half of the
 system calls."""
 _BLOCK: Final = 1024 * 1024
 _SENT_AT_ONCE: Final = 16 * 1024 * 1024
@@ -57,8 +58,8 @@ _LEFTOVER: Final = re.compile(re.escape(TEMPORARY) + "archive-[0-9a-f]{16}", re.
 class ArchiveSink:
     """Takes the bytes of an archive in order.
 
-    What the operating system refuses is an error of ours that names the target; what a file object of the caller's
-    raises goes on unchanged.
+    What the operating system refuses is an error of ocistore's that names the target; what a file object of the
+    caller's raises is raised unchanged.
     """
 
     def __init__(self, target: int | BinaryIO, *, name: str, compression: Compression, tally: Tally) -> None:
@@ -85,7 +86,7 @@ class ArchiveSink:
             self._flush()
 
     def read(self, pool: Provider, digest: Digest, size: int) -> bytes:
-        """All bytes of a small blob, which are counted as written.
+        """Return all bytes of a small blob, which are counted as written.
 
         Raises:
             CorruptError: it is gone, or has another size.
@@ -124,7 +125,7 @@ class ArchiveSink:
                 self._tally.add(len(data))
 
     def finish(self) -> None:
-        """Everything was written; a compressed stream ends here."""
+        """End the archive: everything was written, and a compressed stream ends here."""
         self._flush()
         if self._compressor is not None:
             self._compressor.finish()
@@ -133,7 +134,10 @@ class ArchiveSink:
                 theirs(self._file.flush)()
 
     def _sent(self, source: int, size: int) -> int:
-        """How many bytes the kernel sent: all, or less where it cannot, or where the source ends early."""
+        """Send bytes by the kernel, and return how many it sent.
+
+        Fewer where it cannot, or where the source ends early.
+        """
         assert self._descriptor is not None
         position = 0
         with Translating(self._name):
@@ -198,7 +202,9 @@ def _write_to(file: BinaryIO, data: bytes) -> None:
 
 
 def _descriptor(file: BinaryIO) -> int | None:
-    """The descriptor to which writing is the same as writing to the file object, and cheaper; None where it is not.
+    """Return the descriptor to which writing is the same as writing to the file object, and cheaper.
+
+    It is None where no such descriptor exists.
 
     Many have a ``fileno`` that is not what they are: a file that compresses has that of its compressed file.
     """
@@ -220,7 +226,7 @@ def _wait_for_room(descriptor: int) -> None:
 
 @contextlib.contextmanager
 def opened(target: Target, *, name: str, compression: Compression, tally: Tally) -> Iterator[ArchiveSink]:
-    """An outlet to a path or a file object.
+    """Open an outlet to a path or a file object.
 
     What is no plain file, such as a pipe, or is open in this process, such as ``/dev/stdout``, is written to directly.
     A file is written beside the path, synced, and only takes the name when the block ends: after a crash, or an error,
@@ -246,7 +252,7 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
             if number is None:
                 descriptor = owned(os.open, path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
             else:
-                descriptor = owned(os.dup, number)  # and goes on where it stands
+                descriptor = owned(os.dup, number)  # and continues at its position
         try:
             if number is None:
                 _refuse_planted(descriptor, path, name)
@@ -263,7 +269,7 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
 
 
 def is_stream(path: Path) -> bool:
-    """Whether what lies there is written to, and not replaced: a pipe, a device, a file that is open here already."""
+    """Whether what is there is written to, and not replaced: a pipe, a device, a file that is open here already."""
     try:
         mode = os.stat(path).st_mode
         return not stat.S_ISDIR(mode) and (not stat.S_ISREG(mode) or open_file_at(followed(path)) is not None)
@@ -273,7 +279,7 @@ def is_stream(path: Path) -> bool:
 
 
 def is_terminal(path: Path) -> bool:
-    """Whether a path stands for an open file of this process that is a terminal."""
+    """Whether a path means an open file of this process that is a terminal."""
     try:
         number = open_file_at(followed(path))
     except OSError as error:
@@ -310,7 +316,7 @@ def _named_when_whole(path: Path, *, name: str) -> Iterator[int]:
 
 
 def _new_file(directory: int) -> tuple[str, FileDescriptor]:
-    """A file of a temporary name, locked for as long as it is open: so others know that somebody is at work."""
+    """Make a file of a temporary name, locked as long as it is open: so others know that somebody is at work."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         name = f"{TEMPORARY}archive-{secrets.token_hex(8)}"

@@ -1,4 +1,4 @@
-"""Reading blobs of the store once more before they go out: are they what their digests say?"""
+"""Reading blobs of the store once more before they are exported: are they what their digests say?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An archive whose members can be read by name: one that lies in a file, uncompressed, is read in place."""
+"""An archive whose members can be read by name: one in a file, uncompressed, is read in place."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Files(Protocol[P]):
     members: Members[P]
 
     def read(self, entry: Entry[P], size: int) -> bytes:
-        """The first ``size`` bytes of a file, or all of it."""
+        """Return the first ``size`` bytes of a file, or all of it."""
         ...
 
     def digest(self, entry: Entry[P]) -> Digest:
-        """What the bytes of a file hash to, by sha256 or what was computed already; or what its name says."""
+        """Return what the bytes of a file hash to, by sha256 or what was computed already; or what its name says."""
         ...
 
 
@@ -63,7 +63,7 @@ class Archive(Files[P], Protocol[P]):
 
 
 class ArchiveFile:
-    """An uncompressed archive in a file: the headers are read once, and then each member where it lies."""
+    """An uncompressed archive in a file: the headers are read once, and then each member where it is."""
 
     streamed = False
 
@@ -89,7 +89,7 @@ class ArchiveFile:
             raise
 
     def read(self, entry: Entry[int], size: int) -> bytes:
-        """The beginning of a member."""
+        """Return the beginning of a member."""
         offset, left = _offset(entry), min(size, entry.size)
         content = bytearray()
         while left and (piece := os.pread(self._descriptor, left, offset + len(content))):
@@ -118,7 +118,7 @@ class ArchiveFile:
         return pool.stage(piece, digest=digest, size=entry.size)
 
     def changed(self) -> str:
-        """Whether the file is another one than it was."""
+        """Return how the file was changed since it was opened; empty where it was not."""
         return "" if self._version() == self._opened else "the archive was changed while it was read"
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ P = TypeVar("P")
 
 
 def source_of(archive: Archive[P]) -> Source:
-    """The layout that an archive has in it.
+    """Return the layout that is in an archive.
 
     Raises:
         ArchiveInvalidError: there is none.
@@ -56,7 +56,7 @@ def is_layout(archive: Archive[P]) -> bool:
 
 
 def _inner(archive: Archive[P]) -> str | None:
-    """The directory of an archive in which there is what should be at its top; None where that is nowhere."""
+    """Return the directory of an archive in which is what should be at its top; None where that is nowhere."""
     found = archive.members.directory_of(OCI_LAYOUT)
     if found is None:
         found = archive.members.directory_of(MANIFEST_JSON)
@@ -167,7 +167,7 @@ class _UnitedArchive(_ConvertedArchive[P]):
     def __init__(self, archive: Archive[P]) -> None:
         super().__init__(archive)
         found = united(archive)
-        if found is None:  # and whoever reads index.json will say why
+        if found is None:  # and the reader of index.json will say why
             return
         self._take(*found)
         if OCI_LAYOUT in archive.members:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ocistore.oci.digest import Digest
 
 ImportSource: TypeAlias = "str | os.PathLike[str] | BinaryIO"
-"""A directory, a file or a pipe by its path, or an open binary file, read from where it stands."""
+"""A directory, a file or a pipe by its path, or an open binary file, read from its position."""
 
 _BUFFER: Final = 1024 * 1024
 """Bytes that are decompressed at once, from which headers are then taken."""
@@ -49,11 +49,11 @@ _LONGEST: Final = max(MAGIC_SIZE, *map(len, _OTHERS))
 
 _MAXIMUM_BEGINNING: Final = 16 * 1024 * 1024
 """Bytes that are read, and kept to be read again, to find the first header of an archive that comes as a stream. What
-decompresses to nothing, or describes no member, can go on for ever."""
+decompresses to nothing, or describes no member, can continue for ever."""
 
 
 def source_name(source: ImportSource) -> str:
-    """What messages call it."""
+    """Return what messages call it."""
     if isinstance(source, str | os.PathLike):
         return absolute_path(source)
     name = getattr(source, "name", None)
@@ -69,13 +69,13 @@ def opened(
     mode: TransferMode = "auto",
     held: Callable[[Digest, int], bool] | None = None,
 ) -> Iterator[Source]:
-    """The layout that there is, open for a block.
+    """Open a layout, whatever its form, for a block.
 
     Args:
         source: where it is.
         core: where it is to be imported into: of what can be read but once, whatever may be needed is staged there,
             until the block ends.
-        progress: told of the bytes of that.
+        progress: called with the bytes of that.
         mode: how its bytes are to get there.
         held: of what can be read but once, whether a blob of that digest and size need not be staged; None where that
             is what the store holds.
@@ -156,10 +156,10 @@ def _holds(core: Core, digest: Digest, size: int) -> bool:
 
 @contextlib.contextmanager
 def checked(source: ImportSource) -> Iterator[ImportSource]:
-    """Look whether there may be a layout, for who has no store yet; what to import then, in the block.
+    """Look whether there may be a layout, before there is a store; give what to import then, in the block.
 
-    A directory and an archive that can be read in place are looked at as far as what they list. Of what can be read but
-    once only the beginning is, which is given again later: then what is to be imported is not ``source`` itself.
+    A directory and an archive that can be read in place are looked at as far as what they list. Of what can be read
+    only once only the beginning is, which is given again later: then what is to be imported is not ``source`` itself.
 
     Raises:
         LayoutInvalidError, ArchiveInvalidError: there is none.
@@ -198,7 +198,7 @@ def _check(source: ImportSource, name: str, stack: contextlib.ExitStack) -> Impo
 
 
 def _look_into(archive: ArchiveFile) -> None:
-    """What an archive lists, where that costs nothing: to know it of Docker's, layers may have to be hashed."""
+    """Look at what an archive lists, where that costs nothing: for one of Docker's, layers may have to be hashed."""
     try:
         if is_layout(archive):
             _look(source_of(archive))
@@ -207,7 +207,7 @@ def _look_into(archive: ArchiveFile) -> None:
 
 
 def _look(source: Source) -> None:
-    """What it lists, if anything is wrong with that."""
+    """Look at what a source lists, and raise if anything is wrong with that."""
     try:
         problems = listed(source).problems
     finally:
@@ -217,7 +217,7 @@ def _look(source: Source) -> None:
 
 
 def _begun(file: Readable, name: str) -> BinaryIO:
-    """Look at the first header of an archive that comes as a stream; the stream, from its beginning again."""
+    """Look at the first header of an archive that comes as a stream; return the stream, from its beginning again."""
     replayed = _Replayed(file, name)
     if next(iter(TarReader(_decompressed(replayed, name), name=name)), None) is None:
         raise ArchiveInvalidError(name, reason="the archive is empty")
@@ -229,7 +229,7 @@ def _begun(file: Readable, name: str) -> BinaryIO:
 
 
 def _size(source: ImportSource) -> int:
-    """The bytes to be read of a file, and 0 where that cannot be known."""
+    """Return the size of a file to be read, in bytes; 0 where that cannot be known."""
     if isinstance(source, str | os.PathLike):
         with Ignoring():
             status = os.stat(source)
@@ -256,7 +256,7 @@ def _opened_file(path: Path) -> BinaryIO:
 
 
 def _decompressed(file: Readable, name: str) -> Readable:
-    """The bytes that a stream decompresses to, or has."""
+    """Return the bytes that a stream decompresses to, or has."""
     replayed = _Replayed(file, name)
     first = b""
     while len(first) < _LONGEST and (more := replayed.read(_LONGEST - len(first))):
@@ -315,12 +315,12 @@ class _Replayed:
         return data
 
     def rewind(self) -> None:
-        """From the beginning, for the second and last time."""
+        """Begin again, for the second and last time."""
         self._recording = False
 
 
 class _Counted:
-    """A stream that tells how much of it was read."""
+    """A stream that reports how much of it was read."""
 
     def __init__(self, file: Readable, tally: Tally) -> None:
         self._file = file

@@ -52,15 +52,15 @@ class DirectorySource:
         """Of what describes it, looked at before it is read: whatever changes it later changes this."""
 
     def read(self, name: str, *, maximum: int) -> bytes:
-        """A file of the top level."""
+        """Return a file of the top level."""
         return self._layout.read(name, maximum=maximum)
 
     def size(self, digest: Digest) -> int:
-        """The size of the file of a blob."""
+        """Return the size of the file of a blob."""
         return self._layout.blob_size(digest)
 
     def content(self, digest: Digest, size: int) -> bytes:
-        """The beginning of the file of a blob."""
+        """Return the beginning of the file of a blob."""
         return read_at_once(self._layout.open_blob(digest), size)[:size]
 
     def verify(self, digest: Digest, size: int, tally: Tally) -> None:
@@ -72,7 +72,7 @@ class DirectorySource:
             raise SizeMismatchError(expected=size, actual=actual)
 
     def stage(self, pool: Pool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
-        """Copy, share or link the file of a blob."""
+        """Stage the file of a blob, by copy, reflink or link."""
         file = self._layout.open_blob(digest)
         if size <= SMALL and mode != "link":
             return pool.stage(read_at_once(file, size), digest=digest, size=size)
@@ -80,7 +80,7 @@ class DirectorySource:
         return adopt(pool, int(file), digest=digest, size=size, mode=mode, path=path, progress=tally.add)
 
     def changed(self) -> str:
-        """Whether index.json is another one than it was."""
+        """Return how index.json was changed since it was opened; empty where it was not."""
         return "" if self._version() == self._opened else f"{self.index_file} was changed while the layout was read"
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class DirectorySource:
 class UnpackedSource(DirectorySource):
     """A directory that ``docker save`` wrote, and that was unpacked: see :mod:`ocistore.layouts.imports.united`.
 
-    Only what lies where blobs do is read of what manifest.json names: that is where Docker puts it all in archives that
+    Only what is where blobs are is read of what manifest.json names: that is where Docker puts it all in archives that
     have an index.json, too.
     """
 
@@ -125,7 +125,7 @@ class UnpackedSource(DirectorySource):
             raise
 
     def read(self, name: str, *, maximum: int) -> bytes:
-        """A file of the top level."""
+        """Return a file of the top level."""
         if name != INDEX_JSON or self._united is None:
             return super().read(name, maximum=maximum)
         if len(self._united) > maximum:
@@ -133,12 +133,12 @@ class UnpackedSource(DirectorySource):
         return self._united
 
     def size(self, digest: Digest) -> int:
-        """The size of the file of a blob, or of a manifest that was made."""
+        """Return the size of the file of a blob, or of a manifest that was made."""
         made = self._made.get(digest)
         return super().size(digest) if made is None else len(made)
 
     def content(self, digest: Digest, size: int) -> bytes:
-        """The beginning of that."""
+        """Return the beginning of the file of a blob, or of a manifest that was made."""
         made = self._made.get(digest)
         return super().content(digest, size) if made is None else made[:size]
 
@@ -159,7 +159,7 @@ class UnpackedSource(DirectorySource):
         if not files.are_dockers():
             return
         found = united(files)
-        if found is None:  # and whoever reads index.json will say why
+        if found is None:  # and the reader of index.json will say why
             return
         index, converted = found
         if converted.problems:
@@ -187,7 +187,7 @@ class _Files(Members["Digest | bytes"]):
             return False
 
     def followed(self, name: str) -> Entry[Digest | bytes]:
-        """A blob by its digest, or a file of the top level, which is read."""
+        """Return a blob by its digest, or a file of the top level, which is read."""
         digest = digest_in(name)
         if digest is not None:
             return Entry("file", self._source.size(digest), digest)
@@ -197,12 +197,12 @@ class _Files(Members["Digest | bytes"]):
         return Entry("file", len(content), content)
 
     def read(self, entry: Entry[Digest | bytes], size: int) -> bytes:
-        """The beginning of one."""
+        """Return the beginning of a file."""
         place = self._place(entry)
         return place[:size] if isinstance(place, bytes) else self._source.content(place, size)
 
     def digest(self, entry: Entry[Digest | bytes]) -> Digest:
-        """What its name says, which is verified when it is staged."""
+        """Return the digest in a file's name, which is verified when the file is staged."""
         place = self._place(entry)
         return Digest.of(place) if isinstance(place, bytes) else place
 

@@ -65,13 +65,13 @@ class SavedImage:
     """One image, as manifest.json describes it."""
 
     config: str
-    """Its name in the archive."""
+    """The name of its config in the archive."""
     layers: tuple[str, ...]
     """Their names in the archive, the lowest first."""
     names: tuple[str, ...]
     """``RepoTags``: what it is called."""
     path: str
-    """Where in manifest.json it stands, for messages."""
+    """Its place in manifest.json, for messages."""
 
     @property
     def called(self) -> str:
@@ -91,11 +91,11 @@ class Converted(Generic[P]):
     damaged: list[Damaged] = field(default_factory=list)
     """Images of which something is missing or wrong, under each of their names."""
     left_out: list[str] = field(default_factory=list)
-    """What something in the archive describes and cannot come in; each a line that says why."""
+    """What something in the archive describes and cannot be imported; each a line that says why."""
 
 
 def converted(archive: Files[P]) -> tuple[bytes, Converted[P]]:
-    """Read ``manifest.json``, and what it names as far as need be; what its index.json would be, and the rest.
+    """Read ``manifest.json``, and what it names as far as needed; return what its index.json would be, and the rest.
 
     An uncompressed layer is what ``diff_ids`` of the config say: where that was not hashed yet, it is taken at its word
     here, and verified when it is staged.
@@ -117,12 +117,12 @@ def converted(archive: Files[P]) -> tuple[bytes, Converted[P]]:
 
 
 def named(descriptor: Descriptor, name: str) -> Descriptor:
-    """The descriptor as an entry of an index that is called so; without a name where that is empty."""
+    """Return the descriptor as an entry of an index with that name; without one where it is empty."""
     return replace(descriptor, annotations={IMAGE_NAME: name} if name else {})
 
 
 def name_key(name: Name) -> tuple[str, str, str] | None:
-    """A name in the one spelling that Docker gives it: host, repository and tag; None where it has no tag."""
+    """Return the one spelling that Docker gives a name: host, repository and tag; None where it has no tag."""
     if name.repository is None or name.tag is None:
         return None
     host, repository = name.host, name.repository
@@ -140,7 +140,7 @@ def name_key(name: Name) -> tuple[str, str, str] | None:
 def unlisted_names(
     archive: Files[P], images: Iterable[SavedImage], known: AbstractSet[tuple[str, str, str] | None]
 ) -> list[str]:
-    """The names that only the file ``repositories`` has, each with that reason.
+    """Return the names that only the file ``repositories`` has, each with that reason.
 
     Docker wrote its names there before there was manifest.json, and writes them still; it does not read them where
     there is one.
@@ -183,7 +183,7 @@ class Conversion(Generic[P]):
     """The images that are read from one archive. What is wrong with one is noted in the result."""
 
     def __init__(self, archive: Files[P]) -> None:
-        """Nothing is read yet."""
+        """Begin; nothing is read yet."""
         self.result: Converted[P] = Converted()
         self._archive = archive
         self._compressed: dict[str, Descriptor] = {}
@@ -200,7 +200,7 @@ class Conversion(Generic[P]):
         """Whether there was too much of something, so that no more is read."""
 
     def saved_images(self) -> list[SavedImage]:
-        """What manifest.json lists, but for what is wrong in itself, which is noted.
+        """Return the images that manifest.json lists, except those that are wrong in themselves, which is noted.
 
         Raises:
             OSError: it could not be read.
@@ -228,7 +228,7 @@ class Conversion(Generic[P]):
         return images
 
     def config_digest(self, image: SavedImage) -> Digest | None:
-        """The digest of an image's config, which is what Docker knows an image by; None where that is not there.
+        """Return the digest of an image's config, by which Docker knows an image; None where it does not exist.
 
         Raises:
             ArchiveInvalidError: its name leads out of the archive.
@@ -243,7 +243,7 @@ class Conversion(Generic[P]):
         return self._configs[image.config]
 
     def manifest_of(self, image: SavedImage) -> Descriptor | None:
-        """The manifest that an image gets; None where something is wrong, which is noted.
+        """Return the manifest that an image gets; None where something is wrong, which is noted.
 
         Raises:
             ArchiveInvalidError: a name leads out of the archive.
@@ -269,7 +269,7 @@ class Conversion(Generic[P]):
         return descriptor
 
     def names_of(self, image: SavedImage, digests: Sequence[Digest]) -> list[str]:
-        """What an image is called. A digest in a name must be the image's; where it is another's, that is noted.
+        """Return the names of an image. A digest in a name must be the image's; where it is another's, that is noted.
 
         Where nobody knows, because it is of an algorithm that is not known here, that is noted, and is no damage.
 
@@ -366,7 +366,7 @@ class Conversion(Generic[P]):
         return layer
 
     def _found(self, name: str, kind: str) -> Entry[P] | None:
-        """A member of the archive; None where it is not there, which is noted with what it is."""
+        """Return a member of the archive; None where it does not exist, which is noted with what it is."""
         try:
             return self._archive.members.followed(name)
         except FileNotFoundError as error:
@@ -404,7 +404,7 @@ def _saved_image(value: object, *, path: str) -> SavedImage:
 
 
 def _names_in(value: object) -> tuple[str, ...]:
-    """What an entry that is damaged calls its image, as far as that can be read."""
+    """Return the names that a damaged entry gives its image, as far as they can be read."""
     names = value.get("RepoTags") if isinstance(value, dict) else None
     return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 

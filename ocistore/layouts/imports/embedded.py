@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddedSource:
-    """A source, and behind it the content that was offered by descriptors which carry it.
+    """A source, and after it the content that was offered by descriptors which carry it.
 
     A descriptor is read only where its content is what its digest and size say, so that nothing is hashed again here.
     """
@@ -48,21 +48,21 @@ class EmbeddedSource:
                 pass_on_theirs(error)  # what is there and cannot be read is no reason to look elsewhere
 
     def offered(self, descriptors: list[Descriptor]) -> list[Descriptor]:
-        """The descriptors, whose content was kept as :meth:`offer` does."""
+        """Return the descriptors, whose content was kept as :meth:`offer` does."""
         self.offer(descriptors)
         return descriptors
 
     def read(self, name: str, *, maximum: int) -> bytes:
-        """A file of the source."""
+        """Return a file of the source."""
         return self._source.read(name, maximum=maximum)
 
     def size(self, digest: Digest) -> int:
-        """The size of what was offered, or is in the source."""
+        """Return the size of what was offered, or is in the source."""
         found = self._content.get(digest)
         return self._source.size(digest) if found is None else len(found)
 
     def content(self, digest: Digest, size: int) -> bytes:
-        """The beginning of it."""
+        """Return the beginning of it."""
         found = self._content.get(digest)
         return self._source.content(digest, size) if found is None else found[:size]
 
@@ -82,7 +82,7 @@ class EmbeddedSource:
         return pool.stage(found, digest=digest, size=size)
 
     def changed(self) -> str:
-        """What was changed in the source."""
+        """Return what was changed in the source."""
         return self._source.changed()
 
     def close(self) -> None:

@@ -48,16 +48,19 @@ class Manifests:
         """Artifact types, and ``_bare`` the annotations of descriptors: one object for 100,000 manifests."""
         self._bare: dict[str, str] = {}
         self.unknown: dict[str, str] = {}
-        """Those that are what they should be, and can only be read by who knows other algorithms or kinds; and why."""
+        """Those that are correct, and readable only by software that knows other algorithms or kinds; and why."""
         self.unread: dict[Digest, str] = {}
-        """Those that were looked into for what they are about, in vain; and why."""
+        """Those that were looked into for what they are about, without success; and why."""
         self._platforms: dict[Digest, Platform | None] = {}
-        """By the digests of configs, which images share."""
+        """Platforms by the digests of configs, which images share."""
         self.made: dict[Digest, Manifest] = {}
         """Those that are not in the layout, but take the place of some that are."""
 
     def get(self, descriptor: Descriptor) -> Manifest | None:
-        """The manifest; None where it is absent or ``unknown``, or something is wrong with it, which is noted."""
+        """Return the manifest.
+
+        None where it is absent or ``unknown``, or something is wrong with it, which is noted.
+        """
         digest = descriptor.digest
         if digest in self.made:
             return self.made[digest]
@@ -74,16 +77,16 @@ class Manifests:
         return manifest
 
     def is_absent(self, digest: Digest) -> bool:
-        """Whether a manifest that was asked for is not there. Whether that is wrong, others know."""
+        """Whether a manifest that was asked for does not exist. The caller decides whether that is wrong."""
         return digest in self._absent
 
     def of(self, digest: str, kind: str, name: str) -> str:
-        """What something is in what is called so, for messages; and why nothing can be read of it, if that is so."""
+        """Return what the thing of that name is, for messages; and, where nothing can be read of it, why."""
         said = f"{kind} in {name}" if kind else name
         return f"{said}; {self.unknown[digest]}" if digest in self.unknown else said
 
     def needed(self, descriptor: Descriptor) -> Manifest:
-        """The manifest.
+        """Return the manifest.
 
         Raises:
             UnusableError: it is absent or unknown, or something is wrong with it.
@@ -94,7 +97,7 @@ class Manifests:
         return manifest
 
     def platform(self, descriptor: Descriptor) -> Platform | None:
-        """What an image runs on, as its config says; None where it says nothing, or is no image's.
+        """Return the platform that an image's config says; None where it says nothing, or is no image's.
 
         Raises:
             UnusableError: something is wrong with the manifest.
@@ -112,10 +115,10 @@ class Manifests:
             return Platform.from_json(strictjson.loads(content, maximum=_MAXIMUM_CONFIG_SIZE), path="")
         except (OSError, NotPlainError, ManifestInvalidError) as error:
             pass_on_theirs(error)
-            return None  # what is wrong with it is found when it is taken in
+            return None  # what is wrong with it is found when it is imported
 
     def subject(self, descriptor: Descriptor) -> Digest | None:
-        """What a manifest has as its subject; None where it has none, or damage: it may not be wanted at all."""
+        """Return the subject of a manifest; None where it has none, or damage: it may not be wanted at all."""
         key = descriptor.digest, descriptor.media_type, descriptor.size
         if key not in self._subjects:
             manifest = self._peeked(descriptor)
@@ -123,7 +126,7 @@ class Manifests:
         return self._subjects[key]
 
     def children(self, descriptor: Descriptor) -> tuple[Descriptor, ...]:
-        """The manifests in an index, likewise."""
+        """Return the manifests in an index; none where it is damaged."""
         manifest = self._peeked(descriptor)
         return () if manifest is None else manifest.manifests
 
@@ -137,7 +140,7 @@ class Manifests:
         return True
 
     def _peeked(self, descriptor: Descriptor) -> Manifest | None:
-        """The manifest, which is not kept; None where something is wrong with it, which is not noted."""
+        """Return the manifest, which is not kept; None where something is wrong with it, which is not noted."""
         if descriptor.digest in self._read:
             return self._read[descriptor.digest]
         try:

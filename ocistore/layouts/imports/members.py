@@ -1,7 +1,7 @@
 """The members of an archive as a table of names: checked as they come, with links that lead nowhere else.
 
 Whatever is in an archive came from outside. Nothing is extracted, so no name can lead out of the archive here; but what
-other tools would refuse, or write somewhere else, is refused all the same, so that an archive means the same to all.
+other tools would refuse, or write somewhere else, is refused here too, so that an archive means the same to all.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Members(Generic[P]):
     """Every member of one archive, by its name without ``./`` before it."""
 
     def __init__(self, archive: str) -> None:
-        """``archive`` is what messages call it."""
+        """Begin without members; ``archive`` is what messages call it."""
         self._archive = archive
         self._entries: dict[str, Entry[P]] = {}
         self._others = 0
@@ -68,7 +68,7 @@ class Members(Generic[P]):
         """Files that come a second time, with the size they had the first time."""
 
     def accept(self, member: Member) -> str:
-        """The name of a member that is to be added; empty for the directory that everything is in.
+        """Return the name of a member that is to be added; empty for the directory that everything is in.
 
         Raises:
             ArchiveInvalidError: its name leads out of the archive, or is taken by something that is known to be
@@ -110,7 +110,7 @@ class Members(Generic[P]):
             self._entries[name] = Entry(member.kind, member.size, place, target)
 
     def check(self, digest: Callable[[Entry[P]], Digest]) -> None:
-        """What can be known when all are there: no member lies below a file or a link, and no links form a ring.
+        """Check all members together: none is below a file or a link, and no links form a ring.
 
         And what comes twice is the same each time: some tools write a layer again for each image that has it.
 
@@ -135,7 +135,7 @@ class Members(Generic[P]):
                 self._found(name)
 
     def directory_of(self, name: str) -> str | None:
-        """The directory, not the top, in which a file of that name lies; None where there is none."""
+        """Return the directory, not the top, in which a file of that name is; None where there is none."""
         found = (path for path, entry in self._entries.items() if entry.kind == "file" and path.endswith(f"/{name}"))
         return min((posixpath.dirname(path) for path in found), key=len, default=None)
 
@@ -145,7 +145,7 @@ class Members(Generic[P]):
         return entry is not None and entry.kind == "file"
 
     def followed(self, name: str) -> Entry[P]:
-        """The file of that name, or the one that a link of that name leads to.
+        """Return the file of that name, or the one that a link of that name leads to.
 
         Raises:
             FileNotFoundError: there is none.
@@ -160,7 +160,7 @@ class Members(Generic[P]):
         return entry
 
     def _found(self, name: str) -> Entry[P] | None:
-        """What a name leads to: no link, or None. Links may come before what they lead to, or after it."""
+        """Return what a name leads to: no link, or None. Links may come before what they lead to, or after it."""
         sought = name
         for _ in range(_MAXIMUM_LINKS):
             entry = self._entries.get(sought) or self._linked_directory(sought)
@@ -170,7 +170,7 @@ class Members(Generic[P]):
         raise self._error(name, "it is a link that leads to links without end")
 
     def _linked_directory(self, name: str) -> Entry[P] | None:
-        """A link to what a name means, where one of the directories on its way is a link."""
+        """Return a link to what a name means, where one of the directories on its way is a link."""
         end = name.find("/")
         while end >= 0:
             above = self._entries.get(name[:end])
@@ -180,7 +180,7 @@ class Members(Generic[P]):
         return None
 
     def _within(self, path: str, member: str) -> str:
-        """The path without what means nothing in it; where it leads out of the archive, an error about ``member``."""
+        """Return the path without what means nothing in it; where it leads out of the archive, refuse ``member``."""
         if len(path) > MAXIMUM_NAME_LENGTH:
             raise self._error(member[:100], f"a name of {len(path)} characters, at most {MAXIMUM_NAME_LENGTH} are read")
         if path.startswith("/"):
@@ -203,7 +203,7 @@ def _may_be_twins(known: Entry[Any], member: Member) -> bool:
 
 
 def digest_in(name: str) -> Digest | None:
-    """The digest that a member's name says its bytes have; None where it is not named like a blob."""
+    """Return the digest that a member's name says its bytes have; None where it is not named like a blob."""
     parts = name.split("/")
     if len(parts) != 3 or parts[0] != BLOBS:
         return None

@@ -1,4 +1,4 @@
-"""The plan of an import: what of a layout is to come in, and what is wrong with it."""
+"""The plan of an import: what of a layout is to be imported, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 
 @dataclass
 class ImportPlan:
-    """What of a layout is to come in, and what is wrong with it."""
+    """What of a layout is to be imported, and what is wrong with it."""
 
     manifests: dict[str, dict[Digest, Manifest]] = field(default_factory=dict)
-    """By repository, children before parents."""
+    """The manifests by repository, children before parents."""
     blobs: dict[str, dict[Digest, int]] = field(default_factory=dict)
-    """By repository, with their sizes."""
+    """The blobs by repository, with their sizes."""
     tagged: dict[str, dict[str, SetTag]] = field(default_factory=dict)
-    """By repository and name. None of the repositories is without one."""
+    """The tags by repository and name. None of the repositories is without one."""
     untagged: dict[str, None] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
     replaced: dict[Digest, Digest] = field(default_factory=dict)
-    """Indexes that lost platforms, with those that come in in their place."""
+    """Indexes that lost platforms, with those that are imported in their place."""
     other_platforms: dict[str, PlatformNotFoundError] = field(default_factory=dict)
     """Names of which nothing is of the wanted platforms, none of them asked for by itself."""
     referrers_left: int = 0
-    """How many manifests stay behind that are about something which comes in."""
+    """How many manifests are left out that are about something which is imported."""
     said: dict[tuple[str, Digest], str | None] = field(default_factory=dict)
-    """What the layout says besides of what comes in without a tag, by repository and digest."""
+    """What the layout says besides of what is imported without a tag, by repository and digest."""
     absent: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By repository, what indexes that come in list and the layout lacks, each with what it is."""
+    """By repository, what imported indexes list and the layout lacks, each with what it is."""
     missing: dict[Digest, None] = field(default_factory=dict)
     """What must be there and is not."""
     problems: dict[str, None] = field(default_factory=dict)
-    """In order, each once."""
+    """What is wrong, in order, each once."""
 
     def problem(self, text: str) -> None:
-        """Note what is wrong; said again, it stands there once."""
+        """Note what is wrong, once even if noted again."""
         self.problems[text] = None
 
     @property
@@ -50,11 +50,11 @@ class ImportPlan:
         return [tag for named in self.tagged.values() for tag in named.values()]
 
     def manifest_sizes(self) -> dict[Digest, int]:
-        """The bytes of every manifest."""
+        """Return the bytes of every manifest."""
         return {d: manifest.descriptor.size for held in self.manifests.values() for d, manifest in held.items()}
 
     def blob_sizes(self) -> dict[Digest, int]:
-        """The bytes of every blob that is no manifest, or is one and a layer of another, too."""
+        """Return the bytes of every blob that is no manifest, or is one and a layer of another, too."""
         return {digest: size for held in self.blobs.values() for digest, size in held.items()}
 
     def lacks(self, digest: Digest, what: str) -> None:

@@ -1,4 +1,4 @@
-"""What of a layout is to come in, and what is wrong with it: index.json and manifests are read, and no blob.
+"""Making the plan of an import: index.json and manifests are read, and no blob.
 
 Everything that is wanted is walked from the entries down; and then, where not all entries are wanted anyway, from what
 was reached to what refers to it, until nothing more is found.
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 def survey(
     source: EmbeddedSource, wanted: ImportRequest, *, maximum_manifest_size: int, maximum_manifests_size: int
 ) -> ImportPlan:
-    """Read the index and all manifests that are wanted, and look whether the blobs are there with their sizes.
+    """Read the index and all manifests that are wanted, and check that the blobs exist with their sizes.
 
     Args:
         source: where from.
@@ -61,7 +61,7 @@ def survey(
 
     Raises:
         InvalidNameError: an entry names no repository and none was given.
-        ManifestNotFoundError: something that was asked for is not there.
+        ManifestNotFoundError: something that was asked for does not exist.
         PlatformNotFoundError: what was asked for by its name is of other platforms; or everything is.
         All else is in ``problems`` of what is returned.
     """
@@ -159,7 +159,7 @@ def listed(source: Source) -> Listed:
 
 
 def _note_refused(selection: Selection, damaged: list[Damaged], contents: ImportPlan) -> None:
-    """What was asked for and cannot come in is wrong; what is damaged, and was not asked for, is left out."""
+    """Note as wrong what was asked for and cannot be imported; leave out what is damaged and was not asked for."""
     for refused in selection.unusable:
         contents.problem(_unread(str(refused)))
     asked = set(map(id, selection.damaged))
@@ -171,7 +171,7 @@ def _note_refused(selection: Selection, damaged: list[Damaged], contents: Import
 
 
 def _each(entries: list[Chosen]) -> Iterator[Chosen]:
-    """Each of them, which is not held any more when it was looked at."""
+    """Yield each of them; what was yielded is not held any more."""
     entries.reverse()
     while entries:
         yield entries.pop()
@@ -182,7 +182,7 @@ def _is_manifest(descriptor: Descriptor) -> bool:
 
 
 def _whole_index(source: Source, chosen: list[Chosen], manifests: Manifests, maximum: int) -> list[Chosen]:
-    """The index that index.json is, in the place of all that it lists; none where it is no index, or gives names."""
+    """Return the index that index.json is, instead of all that it lists; none where it is no index, or gives names."""
     if any(entry.own.given for entry in chosen) or len({entry.descriptor.digest for entry in chosen}) < 2:
         return []
     index = index_of_platforms(source, [entry.descriptor for entry in chosen], maximum=maximum)
@@ -193,7 +193,7 @@ def _whole_index(source: Source, chosen: list[Chosen], manifests: Manifests, max
 
 
 def _parted(chosen: list[Chosen], wanted: ImportRequest, manifests: Manifests) -> tuple[list[Chosen], list[Descriptor]]:
-    """Of what is chosen, what stands for itself; and what is there only because it refers to something."""
+    """Divide what is chosen: what was chosen for itself; and what is there only because it refers to something."""
     own: list[Chosen] = []
     referrers: list[Descriptor] = []
     for entry in chosen:
@@ -221,7 +221,7 @@ def _is_about_what_is_there(descriptor: Descriptor, manifests: Manifests) -> boo
 def _narrowed(
     entry: Chosen, wanted: ImportRequest, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness
 ) -> Narrowed | None:
-    """What is left of something in the index; None where it is missing or damaged, which is noted."""
+    """Return what is left of something in the index; None where it is missing or damaged, which is noted."""
     descriptor = entry.descriptor
     try:
         narrowed = narrow(
@@ -245,7 +245,7 @@ def _narrowed(
 def _left(
     entry: Chosen, narrowed: Narrowed | None, wanted: ImportRequest, contents: ImportPlan, manifests: Manifests
 ) -> Descriptor | None:
-    """What an entry stands for now; None where that is nothing, which is noted."""
+    """Return what an entry means now; None where that is nothing, which is noted."""
     if narrowed is None:
         return None
     if narrowed.descriptor is None:
@@ -267,7 +267,7 @@ def _left(
 def _check_platforms(
     asked: list[Chosen], named: set[str], wanted: ImportRequest, contents: ImportPlan, *, source: str
 ) -> None:
-    """Whether there is an image of a wanted platform for each name that was asked for, and for one at all."""
+    """Check that there is an image of a wanted platform for each name that was asked for, and for one at all."""
     # One name may be that of several images, each for another platform.
     for name in named:
         contents.other_platforms.pop(name, None)
@@ -281,7 +281,7 @@ def _check_platforms(
 
 
 def _save_refused(contents: ImportPlan) -> str:
-    """What is there and cannot come in, for the end of a sentence that says there is nothing."""
+    """Return what exists and cannot be imported, for the end of a sentence that says there is nothing."""
     left_out = [*contents.skipped, *contents.unusable]
     some = "; ".join(left_out[:NAMED_AT_MOST])
     return f" but for what cannot come in: {some}" if left_out else ""
@@ -290,16 +290,16 @@ def _save_refused(contents: ImportPlan) -> str:
 def _check_nameless(
     entries: Iterable[Descriptor], walk: _Walk, wanted: ImportRequest, manifests: Manifests, *, source: str
 ) -> None:
-    """Whether for each entry that names no repository it is known where it goes, or that it stays out."""
+    """Check that for each entry that names no repository it is known where it goes, or that it is left out."""
     for descriptor in entries:
         is_known = walk.is_about_something(descriptor) or walk.came_in(descriptor)
-        # What is about something of another platform stays out with that.
+        # What is about something of another platform is left out with that.
         if not (is_known or (wanted.platforms and _is_about_what_is_there(descriptor, manifests))):
             raise nameless(descriptor, source=source)
 
 
 def _why_no_tag(given: str, descriptor: Descriptor) -> str:
-    """Why an entry that is called so has no tag, in brackets behind its name; empty where it is as it should be."""
+    """Return why an entry of that name has no tag, in brackets; empty where it is as it should be."""
     name, at, digest = given.partition("@")
     if not given or descriptor.digest in {digest, given}:
         return ""
@@ -315,7 +315,10 @@ def _unread(text: str) -> str:
 
 
 def _as_bytes(manifest: Manifest) -> Manifest:
-    """A manifest that was walked, as it is kept: there may be 100,000 of them, and an image's are soon parsed again."""
+    """Return a manifest that was walked, as it is kept.
+
+    There may be 100,000 of them, and an image's are soon parsed again.
+    """
     if not mediatypes.is_index_type(manifest.media_type):
         manifest.forget_parts()
     return manifest
@@ -329,7 +332,10 @@ class _Referrers:
     by_tag: dict[str, list[tuple[Name, Descriptor]]] = field(default_factory=dict)
 
     def about(self, subject: Digest, sources: Container[str | None]) -> Iterator[tuple[Name | None, Descriptor]]:
-        """What is about a manifest: by its subject, without a name; by its tag in one of these sources, with it."""
+        """Yield what is about a manifest.
+
+        What is about it by its subject has no name; what is about it by its tag in one of these sources has that.
+        """
         for descriptor in self.by_subject.get(subject, ()):
             yield None, descriptor
         for tag in tags_about(subject) if self.by_tag else ():
@@ -337,7 +343,7 @@ class _Referrers:
 
 
 class _Walk:
-    """Down from the entries, and then up to what refers to what was reached."""
+    """Walks down from the entries, and then up to what refers to what was reached."""
 
     def __init__(self, contents: ImportPlan, manifests: Manifests, wholeness: Wholeness, *, note_names: bool) -> None:
         self._contents = contents
@@ -347,24 +353,24 @@ class _Walk:
         self._called: dict[SetTag, tuple[str, str | None]] = {}
         """What the layout calls what has a tag, and its host; where that is the tag and no host, it is left out."""
         self._visited: dict[str, set[Digest]] = {}
-        """By repository, the manifests that were walked, be it in vain."""
+        """By repository, the manifests that were walked, also without success."""
         self._sources: dict[str, set[str | None]] = {}
         """The repositories that the layout names for what went into one of the store's."""
         self._about: set[Digest] = set()
-        """What is about something that was reached, or about an index in whose place another comes in."""
+        """What is about something that was reached, or about an index in whose place another is imported."""
         self._lost: dict[str, set[Digest]] = {}
-        """By repository, the indexes that do not come in, because others that lost platforms do."""
+        """By repository, the indexes that are not imported, because others that lost platforms are."""
         self.named: set[str] = set()
-        """What was chosen and comes in, as REPO:TAG or REPO@DIGEST, where names were to be noted."""
+        """What was chosen and is imported, as REPO:TAG or REPO@DIGEST, where names were to be noted."""
         self._unread: list[str] = []
         """What was chosen, and nothing could be read of."""
 
     def is_readable(self, root: Descriptor, *, asked: bool) -> bool:
-        """Whether one entry can be taken in, or be said to be damaged; where nothing can be read of it, that is noted.
+        """Whether one entry can be imported, or reported as damaged; where nothing can be read of it, that is noted.
 
         Args:
             root: the entry.
-            asked: it was asked for by its own name, so that an import without it is none.
+            asked: it was asked for by its own name, so that an import without it is refused.
         """
         lacks = self._wholeness.lacks(root)
         unknown = self._manifests.unknown
@@ -381,12 +387,12 @@ class _Walk:
         return False
 
     def nothing_read(self) -> None:
-        """Something was asked for, and nothing comes in: what could not be read is why."""
+        """Note that something was asked for and nothing is imported, because of what could not be read."""
         for text in self._unread:
             self._contents.problem(_unread(text))
 
     def name(self, entry: Chosen, descriptor: Descriptor) -> None:
-        """Give what an entry stands for its name."""
+        """Give what an entry means its name."""
         contents, repository = self._contents, entry.repository
         if self._note_names:
             self.named.add(entry.name)
@@ -416,12 +422,12 @@ class _Walk:
         contents.problem(problem)
 
     def _platform_of(self, tag: SetTag) -> Platform | None:
-        """What the image is for that has a tag."""
+        """Return what the image is for that has a tag."""
         known = self._contents.manifests[tag.repository].get(tag.digest)
         return None if known is None else self._platform(saying(known.descriptor, tag.entry))
 
     def _platform(self, descriptor: Descriptor) -> Platform | None:
-        """What an image is for, for messages."""
+        """Return what an image is for, for messages."""
         if descriptor.stated_platform is not None or not mediatypes.is_manifest_type(descriptor.media_type):
             return descriptor.stated_platform
         with contextlib.suppress(UnusableError):
@@ -429,19 +435,19 @@ class _Walk:
         return None
 
     def take(self, entry: Chosen, root: Descriptor) -> None:
-        """Take in what an entry stands for, with everything below it, under its name."""
+        """Take in what an entry means, with everything below it, under its name."""
         self.graph(entry.repository, root, entry.name)
         if entry.tag is None and not entry.by_digest and self._manifests.subject(root) is not None:
             self._say_what_would_do(root, entry.name)
         self.name(entry, root)
 
     def _say_what_would_do(self, root: Descriptor, name: str) -> None:
-        """Of what is about something: where something of it is missing, it can be left out."""
+        """Say of what is about something that it can be left out, where a part of it is missing."""
         if self._wholeness.lacks(root):
             self._contents.problem(f"{name} is about something that comes in, and can be left out (--no-referrers)")
 
     def graph(self, repository: str, root: Descriptor, name: str) -> list[Digest]:
-        """Everything below one entry, without recursion: a manifest is added when all its children were.
+        """Return everything below one entry, without recursion: a manifest is added after all its children.
 
         Children that an index may lack are left out, and noted as absent. Where something is missing that may not be,
         all else is added, so that whatever is wrong with it is found as well.
@@ -508,12 +514,12 @@ class _Walk:
             contents.blobs[repository][digest] = size
 
     def lost(self, repository: str, replaced: Collection[Digest]) -> None:
-        """Note indexes that do not come in, because others that lost platforms do: what is about them stays out."""
+        """Note indexes in whose place others that lost platforms are imported: what is about them is left out."""
         if replaced:
             self._lost.setdefault(repository, set()).update(replaced)
 
     def referrers(self, left: list[Descriptor], *, take: bool) -> None:
-        """Of the entries that are left, those that are about what was reached, to any depth; or only count them."""
+        """Take in those of the remaining entries that are about what was reached, to any depth; or only count them."""
         known = _Referrers()
         for descriptor in left:
             name = name_of(descriptor)
@@ -532,7 +538,7 @@ class _Walk:
         self._contents.referrers_left = len(self._about - taken)
 
     def _follow(self, repository: str, subjects: Iterable[Digest], known: _Referrers, *, take: bool) -> None:
-        """Take in what is about these manifests, and what is about that; or only note that it stays out."""
+        """Take in what is about these manifests, and what is about that; or only note that it is left out."""
         held = self._contents.manifests.setdefault(repository, {})
         sources = self._sources.get(repository, set()) | {None}
         left_out: set[Digest] = set()
@@ -550,10 +556,10 @@ class _Walk:
                     pending.append((descriptor.digest, False))
 
     def _referrer(self, repository: str, root: Descriptor, own: Name | None) -> list[Digest]:
-        """Everything below something that was not asked for, and is about what was; as :meth:`graph`.
+        """Return everything below something that was not asked for, and is about what was; as :meth:`graph`.
 
         Args:
-            repository: where that goes.
+            repository: where that is imported.
             root: what is about it.
             own: the name by which it is; None where it is by its subject.
         """
@@ -568,7 +574,7 @@ class _Walk:
         return added
 
     def _note_unread(self, left: list[Descriptor]) -> None:
-        """What has no name may be about something that comes in; where it cannot be read, nobody knows."""
+        """Note what has no name and cannot be read: nobody knows whether it is about something that is imported."""
         for descriptor in {each.digest: each for each in left}.values():
             reason = self._manifests.unread.get(descriptor.digest)
             if reason is not None and not name_of(descriptor).given and descriptor.digest not in self._about:
@@ -579,11 +585,11 @@ class _Walk:
         return descriptor.digest in self._about
 
     def came_in(self, descriptor: Descriptor) -> bool:
-        """Whether what an entry stands for came in by another entry."""
+        """Whether what an entry means was imported by another entry."""
         return any(descriptor.digest in held for held in self._contents.manifests.values())
 
     def _listing_referrers(self, left: list[Descriptor]) -> list[Descriptor]:
-        """These entries, and what is in those of them that do nothing but list referrers."""
+        """Return these entries, and what is in those of them that do nothing but list referrers."""
         found: dict[Digest, Descriptor] = {}
         for descriptor in left:
             found.setdefault(descriptor.digest, descriptor)

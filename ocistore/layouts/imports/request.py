@@ -29,13 +29,13 @@ class ImportRequest:
     """What an import was asked for."""
 
     repository: str | None = None
-    """Where everything goes, if that was said."""
+    """Where everything is imported, if that was given."""
     tag: str | None = None
     """What it is to be called there, which is one thing then."""
     selectors: tuple[Selector, ...] = ()
-    """None of them means everything."""
+    """The selectors; an empty list means everything."""
     platforms: tuple[Platform, ...] = ()
-    """None of them means all."""
+    """The platforms; an empty list means all."""
     referrers: bool = True
 
     @classmethod
@@ -87,7 +87,7 @@ def _destination(text: str) -> tuple[str, str | None]:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """One entry of a layout that is to come in, with the name that it gets."""
+    """One entry of a layout that is to be imported, with the name that it gets."""
 
     descriptor: Descriptor
     repository: str
@@ -107,13 +107,13 @@ class Chosen:
 
 @dataclass
 class Selection:
-    """Entries that are to come in, and those that are not."""
+    """Entries that are to be imported, and those that are not."""
 
     chosen: list[Chosen] = field(default_factory=list)
     left: list[Descriptor] = field(default_factory=list)
-    """Those that come in only as what is about something else."""
+    """Those that are imported only as what is about something else."""
     nameless: list[Descriptor] = field(default_factory=list)
-    """Those of them that have to: everything is wanted, and they name no repository to go into."""
+    """Those of them that have to: everything is wanted, and they name no repository to be imported into."""
     unusable: list[Unusable] = field(default_factory=list)
     """Those that nothing but what was asked for means, and of which nothing can be read."""
     damaged: list[Damaged] = field(default_factory=list)
@@ -137,9 +137,9 @@ def select(
             else the tag of what names no repository. Where there is nothing of a name, it is read as Docker reads it.
         source: what messages call the layout.
         unusable: what else it lists.
-        damaged: likewise, what is wrong in itself. Without selectors all of it is wanted that may be of a wanted
-            platform; with some, what they mean. Where one means nothing else, it may mean what has a name that cannot
-            be read.
+        damaged: what else it lists that is wrong in itself. Without selectors all of it is wanted that may be of a
+            wanted platform; with some, what they mean. Where one means nothing else, it may mean what has a name that
+            cannot be read.
 
     Raises:
         InvalidNameError: an entry that was asked for names no repository, and none was given; or a selector gives one
@@ -249,7 +249,7 @@ def _means(
 def _spelled_out(
     wanted: ImportRequest, bare: Container[Selector], names: Iterable[Name], sole: str | None
 ) -> tuple[Selector, ...]:
-    """The selectors, with the whole names that Docker takes theirs for where there is nothing but these.
+    """Return the selectors, with the whole names that Docker takes theirs for where there is nothing but these.
 
     Args:
         wanted: what was asked for.
@@ -273,7 +273,7 @@ def _whole(selector: Selector, known: Container[str | None]) -> Selector:
 
 
 def _bare(chosen: Iterable[Selector], names: Sequence[Name]) -> set[Selector]:
-    """Of these, those that are a name alone, perhaps with a digest, of something which names no repository."""
+    """Return those that are a name alone, perhaps with a digest, of something which names no repository."""
     repositories = {name.repository for name in names}
     tags = {name.tag for name in names if name.repository is None}
     return {
@@ -284,13 +284,13 @@ def _bare(chosen: Iterable[Selector], names: Sequence[Name]) -> set[Selector]:
 
 
 def nameless(entry: Descriptor, *, source: str) -> InvalidNameError:
-    """The error of an entry that names no repository, where none was given."""
+    """Return the error of an entry that names no repository, where none was given."""
     reason = f"{source} names no repository for {entry.digest}; say which one to import into"
     return InvalidNameError(name_of(entry).given or entry.digest, kind="repository", reason=reason, unclear=True)
 
 
 def called(chosen: Sequence[Chosen], wanted: ImportRequest, *, source: str) -> list[Chosen]:
-    """What was chosen, under the one tag that it is to have.
+    """Return what was chosen, under the one tag that it is to have.
 
     Raises:
         InvalidNameError: it is several things.

@@ -26,7 +26,7 @@ _IMAGES: Final = frozenset({"image", "imageIndex"})
 
 
 def with_own_names(entries: Sequence[Descriptor]) -> list[Descriptor]:
-    """The entries, those that are about an image of the same name under the tag that is made of its digest.
+    """Return the entries, those about an image of the same name under the tag that is made of its digest.
 
     Where that may be one of several images, without a tag.
     """
@@ -58,7 +58,7 @@ def _renamed(entry: Descriptor, images: dict[Digest, Name]) -> Descriptor:
 
 
 def _kind(entry: Descriptor) -> str:
-    """What the annotation says, without who wrote it; empty where it says nothing that is known."""
+    """Return what the annotation says, without who wrote it; empty where it says nothing that is known."""
     kind = entry.annotations.get(_KIND, "")
     for writer in _WRITERS:
         if kind.startswith(writer):

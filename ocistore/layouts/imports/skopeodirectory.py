@@ -50,7 +50,7 @@ def is_skopeo_directory(path: Path) -> bool:
 
 
 class SkopeoDirectory(DirectorySource):
-    """Such a directory, read in place."""
+    """A directory of skopeo's form ``dir``, read in place."""
 
     index_file = MANIFEST_JSON
 
@@ -58,7 +58,7 @@ class SkopeoDirectory(DirectorySource):
         """Open it, and read its manifest.
 
         Raises:
-            LayoutInvalidError: its manifest is none.
+            LayoutInvalidError: its manifest is malformed.
             OSError: something could not be read.
         """
         super().__init__(path)
@@ -71,7 +71,7 @@ class SkopeoDirectory(DirectorySource):
         self.left_out = tuple(f"{name!r:.200} (a signature that is no content of OCI's)" for name in signatures)
 
     def read(self, name: str, *, maximum: int) -> bytes:
-        """What a file of the top level would be."""
+        """Return what a file of the top level would be."""
         if name == OCI_LAYOUT:
             return LAYOUT_FILE
         return self._index if name == INDEX_JSON else super().read(name, maximum=maximum)
@@ -93,19 +93,19 @@ class _Flat(LayoutDirectory):
     """A directory in which all blobs are."""
 
     def blob_path(self, digest: Digest) -> Path:
-        """Where the file of a blob is."""
+        """Return the path of the file of a blob."""
         return self.path / self._name(digest)
 
     def open_blob(self, digest: Digest) -> FileDescriptor:
-        """A descriptor of the file of a blob; raises as that of a layout."""
+        """Return a descriptor of the file of a blob; raises as that of a layout."""
         return open_plain(self._name(digest), self.descriptor)
 
     def blob_size(self, digest: Digest) -> int:
-        """The bytes in the file of a blob; raises as that of a layout."""
+        """Return the bytes in the file of a blob; raises as that of a layout."""
         return plain_size(self._name(digest), self.descriptor)
 
     def _name(self, digest: Digest) -> str:
-        """The name that the file of a blob or manifest has; that of a blob where there is none."""
+        """Return the name that the file of a blob or manifest has; that of a blob where there is none."""
         name = digest.encoded if digest.algorithm == "sha256" else f"{digest.algorithm}-{digest.encoded}"
         for found in (name, f"{name}.{MANIFEST_JSON}"):
             try:

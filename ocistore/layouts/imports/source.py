@@ -18,29 +18,32 @@ SMALL: Final = 64 * 1024
 class Source(Protocol):
     """An OCI layout, or what is read as one, that is open.
 
-    Where a blob or a file is not there, methods raise ``FileNotFoundError``; where it is something else than a plain
+    Where a blob or a file does not exist, methods raise ``FileNotFoundError``; where it is something else than a plain
     file, :class:`ocistore.layouts.directory.NotPlainError`; where it cannot be read, ``OSError``.
     """
 
     name: str
     """What messages call it."""
     streamed: bool
-    """Whether all of it was read, and told of, when it was opened, so that nothing can be read again."""
+    """Whether all of it was read, and reported as progress, when it was opened, so that nothing can be read again."""
     left_out: tuple[str, ...]
     """What something in it describes, and its index does not list; each a line for a report."""
     damaged: tuple[Damaged, ...]
     """What something in it describes, and its index does not list because it is wrong in itself."""
 
     def read(self, name: str, *, maximum: int) -> bytes:
-        """A file of the top level: ``oci-layout`` or ``index.json``. Larger than ``maximum`` bytes, it is refused."""
+        """Return a file of the top level: ``oci-layout`` or ``index.json``.
+
+        Refuse one larger than ``maximum`` bytes.
+        """
         ...
 
     def size(self, digest: Digest) -> int:
-        """The bytes that lie under a digest, none of which was read."""
+        """Return the size of the content under a digest, in bytes; none of it was read."""
         ...
 
     def content(self, digest: Digest, size: int) -> bytes:
-        """``size`` bytes that lie under a digest, or all where there are fewer. Whether they hash to it is not said."""
+        """Return ``size`` bytes of the content under a digest, or all where there are fewer; unverified."""
         ...
 
     def verify(self, digest: Digest, size: int, tally: Tally) -> None:
@@ -55,14 +58,14 @@ class Source(Protocol):
         """Stage a blob, verified.
 
         Raises:
-            DigestMismatchError, SizeMismatchError: it is not that; nothing is left behind.
+            DigestMismatchError, SizeMismatchError: it is not that; nothing stays staged.
             StoreFullError, StorageError: it could not be written, or not be linked where ``mode`` asks for that.
             StoreBusyError: the store had it, so that it was not written, and has it no longer.
         """
         ...
 
     def changed(self) -> str:
-        """What was changed since it was opened, as far as can be seen; empty where nothing was."""
+        """Return what was changed since it was opened, as far as can be seen; empty where nothing was."""
         ...
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class StoreBackedSource:
-    """A source, and behind it the blobs of a store, whichever repository holds them.
+    """A source, and after it the blobs of a store, whichever repository holds them.
 
     Of those that come from the store nothing is staged: that each is live, with its size, is seen once more in the
     transaction that lets another repository serve it.
@@ -36,11 +36,11 @@ class StoreBackedSource:
         self._core = core
 
     def read(self, name: str, *, maximum: int) -> bytes:
-        """A file of the source."""
+        """Return a file of the source."""
         return self._source.read(name, maximum=maximum)
 
     def size(self, digest: Digest) -> int:
-        """The size in the source, or in the store."""
+        """Return the size in the source, or in the store."""
         try:
             return self._source.size(digest)
         except FileNotFoundError as error:
@@ -53,7 +53,7 @@ class StoreBackedSource:
             return size
 
     def content(self, digest: Digest, size: int) -> bytes:
-        """The beginning of a blob of the source, or of the store."""
+        """Return the beginning of a blob of the source, or of the store."""
         if digest not in self.completed:
             try:
                 return self._source.content(digest, size)
@@ -78,7 +78,7 @@ class StoreBackedSource:
             return adopt(pool, reader, digest=digest, size=size, progress=tally.add)
 
     def changed(self) -> str:
-        """What was changed in the source."""
+        """Return what was changed in the source."""
         return self._source.changed()
 
     def close(self) -> None:

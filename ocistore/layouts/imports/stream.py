@@ -104,7 +104,7 @@ class ArchiveStream:
             raise
 
     def read(self, entry: Entry[_Place], size: int) -> bytes:
-        """The beginning of a file that came by; NotPlainError where it was not what its name says."""
+        """Return the beginning of a file that came by; raise NotPlainError where it was not what its name says."""
         place = _place(entry)
         if isinstance(place, bytes):
             return place[:size]
@@ -114,7 +114,7 @@ class ArchiveStream:
             return reader.read(size)
 
     def digest(self, entry: Entry[_Place]) -> Digest:
-        """What its bytes hashed to when it came by."""
+        """Return the digest of a file, computed when it came by."""
         place = _place(entry)
         return Digest.of(place) if isinstance(place, bytes) else place.digest
 
@@ -134,7 +134,7 @@ class ArchiveStream:
         tally.add(entry.size)
 
     def stage(self, pool: Ingester, entry: Entry[_Place], digest: Digest, tally: Tally) -> StagedBlob:
-        """What was staged when it came by."""
+        """Return the blob that was staged when it came by."""
         place = _place(entry)
         self.verify(entry, digest, tally)
         if isinstance(place, bytes):
@@ -164,7 +164,7 @@ class ArchiveStream:
         return Digest.of_hasher(state, algorithm)
 
     def changed(self) -> str:
-        """Nothing can have been: it was read once."""
+        """Return the empty string: it was read once, so nothing can have changed."""
         return ""
 
     def close(self) -> None:
@@ -195,7 +195,7 @@ class ArchiveStream:
         return staged
 
     def _content(self) -> Iterator[bytes]:
-        """The bytes of the member that the reader stands at."""
+        """Yield the bytes of the member that the reader is at."""
         while piece := self._reader.read(_READ_AT_ONCE):
             yield piece
 

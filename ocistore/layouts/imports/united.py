@@ -3,7 +3,7 @@
 ``docker save`` writes both from version 25 on, and so do containerd and others; and they need not agree. An image that
 was saved without a name may be in manifest.json alone, and ``manifests`` in index.json be ``null`` (Docker 25.0.x); of
 several that were saved by their digests, index.json may have one; manifests of Docker 25.0.0 have no layers; and a name
-may stand in one of them only. No tool reads both, so what is left out of one is lost to those that read the other.
+may be in one of them only. No tool reads both, so what is left out of one is lost to those that read the other.
 
 An image is its config: that is how the two are compared. What index.json has is taken as it is, and manifest.json adds
 the images and the names that are not there.
@@ -48,7 +48,7 @@ P = TypeVar("P")
 
 @dataclass
 class _Entry:
-    """One entry of index.json: as it stands there, and what leads to it."""
+    """One entry of index.json: as written there, and what leads to it."""
 
     value: dict[str, Any]
     descriptor: Descriptor
@@ -78,9 +78,9 @@ class _Part(NamedTuple):
 
 
 def united(archive: Files[P]) -> tuple[bytes, Converted[P]] | None:
-    """Read both descriptions: what index.json would be, and what is not in the archive as it says.
+    """Read both descriptions: return what index.json would be, and what is not in the archive as it says.
 
-    None where index.json is damaged, which whoever reads it will say.
+    None where index.json is damaged, which its reader will report.
 
     Raises:
         ArchiveInvalidError: a name in manifest.json leads out of the archive.
@@ -183,7 +183,7 @@ class _Union(Generic[P]):
     # --- what manifest.json adds --------------------------------------------------------------------------------------
 
     def _config(self, image: SavedImage) -> str:
-        """The digest of its config; empty where nothing says that."""
+        """Return the digest of an image's config; empty where nothing says it."""
         blob = image.config.removeprefix(f"{BLOBS}/").replace("/", ":")
         if blob in self._by_config and image.config.startswith(f"{BLOBS}/"):
             return blob  # the same file, in the algorithm that index.json has, which need not be Docker's
@@ -224,7 +224,7 @@ class _Union(Generic[P]):
             self._added.append(descriptor)
 
     def _add_name(self, name: str, image: SavedImage, whole: list[_Manifest]) -> None:
-        """Give a name to what index.json has, unless it is called so there."""
+        """Give a name to what index.json has, unless it has that name already."""
         wanted = name_of(named(whole[0].descriptor, name))
         if name_key(wanted) in self._keys[self._config(image), len(image.layers)]:
             return
@@ -244,7 +244,7 @@ class _Union(Generic[P]):
 
 
 def _index(archive: Files[P]) -> dict[str, Any] | None:
-    """The index.json of an archive; None where it is damaged."""
+    """Return the index.json of an archive; None where it is damaged."""
     try:
         entry = archive.members.followed(INDEX_JSON)
         if entry.size > MAXIMUM_INDEX_SIZE:
@@ -268,7 +268,7 @@ def _entries(document: dict[str, Any]) -> Iterator[_Entry]:
 
 
 def _descriptors(values: object) -> list[Descriptor]:
-    """Those of a list that are descriptors. What is wrong with others is said when they are needed."""
+    """Return those of a list that are descriptors. What is wrong with others is said when they are needed."""
     found = []
     for value in values if isinstance(values, list) else ():
         try:
@@ -279,6 +279,6 @@ def _descriptors(values: object) -> list[Descriptor]:
 
 
 def _digest_named(name: str) -> Digest | None:
-    """The digest that a config's name says it has, as ``docker save`` and others name them."""
+    """Return the digest that a config's name says it has, as ``docker save`` and others name them."""
     encoded = name.rpartition("/")[2].removesuffix(".json")
     return digest_or_none(f"sha256:{encoded}")

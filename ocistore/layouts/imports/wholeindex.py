@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def index_of_platforms(source: Source, entries: Sequence[Descriptor], *, maximum: int) -> Manifest | None:
-    """The index that index.json is; None where it is a list of things that have no more in common.
+    """Return the index that index.json is; None where it is a list of things that have no more in common.
 
     Args:
         source: where it is.

@@ -1,6 +1,6 @@
 """What a layout lacks of a graph, and which children an index may lack.
 
-An index is taken in although children of it are absent: what Docker, ctr and nerdctl save of an image that was pulled
+An index is imported although children of it are absent: what Docker, ctr and nerdctl save of an image that was pulled
 for one platform is such a sparse index. It needs one child that is there; and where it lists images, one of them,
 because an attestation alone is about nothing. A child whose manifest is there and whose config or layers are not is
 damaged, and not absent. A child of which nothing can be read here, because it speaks of digests of other algorithms or
@@ -32,7 +32,7 @@ _TOLD_AT_MOST: Final = 50
 
 
 class Lack(NamedTuple):
-    """Something that is not there."""
+    """Something that does not exist."""
 
     digest: Digest
     kind: str
@@ -42,18 +42,21 @@ class Lack(NamedTuple):
 
 
 class Wholeness:
-    """Of the manifests of one layout, each looked at once."""
+    """Finds what is missing of the manifests of one layout, each of which is looked at once."""
 
     def __init__(self, source: Source, manifests: Manifests) -> None:
-        """Look for blobs in ``source``. What is wrong with a manifest is noted by ``manifests``, and is not missing."""
+        """Look for blobs in ``source``.
+
+        What is wrong with a manifest is noted by ``manifests``, and is not missing.
+        """
         self._source = source
         self._manifests = manifests
         self._lacks: dict[Digest, tuple[Lack, ...]] = {}
         self._sizes: dict[Digest, int | None] = {}
-        """Of blobs that were looked for; None of those that are not there."""
+        """The sizes of blobs that were looked for; None for those that do not exist."""
 
     def lacks(self, root: Descriptor) -> tuple[Lack, ...]:
-        """What is missing of a graph, because of which it cannot be taken in. Without recursion."""
+        """Return what is missing of a graph, because of which it cannot be imported. Without recursion."""
         pending: list[tuple[Descriptor, Manifest | None]] = [(root, None)]
         while pending:
             descriptor, manifest = pending.pop()
@@ -75,7 +78,7 @@ class Wholeness:
         return self._of_child(root)
 
     def here(self, child: Descriptor) -> bool:
-        """Whether a child of an index is there, be it damaged."""
+        """Whether a child of an index exists, damaged or not."""
         lacks = self.lacks(child)
         return not lacks or any(lack.damage for lack in lacks)
 
@@ -112,7 +115,10 @@ class Wholeness:
         return tuple(found.values())
 
     def size(self, digest: Digest) -> int:
-        """The bytes of a blob, asked for once; raises what :meth:`ocistore.layouts.imports.source.Source.size` does."""
+        """Return the size of a blob in bytes; the source is asked once.
+
+        Raises what :meth:`ocistore.layouts.imports.source.Source.size` does.
+        """
         if digest not in self._sizes:
             try:
                 self._sizes[digest] = self._source.size(digest)
@@ -125,7 +131,7 @@ class Wholeness:
         return size
 
     def _has(self, digest: Digest) -> bool:
-        """Whether something lies there, be it what it should be or not: what is wrong is not missing."""
+        """Whether something is there, whether or not it is what it should be: what is wrong is not missing."""
         try:
             self.size(digest)
         except FileNotFoundError as error:
@@ -138,17 +144,17 @@ class Wholeness:
 
 
 def absent_children(index: Manifest, wholeness: Wholeness) -> dict[Digest, str]:
-    """The children that an index which is taken in lacks, each with what it is."""
+    """Return the children that an index which is imported lacks, each with what it is."""
     return {child.digest: kind_of(child) for child in index.manifests if not wholeness.here(child)}
 
 
 def whole_platforms(index: Manifest, wholeness: Wholeness) -> list[str]:
-    """The platforms that can be chosen of an index, in order: all that then is left of it and is there is whole."""
+    """Return the platforms that can be chosen of an index, in order: what is then left of it and exists is complete."""
     images = [child for child in index.manifests if ATTESTED not in child.annotations]
     damaged: set[str] = set()
     for child in index.manifests:
         if any(lack.damage for lack in wholeness.lacks(child)):
-            # What an attestation is about cannot come in without it.
+            # What an attestation is about cannot be imported without it.
             damaged |= {child.digest, child.annotations.get(ATTESTED, child.digest)}
     if any(child.digest in damaged and child.stated_platform is None for child in images):
         return []
