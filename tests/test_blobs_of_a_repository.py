@@ -22,7 +22,6 @@ from ocistore import (
     SizeMismatchError,
     Store,
 )
-from ocistore.catalog import tables
 
 HELLO = b"hello"
 ALGORITHMS = ["sha256", "sha512", "blake3"]
@@ -353,7 +352,7 @@ def minutes_ago(minutes):
 
 def age(store, minutes):
     with store._core.catalog.write() as connection:
-        connection.execute(tables.repository_blobs.update().values(unreferenced_since=minutes_ago(minutes)))
+        connection.command(f"UPDATE repository_blobs SET unreferenced_since = {minutes_ago(minutes)}")
 
 
 def test_stat_starts_the_grace_of_an_unreferenced_blob_again(store, repository):
