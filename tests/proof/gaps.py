@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Self
 
 from images import image, push
 from invariants import check
-from sqlalchemy import text
 from tracing import missing
 
 from ocistore import OCIStoreError, Store, StoreBusyError
+from ocistore.catalog.written import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -198,8 +198,8 @@ def _torn(targets: object) -> list[str]:
 
 
 _MANY = "FROM tags t JOIN repositories r ON r.id = t.repository_id WHERE r.name = 'many' AND t.name <> 'new'"
-_TARGETS = text(f"SELECT count(DISTINCT t.manifest_id) {_MANY}")
-_ANY = text(f"SELECT min(t.manifest_id) {_MANY}")
+_TARGETS = Statement("targets", {"sqlite": f"SELECT count(DISTINCT t.manifest_id) {_MANY}"})
+_ANY = Statement("any", {"sqlite": f"SELECT min(t.manifest_id) {_MANY}"})
 
 
 def _close(store: Store, root: Path) -> list[str]:
