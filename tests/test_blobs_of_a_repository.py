@@ -1,8 +1,10 @@
 """Blobs: put from every kind of source, read, mounted, deleted, found damaged; and the files they are."""
 
+import contextlib
 import io
 import itertools
 import os
+import sqlite3
 import stat
 import time
 
@@ -22,7 +24,6 @@ from ocistore import (
     SizeMismatchError,
     Store,
 )
-from ocistore.catalog import tables
 
 pytestmark = pytest.mark.every_pool
 
@@ -364,8 +365,8 @@ def minutes_ago(minutes):
 
 
 def age(store, minutes):
-    with store._core.catalog.write() as connection:
-        connection.execute(tables.repository_blobs.update().values(unreferenced_since=minutes_ago(minutes)))
+    with contextlib.closing(sqlite3.connect(store.root / "catalog.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE repository_blobs SET unreferenced_since = ?", (minutes_ago(minutes),))
 
 
 def test_stat_starts_the_grace_of_an_unreferenced_blob_again(store, repository):
