@@ -1,10 +1,8 @@
 """Blobs: put from every kind of source, read, mounted, deleted, found damaged; and the files they are."""
 
-import contextlib
 import io
 import itertools
 import os
-import sqlite3
 import stat
 import time
 
@@ -365,8 +363,8 @@ def minutes_ago(minutes):
 
 
 def age(store, minutes):
-    with contextlib.closing(sqlite3.connect(store.root / "catalog.db", isolation_level=None)) as connection:
-        connection.execute("UPDATE repository_blobs SET unreferenced_since = ?", (minutes_ago(minutes),))
+    with store._core.catalog.write() as connection:
+        connection.command(f"UPDATE repository_blobs SET unreferenced_since = {minutes_ago(minutes)}")
 
 
 def test_stat_starts_the_grace_of_an_unreferenced_blob_again(store, repository):

@@ -182,6 +182,35 @@ def test_an_error_keeps_nothing_alive_when_it_is_let_go_of():
     assert references[0]() is None
 
 
+def test_an_error_that_nobody_took_keeps_nothing_alive():
+    class Held:
+        """As an open file."""
+
+    references, failed = [], threading.Event()
+
+    def work(item):
+        if item:
+            held = Held()
+            references.append(weakref.ref(held))
+            failed.set()
+            raise ValueError
+
+    def call():
+        with Ahead(work, range(3)) as ahead:
+            for _, result in ahead:
+                result()
+                failed.wait()
+                return
+
+    gc.disable()
+    try:
+        call()
+        assert references
+        assert [reference() for reference in references] == [None] * len(references)
+    finally:
+        gc.enable()
+
+
 def test_what_the_items_raise_is_raised_at_once_and_ends_the_threads():
     def items():
         yield from range(3)
@@ -352,22 +381,28 @@ def test_a_thread_that_begins_too_late_does_nothing(monkeypatch):
     assert set(workers) == {MAIN}
 
 
-def test_all_calls_together_have_as_many_threads_as_cores():
-    most = []
+def test_all_calls_together_have_as_many_threads_as_cores(monkeypatch):
+    start, most = threads.start_new_thread, []
+
+    def late(function, arguments):
+        """So late that others were started meanwhile, too."""
+        return start(lambda: (time.sleep(0.02), function(*arguments)), ())
 
     def inner(_):
+        time.sleep(0.005)
         most.append(len(threads._busy))
-        time.sleep(0.001)
 
     def outer(item):
-        with Ahead(inner, range(20)) as within:
+        with Ahead(inner, range(10)) as within:
             for _, result in within:
                 result()
         return item
 
+    monkeypatch.setattr(threads, "start_new_thread", late)
     with Ahead(outer, range(6)) as ahead:
         assert [result() for _, result in ahead] == list(range(6))
-    assert max(most) <= 4 + 4  # those that have just begun, and leave
+    most.sort()
+    assert most[len(most) // 2] <= 4  # more only for the instant in which one that is too many leaves again
 
 
 def test_on_one_core_nothing_is_done_by_threads_unless_that_is_asked_for(monkeypatch):
@@ -535,6 +570,8 @@ def test_a_child_that_comes_back_into_the_call_waits_for_no_thread_of_its_parent
                 if not children:
                     children.append(os.fork())
                     if not children[0]:
+                        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                        signal.alarm(20)
                         with pytest.raises(RuntimeError, match="forked"):
                             result()
                         raise Interrupt
