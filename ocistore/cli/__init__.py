@@ -1,4 +1,4 @@
-"""The command line. Only here are there environment variables, prompts, progress bars and exit codes."""
+"""The command line. Only this package uses environment variables, prompts, progress bars and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""push, pull, attach and discover: files in and out, and what is about what."""
+"""push, pull, attach and discover: files as artifacts, and their referrers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _pairs(context: click.Context, parameter: click.Parameter, given: tuple[str,
     return found
 
 
-_artifact_type = click.option("--artifact-type", metavar="TYPE", help="What kind of artifact it is, as a media type.")
+_artifact_type = click.option("--artifact-type", metavar="TYPE", help="The type of the artifact, a media type.")
 _annotations = click.option(
     "--annotation",
     "annotations",
@@ -84,7 +84,7 @@ def _print_pushed(ref: str, descriptor: Descriptor, *, as_json: bool) -> None:
     "--subject",
     metavar="REF",
     shell_complete=complete_reference,
-    help="What in the same repository the artifact is about.",
+    help="The manifest, in the same repository, that the artifact refers to.",
 )
 @json_option
 @pass_location
@@ -99,13 +99,12 @@ def push(
     subject: str | None,
     as_json: bool,
 ) -> None:
-    """Pack files as an artifact, tag it, print its digest.
+    """Pack files as an artifact, tag it, and print its digest.
 
-    Each file gets its base name as its title. Directories are packed as archives, which pull unpacks. The same files
-    give the same digest. Without a tag in REF the artifact is known by its digest only. Makes the store where there is
-    none.
+    The title of each file is its base name. Directories are packed as archives, which pull unpacks. The same files give
+    the same digest. Without a tag in REF the artifact has only its digest. Creates the store if there is none.
     """
-    # Before a store is made: a slip of the pen is to leave none behind. A subject can only be in one that is there.
+    # Checked before a store is created: a typing error should leave none. A subject can only be in an existing one.
     Reference.parse(ref)
     check_files(files)
     opened = location.creating if subject is None else location.changing
@@ -131,7 +130,7 @@ def push(
 )
 @click.argument("ref", shell_complete=complete_reference)
 @click.argument("files", metavar="[FILE...]", nargs=-1, type=GivenPath(path_type=Path))
-@click.option("--artifact-type", metavar="TYPE", required=True, help="What kind of artifact it is, as a media type.")
+@click.option("--artifact-type", metavar="TYPE", required=True, help="The type of the artifact, a media type.")
 @_annotations
 @_media_types
 @json_option
@@ -146,10 +145,10 @@ def attach(
     media_types: dict[str, str],
     as_json: bool,
 ) -> None:
-    """Pack files as an artifact about REF, and print its digest.
+    """Attach files to REF as a referrer, and print its digest.
 
-    REF becomes the subject of the artifact, which gets no tag: discover finds it, and it is kept as long as its
-    subject is. Without files, annotations say it all.
+    Packs files (a signature, an SBOM) as an artifact with REF as its subject and without a tag. discover finds it, and
+    garbage collection keeps it as long as its subject. Without files, it has only annotations.
     """
     with location.changing() as store, progress_bar("attach") as progress:
         descriptor = attach_files(
@@ -171,18 +170,20 @@ def attach(
     )
 )
 @click.argument("ref", shell_complete=complete_reference)
-@click.option("--artifact-type", metavar="TYPE", help="Only those of this type, and of what is about them.")
-@click.option("--annotations", "with_annotations", is_flag=True, help="Print annotations, too.")
+@click.option("--artifact-type", metavar="TYPE", help="Only referrers of this type, and their referrers of this type.")
+@click.option("--annotations", "with_annotations", is_flag=True, help="Print annotations too.")
 @json_option
 @pass_location
 def discover(location: Location, ref: str, *, artifact_type: str | None, with_annotations: bool, as_json: bool) -> None:
-    """Print what is about REF, what is about that, and so on.
+    """List the referrers of REF, such as signatures and SBOMs.
+
+    Referrers of referrers are listed too, to any depth.
 
     \b
-    --json prints an array of objects, each behind its subject, with these keys:
+    --json prints an array of objects, each after its subject, with these keys:
       mediaType, digest, size (bytes), annotations, artifactType   of the referrer
-      subject                                                      the digest it is about
-      depth                                                        1 for what is about REF itself
+      subject                                                      the digest it refers to
+      depth                                                        1 for a referrer of REF itself
     """  # noqa: D301  (click takes a real \b, not its spelling)
     with location.reading() as store:
         tree = artifacts.discover(store, ref, artifact_type=artifact_type)
@@ -205,16 +206,16 @@ def discover(location: Location, ref: str, *, artifact_type: str | None, with_an
     type=GivenPath(file_okay=False, path_type=Path),
     default=".",
     show_default=True,
-    help="Where to; made if need be.",
+    help="Write to this directory; it is created if needed.",
 )
-@click.option("--keep-packed", is_flag=True, help="Write directories as the archives they were packed as.")
+@click.option("--keep-packed", is_flag=True, help="Write packed directories as archives.")
 @json_option
 @pass_location
 def pull(location: Location, ref: str, output: Path, *, keep_packed: bool, as_json: bool) -> None:
-    """Write an artifact's files back under their titles.
+    """Write the files of an artifact to a directory.
 
-    Every byte is verified before a file takes its name. Directories are unpacked; nothing in them leads outside. Files
-    that exist are replaced. Prints the paths.
+    Each file is named by its title. All content is verified before any file appears. Directories are unpacked; archives
+    that lead outside are refused. Files that exist are replaced. Prints the paths.
     """
     with location.reading() as store, progress_bar("pull") as progress:
         report = pull_files(store, ref, output, keep_packed=keep_packed, progress=progress)

@@ -1,4 +1,4 @@
-"""backup and rebuild: a copy of the store, and its catalog made again."""
+"""backup and rebuild: copying a store in use, and rebuilding its catalog."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _INCOMPLETE: Final = 2
     type=click.Choice(["auto", "copy", "link"]),
     default="auto",
     show_default=True,
-    help="auto: share bytes by reflink where the filesystem can, else copy. link: hard links.",
+    help="auto: share bytes by reflink where the filesystem can, else copy. link: make hard links.",
 )
 @json_option
 @pass_location
 def backup(location: Location, dest: Path, *, mode: TransferMode, as_json: bool) -> None:
     """Copy the store while it is in use.
 
-    DEST opens as a store. Where it is an earlier backup, only what is new is copied, and what is gone is removed; once
-    something was pushed into it, or the store was rebuilt, it is no backup of this store any more, and left alone. With
-    hard links a copy costs nothing, and protects against deleting, not against a broken disk. No collection runs
-    meanwhile. The exit code is 2 where blobs of the store are damaged, or cannot be read now: they are named and not
-    in the copy, unless an earlier backup there has them.
+    The backup is a store. Where DEST is an earlier backup, only new blobs are copied, and blobs that the store no
+    longer has are removed; once something was pushed into it, or the store was rebuilt, it is no longer a backup of
+    this store, and is refused. Hard links take no space; they protect against deletion, not against a broken disk. No
+    garbage is collected meanwhile. The exit code is 2 where blobs of the store are damaged or cannot be read now: they
+    are printed, and not in the backup unless an earlier one in DEST has them.
     """
     with location.changing() as store, progress_bar("Copying") as progress:
         report = store.backup(dest, mode=mode, progress=progress)
@@ -69,18 +69,18 @@ def backup(location: Location, dest: Path, *, mode: TransferMode, as_json: bool)
 
 
 @click.command(epilog=example("ocistore rebuild"))
-@click.option("--force", is_flag=True, help="Also where the catalog is good; its own names are kept.")
+@click.option("--force", is_flag=True, help="Rebuild a good catalog too; it keeps its own names.")
 @json_option
 @pass_location
 def rebuild(location: Location, *, force: bool, as_json: bool) -> None:
-    """Make the catalog again, when catalog.db is lost or damaged.
+    """Rebuild the catalog when catalog.db is lost or damaged.
 
-    Reads every blob. Manifests and what they refer to come from the bytes; tags from catalog.snapshot or the index.json
-    of an export in place, whichever is newer; what neither names is kept in the repository lost-and-found. The old
-    catalog is kept beside the new one. No collection runs before you say that all is there: gc --confirm.
+    Reads every blob. Manifests come from the blobs; tags come from catalog.snapshot or from the index.json of an export
+    in place, whichever is newer. What neither names is put into the repository lost-and-found. The old catalog is kept
+    beside the new one. No garbage is collected until you confirm that everything is there: gc --confirm.
 
-    End every process that has the store open first. It needs room for the new catalog; on a full disk it takes what is
-    reserved. The exit code is 2 where something is missing, which is named.
+    First end every process that has the store open. The new catalog needs disk space; on a full disk the reserved space
+    is used. The exit code is 2 where something is missing, which is printed.
     """
     with progress_bar("Hashing") as progress:
         report = ocistore.rebuild(location.root, force=force, progress=progress)
@@ -107,7 +107,7 @@ def rebuild(location: Location, *, force: bool, as_json: bool) -> None:
         ):
             for name in names:
                 print_line(f"{words}: {name}")
-        print_line("Look whether all is there, then: ocistore gc --confirm")
+        print_line("Check that everything is there, then run: ocistore gc --confirm")
     if report.missing or report.unreadable or report.lost_tags:
         sys.exit(_INCOMPLETE)
 

@@ -1,4 +1,4 @@
-"""init, tag, untag and rm: changing what is there."""
+"""init, tag, untag and rm: changing a store."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from ocistore import Store
 
 _NAMED: Final = 20
-"""How many tags a question names: as many as an error does (see :class:`ocistore.errors.ReferencedError`)."""
+"""How many tags a question lists: as many as an error does (see :class:`ocistore.errors.ReferencedError`)."""
 
 
 @click.command(epilog=example("ocistore --store ~/store init"))
 @pass_location
 def init(location: Location) -> None:
-    """Make an empty store, and print its path.
+    """Create an empty store, and print its path.
 
-    A store that is there already is left as it is; an older one is brought up to date, and empty directories that a
-    copy of it lost are made again.
+    A store that exists is left as it is, except that the schema of an older one is upgraded, and that empty directories
+    which a copy of it lost are created again.
     """
     with location.creating() as store:
         print_line(str(store.root))
     for path in store.made_again:
-        click.echo(printable(f"made again: {path}"), err=True)
+        click.echo(printable(f"created again: {path}"), err=True)
 
 
 @click.command(
@@ -45,13 +45,13 @@ def init(location: Location) -> None:
 @click.option(
     "--expected",
     metavar="DIGEST|none",
-    help="Only if NEWTAG points there now; with none, only if it does not exist.",
+    help="Tag only if NEWTAG points to this digest now; none: only if it does not exist.",
 )
 @pass_location
 def tag(location: Location, ref: str, newtag: str, *, expected: str | None) -> None:
     """Point a tag at what a reference stands for.
 
-    NEWTAG is a tag of the same repository, and is moved where it exists.
+    NEWTAG is a tag in the same repository. If it exists, it is moved.
     """
     reference = Reference.parse(ref)
     condition = ANY if expected is None else None if expected == "none" else Digest.parse(expected)
@@ -66,7 +66,7 @@ def tag(location: Location, ref: str, newtag: str, *, expected: str | None) -> N
 def untag(location: Location, ref: str) -> None:
     """Remove a tag.
 
-    The manifest stays, under its digest and its other tags.
+    The manifest stays, with its digest and its other tags, until garbage collection removes it.
     """
     reference = Reference.parse(ref)
     if reference.tag is None or reference.digest is not None:
@@ -90,13 +90,13 @@ def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
     """Delete a manifest, a blob or a repository.
 
     \b
-    REPO:TAG     the manifest the tag points at, with the tag; where it has
-                 other tags too, only with --yes, and they go with it
-                 (to remove no more than the tag, use untag)
-    REPO@DIGEST  the manifest, with all of its tags; or the blob
-    REPO         the repository with all that is in it
+    REPO:TAG     the manifest that the tag points at, and the tag; if it has
+                 other tags, --yes is needed, and they are removed too
+                 (to remove only the tag, use untag)
+    REPO@DIGEST  the manifest and all of its tags; or the blob
+    REPO         the repository and everything in it
 
-    What manifests of the same repository refer to is not deleted. Prints what was.
+    Content that manifests of the same repository refer to is not deleted. Prints what was deleted.
     """  # noqa: D301  (click takes a real \b, not its spelling)
     reference = Reference.parse(ref)
     if reference.tag is not None and reference.digest is not None:
@@ -122,11 +122,11 @@ class _Deleted:
     repository: str
     digest: Digest | None
     tags: list[str]
-    """That pointed at a manifest, and went with it."""
+    """Those that pointed at a manifest, and were removed with it."""
 
 
 def _confirm(store: Store, reference: Reference) -> None:
-    """Ask, or where there is nobody to ask refuse, before more goes than was named."""
+    """Ask before more is deleted than was named; where standard input is no terminal, refuse."""
     if reference.digest is not None:
         return
     repository = store.repository(reference.repository)

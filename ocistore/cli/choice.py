@@ -1,4 +1,4 @@
-"""What several commands are told and say in the same words: platforms, what is about the rest, tags that move."""
+"""Options and messages that several commands share: platforms, referrers, moved tags."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 _PLATFORM: Final = "OS/ARCH[/VARIANT]"
 
-platform_option = click.option("--platform", metavar=_PLATFORM, help="Which image of an index.")
+platform_option = click.option("--platform", metavar=_PLATFORM, help="Choose this image of an index.")
 platforms_option = click.option(
     "--platform",
     "platforms",
     metavar=_PLATFORM,
     multiple=True,
-    help="Only images of that platform; may be given again. An index that loses some becomes another index.",
+    help="Only images for this platform; may be given again. An index that loses some gets another digest.",
 )
 
 
 referrers_option = click.option(
     "--referrers/--no-referrers",
     default=None,
-    help="Referrers (signatures, SBOMs, attestations) come along wherever they can be held; --no-referrers leaves them "
+    help="Referrers (signatures, SBOMs) are copied too, except into Docker archives; pass --no-referrers to leave them "
     "out.",
 )
 
 
 def print_absent(report: ExportReport | CopyReport, said: str) -> None:
-    """What was referred to and is not there, with what it is, on standard error."""
+    """Print what is referred to and absent, with its kind, on standard error."""
     for digest in report.absent:
         kind = report.absent_kinds.get(digest)
         print_line(f"{said}: {digest}{f' ({kind})' if kind else ''}", err=True)
 
 
 def print_changes(report: ImportReport | ExportReport | CopyReport) -> None:
-    """Tags that are moved, and what the choice of platforms changed, on standard error."""
+    """Print which tags moved, and what the selection of platforms changed, on standard error."""
     if not isinstance(report, ExportReport):
         for name in report.moved:
             print_line(f"moved; it pointed at something else: {name}", err=True)
     for name in report.other_platforms:
         print_line(f"left out, because it is not of these platforms: {name}", err=True)
     if report.referrers_left:
-        print_line(f"left out: {report.referrers_left} signatures, SBOMs or other manifests about the rest", err=True)
+        print_line(f"left out: {report.referrers_left} signatures, SBOMs or other referrers", err=True)
     for old, new in report.replaced.items():
         print_line(f"only some platforms of {old}: it is {new} there", err=True)

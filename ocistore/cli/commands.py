@@ -14,32 +14,32 @@ from ocistore.cli.printing import example
 from ocistore.cli.program import Listed, Program
 
 COMMANDS: Final = {
-    "attach": Listed("artifacts", "Pack files as an artifact about REF, and print its digest."),
+    "attach": Listed("artifacts", "Attach files to REF as a referrer, and print its digest."),
     "backup": Listed("backup", "Copy the store while it is in use."),
     "cat": Listed("files", "Print the exact bytes of a manifest, a blob, or a file in an image."),
     "copy": Listed("copying", "Copy references from one store to another, in one commit."),
-    "db": Listed("schema", "Look after the catalog: its schema, its history, its size."),
-    "discover": Listed("artifacts", "Print what is about REF, what is about that, and so on."),
+    "db": Listed("schema", "Maintain the catalog: its schema, its history, its size."),
+    "discover": Listed("artifacts", "List the referrers of REF, such as signatures and SBOMs."),
     "export": Listed("exporting", "Write references as an OCI layout or an archive."),
-    "gc": Listed("collection", "Give back what nothing needs any more."),
-    "import": Listed("importing", "Take in an OCI layout or a Docker archive, whole or not at all."),
-    "init": Listed("change", "Make an empty store, and print its path."),
+    "gc": Listed("gc", "Collect garbage: remove content that no tag, index, subject or lease keeps."),
+    "import": Listed("importing", "Import an OCI layout or a Docker archive, all of it or nothing."),
+    "init": Listed("change", "Create an empty store, and print its path."),
     "ls-files": Listed("files", "List the files of an image or artifact, at PATH and below."),
-    "pull": Listed("artifacts", "Write an artifact's files back under their titles."),
-    "push": Listed("artifacts", "Pack files as an artifact, tag it, print its digest."),
-    "rebuild": Listed("backup", "Make the catalog again, when catalog.db is lost or damaged."),
+    "pull": Listed("artifacts", "Write the files of an artifact to a directory."),
+    "push": Listed("artifacts", "Pack files as an artifact, tag it, and print its digest."),
+    "rebuild": Listed("backup", "Rebuild the catalog when catalog.db is lost or damaged."),
     "repos": Listed("look", "List the repositories, in byte order."),
     "rm": Listed("change", "Delete a manifest, a blob or a repository."),
-    "scrub": Listed("scrub", "Look for damage, and repair it."),
-    "show": Listed("show", "Say what a reference stands for, as a tree."),
+    "scrub": Listed("scrub", "Check the integrity of the store, and repair damage."),
+    "show": Listed("show", "Show what a reference stands for, as a tree."),
     "tag": Listed("change", "Point a tag at what a reference stands for."),
     "tags": Listed("look", "List the tags of a repository, in byte order."),
     "untag": Listed("change", "Remove a tag."),
-    "uploads": Listed("upkeep", "Look at upload sessions, and end them."),
+    "uploads": Listed("upkeep", "List and cancel upload sessions."),
     "usage": Listed("upkeep", "Count what the store holds."),
 }
-"""Every command, with the module that has it and the first sentence of its help, to which a test holds each of them:
-a command loads what it runs and nothing else, and help loads no command."""
+"""Every command, with its module and the first sentence of its help; a test compares the two sentences. A command loads
+only the module that it runs, and help loads none."""
 
 
 @click.group(
@@ -64,7 +64,8 @@ a command loads what it runs and nothing else, and help loads no command."""
 def ocistore(context: click.Context, store: Path | None) -> None:
     """Keep OCI images and artifacts in a directory.
 
-    A reference, REF, is REPO[:TAG][@DIGEST]. Where it has both a tag and a digest, looking goes by the digest.
+    A reference, REF, is REPO[:TAG][@DIGEST]. Where it has both a tag and a digest, the digest
+    decides.
     """
     context.obj = Location(store)
     if context.invoked_subcommand is None:

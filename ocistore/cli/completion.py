@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from ocistore import Store
 
 _MOST: Final = 200
-"""How many names are offered: more than that nobody reads, and a shell asks before it shows half as many."""
+"""How many names are offered at most; a shell asks before it shows half as many."""
 
 
 def complete_repository(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """The repositories that begin so."""
+    """Return the repositories that begin with the text."""
     return _offered(context, lambda store: _repositories(store, incomplete))
 
 
 def complete_reference(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
-    """The repositories that begin so; behind a colon, and where there is only one such, its tags."""
+    """Return the repositories that begin with the text; after a colon, or if there is only one, also its tags."""
     return _offered(context, lambda store: _references(store, incomplete))
 
 
@@ -52,7 +52,7 @@ def _references(store: Store, incomplete: str) -> Iterator[str]:
 
 
 def _offered(context: click.Context, candidates: Callable[[Store], Iterator[str]]) -> list[str]:
-    """The first of the candidates; none where the store cannot be read, because a shell has no place for errors."""
+    """Return the first candidates; none if the store cannot be read, because completion cannot show errors."""
     given = context.find_root().params.get("store") or os.environ.get(STORE_VARIABLE)
     if not given:
         return []
@@ -64,7 +64,7 @@ def _offered(context: click.Context, candidates: Callable[[Store], Iterator[str]
 
 
 class _Bash(BashComplete):
-    """For bash, to which a colon ends a word: of ``app:v1`` it completes, and replaces, only what follows the colon.
+    """For bash, in which a colon ends a word: of ``app:v1`` it completes, and replaces, only what follows the colon.
 
     So the words are taken from the line itself, and what stands before the colon is left out of the answers.
     """
@@ -88,7 +88,7 @@ complete -F %(complete_func)s %(prog_name)s
     _left_out = ""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """The words before the one being typed, and that one."""
+        """Return the words before the one being typed, and that one."""
         line = os.environ.get("COMP_LINE", "")
         words = split_arg_string(line)[1:]
         incomplete = words.pop() if words and not line[-1].isspace() else ""
@@ -98,10 +98,10 @@ complete -F %(complete_func)s %(prog_name)s
         return words, incomplete
 
     def format_completion(self, item: CompletionItem[Any]) -> str:
-        """One line of the answer."""
+        """Return one line of the answer."""
         return f"{item.type},{str(item.value).removeprefix(self._left_out)}"
 
 
 def offer_completion() -> None:
-    """Let click use what is here."""
+    """Register the completion for bash with click."""
     add_completion_class(_Bash)

@@ -37,9 +37,9 @@ _STORE: Final = GivenPath(file_okay=False, path_type=Path)
     type=click.Choice(["auto", "copy", "link"]),
     default="auto",
     show_default=True,
-    help="How bytes get there: shared where the filesystem can, copied, or as hard links: both stores have one file.",
+    help="auto: share bytes by reflink where the filesystem can, else copy. link: hard links; the stores share files.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be copied.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; print what would be copied.")
 @json_option
 def copy(
     source: Path,
@@ -54,9 +54,9 @@ def copy(
 ) -> None:
     """Copy references from one store to another, in one commit.
 
-    SRC and DST are the directories of two stores; DST is made where there is none. What SRC holds and DST lacks is
-    copied and hashed on the way. A REF is what export takes, with =REPO or =REPO:TAG behind it, if it is to be called
-    otherwise; no REF at all is every tag in SRC. Tags that exist in DST are moved, and said to be.
+    SRC and DST are the directories of two stores; DST is created if there is none. Content that DST lacks is copied and
+    hashed. A REF is what export takes; append =REPO or =REPO:TAG to rename it. Without a REF, every tag in
+    SRC is copied. Tags that exist in DST are moved, and the moved ones are printed.
     """
     with _opened(source) as store, progress_bar("copy") as progress:
         try:
@@ -77,7 +77,7 @@ def copy(
 
 
 def _opened(source: Path) -> Store:
-    """The source, for writing where that can be: a lease in it keeps what is copied. But no schema is upgraded."""
+    """Open the source, for writing where possible, for a lease that keeps what is copied. Upgrade no schema."""
     with contextlib.ExitStack() as stack:
         reading = stack.enter_context(Store.open(source, create=False, read_only=True))
         with contextlib.suppress(ReadOnlyStoreError, StorageError, StoreFullError):

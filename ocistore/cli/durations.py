@@ -16,14 +16,14 @@ _DURATION: Final = re.compile(r"(\d{1,9})(ms|[smhdw])", re.ASCII)
 
 
 def duration_option(name: str, *, default: str | None = None, help: str) -> Callable[[Any], Any]:  # noqa: A002 - click's
-    """An option whose value is a length of time."""
+    """Return an option whose value is a length of time."""
     return click.option(
         name, metavar="DURATION", default=default, show_default=default is not None, callback=_duration, help=help
     )
 
 
 def _duration(context: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
-    """Read it; a number without a unit is refused, except 0."""
+    """Parse it; a number without a unit is refused, except 0."""
     if value is None:
         return None
     if value == "0":
@@ -31,9 +31,9 @@ def _duration(context: click.Context, parameter: click.Parameter, value: str | N
     found = _DURATION.fullmatch(value)
     if found is None:
         raise click.BadParameter(
-            f"{value!r} is no length of time: give a number and one of {', '.join(_UNITS)}", context, parameter
+            f"{value!r} is not a length of time: give a number and one of {', '.join(_UNITS)}", context, parameter
         )
     try:
         return timedelta(**{_UNITS[found[2]]: int(found[1])})
     except OverflowError:
-        raise click.BadParameter(f"{value!r} is longer than can be counted", context, parameter) from None
+        raise click.BadParameter(f"{value!r} is too long", context, parameter) from None

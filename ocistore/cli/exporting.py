@@ -1,4 +1,4 @@
-"""export: what is in the store, out as layouts and archives."""
+"""export: writing content of the store as layouts and archives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ocistore import Compression, ExportFormat, ExportReport, TransferMode
 
 _STANDARD_OUTPUT: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"})
-"""What people call it."""
+"""The names of it that people use."""
 
 
 @click.command(
@@ -42,36 +42,38 @@ _STANDARD_OUTPUT: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/sel
     )
 )
 @click.argument("names", metavar="[REF...] DEST", nargs=-1, shell_complete=complete_reference)
-@click.option("--in-place", is_flag=True, help="Make the store's own directory a layout, of all its tags.")
+@click.option("--in-place", is_flag=True, help="Make the store's own directory an OCI layout of all its tags.")
 @click.option(
     "--format",
     type=click.Choice(["dir", "oci-archive", "docker-archive"]),
-    help="What to write. Without it, DEST says: .tar, .tar.gz, .tgz, .tar.zst, - and pipes mean oci-archive, all else "
-    "means dir.",
+    help="What to write. By default DEST decides: .tar, .tar.gz, .tgz, .tar.zst, - and pipes mean oci-archive, all "
+    "else means dir.",
 )
-@click.option("--compression", type=click.Choice(["none", "gzip", "zstd"]), help="Of an archive, if DEST does not say.")
+@click.option(
+    "--compression", type=click.Choice(["none", "gzip", "zstd"]), help="Of an archive; by default DEST decides."
+)
 @platforms_option
 @referrers_option
 @click.option(
     "--referrers-lists",
     is_flag=True,
-    help="Also list what is about each manifest under the tag sha256-HEX, where regctl and older clients look.",
+    help="Also write an index of the referrers of each manifest, tagged sha256-HEX, for regctl and older clients.",
 )
 @click.option(
     "--base",
     type=GivenPath(exists=True),
     multiple=True,
-    help="A layout, archive or store that the other side has: blobs in it are left out. May be given again.",
+    help="Leave out blobs that this layout, archive or store has; may be given again.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["auto", "copy", "link"]),
     default="auto",
     show_default=True,
-    help="How bytes get into a dir: shared where the filesystem can, copied, or hard links to the store's own files.",
+    help="For dir. auto: share bytes by reflink where the filesystem can, else copy. link: hard links to the store.",
 )
-@click.option("--verify", is_flag=True, help="First read all that is to go out, and compare it with its digests.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be written.")
+@click.option("--verify", is_flag=True, help="Compare all content with its digests before anything is written.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; print what would be written.")
 @json_option
 @pass_location
 def export(
@@ -92,23 +94,22 @@ def export(
 ) -> None:
     """Write references as an OCI layout or an archive.
 
-    A REF is REPO[:TAG][@DIGEST]. Without a tag or digest it stands for all tags of its repository; a tag may be a
-    pattern, as in a shell; no REF at all is every tag in the store. What no tag leads to is exported by its digest,
-    REPO@DIGEST. With =REPO or =REPO:TAG behind it, it goes out under that name.
+    A REF is REPO[:TAG][@DIGEST]. REPO alone means all of its tags; a tag may be a pattern, as in a shell. Without a
+    REF, every tag in the store is exported. Append =REPO or =REPO:TAG to export under that name.
 
-    DEST is made; a layout that is there is added to, an archive that is there is replaced. A single - is standard
-    output; everything else is then said on standard error.
+    DEST is created if needed. An existing layout is added to; an existing archive is replaced. With - the archive goes
+    to standard output, and all messages go to standard error.
     """
     if in_place:
         others = (names, format, compression, platforms, referrers is not None, referrers_lists, base, verify, dry_run)
         if any(others) or mode != "auto":
-            raise click.UsageError("--in-place exports all there is, and goes with no REF, DEST or other option")
+            raise click.UsageError("--in-place exports everything, and takes no REF, DEST or other option")
         with location.changing() as store:
             report = store.export_in_place()
         _print(report, as_json=as_json, aside=False)
         return
     if not names:
-        raise click.UsageError("Missing argument 'DEST': where to, or --in-place")
+        raise click.UsageError("Missing argument 'DEST': give one, or --in-place")
     *references, last = names
     if not references:
         _refuse_reference(last)
@@ -132,7 +133,7 @@ def export(
             )
     except StorageError as error:
         if piped and error.errno == errno.EPIPE:
-            # Whoever read has seen enough, as head does: for which click ends quietly.
+            # The reader has closed the pipe, as head does: click ends quietly then.
             raise BrokenPipeError(errno.EPIPE, error.reason) from error
         raise
     except OCIStoreError:
@@ -143,7 +144,7 @@ def export(
 
 
 def _refuse_reference(destination: str) -> None:
-    """Refuse to export a whole store to a file or directory named like an image: that is a forgotten DEST."""
+    """Refuse to export a whole store to a file or directory that is named like an image: DEST was forgotten."""
     if os.path.lexists(destination):
         return
     try:
@@ -160,7 +161,7 @@ def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
         print_json(asdict(report) | {"destination": destination}, err=aside)
         return
     if not report.names:
-        print_line("nothing was exported: no tag stands for anything that can be", err=True)
+        print_line("nothing was exported: no tag stands for anything that can be exported", err=True)
     for name in report.names:
         print_line(name, err=aside)
     print_absent(report, "not in the store, and so not exported")

@@ -1,4 +1,4 @@
-"""ls-files and cat: looking into what is stored."""
+"""ls-files and cat: reading files of images, and stored bytes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _LETTERS: Final = {
 )
 @click.argument("ref", shell_complete=complete_reference)
 @click.argument("path", required=False, default="")
-@click.option("--layer", metavar="N|DIGEST", help="Only this layer, as it is: its number, the lowest is 1, or digest.")
+@click.option("--layer", metavar="N|DIGEST", help="Only this layer, as it is: its digest or number (the lowest is 1).")
 @platform_option
 @json_option
 @pass_location
@@ -56,8 +56,8 @@ def ls_files(
 ) -> None:
     """List the files of an image or artifact, at PATH and below.
 
-    An image has the files of its layers, one upon the other, without those that a higher one hides. Nothing is
-    extracted; every byte that is read is verified.
+    The layers of an image are stacked; a file that a higher layer hides is not listed. Nothing is extracted; every byte
+    that is read is verified.
 
     \b
     --json prints an array of objects with these keys:
@@ -89,7 +89,7 @@ def _as_json(file: ImageFile) -> dict[str, Any]:
 
 
 def _as_text(file: ImageFile) -> str:
-    """As ``tar tv`` does, with times in UTC."""
+    """Format a file as ``tar tv`` does, with times in UTC."""
     try:
         time = datetime.fromtimestamp(file.mtime, UTC).strftime("%Y-%m-%d %H:%M")
     except (OverflowError, ValueError, OSError):
@@ -114,9 +114,9 @@ def _as_text(file: ImageFile) -> str:
 def cat(location: Location, ref: str, *, platform: str | None) -> None:
     """Print the exact bytes of a manifest, a blob, or a file in an image.
 
-    A tag stands for its manifest, a digest for the manifest or blob of the repository. With a PATH, as in REPO:TAG:PATH
-    or REPO@DIGEST:PATH, a file of the image or artifact is printed; links are followed inside the image. The bytes are
-    verified on the way: if they turn out to be damaged, the exit code says so at the end.
+    REPO:TAG prints the manifest, REPO@DIGEST the manifest or the blob. With a PATH, as in REPO:TAG:PATH or
+    REPO@DIGEST:PATH, prints a file of the image or artifact; links are followed inside the image. The bytes are
+    verified while they are printed; if they are damaged, the exit code says so at the end.
     """
     named, path = split_path(ref)
     if path is None and platform is not None:

@@ -1,4 +1,4 @@
-"""gc: giving back what nothing needs any more."""
+"""gc: garbage collection."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
         "ocistore gc --explain library/alpine:3.20",
     )
 )
-@duration_option("--grace", default="1h", help="How long a blob waits for a manifest.")
-@duration_option("--keep-untagged", default="14d", help="How long a manifest stays that nothing keeps.")
-@click.option("--dry-run", is_flag=True, help="Change nothing; say what would go, and why.")
+@duration_option("--grace", default="1h", help="How long a blob is kept that no manifest refers to.")
+@duration_option("--keep-untagged", default="14d", help="How long a manifest is kept once nothing refers to it.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; print what would be removed, and why.")
 @click.option("--explain", "explained", metavar="REF|DIGEST", shell_complete=complete_reference,
-              help="Say what keeps this, or when it goes; collect nothing.")  # fmt: skip
-@duration_option("--max-duration", help="Stop after this long; the next collection goes on.")
-@click.option("--max-batches", type=click.IntRange(min=0), help="Stop after so many transactions, likewise.")
-@click.option("--force", is_flag=True, help="Also where more than half of the bytes would go.")
-@click.option("--confirm", is_flag=True, help="The catalog was put back or rebuilt and is as it should be.")
+              help="Print what keeps this, or when it is removed; collect nothing.")  # fmt: skip
+@duration_option("--max-duration", help="Stop after this long; the next run continues.")
+@click.option("--max-batches", type=click.IntRange(min=0), help="Stop after this many transactions, likewise.")
+@click.option("--force", is_flag=True, help="Collect even where more than half of the bytes would be removed.")
+@click.option("--confirm", is_flag=True,
+              help="Confirm that a restored or rebuilt catalog is complete, and allow collection again.")  # fmt: skip
 @json_option
 @pass_location
 def gc(
@@ -49,10 +50,10 @@ def gc(
     confirm: bool,
     as_json: bool,
 ) -> None:
-    """Give back what nothing needs any more.
+    """Collect garbage: remove content that no tag, index, subject or lease keeps.
 
-    Kept are tagged manifests, the children of an index that is kept, the referrers of what is kept, what a lease names,
-    and all blobs these refer to. Safe while others push; run it as often as you like.
+    Tagged manifests are kept, and with them the children of indexes, the referrers (signatures, SBOMs) of manifests,
+    what a lease names, and all blobs that these refer to. Safe while other processes push; run it as often as you like.
     """
     if explained is not None:
         with location.reading() as store:
@@ -82,14 +83,14 @@ def _print(report: GCReport) -> None:
         print_line(f"and {report.blobs - len(report.candidates)} more")
     print_fields(
         {
-            "would go" if report.dry_run else "gone": f"{report.blobs} blobs, {readable_size(report.bytes)}",
+            "would be removed" if report.dry_run else "removed": f"{report.blobs} blobs, {readable_size(report.bytes)}",
             "manifests": str(report.manifests),
             "memberships": str(report.memberships),
             "uploads": str(report.uploads) if report.uploads else None,
             "abandoned": str(report.abandoned) if report.abandoned else None,
             "leases": str(report.leases) if report.leases else None,
             "refused": "; ".join(report.refused) or None,
-            "no snapshot": report.no_refs_file,
+            "catalog.snapshot not written": report.no_refs_file,
             "left": None if report.complete else "something: the bounds were reached; run it again",
         }
     )
@@ -110,7 +111,7 @@ def _explain(store: Store, text: str, *, grace: timedelta, keep_untagged: timede
         for reason in each.kept_by:
             print_line(f"  kept: {reason}")
         if each.due is not None:
-            print_line(f"  {'until' if each.kept_by else 'may go since'} {each.due:%F %T} UTC")
+            print_line(f"  {'until' if each.kept_by else 'removable since'} {each.due:%F %T} UTC")
 
 
 COMMANDS: Final = (gc,)

@@ -1,4 +1,4 @@
-"""import: what layouts and archives hold, into the store."""
+"""import: reading layouts and archives into the store."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ if TYPE_CHECKING:
     "references",
     metavar="SELECTOR",
     multiple=True,
-    help="Only this: REPO[:TAG|PATTERN][@DIGEST], by the names in SOURCE; with =REPO[:TAG], to be called that.",
+    help="Import only this: REPO[:TAG|PATTERN][@DIGEST], as named in SOURCE. Append =REPO[:TAG] to rename it.",
 )
 @platforms_option
 @referrers_option
-@click.option("--complete", is_flag=True, help="Take what SOURCE lacks from the store, if it has that.")
+@click.option("--complete", is_flag=True, help="Take what SOURCE lacks from the store, if it is there.")
 @click.option(
     "--mode",
     type=click.Choice(["auto", "copy", "link"]),
     default="auto",
     show_default=True,
-    help="How the bytes of a directory get in: shared where the filesystem can, copied, or as hard links; its files "
-    "are the store's own then, and must never be written to.",
+    help="For a directory. auto: share bytes by reflink where the filesystem can, else copy. link: hard links; the "
+    "files become the store's own, and must never be written to.",
 )
-@click.option("--dry-run", is_flag=True, help="Read and check everything, say what would come in, change nothing.")
+@click.option("--dry-run", is_flag=True, help="Read and check everything; print what would be imported.")
 @json_option
 @pass_location
 def import_(
@@ -77,16 +77,16 @@ def import_(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Take in an OCI layout or a Docker archive, whole or not at all.
+    """Import an OCI layout or a Docker archive, all of it or nothing.
 
-    SOURCE is a layout's directory, or an archive of a layout or of Docker's, plain or compressed with gzip, xz, bzip2
-    or zstd; - stands for standard input. Everything goes into REPO; without one, into the repositories that the names
-    in it say. With REPO:TAG the one thing that comes in gets that name.
+    SOURCE is the directory of a layout, an archive of one, or a Docker archive, uncompressed or compressed with gzip,
+    xz, bzip2 or zstd; - is standard input. Everything is imported into REPO; without REPO, into the repositories that
+    the names in SOURCE give. With REPO:TAG, the one thing that is imported gets that name.
 
-    Makes the store where there is none; a dry run makes none, and looks as if there were an empty one.
+    Creates the store if there is none; a dry run creates none, and reports as for an empty one.
     """
     given: ImportSource = standard_input() if str(source) == "-" else source
-    # Before a store is made: a slip of the pen is to leave none behind.
+    # Checked before a store is created: a typing error should leave none.
     checked = check_import(
         given, repo, references=references or None, platforms=platforms, referrers=referrers is not False
     )
@@ -100,7 +100,7 @@ def import_(
             complete=complete,
             mode=mode,
             dry_run=dry_run,
-            progress=progress if found is source else None,  # how much a pipe will give, nobody knows
+            progress=progress if found is source else None,  # the length of a pipe is not known
         )
     if not (report.tags or report.untagged):
         print_line(f"nothing was imported: {report.source} lists nothing that can be", err=True)
@@ -122,7 +122,7 @@ def import_(
 
 @contextlib.contextmanager
 def _opened(location: Location, *, dry_run: bool) -> Iterator[Store]:
-    """The store; to look only, and where there is none yet, an empty one that is gone afterwards."""
+    """Open the store; for a dry run where there is none, an empty one that is removed afterwards."""
     root = location.root
     with contextlib.ExitStack() as stack:
         if not dry_run:

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 STORE_VARIABLE: Final = "OCISTORE_STORE"
 PAST_CACHE_VARIABLE: Final = "OCISTORE_PAST_PAGE_CACHE"
-"""``0`` where big blobs are to be written by way of the page cache."""
+"""Set to 0, large blobs are written through the page cache."""
 
 ANY_FILESYSTEM_VARIABLE: Final = "OCISTORE_ANY_FILESYSTEM"
-"""Set to 1, it accepts a filesystem in user space of which is not known what is behind it."""
+"""Set to 1, it accepts a filesystem in user space whose backing storage is not known."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """The directory that ``--store`` or the environment names, if one of them does."""
+    """The directory that ``--store`` or the environment names, if any."""
 
     given: Path | None
 
@@ -37,19 +37,19 @@ class Location:
             click.UsageError: none was given.
         """
         if self.given is None or not os.fspath(self.given):
-            raise click.UsageError(f"no store: say which with --store DIR, or set {STORE_VARIABLE}")
+            raise click.UsageError(f"no store: give --store DIR, or set {STORE_VARIABLE}")
         return self.given
 
     def reading(self) -> Store:
-        """The store, for looking only: works on read-only media, and never changes anything."""
+        """Open the store for reading only: works on read-only media, and never changes anything."""
         return ocistore.Store.open(self.root, create=False, read_only=True, any_filesystem=_any_filesystem())
 
     def changing(self) -> Store:
-        """The store, which must exist."""
+        """Open the store, which must exist."""
         return _as_wished(ocistore.Store.open(self.root, create=False, any_filesystem=_any_filesystem()))
 
     def creating(self) -> Store:
-        """The store, which is made where there is none."""
+        """Open the store; create it where there is none."""
         return _as_wished(ocistore.Store.open(self.root, any_filesystem=_any_filesystem()))
 
 

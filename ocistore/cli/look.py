@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def _paged(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--limit", metavar="N", type=click.IntRange(min=0), help="How many at most."),
-        click.option("--after", metavar="NAME", default="", help="Begin behind this name, which need not exist."),
-        click.option("--prefix", metavar="TEXT", default="", help="Only names that start with it."),
+        click.option("--limit", metavar="N", type=click.IntRange(min=0), help="Print at most this many."),
+        click.option("--after", metavar="NAME", default="", help="Start after this name, which need not exist."),
+        click.option("--prefix", metavar="TEXT", default="", help="Only names that start with this."),
     ):
         command = option(command)
     return command

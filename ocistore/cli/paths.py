@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class GivenPath(click.Path):
-    """A path, which is not empty: that is what is left of a variable that was not set.
+    """A path that is not empty: an unset shell variable gives an empty one.
 
     As a ``Path`` it would be the working directory.
     """
 
     def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as it is declared
-        """Refuse what is empty."""
+        """Refuse an empty path."""
         if value == "":
             self.fail("it is empty", param, ctx)
         return super().convert(value, param, ctx)

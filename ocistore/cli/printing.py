@@ -1,4 +1,4 @@
-"""What commands print: text for people, JSON for programs, progress for those who wait."""
+"""The output of commands: text, JSON and progress bars."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 def example(*lines: str) -> str:
-    """The end of a command's help: what one types."""
+    """Return the end of a command's help: an example."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _encodable(text: str) -> str:
-    """The text with what standard output has no letters for, as under an ASCII locale, written as escapes."""
+    """Return the text with characters that standard output cannot encode, as in an ASCII locale, as escapes."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def printable(text: str) -> str:
-    r"""``text`` with whatever could move the cursor, break the line or hide as something else written as ``\x1b``.
+    r"""Return ``text`` with what could move the cursor, break the line or mislead as escapes, as in ``\x1b``.
 
-    Annotations, titles and file names come from strangers, and a terminal obeys what is printed on it.
+    Annotations, titles and file names are not trusted, and a terminal obeys what is printed on it.
     """
     if text.isprintable():
         return _encodable(text)
@@ -51,7 +51,7 @@ def printable(text: str) -> str:
 
 
 def readable_size(size: int) -> str:
-    """A number of bytes as people read it: ``1.5 MiB``."""
+    """Return a number of bytes with a unit: ``1.5 MiB``."""
     if size < 1024:
         return f"{size} B"
     power = 1
@@ -62,7 +62,7 @@ def readable_size(size: int) -> str:
 
 
 def standard_input() -> BinaryIO:
-    """Standard input, for bytes.
+    """Return standard input, for bytes.
 
     Raises:
         OSError: it is closed.
@@ -73,7 +73,7 @@ def standard_input() -> BinaryIO:
 
 
 def standard_output() -> BinaryIO:
-    """Standard output, for bytes.
+    """Return standard output, for bytes.
 
     Raises:
         OSError: it is closed.
@@ -86,9 +86,9 @@ def standard_output() -> BinaryIO:
 def occupy_standard_descriptors() -> None:
     """Let nothing that is opened later be standard input, output or error, where the command was started without one.
 
-    Otherwise a file of the store would have that number, and whoever writes to standard error, as the interpreter does
-    when it dies, would write into it. ``sys.stdin`` and ``sys.stdout`` stay None, by which it is known that they are
-    closed; of standard error nothing is expected but that it takes what is written.
+    Otherwise a file of the store would have that number, and a write to standard error, such as the interpreter's
+    when it dies, would go into it. ``sys.stdin`` and ``sys.stdout`` stay None, which shows that they are
+    closed; standard error only has to accept what is written.
     """
     for descriptor in range(3):
         try:
@@ -104,12 +104,12 @@ def _silence_standard_error() -> None:
 
 
 def print_line(text: str, *, err: bool = False) -> None:
-    """One line, whatever is in it; on standard error, if that is asked for."""
+    """Print one line, with escapes where needed; with ``err``, on standard error."""
     _echo(printable(text), err=err)
 
 
 def print_json(document: object, *, err: bool = False) -> None:
-    """One JSON document; on standard error, if that is asked for."""
+    """Print one JSON document; with ``err``, on standard error."""
     _echo(json.dumps(document, indent=2), err=err)
 
 
@@ -119,12 +119,12 @@ def _echo(text: str, *, err: bool) -> None:
     except OSError:
         if not err:
             raise
-        # What is told on the side, or why a command failed, must not change what it does nor how it ends.
+        # A failure to print a message or an error must not change what a command does or its exit code.
         _silence_standard_error()
 
 
 def print_json_lines(items: Iterable[object]) -> None:
-    """An array of any length, one item a line, in constant memory."""
+    """Print an array of any length, one item on a line, in constant memory."""
     opening = "["
     for item in items:
         click.echo(f"{opening}\n{json.dumps(item)}", nl=False)
@@ -133,7 +133,7 @@ def print_json_lines(items: Iterable[object]) -> None:
 
 
 def print_fields(fields: Mapping[str, str | None], *, indent: str = "") -> None:
-    """Names and values in two columns; those that are None are left out."""
+    """Print names and values in two columns; values that are None are left out."""
     shown = {printable(name): value for name, value in fields.items() if value is not None}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
@@ -142,7 +142,7 @@ def print_fields(fields: Mapping[str, str | None], *, indent: str = "") -> None:
 
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[Progress | None]:
-    """What tells of progress on standard error where that is a terminal; None where it is not."""
+    """Yield a callable that shows progress on standard error; None if that is not a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return

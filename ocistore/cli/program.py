@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _FAILED: Final = 1
 _MISUSED: Final = 2
 _COMPLETING: Final = "_OCISTORE_COMPLETE"
-"""The variable by which a shell asks click for completions."""
+"""The variable with which a shell asks click for completions."""
 _ALLOWING: Final = "open it with any_filesystem=True"
 """What an error tells a program to do."""
 _INTERRUPTED: Final = 130
@@ -28,10 +28,10 @@ _INTERRUPTED: Final = 130
 
 
 class Listed(NamedTuple):
-    """A command that is loaded when somebody asks for it, and listed without."""
+    """A command that is loaded when it is run, and listed without being loaded."""
 
     module: str
-    """The module in this package whose ``COMMANDS`` have it."""
+    """The module in this package whose ``COMMANDS`` contain it."""
     text: str
     """The first sentence of its help."""
 
@@ -44,7 +44,7 @@ class Program(click.Group):
     """
 
     def __init__(self, *, listed: Mapping[str, Listed] = MappingProxyType({}), **options: Any) -> None:  # noqa: ANN401
-        """Take the commands by their names; what stands for them until they are loaded has their help and no more."""
+        """Take the commands by their names; a placeholder with their help stands for them until they are loaded."""
         super().__init__(commands=[click.Command(name, help=each.text) for name, each in listed.items()], **options)
         self._listed = listed
 

@@ -1,4 +1,4 @@
-"""How trees of referrers are printed."""
+"""Printing trees of referrers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from ocistore.artifacts import Referrer
 
 _DEEPEST: Final = 32
-"""Levels that are shown by indentation. A chain of ten thousand would be printed as a hundred megabytes of blanks."""
+"""Levels that are shown by indentation. A chain of ten thousand would print a hundred megabytes of blanks."""
 
 
 def print_referrers(referrers: Sequence[Referrer], *, indent: str = "", with_annotations: bool = False) -> None:
-    """One line for each: artifact type, digest and size, indented by its depth."""
+    """Print one line for each: artifact type, digest and size, indented by its depth."""
     for referrer in referrers:
         descriptor = referrer.descriptor
         blanks = indent + "  " * min(referrer.depth, _DEEPEST)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @click.group(no_args_is_help=False, epilog=example("ocistore db current", "ocistore db check"))
 def db() -> None:
-    """Look after the catalog: its schema, its history, its size."""
+    """Maintain the catalog: its schema, its history, its size."""
 
 
 @db.command(epilog=example("ocistore db current --json"))
 @json_option
 @pass_location
 def current(location: Location, *, as_json: bool) -> None:
-    """Say which revision the store has, and which one this ocistore knows."""
+    """Print the schema revision of the store, and the one of this ocistore."""
     found = _revision(location)
     if as_json:
         print_json({"current": found, "known": SCHEMA_REVISION})
@@ -37,9 +37,9 @@ def current(location: Location, *, as_json: bool) -> None:
 @json_option
 @pass_location
 def upgrade(location: Location, *, as_json: bool) -> None:
-    """Bring the store to the revision this ocistore knows.
+    """Upgrade the schema of the store to the revision of this ocistore.
 
-    All of it or nothing. Every command that changes the store does it too; those that look never do.
+    The upgrade is one transaction. Every command that changes the store does it too; commands that only read never do.
     """
     before = _revision(location)
     location.changing().close()
@@ -55,10 +55,10 @@ def upgrade(location: Location, *, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def check(context: click.Context, *, as_json: bool) -> None:
-    """Compare the database with what it should be.
+    """Check the integrity of the database.
 
-    Its schema statement by statement, its pages, its foreign keys, and the directories beside it. Exits 1 where
-    something is wrong. Reads the whole database, but no blobs.
+    Compares its schema statement by statement, and checks its pages, its foreign keys and the directories of the store.
+    The exit code is 1 where something is wrong. Reads the whole database, but no blobs; scrub reads those.
     """
     location = context.ensure_object(Location)
     with location.reading() as store:
@@ -67,7 +67,7 @@ def check(context: click.Context, *, as_json: bool) -> None:
         print_json(asdict(report))
     else:
         for name in report.missing:
-            print_line(f"missing: {name}/, which ocistore init makes again")
+            print_line(f"missing: {name}/, which ocistore init creates again")
         for difference in report.differences:
             print_line(f"{difference.kind}: {difference.name}")
         for problem in report.problems:
@@ -81,11 +81,11 @@ def check(context: click.Context, *, as_json: bool) -> None:
 @json_option
 @pass_location
 def compact_(location: Location, *, as_json: bool) -> None:
-    """Write the catalog anew, without the space of deleted rows.
+    """Rewrite the catalog without the space of deleted rows (VACUUM).
 
-    A collection gives that back by itself, in small steps, unless an older version made the store: do it once for
-    those. Every other writer waits, about two seconds for each gigabyte. Needs as much free space as the catalog has,
-    beside it, and as much memory; where there is no room, it says so and changes nothing.
+    Garbage collection frees that space in small steps, except in a store that an older version made: run this once
+    there. Every other writer waits, about two seconds for each gigabyte. Needs as much free disk space, and as much
+    memory, as the catalog takes; where there is not enough, it fails and changes nothing.
     """
     with location.changing() as store:
         report = store.compact()
@@ -97,30 +97,32 @@ def compact_(location: Location, *, as_json: bool) -> None:
 
 @db.command("prune-history", epilog=example("ocistore db prune-history --keep-last 10 --keep-for 90d"))
 @click.option("--keep-last", type=click.IntRange(min=0), metavar="N", help="Keep the last N events of each tag.")
-@duration_option("--keep-for", help="Keep all events that are not older.")
-@click.option("--dry-run", is_flag=True, help="Change nothing; say how many would go.")
+@duration_option("--keep-for", help="Keep all events that are not older than this.")
+@click.option("--dry-run", is_flag=True, help="Change nothing; print how many events would be removed.")
 @json_option
 @pass_location
 def prune_history_(
     location: Location, *, keep_last: int | None, keep_for: timedelta | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Forget old events in the history of tags.
+    """Remove old events from the history of tags.
 
-    Nothing is ever forgotten without this. An event goes when it is older than --keep-for and not among the last
-    --keep-last of its tag; one of the two must be given. Tags stay as they are. An event takes about 300 bytes.
+    The history grows until this is run. An event is removed when it is older than --keep-for and not among the last
+    --keep-last of its tag; one of the two must be given. Tags do not change. An event takes about 300 bytes.
     """
     if keep_last is None and keep_for is None:
-        raise click.UsageError("say what is to be kept: --keep-last, --keep-for or both")
+        raise click.UsageError("give --keep-last, --keep-for or both")
     with location.reading() if dry_run else location.changing() as store:
         report = store.prune_history(keep_last=keep_last, keep_for=keep_for, dry_run=dry_run)
     if as_json:
         print_json(asdict(report))
     else:
-        print_fields({"would go" if dry_run else "gone": f"{report.events} events", "kept": str(report.kept)})
+        print_fields(
+            {"would be removed" if dry_run else "removed": f"{report.events} events", "kept": str(report.kept)}
+        )
 
 
 def _revision(location: Location) -> str:
-    """The revision that the store has now, whether or not this version can work with it."""
+    """Return the revision of the store, whether or not this version can work with it."""
     try:
         location.reading().close()
     except (SchemaTooOldError, SchemaTooNewError) as error:

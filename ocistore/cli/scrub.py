@@ -1,4 +1,4 @@
-"""scrub: looking for damage, and repairing it."""
+"""scrub: checking the integrity of the store, and repairing damage."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _rate(context: click.Context, parameter: click.Parameter, value: str | None)
         return None
     found = _RATE.fullmatch(value)
     if found is None or int(found[1]) == 0:
-        raise click.BadParameter(f"{value!r} is no number of bytes in a second, such as 50M", context, parameter)
+        raise click.BadParameter(f"{value!r} is not a number of bytes per second, such as 50M", context, parameter)
     return int(found[1]) * _FACTORS[found[2]]
 
 
@@ -63,20 +63,20 @@ def _rate(context: click.Context, parameter: click.Parameter, value: str | None)
     type=click.Choice(get_args(Level)),
     default="default",
     show_default=True,
-    help="quick: sizes only. deep: also whether the catalog says what the manifests say.",
+    help="quick: check sizes only. deep: also compare the catalog with the manifests.",
 )
-@click.option("--check", is_flag=True, help="Only report; change nothing.")
-@click.option("--repo", shell_complete=complete_repository, help="Only what this repository serves.")
-@click.option("--subset", default="1/1", metavar="N/T", callback=_subset, help="Only the N-th of T parts.")
-@duration_option("--max-duration", help="Stop after this long; the next scrub goes on there.")
-@click.option("--rate", metavar="BYTES", callback=_rate, help="Read no more in a second, such as 50M.")
+@click.option("--check", is_flag=True, help="Report only; change nothing.")
+@click.option("--repo", shell_complete=complete_repository, help="Check only the blobs of this repository.")
+@click.option("--subset", default="1/1", metavar="N/T", callback=_subset, help="Check only the N-th of T parts.")
+@duration_option("--max-duration", help="Stop after this long; the next scrub continues.")
+@click.option("--rate", metavar="BYTES", callback=_rate, help="Read at most this many bytes per second, such as 50M.")
 @click.option(
     "--heal-from",
     type=GivenPath(exists=True, path_type=Path),
     multiple=True,
-    help="A layout, a store, or an archive that import reads, with good bytes; may be given again.",
+    help="Repair from this layout, store or archive; may be given again.",
 )
-@click.option("--adopt", metavar="REPO", help="Give good files that no row knows to this repository.")
+@click.option("--adopt", metavar="REPO", help="Add good files without a row in the catalog to this repository.")
 @json_option
 @pass_location
 def scrub(
@@ -92,18 +92,18 @@ def scrub(
     adopt: str | None,
     as_json: bool,
 ) -> None:
-    """Look for damage, and repair it.
+    """Check the integrity of the store, and repair damage.
 
-    Hashes every blob, those first that were verified longest ago. Damaged files are moved to quarantine/ and never
-    deleted; pushing the same content again heals them, as does --heal-from, or a good copy in quarantine/. What cannot
-    be read now is reported and left where it is. Files that no row knows are removed once they are an hour old. Runs
-    beside everything else.
+    Hashes every blob, starting with those that were verified longest ago. Moves damaged files to quarantine/, and
+    deletes none of them. A damaged blob is repaired from --heal-from, from a good copy in quarantine/, or by pushing
+    the same content again. A file that cannot be read now is reported and left where it is. Files without a row in the
+    catalog are removed once they are an hour old. Other commands may run meanwhile.
 
-    With --level deep, what the catalog says of manifests is put right where it is wrong; rows that contradict each
-    other are reported, hold collections off, and are made anew by rebuild --force.
+    With --level deep, what the catalog says of manifests is corrected where it is wrong. Rows that contradict each
+    other are reported and stop garbage collection; rebuild --force repairs them.
 
-    The exit code is 0 where all is well, 1 where all damage is repaired, 2 where some is left, 3 where none is known to
-    be left but something could not be read; the tags that it concerns are named.
+    The exit code is 0 where nothing is damaged, 1 where all damage was repaired, 2 where some is left, 3 where none is
+    known to be left but something could not be read. The tags concerned are printed.
     """
     with location.reading() if check else location.changing() as store, progress_bar("Reading") as progress:
         report = store.scrub(
@@ -137,15 +137,15 @@ def _print(report: ScrubReport) -> None:
     for problem in report.corrected:
         print_line(f"repaired: catalog: {problem}")
     for problem in report.unusable:
-        print_line(f"healed nothing: {problem}", err=True)
+        print_line(f"not usable for repair: {problem}", err=True)
     print_fields(
         {
-            "looked at": f"{report.blobs} blobs, {readable_size(report.bytes)} read",
+            "checked": f"{report.blobs} blobs, {readable_size(report.bytes)} read",
             "damaged": str(report.damaged),
             "repaired": str(report.repaired) if report.damaged else None,
             "unreadable": f"{report.unreadable} files, left where they are" if report.unreadable else None,
             "without a row": f"{report.orphans} files" if report.orphans else None,
-            "removed": f"{report.trashed} files that no row knows" if report.trashed else None,
+            "removed": f"{report.trashed} files without a row" if report.trashed else None,
             "adopted": str(report.adopted) if report.adopted else None,
             "left": None if report.complete else "something: the time was over; run it again",
         }

@@ -1,4 +1,4 @@
-"""show: what a reference stands for, as a tree."""
+"""show: what a reference stands for, printed as a tree."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DEEPEST: Final = 32
 
 @dataclass(frozen=True)
 class _Shown:
-    """A manifest and what of the store surrounds it."""
+    """A manifest, its repository and its tags."""
 
     repository: Repository
     manifest: Manifest
@@ -58,7 +58,7 @@ class _Shown:
         }
 
     def _absent(self) -> list[str]:
-        """What it refers to and the repository does not hold; a subject is not asked about."""
+        """Return what it refers to and the repository does not hold; subjects are not checked."""
         return [
             edge.descriptor.digest
             for edge in self.manifest.edges()
@@ -98,16 +98,16 @@ def _is_held(repository: Repository, role: str, descriptor: Descriptor) -> bool:
 
 
 class _Tree:
-    """Prints what a manifest consists of. An index may be in many; what is in it is printed once."""
+    """Prints the parts of a manifest. An index may be in several others; its content is printed once."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._seen: set[Digest] = set()
         self._referrers: set[Digest] = set()
-        """Those that were printed, each of them once."""
+        """The referrers already printed, each once."""
 
     def print(self, manifest: Manifest) -> None:
-        # A stack and no recursion: indexes may be nested as deeply as somebody likes.
+        # A stack and no recursion: indexes may be nested to any depth.
         waiting = [self._parts(manifest, 0)]
         while waiting:
             child = next(waiting[-1], None)
@@ -117,7 +117,7 @@ class _Tree:
                 waiting.append(self._parts(*child))
 
     def _parts(self, manifest: Manifest, depth: int) -> Iterator[tuple[Manifest, int]]:
-        """Print what is in a manifest; given are those in it that are to be printed in its midst."""
+        """Print the parts of a manifest; yield the child manifests to be printed within it, with their depths."""
         self._seen.add(manifest.descriptor.digest)
         indent = "  " * min(depth, _DEEPEST)
         if manifest.config is not None:
@@ -141,7 +141,7 @@ class _Tree:
             print_referrers(referrers, indent=indent)
 
     def _child(self, child: Descriptor) -> tuple[Manifest | None, str]:
-        """A manifest in an index, if it is to be printed; and what is to be said of it."""
+        """Return the child manifest, if its parts are to be printed, and a note on it."""
         if not mediatypes.is_known_manifest(child.media_type):
             return None, self._note(child)
         try:
@@ -217,9 +217,9 @@ def _print_summary(summary: ConfigSummary, indent: str) -> None:
 @json_option
 @pass_location
 def show(location: Location, ref: str, *, only_config: bool, platform: str | None, as_json: bool) -> None:
-    """Say what a reference stands for, as a tree.
+    """Show what a reference stands for, as a tree.
 
-    Of an index, every image in it; with --platform, the one that fits.
+    Shows every image of an index; with --platform, the one that fits.
 
     \b
     --json prints one object with these keys:
@@ -227,8 +227,8 @@ def show(location: Location, ref: str, *, only_config: bool, platform: str | Non
       digest, mediaType, size (bytes), artifactType, annotations
       config, layers, manifests, subject   descriptors as in the manifest
       absent                               digests of those that are not in the store
-      tags                                 that point at it
-      referrers                            descriptors of what is about it
+      tags                                 those that point at it
+      referrers                            descriptors of its signatures, SBOMs and other referrers
     """  # noqa: D301  (click takes a real \b, not its spelling)
     reference = Reference.parse(ref)
     asked = None if platform is None else parse_platform(platform)

@@ -1,4 +1,4 @@
-"""usage and uploads: what there is and what is going on."""
+"""usage and uploads: counts, and open upload sessions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def usage(location: Location, *, as_json: bool) -> None:
     """Count what the store holds.
 
-    Each blob counts once, however many repositories serve it. Manifests are blobs too.
+    Each blob counts once, even where several repositories hold it. Manifests are blobs too.
     """
     with location.reading() as store:
         found = store.usage()
@@ -51,7 +51,7 @@ def usage(location: Location, *, as_json: bool) -> None:
 
 
 class _ListsByDefault(click.Group):
-    """A group that lists where no command of its own is named."""
+    """A group that runs ``list`` when no command is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
@@ -61,9 +61,9 @@ class _ListsByDefault(click.Group):
 
 @click.group(cls=_ListsByDefault, epilog=example("ocistore uploads", "ocistore uploads library/alpine"))
 def uploads() -> None:
-    """Look at upload sessions, and end them.
+    """List and cancel upload sessions.
 
-    Without a command: list.
+    Without a command, lists them.
     """
 
 
@@ -87,9 +87,9 @@ def list_uploads(location: Location, repo: str | None, *, as_json: bool) -> None
 @click.argument("id", nargs=-1, required=True)
 @pass_location
 def cancel_uploads(location: Location, repo: str, id: tuple[str, ...]) -> None:  # noqa: A002 - as it is typed
-    """End upload sessions and give up their bytes.
+    """Cancel upload sessions, and discard their bytes.
 
-    Sessions that nobody touched for seven days are ended by gc.
+    Garbage collection ends sessions that were not used for seven days.
     """
     with location.changing() as store:
         for each in id:

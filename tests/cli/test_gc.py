@@ -27,7 +27,7 @@ AT_ONCE = ("--grace", "0", "--keep-untagged", "0")
 
 def test_gc_says_what_it_took(run, store, repository):
     push(repository, APP)
-    assert run("gc", *AT_ONCE).splitlines()[0].split()[:3] == ["gone", "3", "blobs,"]
+    assert run("gc", *AT_ONCE).splitlines()[0].split()[:3] == ["removed", "3", "blobs,"]
     assert pool(store.root) == {}
     assert json.loads(run("gc", *AT_ONCE, "--json"))["blobs"] == 0
 
@@ -82,7 +82,7 @@ def test_explain_says_when_something_goes(run, repository, store):
     assert "or was pushed" in text
     assert "until" in text
     text = run("gc", "--explain", image("old").digest, "--keep-untagged", "0")
-    assert "may go since" in text
+    assert "removable since" in text
     blob = repository.put_blob(b"loose")
     assert "it was pushed" in run("gc", "--explain", blob.digest)
     [found] = json.loads(run("gc", "--explain", f"{repository.name}@{blob.digest}", "--grace", "0", "--json"))

@@ -326,7 +326,7 @@ CASES = {
         lambda scene: to_revision(scene.root, f"{int(SCHEMA_REVISION) - 1:04}"), ("tags", "library/app"), 33,
         "open it for writing once", (("tag", "library/app:v1", "v2"),),
     ),
-    "lost directories": Case(lose_directories, ("db", "check"), 1, "which ocistore init makes again", (("init",),)),
+    "lost directories": Case(lose_directories, ("db", "check"), 1, "which ocistore init creates again", (("init",),)),
     "an unfinished backup": Case(
         leave_unfinished_backup, ("--store", "{beside}/copy", "tags", "library/app"), 32,
         "a backup into it was not finished; run it again", (("backup", "{beside}/copy"),),

@@ -25,7 +25,7 @@ def run(store, repository):
 
 
 def test_scrub_says_what_it_looked_at(run):
-    assert run("scrub").splitlines()[0].startswith("looked at  3 blobs")
+    assert run("scrub").splitlines()[0].startswith("checked  3 blobs")
     assert json.loads(run("scrub", "--level", "deep", "--json"))["exit_code"] == 0
 
 

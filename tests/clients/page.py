@@ -29,28 +29,28 @@ UNKNOWN = "unknown"
 
 MEANINGS = {
     SAME: "every manifest, config and layer, byte for byte, under the same digests and the same tag",
-    WITHOUT_REFERRERS: "the artifact is the same; what refers to it, the client leaves behind",
-    ONE_PLATFORM: "of an index, the image for this machine, byte for byte, and nothing else",
-    SAME_IMAGE: "the client's storage has the same config and the same unpacked layers; it keeps no packed ones",
-    SAME_FILES: "the client unpacked the files that are in the layers",
-    REPACKED: "the client wrote the same config, and the same layers packed anew or anew described: other digests",
-    CONVERTED: "the client wrote the same layers, unpacked or packed anew, and a config or media types of its own",
+    WITHOUT_REFERRERS: "the artifact is the same; the client leaves out its referrers",
+    ONE_PLATFORM: "only the image for this machine, of an index, byte for byte",
+    SAME_IMAGE: "the client's storage has the same config and the same unpacked layers; it does not keep packed layers",
+    SAME_FILES: "the client unpacked the files in the layers",
+    REPACKED: "the client wrote the same config, and packed or described the same layers again: other digests",
+    CONVERTED: "the client wrote the same layers, unpacked or packed again, and a config or media types of its own",
 }
 
 _BEGINNING = f"""# Real clients
 
-Which content goes from which client into ocistore, and from ocistore into which client, unchanged. `tests/clients`
-finds this out with the clients themselves and compares it with this page. Where a client changes what it is given, or
-cannot do it, the page says so; where one begins to, the test fails.
+This page shows which content other clients and ocistore exchange unchanged. `tests/clients` runs the clients and
+compares the results with this page. Where a client changes content or cannot process it, the page says so; if the
+behaviour of a client changes, the test fails.
 
 ```
 pytest -m clients                            compare
-OCISTORE_WRITE_CLIENTS=1 pytest -m clients   write this page anew
+OCISTORE_WRITE_CLIENTS=1 pytest -m clients   write this page again
 ```
 
-- **{IN}**: the client writes, ocistore imports. What came in is byte for byte what the client wrote, tags included,
+- **{IN}**: the client writes, ocistore imports. The import is byte for byte what the client wrote, tags included,
   and nothing else. The cell says how that differs from what the client was given.
-- **{OUT}**: ocistore exports, the client reads. The cell says how what the client then has differs from what is in
+- **{OUT}**: ocistore exports, the client reads. The cell says how the client's content then differs from that of
   the store.
 
 """
@@ -58,9 +58,9 @@ OCISTORE_WRITE_CLIENTS=1 pytest -m clients   write this page anew
 
 _NAMES = """## Names
 
-How each client calls what it writes, asked for the tag `v1` of `library/app` where it can be asked for that. *ref.name*
+The names that each client writes, for the tag `v1` of `library/app` where it accepts a name. *ref.name*
 is the annotation `org.opencontainers.image.ref.name`, *image.name* is `io.containerd.image.name`; a Docker archive has
-*RepoTags*. [layouts.md](layouts.md) says by which rules they become repositories and tags.
+*RepoTags*. [layouts.md](layouts.md) has the rules by which they become repositories and tags.
 """
 
 
@@ -129,7 +129,7 @@ def render(page: Page) -> str:
     """The page; what nobody found out is called unknown."""
     lines = [_BEGINNING.rstrip("\n"), "", "| word | meaning |", "|---|---|"]
     lines += [f"| {word} | {meaning} |" for word, meaning in MEANINGS.items()]
-    lines += ["| a number | it cannot be done, and why, in the words of who cannot do it |"]
+    lines += ["| a number | it is not possible; the numbered note is the error message of the program that refused |"]
     for client in CLIENTS:
         lines += ["", *_section(client, page.outcomes, page.versions.get(client, UNKNOWN))]
     lines += ["", _NAMES.rstrip("\n"), "", "| | written as | imported without a repository as |", "|---|---|---|"]
