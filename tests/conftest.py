@@ -137,23 +137,25 @@ def empty_store_in_memory(tmp_path_factory):
 
 
 @pytest.fixture
-def store_root(pool_kind, tmp_path, request, monkeypatch):
+def store_root(pool_kind, tmp_path, request):
     """The directory of an empty store; whoever opens that directory gets the store's own pool."""
     root = tmp_path / "store"
     if pool_kind == "memory":
         shutil.copytree(request.getfixturevalue("empty_store_in_memory"), root)
         pool = MemoryPool()
         (root / "pool").write_text(pool.identity)
-        monkeypatch.setitem(POOLS, root, pool)
         opened = Store.open
-        monkeypatch.setattr(Store, "open", lambda root, **options: opened(root, pool=POOLS.get(root), **options))
-        return root
+        with pytest.MonkeyPatch.context() as patched:  # of its own: a test may undo what it patched itself
+            patched.setitem(POOLS, root, pool)
+            patched.setattr(Store, "open", lambda root, **options: opened(root, pool=POOLS.get(root), **options))
+            yield root
+        return
     shutil.copytree(request.getfixturevalue("empty_store"), root)
     # Its ballast has the size that it should have, and reserves nothing: no disk gets full under it.
     with open(root / "reserved", "wb") as file:
         file.write(b"%20d" % ballast.SIZE)
         file.truncate(ballast.SIZE)
-    return root
+    yield root
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from state import pool, strays
 
 from ocistore import Digest, StoreBusyError, StoreClosedError
-from ocistore.blobs.pool import OpenUpload
+from ocistore.blobs.session import UploadFile
 
 CHUNK = 4096
 
@@ -21,7 +21,7 @@ class Stopped:
     def __init__(self, monkeypatch, name):
         self.reached = threading.Event()
         self.may_go_on = threading.Event()
-        original = getattr(OpenUpload, name)
+        original = getattr(UploadFile, name)
 
         def stopping(file, *arguments):
             if not self.reached.is_set():
@@ -29,7 +29,7 @@ class Stopped:
                 assert self.may_go_on.wait(30)
             return original(file, *arguments)
 
-        monkeypatch.setattr(OpenUpload, name, stopping)
+        monkeypatch.setattr(UploadFile, name, stopping)
 
 
 class Call(threading.Thread):
@@ -133,7 +133,7 @@ def test_a_signal_handler_in_the_middle_of_its_own_thread_s_turn_is_refused(repo
             getattr(upload, call)(*{"write": [b"more"], "commit": [Digest.of(b"chunk")]}.get(call, []))
         refused.append(caught.value)
 
-    append = OpenUpload.append
+    append = UploadFile.append
 
     def interrupted(file, chunk):
         os.kill(os.getpid(), signal.SIGUSR1)
@@ -143,7 +143,7 @@ def test_a_signal_handler_in_the_middle_of_its_own_thread_s_turn_is_refused(repo
     try:
         with repository.start_upload() as upload:
             with monkeypatch.context() as patched:
-                patched.setattr(OpenUpload, "append", interrupted)
+                patched.setattr(UploadFile, "append", interrupted)
                 upload.write(b"chunk")
             assert len(refused) == 1
             assert upload.commit(Digest.of(b"chunk")).size == 5
@@ -157,7 +157,7 @@ def test_an_interrupt_leaves_the_turn_to_others(repository, monkeypatch):
 
     with repository.start_upload() as upload:
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(OpenUpload, "append", interrupted)
+            patched.setattr(UploadFile, "append", interrupted)
             upload.write(b"chunk")
         assert Call(lambda: upload.write(b"chunk")).ended().value == 5
 

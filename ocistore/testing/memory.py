@@ -15,67 +15,35 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
-import itertools
 import os
 import secrets
-import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.hashing import no_count
 from ocistore.blobs.ingest import ingest
-from ocistore.blobs.paths import checked_upload_name
-from ocistore.blobs.pool import HashState, Pool, PublishedFile, UnpublishedFile
-from ocistore.blobs.reader import BlobReader
+from ocistore.blobs.pool import Pool, PublishedFile, UnpublishedFile
 from ocistore.blobs.sources import opened
 from ocistore.errors import (
     CorruptError,
     DigestMismatchError,
     StorageError,
-    StoreBusyError,
-    StoreClosedError,
 )
 from ocistore.forks import ForkSafeLock
-from ocistore.oci.digest import Digest, Hasher, hasher
+from ocistore.oci.digest import Digest, hasher
+from ocistore.testing.contents import Buffer, Content, MemoryBlob, now, reader_of
+from ocistore.testing.memoryuploads import MemoryUploads, NewSession, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
-    from typing import BinaryIO, Self
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import BinaryIO
 
     from ocistore.blobs.hashing import Count
-    from ocistore.blobs.pool import NewUpload, Source, StagedBlob
+    from ocistore.blobs.pool import Source, StagedBlob
+    from ocistore.blobs.reader import BlobReader
 
 _BLOCK: Final = 1024 * 1024
 """Bytes that are hashed between two counts."""
-
-
-class _Content:
-    """Bytes that never change, wherever they are at the moment."""
-
-    _identities = itertools.count(1)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.identity = next(self._identities)
-        self.changed = _now()
-
-    def unpublished(self, name: str, *, may_be_published: bool = False) -> UnpublishedFile:
-        return UnpublishedFile(name, len(self.data), self.changed, self.identity, may_be_published)
-
-
-class MemoryBlob:
-    """What the pool staged."""
-
-    def __init__(self, digest: Digest, content: _Content, *, session: str | None = None) -> None:
-        self.digest = digest
-        self.size = len(content.data)
-        self.name = secrets.token_hex(16)
-        self.content: _Content | None = content
-        """None once it was discarded."""
-        self.session = session
-        """Of which upload session it is all the bytes."""
 
 
 class MemoryPool(Pool):
@@ -84,13 +52,13 @@ class MemoryPool(Pool):
     def __init__(self) -> None:
         self.identity = f"memory:{secrets.token_hex(8)}"
         self._mutex = ForkSafeLock()
-        self._published: dict[Digest, _Content] = {}
+        self._published: dict[Digest, Content] = {}
         self._staged: weakref.WeakValueDictionary[str, MemoryBlob] = weakref.WeakValueDictionary()
         self._left: dict[str, MemoryBlob] = {}
         """Staged, and discarded after :meth:`leave`."""
-        self._trash: dict[str, _Content] = {}
-        self._quarantine: dict[str, _Content] = {}
-        self._sessions: dict[str, _Session] = {}
+        self._trash: dict[str, Content] = {}
+        self._quarantine: dict[str, Content] = {}
+        self._sessions: dict[str, Session] = {}
         self._uploads = MemoryUploads(self._sessions, self._mutex, self._stage)
         self._sweeper = _Sweeper(self)
 
@@ -133,7 +101,7 @@ class MemoryPool(Pool):
             FileNotFoundError: there are none.
             CorruptError: there are fewer or more; and later, with ``verify``, they are not the right ones.
         """
-        return _reader(self._content(digest, size), digest if verify else None)
+        return reader_of(self._content(digest, size), digest if verify else None)
 
     def read(self, digest: Digest, size: int) -> bytes:
         """Return all the bytes.
@@ -186,13 +154,13 @@ class MemoryPool(Pool):
         if digest is not None:
             algorithm = digest.algorithm
         state = hasher(algorithm)
-        buffer = _Buffer()
+        buffer = Buffer()
         with opened(source) as readable:
             ingest(readable, buffer, state, size=size)
         found = Digest.of_hasher(state, algorithm)
         if digest is not None and found != digest:
             raise DigestMismatchError(expected=digest, actual=found)
-        return self._stage(MemoryBlob(found, _Content(bytes(buffer.data))))
+        return self._stage(MemoryBlob(found, Content(bytes(buffer.data))))
 
     def _stage(self, blob: MemoryBlob) -> MemoryBlob:
         with self._mutex:
@@ -209,7 +177,7 @@ class MemoryPool(Pool):
         with self._mutex:
             contents = {blob.digest: _staged_content(blob) for blob in blobs}
             for content in contents.values():
-                content.changed = _now()
+                content.changed = now()
             self._published |= contents
 
     def holds(self, blob: StagedBlob) -> bool:
@@ -250,7 +218,7 @@ class MemoryPool(Pool):
         Raises:
             StorageError: it was discarded.
         """
-        return _reader(_staged_content(_own(blob)).data, None)
+        return reader_of(_staged_content(_own(blob)).data, None)
 
 
 class _Sweeper:
@@ -292,7 +260,7 @@ class _Sweeper:
     def _blob(self, name: str) -> MemoryBlob | None:
         return self._pool._left.get(name) or self._pool._staged.get(name)
 
-    def _is_published(self, content: _Content | None) -> bool:
+    def _is_published(self, content: Content | None) -> bool:
         return content is not None and any(each is content for each in self._pool._published.values())
 
     @contextlib.contextmanager
@@ -301,7 +269,7 @@ class _Sweeper:
         if session is None:
             yield True
             return
-        holder = _NewSession(name)
+        holder = NewSession(name)
         is_free = session.take(holder)
         try:
             yield is_free
@@ -341,9 +309,9 @@ class _Sweeper:
         content = self._pool._quarantine.get(name)
         if content is None:
             raise StorageError(name, errno=errno.ENOENT, reason=os.strerror(errno.ENOENT))
-        return _reader(content.data, None)
+        return reader_of(content.data, None)
 
-    def _list(self, directory: dict[str, _Content]) -> Iterator[UnpublishedFile]:
+    def _list(self, directory: dict[str, Content]) -> Iterator[UnpublishedFile]:
         with self._pool._mutex:
             found = list(directory.items())
         return (content.unpublished(name) for name, content in found)
@@ -369,270 +337,13 @@ class _Sweeper:
             return self._pool._quarantine.pop(name, None) is not None
 
 
-# --- upload sessions --------------------------------------------------------------------------------------------------
-
-
-class _Session:
-    """The bytes of an upload session, and who has it open."""
-
-    _identities = itertools.count(1)
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.identity = next(self._identities)
-        self.changed = _now()
-        self.staged: _Content | None = None
-        """All its bytes, as they were staged last."""
-        self._holder: weakref.ref[object] | None = None
-
-    def take(self, holder: object) -> bool:
-        """Give it to ``holder`` until that is garbage, or gives it back. False where somebody has it."""
-        if self._holder is not None and self._holder() is not None:
-            return False
-        self._holder = weakref.ref(holder)
-        return True
-
-    def give_back(self, holder: object) -> None:
-        if self._holder is not None and self._holder() is holder:
-            self._holder = None
-
-
-class _NewSession:
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-
-class MemoryUploads:
-    """The role :class:`ocistore.blobs.pool.Uploads` of a pool in memory."""
-
-    def __init__(
-        self, sessions: dict[str, _Session], mutex: ForkSafeLock, stage: Callable[[MemoryBlob], MemoryBlob]
-    ) -> None:
-        self._sessions = sessions
-        self._mutex = mutex
-        self._stage = stage
-        self._beginning: dict[str, weakref.finalize[..., _NewSession]] = {}
-
-    def create(self) -> _NewSession:
-        """Begin an empty session; see :meth:`Uploads.create`."""
-        made = _NewSession(secrets.token_hex(16))
-        self._sessions[made.name] = _Session()
-        self._beginning[made.name] = weakref.finalize(made, self.remove, made.name)
-        return made
-
-    def keep(self, upload: NewUpload) -> None:
-        """Leave a session to whoever knows its name."""
-        beginning = self._beginning.pop(upload.name, None)
-        if beginning is not None:
-            beginning.detach()
-
-    def open(self, name: str, algorithm: str, *, state: HashState | None = None) -> MemoryUpload:
-        """Return the bytes of a session, for this caller alone; see :meth:`Uploads.open`.
-
-        Raises:
-            FileNotFoundError: there is no such session.
-            StoreBusyError: somebody else has it open.
-            InvalidNameError, InvalidDigestError: the name or the algorithm is none.
-        """
-        session = self._session(name)
-        upload = MemoryUpload(self, name, session, algorithm, state)
-        with self._mutex:
-            if not session.take(upload):
-                raise StoreBusyError(f"upload {name}", waited=0.0)
-        return upload
-
-    def size(self, name: str) -> int:
-        """Return the number of bytes of a session.
-
-        Raises:
-            FileNotFoundError: there is no such session.
-            InvalidNameError: the name is none.
-        """
-        return len(self._session(name).data)
-
-    def remove(self, name: str) -> None:
-        """Remove the bytes of a session.
-
-        Raises:
-            InvalidNameError: the name is none.
-        """
-        self._sessions.pop(checked_upload_name(name), None)
-        self._beginning.pop(name, None)
-
-    def page_cache(self) -> str:
-        """Return the same name each time: what is appended lasts as long as the pool."""
-        return "memory"
-
-    def _session(self, name: str) -> _Session:
-        session = self._sessions.get(checked_upload_name(name))
-        if session is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"upload {name}")
-        return session
-
-
-class MemoryUpload:
-    """An open upload session; see :class:`ocistore.blobs.pool.OpenUpload`."""
-
-    def __init__(
-        self, uploads: MemoryUploads, name: str, session: _Session, algorithm: str, state: HashState | None
-    ) -> None:
-        self.name = name
-        self._uploads = uploads
-        self._open: _Session | None = session
-        self._last = session
-        self._algorithm = algorithm
-        self._hasher = hasher(algorithm)
-        self._hashed = 0
-        if (
-            state is not None
-            and (state.identity, state.algorithm) == (session.identity, algorithm)
-            and state.offset <= len(session.data)
-        ):
-            self._hasher, self._hashed = state.hasher, state.offset
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def _session(self) -> _Session:
-        if self._open is None:
-            raise StoreClosedError(f"upload {self.name}")
-        return self._open
-
-    def _existing(self) -> _Session:
-        """The session, if nobody removed it."""
-        session = self._session
-        if self._uploads._sessions.get(self.name) is not session:
-            raise StorageError(f"upload {self.name}", errno=errno.ENOENT, reason=os.strerror(errno.ENOENT))
-        return session
-
-    @property
-    def offset(self) -> int:
-        """How many bytes there are."""
-        return len(self._last.data)
-
-    @property
-    def state(self) -> HashState:
-        """What lets the session be opened without hashing its bytes again."""
-        return HashState(self._last.identity, self._hashed, self._algorithm, self._hasher)
-
-    def append(self, chunk: bytes | bytearray | memoryview) -> int:
-        """Write ``chunk`` after what is there and return the new offset.
-
-        Raises:
-            StorageError: the session was removed.
-        """
-        session = self._existing()
-        session.data += memoryview(chunk).cast("B")
-        session.changed = _now()
-        return len(session.data)
-
-    def sync(self) -> None:
-        """Do nothing, but where the session is closed."""
-        self._session  # noqa: B018 - asks whether it is open
-
-    def truncate(self, offset: int) -> None:
-        """Remove the bytes after ``offset``.
-
-        Raises:
-            ValueError: there are fewer bytes than that.
-            StorageError: the session was removed.
-        """
-        session = self._existing()
-        if not 0 <= offset <= len(session.data):
-            raise ValueError(f"cannot cut an upload of {len(session.data)} bytes at {offset}")
-        del session.data[offset:]
-        if self._hashed > offset:
-            self._hasher, self._hashed = hasher(self._algorithm), 0
-
-    def digest(self, algorithm: str) -> Digest:
-        """Return the digest of all bytes.
-
-        Raises:
-            InvalidDigestError: this process cannot compute that algorithm.
-        """
-        data = self._session.data
-        state: Hasher = self._hasher if algorithm == self._algorithm else hasher(algorithm)
-        state.update(bytes(data[self._hashed if algorithm == self._algorithm else 0 :]))
-        if algorithm == self._algorithm:
-            self._hashed = len(data)
-        return Digest.of_hasher(state, algorithm)
-
-    def stage(self, digest: Digest) -> MemoryBlob:
-        """Return the session's bytes as something to publish; see :meth:`OpenUpload.stage`.
-
-        Raises:
-            DigestMismatchError: they are not those of ``digest``.
-            StorageError: the session was removed.
-        """
-        session = self._existing()
-        found = self.digest(digest.algorithm)
-        if found != digest:
-            raise DigestMismatchError(expected=digest, actual=found, subject=f"upload {self.name}")
-        session.staged = _Content(bytes(session.data))
-        return self._uploads._stage(MemoryBlob(digest, session.staged, session=self.name))
-
-    def close(self) -> None:
-        """Let others have the session."""
-        session, self._open = self._open, None
-        if session is not None:
-            session.give_back(self)
-
-
-# --- within -----------------------------------------------------------------------------------------------------------
-
-
-class _Buffer:
-    """What :func:`ingest` writes to."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def write(self, data: memoryview, position: int) -> None:
-        self.data[position : position + len(data)] = data
-
-
-class _Bytes(io.RawIOBase):
-    """A file in memory, without a descriptor."""
-
-    def __init__(self, data: bytes) -> None:
-        self._file = io.BytesIO(data)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - Buffer has a name from Python 3.12 on
-        return self._file.readinto(buffer)
-
-    def readall(self) -> bytes:
-        return self._file.read()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-
-def _reader(data: bytes, digest: Digest | None) -> BlobReader:
-    return BlobReader(_Bytes(data), len(data), digest=digest)
-
-
 def _own(blob: StagedBlob) -> MemoryBlob:
     if not isinstance(blob, MemoryBlob):
         raise TypeError(f"{blob!r} was staged by another pool")
     return blob
 
 
-def _staged_content(blob: MemoryBlob) -> _Content:
+def _staged_content(blob: MemoryBlob) -> Content:
     if blob.content is None:
         raise StorageError(f"blob {blob.digest}", errno=errno.ENOENT, reason="it is staged no more; push it again")
     return blob.content
@@ -640,7 +351,3 @@ def _staged_content(blob: MemoryBlob) -> _Content:
 
 def _unused_name(digest: Digest) -> str:
     return f"{digest.algorithm}-{digest.encoded}.{secrets.token_hex(8)}"
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

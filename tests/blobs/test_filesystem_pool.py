@@ -457,7 +457,7 @@ def test_an_interrupt_leaves_no_file_and_no_thread(pool, paths):
     deadline = time.monotonic() + 5
     while len(os.listdir("/proc/self/task")) > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert len(os.listdir("/proc/self/task")) == before
+    assert len(os.listdir("/proc/self/task")) <= before  # one of an earlier test may have ended meanwhile
 
 
 def test_a_big_blob_takes_constant_memory(paths, pool):

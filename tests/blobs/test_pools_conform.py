@@ -9,7 +9,9 @@ from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.reader import BlobReader
 from ocistore.errors import StorageError
-from ocistore.testing.memory import MemoryBlob, MemoryPool, MemoryUpload, MemoryUploads, _Content, _Sweeper
+from ocistore.testing.contents import Content, MemoryBlob
+from ocistore.testing.memory import MemoryPool, _Sweeper
+from ocistore.testing.memoryuploads import MemoryUpload, MemoryUploads
 from ocistore.testing.pools import PoolTests
 
 
@@ -32,7 +34,7 @@ class TestMemoryPool(PoolTests):
         return MemoryPool()
 
     def damage(self, pool, digest, content):
-        pool._published[digest] = _Content(content)
+        pool._published[digest] = Content(content)
 
 
 # --- pools that are wrong ---------------------------------------------------------------------------------------------
