@@ -70,7 +70,7 @@ ONES = {
         {f"{digits(CONFIG)}.json": CONFIG, f"{digits(LAYER)}/layer.tar": LAYER, f"{digits(UPPER)}/layer.tar": UPPER},
         config=f"{digits(CONFIG)}.json",
         layers=[f"{digits(LAYER)}/layer.tar", f"{digits(UPPER)}/layer.tar"],
-        format=tarfile.PAX_FORMAT,
+        form=tarfile.PAX_FORMAT,
     ),
     "the SDK of .NET: packed layers called layer.tar": saved(
         {"c.json": CONFIG, "1/layer.tar": PACKED[0], "2/layer.tar": PACKED[1]}, layers=["1/layer.tar", "2/layer.tar"]

@@ -11,7 +11,7 @@ import time
 
 import races
 
-from ocistore import StorageError, commit, largechanges, store, upload
+from ocistore import StorageError, clock, commit, core, largechanges, upload
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.catalog import deletions, holds, leases, reachability
 from ocistore.catalog import gc as statements
@@ -96,7 +96,7 @@ def a_lease_goes_on_naming_what_was_taken():
 
     def slowly(lease):
         # Right in itself, as above: only the time between two transactions is longer.
-        with lease._store._core.catalog.write() as connection:
+        with lease._core.catalog.write() as connection:
             leases.expire(connection, lease.id)
         time.sleep(random.random() * 0.4)
         end(lease)
@@ -113,7 +113,7 @@ def a_large_change_is_seen_as_it_comes():
             done = commit.commit(catalog, pool, part, **options)
         return done
 
-    store.commit_large = commit_large
+    core.commit_large = commit_large
 
 
 def _slow_to_commit():
@@ -131,10 +131,10 @@ def a_hold_looks_at_the_clock_before_the_lock():
     """A hold that ran out while the lock was waited for, and under which a collection acted, seems to have lasted."""
     holds.forget_expired = lambda connection, *, now: None
 
-    def confirm(hold):
-        now = commit.milliseconds()
-        with hold._catalog.write() as connection:
-            kept = holds.renew(connection, hold._id, now=now, expires=now + hold._HOLD)
+    def confirm(held):
+        now = clock.milliseconds()
+        with held._catalog.write() as connection:
+            kept = holds.renew(connection, held._id, now=now, expires=now + hold._HOLD)
         if not kept:
             raise StorageError("the backup", errno=None, reason="run it again")
 
@@ -143,7 +143,7 @@ def a_hold_looks_at_the_clock_before_the_lock():
 
 def a_backup_does_not_ask_whether_it_was_held():
     """It may have stood still, and what its catalog names was collected."""
-    hold.Hold.confirm = lambda hold: None
+    hold.Hold.confirm = lambda held: None
 
 
 def a_session_looks_at_the_clock_before_the_lock():
