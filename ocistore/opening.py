@@ -324,8 +324,17 @@ def _refuse_foreign_directory(paths: StorePaths) -> None:
 def _refuse_lost_catalog(paths: StorePaths) -> None:
     if paths.unfinished_backup.exists() and not paths.catalog.exists():
         raise StoreNotFoundError(paths.root, reason="a backup into it was not finished; run it again")
-    if not (paths.catalog.exists() and paths.catalog.stat().st_size):
-        _refuse_blobs(paths)
+    if _is_catalog_lost(paths):
+        try:
+            _refuse_blobs(paths)
+        except CorruptError:
+            # A process that makes the store may have finished, and put a blob, between the two looks.
+            if _is_catalog_lost(paths):
+                raise
+
+
+def _is_catalog_lost(paths: StorePaths) -> bool:
+    return not (paths.catalog.exists() and paths.catalog.stat().st_size)
 
 
 def _refuse_blobs(paths: StorePaths) -> None:

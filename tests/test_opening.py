@@ -998,3 +998,21 @@ def test_what_lies_where_one_may_not_look_is_one_sentence_whatever_is_done_with_
         (Path(top) / "hidden").mkdir(mode=0o700)
         shutil.copytree(root, Path(top) / "hidden" / "store")
         assert run_python(HIDDEN, top).splitlines() == ["Permission denied"] * 10
+
+
+def test_a_store_that_another_process_finishes_between_two_looks_is_not_lost(tmp_path, empty_store, monkeypatch):
+    root = tmp_path / "store"
+    shutil.copytree(empty_store, root)
+    (root / "catalog.db").rename(tmp_path / "catalog.db")
+    refuse_blobs = opening._refuse_blobs
+
+    def finished(paths):
+        monkeypatch.setattr(opening, "_refuse_blobs", refuse_blobs)
+        (tmp_path / "catalog.db").rename(root / "catalog.db")
+        with Store.open(root) as other:
+            other.repository("app").put_blob(b"content")
+        refuse_blobs(paths)
+
+    monkeypatch.setattr(opening, "_refuse_blobs", finished)
+    with Store.open(root) as store:
+        assert list(store.repositories()) == ["app"]
