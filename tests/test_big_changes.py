@@ -1203,6 +1203,7 @@ def tagged(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.needs_files
 @pytest.mark.parametrize("form", ["dir", "oci-archive"])
 def test_the_most_memory_that_an_import_takes_grows_by_little_for_each_manifest(tmp_path, store, tagged, form):
     """100 MiB for 50,000 would be 2,097 bytes. The allocator and SQLite take more than what is counted here."""
