@@ -125,7 +125,7 @@ def commit_large(
     if beforehand:
         for _ in range(_STARTS):
             try:
-                return _Parts(catalog, pool, actor, leases).run(beforehand, last)
+                return _LargeChange(catalog, pool, actor, leases).run(beforehand, last)
             except _AgainError:
                 pass
             except OccupiedError as occupied:
@@ -184,7 +184,7 @@ def _parts(changes: Sequence[Change]) -> Iterator[list[Change]]:
         yield part
 
 
-class _Parts:
+class _LargeChange:
     """Commits one list of changes in parts, as a batch."""
 
     def __init__(self, catalog: Catalog, pool: Pool, actor: str, leases: Sequence[HeldLease]) -> None:

@@ -29,7 +29,7 @@ AT_ONCE: Final = 1000
 """Tags or referrers of one manifest that are removed in one transaction. Each takes 5 to 25 µs."""
 
 
-class _Place(NamedTuple):
+class _Position(NamedTuple):
     repository_id: int
     manifest_id: int
 
@@ -76,7 +76,7 @@ def _repeat(catalog: Catalog, pool: Pool, step: partial[bool] | _Queueing, *, gr
             rest(began)
 
 
-def _place(connection: Connection, change: DeleteManifest) -> _Place | None:
+def _place(connection: Connection, change: DeleteManifest) -> _Position | None:
     """Return where the manifest is; None where it does not exist, or may not be deleted, as the commit then says."""
     repository_id = repositories.find(connection, change.repository)
     if repository_id is None:
@@ -86,7 +86,7 @@ def _place(connection: Connection, change: DeleteManifest) -> _Place | None:
         return None
     if blobs.referrers(connection, repository_id, change.digest, roles=("manifest",)):
         return None
-    return _Place(repository_id, child.id)
+    return _Position(repository_id, child.id)
 
 
 def _untag(connection: Connection, *, change: DeleteManifest, actor: str) -> bool:

@@ -136,6 +136,15 @@ def test_what_points_upwards_would_be_found(module, source, wrong):
     assert sum(len(violations(entry)) for entry in imports(module, source)) == wrong
 
 
+def test_a_class_name_means_one_thing():
+    homes = {}
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(name)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
 @pytest.mark.parametrize("how", ["{}", "if TYPE_CHECKING:\n    {}", "def f():\n    {}"])
 def test_a_circle_would_be_found(how):
     first = imports("ocistore.layouts.x", "from ocistore.layouts.index import check_layout_file")

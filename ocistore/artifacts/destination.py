@@ -26,7 +26,7 @@ _INSIDE: Final = _DIRECTORY | os.O_NOFOLLOW
 """Below the directory that the caller named, no symbolic link is followed: another user may have put it there."""
 
 
-class Destination:
+class ArtifactDestination:
     """A directory, and what is written beside its place in it and takes its name at the end, together with the rest.
 
     A context manager. Where it is left before everything was published, the rest leaves no traces. Titles are relative

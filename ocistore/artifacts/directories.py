@@ -43,7 +43,7 @@ _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _PackedEntry:
     """Something in a directory."""
 
     path: str
@@ -124,7 +124,7 @@ class PackedDirectory:
         yield from self._out
         self._out.clear()
 
-    def _content(self, entry: _Entry) -> Iterator[bytes]:
+    def _content(self, entry: _PackedEntry) -> Iterator[bytes]:
         """Yield exactly the bytes that the header promised: with more or fewer the archive would be damaged."""
         with _looking_at(self._path, entry.path):
             descriptor = owned(os.open, entry.name, _FILE, dir_fd=entry.directory)
@@ -175,7 +175,7 @@ class _Level:
         return _version(os.fstat(self.descriptor)) != _version(self.status)
 
 
-def _entries(path: str, refused: tuple[int, int] | None) -> Generator[_Entry]:
+def _entries(path: str, refused: tuple[int, int] | None) -> Generator[_PackedEntry]:
     """Yield the directory and everything in it, parents before children.
 
     Held are, for each level, one open directory and the names in it.
@@ -185,7 +185,7 @@ def _entries(path: str, refused: tuple[int, int] | None) -> Generator[_Entry]:
         top = _opened(path, None)
         levels.append(_Level("", top))
         _refuse(path, "", levels[0].status, refused)
-        yield _Entry("", levels[0].status, top)
+        yield _PackedEntry("", levels[0].status, top)
         while levels:
             level = levels[-1]
             if not level.names:
@@ -201,7 +201,7 @@ def _entries(path: str, refused: tuple[int, int] | None) -> Generator[_Entry]:
             _check(path, inside, status, depth=len(levels), refused=refused)
             if target:
                 _check_link(path, inside, top)
-            yield _Entry(inside, status, level.descriptor, name, target)
+            yield _PackedEntry(inside, status, level.descriptor, name, target)
             if stat.S_ISDIR(status.st_mode):
                 with _looking_at(path, inside):
                     levels.append(_Level(inside, _opened(name, level.descriptor)))

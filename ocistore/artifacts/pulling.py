@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError, CorruptError, Reference
 from ocistore.archives.names import name_on_disk
-from ocistore.artifacts.destination import Destination
+from ocistore.artifacts.destination import ArtifactDestination
 from ocistore.artifacts.titles import TITLE, is_packed_directory, layers_by_title
 from ocistore.artifacts.unpacking import unpack
 from ocistore.blobs.oserrors import Translating
@@ -94,7 +94,7 @@ def pull_files(
     _refuse_store(store, root)
     tally = Tally(sum(layer.size for layer in titled.values()), progress)
     unpacked = {title for title, layer in titled.items() if is_packed_directory(layer) and not keep_packed}
-    with Destination(root) as destination:
+    with ArtifactDestination(root) as destination:
         for title in titled:
             destination.refuse_obstacle(name_on_disk(title), is_directory=title in unpacked)
         for title, layer in titled.items():

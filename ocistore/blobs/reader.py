@@ -80,11 +80,11 @@ class BlobReader(io.BufferedReader):
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise CorruptError(name, reason="it is not a plain file")
-            file = _File(descriptor, translating)
+            file = _BlobFile(descriptor, translating)
         return cls(file, status.st_size, digest=digest, has_descriptor=True)
 
 
-class _File(io.FileIO):
+class _BlobFile(io.FileIO):
     """A file of the pool, whose errors are ours. It is open for as long as somebody has it."""
 
     def __init__(self, descriptor: FileDescriptor, translating: Translating) -> None:

@@ -49,7 +49,7 @@ def opened(source: Source) -> Iterator[bytes | Fill]:
     elif isinstance(source, io.RawIOBase | io.BufferedIOBase):
         yield _FileInto(source).fill
     elif callable(getattr(source, "read", None)):
-        yield _File(source).fill  # type: ignore[arg-type] # it was just looked at
+        yield _FileSource(source).fill  # type: ignore[arg-type] # it was just looked at
     elif isinstance(source, Iterable):
         yield _Chunks(iter(source)).fill
     else:
@@ -103,7 +103,7 @@ class _FileInto:
         return filled
 
 
-class _File:
+class _FileSource:
     """Any other file object: all that is known of it is ``read``."""
 
     def __init__(self, file: _Readable) -> None:

@@ -11,32 +11,32 @@ from ocistore import __version__
 from ocistore.cli.location import STORE_VARIABLE, Location
 from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import example
-from ocistore.cli.program import Listed, Program
+from ocistore.cli.program import ListedCommand, Program
 
 COMMANDS: Final = {
-    "attach": Listed("artifacts", "Attach files to REF as a referrer, and print its digest."),
-    "backup": Listed("backup", "Copy the store while it is in use."),
-    "cat": Listed("files", "Print the exact bytes of a manifest, a blob, or a file in an image."),
-    "copy": Listed("copying", "Copy references from one store to another, in one commit."),
-    "db": Listed("schema", "Maintain the catalog: its schema, its history, its size."),
-    "discover": Listed("artifacts", "List the referrers of REF, such as signatures and SBOMs."),
-    "export": Listed("exporting", "Write references as an OCI layout or an archive."),
-    "gc": Listed("gc", "Collect garbage: remove content that no tag, index, subject or lease keeps."),
-    "import": Listed("importing", "Import an OCI layout or a Docker archive, all of it or nothing."),
-    "init": Listed("change", "Create an empty store, and print its path."),
-    "ls-files": Listed("files", "List the files of an image or artifact, at PATH and below."),
-    "pull": Listed("artifacts", "Write the files of an artifact to a directory."),
-    "push": Listed("artifacts", "Pack files as an artifact, tag it, and print its digest."),
-    "rebuild": Listed("backup", "Rebuild the catalog when catalog.db is lost or damaged."),
-    "repos": Listed("look", "List the repositories, in byte order."),
-    "rm": Listed("change", "Delete a manifest, a blob or a repository."),
-    "scrub": Listed("scrub", "Check the integrity of the store, and repair damage."),
-    "show": Listed("show", "Show what a reference stands for, as a tree."),
-    "tag": Listed("change", "Point a tag at what a reference stands for."),
-    "tags": Listed("look", "List the tags of a repository, in byte order."),
-    "untag": Listed("change", "Remove a tag."),
-    "uploads": Listed("upkeep", "List and cancel upload sessions."),
-    "usage": Listed("upkeep", "Count what the store holds."),
+    "attach": ListedCommand("artifacts", "Attach files to REF as a referrer, and print its digest."),
+    "backup": ListedCommand("backup", "Copy the store while it is in use."),
+    "cat": ListedCommand("files", "Print the exact bytes of a manifest, a blob, or a file in an image."),
+    "copy": ListedCommand("copying", "Copy references from one store to another, in one commit."),
+    "db": ListedCommand("schema", "Maintain the catalog: its schema, its history, its size."),
+    "discover": ListedCommand("artifacts", "List the referrers of REF, such as signatures and SBOMs."),
+    "export": ListedCommand("exporting", "Write references as an OCI layout or an archive."),
+    "gc": ListedCommand("gc", "Collect garbage: remove content that no tag, index, subject or lease keeps."),
+    "import": ListedCommand("importing", "Import an OCI layout or a Docker archive, all of it or nothing."),
+    "init": ListedCommand("change", "Create an empty store, and print its path."),
+    "ls-files": ListedCommand("files", "List the files of an image or artifact, at PATH and below."),
+    "pull": ListedCommand("artifacts", "Write the files of an artifact to a directory."),
+    "push": ListedCommand("artifacts", "Pack files as an artifact, tag it, and print its digest."),
+    "rebuild": ListedCommand("backup", "Rebuild the catalog when catalog.db is lost or damaged."),
+    "repos": ListedCommand("look", "List the repositories, in byte order."),
+    "rm": ListedCommand("change", "Delete a manifest, a blob or a repository."),
+    "scrub": ListedCommand("scrub", "Check the integrity of the store, and repair damage."),
+    "show": ListedCommand("show", "Show what a reference stands for, as a tree."),
+    "tag": ListedCommand("change", "Point a tag at what a reference stands for."),
+    "tags": ListedCommand("look", "List the tags of a repository, in byte order."),
+    "untag": ListedCommand("change", "Remove a tag."),
+    "uploads": ListedCommand("upkeep", "List and cancel upload sessions."),
+    "usage": ListedCommand("upkeep", "Count what the store holds."),
 }
 """Every command, with its module and the first sentence of its help; a test compares the two sentences. A command loads
 only the module that it runs, and help loads none."""

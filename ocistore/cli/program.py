@@ -27,7 +27,7 @@ _INTERRUPTED: Final = 130
 """What a shell makes of a command that ended by SIGINT: 128 and the number of the signal."""
 
 
-class Listed(NamedTuple):
+class ListedCommand(NamedTuple):
     """A command that is loaded when it is run, and listed without being loaded."""
 
     module: str
@@ -43,7 +43,7 @@ class Program(click.Group):
     not understood; the ``exit_code`` of the error's class (see :mod:`ocistore.errors`); 130 where it was interrupted.
     """
 
-    def __init__(self, *, listed: Mapping[str, Listed] = MappingProxyType({}), **options: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, listed: Mapping[str, ListedCommand] = MappingProxyType({}), **options: Any) -> None:  # noqa: ANN401
         """Take the commands by their names; a placeholder with their help stands for them until they are loaded."""
         super().__init__(commands=[click.Command(name, help=each.text) for name, each in listed.items()], **options)
         self._listed = listed

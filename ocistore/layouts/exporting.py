@@ -26,7 +26,7 @@ from ocistore.layouts.exports import sink
 from ocistore.layouts.exports.absences import kinds
 from ocistore.layouts.exports.dockerarchive import docker_archive
 from ocistore.layouts.exports.exclusions import held
-from ocistore.layouts.exports.formats import Destination, ExportFormat, destination_of
+from ocistore.layouts.exports.formats import ExportDestination, ExportFormat, destination_of
 from ocistore.layouts.exports.layoutfiles import BlobWriter, is_there
 from ocistore.layouts.exports.ociarchive import write_oci_archive
 from ocistore.layouts.exports.selection import Selection, choose
@@ -102,7 +102,7 @@ class ExportReport:
 class _Plan:
     """The plan of an export: what is to be written, and where."""
 
-    destination: Destination
+    destination: ExportDestination
     selection: Selection
     left_out: frozenset[str]
     """Digests of blobs that a base holds."""
@@ -245,7 +245,7 @@ def export_in_place(core: Core) -> ExportReport:
             names = merged(_entries_in_place(layout), selection.entries, keep=False)
             layout.replace(INDEX_JSON, index_bytes(names))
             layout.sync_top()
-    to = Destination(core.root, "dir", "none")
+    to = ExportDestination(core.root, "dir", "none")
     plan = _Plan(to, selection, frozenset(), "auto", dry_run=False, absent_kinds=absent_kinds)
     return plan.report(written=0, present=sum(plan.sizes.values()))
 

@@ -67,7 +67,7 @@ def kind_of(child: Descriptor) -> str:
     return "index" if mediatypes.is_index_type(child.media_type) else "manifest"
 
 
-class _Parts(NamedTuple):
+class _Fields(NamedTuple):
     media_type: str
     artifact_type: str | None
     config: Descriptor | None
@@ -91,10 +91,10 @@ class Manifest:
 
     descriptor: Descriptor
     _held: bytes | Callable[[Descriptor], bytes]
-    _parsed: _Parts | None
+    _parsed: _Fields | None
     _counted: int | None
 
-    def __init__(self, descriptor: Descriptor, content: bytes, *, parts: _Parts | None = None) -> None:
+    def __init__(self, descriptor: Descriptor, content: bytes, *, parts: _Fields | None = None) -> None:
         """Hold ``content``, which must be what the descriptor says, and ``parts``, what is in it, if already parsed."""
         for name, value in (("descriptor", descriptor), ("_held", content), ("_parsed", parts), ("_counted", None)):
             object.__setattr__(self, name, value)
@@ -215,7 +215,7 @@ class Manifest:
         object.__setattr__(self, "_parsed", None)
 
     @property
-    def _parts(self) -> _Parts:
+    def _parts(self) -> _Fields:
         parts = self._parsed
         if parts is not None:
             return parts
@@ -282,7 +282,7 @@ def check_manifest(
     return Manifest(own, content, parts=parts)
 
 
-def _parts(document: object, *, given: str | None) -> _Parts:
+def _parts(document: object, *, given: str | None) -> _Fields:
     members = json_object(document, _KEYS, path="")
     version = members.get("schemaVersion")
     if type(version) is not int or version != 2:  # True and 2.0 compare like numbers, but are not the number 2
@@ -305,7 +305,7 @@ def _parts(document: object, *, given: str | None) -> _Parts:
         layers = _descriptors(members, "layers")
         artifact_type = artifact_type or config.media_type
     subject, annotations = members.get("subject"), members.get("annotations")
-    return _Parts(
+    return _Fields(
         media_type,
         artifact_type,
         config,

@@ -21,7 +21,7 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Content:
+class MemoryContent:
     """Bytes that never change, wherever they are at the moment."""
 
     _identities = itertools.count(1)
@@ -39,11 +39,11 @@ class Content:
 class MemoryBlob:
     """What the pool staged."""
 
-    def __init__(self, digest: Digest, content: Content, *, session: str | None = None) -> None:
+    def __init__(self, digest: Digest, content: MemoryContent, *, session: str | None = None) -> None:
         self.digest = digest
         self.size = len(content.data)
         self.name = secrets.token_hex(16)
-        self.content: Content | None = content
+        self.content: MemoryContent | None = content
         """None once it was discarded."""
         self.session = session
         """Of which upload session it is all the bytes."""

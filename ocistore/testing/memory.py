@@ -31,8 +31,8 @@ from ocistore.errors import (
 )
 from ocistore.forks import ForkSafeLock
 from ocistore.oci.digest import Digest, hasher
-from ocistore.testing.contents import Buffer, Content, MemoryBlob, now, reader_of
-from ocistore.testing.memoryuploads import MemoryUploads, NewSession, Session
+from ocistore.testing.contents import Buffer, MemoryBlob, MemoryContent, now, reader_of
+from ocistore.testing.memoryuploads import MemorySession, MemoryUploads, NewSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -52,13 +52,13 @@ class MemoryPool(Pool):
     def __init__(self) -> None:
         self.identity = f"memory:{secrets.token_hex(8)}"
         self._mutex = ForkSafeLock()
-        self._published: dict[Digest, Content] = {}
+        self._published: dict[Digest, MemoryContent] = {}
         self._staged: weakref.WeakValueDictionary[str, MemoryBlob] = weakref.WeakValueDictionary()
         self._left: dict[str, MemoryBlob] = {}
         """Staged, and discarded after :meth:`leave`."""
-        self._trash: dict[str, Content] = {}
-        self._quarantine: dict[str, Content] = {}
-        self._sessions: dict[str, Session] = {}
+        self._trash: dict[str, MemoryContent] = {}
+        self._quarantine: dict[str, MemoryContent] = {}
+        self._sessions: dict[str, MemorySession] = {}
         self._uploads = MemoryUploads(self._sessions, self._mutex, self._stage)
         self._sweeper = _Sweeper(self)
 
@@ -160,7 +160,7 @@ class MemoryPool(Pool):
         found = Digest.of_hasher(state, algorithm)
         if digest is not None and found != digest:
             raise DigestMismatchError(expected=digest, actual=found)
-        return self._stage(MemoryBlob(found, Content(bytes(buffer.data))))
+        return self._stage(MemoryBlob(found, MemoryContent(bytes(buffer.data))))
 
     def _stage(self, blob: MemoryBlob) -> MemoryBlob:
         with self._mutex:
@@ -260,7 +260,7 @@ class _Sweeper:
     def _blob(self, name: str) -> MemoryBlob | None:
         return self._pool._left.get(name) or self._pool._staged.get(name)
 
-    def _is_published(self, content: Content | None) -> bool:
+    def _is_published(self, content: MemoryContent | None) -> bool:
         return content is not None and any(each is content for each in self._pool._published.values())
 
     @contextlib.contextmanager
@@ -311,7 +311,7 @@ class _Sweeper:
             raise StorageError(name, errno=errno.ENOENT, reason=os.strerror(errno.ENOENT))
         return reader_of(content.data, None)
 
-    def _list(self, directory: dict[str, Content]) -> Iterator[UnpublishedFile]:
+    def _list(self, directory: dict[str, MemoryContent]) -> Iterator[UnpublishedFile]:
         with self._pool._mutex:
             found = list(directory.items())
         return (content.unpublished(name) for name, content in found)
@@ -343,7 +343,7 @@ def _own(blob: StagedBlob) -> MemoryBlob:
     return blob
 
 
-def _staged_content(blob: MemoryBlob) -> Content:
+def _staged_content(blob: MemoryBlob) -> MemoryContent:
     if blob.content is None:
         raise StorageError(f"blob {blob.digest}", errno=errno.ENOENT, reason="it is staged no more; push it again")
     return blob.content

@@ -13,7 +13,7 @@ from ocistore.blobs.paths import checked_upload_name
 from ocistore.blobs.pool import HashState
 from ocistore.errors import DigestMismatchError, StorageError, StoreBusyError, StoreClosedError
 from ocistore.oci.digest import Digest, Hasher, hasher
-from ocistore.testing.contents import Content, MemoryBlob, now
+from ocistore.testing.contents import MemoryBlob, MemoryContent, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ocistore.forks import ForkSafeLock
 
 
-class Session:
+class MemorySession:
     """The bytes of an upload session, and who has it open."""
 
     _identities = itertools.count(1)
@@ -33,7 +33,7 @@ class Session:
         self.data = bytearray()
         self.identity = next(self._identities)
         self.changed = now()
-        self.staged: Content | None = None
+        self.staged: MemoryContent | None = None
         """All its bytes, as they were staged last."""
         self._holder: weakref.ref[object] | None = None
 
@@ -61,7 +61,7 @@ class MemoryUploads:
     """The role :class:`ocistore.blobs.pool.Uploads` of a pool in memory."""
 
     def __init__(
-        self, sessions: dict[str, Session], mutex: ForkSafeLock, stage: Callable[[MemoryBlob], MemoryBlob]
+        self, sessions: dict[str, MemorySession], mutex: ForkSafeLock, stage: Callable[[MemoryBlob], MemoryBlob]
     ) -> None:
         self._sessions = sessions
         self._mutex = mutex
@@ -71,7 +71,7 @@ class MemoryUploads:
     def create(self) -> NewSession:
         """Begin an empty session; see :meth:`Uploads.create`."""
         made = NewSession(secrets.token_hex(16))
-        self._sessions[made.name] = Session()
+        self._sessions[made.name] = MemorySession()
         self._beginning[made.name] = weakref.finalize(made, self.remove, made.name)
         return made
 
@@ -118,7 +118,7 @@ class MemoryUploads:
         """Return the same name each time: what is appended lasts as long as the pool."""
         return "memory"
 
-    def _session(self, name: str) -> Session:
+    def _session(self, name: str) -> MemorySession:
         session = self._sessions.get(checked_upload_name(name))
         if session is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"upload {name}")
@@ -129,11 +129,11 @@ class MemoryUpload:
     """An open upload session; see :class:`ocistore.blobs.pool.OpenUpload`."""
 
     def __init__(
-        self, uploads: MemoryUploads, name: str, session: Session, algorithm: str, state: HashState | None
+        self, uploads: MemoryUploads, name: str, session: MemorySession, algorithm: str, state: HashState | None
     ) -> None:
         self.name = name
         self._uploads = uploads
-        self._open: Session | None = session
+        self._open: MemorySession | None = session
         self._last = session
         self._algorithm = algorithm
         self._hasher = hasher(algorithm)
@@ -154,12 +154,12 @@ class MemoryUpload:
         self.close()
 
     @property
-    def _session(self) -> Session:
+    def _session(self) -> MemorySession:
         if self._open is None:
             raise StoreClosedError(f"upload {self.name}")
         return self._open
 
-    def _existing(self) -> Session:
+    def _existing(self) -> MemorySession:
         """The session, if nobody removed it."""
         session = self._session
         if self._uploads._sessions.get(self.name) is not session:
@@ -229,7 +229,7 @@ class MemoryUpload:
         found = self.digest(digest.algorithm)
         if found != digest:
             raise DigestMismatchError(expected=digest, actual=found, subject=f"upload {self.name}")
-        session.staged = Content(bytes(session.data))
+        session.staged = MemoryContent(bytes(session.data))
         return self._uploads._stage(MemoryBlob(digest, session.staged, session=self.name))
 
     def close(self) -> None:

@@ -40,7 +40,7 @@ class References:
 
 
 @dataclass(frozen=True)
-class Lease:
+class ModelLease:
     """What a lease names, as (repository, digest), and when it runs out."""
 
     expires: int
@@ -48,18 +48,18 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class State:
+class ModelState:
     """A whole store."""
 
     repositories: Mapping[str, Contents] = field(default_factory=dict)
     references: Mapping[str, References] = field(default_factory=dict)
     """Of every manifest."""
-    leases: Mapping[str, Lease] = field(default_factory=dict)
+    leases: Mapping[str, ModelLease] = field(default_factory=dict)
     pool: Mapping[str, int | None] = field(default_factory=dict)
     """Everything whose bytes are there, with since when no repository has served it."""
 
 
-def collected(state: State, *, now: int, grace: int, keep_untagged: int) -> State:
+def collected(state: ModelState, *, now: int, grace: int, keep_untagged: int) -> ModelState:
     """Return what a complete garbage collection leaves of a store.
 
     Args:
@@ -93,7 +93,7 @@ def collected(state: State, *, now: int, grace: int, keep_untagged: int) -> Stat
         if digest in served or since is None or since > before
     }
     references = {digest: each for digest, each in state.references.items() if digest in left}
-    return State(repositories, references, in_force, left)
+    return ModelState(repositories, references, in_force, left)
 
 
 def _collected(

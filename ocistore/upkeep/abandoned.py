@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import UnpublishedFile
     from ocistore.core import Core
-    from ocistore.upkeep.batches import Batch, Bounds
+    from ocistore.upkeep.budget import Budget
+    from ocistore.upkeep.gctransaction import GCTransaction
 
 _PAGE: Final = 250
 
@@ -26,12 +27,12 @@ _STRAY_AGE: Final = timedelta(hours=24)
 class Abandoned:
     """Removes abandoned files, for one garbage collection, and counts them."""
 
-    def __init__(self, core: Core, bounds: Bounds, *, batch: Callable[[], Batch], now: int) -> None:
+    def __init__(self, core: Core, budget: Budget, *, batch: Callable[[], GCTransaction], now: int) -> None:
         """Begin with counts of 0; ``batch`` begins a write transaction."""
         self._core = core
         self._catalog = core.catalog
         self._sweeper = core.pool.sweeper
-        self._bounds = bounds
+        self._budget = budget
         self._batch = batch
         self._now = now
         self.uploads = self.abandoned = self.bytes = 0
@@ -40,7 +41,7 @@ class Abandoned:
         """End upload sessions that nobody touched in their lifetime.
 
         Raises:
-            Cut: the bounds are reached.
+            BudgetSpent: the bounds are reached.
         """
         after = (-1, "")
         while True:
@@ -77,7 +78,7 @@ class Abandoned:
     def sweep_uploads(self) -> None:
         """Remove what was staged, or published before its row was committed, and abandoned."""
         for file in self._abandoned():
-            self._bounds.check()
+            self._budget.check()
             alone = self._take_from_pool(file)
             if self._sweeper.delete_staged(file.name):
                 self.abandoned += 1
@@ -130,6 +131,6 @@ class Abandoned:
         """Remove some of that. ``check`` is called before each file, and may raise."""
         for file in trashed:
             check()
-            self._bounds.check()
+            self._budget.check()
             if self._sweeper.delete_trashed(file.name):
                 self.bytes += file.size

@@ -56,9 +56,10 @@ from ocistore.oci.digest import Digest
 from ocistore.threads import Ahead
 from ocistore.upkeep import refsfile
 from ocistore.upkeep.abandoned import Abandoned
-from ocistore.upkeep.batches import Batch, Bounds, Cut
+from ocistore.upkeep.budget import Budget, BudgetSpent
 from ocistore.upkeep.compaction import give_back
 from ocistore.upkeep.dryrun import Forecast, condemned, forecast
+from ocistore.upkeep.gctransaction import GCTransaction
 from ocistore.upkeep.hold import abandoned, end_abandoned
 from ocistore.upkeep.preflight import refuse_held, refuse_too_much, too_much
 from ocistore.upkeep.replacing import sweep_rebuilt
@@ -152,24 +153,24 @@ def collect(
     """Collect garbage; see :meth:`ocistore.Store.gc`."""
     require_duration(grace, "grace")
     require_duration(keep_untagged, "keep_untagged")
-    bounds = Bounds(maximum_duration, maximum_batches)
+    budget = Budget(duration=maximum_duration, transactions=maximum_batches)
     now = milliseconds()
-    run = _Collection(core, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), bounds)
+    run = _Collection(core, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), budget)
     return run.forecast(force=force) if dry_run else run.run(force=force)
 
 
 class _Collection:
     """Runs one garbage collection."""
 
-    def __init__(self, core: Core, now: int, untagged_before: int, before: int, bounds: Bounds) -> None:
+    def __init__(self, core: Core, now: int, untagged_before: int, before: int, budget: Budget) -> None:
         self._core = core
         self._catalog = core.catalog
         self._sweeper = core.pool.sweeper
         self._now = now
         self._untagged_before = untagged_before
         self._before = before
-        self._bounds = bounds
-        self._leftovers = Abandoned(core, bounds, batch=self._batch, now=now)
+        self._budget = budget
+        self._leftovers = Abandoned(core, budget, batch=self._batch, now=now)
         self._manifests = self._memberships = self._blobs = self._leases = 0
         self._let_go: dict[tuple[int, int], int] = {}
         """Since when manifests are due that wait for some that are due since earlier, and so come back into the queue
@@ -234,17 +235,17 @@ class _Collection:
             try:
                 # Each transaction is whole, so that it may begin again.
                 on_a_full_disk(self._catalog, self._core.pool, self._work)
-            except Cut:
+            except BudgetSpent:
                 complete = False
         try:
             self._leftovers.sweep_uploads()
             self._leftovers.empty_trash()
-        except Cut:
+        except BudgetSpent:
             complete = False
         if found.work:
             try:
                 give_back(self._core, self._batch)
-            except Cut:
+            except BudgetSpent:
                 complete = False
             if self._core.pool.ballast is not None:
                 self._core.pool.ballast.make()
@@ -262,7 +263,7 @@ class _Collection:
             uploads=self._leftovers.uploads,
             abandoned=self._leftovers.abandoned,
             leases=self._leases,
-            batches=self._bounds.batches,
+            batches=self._budget.transactions,
             no_refs_file=problem,
         )
 
@@ -273,8 +274,8 @@ class _Collection:
         # Only so often where nothing is due, because looking takes longer than finding nothing.
         self._core.next_look_at_refs = time.monotonic() + refsfile.MAXIMUM_AGE.total_seconds()
         try:
-            refsfile.refresh(self._catalog, self._core.paths, check=self._bounds.check)
-        except Cut:
+            refsfile.refresh(self._catalog, self._core.paths, check=self._budget.check)
+        except BudgetSpent:
             return "there was no time left for it"
         except (StorageError, StoreFullError) as error:
             return str(error)
@@ -307,9 +308,9 @@ class _Collection:
 
     # --- the queues ---------------------------------------------------------------------------------------------------
 
-    def _batch(self) -> Batch:
-        self._bounds.begin()
-        return Batch(self._core)
+    def _batch(self) -> GCTransaction:
+        self._budget.begin_transaction()
+        return GCTransaction(self._core)
 
     def _collect_manifests(self) -> bool:
         """Collect manifests, and return whether there were some due.

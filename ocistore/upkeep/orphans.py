@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from ocistore.changes import Missing
     from ocistore.core import Core
     from ocistore.oci.digest import Digest
-    from ocistore.upkeep.scrubreport import Pace, ScrubReport
+    from ocistore.upkeep.budget import Budget
+    from ocistore.upkeep.scrubreport import ScrubReport
 
 _PAGE: Final = 500
 
@@ -41,13 +42,13 @@ _ORPHANS_SHARE: Final = 0.5
 class Orphans:
     """Looks for files without a row, for one scrub."""
 
-    def __init__(self, core: Core, report: ScrubReport, pace: Pace, *, repair: bool, progress: Count) -> None:
+    def __init__(self, core: Core, report: ScrubReport, budget: Budget, *, repair: bool, progress: Count) -> None:
         """Begin; ``progress`` is called with the number of bytes of each piece that was read."""
         self._core = core
         self._catalog = core.catalog
         self._pool = core.pool
         self._report = report
-        self._pace = pace
+        self._budget = budget
         self._repair = repair
         self._progress = progress
         self._now = milliseconds()
@@ -56,7 +57,7 @@ class Orphans:
         """Look for all files without a row.
 
         Raises:
-            Cut: there is no more time for it.
+            BudgetSpent: there is no more time for it.
         """
         old = self._now - _ORPHAN_AGE // timedelta(milliseconds=1)
         batch: list[PublishedFile] = []
@@ -72,13 +73,13 @@ class Orphans:
             self._adopt_manifests(adopt, unplaced)
 
     def _orphans(self, files: list[PublishedFile], adopt: str | None, unplaced: list[tuple[Digest, bytes]]) -> None:
-        self._pace.check(share=_ORPHANS_SHARE)
+        self._budget.check(share=_ORPHANS_SHARE)
         with self._catalog.read() as connection:
             known = blobs.with_rows(connection, [file.digest for file in files if file.digest is not None])
         for file in files:
             if file.digest is not None and file.digest in known:
                 continue
-            self._pace.check(share=_ORPHANS_SHARE)
+            self._budget.check(share=_ORPHANS_SHARE)
             try:
                 good = file.digest is not None and self._is_good(file.digest, file.size)
             except UnreadableError as error:

@@ -36,12 +36,13 @@ from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
 from ocistore.refusals import pass_on_theirs
 from ocistore.threads import WORTH_A_THREAD, Ahead, Counter
+from ocistore.upkeep.budget import Budget, BudgetSpent
 from ocistore.upkeep.deepscrub import Comparison
 from ocistore.upkeep.healing import Healer
 from ocistore.upkeep.orphans import Orphans
 from ocistore.upkeep.reading import UnreadableError, hashed
 from ocistore.upkeep.replacing import sweep_rebuilt
-from ocistore.upkeep.scrubreport import LISTED, Cut, Damage, Level, Pace, ScrubReport
+from ocistore.upkeep.scrubreport import LISTED, Damage, Level, ScrubReport
 
 if TYPE_CHECKING:
     import os
@@ -97,8 +98,9 @@ def scrub(
         repository_name(adopt)
     if repair:
         core.require_writable()
+    budget = Budget(duration=maximum_duration, rate=rate)
     with Healer(core, listed_paths(heal_from, kind="heal_from")) as healer:
-        run = _Scrub(core, level, repair=repair, healer=healer, pace=Pace(maximum_duration, rate), progress=progress)
+        run = _Scrub(core, level, repair=repair, healer=healer, budget=budget, progress=progress)
         if repair:
             sweep_rebuilt(core)
         report = run.run(repository, number - 1, parts, adopt)
@@ -110,7 +112,7 @@ class _Scrub:
     """Runs one scrub."""
 
     def __init__(
-        self, core: Core, level: Level, *, repair: bool, healer: Healer, pace: Pace, progress: Progress | None
+        self, core: Core, level: Level, *, repair: bool, healer: Healer, budget: Budget, progress: Progress | None
     ) -> None:
         self._core = core
         self._catalog = core.catalog
@@ -118,11 +120,11 @@ class _Scrub:
         self._level = level
         self._repair = repair
         self._healer = healer
-        self._pace = pace
+        self._budget = budget
         self._progress = None if progress is None else theirs(progress)
         self._report = ScrubReport(level)
         self._counter = Counter(self._count)
-        self._orphans = Orphans(core, self._report, pace, repair=repair, progress=self._counter.add)
+        self._orphans = Orphans(core, self._report, budget, repair=repair, progress=self._counter.add)
         self._comparison = Comparison(core, self._report, repair=repair)
         self._began = milliseconds()
         self._total = 0
@@ -140,7 +142,7 @@ class _Scrub:
             if repository is None and number == 0 and self._level != "quick":
                 try:
                     self._orphans.look_for(adopt)
-                except Cut:
+                except BudgetSpent:
                     self._report.complete = False
             try:
                 self._look_at_all(part)
@@ -148,7 +150,7 @@ class _Scrub:
                 self._mark()
             if self._level == "deep":
                 self._comparison.compare_rows()
-        except Cut:
+        except BudgetSpent:
             self._report.complete = False
         return self._report
 
@@ -182,12 +184,12 @@ class _Scrub:
     def _look_at_all(self, part: scrub_rows.Subset) -> None:
         """Look at every blob; threads are ahead with the large ones."""
         # How fast bytes come is for one thread to say, which waits.
-        threads = 0 if self._pace.is_limited or self._level == "quick" else None
+        threads = 0 if self._budget.is_paced or self._level == "quick" else None
         with Ahead(
             self._look, self._candidates(part), beside=_is_large, threads=threads, counter=self._counter
         ) as ahead:
             for candidate, look in ahead:
-                self._pace.check()
+                self._budget.check()
                 self._look_at(candidate, look)
 
     # --- one blob -----------------------------------------------------------------------------------------------------
@@ -254,7 +256,7 @@ class _Scrub:
 
     def _count(self, count: int) -> None:
         self._report.bytes += count
-        self._pace.read(count)
+        self._budget.read(count)
         if self._progress is not None:
             self._progress(self._report.bytes, max(self._total, self._report.bytes))
 

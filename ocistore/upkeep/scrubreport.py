@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from datetime import timedelta
+from typing import Final, Literal, TypeAlias
 
 Level: TypeAlias = Literal["quick", "default", "deep"]
 """How closely a scrub looks: at sizes; at all bytes; or also at what the catalog says of manifests."""
@@ -72,39 +68,3 @@ class ScrubReport:
         if self.unreadable:
             return 3
         return 1 if self.damaged or self.corrected else 0
-
-
-class Cut(Exception):  # noqa: N818 - no error
-    """The time that the call was given is over."""
-
-
-class Pace:
-    """Limits how fast a scrub reads, and for how long."""
-
-    def __init__(self, duration: timedelta | None, rate: int | None) -> None:
-        self._began = time.monotonic()
-        self._duration = None if duration is None else duration.total_seconds()
-        self._rate = rate
-        self._read = 0
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether there is a bound to how fast."""
-        return self._rate is not None
-
-    def check(self, *, share: float = 1.0) -> None:
-        """Check that there is time for another blob, in that part of the time there is.
-
-        Raises:
-            Cut: there is none.
-        """
-        if self._duration is not None and time.monotonic() >= self._began + self._duration * share:
-            raise Cut
-
-    def read(self, count: int) -> None:
-        """Count bytes, and wait where they came too fast."""
-        self._read += count
-        if self._rate is not None:
-            ahead = self._began + self._read / self._rate - time.monotonic()
-            if ahead > 0:
-                time.sleep(ahead)

@@ -9,7 +9,7 @@ from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.reader import BlobReader
 from ocistore.errors import StorageError
-from ocistore.testing.contents import Content, MemoryBlob
+from ocistore.testing.contents import MemoryBlob, MemoryContent
 from ocistore.testing.memory import MemoryPool, _Sweeper
 from ocistore.testing.memoryuploads import MemoryUpload, MemoryUploads
 from ocistore.testing.pools import PoolTests
@@ -34,7 +34,7 @@ class TestMemoryPool(PoolTests):
         return MemoryPool()
 
     def damage(self, pool, digest, content):
-        pool._published[digest] = Content(content)
+        pool._published[digest] = MemoryContent(content)
 
 
 # --- pools that are wrong ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from state import POOLS
 
 from ocistore import CorruptError, Digest, LayoutInvalidError, StorageError, Store, opening, rebuild
 from ocistore.errors import RebuildRefusedError
-from ocistore.testing.contents import Content
+from ocistore.testing.contents import MemoryContent
 from ocistore.testing.memory import MemoryPool
 
 NOW = timedelta(0)
@@ -37,7 +37,7 @@ def stocked(tmp_path, memory):
 
 
 def damaged(pool, digest, content):
-    pool._published[digest] = Content(content)
+    pool._published[digest] = MemoryContent(content)
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from invariants import check
 
 from ocistore import Digest, OCIStoreError, Store, clock
 from ocistore.catalog import gc, manifests, reachability
-from ocistore.testing.reachability import Contents, Lease, References, State, collected
+from ocistore.testing.reachability import Contents, ModelLease, ModelState, References, collected
 
 SECOND = 1000
 START = 1_700_000_000 * SECOND
@@ -94,7 +94,7 @@ def found(root):
             return frozenset(digests[child] for role, child in edges.get(parent, []) if role in roles)
 
         ids = {digest: key for key, digest in digests.items()}
-        return State(
+        return ModelState(
             repositories={
                 name: Contents(
                     tags={tag: digests[target] for tag, target in tags.get(key, [])},
@@ -112,7 +112,7 @@ def found(root):
                 for digest in every_manifest
             },
             leases={
-                key: Lease(expires, frozenset((names[here], digests[each]) for here, each in leases.get(key, [])))
+                key: ModelLease(expires, frozenset((names[here], digests[each]) for here, each in leases.get(key, [])))
                 for key, expires in connection.execute("SELECT id, expires FROM leases")
             },
             pool=dict(connection.execute("SELECT digest, unreferenced_since FROM blobs WHERE state = 'live'")),

@@ -31,7 +31,7 @@ _NOT_WRITTEN: Final = (".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.lz4", ".tar
 
 
 @dataclass(frozen=True)
-class Destination:
+class ExportDestination:
     """Where an export is written, and in which form."""
 
     target: Target
@@ -60,7 +60,7 @@ def destination_of(
     mode: TransferMode = "auto",
     referrers: bool = False,
     with_base: bool = False,
-) -> Destination:
+) -> ExportDestination:
     """Return the form, compression and place that an export is to write.
 
     Without a format, a directory that exists and a name without the suffix of an archive mean ``dir``; ``.tar``,
@@ -102,12 +102,12 @@ def destination_of(
     found = format or ("oci-archive" if archive else "dir")
     if found == "dir":
         _refuse("a directory", {"a file object": not isinstance(target, Path), "compression": compression is not None})
-        return Destination(target, found, "none")
+        return ExportDestination(target, found, "none")
     _refuse("an archive", {f"mode {mode}": mode != "auto"})
     if found == "docker-archive":
         # A Docker archive has images only, and images without some of their layers are none.
         _refuse("docker-archive", {"referrers": referrers, "a base": with_base})
-    return Destination(target, found, compression or suffix or "none")
+    return ExportDestination(target, found, compression or suffix or "none")
 
 
 def _compression_by_name(path: Path) -> Compression | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from ocistore.archives.tar import TarReader
 from ocistore.blobs import hashing
-from ocistore.layouts.imports.members import Entry, Members
+from ocistore.layouts.imports.members import ArchiveEntry, Members
 from ocistore.layouts.imports.source import SMALL
 from ocistore.oci.digest import Digest, hasher
 
@@ -30,11 +30,11 @@ class Files(Protocol[P]):
     """What messages call all of them."""
     members: Members[P]
 
-    def read(self, entry: Entry[P], size: int) -> bytes:
+    def read(self, entry: ArchiveEntry[P], size: int) -> bytes:
         """Return the first ``size`` bytes of a file, or all of it."""
         ...
 
-    def digest(self, entry: Entry[P]) -> Digest:
+    def digest(self, entry: ArchiveEntry[P]) -> Digest:
         """Return what the bytes of a file hash to, by sha256 or what was computed already; or what its name says."""
         ...
 
@@ -45,11 +45,11 @@ class Archive(Files[P], Protocol[P]):
     streamed: bool
     """See :attr:`ocistore.layouts.imports.source.Source.streamed`."""
 
-    def verify(self, entry: Entry[P], digest: Digest, tally: Tally) -> None:
+    def verify(self, entry: ArchiveEntry[P], digest: Digest, tally: Tally) -> None:
         """Compare a file with a digest; raises DigestMismatchError or SizeMismatchError."""
         ...
 
-    def stage(self, pool: Ingester, entry: Entry[P], digest: Digest, tally: Tally) -> StagedBlob:
+    def stage(self, pool: Ingester, entry: ArchiveEntry[P], digest: Digest, tally: Tally) -> StagedBlob:
         """Stage a file, verified; raises as :meth:`ocistore.layouts.imports.source.Source.stage` does."""
         ...
 
@@ -88,7 +88,7 @@ class ArchiveFile:
             self._file.close()
             raise
 
-    def read(self, entry: Entry[int], size: int) -> bytes:
+    def read(self, entry: ArchiveEntry[int], size: int) -> bytes:
         """Return the beginning of a member."""
         offset, left = _offset(entry), min(size, entry.size)
         content = bytearray()
@@ -97,7 +97,7 @@ class ArchiveFile:
             left -= len(piece)
         return bytes(content)
 
-    def digest(self, entry: Entry[int]) -> Digest:
+    def digest(self, entry: ArchiveEntry[int]) -> Digest:
         """Hash a member."""
         state = hasher("sha256")
         piece = _Slice(self._descriptor, _offset(entry), entry.size, None)
@@ -106,11 +106,11 @@ class ArchiveFile:
             state.update(buffer[:count])
         return Digest.of_hasher(state, "sha256")
 
-    def verify(self, entry: Entry[int], digest: Digest, tally: Tally) -> None:
+    def verify(self, entry: ArchiveEntry[int], digest: Digest, tally: Tally) -> None:
         """Hash a member, and compare."""
         hashing.verify(self._descriptor, digest, entry.size, offset=_offset(entry), progress=tally.add)
 
-    def stage(self, pool: Ingester, entry: Entry[int], digest: Digest, tally: Tally) -> StagedBlob:
+    def stage(self, pool: Ingester, entry: ArchiveEntry[int], digest: Digest, tally: Tally) -> StagedBlob:
         """Copy a member."""
         if entry.size <= SMALL:
             return pool.stage(self.read(entry, entry.size), digest=digest, size=entry.size)
@@ -130,7 +130,7 @@ class ArchiveFile:
         return status.st_size, status.st_mtime_ns
 
 
-def _offset(entry: Entry[int]) -> int:
+def _offset(entry: ArchiveEntry[int]) -> int:
     assert entry.place is not None  # every file was added with one
     return entry.place
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import Ingester, StagedBlob
     from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.imports.archive import Archive
-    from ocistore.layouts.imports.members import Entry
+    from ocistore.layouts.imports.members import ArchiveEntry
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.index import Damaged
     from ocistore.layouts.progress import Tally
@@ -75,7 +75,7 @@ class _ArchiveSource(Generic[P]):
         self.damaged: tuple[Damaged, ...] = ()
         self._archive = archive
 
-    def _entry(self, digest: Digest) -> Entry[P]:
+    def _entry(self, digest: Digest) -> ArchiveEntry[P]:
         raise NotImplementedError
 
     def size(self, digest: Digest) -> int:
@@ -96,7 +96,7 @@ class _ArchiveSource(Generic[P]):
     def close(self) -> None:
         self._archive.close()
 
-    def _sized(self, digest: Digest, size: int) -> Entry[P]:
+    def _sized(self, digest: Digest, size: int) -> ArchiveEntry[P]:
         entry = self._entry(digest)
         if entry.size != size:
             raise SizeMismatchError(expected=size, actual=entry.size)
@@ -112,7 +112,7 @@ class _LayoutArchive(_ArchiveSource[P]):
             raise NotPlainError(f"it is larger than {maximum} bytes")
         return self._archive.read(entry, entry.size)
 
-    def _entry(self, digest: Digest) -> Entry[P]:
+    def _entry(self, digest: Digest) -> ArchiveEntry[P]:
         return self._archive.members.followed(f"{BLOBS}/{digest.algorithm}/{digest.encoded}")
 
 
@@ -141,7 +141,7 @@ class _ConvertedArchive(_LayoutArchive[P]):
         made = self._converted.manifests.get(digest)
         return super().content(digest, size) if made is None else made[:size]
 
-    def _entry(self, digest: Digest) -> Entry[P]:
+    def _entry(self, digest: Digest) -> ArchiveEntry[P]:
         found = self._converted.blobs.get(digest)
         return super()._entry(digest) if found is None else found
 

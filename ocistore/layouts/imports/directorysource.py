@@ -11,7 +11,7 @@ from ocistore.blobs.adoption import adopt
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, SizeMismatchError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError, read_at_once
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
-from ocistore.layouts.imports.members import Entry, Members, digest_in
+from ocistore.layouts.imports.members import ArchiveEntry, Members, digest_in
 from ocistore.layouts.imports.source import SMALL
 from ocistore.layouts.imports.united import united
 from ocistore.layouts.index import MAXIMUM_INDEX_SIZE
@@ -186,27 +186,27 @@ class _Files(Members["Digest | bytes"]):
             pass_on_theirs(error)
             return False
 
-    def followed(self, name: str) -> Entry[Digest | bytes]:
+    def followed(self, name: str) -> ArchiveEntry[Digest | bytes]:
         """Return a blob by its digest, or a file of the top level, which is read."""
         digest = digest_in(name)
         if digest is not None:
-            return Entry("file", self._source.size(digest), digest)
+            return ArchiveEntry("file", self._source.size(digest), digest)
         if "/" in name:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         content = self._source.read(name, maximum=MAXIMUM_INDEX_SIZE)
-        return Entry("file", len(content), content)
+        return ArchiveEntry("file", len(content), content)
 
-    def read(self, entry: Entry[Digest | bytes], size: int) -> bytes:
+    def read(self, entry: ArchiveEntry[Digest | bytes], size: int) -> bytes:
         """Return the beginning of a file."""
         place = self._place(entry)
         return place[:size] if isinstance(place, bytes) else self._source.content(place, size)
 
-    def digest(self, entry: Entry[Digest | bytes]) -> Digest:
+    def digest(self, entry: ArchiveEntry[Digest | bytes]) -> Digest:
         """Return the digest in a file's name, which is verified when the file is staged."""
         place = self._place(entry)
         return Digest.of(place) if isinstance(place, bytes) else place
 
     @staticmethod
-    def _place(entry: Entry[Digest | bytes]) -> Digest | bytes:
+    def _place(entry: ArchiveEntry[Digest | bytes]) -> Digest | bytes:
         assert entry.place is not None  # every file has one
         return entry.place

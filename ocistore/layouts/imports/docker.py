@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from ocistore.layouts.imports.archive import Files
-    from ocistore.layouts.imports.members import Entry
+    from ocistore.layouts.imports.members import ArchiveEntry
     from ocistore.layouts.index import Name
 
 MANIFEST_JSON: Final = "manifest.json"
@@ -85,7 +85,7 @@ class Converted(Generic[P]):
 
     manifests: dict[Digest, bytes] = field(default_factory=dict)
     """Those that are not in the archive."""
-    blobs: dict[Digest, Entry[P]] = field(default_factory=dict)
+    blobs: dict[Digest, ArchiveEntry[P]] = field(default_factory=dict)
     problems: dict[str, None] = field(default_factory=dict)
     """What is wrong with all of it, each once."""
     damaged: list[Damaged] = field(default_factory=list)
@@ -343,7 +343,7 @@ class Conversion(Generic[P]):
         self.result.manifests[digest] = content
         return Descriptor(mediatypes.OCI_MANIFEST, digest, len(content))
 
-    def _config(self, entry: Entry[P], name: str) -> bytes:
+    def _config(self, entry: ArchiveEntry[P], name: str) -> bytes:
         if entry.size > MAXIMUM_CONFIG_SIZE:
             raise ManifestInvalidError(f"{name!r:.200} is larger than {MAXIMUM_CONFIG_SIZE} bytes")
         self._configs_size += entry.size
@@ -365,7 +365,7 @@ class Conversion(Generic[P]):
         self.result.blobs[layer.digest] = entry
         return layer
 
-    def _found(self, name: str, kind: str) -> Entry[P] | None:
+    def _found(self, name: str, kind: str) -> ArchiveEntry[P] | None:
         """Return a member of the archive; None where it does not exist, which is noted with what it is."""
         try:
             return self._archive.members.followed(name)

@@ -44,7 +44,7 @@ P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry(Generic[P]):
+class ArchiveEntry(Generic[P]):
     """One member."""
 
     kind: Kind
@@ -62,9 +62,9 @@ class Members(Generic[P]):
     def __init__(self, archive: str) -> None:
         """Begin without members; ``archive`` is what messages call it."""
         self._archive = archive
-        self._entries: dict[str, Entry[P]] = {}
+        self._entries: dict[str, ArchiveEntry[P]] = {}
         self._others = 0
-        self._twins: list[tuple[str, Entry[P]]] = []
+        self._twins: list[tuple[str, ArchiveEntry[P]]] = []
         """Files that come a second time, with the size they had the first time."""
 
     def accept(self, member: Member) -> str:
@@ -103,13 +103,13 @@ class Members(Generic[P]):
             target = self._within(member.target, member.name)
         known = self._entries.get(name)
         if known is not None and known.kind == "file":
-            self._twins.append((name, Entry(member.kind, member.size, place, target)))
+            self._twins.append((name, ArchiveEntry(member.kind, member.size, place, target)))
             if len(self._twins) > MAXIMUM_OTHERS:
                 raise self._error(member.name, f"more than {MAXIMUM_OTHERS} members of the archive come a second time")
         elif name:
-            self._entries[name] = Entry(member.kind, member.size, place, target)
+            self._entries[name] = ArchiveEntry(member.kind, member.size, place, target)
 
-    def check(self, digest: Callable[[Entry[P]], Digest]) -> None:
+    def check(self, digest: Callable[[ArchiveEntry[P]], Digest]) -> None:
         """Check all members together: none is below a file or a link, and no links form a ring.
 
         And what comes twice is the same each time: some tools write a layer again for each image that has it.
@@ -144,7 +144,7 @@ class Members(Generic[P]):
         entry = self._found(name)
         return entry is not None and entry.kind == "file"
 
-    def followed(self, name: str) -> Entry[P]:
+    def followed(self, name: str) -> ArchiveEntry[P]:
         """Return the file of that name, or the one that a link of that name leads to.
 
         Raises:
@@ -159,7 +159,7 @@ class Members(Generic[P]):
             raise NotPlainError(f"it is a {entry.kind}")
         return entry
 
-    def _found(self, name: str) -> Entry[P] | None:
+    def _found(self, name: str) -> ArchiveEntry[P] | None:
         """Return what a name leads to: no link, or None. Links may come before what they lead to, or after it."""
         sought = name
         for _ in range(_MAXIMUM_LINKS):
@@ -169,13 +169,13 @@ class Members(Generic[P]):
             sought = entry.target
         raise self._error(name, "it is a link that leads to links without end")
 
-    def _linked_directory(self, name: str) -> Entry[P] | None:
+    def _linked_directory(self, name: str) -> ArchiveEntry[P] | None:
         """Return a link to what a name means, where one of the directories on its way is a link."""
         end = name.find("/")
         while end >= 0:
             above = self._entries.get(name[:end])
             if above is not None and above.kind == "symlink":
-                return Entry("symlink", target=above.target + name[end:])
+                return ArchiveEntry("symlink", target=above.target + name[end:])
             end = name.find("/", end + 1)
         return None
 
@@ -198,7 +198,7 @@ class Members(Generic[P]):
         return ArchiveInvalidError(self._archive, member=member, reason=reason)
 
 
-def _may_be_twins(known: Entry[Any], member: Member) -> bool:
+def _may_be_twins(known: ArchiveEntry[Any], member: Member) -> bool:
     return known.kind == member.kind == "file" and known.size == member.size
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator
 
     from ocistore.layouts.imports.embedded import EmbeddedSource
-    from ocistore.layouts.imports.request import ImportRequest, Selection
+    from ocistore.layouts.imports.request import ChosenEntries, ImportRequest
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.index import Damaged, Name
     from ocistore.oci.descriptor import Descriptor, Platform
@@ -125,7 +125,7 @@ def survey(
     return contents
 
 
-class Listed(NamedTuple):
+class ListedEntries(NamedTuple):
     """What index.json lists, or what is wrong with the two files at the top; never both."""
 
     entries: list[Descriptor]
@@ -134,7 +134,7 @@ class Listed(NamedTuple):
     problems: list[str]
 
 
-def listed(source: Source) -> Listed:
+def listed(source: Source) -> ListedEntries:
     """Read the two files at the top."""
     listing = Listing([], [], [], {})
     problems: list[str] = []
@@ -154,11 +154,11 @@ def listed(source: Source) -> Listed:
             pass_on_theirs(error)
             problems.append(f"{file}: {error.strerror}")
     if problems:
-        return Listed([], [], [], problems)
-    return Listed(listing.entries, listing.unusable, [*listing.damaged, *source.damaged], [])
+        return ListedEntries([], [], [], problems)
+    return ListedEntries(listing.entries, listing.unusable, [*listing.damaged, *source.damaged], [])
 
 
-def _note_refused(selection: Selection, damaged: list[Damaged], contents: ImportPlan) -> None:
+def _note_refused(selection: ChosenEntries, damaged: list[Damaged], contents: ImportPlan) -> None:
     """Note as wrong what was asked for and cannot be imported; leave out what is damaged and was not asked for."""
     for refused in selection.unusable:
         contents.problem(_unread(str(refused)))

@@ -106,7 +106,7 @@ class Chosen:
 
 
 @dataclass
-class Selection:
+class ChosenEntries:
     """Entries that are to be imported, and those that are not."""
 
     chosen: list[Chosen] = field(default_factory=list)
@@ -127,7 +127,7 @@ def select(
     source: str,
     unusable: Sequence[Unusable] = (),
     damaged: Sequence[Damaged] = (),
-) -> Selection:
+) -> ChosenEntries:
     """Give each entry its name, as docs/layouts.md says, and choose.
 
     Args:
@@ -149,7 +149,7 @@ def select(
     names = [name_of(entry) for entry in entries]
     repositories = {name.repository for name in names if name.repository is not None}
     sole = repositories.copy().pop() if len(repositories) == 1 else None
-    selection = Selection()
+    selection = ChosenEntries()
     unusables = [(each, name_in(each.annotations)) for each in unusable]
     damages = [(each, name_in(each.annotations)) for each in damaged]
     every = [*names, *(name for _, name in (*unusables, *damages))]
@@ -205,7 +205,7 @@ def select(
     return selection
 
 
-def _select_all(selection: Selection, entry: Descriptor, name: Name, repository: str | None) -> None:
+def _select_all(selection: ChosenEntries, entry: Descriptor, name: Name, repository: str | None) -> None:
     """Add an entry to a selection of everything."""
     if repository is None:
         selection.left.append(entry)

@@ -19,7 +19,7 @@ from ocistore.errors import (
 )
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
-from ocistore.layouts.imports.members import Entry, Members, digest_in
+from ocistore.layouts.imports.members import ArchiveEntry, Members, digest_in
 from ocistore.layouts.imports.source import SMALL
 from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, MAXIMUM_LAYOUT_FILE_SIZE
 from ocistore.oci.digest import Digest, hasher
@@ -103,7 +103,7 @@ class ArchiveStream:
             self.close()
             raise
 
-    def read(self, entry: Entry[_Place], size: int) -> bytes:
+    def read(self, entry: ArchiveEntry[_Place], size: int) -> bytes:
         """Return the beginning of a file that came by; raise NotPlainError where it was not what its name says."""
         place = _place(entry)
         if isinstance(place, bytes):
@@ -113,12 +113,12 @@ class ArchiveStream:
         with self._opened(place) as reader:
             return reader.read(size)
 
-    def digest(self, entry: Entry[_Place]) -> Digest:
+    def digest(self, entry: ArchiveEntry[_Place]) -> Digest:
         """Return the digest of a file, computed when it came by."""
         place = _place(entry)
         return Digest.of(place) if isinstance(place, bytes) else place.digest
 
-    def verify(self, entry: Entry[_Place], digest: Digest, tally: Tally) -> None:
+    def verify(self, entry: ArchiveEntry[_Place], digest: Digest, tally: Tally) -> None:
         """Compare that; where a link has the name of another algorithm, the bytes that were staged."""
         place = _place(entry)
         if isinstance(place, _Broken):
@@ -133,7 +133,7 @@ class ArchiveStream:
             raise DigestMismatchError(expected=digest, actual=actual)
         tally.add(entry.size)
 
-    def stage(self, pool: Ingester, entry: Entry[_Place], digest: Digest, tally: Tally) -> StagedBlob:
+    def stage(self, pool: Ingester, entry: ArchiveEntry[_Place], digest: Digest, tally: Tally) -> StagedBlob:
         """Return the blob that was staged when it came by."""
         place = _place(entry)
         self.verify(entry, digest, tally)
@@ -213,7 +213,7 @@ class ArchiveStream:
             raise DigestMismatchError(expected=digest, actual=actual)
 
 
-def _place(entry: Entry[_Place]) -> _Place:
+def _place(entry: ArchiveEntry[_Place]) -> _Place:
     assert entry.place is not None  # every file was added with one
     return entry.place
 

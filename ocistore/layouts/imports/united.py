@@ -47,7 +47,7 @@ P = TypeVar("P")
 
 
 @dataclass
-class _Entry:
+class _UnitedEntry:
     """One entry of index.json: as written there, and what leads to it."""
 
     value: dict[str, Any]
@@ -65,7 +65,7 @@ class _Manifest:
 
     descriptor: Descriptor
     layers: int
-    entry: _Entry
+    entry: _UnitedEntry
 
 
 class _Part(NamedTuple):
@@ -261,10 +261,10 @@ def _index(archive: Files[P]) -> dict[str, Any] | None:
     return document if "manifests" in document else None
 
 
-def _entries(document: dict[str, Any]) -> Iterator[_Entry]:
+def _entries(document: dict[str, Any]) -> Iterator[_UnitedEntry]:
     for value in document["manifests"] or ():
         for descriptor in _descriptors([value]):
-            yield _Entry(value, descriptor, name_of(descriptor))
+            yield _UnitedEntry(value, descriptor, name_of(descriptor))
 
 
 def _descriptors(values: object) -> list[Descriptor]:
