@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
     from ocistore.oci.reference import Reference
-    from ocistore.oci.selection import Selector
+    from ocistore.oci.selector import Selector
     from ocistore.repository import Repository, RepositoryWriter, TagEvent
     from ocistore.store import Store, Usage, check_import, rebuild
     from ocistore.transaction import Transaction
@@ -199,7 +199,7 @@ _HOMES = {
     "Digest": "ocistore.oci.digest",
     "Manifest": "ocistore.oci.manifest",
     "Reference": "ocistore.oci.reference",
-    "Selector": "ocistore.oci.selection",
+    "Selector": "ocistore.oci.selector",
     "Repository": "ocistore.repository",
     "RepositoryWriter": "ocistore.repository",
     "TagEvent": "ocistore.repository",

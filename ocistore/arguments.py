@@ -1,10 +1,16 @@
-"""Checks of durations and numbers that callers give, made before anything is done; errors name the argument."""
+"""Arguments that callers give: checks of durations and numbers, whose errors name the argument, and defaults."""
 
 from __future__ import annotations
 
 import operator
 from datetime import timedelta
 from typing import Final
+
+GRACE: Final = timedelta(hours=1)
+"""How long a blob may wait for the manifest that refers to it, unless the caller of a garbage collection says it."""
+
+KEEP_UNTAGGED: Final = timedelta(days=14)
+"""How long a manifest stays that no tag, index or subject keeps, likewise."""
 
 _ZERO: Final = timedelta(0)
 

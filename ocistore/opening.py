@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs import mounts
 from ocistore.blobs.ballast import OPENING, available
 from ocistore.blobs.durability import make_directories, sync_path
 from ocistore.blobs.filesystem import FilesystemPool
@@ -17,6 +16,7 @@ from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.output import write_all
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.permissions import PRIVATE, make_file
+from ocistore.blobs.supportedfilesystems import refuse_network_filesystem
 from ocistore.catalog.migrate import new_catalog, revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
@@ -30,7 +30,6 @@ from ocistore.errors import (
     StorageError,
     StoreFullError,
     StoreNotFoundError,
-    UnsupportedFilesystemError,
 )
 from ocistore.refusals import Ignoring, pass_on_theirs
 
@@ -39,38 +38,6 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.ballast import Ballast
     from ocistore.blobs.pool import Pool
-
-_NETWORK_FILESYSTEMS: Final = {
-    0x6969: "NFS",
-    0x517B: "SMB",
-    0xFE534D42: "SMB2",
-    0xFF534D42: "CIFS",
-    0x01021997: "9P",
-    0x5346414F: "AFS",
-    0x6B414653: "AFS",
-    0x00C36400: "Ceph",
-    0x0BD00BD0: "Lustre",
-    0x47504653: "GPFS",
-    0x564C: "NCP",
-    0x73757245: "Coda",
-    0x01161970: "GFS2",
-    0x7461636F: "OCFS2",
-    0x19830326: "BeeGFS",
-    0x20030528: "OrangeFS",
-    0xAAD7AAEA: "PanFS",
-    0x61636673: "StoreNext",
-    0xBEEFDEAD: "StoreNext",
-    0x013111A8: "IBRIX",
-    0x786F4256: "a shared folder of VirtualBox",
-    0xBACBACBC: "a shared folder of VMware",
-    0x7C7C6673: "a shared folder of Parallels",
-}
-"""The magic numbers of statfs(2) for filesystems on which neither SQLite's WAL nor flock works between machines.
-
-From linux/magic.h and coreutils (stat.c, human_fstype)."""
-
-ALLOWING: Final = "open it with any_filesystem=True"
-"""How a program opens a store where nothing says what is under the filesystem."""
 
 _HALF_MADE: Final = frozenset(
     {"write.lock", "catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db.new"}
@@ -100,7 +67,7 @@ def open_core(
     found = _found(paths)
     if found is None and not create:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
-    _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
+    refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
     if found is not None:
         _refuse_read_only(paths)
         _refuse_second_name(paths, found)
@@ -388,8 +355,8 @@ def _make_store(paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool
             _refuse_content(paths, pool)
             _note_pool(paths, pool)
         else:
-            with Ignoring(FileNotFoundError):  # of a store in another pool, whose making was interrupted
-                os.unlink(paths.pool)
+            with Translating(str(paths.pool), root=paths.root), Ignoring(FileNotFoundError):
+                os.unlink(paths.pool)  # of a store in another pool, whose making was interrupted
         if files is not None:
             files.create()
         with Translating(str(paths.catalog), root=paths.root):
@@ -423,48 +390,10 @@ def _make_catalog(paths: StorePaths) -> None:
         raise
 
 
-def _refuse_network_filesystem(root: Path, *, any_filesystem: bool = False) -> None:
-    import ctypes  # noqa: PLC0415  (only opening needs it)
-
-    directory = root
-    with Translating(str(root), root=root):
-        while not directory.exists():  # what is made there will be where its parent is
-            directory = directory.parent
-    buffer = (ctypes.c_long * 32)()  # struct statfs begins with f_type, a long, and is shorter than this
-    if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(directory), buffer) != 0:
-        return  # the next call on the directory says why
-    magic = buffer[0] & 0xFFFFFFFF
-    name = _NETWORK_FILESYSTEMS.get(magic)
-    if magic == mounts.FUSE:
-        with Translating(str(root), root=root):
-            name = _refused_fuse(root, mounts.behind(directory), any_filesystem=any_filesystem)
-    if name is not None:
-        raise UnsupportedFilesystemError(
-            root, filesystem=name, reason="a store needs a local filesystem, where locks and shared memory work"
-        )
-
-
-def _refused_fuse(root: Path, behind: mounts.Behind, *, any_filesystem: bool) -> str | None:
-    """Return the name of a filesystem in user space that is another machine's; None where a store may be on it.
-
-    Raises:
-        UnsupportedFilesystemError: nothing says what it is.
-    """
-    if behind.is_remote:
-        return f"{behind} (FUSE)"
-    if not behind.is_local and not any_filesystem:
-        raise UnsupportedFilesystemError(
-            root,
-            filesystem=f"{behind or 'a filesystem'} (FUSE)",
-            reason=f"what is behind it is not known; where it is a disk of this machine, {ALLOWING}",
-        )
-    return None
-
-
 def _open_read_only(paths: StorePaths, pool: Pool | None, *, any_filesystem: bool) -> Core:
     if _found(paths) is None:
         raise StoreNotFoundError(paths.root, reason="there is no catalog.db")
-    _refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
+    refuse_network_filesystem(paths.root, any_filesystem=any_filesystem)
     _refuse_other_pool(paths, pool)
     beside = all(os.access(path, os.W_OK, effective_ids=True) for path in (paths.root, paths.catalog))
     catalog = SQLiteCatalog(

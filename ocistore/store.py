@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from ocistore.arguments import GRACE, KEEP_UNTAGGED
 from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import holds, repositories
 from ocistore.catalog.usage import counts
@@ -22,6 +22,7 @@ from ocistore.transaction import Transaction
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from datetime import timedelta
     from pathlib import Path
     from types import TracebackType
     from typing import NoReturn, Self
@@ -301,7 +302,7 @@ class Store:
                 file object, which is written to and not closed.
             references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and after it,
                 if it is to be called otherwise, =REPO or =REPO:TAG; None for every tag there is. See
-                :class:`ocistore.oci.selection.Selector`.
+                :class:`ocistore.oci.selector.Selector`.
             mode: how bytes get into a directory; see :data:`ocistore.blobs.sharing.TransferMode`.
             referrers: also whatever is about an exported manifest, to any depth: what has it as its subject, and what
                 has a tag made of its digest, as cosign's signatures have. None: wherever the form can hold it, which a
@@ -500,8 +501,8 @@ class Store:
     def gc(
         self,
         *,
-        grace: timedelta = timedelta(hours=1),
-        keep_untagged: timedelta = timedelta(days=14),
+        grace: timedelta = GRACE,
+        keep_untagged: timedelta = KEEP_UNTAGGED,
         dry_run: bool = False,
         force: bool = False,
         maximum_duration: timedelta | None = None,
@@ -551,8 +552,8 @@ class Store:
         self,
         reference_or_digest: str,
         *,
-        grace: timedelta = timedelta(hours=1),
-        keep_untagged: timedelta = timedelta(days=14),
+        grace: timedelta = GRACE,
+        keep_untagged: timedelta = KEEP_UNTAGGED,
     ) -> Explanation:
         """Explain what keeps a manifest or blob: tags, indexes, its subject, leases, or having been needed lately.
 

@@ -26,8 +26,8 @@ from ocistore import (
     StoreFullError,
     StoreNotFoundError,
     UnsupportedFilesystemError,
-    opening,
 )
+from ocistore.blobs import supportedfilesystems
 from ocistore.catalog import sqlite
 
 HELLO = Digest.of(b"hello")
@@ -473,7 +473,7 @@ def test_a_store_of_an_older_version_is_not_read_without_the_upgrade(tmp_path, e
 @pytest.mark.parametrize("make", [nothing, an_empty_directory])
 def test_a_network_filesystem_is_refused_and_nothing_is_made_on_it(small_disk, monkeypatch, make):
     tmpfs = 0x01021994  # statfs(2); what this test has at hand stands for what it has not
-    monkeypatch.setitem(opening._NETWORK_FILESYSTEMS, tmpfs, "NFS")
+    monkeypatch.setitem(supportedfilesystems._NETWORK_FILESYSTEMS, tmpfs, "NFS")
     root = small_disk.root / "store"
     make(root)
     before = files(small_disk.root)

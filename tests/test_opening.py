@@ -33,6 +33,7 @@ from ocistore import (
     opening,
     rebuild,
 )
+from ocistore.blobs import supportedfilesystems
 
 TREE = {"blobs", "catalog.db", "quarantine", "reserved", "trash", "uploads", "write.lock"}
 HELLO = b"hello"
@@ -191,7 +192,8 @@ def test_a_name_too_long_for_the_filesystem_is_the_systems_error(tmp_path):
 
 @pytest.mark.parametrize("below", ["", "not/there/yet"])
 def test_a_network_filesystem_is_refused_before_anything_is_made(small_disk, monkeypatch, below):
-    monkeypatch.setitem(opening._NETWORK_FILESYSTEMS, 0x01021994, "a test's idea of one")  # tmpfs, which is at hand
+    tmpfs = 0x01021994  # which is at hand
+    monkeypatch.setitem(supportedfilesystems._NETWORK_FILESYSTEMS, tmpfs, "a test's idea of one")
     with pytest.raises(UnsupportedFilesystemError, match="a test's idea of one") as caught:
         Store.open(small_disk.root / below)
     assert (caught.value.root, caught.value.filesystem) == (small_disk.root / below, "a test's idea of one")

@@ -18,7 +18,7 @@ COMMANDS: Final = {
     "backup": ListedCommand("backup", "Copy the store while it is in use."),
     "cat": ListedCommand("files", "Print the exact bytes of a manifest, a blob, or a file in an image."),
     "copy": ListedCommand("copying", "Copy references from one store to another, in one commit."),
-    "db": ListedCommand("schema", "Maintain the catalog: its schema, its history, its size."),
+    "db": ListedCommand("db", "Maintain the catalog: its schema, its history, its size."),
     "discover": ListedCommand("artifacts", "List the referrers of REF, such as signatures and SBOMs."),
     "export": ListedCommand("exporting", "Write references as an OCI layout or an archive."),
     "gc": ListedCommand("gc", "Collect garbage: remove content that no tag, index, subject or lease keeps."),

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from ocistore.arguments import require_duration
+from ocistore.arguments import GRACE, KEEP_UNTAGGED, require_duration
 from ocistore.catalog import explanation, leases, repositories
 from ocistore.clock import milliseconds
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
 from ocistore.oci.digest import ALGORITHMS, Digest
 from ocistore.oci.reference import Reference, repository_name
 from ocistore.repository import Repository
-from ocistore.upkeep.gc import GRACE, KEEP_UNTAGGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

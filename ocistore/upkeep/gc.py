@@ -30,7 +30,7 @@ from functools import partial
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
-from ocistore.arguments import require_duration
+from ocistore.arguments import GRACE, KEEP_UNTAGGED, require_duration
 from ocistore.blobs.pool import may_grow
 from ocistore.catalog import (
     batches,
@@ -70,12 +70,6 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import UnpublishedFile
     from ocistore.catalog.connection import Connection
     from ocistore.core import Core
-
-GRACE: Final = timedelta(hours=1)
-"""How long a blob may wait for the manifest that refers to it."""
-
-KEEP_UNTAGGED: Final = timedelta(days=14)
-"""How long a manifest stays that no tag, index or subject keeps."""
 
 _MANIFESTS: Final = 50
 """Memberships of manifests in one transaction; each takes about 150 µs."""

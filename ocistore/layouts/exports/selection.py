@@ -30,7 +30,7 @@ from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, manifest_descriptor
 from ocistore.oci.platforms import narrow, parse_platforms
 from ocistore.oci.referrertags import is_about, list_tag
-from ocistore.oci.selection import selectors
+from ocistore.oci.selector import selectors
 from ocistore.paging import PAGE
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import Provider
     from ocistore.catalog.connection import Connection
     from ocistore.oci.descriptor import Descriptor
-    from ocistore.oci.selection import Selector
+    from ocistore.oci.selector import Selector
 
 _ASKED_AT_ONCE: Final = 2000
 """How many tags are looked up in one statement, whose rows are held together."""
@@ -162,7 +162,7 @@ def choose(
     Args:
         connection: of a snapshot.
         pool: where the bytes of indexes are read, if only some platforms are wanted.
-        references: see :class:`ocistore.oci.selection.Selector`; None for every tag there is.
+        references: see :class:`ocistore.oci.selector.Selector`; None for every tag there is.
         referrers: also what is about something chosen, by its subject or by its tag, to any depth.
         referrers_lists: add, for each manifest with referrers, an index that lists them under the tag that the
             distribution specification has for it.

@@ -11,14 +11,14 @@ from ocistore.layouts.index import name_in, name_of
 from ocistore.oci.digest import digest_or_none
 from ocistore.oci.platforms import fitting, parse_platforms
 from ocistore.oci.reference import DEFAULT_HOST, DEFAULT_NAMESPACE, repository_name, split_host, tag_name
-from ocistore.oci.selection import selectors
+from ocistore.oci.selector import selectors
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
     from ocistore.layouts.index import Damaged, Name, Unusable
     from ocistore.oci.descriptor import Descriptor, Platform
-    from ocistore.oci.selection import Selector
+    from ocistore.oci.selector import Selector
 
 NAMED_AT_MOST: Final = 5
 """How many things a message names."""

@@ -3,7 +3,7 @@
 import pytest
 
 from ocistore import InvalidNameError
-from ocistore.oci.selection import Selector, selectors
+from ocistore.oci.selector import Selector, selectors
 
 DIGEST = "sha256:" + "0" * 64
 
