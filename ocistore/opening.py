@@ -45,6 +45,9 @@ _HALF_MADE: Final = frozenset(
 )
 """What may be in a directory whose creation as a store was interrupted."""
 
+_MAXIMUM_IDENTITY: Final = 4096
+"""Bytes of the identity of a pool: as long as a path or an address can be."""
+
 OF_THE_VOLUME: Final = frozenset({"lost+found"})
 """What is in an empty filesystem as mkfs makes it."""
 
@@ -141,18 +144,35 @@ def _refuse_other_pool(paths: StorePaths, pool: Pool | None) -> None:
     Raises:
         StorageError: it was; or the file system refused to say.
     """
-    with Translating(str(paths.pool), root=paths.root):
-        try:
-            noted = paths.pool.read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            pass_on_theirs(error)
-            noted = ""
-    given = "" if pool is None else pool.identity
+    noted = _noted_pool(paths)
+    given = None if pool is None else pool.identity
     if noted == given:
         return
-    where = f"in the pool {noted}" if noted else "in its own directory"
+    where = "in its own directory" if noted is None else f"in the pool {noted}"
     asked = f"with the pool {given}" if given else "without a pool"
     raise StorageError(str(paths.root), errno=None, reason=f"its blobs are {where}, and it is opened {asked}")
+
+
+def _noted_pool(paths: StorePaths) -> str | None:
+    """Return the identity of the pool with which a store was made, or begun; None for one in its own directory.
+
+    Raises:
+        CorruptError: the note is not one that :func:`_note_pool` writes whole.
+        StorageError: it could not be read.
+    """
+    with Translating(str(paths.pool), root=paths.root):
+        try:
+            with open(paths.pool, "rb") as file:
+                noted = file.read(_MAXIMUM_IDENTITY + 1)
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
+            return None
+    try:
+        if len(noted) <= _MAXIMUM_IDENTITY:
+            return noted.decode() or None  # it is empty where its writer was killed: nothing was made with it
+    except UnicodeDecodeError:
+        pass
+    raise CorruptError(str(paths.pool), reason="it does not name a pool")
 
 
 def _refuse_content(paths: StorePaths, pool: Pool) -> None:
@@ -349,14 +369,13 @@ def make_lock(paths: StorePaths) -> None:
 def _make_store(paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool | None, pool: Pool) -> None:
     """Make everything. The catalog's file comes last: where it exists, the rest exists."""
     with catalog.locked():
-        if paths.catalog.exists():  # somebody was faster
-            _refuse_other_pool(paths, pool)
-        elif files is None:
+        # Also of a store that somebody made meanwhile, that was begun, or whose catalog was lost.
+        noted = _noted_pool(paths)
+        if noted is not None or paths.catalog.exists():
+            _refuse_other_pool(paths, None if files is not None else pool)
+        if files is None and not paths.catalog.exists():
             _refuse_content(paths, pool)
             _note_pool(paths, pool)
-        else:
-            with Translating(str(paths.pool), root=paths.root), Ignoring(FileNotFoundError):
-                os.unlink(paths.pool)  # of a store in another pool, whose making was interrupted
         if files is not None:
             files.create()
         with Translating(str(paths.catalog), root=paths.root):
@@ -379,6 +398,7 @@ def _make_catalog(paths: StorePaths) -> None:
     """Write a new catalog and give it its name: six syncs fewer than where SQLite makes it, and whole or not there."""
     if os.path.lexists(paths.catalog):  # a link to nothing
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(paths.catalog))
+    _remove_stale_wal(paths)
     descriptor = make_file(paths.new_catalog, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, paths.permissions.file)
     try:
         write_all(descriptor, new_catalog(now=milliseconds()))
@@ -388,6 +408,15 @@ def _make_catalog(paths: StorePaths) -> None:
         with Ignoring():
             os.unlink(paths.new_catalog)
         raise
+
+
+def _remove_stale_wal(paths: StorePaths) -> None:
+    """Remove what a lost catalog left, durably: beside a new catalog SQLite would take it for that one's WAL."""
+    stale = [path for suffix in ("-wal", "-shm") if os.path.lexists(path := f"{paths.catalog}{suffix}")]
+    for path in stale:
+        os.unlink(path)
+    if stale:
+        sync_path(paths.root)
 
 
 def _open_read_only(paths: StorePaths, pool: Pool | None, *, any_filesystem: bool) -> Core:

@@ -206,8 +206,10 @@ class Ahead(Generic[T, R]):
                 waited += wait
                 if self._counter is not None:
                     self._counter.tell()
-            elif self._queue:  # else it was done just now
+            elif self._queue:
                 self._queue.popleft().run()
+            else:  # it was done just now; or a thread that took it had no memory to begin
+                task.run()
         self._given.remove(task)
         if self._counter is not None:
             self._counter.tell()

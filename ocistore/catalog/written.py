@@ -12,6 +12,9 @@ import functools
 import os
 from typing import TYPE_CHECKING, Final
 
+from ocistore.errors import StorageError
+from ocistore.refusals import is_refusal
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -86,5 +89,11 @@ def texts_in(dialect: str) -> dict[str, str]:
 
 
 def _read(what: str, dialect: str) -> str:
-    with open(path_of(what, dialect), encoding="utf-8") as file:
-        return file.read()
+    path = path_of(what, dialect)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:  # as where no more files can be opened
+        if not is_refusal(error):
+            raise
+        raise StorageError(path, errno=error.errno, reason=error.strerror or str(error)) from error

@@ -193,9 +193,9 @@ def export(
             )
         blobs = {node.digest: node.size for node in selection.nodes.values() if node.here and node.media_type is None}
         plan = _Plan(to, selection, held(bases, blobs), mode, dry_run, kinds(core.pool, selection))
-        if verify:
-            progress = _verify(core, plan, progress)
         if to.format == "dir":
+            if verify:
+                progress = _verify(core, plan, progress)
             return _export_directory(core, plan, progress)
         if to.path is not None:
             sink.require_room(to.path, to.name)
@@ -204,20 +204,26 @@ def export(
                 # What was asked for was no image: an archive of nothing is not what anybody wants.
                 reason = "all that was asked for is about images, such as signatures; docker-archive cannot hold it"
                 raise ArchiveInvalidError(to.name, reason=reason)
-            return _export_docker(core, plan, platforms, progress)
+            return _export_docker(core, plan, platforms, progress, verify=verify)
+        if verify:
+            progress = _verify(core, plan, progress)
         return _export_archive(core, plan, progress)
 
 
-def _verify(core: Core, plan: _Plan, progress: Progress | None) -> Progress | None:
+def _verify(
+    core: Core, plan: _Plan, progress: Progress | None, archive: DockerArchive | None = None
+) -> Progress | None:
     """Hash all that is exported of the store, and return the progress for the bytes that are written after that.
 
     Raises:
         CorruptError: something is damaged.
     """
-    left_out = plan.left_out | plan.selection.made.keys()
-    sizes = {digest: size for digest, size in plan.sizes.items() if digest not in left_out}
+    going = {digest: size for digest, size in plan.sizes.items() if digest not in plan.left_out}
+    if archive is not None:
+        going = {digest: size for digest, size in going.items() if digest in archive.manifests | archive.blobs}
+    sizes = {digest: size for digest, size in going.items() if digest not in plan.selection.made}
     read = sum(sizes.values())
-    written = 0 if plan.dry_run else sum(size for digest, size in plan.sizes.items() if digest not in plan.left_out)
+    written = 0 if plan.dry_run else sum(going.values()) if archive is None else archive.size
     tally = Tally(read + written, progress)
     verify_all(core.pool, sizes, tally)
     tally.reach(read)
@@ -275,9 +281,18 @@ def _export_archive(core: Core, plan: _Plan, progress: Progress | None) -> Expor
     return plan.report(written=written)
 
 
-def _export_docker(core: Core, plan: _Plan, platforms: Sequence[str], progress: Progress | None) -> ExportReport:
+def _export_docker(
+    core: Core, plan: _Plan, platforms: Sequence[str], progress: Progress | None, *, verify: bool
+) -> ExportReport:
     to = plan.destination
-    archive = docker_archive(core.pool, plan.selection, archive=to.name, platforms=platforms)
+    try:
+        archive = docker_archive(core.pool, plan.selection, archive=to.name, platforms=platforms)
+    except ArchiveInvalidError:
+        if verify:  # it may be damage that the archive cannot hold
+            _verify(core, plan, None)
+        raise
+    if verify:
+        progress = _verify(core, plan, progress, archive)
     if not plan.dry_run:
         tally = Tally(archive.size, progress)
         with sink.opened(to.target, name=to.name, compression=to.compression, tally=tally) as out:

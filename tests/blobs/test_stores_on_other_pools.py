@@ -73,15 +73,45 @@ def test_a_new_store_is_not_made_with_the_pool_of_another(stocked, memory, tmp_p
     Store.open(tmp_path / "new", pool=MemoryPool()).close()  # and what was begun is completed
 
 
-def test_what_was_begun_with_another_pool_is_made_with_this_one(tmp_path):
-    for root, pool in ((tmp_path / "files", None), (tmp_path / "memory", MemoryPool())):
-        root.mkdir()
-        (root / "write.lock").touch()
-        (root / "pool").write_text("memory:of a process that was killed")
-        for _ in range(2):
-            with Store.open(root, pool=pool) as store:
-                digest = store.repository("app").put_blob(b"bytes").digest
-        assert (root / "blobs" / "sha256" / digest.encoded).exists() == (pool is None)
+@pytest.mark.parametrize("given", [None, MemoryPool()], ids=["files", "another"])
+def test_what_was_begun_or_lost_with_a_pool_is_made_with_that_one_alone(tmp_path, given):
+    memory = MemoryPool()
+    (tmp_path / "write.lock").touch()
+    (tmp_path / "pool").write_text(memory.identity)
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(StorageError, match="in the pool memory:"):
+        Store.open(tmp_path, pool=given)
+    assert sorted(os.listdir(tmp_path)) == before
+    Store.open(tmp_path, pool=memory).close()
+
+
+def test_a_note_that_was_not_written_names_no_pool(tmp_path):
+    (tmp_path / "write.lock").touch()
+    (tmp_path / "pool").touch()
+    Store.open(tmp_path, pool=MemoryPool()).close()
+
+
+@pytest.mark.parametrize("note", [b"\xff", bytes(5000)], ids=["no text", "long"])
+def test_a_note_that_names_no_pool_is_damage(tmp_path, note):
+    (tmp_path / "write.lock").touch()
+    (tmp_path / "pool").write_bytes(note)
+    with pytest.raises(CorruptError, match="it does not name a pool"):
+        Store.open(tmp_path)
+
+
+def test_a_new_catalog_does_not_take_over_the_wal_of_a_lost_one(tmp_path):
+    pool = MemoryPool()
+    with Store.open(tmp_path, pool=pool) as store:
+        for number in range(30):
+            store.repository(f"old{number}").start_upload().close()
+        with store._core.catalog.read():  # keeps a connection, and so the WAL, beyond the copy
+            kept = {suffix: (tmp_path / f"catalog.db{suffix}").read_bytes() for suffix in ("-wal", "-shm")}
+    (tmp_path / "catalog.db").unlink()
+    for suffix, content in kept.items():
+        (tmp_path / f"catalog.db{suffix}").write_bytes(content)
+    with Store.open(tmp_path, pool=pool) as store:
+        assert list(store.repositories()) == []
+        assert store.check().is_ok
 
 
 def test_a_store_that_somebody_else_makes_meanwhile_keeps_its_pool(tmp_path, monkeypatch):
