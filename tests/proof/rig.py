@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import shutil
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING
 from invariants import check
 from operations import fill, kept
 
-from ocistore import CorruptError, OCIStoreError, Store
+from ocistore import CorruptError, OCIStoreError, Store, threads
 from ocistore.catalog import address, database, sqlite
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from operations import Operation
@@ -28,11 +30,27 @@ _PATIENCE = 1.0
 """Seconds that a run with one failing call waits for a lock."""
 
 
-class Bench:
-    """One operation, and stores to try it on."""
+@contextlib.contextmanager
+def having(cores: int) -> Iterator[None]:
+    """Let this process have that many cores to give threads to."""
+    before = threads._cores
+    threads._cores = lambda: cores
+    try:
+        yield
+    finally:
+        threads._cores = before
 
-    def __init__(self, operation: Operation, directory: Path, empty_store: Path) -> None:
+
+class Bench:
+    """One operation, and stores to try it on.
+
+    Without threads, unless they are asked for: strace counts the calls of each thread for itself, so that only what one
+    thread does is refused, or killed, once and at the same place each time.
+    """
+
+    def __init__(self, operation: Operation, directory: Path, empty_store: Path, *, cores: int = 0) -> None:
         self._operation = operation
+        self._cores = cores
         self._before = directory / "before"
         self._tried = directory / "tried"
         self._acknowledged = mmap.mmap(-1, 4096)  # shared with what is forked, without a system call
@@ -52,7 +70,7 @@ class Bench:
 
     def run(self) -> None:
         """All steps."""
-        with self._operation.open(self.root) as store:
+        with having(self._cores), self._operation.open(self.root) as store:
             for number, step in enumerate(self._operation.steps, 1):
                 step.do(store)
                 self._acknowledged[0] = number

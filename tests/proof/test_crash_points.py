@@ -94,3 +94,16 @@ def test_killed_anywhere_nothing_acknowledged_is_lost(name, tmp_path, empty_stor
     points = _points(bench, tmp_path / "log")
     record_property("points", len(points))
     assert [words for point in points for words in _killed_at(bench, point)] == []
+
+
+@pytest.mark.slow
+def test_killed_while_threads_empty_the_trash_nothing_acknowledged_is_lost(tmp_path, empty_store):
+    bench = Bench(OPERATIONS["gc"], tmp_path, empty_store, cores=2)
+    bench.fresh()
+    points = _points(bench, tmp_path / "log")
+    came_to_it = 0
+    for point in points:
+        bench.fresh()
+        came_to_it += killed(bench.run, at=point)  # or the thread and its caller shared the work in another way
+        assert bench.wrong() == [], point
+    assert came_to_it > len(points) / 2
