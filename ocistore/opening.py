@@ -371,9 +371,11 @@ def _make_store(paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool
     with catalog.locked():
         # Also of a store that somebody made meanwhile, that was begun, or whose catalog was lost.
         noted = _noted_pool(paths)
-        if noted is not None or paths.catalog.exists():
+        with Translating(str(paths.catalog), root=paths.root):
+            is_made = paths.catalog.exists()
+        if noted is not None or is_made:
             _refuse_other_pool(paths, None if files is not None else pool)
-        if files is None and not paths.catalog.exists():
+        if files is None and not is_made:
             _refuse_content(paths, pool)
             _note_pool(paths, pool)
         if files is not None:
