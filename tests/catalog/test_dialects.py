@@ -40,7 +40,8 @@ def statements():
 
 
 def text_of(statement, dialect):
-    return " ".join(str(statement.compile(dialect=DIALECTS[dialect])).split())
+    """The text of a statement in one line, without the types that only some versions of SQLAlchemy add to parameters."""
+    return re.sub(r"(?<=\))::[A-Z]+", "", " ".join(str(statement.compile(dialect=DIALECTS[dialect])).split()))
 
 
 @pytest.mark.parametrize("statement", list(statements()))
@@ -78,7 +79,7 @@ WRITTEN = {
     "walk": (
         select(walk(begin, *above).c.id),
         "UNION SELECT up.id + ? AS anon_1 FROM up WHERE up.id < ? UNION SELECT up.id + ? AS",
-        "INTEGER UNION (WITH up AS (SELECT * FROM up) SELECT up.id + ",
+        " UNION (WITH up AS (SELECT * FROM up) SELECT up.id + ",
     ),
     "array of numbers": (
         select(array("ids").c.value),
@@ -88,7 +89,7 @@ WRITTEN = {
     "array of texts": (
         select(array("names", Text).c.value),
         "SELECT anon_1.value FROM json_each(?) AS anon_1",
-        "CAST(%(names)s::VARCHAR AS JSONB)) WITH ORDINALITY AS each (element, number)) AS anon_1",
+        "CAST(%(names)s AS JSONB)) WITH ORDINALITY AS each (element, number)) AS anon_1",
     ),
     "array of arrays": (
         select(member(array("rows", JSON), 0), member(array("rows", JSON), 1, Text)).select_from(array("rows", JSON)),
@@ -104,7 +105,7 @@ WRITTEN = {
     "upsert": (
         upsert(t).values(id=1).on_conflict_do_nothing(),
         "INSERT INTO t (id) VALUES (?) ON CONFLICT DO NOTHING",
-        "INSERT INTO t (id) VALUES (%(id)s::INTEGER) ON CONFLICT DO NOTHING",
+        "INSERT INTO t (id) VALUES (%(id)s) ON CONFLICT DO NOTHING",
     ),
 }
 
