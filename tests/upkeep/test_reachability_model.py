@@ -71,6 +71,11 @@ passing = st.one_of(
 steps = st.one_of(pushes, changes, passing)
 
 
+def second(since):
+    """The second in which something was let go of: of manifests that wait for each other, each has a millisecond more."""
+    return None if since is None else since - since % SECOND
+
+
 def found(root):
     """The rows of a store as the model has them."""
     with contextlib.closing(sqlite3.connect(root / "catalog.db")) as connection:
@@ -98,8 +103,8 @@ def found(root):
             repositories={
                 name: Contents(
                     tags={tag: digests[target] for tag, target in tags.get(key, [])},
-                    manifests={digests[each]: since for each, since in manifests.get(key, [])},
-                    blobs={digests[each]: since for each, since in blobs.get(key, [])},
+                    manifests={digests[each]: second(since) for each, since in manifests.get(key, [])},
+                    blobs={digests[each]: second(since) for each, since in blobs.get(key, [])},
                 )
                 for key, name in names.items()
             },
@@ -115,7 +120,12 @@ def found(root):
                 key: ModelLease(expires, frozenset((names[here], digests[each]) for here, each in leases.get(key, [])))
                 for key, expires in connection.execute("SELECT id, expires FROM leases")
             },
-            pool=dict(connection.execute("SELECT digest, unreferenced_since FROM blobs WHERE state = 'live'")),
+            pool={
+                digest: second(since)
+                for digest, since in connection.execute(
+                    "SELECT digest, unreferenced_since FROM blobs WHERE state = 'live'"
+                )
+            },
         )
 
 
