@@ -40,7 +40,7 @@ def statements():
 
 
 def text_of(statement, dialect):
-    """The text of a statement in one line, without the types that only some versions of SQLAlchemy add to parameters."""
+    """The text of a statement in a line, without types of parameters, which only some versions of SQLAlchemy add."""
     return re.sub(r"::[A-Z]+", "", " ".join(str(statement.compile(dialect=DIALECTS[dialect])).split()))
 
 

@@ -72,7 +72,7 @@ steps = st.one_of(pushes, changes, passing)
 
 
 def second(since):
-    """The second in which something was let go of: of manifests that wait for each other, each has a millisecond more."""
+    """The second in which something was let go of: manifests that wait for each other have a millisecond more each."""
     return None if since is None else since - since % SECOND
 
 
