@@ -333,7 +333,7 @@ def test_in_parts_comes_the_same_about_as_at_once(tmp_path, monkeypatch, before)
 def test_nobody_sees_a_part(store, small_parts, monkeypatch):
     push(store.repository("old"), APP, "v1")
     seen = []
-    apply = largechanges._Parts._apply
+    apply = largechanges._LargeChange._apply
 
     def look(self, *arguments, **options):
         with Store.open(store.root, read_only=True) as other:
@@ -345,7 +345,7 @@ def test_nobody_sees_a_part(store, small_parts, monkeypatch):
             assert check(store, idle=False) == []
         return apply(self, *arguments, **options)
 
-    monkeypatch.setattr(largechanges._Parts, "_apply", look)
+    monkeypatch.setattr(largechanges._LargeChange, "_apply", look)
     with store.transaction() as transaction:
         put(transaction, "old", "new")
     assert len(seen) > 10
@@ -357,7 +357,7 @@ def test_nobody_sees_a_part(store, small_parts, monkeypatch):
 
 def during(monkeypatch, act, *, at=5):
     """Do something before the part of that number is written, once."""
-    apply = largechanges._Parts._apply
+    apply = largechanges._LargeChange._apply
     done = []
 
     def interrupted(self, *arguments, **options):
@@ -366,7 +366,7 @@ def during(monkeypatch, act, *, at=5):
             act()
         return apply(self, *arguments, **options)
 
-    monkeypatch.setattr(largechanges._Parts, "_apply", interrupted)
+    monkeypatch.setattr(largechanges._LargeChange, "_apply", interrupted)
 
 
 def test_a_collection_takes_nothing_of_it(store, small_parts, monkeypatch):
@@ -530,14 +530,14 @@ sys.path.insert(0, sys.argv[3])
 from images import image, push
 largechanges.milliseconds = lambda: 10**12
 store = Store.open(sys.argv[1])
-done, apply = 0, largechanges._Parts._apply
+done, apply = 0, largechanges._LargeChange._apply
 def counted(*arguments, **options):
     global done
     if done == int(sys.argv[2]):
         os.kill(os.getpid(), 9)
     done += 1
     return apply(*arguments, **options)
-largechanges._Parts._apply = counted
+largechanges._LargeChange._apply = counted
 with store.transaction() as transaction:
     for i in range(12):
         push(transaction.repository("new"), image(i), f"v{i}")
@@ -991,7 +991,7 @@ def test_in_parts_a_change_comes_after_all_that_others_do_meanwhile(tmp_path, mo
     found = {}
     monkeypatch.setattr(largechanges, "LARGE", 5)
     monkeypatch.setattr(largechanges, "AT_ONCE", 4)
-    apply, count, done = largechanges._Parts._apply, 0, []
+    apply, count, done = largechanges._LargeChange._apply, 0, []
 
     def interrupted(self, *arguments, **options):
         nonlocal count
@@ -1006,7 +1006,7 @@ def test_in_parts_a_change_comes_after_all_that_others_do_meanwhile(tmp_path, mo
                 assert check(other, idle=False) == []
         return apply(self, *arguments, **options)
 
-    monkeypatch.setattr(largechanges._Parts, "_apply", interrupted)
+    monkeypatch.setattr(largechanges._LargeChange, "_apply", interrupted)
     with Store.open(roots["parts"]) as store:
         found["parts"] = tried(change, store)
         assert check(store, idle=False) == []

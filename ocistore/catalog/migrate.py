@@ -117,9 +117,10 @@ def upgrade(catalog: SQLiteCatalog, *, now: int, before_creation: Callable[[], N
         StorageError: the migrations, which are files of this package, could not be read.
     """
     with catalog.locked():
-        with catalog.making() as connection:
-            before = _revision(connection, root=catalog.root)
-            if before is None:
+        # Looked at without a transaction that writes: where the kernel refused to end one, the next could not begin.
+        before = revision(catalog)
+        if before is None:
+            with catalog.making() as connection:
                 before_creation()
                 _create(connection, now=now)
         if before is None or before == SCHEMA_REVISION:

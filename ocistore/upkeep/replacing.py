@@ -155,6 +155,15 @@ def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> No
     Raises:
         OCIStoreError: they could not be read or written; the refs file is as it was.
     """
+    try:
+        _keep_names(paths, private_lock, seen)
+    except CorruptError:
+        # It was whole a moment ago. SQLite calls a read that failed damage, too (SQLITE_IOERR_CORRUPTFS): asked again.
+        with contextlib.suppress(CorruptError):
+            _keep_names(paths, private_lock, seen)
+
+
+def _keep_names(paths: StorePaths, private_lock: Path, seen: epoch.Mark) -> None:
     catalog = _privately(paths, private_lock)
     try:
         if revision(catalog) != SCHEMA_REVISION:
@@ -162,8 +171,6 @@ def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> No
         upgrade(catalog, now=milliseconds())
         if _may_be_the_latest(catalog, seen):
             refsfile.take(catalog, paths)
-    except CorruptError:
-        return
     finally:
         catalog.close()
 

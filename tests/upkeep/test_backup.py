@@ -283,7 +283,7 @@ def unreadable(monkeypatch):
     monkeypatch.setattr(os, "sendfile", failing(os.sendfile, 1))
     monkeypatch.setattr(os, "readv", failing(os.readv, 0))
     monkeypatch.setattr(os, "read", failing(os.read, 0))
-    monkeypatch.setattr(reader._File, "readinto", readinto)
+    monkeypatch.setattr(reader._BlobFile, "readinto", readinto)
     return names
 
 
