@@ -356,14 +356,18 @@ class _Rebuild:
 
     def _name(self, catalog: SQLiteCatalog, lost: int) -> None:
         for names_from, names in self._sources():
-            try:
-                for repository, group in _grouped(names):
-                    self._place(catalog, lost, repository, group)
-            except (CorruptError, FileNotFoundError, ManifestInvalidError, NotPlainError) as error:
-                pass_on_theirs(error)
-                continue  # nothing was placed: both are verified as a whole before they give anything
-            self._report.names_from = names_from
-            return
+            groups = _grouped(names)
+            while True:
+                try:
+                    group = next(groups, None)
+                except (CorruptError, FileNotFoundError, ManifestInvalidError, NotPlainError) as error:
+                    pass_on_theirs(error)
+                    break  # nothing was placed: both are verified as a whole before they give anything
+                if group is None:
+                    self._report.names_from = names_from
+                    return
+                # What this raises is about the catalog that is made, and not about where the names are from.
+                self._place(catalog, lost, *group)
 
     def _sources(self) -> list[tuple[str, Iterator[Ref]]]:
         """Return the sources that may know the names, the newest first."""
