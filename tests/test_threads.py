@@ -499,10 +499,13 @@ def test_signals_at_any_time_end_the_call_and_its_threads():
     previous = signal.signal(signal.SIGALRM, handler)
     ended = 0
     try:
-        for number in range(300):
+        # How many signals come while it works depends on the machine and on the interpreter.
+        for number in range(10_000):
+            if number >= 300 and ended > 100:
+                break
             armed.append(True)
             try:
-                signal.setitimer(signal.ITIMER_REAL, 0.00002 * (number + 1), 0.00003)
+                signal.setitimer(signal.ITIMER_REAL, 0.00002 * (number % 300 + 1), 0.00003)
                 run_through([])
                 armed.clear()
             except Interrupt:
