@@ -210,9 +210,9 @@ class Ahead(Generic[T, R]):
                 self._queue.popleft().run()
             else:  # it was done just now; or a thread that took it had no memory to begin
                 task.run()
-        self._given.remove(task)
         if self._counter is not None:
-            self._counter.tell()
+            self._counter.tell()  # what that raises leaves the result to be disposed of
+        self._given.remove(task)
         return task.take()
 
     # --- threads ------------------------------------------------------------------------------------------------------

@@ -609,3 +609,26 @@ def test_memory_is_bounded():
         for _, result in ahead:
             result()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+def test_a_result_is_disposed_of_where_reporting_it_raises():
+    class Enough(Exception):
+        """What the caller raises."""
+
+    def report(_):
+        raise Enough
+
+    counter = Counter(report)
+    disposed = []
+
+    def work(item):
+        counter.add(1)
+        return item
+
+    # A thread has counted and is done before its result is asked for.
+    with pytest.raises(Enough), Ahead(work, [1], threads=1, counter=counter, unused=disposed.append) as ahead:
+        for _, result in ahead:
+            while not ahead._given[0].over:
+                time.sleep(0.001)
+            result()
+    assert disposed == [1]
