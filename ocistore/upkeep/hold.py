@@ -38,7 +38,7 @@ class Hold:
 
     While it lasts, a lock on the byte of its own in the file of the write lock says that the process that placed it
     lives: the kernel frees it when that process ends, however it ends, and the next collection or backup then ends the
-        hold.
+    hold.
     """
 
     def __init__(self, core: Core, target: StorePaths) -> None:
