@@ -56,6 +56,9 @@ _MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
 
 _R = TypeVar("_R")
 
+STAGED: Final = (PutBlob, PutManifest)
+"""What brings bytes. A tuple and not a union, which takes three times as long to ask for."""
+
 REMOVALS: Final = (DeleteBlob, DeleteManifest, RemoveTag, EndUpload, DeleteRepository)
 
 
@@ -76,7 +79,7 @@ def commit(
     """
     if all(isinstance(change, REMOVALS) for change in changes):
         return on_a_full_disk(catalog, pool, partial(_apply, catalog, pool, changes, actor))
-    staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
+    staged = {change.blob.digest: change for change in changes if isinstance(change, STAGED)}
     unpublished = not_in_pool(catalog, pool, staged)
     published: set[Digest] = set()
     platforms: dict[str, dict[str, object]] = {}
@@ -210,7 +213,8 @@ def _looks_right(pool: Provider, change: _Staged) -> bool:
         return pool.has(change.blob.digest, size)
     # Manifests are small, so their bytes are compared: pushing one again heals it even where its size is right.
     try:
-        return pool.read(change.blob.digest, size) == change.manifest.content
+        digest = change.blob.digest
+        return pool.has(digest, size) and pool.read(digest, size) == change.manifest.content
     except (FileNotFoundError, CorruptError) as error:
         pass_on_theirs(error)
         return False
