@@ -1169,7 +1169,7 @@ def test_a_large_change_leaves_the_lock_to_others_before_each_of_its_transaction
 
 
 def test_an_import_keeps_little_of_each_manifest_in_memory(tmp_path, store, monkeypatch):
-    number, held = 200, 8
+    number, held = 400, 8
     for module in (planning, transfer):
         monkeypatch.setattr(module, "HELD_PARSED", held)
     with Store.open(tmp_path / "other") as other:
