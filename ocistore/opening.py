@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.ballast import OPENING, available
-from ocistore.blobs.durability import make_directories, sync_path
 from ocistore.blobs.filesystem import FilesystemPool
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.output import write_all
 from ocistore.blobs.paths import StorePaths
-from ocistore.blobs.permissions import PRIVATE, make_file
+from ocistore.blobs.permissions import PRIVATE
 from ocistore.blobs.supportedfilesystems import refuse_network_filesystem
 from ocistore.catalog.migrate import new_catalog, revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
@@ -31,6 +28,10 @@ from ocistore.errors import (
     StoreFullError,
     StoreNotFoundError,
 )
+from ocistore.files.content import write_all
+from ocistore.files.durability import sync_path
+from ocistore.files.making import make_directories, make_file
+from ocistore.oserrors import Translating
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:

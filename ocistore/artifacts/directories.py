@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from ocistore.filedescriptors import FileDescriptor
-    from ocistore.layouts.progress import Tally
+    from ocistore.progress import Tally
 
 _BLOCK: Final = 1024 * 1024
 """Bytes read, hashed and compressed at a time."""

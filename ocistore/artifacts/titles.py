@@ -26,7 +26,7 @@ _MAXIMUM_COMPONENT: Final = 255
 
 
 def is_packed_directory(layer: Descriptor) -> bool:
-    """Whether a layer is a directory, packed as an archive."""
+    """Whether a layer of an artifact is a whole directory, packed as an archive, which :func:`pull_files` unpacks."""
     return layer.annotations.get(UNPACK) == "true"
 
 

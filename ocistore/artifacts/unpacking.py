@@ -15,7 +15,7 @@ from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
 from ocistore.archives.names import name_bytes, name_on_disk
 from ocistore.archives.tar import TarReader
 from ocistore.artifacts.titles import CONTENT_DIGEST, MAXIMUM_DEPTH, MAXIMUM_PATH
-from ocistore.blobs.output import write_all
+from ocistore.files.content import write_all
 from ocistore.oci.digest import hasher
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.anchors import Anchors
-from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.reader import READ_FLAGS
 from ocistore.filedescriptors import owned
+from ocistore.oserrors import Translating
 from ocistore.refusals import Ignoring
 
 if TYPE_CHECKING:

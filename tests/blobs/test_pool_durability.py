@@ -11,9 +11,9 @@ import textwrap
 import pytest
 import tracing
 
-from ocistore.blobs.durability import syncfs_reports_errors
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.paths import StorePaths
+from ocistore.files.durability import syncfs_reports_errors
 from ocistore.oci.digest import Digest
 
 pytestmark = pytest.mark.skipif(

@@ -15,10 +15,10 @@ from ocistore import CorruptError, StorageError, Store
 from ocistore.blobs import provider
 from ocistore.blobs.filesystem import FilesystemPool
 from ocistore.blobs.hashing import no_count
-from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.blobs.paths import StorePaths
 from ocistore.oci.digest import Digest
-from ocistore.refusals import Ignoring
+from ocistore.oserrors import Translating
+from ocistore.refusals import Ignoring, theirs
 from ocistore.upkeep import reading
 
 THEIRS = [TimeoutError("too slow"), OSError(errno.EIO, "theirs"), FileNotFoundError(errno.ENOENT, "theirs"), OSError()]

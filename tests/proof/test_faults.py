@@ -5,8 +5,8 @@ from operations import OPERATIONS
 from rig import CLEAN, RAW, REFUSED, SLANDERED, STUCK, Bench
 from tracing import CHANGING, READING, all_calls, failing, reads, require_strace
 
-from ocistore.blobs.oserrors import Translating
 from ocistore.catalog.transactions import Write
+from ocistore.oserrors import Translating
 from ocistore.upkeep import reading
 from ocistore.upkeep.scrub import _Scrub
 
