@@ -56,7 +56,7 @@ def _is_directory(name):
 @functools.cache
 def _public(package):
     """The names that everybody may use of a package."""
-    return {*importlib.import_module(package).__all__, "__version__"}
+    return {*getattr(importlib.import_module(package), "__all__", ()), "__version__"}
 
 
 def _wrong_above(here, entry):
