@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.pool import name_of
 from ocistore.catalog import blobs, epoch, holds, identity, leases, uploads
@@ -99,7 +99,7 @@ def backup(
     refuse_planted(target.root)
     with Translating(str(target.root), root=target.root):
         _refuse_foreign(core, target)
-    pool = FilesystemPool(target)
+    pool = FilePool(target)
     try:
         with Translating(str(target.root), root=target.root), collections_held(core, target) as hold:
             pool.create()
@@ -193,7 +193,7 @@ class _Backup:
         self,
         core: Core,
         target: StorePaths,
-        pool: FilesystemPool,
+        pool: FilePool,
         *,
         identity: str,
         hold: Hold,

@@ -18,7 +18,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog import blobs, check, epoch, graph, holds, manifests, repositories, tags
 from ocistore.catalog import rebuild as rebuild_rows
@@ -136,7 +136,7 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
         is_store = paths.blobs.is_dir()
     if not is_store:
         raise StoreNotFoundError(paths.root, reason="there are no blobs")
-    pool = FilesystemPool(paths)
+    pool = FilePool(paths)
     lock = WriteLock(os.fspath(paths.write_lock), timeout=_LOCK_TIMEOUT)
     try:
         _refuse(paths, force=force)
@@ -150,7 +150,7 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
         pool.close()
 
 
-def _run(rebuild: _Rebuild, pool: FilesystemPool) -> RebuildReport:
+def _run(rebuild: _Rebuild, pool: FilePool) -> RebuildReport:
     """Rebuild; on a full disk with the ballast, which is enough for the catalog of a small store."""
     try:
         while True:
@@ -179,7 +179,7 @@ class _Rebuild:
     def __init__(
         self,
         paths: StorePaths,
-        pool: FilesystemPool,
+        pool: FilePool,
         lock: WriteLock,
         progress: Progress | None,
         *,

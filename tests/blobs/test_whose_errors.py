@@ -13,7 +13,7 @@ from state import descriptors
 
 from ocistore import CorruptError, StorageError, Store
 from ocistore.blobs import provider
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.hashing import no_count
 from ocistore.blobs.paths import StorePaths
 from ocistore.oci.digest import Digest
@@ -26,7 +26,7 @@ THEIRS = [TimeoutError("too slow"), OSError(errno.EIO, "theirs"), FileNotFoundEr
 
 @pytest.fixture
 def pool(tmp_path):
-    pool = FilesystemPool(StorePaths(tmp_path / "store"))
+    pool = FilePool(StorePaths(tmp_path / "store"))
     pool.create()
     yield pool
     pool.close()

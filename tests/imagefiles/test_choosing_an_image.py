@@ -7,7 +7,7 @@ from images import artifact, described, document, image, index, push
 
 from ocistore import Digest, ImageConfig, InvalidNameError, ManifestInvalidError, PlatformNotFoundError
 from ocistore.images import choose_image, read_config
-from ocistore.images.selection import own_platform
+from ocistore.images.choosing import own_platform
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Platform
 from ocistore.oci.platforms import ATTESTED, parse_platform

@@ -1,6 +1,7 @@
-"""The file system that layers make, put together from names only (image specification, "Image Layer Filesystem").
+"""The file system that the layers of an image make: stacked, with whiteouts, links and hard links, from names only.
 
 No content is read and nothing is extracted. Held in memory is an entry for each file that can be seen, about 500 bytes.
+What layers mean is said in the image specification, "Image Layer Filesystem".
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ocistore import ArchiveInvalidError
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
 from ocistore.archives.names import MAXIMUM_NAMES_SIZE, MAXIMUM_PATH, name_bytes
-from ocistore.images.layers import layer_name
+from ocistore.images.layer import layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
