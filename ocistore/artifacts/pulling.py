@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError, CorruptError, Reference
 from ocistore.archives.names import name_on_disk
+from ocistore.arguments import absolute_path
 from ocistore.artifacts.destination import ArtifactDestination
 from ocistore.artifacts.titles import TITLE, is_packed_directory, layers_by_title
 from ocistore.artifacts.unpacking import unpack
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.paths import absolute_path
-from ocistore.layouts.following import refuse_planted
-from ocistore.layouts.progress import Tally
+from ocistore.files.plantedlinks import refuse_planted
+from ocistore.oserrors import Translating
+from ocistore.progress import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,12 +12,13 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.durability import make_directories, sync_path
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.permissions import PRIVATE, inherit, make_directory
+from ocistore.blobs.permissions import PRIVATE, inherit
 from ocistore.errors import CorruptError, UnsupportedFilesystemError
 from ocistore.filedescriptors import owned
+from ocistore.files.durability import sync_path
+from ocistore.files.making import make_directories, make_directory
 from ocistore.forks import let_go_in_children
+from ocistore.oserrors import Translating
 from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING
 
 from ocistore.blobs.hashing import no_count, verify
 from ocistore.blobs.ingest import ingest
-from ocistore.blobs.oserrors import Translating, raise_translated
 from ocistore.blobs.output import Output
 from ocistore.blobs.reader import BlobReader
-from ocistore.blobs.sharing import CountedFile, clone, linked, restore_mode
+from ocistore.blobs.sharing import clone, linked, restore_mode
 from ocistore.blobs.sources import AT_HAND, opened
 from ocistore.blobs.staged import StagedFile
 from ocistore.blobs.staging import PUBLISHED_MODE, Staging
@@ -31,7 +30,9 @@ from ocistore.errors import (
     SizeMismatchError,
     StorageError,
 )
+from ocistore.files.content import CountedFile
 from ocistore.oci.digest import Digest, hasher
+from ocistore.oserrors import Translating, raise_translated
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:

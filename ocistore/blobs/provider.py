@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ocistore.blobs.hashing import digest_of, no_count
-from ocistore.blobs.oserrors import Translating, raise_translated
 from ocistore.blobs.reader import READ_FLAGS, BlobReader
 from ocistore.errors import CorruptError
 from ocistore.filedescriptors import owned
+from ocistore.oserrors import Translating, raise_translated
 from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ocistore.blobs.oserrors import mark_theirs, theirs
 from ocistore.filedescriptors import owned
+from ocistore.refusals import mark_theirs, theirs
 
 if TYPE_CHECKING:
     from ocistore.blobs.pool import Source

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.anchors import Anchors
-from ocistore.blobs.oserrors import Translating, raise_translated
 from ocistore.blobs.reader import READ_FLAGS
 from ocistore.filedescriptors import owned
+from ocistore.oserrors import Translating, raise_translated
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Staging:
         """Raise what a refusal of the file of that name means; for what is done for each blob, where a block is slow.
 
         Raises:
-            OCIStoreError, OSError: see :func:`ocistore.blobs.oserrors.raise_translated`.
+            OCIStoreError, OSError: see :func:`ocistore.oserrors.raise_translated`.
         """
         raise_translated(error, path=str(self.paths.upload(name)), root=self.paths.root)
 

@@ -7,9 +7,9 @@ import os
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from ocistore.blobs.durability import sync_files, sync_filesystem, syncfs_reports_errors
-from ocistore.blobs.oserrors import raise_translated
+from ocistore.files.durability import sync_files, sync_filesystem, syncfs_reports_errors
 from ocistore.forks import ForkSafeLock
+from ocistore.oserrors import raise_translated
 from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:

@@ -10,18 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ocistore.blobs.durability import make_directories
-from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import listed_paths
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
-from ocistore.layouts.directory import (
-    BLOBS,
-    INDEX_JSON,
-    OCI_LAYOUT,
-    TEMPORARY,
-    LayoutDirectory,
-    NotPlainError,
-)
+from ocistore.files.making import TEMPORARY, make_directories
+from ocistore.files.plantedlinks import refuse_planted
+from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
 from ocistore.layouts.exports import sink
 from ocistore.layouts.exports.absences import kinds
 from ocistore.layouts.exports.dockerarchive import docker_archive
@@ -31,7 +24,6 @@ from ocistore.layouts.exports.layoutfiles import BlobWriter, is_there
 from ocistore.layouts.exports.ociarchive import write_oci_archive
 from ocistore.layouts.exports.selection import Selection, choose
 from ocistore.layouts.exports.verifying import verify_all
-from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.index import (
     LAYOUT_FILE,
     MAXIMUM_INDEX_SIZE,
@@ -42,9 +34,10 @@ from ocistore.layouts.index import (
     merged,
     read_index,
 )
-from ocistore.layouts.progress import Tally
 from ocistore.layouts.vanished import check_if_collected
 from ocistore.moved import check_if_moved
+from ocistore.oserrors import Translating
+from ocistore.progress import Tally
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -55,8 +48,8 @@ if TYPE_CHECKING:
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.exports.dockerarchive import DockerArchive
-    from ocistore.layouts.progress import Progress
     from ocistore.oci.descriptor import Descriptor
+    from ocistore.progress import Progress
 
 
 @dataclass(frozen=True)

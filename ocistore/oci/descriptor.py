@@ -48,15 +48,16 @@ class Platform:
             ManifestInvalidError: a property is missing or has the wrong type.
         """
         members = json_object(value, _PLATFORM_KEYS, path=path)
+        inside = f"{path}." if path else ""
         if "architecture" not in members or "os" not in members:
             raise ManifestInvalidError("a platform needs architecture and os", path=path)
         version, features, variant = (members.get(key) for key in ("os.version", "os.features", "variant"))
         return cls(
-            architecture=_text(members["architecture"], path=f"{path}.architecture"),
-            os=_text(members["os"], path=f"{path}.os"),
-            os_version="" if version is None else _text(version, path=f"{path}.os.version"),
-            os_features=() if features is None else _texts(features, path=f"{path}.os.features"),
-            variant="" if variant is None else _text(variant, path=f"{path}.variant"),
+            architecture=_text(members["architecture"], path=f"{inside}architecture"),
+            os=_text(members["os"], path=f"{inside}os"),
+            os_version="" if version is None else _text(version, path=f"{inside}os.version"),
+            os_features=() if features is None else _texts(features, path=f"{inside}os.features"),
+            variant="" if variant is None else _text(variant, path=f"{inside}variant"),
         )
 
     @property

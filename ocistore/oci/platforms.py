@@ -25,7 +25,8 @@ _WRITTEN: Final = re.compile(
     rf"(/(?P<variant>{_PART}))?(:(?P<last>{_PART}))?",
     re.ASCII,
 )
-_MAXIMUM_LENGTH: Final = 500
+MAXIMUM_PLATFORM_LENGTH: Final = 500
+"""Characters of a platform as people write it; real ones have twenty. A longer one cannot be asked for."""
 _VERSIONED: Final = re.compile(r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?", re.ASCII)
 """A variant that is newer than others of its architecture: ``v7``, ``v8.2``."""
 
@@ -67,7 +68,7 @@ def parse_platform(text: str) -> Platform:
     Raises:
         InvalidNameError: it is nothing of the kind.
     """
-    match = _WRITTEN.fullmatch(text.lower()) if isinstance(text, str) and len(text) <= _MAXIMUM_LENGTH else None
+    match = _WRITTEN.fullmatch(text.lower()) if isinstance(text, str) and len(text) <= MAXIMUM_PLATFORM_LENGTH else None
     if match is None or (match["version"] and match["last"]):
         raise InvalidNameError(text, kind="platform", reason="it must be OS/ARCHITECTURE[/VARIANT], as linux/arm64")
     architecture, variant = _ALIASES.get(match["architecture"], (match["architecture"], ""))

@@ -5,7 +5,7 @@ from operations import OPERATIONS
 from rig import CLEAN, RAW, REFUSED, SLANDERED, STUCK, Bench
 from tracing import CHANGING, READING, all_calls, failing, reads, require_strace
 
-from ocistore.blobs import oserrors
+from ocistore import oserrors
 from ocistore.catalog.transactions import Write
 from ocistore.upkeep import reading
 from ocistore.upkeep.scrub import _Scrub

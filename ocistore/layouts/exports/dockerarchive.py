@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from ocistore.archives.compression import MAGIC_SIZE, Decompressed, ReadCompression, compression_of
 from ocistore.archives.tar import BLOCK, begins_like_tar
 from ocistore.archives.tarwriting import TarWriter
-from ocistore.errors import ArchiveInvalidError, CorruptError, InvalidDigestError, ManifestInvalidError
-from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_CONFIG_SIZE
+from ocistore.errors import ArchiveInvalidError, CorruptError, ManifestInvalidError
+from ocistore.layouts.imports.docker import MANIFEST_JSON
 from ocistore.layouts.vanished import gone_is_damage
-from ocistore.oci import mediatypes, strictjson
+from ocistore.oci import mediatypes
+from ocistore.oci.config import MAXIMUM_CONFIG_SIZE, ImageConfig
 from ocistore.oci.digest import Digest, hasher
 from ocistore.oci.manifest import ATTESTED, Manifest, kind_of
 from ocistore.oci.platforms import fitting, parse_platform
@@ -221,10 +222,10 @@ class _Checking:
         if config.size > MAXIMUM_CONFIG_SIZE:
             raise self._refused(name, f"its config has {config.size} bytes")
         try:
-            document = strictjson.loads(self._read(config), maximum=MAXIMUM_CONFIG_SIZE)
-            return _diff_ids(document)
-        except (ManifestInvalidError, InvalidDigestError) as error:
-            reason = f"its config does not say what its layers are (rootfs.diff_ids): {error}"
+            return ImageConfig.parse(self._read(config)).diff_ids
+        except ManifestInvalidError as error:
+            place = f"{error.path}: " if error.path else ""
+            reason = f"its config does not say what its layers are (rootfs.diff_ids): {place}{error.reason}"
             raise self._refused(name, reason) from error
 
     def _check_type(self, blob: Descriptor, name: str) -> None:
@@ -289,23 +290,6 @@ def _begun(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     while len(first) < BLOCK and (more := next(blocks, b"")):
         first += more
     return first[:BLOCK], itertools.chain([first] if first else [], blocks)
-
-
-def _diff_ids(config: object) -> tuple[Digest, ...]:
-    """Return the digests of an image's layers, as its config has them.
-
-    Raises:
-        ManifestInvalidError, InvalidDigestError: it has none, or something else in their place.
-    """
-    if not isinstance(config, dict):
-        raise ManifestInvalidError("it is not an object")
-    rootfs = config.get("rootfs")
-    if not isinstance(rootfs, dict):
-        raise ManifestInvalidError("there is no rootfs" if rootfs is None else "rootfs is not an object")
-    diff_ids = rootfs.get("diff_ids")
-    if not isinstance(diff_ids, list | None):
-        raise ManifestInvalidError("they are no list")
-    return tuple(Digest.parse(diff_id) for diff_id in diff_ids or ())
 
 
 def _write_decompressed(outlet: ArchiveSink, pool: Provider, layer: _Layer, archive: str) -> None:

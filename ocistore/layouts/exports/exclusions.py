@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.archives.layers import decompressed
 from ocistore.archives.tar import TarReader
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.paths import absolute_path
+from ocistore.arguments import absolute_path
 from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
@@ -24,6 +23,7 @@ from ocistore.layouts.imports.members import digest_in
 from ocistore.layouts.index import MAXIMUM_LAYOUT_FILE_SIZE, check_layout_file
 from ocistore.oci.digest import Digest
 from ocistore.opening import open_core
+from ocistore.oserrors import Translating
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:

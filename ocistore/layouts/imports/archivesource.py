@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ocistore.layouts.imports.members import ArchiveEntry
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.index import Damaged
-    from ocistore.layouts.progress import Tally
     from ocistore.oci.digest import Digest
+    from ocistore.progress import Tally
 
 P = TypeVar("P")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs import hashing
 from ocistore.blobs.adoption import adopt
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, SizeMismatchError
-from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError, read_at_once
+from ocistore.files.content import read_at_once
+from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
 from ocistore.layouts.imports.members import ArchiveEntry, Members, digest_in
 from ocistore.layouts.imports.source import SMALL
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.index import Damaged
-    from ocistore.layouts.progress import Tally
+    from ocistore.progress import Tally
 
 _CATALOG: Final = "catalog.db"
 """What a store has in its directory, and nothing else."""

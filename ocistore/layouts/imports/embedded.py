@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.imports.source import Source
-    from ocistore.layouts.progress import Tally
     from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
+    from ocistore.progress import Tally
 
 
 class EmbeddedSource:

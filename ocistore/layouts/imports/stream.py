@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ocistore.archives.tar import Member, Readable
     from ocistore.blobs.pool import Ingester, Pool, StagedBlob
     from ocistore.blobs.reader import BlobReader
-    from ocistore.layouts.progress import Tally
+    from ocistore.progress import Tally
 
 _IN_MEMORY: Final = {
     OCI_LAYOUT: MAXIMUM_LAYOUT_FILE_SIZE,
