@@ -3,6 +3,9 @@
 import json
 
 import pytest
+from anytext import texts
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ocistore import Digest, ImageConfig, ManifestInvalidError, Platform
 from ocistore.oci.config import MAXIMUM_CONFIG_SIZE
@@ -109,6 +112,33 @@ def test_a_part_that_is_malformed_names_its_place_and_hides_no_other(part, wrong
     assert caught.value.path == (f"config: {path}" if path else "config")
     for other in set(OUTSIDE) - {part} if "config" in wrong else set(PARTS) - {part}:
         assert getattr(config, other) == getattr(parsed(FULL), other)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 1) | st.sampled_from(["", "linux", ONE]) | texts(max_size=3),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(texts(max_size=3), inside, max_size=3),
+    max_leaves=5,
+)
+KEYS = ("os", "architecture", "variant", "os.version", "os.features", "created", "rootfs", "config")
+INSIDE = ("diff_ids", "Entrypoint", "Cmd", "Env", "WorkingDir", "User", "Labels")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(KEYS), ANYTHING | st.dictionaries(st.sampled_from(INSIDE), ANYTHING, max_size=3), max_size=6
+    )
+)
+def test_whatever_a_config_holds_each_part_is_right_or_malformed(document):
+    config = parsed(document)
+    for part in PARTS:
+        try:
+            found = getattr(config, part)
+        except ManifestInvalidError as error:
+            assert error.path  # noqa: PT017
+            continue
+        assert isinstance(found, Platform | str | tuple | dict | None)
+        if isinstance(found, tuple | dict):
+            assert all(isinstance(each, str) for each in (found.values() if isinstance(found, dict) else found))
 
 
 def test_a_digest_of_another_algorithm_may_be_one_to_others():
