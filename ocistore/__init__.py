@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ocistore.archives.compression import Compression
+    from ocistore.blobs.paths import is_store
     from ocistore.blobs.reader import BlobReader
     from ocistore.blobs.sharing import TransferMode
     from ocistore.catalog.schema import SCHEMA_REVISION
@@ -147,11 +148,13 @@ __all__ = [
     "UploadRangeError",
     "Usage",
     "check_import",
+    "is_store",
     "rebuild",
 ]
 
 _HOMES = {
     "Compression": "ocistore.archives.compression",
+    "is_store": "ocistore.blobs.paths",
     "BlobReader": "ocistore.blobs.reader",
     "TransferMode": "ocistore.blobs.sharing",
     "SCHEMA_REVISION": "ocistore.catalog.schema",

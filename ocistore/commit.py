@@ -30,7 +30,7 @@ from ocistore.errors import (
     UncertainCommitError,
 )
 from ocistore.oci.config import ImageConfig, readable_config
-from ocistore.oci.platforms import MAXIMUM_PLATFORM_LENGTH
+from ocistore.oci.descriptor import MAXIMUM_PLATFORM_LENGTH
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ocistore.blobs.paths import listed_paths
+from ocistore.blobs.paths import is_store, listed_paths
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
 from ocistore.files.making import TEMPORARY, make_directories
 from ocistore.files.plantedlinks import refuse_planted
@@ -252,9 +252,8 @@ def export_in_place(core: Core) -> ExportReport:
 def _refuse_store(core: Core, path: Path) -> None:
     """Refuse to write into a store: only the store's own code does that."""
     with Translating(str(path)):
-        is_store = path == core.root or (path / core.paths.catalog.name).exists()
         is_inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(core.root))
-    if is_store:
+    if path == core.root or is_store(path):
         raise LayoutInvalidError(path, problems=["it is a store; export it in place to make it a layout"])
     if is_inside:
         raise LayoutInvalidError(path, problems=["it lies in the store, whose directories are its own"])

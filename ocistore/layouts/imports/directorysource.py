@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ocistore.blobs import hashing
 from ocistore.blobs.adoption import adopt
+from ocistore.blobs.paths import CATALOG
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, SizeMismatchError
 from ocistore.files.content import read_at_once
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.index import Damaged
     from ocistore.progress import Tally
-
-_CATALOG: Final = "catalog.db"
-"""What a store has in its directory, and nothing else."""
 
 
 class DirectorySource:
@@ -146,7 +144,7 @@ class UnpackedSource(DirectorySource):
     def _refuse_others(self, path: Path) -> None:
         """Say what the directory is, where that is known and no layout."""
         names = set(os.listdir(self._layout.descriptor))
-        if _CATALOG in names and names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
+        if CATALOG in names and names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
             raise LayoutInvalidError(path, problems=["it is a store: copy from it (ocistore copy)"])
         if MANIFEST_JSON not in names or not names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
             return
