@@ -133,7 +133,7 @@ def import_layout(
         if contents.problems:
             if not complete and completes(core, contents.missing):
                 contents.problem("the store has what is missing: import with complete (--complete) to use it")
-            raise LayoutInvalidError(Path(found.name), problems=list(contents.problems))
+            raise LayoutInvalidError(Path(found.name), problems=tuple(contents.problems))
         return _report(contents, taking, completed.completed if completed else (), dry_run=dry_run)
 
 

@@ -173,7 +173,7 @@ class BlobWriter:
                 with Translating(str(self._layout.path / BLOBS / algorithm)):
                     found = self._directories[algorithm] = self._layout.make_algorithm(algorithm)
             except NotPlainError as error:
-                raise LayoutInvalidError(self._layout.path, problems=[str(error)]) from error
+                raise LayoutInvalidError(self._layout.path, problems=(str(error),)) from error
         return found
 
     def _link(self, digest: Digest, size: int, directory: int, name: str) -> None:

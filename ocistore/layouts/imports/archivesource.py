@@ -147,7 +147,7 @@ class _ConvertedArchive(_LayoutArchive[P]):
 
     def _take(self, index: bytes, converted: Converted[P]) -> None:
         if converted.problems:
-            raise LayoutInvalidError(Path(self.name), problems=list(converted.problems))
+            raise LayoutInvalidError(Path(self.name), problems=tuple(converted.problems))
         self._files = {OCI_LAYOUT: LAYOUT_FILE, INDEX_JSON: index}
         self._converted = converted
         self.left_out, self.damaged = tuple(converted.left_out), tuple(converted.damaged)

@@ -213,7 +213,7 @@ def _look(source: Source) -> None:
     finally:
         source.close()
     if problems:
-        raise LayoutInvalidError(Path(source.name), problems=problems)
+        raise LayoutInvalidError(Path(source.name), problems=tuple(problems))
 
 
 def _begun(file: Readable, name: str) -> BinaryIO:
@@ -242,12 +242,12 @@ def _mode(path: Path) -> int:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
         pass_on_theirs(error)
-        raise LayoutInvalidError(path, problems=["there is no such file or directory"]) from error
+        raise LayoutInvalidError(path, problems=("there is no such file or directory",)) from error
     except NotADirectoryError as error:
         pass_on_theirs(error)
-        raise LayoutInvalidError(path, problems=["what it is said to lie in is no directory"]) from error
+        raise LayoutInvalidError(path, problems=("what it is said to lie in is no directory",)) from error
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-        raise LayoutInvalidError(path, problems=["it is neither a directory, nor a file, nor a pipe"])
+        raise LayoutInvalidError(path, problems=("it is neither a directory, nor a file, nor a pipe",))
     return mode
 
 

@@ -146,13 +146,13 @@ class UnpackedSource(DirectorySource):
         """Say what the directory is, where that is known and no layout."""
         names = set(os.listdir(self._layout.descriptor))
         if _CATALOG in names and names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
-            raise LayoutInvalidError(path, problems=["it is a store: copy from it (ocistore copy)"])
+            raise LayoutInvalidError(path, problems=("it is a store: copy from it (ocistore copy)",))
         if MANIFEST_JSON not in names or not names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
             return
         problem = "it is an unpacked archive of Docker's: import the archive, or pack it again (tar -C DIRECTORY -c .)"
         if not _Files(self).are_dockers():
             problem = f"there is no {OCI_LAYOUT}, but a {MANIFEST_JSON} that is none of Docker's"
-        raise LayoutInvalidError(path, problems=[problem])
+        raise LayoutInvalidError(path, problems=(problem,))
 
     def _unite(self, path: Path) -> None:
         files = _Files(self)
@@ -163,7 +163,7 @@ class UnpackedSource(DirectorySource):
             return
         index, converted = found
         if converted.problems:
-            raise LayoutInvalidError(path, problems=list(converted.problems))
+            raise LayoutInvalidError(path, problems=tuple(converted.problems))
         self._united, self._made = index, converted.manifests
         self.left_out, self.damaged = tuple(converted.left_out), tuple(converted.damaged)
 

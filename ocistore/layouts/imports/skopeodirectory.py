@@ -84,7 +84,7 @@ class SkopeoDirectory(DirectorySource):
             content = self._layout.read(MANIFEST_JSON, maximum=MAXIMUM_MANIFEST_SIZE)
             manifest = check_manifest(content)
         except (ManifestInvalidError, NotPlainError) as error:
-            raise LayoutInvalidError(path, problems=[f"{MANIFEST_JSON}: {error}"]) from error
+            raise LayoutInvalidError(path, problems=(f"{MANIFEST_JSON}: {error}",)) from error
         own = manifest.descriptor
         return bytes(index_bytes([Descriptor(own.media_type, own.digest, own.size)]))
 
