@@ -243,8 +243,8 @@ class _Taking:
     def _take(self, digest: Digest, size: int, tally: Tally, *, only_look: bool) -> StagedBlob | None:
         """Stage one blob; None where it is only looked at. Raises as the methods of the source do."""
         if not only_look:
-            return self.source.stage(self._core.pool, digest, size, self._mode, tally)
-        self.source.verify(digest, size, tally)
+            return self.source.blob(digest).stage(self._core.pool, digest, size, self._mode, tally)
+        self.source.blob(digest).verify(digest, size, tally)
         return None
 
     def _discard(self, blob: StagedBlob | None) -> None:

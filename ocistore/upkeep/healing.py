@@ -117,7 +117,7 @@ class Healer:
                 SizeMismatchError,
                 StoreBusyError,
             ):
-                return source.stage(self._core.pool, digest, size, "copy", Tally(0, None))
+                return source.blob(digest).stage(self._core.pool, digest, size, "copy", Tally(0, None))
         return None
 
     def _from_quarantine(self, digest: Digest, size: int) -> StagedBlob | None:

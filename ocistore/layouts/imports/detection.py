@@ -19,7 +19,7 @@ from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageError
 from ocistore.layouts.imports.archive import ArchiveFile
 from ocistore.layouts.imports.archivesource import is_layout, source_of
-from ocistore.layouts.imports.directorysource import DirectorySource, UnpackedSource
+from ocistore.layouts.imports.directorysource import unpacked
 from ocistore.layouts.imports.planning import listed
 from ocistore.layouts.imports.skopeodirectory import SkopeoDirectory, is_skopeo_directory
 from ocistore.layouts.imports.stream import ArchiveStream
@@ -96,7 +96,7 @@ def opened(
             pass_on_theirs(error)
             raise _unreadable(error, name) from error
         stack.callback(found.close)
-        if mode == "link" and not isinstance(found, DirectorySource):
+        if mode == "link" and not found.has_files:
             raise StorageError(name, errno=None, reason="no part of an archive can be linked; copy instead")
         yield found
 
@@ -120,8 +120,8 @@ def _open(source: ImportSource, name: str, stack: contextlib.ExitStack, stream: 
     return stream(file)
 
 
-def _directory(path: Path) -> DirectorySource:
-    return SkopeoDirectory(path) if is_skopeo_directory(path) else UnpackedSource(path)
+def _directory(path: Path) -> Source:
+    return SkopeoDirectory(path) if is_skopeo_directory(path) else unpacked(path)
 
 
 def _archive(file: BinaryIO, name: str) -> Source:
@@ -200,7 +200,7 @@ def _check(source: ImportSource, name: str, stack: contextlib.ExitStack) -> Impo
 def _look_into(archive: ArchiveFile) -> None:
     """Look at what an archive lists, where that costs nothing: for one of Docker's, layers may have to be hashed."""
     try:
-        if is_layout(archive):
+        if is_layout(archive.members):
             _look(source_of(archive))
     finally:
         archive.close()

@@ -64,7 +64,7 @@ class SkopeoDirectory(DirectorySource):
         super().__init__(path)
         try:
             self._index = self._index_of_one(path)
-            signatures = sorted(name for name in os.listdir(self._layout.descriptor) if name.startswith(_SIGNATURE))
+            signatures = sorted(name for name in self.names() if name.startswith(_SIGNATURE))
         except BaseException:
             self.close()
             raise
