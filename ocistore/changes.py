@@ -186,7 +186,7 @@ class Applier:
     occupied: dict[str, int] = field(default_factory=dict)
     """Repositories that others see among whose rows those of the batch are, with its id."""
     deleted: list[int] = field(default_factory=list)
-    """Repositories that are deleted by now and still have rows: ``emptying.py`` removes these."""
+    """Repositories that are deleted by now and still have rows: ``largedeletions.py`` removes these."""
     sessions: list[str] = field(default_factory=list)
     """Upload sessions deleted with their repositories. Their files remain when this is committed."""
     _left: int = field(default_factory=lambda: repositories.EMPTIED_AT_ONCE)

@@ -49,9 +49,10 @@ class OCIStoreError(Exception):
         arguments: list[object] = []
         for each in fields(self):  # type: ignore[arg-type]  # each subclass is a data class
             value = getattr(self, each.name)
-            if isinstance(value, list):
+            kind = str(each.type)  # annotations are not evaluated here
+            if kind.startswith("tuple["):
                 value = tuple(value)
-            elif each.type == "Path":
+            elif kind == "Path":
                 value = Path(value)
             setattr(self, each.name, value)
             arguments.append(str(value) if isinstance(value, Path) else value)

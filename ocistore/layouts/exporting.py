@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from ocistore.blobs.durability import make_directories
 from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.paths import listed_paths
+from ocistore.core import check_if_moved
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
 from ocistore.layouts.directory import (
     BLOBS,
@@ -44,7 +45,6 @@ from ocistore.layouts.index import (
 )
 from ocistore.layouts.progress import Tally
 from ocistore.layouts.vanished import check_if_collected
-from ocistore.moved import check_if_moved
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:

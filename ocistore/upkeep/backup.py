@@ -36,13 +36,13 @@ from ocistore.catalog.migrate import revision
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.clock import milliseconds
+from ocistore.core import check_if_moved
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.filedescriptors import owned
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.layoutfiles import BlobWriter
 from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.progress import Tally
-from ocistore.moved import check_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.opening import OF_THE_VOLUME, make_lock
 from ocistore.refusals import Ignoring, pass_on_theirs
