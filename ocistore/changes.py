@@ -202,7 +202,7 @@ class Applier:
             OCIStoreError: one of them is refused; the transaction must then be rolled back.
         """
         changes = list(changes)
-        staged = [change for change in changes if isinstance(change, PutBlob | PutManifest)]
+        staged = [change for change in changes if isinstance(change, (PutBlob, PutManifest))]
         if staged:
             blobs.publish(self.connection, {change.blob.digest: change.blob.size for change in staged}.items())
         for (kind, repository), run in groupby(changes, key=lambda change: (type(change), change.repository)):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import batches, identity, repositories, stageddeletions
 from ocistore.catalog.contract import in_small_transactions
-from ocistore.catalog.lock import rest
+from ocistore.catalog.lock import end_of_rest, rest_until
 from ocistore.changes import (
     Applier,
     DeleteBlob,
@@ -195,6 +195,8 @@ class _LargeChange:
         self._ids: dict[str, int] = {}
         self._occupied: dict[str, int] = {}
         self._unsettled = False
+        self._rested = 0.0
+        """The instant of the monotonic clock until which the lock is left to others."""
 
     def run(self, beforehand: Sequence[Change], last: Sequence[Change]) -> Applier:
         """Commit all of it."""
@@ -264,6 +266,7 @@ class _LargeChange:
         platforms: dict[str, dict[str, object]] = {}
         for _ in range(ATTEMPTS):
             read_platforms(self._pool, changes, platforms)
+            rest_until(self._rested)  # of which the reading was a part
             with self._catalog.write() as connection:
                 began = time.monotonic()
                 now = self._renewed(connection)
@@ -278,12 +281,11 @@ class _LargeChange:
                     else:
                         application = self._application(connection, now, platforms)
                     application.apply(changes)
+            self._rested = end_of_rest(began)
             if not missing:
                 for change in changes:
                     if isinstance(change, PutManifest):
                         change.manifest.forget_parts()
-                if not reveal:
-                    rest(began)
                 return application
             self._publish(missing)
         raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)

@@ -27,7 +27,7 @@ from ocistore import (
     Store,
     largechanges,
 )
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.catalog import manifests
 from ocistore.oci import mediatypes
 
@@ -702,7 +702,7 @@ def test_asking_a_repository_that_does_not_exist_says_so_and_makes_none(store, r
 def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_again(store, monkeypatch, large):
     if large:
         monkeypatch.setattr(largechanges, "LARGE", 1)
-    config, read = Digest.of(APP.config), FilesystemPool.read
+    config, read = Digest.of(APP.config), FilePool.read
     passed = []
 
     def disturbed(pool, digest, size):
@@ -723,7 +723,7 @@ def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_agai
         for layer in APP.layers:
             pending.put_blob(layer)
         pending.put_manifest(APP.manifest, tags=["v1"])
-        monkeypatch.setattr(FilesystemPool, "read", disturbed)
+        monkeypatch.setattr(FilePool, "read", disturbed)
     assert passed
     assert check(store.root, hashes=True) == []
     with store._core.catalog.read() as connection:

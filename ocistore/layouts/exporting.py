@@ -10,19 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ocistore.blobs.durability import make_directories
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.paths import listed_paths
+from ocistore.blobs.paths import is_store, listed_paths
 from ocistore.core import check_if_moved
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
-from ocistore.layouts.directory import (
-    BLOBS,
-    INDEX_JSON,
-    OCI_LAYOUT,
-    TEMPORARY,
-    LayoutDirectory,
-    NotPlainError,
-)
+from ocistore.files.making import TEMPORARY, make_directories
+from ocistore.files.plantedlinks import refuse_planted
+from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
 from ocistore.layouts.exports import sink
 from ocistore.layouts.exports.absences import kinds
 from ocistore.layouts.exports.dockerarchive import docker_archive
@@ -32,7 +25,6 @@ from ocistore.layouts.exports.layoutfiles import BlobWriter, is_there
 from ocistore.layouts.exports.ociarchive import write_oci_archive
 from ocistore.layouts.exports.selection import Selection, choose
 from ocistore.layouts.exports.verifying import verify_all
-from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.index import (
     LAYOUT_FILE,
     MAXIMUM_INDEX_SIZE,
@@ -43,8 +35,9 @@ from ocistore.layouts.index import (
     merged,
     read_index,
 )
-from ocistore.layouts.progress import Tally
 from ocistore.layouts.vanished import check_if_collected
+from ocistore.oserrors import Translating
+from ocistore.progress import Tally
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -55,8 +48,8 @@ if TYPE_CHECKING:
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.exports.dockerarchive import DockerArchive
-    from ocistore.layouts.progress import Progress
     from ocistore.oci.descriptor import Descriptor
+    from ocistore.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -259,9 +252,8 @@ def export_in_place(core: Core) -> ExportReport:
 def _refuse_store(core: Core, path: Path) -> None:
     """Refuse to write into a store: only the store's own code does that."""
     with Translating(str(path)):
-        is_store = path == core.root or (path / core.paths.catalog.name).exists()
         is_inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(core.root))
-    if is_store:
+    if path == core.root or is_store(path):
         raise LayoutInvalidError(path, problems=("it is a store; export it in place to make it a layout",))
     if is_inside:
         raise LayoutInvalidError(path, problems=("it lies in the store, whose directories are its own",))

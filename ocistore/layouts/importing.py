@@ -21,8 +21,8 @@ from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.imports.planning import survey
 from ocistore.layouts.imports.request import ImportRequest
 from ocistore.layouts.imports.storebacked import StoreBackedSource, completes
-from ocistore.layouts.progress import Tally
 from ocistore.layouts.transfer import changes, moved, present, stage_manifests, still_absent, take_back
+from ocistore.progress import Tally
 from ocistore.refusals import pass_on_theirs
 from ocistore.threads import WORTH_A_THREAD, Ahead
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from ocistore.layouts.imports.detection import ImportSource
     from ocistore.layouts.imports.plan import ImportPlan
     from ocistore.layouts.imports.source import Source
-    from ocistore.layouts.progress import Progress
     from ocistore.oci.digest import Digest
+    from ocistore.progress import Progress
 
 
 @dataclass(frozen=True)

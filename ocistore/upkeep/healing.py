@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.paths import absolute_path
+from ocistore.arguments import absolute_path
 from ocistore.catalog import blobs
 from ocistore.errors import (
     ArchiveInvalidError,
@@ -22,7 +21,8 @@ from ocistore.errors import (
 from ocistore.layouts.directory import BLOBS, NotPlainError
 from ocistore.layouts.imports.detection import checked, opened
 from ocistore.layouts.imports.directorysource import DirectorySource
-from ocistore.layouts.progress import Tally
+from ocistore.oserrors import Translating
+from ocistore.progress import Tally
 from ocistore.refusals import Ignoring
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from ocistore import (
 )
 from ocistore.layouts.importing import ImportReport
 from ocistore.layouts.imports.detection import opened
-from ocistore.layouts.progress import Tally
 from ocistore.oci import mediatypes
+from ocistore.progress import Tally
 
 BIG = bytes(range(256)) * 1024
 """Larger than what is read at once."""
@@ -515,7 +515,7 @@ WRONG = {
     "a config without rootfs": (with_config(b"{}"), "diff_ids: there is no rootfs"),
     "a config that is no JSON": (with_config(b"x"), "not JSON"),
     "diff_ids that are none": (with_config(document({"rootfs": {"diff_ids": ["sha256:x"]}})), "is not a digest"),
-    "a config of 9 MiB": (with_config(b" " * (9 << 20)), "is larger than 8388608 bytes"),
+    "a config of 5 MiB": (with_config(b" " * (5 << 20)), "is larger than 4194304 bytes"),
 }
 
 

@@ -10,15 +10,16 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.output import write_all
 from ocistore.blobs.sharing import clone
 from ocistore.errors import CorruptError, LayoutInvalidError, StorageError
 from ocistore.filedescriptors import owned
-from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError, new_file, temporary_name
+from ocistore.files.content import write_all
+from ocistore.files.durability import sync_filesystem, syncfs_reports_errors
+from ocistore.files.making import new_file, temporary_name
+from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError
 from ocistore.layouts.vanished import gone_is_damage
 from ocistore.oci.digest import Digest
+from ocistore.oserrors import Translating
 from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 from ocistore.threads import Ahead
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.filedescriptors import FileDescriptor
-    from ocistore.layouts.progress import Tally
     from ocistore.oci.manifest import Manifest
+    from ocistore.progress import Tally
 
 _CANNOT_LINK: Final = {
     errno.EXDEV: "it lies on another filesystem than the store, where hard links do not reach; copy instead",

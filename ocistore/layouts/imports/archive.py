@@ -15,7 +15,7 @@ from ocistore.oci.digest import Digest, hasher
 if TYPE_CHECKING:
     from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.blobs.sharing import TransferMode
-    from ocistore.layouts.progress import Tally
+    from ocistore.progress import Tally
 
 _READ_AT_ONCE: Final = 64 * 1024
 """Bytes that are read of the archive to find one header after the other."""

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from ocistore.archives.compression import MAGIC_SIZE, Decompressed, compression_of
 from ocistore.archives.tar import TarReader
-from ocistore.blobs.oserrors import theirs
-from ocistore.blobs.paths import absolute_path
+from ocistore.arguments import absolute_path
 from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageError
 from ocistore.layouts.imports.archive import ArchiveFile
@@ -23,8 +22,8 @@ from ocistore.layouts.imports.directorysource import unpacked
 from ocistore.layouts.imports.planning import listed
 from ocistore.layouts.imports.skopeodirectory import SkopeoDirectory, is_skopeo_directory
 from ocistore.layouts.imports.stream import ArchiveStream
-from ocistore.layouts.progress import Tally
-from ocistore.refusals import Ignoring, pass_on_theirs
+from ocistore.progress import Tally
+from ocistore.refusals import Ignoring, pass_on_theirs, theirs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.imports.source import Source
-    from ocistore.layouts.progress import Progress
     from ocistore.oci.digest import Digest
+    from ocistore.progress import Progress
 
 ImportSource: TypeAlias = "str | os.PathLike[str] | BinaryIO"
 """A directory, a file or a pipe by its path, or an open binary file, read from its position."""

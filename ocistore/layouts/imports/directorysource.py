@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ocistore.blobs import hashing
 from ocistore.blobs.adoption import adopt
+from ocistore.blobs.paths import CATALOG
 from ocistore.errors import LayoutInvalidError, ManifestInvalidError, SizeMismatchError
-from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError, read_at_once
+from ocistore.files.content import read_at_once
+from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE, ConvertedSource
 from ocistore.layouts.imports.members import Members, digest_in
 from ocistore.layouts.imports.source import SMALL, InMemory, SourceFile
@@ -25,11 +27,8 @@ if TYPE_CHECKING:
     from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.imports.source import Source
     from ocistore.layouts.index import Damaged
-    from ocistore.layouts.progress import Tally
     from ocistore.oci.digest import Digest
-
-_CATALOG: Final = "catalog.db"
-"""What a store has in its directory, and nothing else."""
+    from ocistore.progress import Tally
 
 
 class DirectorySource:
@@ -148,7 +147,7 @@ def unpacked(path: Path) -> Source:
 def _refuse_others(path: Path, source: DirectorySource, files: _Files) -> None:
     """Say what a directory is, where that is known and no layout."""
     names = source.names()
-    if _CATALOG in names and names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
+    if CATALOG in names and names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
         raise LayoutInvalidError(path, problems=("it is a store: copy from it (ocistore copy)",))
     if MANIFEST_JSON not in names or not names.isdisjoint({OCI_LAYOUT, INDEX_JSON}):
         return

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ocistore.archives.compression import MAGIC_SIZE, compression_of
-from ocistore.errors import InvalidDigestError, LayoutInvalidError, ManifestInvalidError
+from ocistore.errors import LayoutInvalidError, ManifestInvalidError
 from ocistore.layouts.directory import NotPlainError
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.imports.source import InMemory, SourceOver
 from ocistore.layouts.index import IMAGE_NAME, MAXIMUM_DAMAGED, Damaged, index_bytes, name_of
 from ocistore.oci import mediatypes, strictjson
+from ocistore.oci.config import MAXIMUM_CONFIG_SIZE, ImageConfig
 from ocistore.oci.descriptor import Descriptor, Platform, json_object
 from ocistore.oci.digest import Digest, is_any_digest, is_of_other_algorithm
 from ocistore.oci.reference import DEFAULT_HOST, DEFAULT_NAMESPACE
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 MANIFEST_JSON: Final = "manifest.json"
 MAXIMUM_MANIFEST_JSON_SIZE: Final = 16 * 1024 * 1024
 """Bytes: some ten thousand images."""
-MAXIMUM_CONFIG_SIZE: Final = 8 * 1024 * 1024
-"""Bytes of an image's config, which is read into memory, in and out. Real ones have a few kilobytes."""
 MAXIMUM_CONFIGS_SIZE: Final = 256 * 1024 * 1024
 """Bytes of all configs that are read; each is read anew for each image that names it."""
 MAXIMUM_NAMES: Final = 50_000
@@ -343,21 +342,21 @@ class Conversion:
             for name in image.layers:
                 self._found(name, f"layer in {image.called}")
             return None
-        config = self._config(entry, image.config)
-        self._platform = _platform(config)
-        diff_ids = _diff_ids(config, name=image.config)
-        if len(diff_ids) != len(image.layers):
-            reason = f"it has {len(image.layers)} layers, and its config {len(diff_ids)} diff_ids"
+        config = ImageConfig.parse(self._config(entry, image.config), name=f"{image.config!r:.200}")
+        with contextlib.suppress(ManifestInvalidError):
+            self._platform = config.platform
+        if len(config.diff_ids) != len(image.layers):
+            reason = f"it has {len(image.layers)} layers, and its config {len(config.diff_ids)} diff_ids"
             raise ManifestInvalidError(reason, path=image.path)
         of = "" if self._platform is None else f" of the image for {self._platform}"
         kind = f"layer{of} in {image.called}"
-        layers = [self._layer(name, diff_id, kind) for name, diff_id in zip(image.layers, diff_ids, strict=True)]
+        layers = [self._layer(name, diff_id, kind) for name, diff_id in zip(image.layers, config.diff_ids, strict=True)]
         found = [layer for layer in layers if layer is not None]
         if len(found) < len(layers):
             return None
-        digest = Digest.of(config)
+        digest = Digest.of(config.content)
         self.result.blobs[digest] = entry
-        return self._manifest(Descriptor(mediatypes.OCI_CONFIG, digest, len(config)), found)
+        return self._manifest(Descriptor(mediatypes.OCI_CONFIG, digest, len(config.content)), found)
 
     def _manifest(self, config: Descriptor, layers: list[Descriptor]) -> Descriptor:
         document = {
@@ -438,26 +437,6 @@ def _names_in(value: object) -> tuple[str, ...]:
     """Return the names that a damaged entry gives its image, as far as they can be read."""
     names = value.get("RepoTags") if isinstance(value, dict) else None
     return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
-
-
-def _platform(config: bytes) -> Platform | None:
-    with contextlib.suppress(ManifestInvalidError):
-        return Platform.from_json(strictjson.loads(config, maximum=MAXIMUM_CONFIG_SIZE), path="")
-    return None
-
-
-def _diff_ids(config: bytes, *, name: str) -> list[Digest]:
-    path = f"{name!r:.200}: rootfs.diff_ids"
-    document = strictjson.loads(config, maximum=MAXIMUM_CONFIG_SIZE)
-    rootfs = document.get("rootfs") if isinstance(document, dict) else None
-    if not isinstance(rootfs, dict):
-        raise ManifestInvalidError("there is no rootfs", path=path)
-    digests = _list(rootfs.get("diff_ids"), path)
-    try:
-        return [Digest.parse(digest) for digest in digests]
-    except InvalidDigestError as error:
-        unknown = any(map(is_of_other_algorithm, digests))
-        raise ManifestInvalidError(str(error), path=path, unknown=unknown) from error
 
 
 def _list(value: object, path: str) -> list[Any]:

@@ -7,24 +7,20 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import DigestMismatchError, ManifestInvalidError
 from ocistore.layouts.directory import NotPlainError
-from ocistore.oci import mediatypes, strictjson
-from ocistore.oci.descriptor import Platform
+from ocistore.oci.config import ImageConfig, readable_config
 from ocistore.oci.manifest import check_manifest
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from ocistore.layouts.imports.embedded import EmbeddedSource
     from ocistore.layouts.imports.plan import ImportPlan
-    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
 
 MAXIMUM_MANIFESTS_SIZE: Final = 256 * 1024 * 1024
 """Bytes of all manifests of one layout together. They are in memory until the commit, so there has to be an end; a
 manifest of an image has some 2 KiB, so this is about a hundred thousand images."""
-
-_MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
-"""Bytes. A larger config is not looked into for the image's platform; real ones have a few kilobytes."""
 
 
 class UnusableError(Exception):
@@ -102,8 +98,8 @@ class Manifests:
         Raises:
             UnusableError: something is wrong with the manifest.
         """
-        config = self.needed(descriptor).config
-        if config is None or not mediatypes.is_image_config(config.media_type) or config.size > _MAXIMUM_CONFIG_SIZE:
+        config = readable_config(self.needed(descriptor))
+        if config is None:
             return None
         if config.digest not in self._platforms:
             self._platforms[config.digest] = self._platform_in(config)
@@ -111,8 +107,7 @@ class Manifests:
 
     def _platform_in(self, config: Descriptor) -> Platform | None:
         try:
-            content = self._source.blob(config.digest).read(config.size)
-            return Platform.from_json(strictjson.loads(content, maximum=_MAXIMUM_CONFIG_SIZE), path="")
+            return ImageConfig.parse(self._source.blob(config.digest).read(config.size)).platform
         except (OSError, NotPlainError, ManifestInvalidError) as error:
             pass_on_theirs(error)
             return None  # what is wrong with it is found when it is imported

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.blobs.sharing import TransferMode
     from ocistore.layouts.index import Damaged
-    from ocistore.layouts.progress import Tally
+    from ocistore.progress import Tally
 
 SMALL: Final = 64 * 1024
 """Bytes. What is not larger is read at once and staged from memory, which saves half of the system calls."""

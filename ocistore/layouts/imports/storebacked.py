@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.imports.source import Source
-    from ocistore.layouts.progress import Tally
     from ocistore.oci.digest import Digest
+    from ocistore.progress import Tally
 
 
 class StoreBackedSource(SourceOver):

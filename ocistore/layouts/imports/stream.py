@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.blobs.reader import BlobReader
     from ocistore.blobs.sharing import TransferMode
-    from ocistore.layouts.progress import Tally
+    from ocistore.progress import Tally
 
 _IN_MEMORY: Final = {
     OCI_LAYOUT: MAXIMUM_LAYOUT_FILE_SIZE,

@@ -28,6 +28,7 @@ from ocistore.layouts.index import (
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest, digest_or_none
+from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from ocistore.layouts.imports.members import Members
     from ocistore.layouts.index import Name
 
-_MAXIMUM_MANIFEST_SIZE: Final = 4 * 1024 * 1024
-"""Bytes of a manifest that is looked into for the config it has."""
 _MAXIMUM_STEPS: Final = 1_000_000
 """Manifests that are looked at, each as often as an entry leads to it."""
 _COMPARED: Final = 100
@@ -152,7 +151,7 @@ class _Union:
     def _part(self, descriptor: Descriptor) -> _Part:
         digest = descriptor.digest
         if digest not in self._parts:
-            self._left -= min(descriptor.size, _MAXIMUM_MANIFEST_SIZE)
+            self._left -= min(descriptor.size, MAXIMUM_MANIFEST_SIZE)
             document = self._manifest(descriptor) if self._left >= 0 else None
             found = _Part()
             if document is not None and mediatypes.is_index_type(descriptor.media_type):
@@ -171,9 +170,9 @@ class _Union:
         digest = descriptor.digest
         try:
             found = self._archive.followed(f"{BLOBS}/{digest.algorithm}/{digest.encoded}")
-            if found.size() > _MAXIMUM_MANIFEST_SIZE:
+            if found.size() > MAXIMUM_MANIFEST_SIZE:
                 return None
-            document = strictjson.loads(found.read(found.size()), maximum=_MAXIMUM_MANIFEST_SIZE)
+            document = strictjson.loads(found.read(found.size()), maximum=MAXIMUM_MANIFEST_SIZE)
         except (FileNotFoundError, NotPlainError, ManifestInvalidError) as error:
             pass_on_theirs(error)
             return None
