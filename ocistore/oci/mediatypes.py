@@ -7,6 +7,9 @@ from typing import Final
 
 from ocistore.errors import ManifestInvalidError
 
+OCTET_STREAM: Final = "application/octet-stream"
+"""Bytes of which nothing else is known, as blobs on their own are: only what refers to them says what they are."""
+
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
@@ -28,7 +31,7 @@ DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 _ALL: Final[dict[object, str]] = {
-    text: text for name, text in dict(vars()).items() if name.startswith(("OCI_", "DOCKER_"))
+    text: text for name, text in dict(vars()).items() if name.startswith(("OCI_", "DOCKER_", "OCTET_"))
 }
 """The ones above: so there is one object for each of them, however many descriptors are held."""
 
