@@ -18,7 +18,6 @@ from ocistore.oci.reference import repository_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
     from typing import Self
 
     from ocistore.catalog.connection import Connection
@@ -91,9 +90,7 @@ class Lease:
             leases.start(connection, leases.LeaseRow(self.id, self._reason, now, until))
         self.expires = _instant(until)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._held.leave_context()
         if self._held.is_inherited:
             return  # a forked child leaves the block too: the lease is its parent's

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, get_args
 
+from ocistore.arguments import check_choice
 from ocistore.catalog import blobs, manifests, repositories, tags
 from ocistore.changes import (
     ANY,
@@ -208,8 +209,7 @@ class RepositoryWriter(abc.ABC):
         """
         if isinstance(tags, str):  # which is an iterable of tags too, one for each letter
             raise TypeError("tags must be a list of tags, not one text")
-        if missing not in get_args(Missing):
-            raise ValueError(f"missing must be refuse, children or all, not {missing!r}")
+        check_choice(missing, "missing", get_args(Missing))
         names = list(dict.fromkeys(tag_name(tag) for tag in tags))
         expected = None if digest is None else Digest.parse(digest)
         manifest = check_manifest(
