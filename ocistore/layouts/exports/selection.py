@@ -389,9 +389,7 @@ class _Choosing:
         stored = manifests.by_digest(self._connection, named.repository, named.digest)
         if stored is None:
             raise CorruptError(f"manifest {named.digest}", reason=f"{named.repository} has a tag of it and not itself")
-        own = manifest_descriptor(
-            stored.media_type, Digest(stored.digest), stored.size, artifact_type=stored.artifact_type
-        )
+        own = stored.descriptor
         narrowed = narrow(
             own,
             self._wanted,
