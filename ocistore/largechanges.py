@@ -14,15 +14,14 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
+from ocistore.applier import Applier, OccupiedError
 from ocistore.catalog import batches, identity, repositories, stageddeletions
 from ocistore.catalog.lock import end_of_rest, rest, rest_until
 from ocistore.changes import (
-    Applier,
     DeleteBlob,
     DeleteManifest,
     LinkBlob,
     MountBlob,
-    OccupiedError,
     PutBlob,
     PutManifest,
     RemoveTag,
