@@ -72,7 +72,7 @@ class Applier:
     occupied: dict[str, int] = field(default_factory=dict)
     """Repositories that others see among whose rows those of the batch are, with its id."""
     deleted: list[int] = field(default_factory=list)
-    """Repositories that are deleted by now and still have rows: ``emptying.py`` removes these."""
+    """Repositories that are deleted by now and still have rows: ``largedeletions.py`` removes these."""
     sessions: list[str] = field(default_factory=list)
     """Upload sessions deleted with their repositories. Their files remain when this is committed."""
     _left: int = field(default_factory=lambda: repositories.EMPTIED_AT_ONCE)
@@ -155,7 +155,7 @@ class Applier:
                 self.connection, repository_id, digest, roles=("config", "layer"), batch=staged_in
             )
             if referrers:
-                raise ReferencedError(digest, repository=repository, referrers=referrers)
+                raise ReferencedError(digest, repository=repository, referrers=tuple(referrers))
             if staged_in is None:
                 there = blobs.remove_membership(self.connection, repository_id, digest, now=self.now)
             elif there := digest in known and known[digest].blob_here and digest not in leaving:
@@ -215,7 +215,7 @@ class Applier:
                 self.connection, repository_id, change.digest, roles=("manifest",), batch=staged_in
             )
             if referrers:
-                raise ReferencedError(change.digest, repository=repository, referrers=referrers)
+                raise ReferencedError(change.digest, repository=repository, referrers=tuple(referrers))
             names = tags.of_manifest(self.connection, repository_id, manifest_id, batch=staged_in)
             self._untag(repository, repository_id, names)
             if staged_in is None:
@@ -462,7 +462,7 @@ def _check_children(
             _check_absent(lacking)
             incomplete.add(change.manifest.descriptor.digest)
     if missing:
-        raise ManifestBlobUnknownError(list(missing), repository=repository, kinds=list(missing.values()))
+        raise ManifestBlobUnknownError(tuple(missing), repository=repository, kinds=tuple(missing.values()))
     return incomplete
 
 

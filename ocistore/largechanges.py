@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.applier import Applier, OccupiedError
 from ocistore.catalog import batches, identity, repositories, stageddeletions
-from ocistore.catalog.lock import end_of_rest, rest, rest_until
+from ocistore.catalog.contract import in_small_transactions
+from ocistore.catalog.lock import end_of_rest, rest_until
 from ocistore.changes import (
     DeleteBlob,
     DeleteManifest,
@@ -29,8 +30,8 @@ from ocistore.changes import (
 )
 from ocistore.clock import milliseconds
 from ocistore.commit import ATTEMPTS, REMOVALS, commit, give_up, gone, not_in_pool, read_platforms
-from ocistore.emptying import empty_deleted
 from ocistore.errors import OCIStoreError, StoreBusyError, StoreFullError, UncertainCommitError
+from ocistore.largedeletions import MANY, empty_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,9 +65,6 @@ _LOOK: Final = 0.05
 _STAGEABLE: Final = (PutBlob, LinkBlob, MountBlob, DeleteBlob, PutManifest, DeleteManifest, SetTag, RemoveTag)
 """All that one transaction may write."""
 
-_MANY: Final = 1000
-"""Tags of a manifest, or manifests about it, that are too many to be removed or queued with it in one transaction."""
-
 
 class _AgainError(Exception):
     """The batch cannot be revealed as it is."""
@@ -94,11 +92,11 @@ def _wide(catalog: Catalog, changes: Sequence[Change], ids: Mapping[str, int], *
         for repository, digests in wanted.items():
             repository_id = ids.get(repository) or repositories.find(connection, repository)
             if repository_id is not None:
-                found = stageddeletions.widths(connection, repository_id, digests, limit=_MANY + 1)
+                found = stageddeletions.widths(connection, repository_id, digests, limit=MANY + 1)
                 wide |= {
                     (repository, digest)
                     for digest, width in found.items()
-                    if width.tags > _MANY or (referrers and width.referrers > _MANY)
+                    if width.tags > MANY or (referrers and width.referrers > MANY)
                 }
     return [
         place
@@ -241,13 +239,12 @@ class _LargeChange:
 
     def _untag(self, change: DeleteManifest) -> None:
         """Remove all tags of a manifest that is deleted next."""
-        done = False
-        while not done:
-            with self._catalog.write() as connection:
-                began = time.monotonic()
-                application = self._application(connection, self._renewed(connection), {})
-                done = application.untag_some(change, limit=AT_ONCE)
-            rest(began)
+
+        def untag(connection: Connection) -> bool:
+            application = self._application(connection, self._renewed(connection), {})
+            return application.untag_some(change, limit=AT_ONCE)
+
+        in_small_transactions(self._catalog, untag)
 
     def _renewed(self, connection: Connection) -> int:
         """Return the time now, from which the batch lasts once more."""
@@ -299,13 +296,11 @@ class _LargeChange:
 
 def _end(catalog: Catalog, batch: batches.Batch) -> None:
     """Settle or abandon all of a batch."""
-    done = False
-    while not done:
-        with catalog.write() as connection:
-            began = time.monotonic()
-            done = batches.end(connection, batch, now=milliseconds(), limit=AT_ONCE)
-        if not done:
-            rest(began)
+
+    def end(connection: Connection) -> bool:
+        return batches.end(connection, batch, now=milliseconds(), limit=AT_ONCE)
+
+    in_small_transactions(catalog, end)
 
 
 def _wait_for(catalog: Catalog, repository_id: int) -> None:

@@ -152,9 +152,9 @@ class Store:
                 while others write.
             any_filesystem: accept a filesystem in user space (FUSE) of which is not known what is under it. Only where
                 that is a disk of this machine: otherwise what is acknowledged may be lost.
-            pool: what keeps the bytes of blobs, such as an :class:`ocistore.testing.memory.MemoryPool`, if not the
-                directory. A store is always opened with the pool that it was made with; that pool is empty when the
-                store is made.
+            pool: what keeps the bytes of blobs, if not the directory: a pool of your own (:mod:`ocistore.pools`), or an
+                :class:`ocistore.testing.memory.MemoryPool`. A store is always opened with the pool that it was made
+                with; that pool is empty when the store is made.
 
         Raises:
             StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a

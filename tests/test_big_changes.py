@@ -27,7 +27,7 @@ from ocistore import (
     TagConflictError,
     UploadNotFoundError,
     largechanges,
-    thinning,
+    largedeletions,
 )
 from ocistore.catalog import batches, leases, refs, repositories
 from ocistore.catalog.sqlite import SQLiteCatalog
@@ -220,7 +220,7 @@ def much_referred_to(repository, number=40):
 
 
 def test_a_manifest_with_many_tags_and_referrers_is_deleted_in_small_transactions(store, repository, monkeypatch):
-    monkeypatch.setattr(thinning, "AT_ONCE", 10)
+    monkeypatch.setattr(largedeletions, "MANY", 10)
     digest = much_referred_to(repository)
     with changed_rows(monkeypatch) as changed:
         repository.delete_manifest(digest)
@@ -237,7 +237,7 @@ def test_a_manifest_with_many_tags_and_referrers_is_deleted_in_small_transaction
 
 
 def test_a_manifest_that_may_not_be_deleted_keeps_its_tags(store, repository, monkeypatch):
-    monkeypatch.setattr(thinning, "AT_ONCE", 10)
+    monkeypatch.setattr(largedeletions, "MANY", 10)
     digest = much_referred_to(repository)
     push(repository, index([image("much")]), "index")
     before = all_rows(store.root)
@@ -247,7 +247,7 @@ def test_a_manifest_that_may_not_be_deleted_keeps_its_tags(store, repository, mo
 
 
 def test_killed_while_its_tags_go_a_manifest_is_deleted_by_deleting_it_again(store, repository, monkeypatch):
-    monkeypatch.setattr(thinning, "AT_ONCE", 10)
+    monkeypatch.setattr(largedeletions, "MANY", 10)
     digest = much_referred_to(repository)
 
     def killed(*_, **__):
@@ -785,7 +785,7 @@ def test_a_large_mount_fails_where_its_source_loses_the_blob_meanwhile(store, sm
 
 
 def test_a_manifest_with_many_tags_is_deleted_in_a_transaction_that_nobody_sees_half_of(store, monkeypatch):
-    monkeypatch.setattr(largechanges, "_MANY", 10)
+    monkeypatch.setattr(largechanges, "MANY", 10)
     monkeypatch.setattr(largechanges, "AT_ONCE", 10)
     digest = much_referred_to(store.repository("app"))
     before, found = seen(store), []

@@ -54,8 +54,8 @@ def choose_image(repository: Repository, reference: Reference, platform: Platfor
     if not mediatypes.is_index_type(manifest.media_type):
         found = None if platform is None else platform_of(repository, manifest)
         if platform is not None and (found is None or not fitting([(found, found)], platform)):
-            available = [] if found is None else [str(found)]
-            raise PlatformNotFoundError(str(reference), wanted=[str(platform)], available=available)
+            available = () if found is None else (str(found),)
+            raise PlatformNotFoundError(str(reference), wanted=(str(platform),), available=available)
         return manifest
     listed = list(_candidates(repository, manifest))
     if platform is None and (only := _only(repository, listed)) is not None:
@@ -76,7 +76,7 @@ def choose_image(repository: Repository, reference: Reference, platform: Platfor
     there = [str(said) for child, said in listed if said is not None and _held(repository, child) is not None]
     reason = "" if listed else "it says none, being an index of 0 images"
     raise PlatformNotFoundError(
-        str(reference), wanted=[str(wanted)], available=list(dict.fromkeys(there)), absent=absent, reason=reason
+        str(reference), wanted=(str(wanted),), available=tuple(dict.fromkeys(there)), absent=absent, reason=reason
     )
 
 

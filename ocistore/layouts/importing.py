@@ -133,7 +133,7 @@ def import_layout(
         if contents.problems:
             if not complete and completes(core, contents.missing):
                 contents.problem("the store has what is missing: import with complete (--complete) to use it")
-            raise LayoutInvalidError(Path(found.name), problems=list(contents.problems))
+            raise LayoutInvalidError(Path(found.name), problems=tuple(contents.problems))
         return _report(contents, taking, completed.completed if completed else (), dry_run=dry_run)
 
 
@@ -243,8 +243,8 @@ class _Taking:
     def _take(self, digest: Digest, size: int, tally: Tally, *, only_look: bool) -> StagedBlob | None:
         """Stage one blob; None where it is only looked at. Raises as the methods of the source do."""
         if not only_look:
-            return self.source.stage(self._core.pool, digest, size, self._mode, tally)
-        self.source.verify(digest, size, tally)
+            return self.source.blob(digest).stage(self._core.pool, digest, size, self._mode, tally)
+        self.source.blob(digest).verify(digest, size, tally)
         return None
 
     def _discard(self, blob: StagedBlob | None) -> None:

@@ -25,12 +25,12 @@ from ocistore.catalog import scrub as scrub_rows
 from ocistore.catalog.blobs import bytes_of_live
 from ocistore.clock import milliseconds
 from ocistore.commit import give_up
+from ocistore.core import check_if_moved
 from ocistore.errors import (
     CorruptError,
     RepositoryNotFoundError,
     StorageError,
 )
-from ocistore.moved import check_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
 from ocistore.refusals import pass_on_theirs, theirs

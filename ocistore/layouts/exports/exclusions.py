@@ -79,9 +79,9 @@ def _in_layout(path: Path, wanted: Mapping[str, int]) -> set[str]:
             check_layout_file(layout.read(OCI_LAYOUT, maximum=MAXIMUM_LAYOUT_FILE_SIZE))
         except FileNotFoundError as error:
             pass_on_theirs(error)
-            raise LayoutInvalidError(path, problems=["it is neither an OCI layout nor a store"]) from error
+            raise LayoutInvalidError(path, problems=("it is neither an OCI layout nor a store",)) from error
         except (NotPlainError, ManifestInvalidError) as error:
-            raise LayoutInvalidError(path, problems=[f"{OCI_LAYOUT}: {error}"]) from error
+            raise LayoutInvalidError(path, problems=(f"{OCI_LAYOUT}: {error}",)) from error
         for text, size in wanted.items():
             digest = Digest.parse(text)
             with Ignoring(FileNotFoundError, NotPlainError):

@@ -253,8 +253,8 @@ def _left(
         before = contents.other_platforms.get(entry.name)
         contents.other_platforms[entry.name] = PlatformNotFoundError(
             entry.name,
-            wanted=[str(platform) for platform in wanted.platforms],
-            available=list(dict.fromkeys((*(before.available if before else ()), *narrowed.available))),
+            wanted=tuple(map(str, wanted.platforms)),
+            available=tuple(dict.fromkeys((*(before.available if before else ()), *narrowed.available))),
             absent={**(before.absent if before else {}), **narrowed.absent},
         )
         return None
@@ -277,7 +277,7 @@ def _check_platforms(
             raise contents.other_platforms[entry.name]
     if wanted.platforms and not (contents.tagged or contents.untagged or contents.problems):
         reason = f"there is nothing in it{_save_refused(contents)}"
-        nothing = PlatformNotFoundError(source, wanted=list(map(str, wanted.platforms)), available=[], reason=reason)
+        nothing = PlatformNotFoundError(source, wanted=tuple(map(str, wanted.platforms)), available=(), reason=reason)
         raise next(iter(contents.other_platforms.values()), nothing)
 
 
