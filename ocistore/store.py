@@ -154,7 +154,7 @@ class Store:
                 that is a disk of this machine: otherwise what is acknowledged may be lost.
             pool: what keeps the bytes of blobs, such as an :class:`ocistore.testing.memory.MemoryPool`, if not the
                 directory. A store is always opened with the pool that it was made with; that pool is empty when the
-                store is made.
+                store is made. It stays open when the store is closed, or cannot be opened: whoever made it closes it.
 
         Raises:
             StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a
