@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ocistore.archives.compression import Compression
+    from ocistore.blobs.paths import is_store
     from ocistore.blobs.reader import BlobReader
     from ocistore.blobs.sharing import TransferMode
     from ocistore.catalog.schema import SCHEMA_REVISION
@@ -51,13 +52,14 @@ if TYPE_CHECKING:
     from ocistore.layouts.exports.formats import ExportFormat
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.imports.detection import ImportSource
-    from ocistore.layouts.progress import Progress
     from ocistore.lease import Lease
+    from ocistore.oci.config import ImageConfig
     from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
     from ocistore.oci.reference import Reference
     from ocistore.oci.selector import Selector
+    from ocistore.progress import Progress
     from ocistore.repository import Repository, RepositoryWriter, TagEvent
     from ocistore.store import Store, Usage, check_import, rebuild
     from ocistore.transaction import Transaction
@@ -97,6 +99,7 @@ __all__ = [
     "FileNotInImageError",
     "GCReport",
     "HistoryReport",
+    "ImageConfig",
     "ImportReport",
     "ImportSource",
     "InvalidDigestError",
@@ -145,11 +148,13 @@ __all__ = [
     "UploadRangeError",
     "Usage",
     "check_import",
+    "is_store",
     "rebuild",
 ]
 
 _HOMES = {
     "Compression": "ocistore.archives.compression",
+    "is_store": "ocistore.blobs.paths",
     "BlobReader": "ocistore.blobs.reader",
     "TransferMode": "ocistore.blobs.sharing",
     "SCHEMA_REVISION": "ocistore.catalog.schema",
@@ -192,8 +197,9 @@ _HOMES = {
     "ExportFormat": "ocistore.layouts.exports.formats",
     "ImportReport": "ocistore.layouts.importing",
     "ImportSource": "ocistore.layouts.imports.detection",
-    "Progress": "ocistore.layouts.progress",
+    "Progress": "ocistore.progress",
     "Lease": "ocistore.lease",
+    "ImageConfig": "ocistore.oci.config",
     "Descriptor": "ocistore.oci.descriptor",
     "Platform": "ocistore.oci.descriptor",
     "Digest": "ocistore.oci.digest",

@@ -1,10 +1,15 @@
-"""Arguments that callers give: checks of durations and numbers, whose errors name the argument, and defaults."""
+"""Arguments that callers give: checks of durations, numbers and paths, whose errors name the argument; defaults."""
 
 from __future__ import annotations
 
 import operator
+import os
+import sys
 from datetime import timedelta
 from typing import Final
+
+from ocistore.errors import InvalidNameError, StorageError
+from ocistore.refusals import pass_on_theirs
 
 GRACE: Final = timedelta(hours=1)
 """How long a blob may wait for the manifest that refers to it, unless the caller of a garbage collection says it."""
@@ -58,3 +63,40 @@ def whole_number(given: int, name: str, *, least: int = 0) -> int:
     if number < least:
         raise ValueError(f"{name} must be positive" if least else f"{name} must not be negative")
     return number
+
+
+def absolute_path(given: str | os.PathLike[str], *, kind: str = "path") -> str:
+    """Return a path that was given, from the root on, so that the process may change its directory.
+
+    An empty one is none: it is what is left of a variable that was not set, and never means the working directory.
+
+    Args:
+        given: as the caller was given it.
+        kind: what messages call it.
+
+    Raises:
+        InvalidNameError: nothing can have that name.
+        TypeError: it is no path, or one in bytes.
+        StorageError: it is relative to a directory that is gone.
+    """
+    it: object = given
+    path: object = os.fspath(it) if isinstance(it, str | os.PathLike) else it
+    if not isinstance(path, str):
+        hint = ": os.fsdecode makes text of it" if isinstance(path, bytes) else ""
+        raise TypeError(f"a {kind} must be text or an os.PathLike of text, not {type(path).__name__}{hint}")
+    if not path:
+        raise InvalidNameError(path, kind=kind, reason="it is empty")
+    if "\0" in path:
+        raise InvalidNameError(path, kind=kind, reason="it has a NUL character")
+    try:
+        absolute = os.path.abspath(path)
+        os.fsencode(absolute)
+    except UnicodeEncodeError as error:
+        encoding = sys.getfilesystemencoding()
+        reason = f"it cannot be written in {encoding}, the encoding of file names here; use a UTF-8 locale"
+        raise InvalidNameError(path, kind=kind, reason=reason) from error
+    except OSError as error:
+        pass_on_theirs(error)
+        reason = f"the working directory: {error.strerror}"
+        raise StorageError(path, errno=error.errno, reason=reason) from error
+    return absolute

@@ -6,9 +6,9 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from ocistore.applier import Applier
 from ocistore.catalog import blobs, epoch, identity
 from ocistore.changes import (
-    Applier,
     Change,
     DeleteBlob,
     DeleteManifest,
@@ -29,7 +29,8 @@ from ocistore.errors import (
     StoreFullError,
     UncertainCommitError,
 )
-from ocistore.oci import mediatypes, strictjson
+from ocistore.oci.config import ImageConfig, readable_config
+from ocistore.oci.descriptor import MAXIMUM_PLATFORM_LENGTH
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.contract import Catalog
     from ocistore.leasescope import HeldLease
-    from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
 
@@ -50,11 +50,11 @@ removes it just then; each further time needs another such collection in the sam
 _WITHDRAWN_AT_ONCE: Final = 500
 """How many names are removed in one transaction: some 10 ms."""
 
-_MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
-"""Bytes. A larger config is not looked into for the image's platform; real ones have a few kilobytes."""
-
 
 _R = TypeVar("_R")
+
+STAGED: Final = (PutBlob, PutManifest)
+"""What brings bytes. A tuple and not a union, which takes three times as long to ask for."""
 
 REMOVALS: Final = (DeleteBlob, DeleteManifest, RemoveTag, EndUpload, DeleteRepository)
 
@@ -76,7 +76,7 @@ def commit(
     """
     if all(isinstance(change, REMOVALS) for change in changes):
         return on_a_full_disk(catalog, pool, partial(_apply, catalog, pool, changes, actor))
-    staged = {change.blob.digest: change for change in changes if isinstance(change, PutBlob | PutManifest)}
+    staged = {change.blob.digest: change for change in changes if isinstance(change, STAGED)}
     unpublished = not_in_pool(catalog, pool, staged)
     published: set[Digest] = set()
     platforms: dict[str, dict[str, object]] = {}
@@ -185,9 +185,6 @@ def _withdraw(catalog: Catalog, pool: Ingester, published: Sequence[StagedBlob],
                     pool.withdraw(blob)
 
 
-_MAXIMUM_PLATFORM_LENGTH: Final = 128
-"""Characters of each part of a platform; real ones have ten. A longer one is nobody's platform, and no use in a row."""
-
 _Staged = PutBlob | PutManifest
 
 
@@ -210,7 +207,8 @@ def _looks_right(pool: Provider, change: _Staged) -> bool:
         return pool.has(change.blob.digest, size)
     # Manifests are small, so their bytes are compared: pushing one again heals it even where its size is right.
     try:
-        return pool.read(change.blob.digest, size) == change.manifest.content
+        digest = change.blob.digest
+        return pool.has(digest, size) and pool.read(digest, size) == change.manifest.content
     except (FileNotFoundError, CorruptError) as error:
         pass_on_theirs(error)
         return False
@@ -260,7 +258,7 @@ def platform_of(pool: Provider, manifest: Manifest) -> dict[str, object] | None:
     Raises:
         StorageError: it could not be read.
     """
-    config = config_with_platform(manifest)
+    config = readable_config(manifest)
     if config is None:
         return {}
     try:
@@ -273,26 +271,10 @@ def platform_of(pool: Provider, manifest: Manifest) -> dict[str, object] | None:
         return {}
 
 
-def config_with_platform(manifest: Manifest) -> Descriptor | None:
-    """Return the config of a manifest, where it is an image's and so may say what that runs on."""
-    config = manifest.config
-    if config is None or not mediatypes.is_image_config(config.media_type) or config.size > _MAXIMUM_CONFIG_SIZE:
-        return None
-    return config
-
-
 def platform_in(config: bytes) -> dict[str, object]:
-    """Return what an image's config says it runs on; empty where it says nothing, or is no config."""
+    """Return what is noted of the platform that an image's config says; empty where it says none, or is no config."""
     try:
-        document = strictjson.loads(config, maximum=_MAXIMUM_CONFIG_SIZE)
+        platform = ImageConfig.parse(config).platform
     except ManifestInvalidError:
         return {}
-    if not isinstance(document, dict):
-        return {}
-    keys = ("architecture", "os", "os.version", "variant")
-    platform: dict[str, object] = {
-        key: document[key]
-        for key in keys
-        if isinstance(document.get(key), str) and len(document[key]) <= _MAXIMUM_PLATFORM_LENGTH
-    }
-    return platform if "architecture" in platform and "os" in platform else {}
+    return {} if platform is None or len(str(platform)) > MAXIMUM_PLATFORM_LENGTH else platform.to_json()

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from ocistore.changes import DeleteManifest
 from ocistore.commit import commit
-from ocistore.emptying import empty_deleted, remove_files
-from ocistore.errors import InvalidNameError, ReadOnlyStoreError, StoreClosedError
+from ocistore.errors import CorruptError, InvalidNameError, ReadOnlyStoreError, StorageError, StoreClosedError
 from ocistore.forks import ForkSafeLock
 from ocistore.largechanges import commit_large, is_large
+from ocistore.largedeletions import empty_deleted, remove_files, thin_out
 from ocistore.leasescope import held
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE
 from ocistore.paging import check_text
-from ocistore.thinning import thin_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import HashState, Pool, StagedBlob
     from ocistore.catalog.contract import Catalog
     from ocistore.changes import Change
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _MAXIMUM_ACTOR: Final = 1024
 """Characters. Every change of a tag keeps a copy."""
@@ -191,6 +194,23 @@ class Core:
     def discard(self, staged: Iterable[StagedBlob]) -> None:
         """Remove what was staged, also when closed. Idempotent."""
         self._pool.discard(staged)
+
+
+def check_if_moved(work: Callable[Concatenate[Core, _P], _R]) -> Callable[Concatenate[Core, _P], _R]:
+    """Do work on a store; where its directory was moved, replaced or removed, say that, and call nothing damaged.
+
+    Single reads and every write look for themselves; this is for what reads much. Raises StoreNotFoundError.
+    """
+
+    @functools.wraps(work)
+    def called(core: Core, /, *arguments: _P.args, **keywords: _P.kwargs) -> _R:
+        try:
+            return work(core, *arguments, **keywords)
+        except (CorruptError, StorageError):
+            core.catalog.refuse_moved()
+            raise
+
+    return called
 
 
 def _drop(catalog: Catalog, pool: Pool | None) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import require_duration
 from ocistore.catalog import leases, repositories
-from ocistore.catalog.lock import rest
+from ocistore.catalog.contract import in_small_transactions
 from ocistore.clock import milliseconds
 from ocistore.commit import on_a_full_disk
 from ocistore.errors import LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ocistore.catalog.connection import Connection
     from ocistore.core import Core
 
 MAXIMUM_TTL: Final = timedelta(days=36_500)
@@ -132,13 +132,11 @@ class Lease:
         """End it in many small transactions, because others wait in each. Killed between two, a collection ends it."""
         with self._core.catalog.write() as connection:
             leases.expire(connection, self.id)
-        ended = False
-        while not ended:
-            with self._core.catalog.write() as connection:
-                began = time.monotonic()
-                ended = leases.end(connection, self.id, now=milliseconds(), limit=leases.ENDED_AT_ONCE)
-            if not ended:
-                rest(began)
+
+        def end(connection: Connection) -> bool:
+            return leases.end(connection, self.id, now=milliseconds(), limit=leases.ENDED_AT_ONCE)
+
+        in_small_transactions(self._core.catalog, end)
 
     def __repr__(self) -> str:
         return f"<Lease {self.id} {self._reason!r}>"

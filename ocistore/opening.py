@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.ballast import OPENING, available
-from ocistore.blobs.durability import make_directories, sync_path
-from ocistore.blobs.filesystem import FilesystemPool
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.output import write_all
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
-from ocistore.blobs.permissions import PRIVATE, make_file
+from ocistore.blobs.permissions import PRIVATE
 from ocistore.blobs.supportedfilesystems import refuse_network_filesystem
 from ocistore.catalog.migrate import new_catalog, revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
@@ -31,6 +28,10 @@ from ocistore.errors import (
     StoreFullError,
     StoreNotFoundError,
 )
+from ocistore.files.content import write_all
+from ocistore.files.durability import sync_path
+from ocistore.files.making import make_directories, make_file
+from ocistore.oserrors import Translating
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -97,18 +98,18 @@ def open_core(
     return core
 
 
-def _pools(paths: StorePaths, pool: Pool | None, *, read_only: bool) -> tuple[FilesystemPool | None, Pool]:
+def _pools(paths: StorePaths, pool: Pool | None, *, read_only: bool) -> tuple[FilePool | None, Pool]:
     """Return the pool in the store's own directory, where it is the one in use; and the one in use."""
     if pool is not None:
         return None, pool
-    files = FilesystemPool(paths, read_only=read_only)
+    files = FilePool(paths, read_only=read_only)
     return files, files
 
 
 def _make_usable(
     paths: StorePaths,
     catalog: SQLiteCatalog,
-    files: FilesystemPool | None,
+    files: FilePool | None,
     pool: Pool,
     schema: str | None,
     *,
@@ -129,7 +130,7 @@ def _make_usable(
     return made_again
 
 
-def _close_refused(catalog: SQLiteCatalog, files: FilesystemPool | None) -> None:
+def _close_refused(catalog: SQLiteCatalog, files: FilePool | None) -> None:
     """Close what was opened of a store that cannot be opened. A pool that the caller gave is left to the caller."""
     if files is not None:
         files.close()
@@ -186,7 +187,7 @@ def _refuse_content(paths: StorePaths, pool: Pool) -> None:
         raise CorruptError(str(paths.catalog), reason=reason)
 
 
-def _make_lost(paths: StorePaths, pool: FilesystemPool) -> tuple[Path, ...]:
+def _make_lost(paths: StorePaths, pool: FilePool) -> tuple[Path, ...]:
     lost = lost_directories(paths)
     if lost:
         try:
@@ -366,7 +367,7 @@ def make_lock(paths: StorePaths) -> None:
             make_file(paths.write_lock, os.O_RDWR | os.O_NOFOLLOW, paths.permissions.file)
 
 
-def _make_store(paths: StorePaths, catalog: SQLiteCatalog, files: FilesystemPool | None, pool: Pool) -> None:
+def _make_store(paths: StorePaths, catalog: SQLiteCatalog, files: FilePool | None, pool: Pool) -> None:
     """Make everything. The catalog's file comes last: where it exists, the rest exists."""
     with catalog.locked():
         # Also of a store that somebody made meanwhile, that was begun, or whose catalog was lost.

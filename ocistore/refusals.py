@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import io
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
-THEIRS: Final = "_ocistore_theirs"
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_THEIRS: Final = "_ocistore_theirs"
 """The attribute that marks an error which an object of the caller's raised."""
 
 _VARIABLE_ARGUMENTS: Final = 0x04
@@ -28,7 +32,7 @@ def is_refusal(error: BaseException | None) -> bool:
     interpreter says afterwards that it has no places. And what the interpreter calls between two steps of ours, as a
     signal handler or a tracer, is given the frame that it interrupts.
     """
-    if not isinstance(error, OSError) or getattr(error, THEIRS, False):
+    if not isinstance(error, OSError) or getattr(error, _THEIRS, False):
         return False
     if error.errno is None and not isinstance(error, io.UnsupportedOperation):
         return False
@@ -45,6 +49,24 @@ def pass_on_theirs(error: BaseException) -> None:
     """Raise an ``OSError`` again that is no refusal, for a caller that is about to make something else of it."""
     if isinstance(error, OSError) and not is_refusal(error):
         raise error
+
+
+def mark_theirs(error: OSError) -> None:
+    """Note that an object of the caller's raised it: it is raised on, and never becomes an error of ours."""
+    setattr(error, _THEIRS, True)
+
+
+def theirs(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Wrap a function of the caller's, such as one that is called with progress, so that its errors stay theirs."""
+
+    def called(*arguments: _P.args, **keywords: _P.kwargs) -> _T:
+        try:
+            return function(*arguments, **keywords)
+        except OSError as error:
+            mark_theirs(error)
+            raise
+
+    return called
 
 
 class Ignoring:

@@ -159,7 +159,7 @@ class RepositoryWriter(abc.ABC):
 
     def _size_in(self, repository: str, digest: Digest) -> int:
         """Return the size of a blob as a repository serves it now, before these changes are committed."""
-        return Repository(self._core, repository).membership(digest).size
+        return Repository(self._core, repository).stat_blob(digest, renew=False).size
 
     def delete_blob(self, digest: str) -> None:
         """Remove a blob from this repository. A later garbage collection frees its bytes, if nothing else needs them.
@@ -276,12 +276,16 @@ class Repository(RepositoryWriter):
 
     # Blobs.
 
-    def stat_blob(self, digest: str) -> Descriptor:
+    def stat_blob(self, digest: str, *, renew: bool = True) -> Descriptor:
         """Return the descriptor of a blob of this repository: its size, and media type ``application/octet-stream``.
 
         Where no manifest refers to the blob yet, its grace starts again, so that it still exists when one does; that
         is a write, at most once in half an hour. A lease that the caller works under keeps it from then on: a write for
         what it does not keep yet.
+
+        Args:
+            digest: of the blob.
+            renew: whether that is written; without it nothing is.
 
         Raises:
             BlobNotFoundError: this repository does not serve it, or its file is damaged; pushing it again heals it.
@@ -289,7 +293,11 @@ class Repository(RepositoryWriter):
             LeaseExpiredError: the caller works under a lease that has run out.
         """
         wanted = Digest.parse(digest)
-        found = self.membership(wanted)
+        found = self._row(wanted)
+        if not self._core.pool.has(wanted, found.size):
+            raise BlobNotFoundError(wanted, repository=self.name)
+        if not renew:
+            return Descriptor(OCTET_STREAM, wanted, found.size)
         idle = (
             found.unreferenced_since is not None
             and found.unreferenced_since + _RENEW_AFTER < milliseconds()
@@ -340,17 +348,6 @@ class Repository(RepositoryWriter):
             return reader
         self._core.catalog.refuse_moved()
         raise CorruptError(f"blob {wanted}", reason="its file is gone")
-
-    def membership(self, digest: Digest) -> blobs.HeldBlob:
-        """Return the blob as this repository serves it, after a look at its file. Not part of the public contract.
-
-        Raises:
-            BlobNotFoundError: it does not serve it, or the file is gone or has another size.
-        """
-        held = self._row(digest)
-        if not self._core.pool.has(digest, held.size):
-            raise BlobNotFoundError(digest, repository=self.name)
-        return held
 
     def _row(self, digest: Digest) -> blobs.HeldBlob:
         with self._core.catalog.read() as connection:

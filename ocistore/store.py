@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ocistore.arguments import GRACE, KEEP_UNTAGGED
-from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import holds, repositories
 from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
@@ -15,6 +14,7 @@ from ocistore.errors import RepositoryNotFoundError
 from ocistore.lease import Lease
 from ocistore.oci.reference import repository_name
 from ocistore.opening import open_core
+from ocistore.oserrors import Translating
 from ocistore.paging import check_text, pages
 from ocistore.repository import Repository
 from ocistore.transaction import Transaction
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.exports.formats import ExportFormat
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.imports.detection import ImportSource
-    from ocistore.layouts.progress import Progress
+    from ocistore.progress import Progress
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.check import CheckReport
     from ocistore.upkeep.compaction import CompactReport
@@ -152,9 +152,10 @@ class Store:
                 while others write.
             any_filesystem: accept a filesystem in user space (FUSE) of which is not known what is under it. Only where
                 that is a disk of this machine: otherwise what is acknowledged may be lost.
-            pool: what keeps the bytes of blobs, such as an :class:`ocistore.testing.memory.MemoryPool`, if not the
-                directory. A store is always opened with the pool that it was made with; that pool is empty when the
-                store is made. It stays open when the store is closed, or cannot be opened: whoever made it closes it.
+            pool: what keeps the bytes of blobs, if not the directory: a pool of your own (:mod:`ocistore.pools`), or an
+                :class:`ocistore.testing.memory.MemoryPool`. A store is always opened with the pool that it was made
+                with; that pool is empty when the store is made. It stays open when the store is closed, or cannot be
+                opened: whoever made it closes it.
 
         Raises:
             StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a

@@ -88,7 +88,9 @@ class Transaction:
 
     def _size(self, repository: str, digest: Digest) -> int:
         pending = self._sizes.get((repository, digest))
-        return pending if pending is not None else Repository(self._core, repository).membership(digest).size
+        if pending is not None:
+            return pending
+        return Repository(self._core, repository).stat_blob(digest, renew=False).size
 
 
 class RepositoryTransaction(RepositoryWriter):

@@ -350,8 +350,8 @@ def _platform(root: Path, config: dict[str, str]) -> dict[str, str] | None:
         document = json.loads(path.read_bytes())
     except ValueError:
         return None
-    keys = ("architecture", "os", "os.version", "variant")
-    found = {key: document[key] for key in keys if key in document} if isinstance(document, dict) else {}
+    keys = ("architecture", "os", "os.version", "os.features", "variant")
+    found = {key: document[key] for key in keys if document.get(key)} if isinstance(document, dict) else {}
     return found if "architecture" in found and "os" in found else {}
 
 

@@ -21,6 +21,8 @@ class Import:
 
     module: str
     imported: str
+    name: str | None = None
+    """What of it is named in ``from … import``; None where that is a module too, or nothing is named."""
     function: str | None = None
     """The function or class in which it stands, if not at the top of the module."""
     annotation: bool = False
@@ -50,13 +52,13 @@ def imports(module, source):
     def visit(node, function, annotation):
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.Import):
-                found.extend(Import(module, name.name, function, annotation) for name in child.names)
+                found.extend(Import(module, name.name, None, function, annotation) for name in child.names)
             elif isinstance(child, ast.ImportFrom):
                 assert child.level == 0, f"{module} imports relatively"
                 for name in child.names:
                     longer = f"{child.module}.{name.name}"
-                    imported = longer if longer in modules() else child.module
-                    found.append(Import(module, imported, function, annotation))
+                    imported, named = (longer, None) if longer in modules() else (child.module, name.name)
+                    found.append(Import(module, imported, named, function, annotation))
             elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 visit(ast.Module(child.body, []), function, True)
                 visit(ast.Module(child.orelse, []), function, annotation)

@@ -5,6 +5,7 @@ import itertools
 import os
 import stat
 import time
+from datetime import timedelta
 
 import pytest
 from images import image, push
@@ -379,6 +380,17 @@ def test_stat_writes_nothing_while_the_grace_is_young(store, repository):
     age(store, 29)
     with unchanged(store.root):
         repository.stat_blob(digest)
+
+
+def test_stat_without_renewing_writes_nothing(store, repository):
+    digest = repository.put_blob(HELLO).digest
+    age(store, 31)
+    with store.lease(ttl=timedelta(hours=1)):
+        age(store, 31)
+        with unchanged(store.root):
+            assert repository.stat_blob(digest, renew=False).size == 5
+        repository.stat_blob(digest)
+    assert unreferenced_since(store)[0] >= minutes_ago(1)
 
 
 def test_stat_on_a_read_only_store_writes_nothing(store, repository):

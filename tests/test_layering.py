@@ -1,6 +1,7 @@
 """Imports point downwards only, read from the syntax of every module; and importing the library stays cheap."""
 
 import ast
+import functools
 import importlib
 import re
 import shutil
@@ -16,7 +17,6 @@ import ocistore
 # The rooms from the ground up. The page is in the checkout, as these tests are.
 FLOORS = floors((CHECKOUT / "docs" / "architecture.md").read_text())
 FACADE = "store"
-UPPER = {"artifacts", "images", "cli", "testing"}
 
 # What each room may use of other packages, beside the standard library; and of that what only some rooms may.
 PACKAGES = {
@@ -29,25 +29,44 @@ PACKAGES = {
 # Completion in a shell stays silent whatever a database raises, so the command line may name the driver's errors.
 GUARDED = {"sqlite3": {"catalog", "cli"}}
 
-# Everything that stands above the façade uses the names of `ocistore`, but for these: streams and files that a room
-# reads or writes for itself, and pure values, neither of which give anybody a way into a store.
-STREAMS = {"archives", "filedescriptors", "refusals"}
-INNER = {
-    "artifacts": STREAMS
-    | {"oci", "blobs.durability", "blobs.oserrors", "blobs.output", "blobs.paths", "blobs.sharing"}
-    | {"layouts"},
-    "images": STREAMS | {"oci", "artifacts"},
-    "cli": {"archives.names", "oci.mediatypes", "oci.platforms", "oci.reference", "artifacts", "images"},
-    "testing": {"blobs", "catalog", "errors", "forks", "oci"},
-}
+# What the suite of catalogs in ocistore.testing tests.
+CATALOG = {f"ocistore.catalog.{name}" for name in ("contract", "connection", "parameters", "written")}
 
 
 def floor(name):
     return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
 
 
+FOUNDATION = set().union(*FLOORS[: floor("archives") + 1])
+"""What knows of no store: every room may use it."""
+UPPER = set().union(*FLOORS[floor(FACADE) + 1 :])
+"""What uses a store as everybody does."""
+BESIDE = FLOORS[floor(FACADE)] - {FACADE}
+"""What everybody may import beside the names of the façade."""
+
+
 def _is_directory(name):
     return (PACKAGE / name).is_dir()
+
+
+@functools.cache
+def _public(package):
+    """The names that everybody may use of a package."""
+    return {*getattr(importlib.import_module(package), "__all__", ()), "__version__"}
+
+
+def _wrong_above(here, entry):
+    """What is wrong with an import of ours by a room above the façade; None where it is what everybody may use."""
+    there = room(entry.imported)
+    if there in FOUNDATION or (here == "testing" and entry.imported in CATALOG):
+        return None
+    if there is not None and entry.imported != f"ocistore.{there}":
+        return "which is not public"
+    if there is not None and there not in UPPER | BESIDE:
+        return "which is not public"
+    if there is not None and floor(there) > floor(here):
+        return "which is not below it"
+    return None if entry.name is None or entry.name in _public(entry.imported) else f"whose {entry.name} is not public"
 
 
 def violations(entry):
@@ -56,16 +75,16 @@ def violations(entry):
     if here in {None, "__main__"}:
         return []
     said = f"{entry.module} imports {entry.imported}"
-    package, _, inner = entry.imported.partition(".")
+    package, _, _ = entry.imported.partition(".")
     if package == "ocistore":
         there = room(entry.imported)
         if there == here:
             return []
-        if there is None:
-            return [] if here in UPPER else [f"{said}, the package around it"]
         if here in UPPER:
-            allowed = INNER[here]
-            return [] if there in allowed or inner in allowed else [f"{said}, which is not public"]
+            wrong = _wrong_above(here, entry)
+            return [] if wrong is None else [f"{said}, {wrong}"]
+        if there is None:
+            return [f"{said}, the package around it"]
         beside = floor(there) == floor(here) and not _is_directory(here)
         return [] if floor(there) < floor(here) or beside else [f"{said}, which is not below it"]
     if package in GUARDED:
@@ -75,6 +94,27 @@ def violations(entry):
     return [] if allowed else [f"{said}, which is not its business"]
 
 
+def reached(module, source):
+    """The names by which a module reaches into packages of ours that it has as a whole, and that are not public."""
+    packages = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            packages |= {
+                (name.asname or name.name): name.name for name in node.names if name.name.startswith("ocistore")
+            }
+        elif isinstance(node, ast.ImportFrom) and node.module == "ocistore":
+            longer = {(name.asname or name.name): f"ocistore.{name.name}" for name in node.names}
+            packages |= {name: package for name, package in longer.items() if package in modules()}
+    return [
+        f"{module} uses {ast.unparse(node)}, which is not public"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute)
+        and (package := packages.get(ast.unparse(node.value))) is not None
+        and room(package) in {None, *UPPER, *BESIDE} - {room(module)}
+        and node.attr not in _public(package)
+    ]
+
+
 def test_every_module_has_its_room():
     assert {room(module) for module in modules()} - {None, "__main__"} == set().union(*FLOORS)
     assert sum(map(len, FLOORS)) == len(set().union(*FLOORS))
@@ -82,6 +122,20 @@ def test_every_module_has_its_room():
 
 def test_imports_point_downwards_only():
     assert [said for entry in every_import() for said in violations(entry)] == []
+
+
+def test_what_stands_above_the_facade_reaches_for_nothing_that_is_not_public():
+    above = {name: path for name, path in modules().items() if room(name) in UPPER}
+    assert [said for name, path in sorted(above.items()) for said in reached(name, path.read_text())] == []
+
+
+def test_what_is_excepted_for_the_suite_of_catalogs_is_what_it_uses():
+    assert {entry.imported for entry in every_import() if entry.module == "ocistore.testing.catalogs"} >= CATALOG
+
+
+def test_no_module_takes_a_private_name_from_another():
+    private = [entry for entry in every_import() if (entry.name or "").startswith("_") and entry.name != "__version__"]
+    assert [entry for entry in private if entry.imported.startswith("ocistore")] == []
 
 
 def test_no_modules_lead_back_to_each_other_by_any_kind_of_import():
@@ -130,10 +184,53 @@ def test_nothing_is_imported_in_a_hidden_way():
         ("ocistore.cli.x", "import click", 0),
         ("ocistore.cli.x", "from ocistore.store import Store", 1),
         ("ocistore.artifacts.x", "from ocistore.catalog import tags", 1),
+        ("ocistore.files.x", "from ocistore.archives.tar import TarReader", 1),
+        ("ocistore.files.x", "from ocistore.blobs.paths import StorePaths", 1),
+        ("ocistore.archives.x", "from ocistore.files.content import write_all", 0),
+        ("ocistore.artifacts.x", "from ocistore.files.content import write_all", 0),
+        ("ocistore.artifacts.x", "from ocistore.oci import mediatypes", 0),
+        ("ocistore.artifacts.x", "from ocistore.blobs.output import Output", 1),
+        ("ocistore.artifacts.x", "from ocistore.blobs.pool import Pool", 1),
+        ("ocistore.artifacts.x", "from ocistore.layouts.directory import LayoutDirectory", 1),
+        ("ocistore.artifacts.x", "def f():\n    from ocistore.upkeep import gc", 1),
+        ("ocistore.artifacts.x", "if TYPE_CHECKING:\n    from ocistore.core import Core", 1),
+        ("ocistore.artifacts.x", "from ocistore import Store, Stroe", 1),
+        ("ocistore.artifacts.x", "from ocistore import store", 1),
+        ("ocistore.artifacts.x", "import ocistore.core", 1),
+        ("ocistore.artifacts.x", "from ocistore.cli import main", 1),
+        ("ocistore.images.x", "from ocistore.artifacts import TITLE", 0),
+        ("ocistore.images.x", "from ocistore.artifacts import StagedTree", 1),
+        ("ocistore.images.x", "from ocistore.artifacts.titles import TITLE", 1),
+        ("ocistore.images.x", "from ocistore.artifacts import titles", 1),
+        ("ocistore.cli.x", "from ocistore.images import list_files", 0),
+        ("ocistore.cli.x", "from ocistore.images.reading import list_files", 1),
+        ("ocistore.testing.x", "from ocistore.pools import Pool", 0),
+        ("ocistore.testing.x", "from ocistore.pools import FilePool", 1),
+        ("ocistore.testing.x", "from ocistore.blobs.pool import Pool", 1),
+        ("ocistore.cli.x", "from ocistore.pools import Pool", 0),
+        ("ocistore.core", "from ocistore.pools import Pool", 1),
+        ("ocistore.testing.x", "from ocistore.blobs.ingester import Ingester", 1),
+        ("ocistore.testing.x", "from ocistore.catalog.tables import blobs", 1),
     ],
 )
 def test_what_points_upwards_would_be_found(module, source, wrong):
     assert sum(len(violations(entry)) for entry in imports(module, source)) == wrong
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("import ocistore\nocistore.rebuild", 0),
+        ("import ocistore\nocistore.core.Core", 1),
+        ("import ocistore\nocistore._HOMES", 1),
+        ("import ocistore as o\no.core", 1),
+        ("from ocistore import artifacts\nartifacts.push_files", 0),
+        ("from ocistore import artifacts\nartifacts.titles.TITLE", 1),
+        ("from ocistore import Store\nStore.open", 0),
+    ],
+)
+def test_what_reaches_into_a_package_would_be_found(source, wrong):
+    assert len(reached("ocistore.cli.x", source)) == wrong
 
 
 def test_a_class_name_means_one_thing():

@@ -27,7 +27,7 @@ from ocistore import (
     Store,
     largechanges,
 )
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.catalog import manifests
 from ocistore.oci import mediatypes
 
@@ -702,7 +702,7 @@ def test_asking_a_repository_that_does_not_exist_says_so_and_makes_none(store, r
 def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_again(store, monkeypatch, large):
     if large:
         monkeypatch.setattr(largechanges, "LARGE", 1)
-    config, read = Digest.of(APP.config), FilesystemPool.read
+    config, read = Digest.of(APP.config), FilePool.read
     passed = []
 
     def disturbed(pool, digest, size):
@@ -723,9 +723,45 @@ def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_agai
         for layer in APP.layers:
             pending.put_blob(layer)
         pending.put_manifest(APP.manifest, tags=["v1"])
-        monkeypatch.setattr(FilesystemPool, "read", disturbed)
+        monkeypatch.setattr(FilePool, "read", disturbed)
     assert passed
     assert check(store.root, hashes=True) == []
     with store._core.catalog.read() as connection:
         found = manifests.platform(connection, APP.digest)
     assert found == {"architecture": json.loads(APP.config)["architecture"], "os": json.loads(APP.config)["os"]}
+
+
+NOTED = {"architecture": "arm64", "os": "linux"}
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [
+        ({}, NOTED),
+        ({"variant": "", "os.version": None, "os.features": []}, NOTED),
+        ({"variant": "v8", "os.features": ["sse4"]}, {**NOTED, "variant": "v8", "os.features": ["sse4"]}),
+        ({"padding": "x" * 3 * 1024 * 1024}, NOTED),
+        ({"padding": "x" * 4 * 1024 * 1024}, {}),
+        ({"variant": "v" * 500}, {}),
+        ({"variant": 8}, {}),
+        ({"os": ""}, {}),
+        ({"config": {"Cmd": [1]}}, NOTED),
+    ],
+    ids=[
+        "plain",
+        "empty parts",
+        "all parts",
+        "3 MiB",
+        "over 4 MiB",
+        "too long",
+        "malformed",
+        "half",
+        "malformed besides",
+    ],
+)
+def test_the_platform_is_noted_that_the_config_says(store, repository, said, noted):
+    pushed = image("app", **said)
+    push(repository, pushed, "v1")
+    with store._core.catalog.read() as connection:
+        assert (manifests.platform(connection, pushed.digest) or {}) == noted
+    assert repository.get_manifest("v1").content == pushed.manifest

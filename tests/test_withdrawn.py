@@ -12,7 +12,7 @@ from invariants import check
 from state import catalog, pool, strays
 
 from ocistore import Digest, Store, StoreBusyError, StoreClosedError, UncertainCommitError
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.catalog import sqlite, transactions
 from ocistore.upkeep import abandoned
 
@@ -86,14 +86,14 @@ class Stopped(BaseException):
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__[1:])
 def test_a_store_that_is_closed_between_publishing_and_the_commit_keeps_nothing(root, tmp_path, kind, monkeypatch):
-    publish = FilesystemPool.publish
+    publish = FilePool.publish
     store = Store.open(root)
 
     def published(self, staged):
         publish(self, staged)
         store.close()
 
-    monkeypatch.setattr(FilesystemPool, "publish", published)
+    monkeypatch.setattr(FilePool, "publish", published)
     with contextlib.nullcontext() if kind is _upload else pytest.raises(StoreClosedError):
         kind(store, tmp_path)
     monkeypatch.undo()
@@ -101,14 +101,14 @@ def test_a_store_that_is_closed_between_publishing_and_the_commit_keeps_nothing(
 
 
 def test_closing_leaves_no_directory_open_for_who_cleans_up_afterwards(root, tmp_path, monkeypatch):
-    publish = FilesystemPool.publish
+    publish = FilePool.publish
     store = Store.open(root)
 
     def published(self, staged):
         publish(self, staged)
         store.close()
 
-    monkeypatch.setattr(FilesystemPool, "publish", published)
+    monkeypatch.setattr(FilePool, "publish", published)
     with pytest.raises(StoreClosedError):
         _put_blob(store, tmp_path)
     assert [path for path in _open_paths() if path.startswith(str(root))] == []
@@ -122,7 +122,7 @@ def _open_paths():
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__[1:])
 def test_a_push_that_is_interrupted_between_publishing_and_the_commit_keeps_nothing(root, tmp_path, kind, monkeypatch):
-    publish = FilesystemPool.publish
+    publish = FilePool.publish
 
     def published(self, staged):
         publish(self, staged)
@@ -130,7 +130,7 @@ def test_a_push_that_is_interrupted_between_publishing_and_the_commit_keeps_noth
 
     with Store.open(root) as store:
         with monkeypatch.context() as patched, pytest.raises(Stopped):
-            patched.setattr(FilesystemPool, "publish", published)
+            patched.setattr(FilePool, "publish", published)
             kind(store, tmp_path)
         assert rowless(root) == []
         assert strays(root) == []
@@ -139,7 +139,7 @@ def test_a_push_that_is_interrupted_between_publishing_and_the_commit_keeps_noth
 @pytest.fixture
 def held(root, monkeypatch):
     """Another writer who is stuck in the lock, from the instant at which a push has published what it brings."""
-    publish = FilesystemPool.publish
+    publish = FilePool.publish
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.2)
     descriptor = os.open(root / "write.lock", os.O_RDWR)
 
@@ -147,7 +147,7 @@ def held(root, monkeypatch):
         publish(self, staged)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
-    monkeypatch.setattr(FilesystemPool, "publish", published)
+    monkeypatch.setattr(FilePool, "publish", published)
     try:
         yield descriptor
     finally:

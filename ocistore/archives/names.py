@@ -6,6 +6,13 @@ Both are the same in a UTF-8 locale. In another, such as ASCII's, the bytes of a
 from __future__ import annotations
 
 import os
+from typing import Final
+
+MAXIMUM_PATH: Final = 4095
+"""Bytes: no process could open a file of a longer path."""
+MAXIMUM_NAMES_SIZE: Final = 256 * 1024 * 1024
+"""Characters of all names of files that are held in memory at once, and of what links lead to: with a million of 4 KiB
+there would be no end."""
 
 
 def name_bytes(name: str) -> bytes:

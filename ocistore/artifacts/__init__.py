@@ -5,8 +5,8 @@ Written and read as ``oras`` does it, so that either takes what the other made.
 
 from ocistore.artifacts.packing import OCTET_STREAM, UNKNOWN_ARTIFACT, attach_files, check_files, push_files
 from ocistore.artifacts.pulling import PullReport, pull_files
-from ocistore.artifacts.referrers import Referrer, ReferrerTree, discover
-from ocistore.artifacts.titles import TITLE
+from ocistore.artifacts.referrers import Referrer, ReferrerTree, discover, referrers_of
+from ocistore.artifacts.titles import TITLE, is_packed_directory
 
 __all__ = [
     "OCTET_STREAM",
@@ -18,6 +18,8 @@ __all__ = [
     "attach_files",
     "check_files",
     "discover",
+    "is_packed_directory",
     "pull_files",
     "push_files",
+    "referrers_of",
 ]

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Final
 from ocistore import ArtifactInvalidError
 from ocistore.artifacts.kinds import kind_of_file, mode_of
 from ocistore.artifacts.staging import StagedTree
-from ocistore.blobs.durability import make_directories
-from ocistore.blobs.output import write_all
 from ocistore.filedescriptors import owned
-from ocistore.layouts.directory import new_file
+from ocistore.files.content import write_all
+from ocistore.files.making import make_directories, new_file
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:

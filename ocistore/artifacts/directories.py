@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Final
 from ocistore import ArtifactInvalidError, Digest
 from ocistore.archives.compression import Compressor
 from ocistore.archives.links import LinkError, Place, resolve
-from ocistore.archives.names import name_from_disk
+from ocistore.archives.names import MAXIMUM_PATH, name_from_disk
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.artifacts.kinds import kind_of_file
-from ocistore.artifacts.titles import MAXIMUM_DEPTH, MAXIMUM_PATH
+from ocistore.artifacts.titles import MAXIMUM_DEPTH
 from ocistore.filedescriptors import owned
 from ocistore.oci.digest import hasher
 from ocistore.refusals import Ignoring, pass_on_theirs
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from ocistore.filedescriptors import FileDescriptor
-    from ocistore.layouts.progress import Tally
+    from ocistore.progress import Tally
 
 _BLOCK: Final = 1024 * 1024
 """Bytes read, hashed and compressed at a time."""

@@ -18,10 +18,10 @@ from ocistore.archives.names import name_from_disk
 from ocistore.artifacts.directories import PackedDirectory, directory_size
 from ocistore.artifacts.kinds import kind_of_file
 from ocistore.artifacts.titles import CONTENT_DIGEST, TITLE, UNPACK, title_components
-from ocistore.blobs.sharing import CountedFile
 from ocistore.filedescriptors import owned
-from ocistore.layouts.progress import Tally
+from ocistore.files.content import CountedFile
 from ocistore.oci import mediatypes
+from ocistore.progress import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

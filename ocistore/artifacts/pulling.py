@@ -9,24 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ocistore import ArtifactInvalidError, CorruptError, Reference
+from ocistore import ArtifactInvalidError, CorruptError, Reference, is_store
 from ocistore.archives.names import name_on_disk
+from ocistore.arguments import absolute_path
 from ocistore.artifacts.destination import ArtifactDestination
 from ocistore.artifacts.titles import TITLE, is_packed_directory, layers_by_title
 from ocistore.artifacts.unpacking import unpack
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.paths import absolute_path
-from ocistore.layouts.following import refuse_planted
-from ocistore.layouts.progress import Tally
+from ocistore.files.plantedlinks import refuse_planted
+from ocistore.oserrors import Translating
+from ocistore.progress import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
     from ocistore import BlobReader, Descriptor, Digest, Progress, Repository, Store
-
-_CATALOG: Final = "catalog.db"
-"""The file by which a directory is known to be a store."""
 
 _BLOCK: Final = 1024 * 1024
 """Bytes read, hashed and written at a time."""
@@ -118,8 +115,8 @@ def _refuse_store(store: Store, directory: Path) -> None:
     """Refuse a directory that is in a store: a title such as ``catalog.db`` must not replace one of its files."""
     with Translating(str(directory)):
         real = Path(os.path.realpath(directory))
-        is_store = Path(os.path.realpath(store.root)) in (real, *real.parents) or (real / _CATALOG).exists()
-    if is_store:
+        is_inside = Path(os.path.realpath(store.root)) in (real, *real.parents)
+    if is_inside or is_store(real):
         raise ArtifactInvalidError(str(directory), reason="it is a store or lies in one; write the files elsewhere")
 
 

@@ -62,10 +62,19 @@ def discover(store: Store, reference: str, *, artifact_type: str | None = None) 
 def referrers_of(
     repository: Repository, digest: Digest, *, artifact_type: str | None = None, seen: set[Digest] | None = None
 ) -> tuple[Referrer, ...]:
-    """Return the referrers of a manifest that is known by its digest, and need not exist.
+    """Return the referrers of a manifest, to any depth, in the order of :attr:`ReferrerTree.referrers`.
 
-    What is ``seen`` already is left out, with what is about it, and what is found is added: an index may be about what
-    is in it, that too, and so on, and then the trees of all of them together would be quadratic.
+    Args:
+        repository: where to look.
+        digest: of the manifest, which need not be there.
+        artifact_type: only those of this type; what is about one of another type is not looked at.
+        seen: referrers to leave out, with what is about them; what is found is added. For callers that ask for several
+            manifests: an index may be about what is in it, that too, and so on, and then the trees of all of them
+            together would be quadratic.
+
+    Raises:
+        RepositoryNotFoundError: there is no such repository.
+        ArtifactInvalidError: there are more than :data:`MAXIMUM_REFERRERS`.
     """
     found: list[Referrer] = []
     seen = set() if seen is None else seen

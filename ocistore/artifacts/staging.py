@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError
 from ocistore.artifacts.kinds import kind_of_file, mode_of
-from ocistore.blobs.durability import sync_filesystem, syncfs_reports_errors
 from ocistore.filedescriptors import owned
-from ocistore.layouts.directory import temporary_name
+from ocistore.files.durability import sync_filesystem, syncfs_reports_errors
+from ocistore.files.making import temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

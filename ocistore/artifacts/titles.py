@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError, Reference
+from ocistore.archives.names import MAXIMUM_PATH
 from ocistore.oci import mediatypes
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ UNPACK: Final = "io.deis.oras.content.unpack"
 CONTENT_DIGEST: Final = "io.deis.oras.content.digest"
 """The annotation of such a layer with the digest of the archive before it was compressed."""
 
-MAXIMUM_PATH: Final = 4095
-"""Bytes. The longest path that can be spelled in one call; no file of a longer title could be opened by it."""
 MAXIMUM_DEPTH: Final = 64
 """Directories above a file. Some hundreds of them make a tree that tools which recurse cannot remove any more."""
 _MAXIMUM_COMPONENT: Final = 255
@@ -26,7 +25,7 @@ _MAXIMUM_COMPONENT: Final = 255
 
 
 def is_packed_directory(layer: Descriptor) -> bool:
-    """Whether a layer is a directory, packed as an archive."""
+    """Whether a layer of an artifact is a whole directory, packed as an archive, which :func:`pull_files` unpacks."""
     return layer.annotations.get(UNPACK) == "true"
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 from ocistore import ArtifactInvalidError, Digest, DigestMismatchError, InvalidDigestError
 from ocistore.archives.layers import decompressed, verified_to_its_end
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
-from ocistore.archives.names import name_bytes, name_on_disk
+from ocistore.archives.names import MAXIMUM_NAMES_SIZE, MAXIMUM_PATH, name_bytes, name_on_disk
 from ocistore.archives.tar import TarReader
-from ocistore.artifacts.titles import CONTENT_DIGEST, MAXIMUM_DEPTH, MAXIMUM_PATH
-from ocistore.blobs.output import write_all
+from ocistore.artifacts.titles import CONTENT_DIGEST, MAXIMUM_DEPTH
+from ocistore.files.content import write_all
 from ocistore.oci.digest import hasher
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from ocistore.archives.tar import Member
     from ocistore.artifacts.staging import StagedTree
 
-MAXIMUM_MEMBERS: Final = 1_000_000
-"""Files, directories and links in one archive. Their names are held in memory, about 200 bytes for each."""
-MAXIMUM_NAMES_SIZE: Final = 256 * 1024 * 1024
-"""Characters of all their names, and of what links lead to: with a million of 4 KiB there would be no end."""
+MAXIMUM_UNPACKED: Final = 1_000_000
+"""Files, directories and links in one packed directory. Their names are held in memory, about 200 bytes for each."""
 
 _BLOCK: Final = 1024 * 1024
 """Bytes written at a time."""
@@ -154,8 +152,8 @@ class _Unpacked:
         self._places[path] = found
 
     def _count(self, path: str, member: Member) -> None:
-        if len(self._places) >= MAXIMUM_MEMBERS:
-            raise self._error(member.name, f"there are more than {MAXIMUM_MEMBERS} members")
+        if len(self._places) >= MAXIMUM_UNPACKED:
+            raise self._error(member.name, f"there are more than {MAXIMUM_UNPACKED} members")
         self._names_size += len(path) + len(member.target)
         if self._names_size > MAXIMUM_NAMES_SIZE:
             raise self._error(member.name, f"all names have more than {MAXIMUM_NAMES_SIZE} characters together")

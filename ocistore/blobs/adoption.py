@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ocistore.blobs.hashing import no_count
-from ocistore.blobs.sharing import CountedFile
 from ocistore.errors import StorageError
+from ocistore.files.content import CountedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

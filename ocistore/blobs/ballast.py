@@ -15,8 +15,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.permissions import make_directory, make_file
 from ocistore.filedescriptors import owned
+from ocistore.files.making import make_directory, make_file
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:

@@ -1,15 +1,15 @@
-"""Writing all of some bytes to an open file; one of the pool at a place, and past the page cache where that helps."""
+"""Writing to an open file of the pool, at a place in it, and past the page cache where that helps."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.oserrors import Translating
+from ocistore.files.durability import start_writeback
+from ocistore.oserrors import Translating
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ _RWF_DONTCACHE: Final = 0x80
 """Linux's flag for that, which Python 3.11 has no name for (pwritev2(2))."""
 
 _UNKNOWN_FLAG: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
-_SYNC_FILE_RANGE_WRITE: Final = 2
 
 
 class Output:
@@ -81,48 +80,8 @@ class Output:
         return written
 
 
-def write_all(
-    descriptor: int, data: bytes | bytearray | memoryview, *, wait: Callable[[int], object] | None = None
-) -> None:
-    """Write all of ``data`` where an open file stands: one call may take a part only.
-
-    Args:
-        descriptor: of the file.
-        data: what to write.
-        wait: called with the descriptor where it is in non-blocking mode and takes nothing now; then it is tried again.
-
-    Raises:
-        OSError: not all of it could be written; some of it may have been.
-    """
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError as error:
-            pass_on_theirs(error)
-            if wait is None:
-                raise
-            wait(descriptor)
-
-
 @cache
 def kernel_is_trusted() -> bool:
     """Whether the kernel is one that writes past its page cache without known faults."""
     found = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return found is not None and (int(found[1]), int(found[2])) >= _TRUSTED
-
-
-def start_writeback(descriptor: int) -> None:
-    """Ask the kernel to start writing what it still holds of that file to the disk.
-
-    A hint that promises nothing and whose failure means nothing: only the sync that follows says whether it arrived.
-    """
-    _sync_file_range()(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
-
-
-@cache
-def _sync_file_range() -> Callable[[int, int, int, int], int]:
-    function = ctypes.CDLL(None).sync_file_range
-    function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-    function.restype = ctypes.c_int
-    return function

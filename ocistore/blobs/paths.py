@@ -5,16 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import re
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ocistore.arguments import absolute_path
 from ocistore.blobs import permissions
 from ocistore.errors import InvalidNameError, StorageError
 from ocistore.oci.digest import ALGORITHMS, Digest
-from ocistore.refusals import pass_on_theirs
+from ocistore.oserrors import Translating
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,44 +22,10 @@ if TYPE_CHECKING:
 LONGEST_ROOT: Final = 493
 """Bytes. SQLite takes 511 for the name of a database and of what lies beside it (os_unix.c, MAX_PATHNAME)."""
 
+CATALOG: Final = "catalog.db"
+"""What the directory of a store has in it, and no other directory."""
+
 _UPLOAD_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
-
-
-def absolute_path(given: str | os.PathLike[str], *, kind: str = "path") -> str:
-    """Return a path that was given, from the root on, so that the process may change its directory.
-
-    An empty one is none: it is what is left of a variable that was not set, and never means the working directory.
-
-    Args:
-        given: as the caller was given it.
-        kind: what messages call it.
-
-    Raises:
-        InvalidNameError: nothing can have that name.
-        TypeError: it is no path, or one in bytes.
-        StorageError: it is relative to a directory that is gone.
-    """
-    it: object = given
-    path: object = os.fspath(it) if isinstance(it, str | os.PathLike) else it
-    if not isinstance(path, str):
-        hint = ": os.fsdecode makes text of it" if isinstance(path, bytes) else ""
-        raise TypeError(f"a {kind} must be text or an os.PathLike of text, not {type(path).__name__}{hint}")
-    if not path:
-        raise InvalidNameError(path, kind=kind, reason="it is empty")
-    if "\0" in path:
-        raise InvalidNameError(path, kind=kind, reason="it has a NUL character")
-    try:
-        absolute = os.path.abspath(path)
-        os.fsencode(absolute)
-    except UnicodeEncodeError as error:
-        encoding = sys.getfilesystemencoding()
-        reason = f"it cannot be written in {encoding}, the encoding of file names here; use a UTF-8 locale"
-        raise InvalidNameError(path, kind=kind, reason=reason) from error
-    except OSError as error:
-        pass_on_theirs(error)
-        reason = f"the working directory: {error.strerror}"
-        raise StorageError(path, errno=error.errno, reason=reason) from error
-    return absolute
 
 
 def listed_paths(given: Iterable[str | os.PathLike[str]], *, kind: str) -> list[str | os.PathLike[str]]:
@@ -71,6 +37,18 @@ def listed_paths(given: Iterable[str | os.PathLike[str]], *, kind: str) -> list[
     if isinstance(given, str):
         raise TypeError(f"{kind} must be a list of paths, not one text")
     return list(given)
+
+
+def is_store(root: str | os.PathLike[str]) -> bool:
+    """Whether a directory is that of a store, usable or not: it has a catalog in it. Opens and changes nothing.
+
+    Raises:
+        InvalidNameError: nothing can have that name.
+        StorageError: the directory cannot be looked into.
+    """
+    path = absolute_path(root, kind="path of a store")
+    with Translating(path):
+        return Path(path, CATALOG).exists()
 
 
 @dataclass(frozen=True)
@@ -123,7 +101,7 @@ class StorePaths:
     @property
     def catalog(self) -> Path:
         """The database; SQLite adds ``-wal`` and ``-shm`` beside it."""
-        return self.root / "catalog.db"
+        return self.root / CATALOG
 
     @cached_property
     def blobs(self) -> Path:

@@ -13,13 +13,10 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ocistore.filedescriptors import owned
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ocistore.filedescriptors import FileDescriptor
 
 
 class Permissions(NamedTuple):
@@ -45,38 +42,6 @@ def of_root(root: Path) -> Permissions:
     if mode & _SHARED != _SHARED:
         return PRIVATE
     return Permissions(mode & ~stat.S_ISVTX, mode & _NO_SEARCH)
-
-
-def make_directory(path: str | os.PathLike[str], mode: int, *, dir_fd: int | None = None) -> bool:
-    """Make a directory of exactly that mode, there or below ``dir_fd``. False where something has the name already.
-
-    Raises:
-        OSError: it could not be made.
-    """
-    try:
-        os.mkdir(path, mode & 0o777, dir_fd=dir_fd)
-    except FileExistsError as error:
-        pass_on_theirs(error)
-        return False
-    # The umask may have taken bits away; one that the parent gave, as setgid, stays.
-    made = stat.S_IMODE(os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode)
-    if made | stat.S_ISGID != mode | stat.S_ISGID or mode & stat.S_ISGID > made & stat.S_ISGID:
-        os.chmod(path, mode | made & stat.S_ISGID, dir_fd=dir_fd)
-    return True
-
-
-def make_file(path: str | os.PathLike[str], flags: int, mode: int) -> FileDescriptor:
-    """Open a file, which is made with exactly that mode where there is none.
-
-    Raises:
-        OSError: it could not be opened or made.
-    """
-    descriptor = owned(os.open, path, flags | os.O_CREAT | os.O_CLOEXEC, mode)
-    status = os.fstat(descriptor)
-    if stat.S_IMODE(status.st_mode) != mode and status.st_size == 0:
-        with Ignoring(PermissionError):  # somebody else's, and as they made it
-            os.fchmod(descriptor, mode)
-    return descriptor
 
 
 def inherit(directory: str, parent: int) -> None:

@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ocistore.blobs.hashing import digest_of, no_count
-from ocistore.blobs.oserrors import Translating, raise_translated
 from ocistore.blobs.reader import READ_FLAGS, BlobReader
 from ocistore.errors import CorruptError
 from ocistore.filedescriptors import owned
+from ocistore.oserrors import Translating, raise_translated
 from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ class FileProvider:
             CorruptError: ``blobs/<alg>`` is not a directory.
             StorageError: the file system refused to say.
         """
-        with Translating(partial(self._paths.blob, digest), root=self._paths.root):
+        try:
             status = self._directories.find(digest)
+        except OSError as error:
+            raise_translated(error, path=str(self._paths.blob(digest)), root=self._paths.root)
         return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
 
     def has(self, digest: Digest, size: int) -> bool:

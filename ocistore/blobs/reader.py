@@ -8,9 +8,9 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Final
 
-from ocistore.blobs.oserrors import Translating
 from ocistore.errors import CorruptError
 from ocistore.oci.digest import Digest, hasher
+from ocistore.oserrors import Translating
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:

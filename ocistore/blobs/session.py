@@ -14,7 +14,6 @@ import secrets
 import stat
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.oserrors import Translating, raise_translated
 from ocistore.blobs.output import Output
 from ocistore.blobs.pool import HashState
 from ocistore.blobs.staged import StagedFile
@@ -22,6 +21,7 @@ from ocistore.blobs.staging import PUBLISHED_MODE
 from ocistore.errors import CorruptError, DigestMismatchError, StorageError, StoreBusyError, StoreClosedError
 from ocistore.filedescriptors import owned
 from ocistore.oci.digest import Digest, Hasher, hasher
+from ocistore.oserrors import Translating, raise_translated
 from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:

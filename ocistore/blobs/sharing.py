@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import io
 import os
 import signal
 import stat
@@ -21,7 +20,6 @@ from ocistore.refusals import Ignoring, is_refusal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ocistore.blobs.hashing import Count
     from ocistore.filedescriptors import FileDescriptor
 
 TransferMode: TypeAlias = Literal["auto", "copy", "link"]
@@ -155,18 +153,3 @@ def _without_writers(descriptor: int, *, path: str) -> Iterator[Callable[[], boo
         if leased:
             with Ignoring():
                 fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-
-
-class CountedFile(io.FileIO):
-    """An open file that counts how much of it was read. The descriptor stays the caller's, who closes it."""
-
-    def __init__(self, descriptor: int, progress: Count) -> None:
-        super().__init__(descriptor, closefd=False)
-        self._progress = progress
-
-    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override] # what our own pool reads into
-        """Fill the buffer as far as one read does, and count how many bytes that were."""
-        count = super().readinto(buffer)
-        if count:
-            self._progress(count)
-        return count

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs import mounts
-from ocistore.blobs.oserrors import Translating
 from ocistore.errors import UnsupportedFilesystemError
+from ocistore.oserrors import Translating
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,12 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from ocistore.blobs.hashing import digest_of
-from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.pool import PublishedFile, UnpublishedFile
 from ocistore.blobs.reader import READ_FLAGS, BlobReader
 from ocistore.errors import InvalidDigestError
 from ocistore.filedescriptors import owned
 from ocistore.oci.digest import ALGORITHMS, Digest, digest_or_none
+from ocistore.oserrors import Translating
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import os
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from ocistore.blobs.durability import sync_files, sync_filesystem, syncfs_reports_errors
-from ocistore.blobs.oserrors import raise_translated
+from ocistore.files.durability import sync_files, sync_filesystem, syncfs_reports_errors
 from ocistore.forks import ForkSafeLock
+from ocistore.oserrors import raise_translated
 from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ class Syncer:
 
     def close(self, staged: StagedFile) -> None:
         """Let go of a file that was kept open."""
-        staged.descriptor = None
-        self._kept.discard(staged)
+        if staged.descriptor is not None:
+            staged.descriptor = None
+            self._kept.discard(staged)
 
     def make_durable(self, files: Sequence[StagedFile]) -> None:
         """Sync the data of all of them.

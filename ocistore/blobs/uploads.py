@@ -8,10 +8,10 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.oserrors import Translating
 from ocistore.blobs.pagecache import page_cache
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.blobs.session import UploadFile
+from ocistore.oserrors import Translating
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _sql = Statements("manifests")
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 class Stored(NamedTuple):
     """What the catalog knows of a manifest: enough for its descriptor."""
@@ -216,7 +218,7 @@ def _row(entry: NewManifest, ids: Mapping[Digest, int], known: Mapping[str, Chil
 
 def as_json(value: Mapping[str, object] | None) -> str | None:
     """Return an object as a row holds it; None for an empty one."""
-    return json.dumps(dict(value), ensure_ascii=False, separators=(",", ":")) if value else None
+    return _encode(dict(value)) if value else None
 
 
 # --- deleting ---------------------------------------------------------------------------------------------------------

@@ -445,90 +445,6 @@ FROM batches
 WHERE batches.id = tag_events.batch AND batches.revealed IS NULL))) ORDER BY tag_events.id
  LIMIT :limit OFFSET 0;
 
--- explanation.BLOB
-SELECT blobs.id, blobs.digest, blobs.size, blobs.state = 'absent' AS anon_1, (EXISTS (SELECT 1
-FROM repository_blobs
-WHERE repository_blobs.blob_id = blobs.id)) OR (EXISTS (SELECT 1
-FROM repository_manifests
-WHERE repository_manifests.manifest_id = blobs.id)) AS anon_2, blobs.unreferenced_since
-FROM blobs
-WHERE blobs.id = :blob AND blobs.state = 'live';
-
--- explanation.BLOBS_OF
-SELECT DISTINCT edges.child_id
-FROM edges
-WHERE edges.parent_id = :manifest AND (EXISTS (SELECT 1
-FROM repository_blobs
-WHERE repository_blobs.repository_id = :repository AND repository_blobs.blob_id = edges.child_id));
-
--- explanation.DIGEST_OF
-SELECT blobs.digest
-FROM blobs
-WHERE blobs.id = :blob;
-
--- explanation.LEASED_HERE
-SELECT lease_blobs.lease_id
-FROM lease_blobs, leases
-WHERE lease_blobs.repository_id = :repository AND lease_blobs.blob_id = :blob AND leases.id = lease_blobs.lease_id AND leases.expires > :now;
-
--- explanation.RELATIVES
-SELECT edges.child_id
-FROM edges
-WHERE edges.parent_id = :manifest AND edges.role = 'manifest' AND (EXISTS (SELECT 1
-FROM repository_manifests
-WHERE repository_manifests.repository_id = :repository AND repository_manifests.manifest_id = edges.child_id)) UNION SELECT manifests.blob_id
-FROM manifests
-WHERE manifests.subject_id = :manifest AND (EXISTS (SELECT 1
-FROM repository_manifests
-WHERE repository_manifests.repository_id = :repository AND repository_manifests.manifest_id = manifests.blob_id));
-
--- explanation.ROW_OF
-SELECT blobs.id, blobs.state, blobs.unreferenced_since
-FROM blobs
-WHERE blobs.digest = :digest;
-
--- explanation.SERVERS
-SELECT repository_blobs.repository_id, 0
-FROM repository_blobs
-WHERE repository_blobs.blob_id = :blob UNION ALL SELECT repository_manifests.repository_id, 1
-FROM repository_manifests
-WHERE repository_manifests.manifest_id = :blob
- LIMIT :limit OFFSET 0;
-
--- explanation.SINCE
-SELECT repository_blobs.unreferenced_since
-FROM repository_blobs
-WHERE repository_blobs.repository_id = :repository AND repository_blobs.blob_id = :blob;
-
--- explanation.USERS
-SELECT repository_edges.parent_id
-FROM repository_edges
-WHERE repository_edges.repository_id = :repository AND repository_edges.child_id = :blob AND repository_edges.role IN ('config', 'layer')
- LIMIT :limit OFFSET 0;
-
--- explanation.WHY
-WITH RECURSIVE up(id) AS
-(SELECT :manifest AS id UNION SELECT repository_edges.parent_id AS parent_id
-FROM up CROSS JOIN repository_edges ON repository_edges.child_id = up.id AND repository_edges.repository_id = CASE WHEN (up.id IS NOT NULL) THEN :repository END
-WHERE CASE WHEN (up.id IS NOT NULL) THEN repository_edges.role = 'manifest' END = 1 UNION SELECT manifests.subject_id AS subject_id
-FROM up CROSS JOIN manifests ON manifests.blob_id = up.id
-WHERE CASE WHEN (up.id IS NOT NULL) THEN EXISTS (SELECT 1
-FROM repository_manifests
-WHERE repository_manifests.repository_id = :repository AND repository_manifests.manifest_id = manifests.subject_id) END = 1)
- SELECT up.id, blobs.digest, EXISTS (SELECT 1
-FROM up AS below
-WHERE CASE WHEN (below.id IS NOT NULL) THEN EXISTS (SELECT 1
-FROM repository_edges
-WHERE repository_edges.repository_id = :repository AND repository_edges.child_id = below.id AND repository_edges.parent_id = up.id AND repository_edges.role = 'manifest') END = 1) AS anon_1, coalesce((SELECT tags.name
-FROM tags
-WHERE tags.repository_id = :repository AND tags.manifest_id = up.id
- LIMIT 1 OFFSET 0), (SELECT tags.name
-FROM tags
-WHERE tags.repository_id = :repository AND tags.next_id = up.id
- LIMIT 1 OFFSET 0)) AS coalesce_1, repository_manifests.unreferenced_since
-FROM up CROSS JOIN blobs ON blobs.id = up.id CROSS JOIN repository_manifests ON repository_manifests.repository_id = CASE WHEN (up.id IS NOT NULL) THEN :repository END AND repository_manifests.manifest_id = up.id
- LIMIT :limit OFFSET 0;
-
 -- gc.CONDEMNED
 SELECT blobs.id, blobs.digest, blobs.size
 FROM blobs
@@ -1286,6 +1202,90 @@ FROM tags AS there
 WHERE there.repository_id = repository_manifests.repository_id AND there.next_id = repository_manifests.manifest_id) AND CASE WHEN (tags.batch IS NULL) THEN tags.manifest_id WHEN (NOT (EXISTS (SELECT 1
 FROM batches
 WHERE batches.id = tags.batch AND batches.revealed IS NULL))) THEN tags.next_id WHEN (tags.fresh IS NULL) THEN tags.manifest_id END = repository_manifests.manifest_id))) ORDER BY repository_manifests.repository_id, repository_manifests.manifest_id
+ LIMIT :limit OFFSET 0;
+
+-- relations.BLOB
+SELECT blobs.id, blobs.digest, blobs.size, blobs.state = 'absent' AS anon_1, (EXISTS (SELECT 1
+FROM repository_blobs
+WHERE repository_blobs.blob_id = blobs.id)) OR (EXISTS (SELECT 1
+FROM repository_manifests
+WHERE repository_manifests.manifest_id = blobs.id)) AS anon_2, blobs.unreferenced_since
+FROM blobs
+WHERE blobs.id = :blob AND blobs.state = 'live';
+
+-- relations.BLOBS_OF
+SELECT DISTINCT edges.child_id
+FROM edges
+WHERE edges.parent_id = :manifest AND (EXISTS (SELECT 1
+FROM repository_blobs
+WHERE repository_blobs.repository_id = :repository AND repository_blobs.blob_id = edges.child_id));
+
+-- relations.DIGEST_OF
+SELECT blobs.digest
+FROM blobs
+WHERE blobs.id = :blob;
+
+-- relations.LEASED_HERE
+SELECT lease_blobs.lease_id
+FROM lease_blobs, leases
+WHERE lease_blobs.repository_id = :repository AND lease_blobs.blob_id = :blob AND leases.id = lease_blobs.lease_id AND leases.expires > :now;
+
+-- relations.RELATIVES
+SELECT edges.child_id
+FROM edges
+WHERE edges.parent_id = :manifest AND edges.role = 'manifest' AND (EXISTS (SELECT 1
+FROM repository_manifests
+WHERE repository_manifests.repository_id = :repository AND repository_manifests.manifest_id = edges.child_id)) UNION SELECT manifests.blob_id
+FROM manifests
+WHERE manifests.subject_id = :manifest AND (EXISTS (SELECT 1
+FROM repository_manifests
+WHERE repository_manifests.repository_id = :repository AND repository_manifests.manifest_id = manifests.blob_id));
+
+-- relations.ROW_OF
+SELECT blobs.id, blobs.state, blobs.unreferenced_since
+FROM blobs
+WHERE blobs.digest = :digest;
+
+-- relations.SERVERS
+SELECT repository_blobs.repository_id, 0
+FROM repository_blobs
+WHERE repository_blobs.blob_id = :blob UNION ALL SELECT repository_manifests.repository_id, 1
+FROM repository_manifests
+WHERE repository_manifests.manifest_id = :blob
+ LIMIT :limit OFFSET 0;
+
+-- relations.SINCE
+SELECT repository_blobs.unreferenced_since
+FROM repository_blobs
+WHERE repository_blobs.repository_id = :repository AND repository_blobs.blob_id = :blob;
+
+-- relations.USERS
+SELECT repository_edges.parent_id
+FROM repository_edges
+WHERE repository_edges.repository_id = :repository AND repository_edges.child_id = :blob AND repository_edges.role IN ('config', 'layer')
+ LIMIT :limit OFFSET 0;
+
+-- relations.WHY
+WITH RECURSIVE up(id) AS
+(SELECT :manifest AS id UNION SELECT repository_edges.parent_id AS parent_id
+FROM up CROSS JOIN repository_edges ON repository_edges.child_id = up.id AND repository_edges.repository_id = CASE WHEN (up.id IS NOT NULL) THEN :repository END
+WHERE CASE WHEN (up.id IS NOT NULL) THEN repository_edges.role = 'manifest' END = 1 UNION SELECT manifests.subject_id AS subject_id
+FROM up CROSS JOIN manifests ON manifests.blob_id = up.id
+WHERE CASE WHEN (up.id IS NOT NULL) THEN EXISTS (SELECT 1
+FROM repository_manifests
+WHERE repository_manifests.repository_id = :repository AND repository_manifests.manifest_id = manifests.subject_id) END = 1)
+ SELECT up.id, blobs.digest, EXISTS (SELECT 1
+FROM up AS below
+WHERE CASE WHEN (below.id IS NOT NULL) THEN EXISTS (SELECT 1
+FROM repository_edges
+WHERE repository_edges.repository_id = :repository AND repository_edges.child_id = below.id AND repository_edges.parent_id = up.id AND repository_edges.role = 'manifest') END = 1) AS anon_1, coalesce((SELECT tags.name
+FROM tags
+WHERE tags.repository_id = :repository AND tags.manifest_id = up.id
+ LIMIT 1 OFFSET 0), (SELECT tags.name
+FROM tags
+WHERE tags.repository_id = :repository AND tags.next_id = up.id
+ LIMIT 1 OFFSET 0)) AS coalesce_1, repository_manifests.unreferenced_since
+FROM up CROSS JOIN blobs ON blobs.id = up.id CROSS JOIN repository_manifests ON repository_manifests.repository_id = CASE WHEN (up.id IS NOT NULL) THEN :repository END AND repository_manifests.manifest_id = up.id
  LIMIT :limit OFFSET 0;
 
 -- repositories.DELETE

@@ -8,24 +8,28 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ocistore import BlobNotFoundError, CorruptError, ManifestInvalidError, ManifestNotFoundError, Reference
-from ocistore.artifacts import TITLE
-from ocistore.artifacts.referrers import referrers_of
+from ocistore import (
+    BlobNotFoundError,
+    CorruptError,
+    ImageConfig,
+    ManifestInvalidError,
+    ManifestNotFoundError,
+    Platform,
+    Reference,
+)
+from ocistore.artifacts import TITLE, referrers_of
 from ocistore.cli.choice import platform_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size
 from ocistore.cli.referrers import print_referrers
-from ocistore.images import choose_image, read_config, summary_of
-from ocistore.images.config import parse_config
+from ocistore.images import choose_image, read_config
 from ocistore.oci import mediatypes
-from ocistore.oci.platforms import parse_platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ocistore import Descriptor, Digest, Manifest, Repository
-    from ocistore.images import ConfigSummary
 
 _DEEPEST: Final = 32
 """Levels that are shown by indentation."""
@@ -158,7 +162,7 @@ class _Tree:
             print_line(f"{line}  {self._note(config)}".rstrip())
             return
         try:
-            summary = summary_of(read_config(self._repository, manifest))
+            fields, labels = _described(ImageConfig.parse(read_config(self._repository, manifest)))
         except BlobNotFoundError:
             print_line(f"{line}  (not in the store)")
         except CorruptError:
@@ -167,7 +171,10 @@ class _Tree:
             print_line(f"{line}  (not readable: {error.path or 'config'}: {error.reason})")
         else:
             print_line(line)
-            _print_summary(summary, f"{indent}  ")
+            print_fields(fields, indent=f"{indent}  ")
+            if labels:
+                click.echo(f"{indent}  labels:")
+                print_fields(labels, indent=f"{indent}    ")
 
     def _print_layers(self, layers: Sequence[Descriptor], indent: str) -> None:
         number_width = len(str(len(layers)))
@@ -186,23 +193,19 @@ class _Tree:
         return ""
 
 
-def _print_summary(summary: ConfigSummary, indent: str) -> None:
-    count = len(summary.environment)
-    print_fields(
-        {
-            "platform": str(summary.platform),
-            "created": summary.created,
-            "entrypoint": json.dumps(summary.entrypoint) if summary.entrypoint else None,
-            "command": json.dumps(summary.command) if summary.command else None,
-            "environment": f"{count} variable{'s' * (count > 1)}" if count else None,
-            "directory": summary.working_directory,
-            "user": summary.user,
-        },
-        indent=indent,
-    )
-    if summary.labels:
-        click.echo(f"{indent}labels:")
-        print_fields(dict(sorted(summary.labels.items())), indent=f"{indent}  ")
+def _described(config: ImageConfig) -> tuple[dict[str, str | None], dict[str, str]]:
+    """Return what is printed of a config, and its labels."""
+    count = len(config.environment)
+    fields = {
+        "platform": "unknown" if config.platform is None else str(config.platform),
+        "created": config.created,
+        "entrypoint": json.dumps(config.entrypoint) if config.entrypoint else None,
+        "command": json.dumps(config.command) if config.command else None,
+        "environment": f"{count} variable{'s' * (count > 1)}" if count else None,
+        "directory": config.working_directory,
+        "user": config.user,
+    }
+    return fields, dict(sorted(config.labels.items()))
 
 
 @click.command(
@@ -231,7 +234,7 @@ def show(location: Location, ref: str, *, only_config: bool, platform: str | Non
       referrers                            descriptors of its signatures, SBOMs and other referrers
     """  # noqa: D301  (click takes a real \b, not its spelling)
     reference = Reference.parse(ref)
-    asked = None if platform is None else parse_platform(platform)
+    asked = None if platform is None else Platform.parse(platform)
     with location.reading() as store:
         repository = store.repository(reference.repository)
         if only_config or asked is not None:
@@ -243,7 +246,7 @@ def show(location: Location, ref: str, *, only_config: bool, platform: str | Non
             if as_json:
                 click.echo(content, nl=False)
             else:
-                print_json(parse_config(content))
+                print_json(ImageConfig.parse(content, name="config").document)
             return
         shown = _Shown(repository, manifest, repository.tags_of(manifest.descriptor.digest))
         if as_json:

@@ -1,17 +1,15 @@
 """The files in images, seen through their layers: list them, and read one at a time, without extracting anything."""
 
-from ocistore.images.config import ConfigSummary, read_config, summary_of
+from ocistore.images.choosing import choose_image
+from ocistore.images.config import read_config
 from ocistore.images.reading import ImageFileReader, list_files, open_file
-from ocistore.images.selection import choose_image
-from ocistore.images.tree import ImageFile
+from ocistore.images.stackedlayers import ImageFile
 
 __all__ = [
-    "ConfigSummary",
     "ImageFile",
     "ImageFileReader",
     "choose_image",
     "list_files",
     "open_file",
     "read_config",
-    "summary_of",
 ]

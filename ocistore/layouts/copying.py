@@ -11,9 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
+from ocistore.arguments import absolute_path
 from ocistore.blobs.adoption import adopt
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.paths import absolute_path
 from ocistore.blobs.pool import name_of
 from ocistore.blobs.sharing import TransferMode
 from ocistore.catalog import manifests, repositories
@@ -35,13 +34,14 @@ from ocistore.layouts.exports.absences import kinds
 from ocistore.layouts.exports.selection import Group, Selection, choose
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.index import said_besides
-from ocistore.layouts.progress import Tally
 from ocistore.layouts.transfer import changes, moved, present, stage_manifests, take_back
 from ocistore.layouts.vanished import check_if_collected, gone_is_damage
 from ocistore.lease import Lease, scope_of
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest
 from ocistore.opening import open_core
+from ocistore.oserrors import Translating
+from ocistore.progress import Tally
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.catalog import graph
-    from ocistore.layouts.progress import Progress
+    from ocistore.progress import Progress
 
 _KEPT: Final = timedelta(hours=1)
 """How long what is copied is kept in the source if the copying process dies."""

@@ -10,14 +10,14 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 import stat
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs import permissions as modes
-from ocistore.blobs.output import write_all
+from ocistore.blobs.permissions import inherit
 from ocistore.blobs.reader import READ_FLAGS
 from ocistore.filedescriptors import owned
+from ocistore.files.content import write_all
+from ocistore.files.making import TEMPORARY, make_directory, new_file
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 OCI_LAYOUT: Final = "oci-layout"
 INDEX_JSON: Final = "index.json"
 BLOBS: Final = "blobs"
-TEMPORARY: Final = ".ocistore-"
-"""How the names of files begin that are still being written."""
 
 _LEFTOVER: Final = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{16}", re.ASCII)
 
@@ -141,8 +139,8 @@ class LayoutDirectory:
         with Ignoring(FileExistsError):
             os.mkdir(BLOBS, dir_fd=self.descriptor)
         if self._permissions is not None:
-            if modes.make_directory(algorithm, self._permissions.directory, dir_fd=self._open_blobs()):
-                modes.inherit(algorithm, self._open_blobs())
+            if make_directory(algorithm, self._permissions.directory, dir_fd=self._open_blobs()):
+                inherit(algorithm, self._open_blobs())
         else:
             with Ignoring(FileExistsError):
                 os.mkdir(algorithm, dir_fd=self._open_blobs())
@@ -209,29 +207,6 @@ class LayoutDirectory:
         """Replace a file of the top level as :meth:`replacing` does, and do nothing before the file gets its name."""
         with self.replacing(name, content):
             pass
-
-
-def temporary_name() -> str:
-    """Return a name that nobody uses, and by which files abandoned in a crash are known."""
-    return f"{TEMPORARY}{secrets.token_hex(8)}"
-
-
-def new_file(directory: int) -> tuple[str, FileDescriptor]:
-    """Make a file of a temporary name at the top of a layout, where abandoned files are looked for, and open it."""
-    name = temporary_name()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return name, owned(os.open, name, flags, 0o644, dir_fd=directory)
-
-
-def read_at_once(file: int, size: int) -> bytes:
-    """Return all bytes of a file that is said to have ``size``.
-
-    Return one more where it has more, which is enough to be refused.
-    """
-    content = bytearray()
-    while len(content) <= size and (chunk := os.read(file, size + 1 - len(content))):
-        content += chunk
-    return bytes(content)
 
 
 def _open_directory(name: str, parent: int) -> FileDescriptor:

@@ -10,18 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ocistore.blobs.durability import make_directories
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.paths import listed_paths
+from ocistore.blobs.paths import is_store, listed_paths
+from ocistore.core import check_if_moved
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
-from ocistore.layouts.directory import (
-    BLOBS,
-    INDEX_JSON,
-    OCI_LAYOUT,
-    TEMPORARY,
-    LayoutDirectory,
-    NotPlainError,
-)
+from ocistore.files.making import TEMPORARY, make_directories
+from ocistore.files.plantedlinks import refuse_planted
+from ocistore.layouts.directory import BLOBS, INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
 from ocistore.layouts.exports import sink
 from ocistore.layouts.exports.absences import kinds
 from ocistore.layouts.exports.dockerarchive import docker_archive
@@ -31,7 +25,6 @@ from ocistore.layouts.exports.layoutfiles import BlobWriter, is_there
 from ocistore.layouts.exports.ociarchive import write_oci_archive
 from ocistore.layouts.exports.selection import Selection, choose
 from ocistore.layouts.exports.verifying import verify_all
-from ocistore.layouts.following import refuse_planted
 from ocistore.layouts.index import (
     LAYOUT_FILE,
     MAXIMUM_INDEX_SIZE,
@@ -42,9 +35,9 @@ from ocistore.layouts.index import (
     merged,
     read_index,
 )
-from ocistore.layouts.progress import Tally
 from ocistore.layouts.vanished import check_if_collected
-from ocistore.moved import check_if_moved
+from ocistore.oserrors import Translating
+from ocistore.progress import Tally
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -55,8 +48,8 @@ if TYPE_CHECKING:
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.exports.dockerarchive import DockerArchive
-    from ocistore.layouts.progress import Progress
     from ocistore.oci.descriptor import Descriptor
+    from ocistore.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -238,7 +231,7 @@ def export_in_place(core: Core) -> ExportReport:
     core.require_writable()
     core.catalog.refuse_moved()  # lest the index of one store is written into another
     if core.pool.local is None:
-        raise LayoutInvalidError(core.root, problems=["the blobs of the store are not files in its directory"])
+        raise LayoutInvalidError(core.root, problems=("the blobs of the store are not files in its directory",))
     with _locked_directory(core.root, permissions=core.paths.permissions) as layout:
         # Under the lock, so that of two exports at once the later state is written last.
         with core.catalog.snapshot() as connection:
@@ -259,12 +252,11 @@ def export_in_place(core: Core) -> ExportReport:
 def _refuse_store(core: Core, path: Path) -> None:
     """Refuse to write into a store: only the store's own code does that."""
     with Translating(str(path)):
-        is_store = path == core.root or (path / core.paths.catalog.name).exists()
         is_inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(core.root))
-    if is_store:
-        raise LayoutInvalidError(path, problems=["it is a store; export it in place to make it a layout"])
+    if path == core.root or is_store(path):
+        raise LayoutInvalidError(path, problems=("it is a store; export it in place to make it a layout",))
     if is_inside:
-        raise LayoutInvalidError(path, problems=["it lies in the store, whose directories are its own"])
+        raise LayoutInvalidError(path, problems=("it lies in the store, whose directories are its own",))
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------
@@ -348,7 +340,7 @@ def _present(path: Path, sizes: Mapping[str, int]) -> int:
                 try:
                     directory = layout.algorithm(algorithm)
                 except NotPlainError as error:
-                    raise LayoutInvalidError(path, problems=[str(error)]) from error
+                    raise LayoutInvalidError(path, problems=(str(error),)) from error
                 found += size if is_there(directory, encoded, size) else 0
     return found
 
@@ -359,7 +351,7 @@ def _opened_directory(path: Path, *, permissions: Permissions | None = None) -> 
     except NotADirectoryError as error:
         pass_on_theirs(error)
         problem = "it is not a directory; an archive is written where the name ends as one's, or its format is given"
-        raise LayoutInvalidError(path, problems=[problem]) from error
+        raise LayoutInvalidError(path, problems=(problem,)) from error
     except OSError as error:
         pass_on_theirs(error)
         raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
@@ -393,10 +385,10 @@ def _existing_entries(layout: LayoutDirectory) -> Listing | None:
             }
         if others:
             problem = "it is not empty and not an OCI layout"
-            raise LayoutInvalidError(layout.path, problems=[problem]) from None
+            raise LayoutInvalidError(layout.path, problems=(problem,)) from None
         return None
     except (NotPlainError, ManifestInvalidError) as error:
-        raise LayoutInvalidError(layout.path, problems=[str(error)]) from error
+        raise LayoutInvalidError(layout.path, problems=(str(error),)) from error
     except OSError as error:
         pass_on_theirs(error)
         raise StorageError(str(layout.path), errno=error.errno, reason=str(error)) from error

@@ -21,8 +21,8 @@ from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.imports.planning import survey
 from ocistore.layouts.imports.request import ImportRequest
 from ocistore.layouts.imports.storebacked import StoreBackedSource, completes
-from ocistore.layouts.progress import Tally
 from ocistore.layouts.transfer import changes, moved, present, stage_manifests, still_absent, take_back
+from ocistore.progress import Tally
 from ocistore.refusals import pass_on_theirs
 from ocistore.threads import WORTH_A_THREAD, Ahead
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from ocistore.layouts.imports.detection import ImportSource
     from ocistore.layouts.imports.plan import ImportPlan
     from ocistore.layouts.imports.source import Source
-    from ocistore.layouts.progress import Progress
     from ocistore.oci.digest import Digest
+    from ocistore.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def import_layout(
         if contents.problems:
             if not complete and completes(core, contents.missing):
                 contents.problem("the store has what is missing: import with complete (--complete) to use it")
-            raise LayoutInvalidError(Path(found.name), problems=list(contents.problems))
+            raise LayoutInvalidError(Path(found.name), problems=tuple(contents.problems))
         return _report(contents, taking, completed.completed if completed else (), dry_run=dry_run)
 
 
@@ -243,8 +243,8 @@ class _Taking:
     def _take(self, digest: Digest, size: int, tally: Tally, *, only_look: bool) -> StagedBlob | None:
         """Stage one blob; None where it is only looked at. Raises as the methods of the source do."""
         if not only_look:
-            return self.source.stage(self._core.pool, digest, size, self._mode, tally)
-        self.source.verify(digest, size, tally)
+            return self.source.blob(digest).stage(self._core.pool, digest, size, self._mode, tally)
+        self.source.blob(digest).verify(digest, size, tally)
         return None
 
     def _discard(self, blob: StagedBlob | None) -> None:

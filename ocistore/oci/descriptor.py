@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from ocistore.errors import InvalidDigestError, ManifestInvalidError
+from ocistore.errors import InvalidDigestError, InvalidNameError, ManifestInvalidError
 from ocistore.oci.digest import Digest, is_of_other_algorithm
 from ocistore.oci.mediatypes import media_type
 
@@ -15,6 +16,26 @@ if TYPE_CHECKING:
 
 MAXIMUM_SIZE: Final = 2**63 - 1
 """Bytes. The image specification declares ``size`` an int64."""
+
+_PART: Final = r"[a-z0-9._-]+"
+_PLATFORM: Final = re.compile(
+    rf"(?P<os>{_PART})(\((?P<version>[a-z0-9._-]*)(?P<features>(\+{_PART})*)\))?/(?P<architecture>{_PART})"
+    rf"(/(?P<variant>{_PART}))?(:(?P<last>{_PART}))?",
+    re.ASCII,
+)
+MAXIMUM_PLATFORM_LENGTH: Final = 500
+"""Characters of a platform as people write it; real ones have twenty. A longer one cannot be asked for."""
+
+ARCHITECTURES: Final = {
+    "aarch64": ("arm64", ""),
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "i386": ("386", ""),
+    "i686": ("386", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+}
+"""Architectures as machines call them, and as images do (Go's GOARCH, which the image specification asks for)."""
 
 _OPTIONAL: Final = ("annotations", "platform", "artifactType", "urls", "data")
 _DESCRIPTOR_KEYS: Final = frozenset({"mediaType", "digest", "size", *_OPTIONAL})
@@ -34,11 +55,35 @@ class Platform:
     def __str__(self) -> str:
         """Return what people write: ``linux/arm64/v8``; with a version or features ``windows(10.0.17763.1)/amd64``.
 
-        The second as containerd writes it. It is what ``parse_platform`` reads.
+        The second as containerd writes it. It is what :meth:`parse` reads.
         """
         more = self.os_version + "".join(f"+{feature}" for feature in self.os_features)
         os = f"{self.os}({more})" if more else self.os
         return f"{os}/{self.architecture}" + (f"/{self.variant}" if self.variant else "")
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """Read what people type: ``OS/ARCHITECTURE[/VARIANT]``, such as ``linux/arm64``.
+
+        A version of the operating system, and features of it, are given as containerd does,
+        ``windows(10.0.17763)/amd64`` and ``linux(+feature)/amd64``; the version also as crane does,
+        ``windows/amd64:10.0.17763``. Architectures as machines call them (``x86_64``) are those of images.
+
+        Raises:
+            InvalidNameError: it is nothing of the kind.
+        """
+        is_text = isinstance(text, str) and len(text) <= MAXIMUM_PLATFORM_LENGTH
+        match = _PLATFORM.fullmatch(text.lower()) if is_text else None
+        if match is None or (match["version"] and match["last"]):
+            raise InvalidNameError(text, kind="platform", reason="it must be OS/ARCHITECTURE[/VARIANT], as linux/arm64")
+        architecture, variant = ARCHITECTURES.get(match["architecture"], (match["architecture"], ""))
+        return cls(
+            architecture,
+            match["os"],
+            os_version=match["version"] or match["last"] or "",
+            os_features=tuple((match["features"] or "").split("+")[1:]),
+            variant=match["variant"] or variant,
+        )
 
     @classmethod
     def from_json(cls, value: object, *, path: str) -> Platform:
@@ -48,15 +93,16 @@ class Platform:
             ManifestInvalidError: a property is missing or has the wrong type.
         """
         members = json_object(value, _PLATFORM_KEYS, path=path)
+        inside = f"{path}." if path else ""
         if "architecture" not in members or "os" not in members:
             raise ManifestInvalidError("a platform needs architecture and os", path=path)
         version, features, variant = (members.get(key) for key in ("os.version", "os.features", "variant"))
         return cls(
-            architecture=_text(members["architecture"], path=f"{path}.architecture"),
-            os=_text(members["os"], path=f"{path}.os"),
-            os_version="" if version is None else _text(version, path=f"{path}.os.version"),
-            os_features=() if features is None else _texts(features, path=f"{path}.os.features"),
-            variant="" if variant is None else _text(variant, path=f"{path}.variant"),
+            architecture=_text(members["architecture"], path=f"{inside}architecture"),
+            os=_text(members["os"], path=f"{inside}os"),
+            os_version="" if version is None else _text(version, path=f"{inside}os.version"),
+            os_features=() if features is None else _texts(features, path=f"{inside}os.features"),
+            variant="" if variant is None else _text(variant, path=f"{inside}variant"),
         )
 
     @property

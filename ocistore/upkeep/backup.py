@@ -24,11 +24,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.durability import sync_path
-from ocistore.blobs.filesystem import FilesystemPool
-from ocistore.blobs.oserrors import Translating, theirs
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
-from ocistore.blobs.permissions import make_file
 from ocistore.blobs.pool import name_of
 from ocistore.catalog import blobs, epoch, holds, identity, leases, uploads
 from ocistore.catalog.contract import one_file
@@ -36,16 +33,19 @@ from ocistore.catalog.migrate import revision
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.clock import milliseconds
+from ocistore.core import check_if_moved
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.filedescriptors import owned
+from ocistore.files.durability import sync_path
+from ocistore.files.making import make_file
+from ocistore.files.plantedlinks import refuse_planted
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.layoutfiles import BlobWriter
-from ocistore.layouts.following import refuse_planted
-from ocistore.layouts.progress import Tally
-from ocistore.moved import check_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.opening import OF_THE_VOLUME, make_lock
-from ocistore.refusals import Ignoring, pass_on_theirs
+from ocistore.oserrors import Translating
+from ocistore.progress import Tally
+from ocistore.refusals import Ignoring, pass_on_theirs, theirs
 from ocistore.upkeep import refsfile
 from ocistore.upkeep.hold import Hold, collections_held
 
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import PublishedFile
     from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
-    from ocistore.layouts.progress import Progress
+    from ocistore.progress import Progress
 
 _PAGE: Final = 1000
 _LISTED: Final = 1000
@@ -99,7 +99,7 @@ def backup(
     refuse_planted(target.root)
     with Translating(str(target.root), root=target.root):
         _refuse_foreign(core, target)
-    pool = FilesystemPool(target)
+    pool = FilePool(target)
     try:
         with Translating(str(target.root), root=target.root), collections_held(core, target) as hold:
             pool.create()
@@ -193,7 +193,7 @@ class _Backup:
         self,
         core: Core,
         target: StorePaths,
-        pool: FilesystemPool,
+        pool: FilePool,
         *,
         identity: str,
         hold: Hold,

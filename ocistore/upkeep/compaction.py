@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.ballast import available
-from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import space
 from ocistore.catalog.contract import one_file
 from ocistore.errors import StoreBusyError, StoreFullError
+from ocistore.oserrors import Translating
 
 if TYPE_CHECKING:
     from collections.abc import Callable

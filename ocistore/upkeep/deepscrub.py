@@ -13,8 +13,9 @@ from ocistore.catalog import check, holds
 from ocistore.catalog.check import Said
 from ocistore.catalog.manifests import as_json
 from ocistore.clock import milliseconds
-from ocistore.commit import config_with_platform, platform_in
+from ocistore.commit import platform_in
 from ocistore.errors import CorruptError, DigestMismatchError, ManifestInvalidError, StorageError
+from ocistore.oci.config import readable_config
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import check_manifest
 from ocistore.refusals import pass_on_theirs
@@ -84,7 +85,7 @@ class Comparison:
 
     def _platform(self, manifest: Manifest) -> dict[str, object] | None:
         """Return the config's platform, as noted when the manifest was put; None where it is not here, or damaged."""
-        config = config_with_platform(manifest)
+        config = readable_config(manifest)
         if config is None:
             return {}
         try:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ocistore.catalog import explanation, gc, leases, reachability
+from ocistore.catalog import gc, leases, reachability, relations
 from ocistore.catalog.gc import START, QueuePosition
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _manifests(
             # A relative that was pushed again later than it has lost its keeper has a later time of its own: then it is
             # alive, as the question above finds.
             queue.extend(
-                (repository, relative, since) for relative in explanation.relatives(connection, repository, manifest)
+                (repository, relative, since) for relative in relations.relatives(connection, repository, manifest)
             )
 
 
@@ -94,12 +94,12 @@ def _parts(connection: Connection, found: Forecast, now: int, before: int, let_g
     dead: Counter[tuple[int, int]] = Counter()
     if at_once:
         for repository, manifest in found.manifests:
-            dead.update((repository, blob) for blob in explanation.blobs_of(connection, repository, manifest))
+            dead.update((repository, blob) for blob in relations.blobs_of(connection, repository, manifest))
 
     def goes(repository: int, blob: int) -> bool:
         limit = 2 * dead[repository, blob] + 1
-        users = explanation.users(connection, repository, blob, limit=limit)
-        return all((repository, user) in found.manifests for user in users) and not explanation.leased(
+        users = relations.users(connection, repository, blob, limit=limit)
+        return all((repository, user) in found.manifests for user in users) and not relations.leased(
             connection, repository, blob, now=now
         )
 
@@ -113,13 +113,13 @@ def _parts(connection: Connection, found: Forecast, now: int, before: int, let_g
     if not at_once:
         # Whatever a manifest names that is removed now has been in use until now, as a child or a subject, too.
         for repository, manifest in found.manifests:
-            for blob in explanation.blobs_of(connection, repository, manifest):
+            for blob in relations.blobs_of(connection, repository, manifest):
                 found.parts.pop((repository, blob), None)
     else:
         found.parts.update({membership: now for membership in let_go if goes(*membership)})
         asked = set(found.parts)
         for (repository, manifest), since in found.manifests.items():
-            for blob in explanation.blobs_of(connection, repository, manifest):
+            for blob in relations.blobs_of(connection, repository, manifest):
                 if (repository, blob) not in asked and goes(repository, blob):
                     found.parts[repository, blob] = since
                 asked.add((repository, blob))
@@ -137,7 +137,7 @@ def _blobs(connection: Connection, found: Forecast, before: int) -> None:
     leaving = Counter(blob for _, blob in (*found.manifests, *found.parts))
 
     def goes(blob: int) -> bool:
-        servers = explanation.servers(connection, blob, limit=leaving[blob] + 1)
+        servers = relations.servers(connection, blob, limit=leaving[blob] + 1)
         return all(
             (repository, blob) in (found.manifests if as_manifest else found.parts)
             for repository, as_manifest in servers
@@ -151,7 +151,7 @@ def _blobs(connection: Connection, found: Forecast, before: int) -> None:
         after = QueuePosition(page[-1].since, page[-1].id, 0)
     for blob in gone:
         if blob not in found.blobs and goes(blob):
-            live = explanation.live_blob(connection, blob)
+            live = relations.live_blob(connection, blob)
             if live is not None and due(live):
                 found.blobs[blob] = live
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import GRACE, KEEP_UNTAGGED, require_duration
-from ocistore.catalog import explanation, leases, repositories
+from ocistore.catalog import leases, relations, repositories
 from ocistore.clock import milliseconds
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
 from ocistore.oci.digest import ALGORITHMS, Digest
@@ -90,8 +90,8 @@ class _Explainer:
         only = None if repository is None else repositories.find(self._connection, repository_name(repository))
         if repository is not None and only is None:
             raise RepositoryNotFoundError(repository)
-        row = explanation.row_of(self._connection, self._digest)
-        servers = [] if row is None else explanation.servers(self._connection, row.id, limit=_SERVERS)
+        row = relations.row_of(self._connection, self._digest)
+        servers = [] if row is None else relations.servers(self._connection, row.id, limit=_SERVERS)
         named = [(*each, repositories.name_of(self._connection, each[0])) for each in servers]
         served = [each for each in named if each[2] is not None and only in {None, each[0]}]
         if row is None or (only is not None and not served):
@@ -111,7 +111,7 @@ class _Explainer:
         if not served:
             yield self._unserved(row)
 
-    def _unserved(self, row: explanation.BlobRow) -> RepositoryExplanation:
+    def _unserved(self, row: relations.BlobRow) -> RepositoryExplanation:
         if row.state == "absent":
             return RepositoryExplanation(None, ("a manifest names it; its bytes are not here",), None)
         if row.state == "condemned":
@@ -122,7 +122,7 @@ class _Explainer:
     # Reasons, each with until when it holds; None where it does not end by itself.
 
     def _manifest(self, repository_id: int, manifest: int) -> Iterator[tuple[str, datetime | None]]:
-        for holder in explanation.holders(self._connection, repository_id, manifest, limit=_HOLDERS):
+        for holder in relations.holders(self._connection, repository_id, manifest, limit=_HOLDERS):
             above = "index" if holder.is_index else "subject"
             through = "" if holder.id == manifest else f"the {above} {holder.digest} keeps it, and has "
             if holder.tag is not None:
@@ -135,15 +135,15 @@ class _Explainer:
                     yield f"{through}lost what kept it, or was pushed, at {_when(since):%F %T} UTC", until
 
     def _blob(self, repository_id: int, blob: int) -> Iterator[tuple[str, datetime | None]]:
-        users = explanation.users(self._connection, repository_id, blob, limit=_USERS)
+        users = relations.users(self._connection, repository_id, blob, limit=_USERS)
         for user in users:
             until = self._last_end(self._manifest(repository_id, user))
             if until is not None:
                 until = _later(until, self._grace)  # which begins when the manifest is removed
             if until is None or until > self._now:
-                yield f"the manifest {explanation.digest_of(self._connection, user)} refers to it", until
+                yield f"the manifest {relations.digest_of(self._connection, user)} refers to it", until
         yield from self._leases(repository_id, blob, "")
-        queued = explanation.unreferenced_since(self._connection, repository_id, blob)
+        queued = relations.unreferenced_since(self._connection, repository_id, blob)
         since = self._since(repository_id, blob, queued)
         if not users and since is not None and (until := _later(_when(since), self._grace)) > self._now:
             yield f"it was pushed, or last in use, at {_when(since):%F %T} UTC", until

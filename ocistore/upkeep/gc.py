@@ -46,12 +46,12 @@ from ocistore.catalog import (
 )
 from ocistore.clock import milliseconds
 from ocistore.commit import on_a_full_disk
-from ocistore.emptying import remove_files
+from ocistore.core import check_if_moved
 from ocistore.errors import (
     StorageError,
     StoreFullError,
 )
-from ocistore.moved import check_if_moved
+from ocistore.largedeletions import remove_files
 from ocistore.oci.digest import Digest
 from ocistore.threads import Ahead
 from ocistore.upkeep import refsfile

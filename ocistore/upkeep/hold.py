@@ -10,10 +10,10 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import holds
 from ocistore.clock import milliseconds
 from ocistore.errors import StorageError
+from ocistore.oserrors import Translating
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:

@@ -18,10 +18,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.filesystem import FilesystemPool
-from ocistore.blobs.oserrors import Translating, theirs
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
-from ocistore.blobs.permissions import make_file
 from ocistore.catalog import blobs, check, epoch, graph, holds, manifests, repositories, tags
 from ocistore.catalog import rebuild as rebuild_rows
 from ocistore.catalog.lock import WriteLock
@@ -29,7 +27,7 @@ from ocistore.catalog.migrate import upgrade
 from ocistore.catalog.refs import Ref
 from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.clock import milliseconds
-from ocistore.commit import config_with_platform, platform_in
+from ocistore.commit import platform_in
 from ocistore.errors import (
     CorruptError,
     InvalidDigestError,
@@ -39,13 +37,16 @@ from ocistore.errors import (
     StoreFullError,
     StoreNotFoundError,
 )
+from ocistore.files.making import make_file
 from ocistore.layouts.directory import INDEX_JSON, LayoutDirectory, NotPlainError
 from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, name_of, read_index, said_besides
 from ocistore.oci import mediatypes
+from ocistore.oci.config import readable_config
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name
-from ocistore.refusals import Ignoring, pass_on_theirs
+from ocistore.oserrors import Translating
+from ocistore.refusals import Ignoring, pass_on_theirs, theirs
 from ocistore.upkeep import refsfile
 from ocistore.upkeep.reading import UnreadableError, content, hashed
 from ocistore.upkeep.replacing import (
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.hashing import Count
     from ocistore.blobs.pool import PublishedFile
     from ocistore.catalog.connection import Connection
-    from ocistore.layouts.progress import Progress
+    from ocistore.progress import Progress
 
 LOST_AND_FOUND: Final = "lost-and-found"
 
@@ -135,7 +136,7 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
         is_store = paths.blobs.is_dir()
     if not is_store:
         raise StoreNotFoundError(paths.root, reason="there are no blobs")
-    pool = FilesystemPool(paths)
+    pool = FilePool(paths)
     lock = WriteLock(os.fspath(paths.write_lock), timeout=_LOCK_TIMEOUT)
     try:
         _refuse(paths, force=force)
@@ -149,7 +150,7 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
         pool.close()
 
 
-def _run(rebuild: _Rebuild, pool: FilesystemPool) -> RebuildReport:
+def _run(rebuild: _Rebuild, pool: FilePool) -> RebuildReport:
     """Rebuild; on a full disk with the ballast, which is enough for the catalog of a small store."""
     try:
         while True:
@@ -178,7 +179,7 @@ class _Rebuild:
     def __init__(
         self,
         paths: StorePaths,
-        pool: FilesystemPool,
+        pool: FilePool,
         lock: WriteLock,
         progress: Progress | None,
         *,
@@ -340,7 +341,7 @@ class _Rebuild:
         manifests.put(connection, lost, [new], known, now=self._now)
 
     def _platform(self, manifest: Manifest) -> dict[str, object]:
-        config = config_with_platform(manifest)
+        config = readable_config(manifest)
         if config is None:
             return {}
         try:

@@ -19,16 +19,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from ocistore.blobs.durability import sync_path
-from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import refs
 from ocistore.catalog.refs import Ref
 from ocistore.clock import milliseconds
 from ocistore.errors import CorruptError, ManifestInvalidError
 from ocistore.filedescriptors import owned
+from ocistore.files.durability import sync_path
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
+from ocistore.oserrors import Translating
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:

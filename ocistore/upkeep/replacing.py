@@ -15,8 +15,6 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.durability import sync_path
-from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import check, epoch, holds
 from ocistore.catalog.contract import one_file
 from ocistore.catalog.migrate import revision, upgrade
@@ -31,6 +29,8 @@ from ocistore.errors import (
     StoreBusyError,
     StoreNotFoundError,
 )
+from ocistore.files.durability import sync_path
+from ocistore.oserrors import Translating
 from ocistore.refusals import Ignoring, pass_on_theirs
 from ocistore.upkeep import refsfile
 

@@ -19,22 +19,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
 from ocistore.arguments import check_duration, whole_number
-from ocistore.blobs.oserrors import theirs
 from ocistore.blobs.paths import listed_paths
 from ocistore.catalog import repositories
 from ocistore.catalog import scrub as scrub_rows
 from ocistore.catalog.blobs import bytes_of_live
 from ocistore.clock import milliseconds
 from ocistore.commit import give_up
+from ocistore.core import check_if_moved
 from ocistore.errors import (
     CorruptError,
     RepositoryNotFoundError,
     StorageError,
 )
-from ocistore.moved import check_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
-from ocistore.refusals import pass_on_theirs
+from ocistore.refusals import pass_on_theirs, theirs
 from ocistore.threads import WORTH_A_THREAD, Ahead, Counter
 from ocistore.upkeep.budget import Budget, BudgetSpent
 from ocistore.upkeep.deepscrub import Comparison
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import PublishedFile
     from ocistore.catalog.scrub import LiveBlob
     from ocistore.core import Core
-    from ocistore.layouts.progress import Progress
+    from ocistore.progress import Progress
 
 _PAGE: Final = 500
 _MARKED_EVERY: Final = 1.0

@@ -508,7 +508,7 @@ def test_a_bomb_is_refused_and_leaves_no_trace(store, packed, tmp_path, monkeypa
 
 
 def test_more_members_than_anybody_packs_are_refused(store, packed, tmp_path, monkeypatch):
-    monkeypatch.setattr(unpacking, "MAXIMUM_MEMBERS", 3)
+    monkeypatch.setattr(unpacking, "MAXIMUM_UNPACKED", 3)
     pull_files(store, packed(archive(directory(), member("d/a"), member("d/b"))), tmp_path / "out")
     with pytest.raises(ArtifactInvalidError, match="more than 3 members"):
         pull_files(store, packed(archive(directory(), *(member(f"d/{n}") for n in range(3)))), tmp_path / "out")

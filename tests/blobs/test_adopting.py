@@ -14,7 +14,7 @@ import pytest
 from state import descriptors
 
 from ocistore.blobs import ingester
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
 from ocistore.errors import DigestMismatchError, ReadOnlyStoreError, SizeMismatchError, StorageError
 from ocistore.oci.digest import Digest
@@ -31,7 +31,7 @@ def paths(tmp_path):
 
 @pytest.fixture
 def pool(paths):
-    pool = FilesystemPool(paths)
+    pool = FilePool(paths)
     pool.create()
     yield pool
     pool.close()
@@ -143,7 +143,7 @@ def test_a_file_of_somebody_else_is_not_linked(pool, file):
 
 
 def test_what_cannot_be_linked_across_filesystems_is_refused_or_copied(small_disk, file):
-    pool = FilesystemPool(StorePaths(small_disk.root / "store"))
+    pool = FilePool(StorePaths(small_disk.root / "store"))
     pool.create()
     with opened(file) as descriptor, pytest.raises(StorageError, match="another filesystem") as caught:
         pool.adopt(descriptor, digest=DIGEST, size=len(CONTENT), mode="link")
@@ -155,7 +155,7 @@ def test_what_cannot_be_linked_across_filesystems_is_refused_or_copied(small_dis
 
 
 def test_a_read_only_pool_adopts_nothing(paths, pool, file):
-    read_only = FilesystemPool(paths, read_only=True)
+    read_only = FilePool(paths, read_only=True)
     with opened(file) as descriptor, pytest.raises(ReadOnlyStoreError):
         read_only.adopt(descriptor, digest=DIGEST, size=len(CONTENT))
 
@@ -171,7 +171,7 @@ def test_a_filesystem_that_can_shares_the_bytes(tmp_path):
     if subprocess.run(["mount", "-o", "loop", disk, directory], capture_output=True).returncode != 0:
         pytest.skip("cannot mount here")
     try:
-        pool = FilesystemPool(StorePaths(directory / "store"))
+        pool = FilePool(StorePaths(directory / "store"))
         pool.create()
         file = directory / "file"
         with file.open("wb") as opened_file:

@@ -11,9 +11,9 @@ import textwrap
 import pytest
 import tracing
 
-from ocistore.blobs.durability import syncfs_reports_errors
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
+from ocistore.files.durability import syncfs_reports_errors
 from ocistore.oci.digest import Digest
 
 pytestmark = pytest.mark.skipif(
@@ -24,10 +24,10 @@ CALLS = "fsync,syncfs,linkat,pwrite64,unlinkat,mkdir,mkdirat"
 
 PUSH = """
     import pathlib, sys
-    from ocistore.blobs.filesystem import FilesystemPool
+    from ocistore.blobs.filepool import FilePool
     from ocistore.blobs.paths import StorePaths
     from ocistore.errors import OCIStoreError
-    pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+    pool = FilePool(StorePaths(pathlib.Path(sys.argv[1])))
     staged = [pool.stage(b"%d" % number) for number in range(int(sys.argv[2]))]
     try:
         pool.publish(staged)
@@ -46,7 +46,7 @@ PUSH = """
 @pytest.fixture
 def paths(tmp_path):
     paths = StorePaths(tmp_path / "store")
-    pool = FilesystemPool(paths)
+    pool = FilePool(paths)
     pool.create()
     pool.close()
     return paths
@@ -115,7 +115,7 @@ def test_a_failed_sync_publishes_nothing_and_is_not_tried_again(paths, call, cou
 
 
 def test_a_failed_sync_of_a_directory_is_an_error_and_can_be_tried_again(paths):
-    pool = FilesystemPool(paths)
+    pool = FilePool(paths)
     pool.publish([pool.stage(b"0")])  # so that the directories are durable, and the syncs are data, blobs, root, names
     pool.close()
     printed, _ = traced(paths, PUSH, 1, options=["-e", "inject=fsync:error=EIO:when=4"])
@@ -135,10 +135,10 @@ def test_a_failed_sync_of_the_filesystem_fails_everybody_who_staged_before_it(pa
         paths,
         """
         import pathlib, sys
-        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.filepool import FilePool
         from ocistore.blobs.paths import StorePaths
         from ocistore.errors import StorageError
-        pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+        pool = FilePool(StorePaths(pathlib.Path(sys.argv[1])))
         before = [[pool.stage(b"%d %d" % (batch, number)) for number in range(20)] for batch in range(2)]
         for batch in before:
             try:
@@ -158,12 +158,12 @@ def test_a_filesystem_without_hard_links_is_refused_each_time(tmp_path):
     paths = StorePaths(tmp_path / "other")
     script = """
         import pathlib, sys
-        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.filepool import FilePool
         from ocistore.blobs.paths import StorePaths
         from ocistore.errors import UnsupportedFilesystemError
         for _ in range(2):
             try:
-                FilesystemPool(StorePaths(pathlib.Path(sys.argv[1]))).create()
+                FilePool(StorePaths(pathlib.Path(sys.argv[1]))).create()
             except UnsupportedFilesystemError as error:
                 print(error.root)
     """
@@ -184,10 +184,10 @@ def test_an_upload_whose_sync_failed_is_given_up(paths):
         paths,
         """
         import pathlib, sys
-        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.filepool import FilePool
         from ocistore.blobs.paths import StorePaths
         from ocistore.errors import StorageError
-        pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+        pool = FilePool(StorePaths(pathlib.Path(sys.argv[1])))
         made = pool.uploads.create()
         name = made.name
         upload = pool.uploads.open(name, "sha256")
@@ -211,10 +211,10 @@ def test_an_upload_is_durable_before_it_has_the_name_of_a_blob(paths):
         paths,
         """
         import pathlib, sys
-        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.filepool import FilePool
         from ocistore.blobs.paths import StorePaths
         from ocistore.oci.digest import Digest
-        pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+        pool = FilePool(StorePaths(pathlib.Path(sys.argv[1])))
         made = pool.uploads.create()
         with pool.uploads.open(made.name, "sha256") as upload:
             upload.append(b"content")
@@ -233,9 +233,9 @@ def test_a_new_upload_is_durable_with_its_name(paths):
         paths,
         """
         import pathlib, sys
-        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.filepool import FilePool
         from ocistore.blobs.paths import StorePaths
-        FilesystemPool(StorePaths(pathlib.Path(sys.argv[1]))).uploads.create()
+        FilePool(StorePaths(pathlib.Path(sys.argv[1]))).uploads.create()
         """,
     )
     data = positions(calls, r"fsync\(.*/uploads/[0-9a-f]{32}>\) *= 0")
@@ -249,10 +249,10 @@ def test_a_name_given_by_somebody_else_is_made_durable_when_it_is_relied_on(path
         paths,
         """
         import os, pathlib, sys
-        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.filepool import FilePool
         from ocistore.blobs.paths import StorePaths
         paths = StorePaths(pathlib.Path(sys.argv[1]))
-        pool = FilesystemPool(paths)
+        pool = FilePool(paths)
         ours, theirs = pool.stage(b"same"), pool.stage(b"same")
         pool.publish([ours])
         pool.publish([theirs])

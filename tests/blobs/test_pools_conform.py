@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
 from ocistore.blobs.reader import BlobReader
 from ocistore.errors import StorageError
@@ -15,10 +15,10 @@ from ocistore.testing.memoryuploads import MemoryUpload, MemoryUploads
 from ocistore.testing.pools import PoolTests
 
 
-class TestFilesystemPool(PoolTests):
+class TestFilePool(PoolTests):
     @pytest.fixture
     def pool(self, tmp_path):
-        pool = FilesystemPool(StorePaths(tmp_path / "store"))
+        pool = FilePool(StorePaths(tmp_path / "store"))
         pool.create()
         yield pool
         pool.close()

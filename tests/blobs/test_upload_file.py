@@ -5,7 +5,7 @@ import stat
 import pytest
 from processes import python
 
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
 from ocistore.errors import (
     CorruptError,
@@ -25,7 +25,7 @@ def paths(tmp_path):
 
 @pytest.fixture
 def pool(paths):
-    pool = FilesystemPool(paths)
+    pool = FilePool(paths)
     pool.create()
     yield pool
     pool.close()
@@ -224,9 +224,9 @@ def test_one_writer_at_a_time_in_this_process(pool, name):
 def test_one_writer_at_a_time_over_processes_until_the_other_dies(pool, paths, name):
     code = """
 import pathlib, sys, time
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
-upload = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1]))).uploads.open(sys.argv[2], "sha256")
+upload = FilePool(StorePaths(pathlib.Path(sys.argv[1]))).uploads.open(sys.argv[2], "sha256")
 upload.append(b"theirs")
 print("open", flush=True)
 time.sleep(60)

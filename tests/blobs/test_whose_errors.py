@@ -13,12 +13,12 @@ from state import descriptors
 
 from ocistore import CorruptError, StorageError, Store
 from ocistore.blobs import provider
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.hashing import no_count
-from ocistore.blobs.oserrors import Translating, theirs
 from ocistore.blobs.paths import StorePaths
 from ocistore.oci.digest import Digest
-from ocistore.refusals import Ignoring
+from ocistore.oserrors import Translating
+from ocistore.refusals import Ignoring, theirs
 from ocistore.upkeep import reading
 
 THEIRS = [TimeoutError("too slow"), OSError(errno.EIO, "theirs"), FileNotFoundError(errno.ENOENT, "theirs"), OSError()]
@@ -26,7 +26,7 @@ THEIRS = [TimeoutError("too slow"), OSError(errno.EIO, "theirs"), FileNotFoundEr
 
 @pytest.fixture
 def pool(tmp_path):
-    pool = FilesystemPool(StorePaths(tmp_path / "store"))
+    pool = FilePool(StorePaths(tmp_path / "store"))
     pool.create()
     yield pool
     pool.close()

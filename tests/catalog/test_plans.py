@@ -22,7 +22,7 @@ from images import artifact, image, index, push
 from tracing import missing
 
 from ocistore import Store
-from ocistore.catalog import blobs, deletions, explanation, graph, leases, losses, manifests, reachability, tags
+from ocistore.catalog import blobs, deletions, graph, leases, losses, manifests, reachability, relations, tags
 from ocistore.catalog.connection import Connection
 from ocistore.catalog.written import Statement, texts_in
 
@@ -58,8 +58,8 @@ ALLOWED = {
     "tags.ALL": "all tags of a repository",
     # Who serves a blob, up to a limit that is given, or whether anybody does.
     "gc.DUE_BLOBS": "whether anybody serves it",
-    "explanation.BLOB": "whether anybody serves it",
-    "explanation.SERVERS": "up to a limit",
+    "relations.BLOB": "whether anybody serves it",
+    "relations.SERVERS": "up to a limit",
     "manifests.ID_OF": "whether anybody serves it",
     "losses.IDLE": "the newest one who serves it",
     "losses.ITSELF": "whether anybody serves it, and the newest one who does",
@@ -258,9 +258,9 @@ QUESTIONS = {
         c, REPOSITORY, digest(image_id(IMAGE) + 1), roles=("config", "layer")
     ),
     "alive": lambda c: reachability.alive(c, REPOSITORY, image_id(IMAGE), now=1, before=1),
-    "why": lambda c: explanation.holders(c, REPOSITORY, image_id(IMAGE), limit=10),
+    "why": lambda c: relations.holders(c, REPOSITORY, image_id(IMAGE), limit=10),
     "removable": lambda c: reachability.removable(c, REPOSITORY, image_id(IMAGE)),
-    "relatives": lambda c: explanation.relatives(c, REPOSITORY, image_id(10)),
+    "relatives": lambda c: relations.relatives(c, REPOSITORY, image_id(10)),
     "what goes with it": lambda c: losses.blobs_of(c, REPOSITORY, image_id(IMAGE)),
     "a lease": lambda c: leases.standing(c, "no such lease", "crowd/0", digest(1)),
 }

@@ -1,17 +1,16 @@
 """Which image of an index is meant."""
 
-import json
 import platform as machine
 
 import pytest
 from images import artifact, described, document, image, index, push
 
-from ocistore import Digest, InvalidNameError, ManifestInvalidError, PlatformNotFoundError
-from ocistore.images import choose_image, read_config, summary_of
-from ocistore.images.selection import own_platform
+from ocistore import Digest, ImageConfig, InvalidNameError, ManifestInvalidError, PlatformNotFoundError
+from ocistore.images import choose_image, read_config
+from ocistore.images.choosing import own_platform
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Platform
-from ocistore.oci.platforms import ATTESTED, parse_platform
+from ocistore.oci.platforms import ATTESTED
 from ocistore.oci.reference import Reference
 
 
@@ -19,7 +18,7 @@ def of_platforms(repository, *platforms, tag="many", said=True, more=()):
     """An index of images for these platforms, which its descriptors say, or only the images themselves."""
     children = []
     for text in platforms:
-        parsed = parse_platform(text)
+        parsed = Platform.parse(text)
         one = image(text, os=parsed.os, architecture=parsed.architecture, variant=parsed.variant)
         push(repository, one)
         children.append(described(one.manifest, one.media_type, **({"platform": parsed.to_json()} if said else {})))
@@ -30,8 +29,8 @@ def of_platforms(repository, *platforms, tag="many", said=True, more=()):
 
 def chosen(repository, reference, platform=None):
     """The platform of the image that is chosen."""
-    manifest = choose_image(repository, reference, None if platform is None else parse_platform(platform))
-    return str(summary_of(read_config(repository, manifest)).platform)
+    manifest = choose_image(repository, reference, None if platform is None else Platform.parse(platform))
+    return str(ImageConfig.parse(read_config(repository, manifest)).platform)
 
 
 @pytest.mark.parametrize("said", [True, False])
@@ -100,7 +99,7 @@ SOCI = artifact("soci", artifact_type="application/vnd.amazon.soci.index.v2+json
 
 
 def digest_of(repository, reference, platform=None):
-    return choose_image(repository, reference, None if platform is None else parse_platform(platform)).descriptor.digest
+    return choose_image(repository, reference, None if platform is None else Platform.parse(platform)).descriptor.digest
 
 
 def test_of_two_that_fit_one_platform_the_first_is_taken(repository, monkeypatch):
@@ -228,21 +227,6 @@ def test_an_empty_index_has_no_image(repository):
     push(repository, index(), "v1")
     with pytest.raises(PlatformNotFoundError, match="it says none"):
         chosen(repository, Reference(repository.name, "v1"))
-
-
-@pytest.mark.parametrize(
-    "config",
-    [b"[]", b"{", b'{"os": 1}', b'{"config": []}', b'{"config": {"Cmd": [1]}}', b'{"config": {"Labels": {"a": 1}}}'],
-)
-def test_a_config_that_is_none_is_an_error(config):
-    with pytest.raises(ManifestInvalidError):
-        summary_of(config)
-
-
-def test_what_a_config_does_not_say_is_empty():
-    found = summary_of(json.dumps({"os": "linux", "config": None, "created": None}).encode())
-    assert (str(found.platform), found.created, found.entrypoint, found.user) == ("linux/unknown", None, (), None)
-    assert summary_of(b'{"config": {"Cmd": "run this", "Env": null}}').command == ("run this",)
 
 
 def test_machines_are_called_as_images_call_them(monkeypatch):

@@ -25,7 +25,7 @@ from ocistore import (
 )
 from ocistore.archives.compression import Limits
 from ocistore.artifacts import TITLE, push_files
-from ocistore.images import list_files, open_file, tree
+from ocistore.images import list_files, open_file, stackedlayers
 from ocistore.oci import mediatypes
 
 BASE = archive(
@@ -390,19 +390,19 @@ def test_a_bomb_is_refused(store, images, monkeypatch, layer):
 
 
 def test_more_files_than_any_image_has_are_refused(store, images, monkeypatch):
-    monkeypatch.setattr(tree, "MAXIMUM_FILES", 3)
+    monkeypatch.setattr(stackedlayers, "MAXIMUM_FILES", 3)
     assert len(paths(store, images(archive(member("d/a"), member("d/b"))))) == 3
     with pytest.raises(ArchiveInvalidError, match="more than 3 files"):
         paths(store, images(archive(member("d/a"), member("d/b")), archive(member("d/c"))))
 
 
 def test_longer_names_than_memory_holds_are_refused(store, images, monkeypatch):
-    monkeypatch.setattr(tree, "MAXIMUM_NAMES_SIZE", 10)
+    monkeypatch.setattr(stackedlayers, "MAXIMUM_NAMES_SIZE", 10)
     hidden = archive(member("1234567"), directory("d"), symlink("d/l", "1234"))
     upper = archive(member(".wh.d"), member("1234567", b"again"), member("123"))
     with pytest.raises(ArchiveInvalidError, match="more than 10 characters"):
         paths(store, images(hidden))
-    monkeypatch.setattr(tree, "MAXIMUM_NAMES_SIZE", 15)
+    monkeypatch.setattr(stackedlayers, "MAXIMUM_NAMES_SIZE", 15)
     assert paths(store, images(hidden, upper)) == ["123", "1234567"]  # what is hidden, or replaced, does not count
     with pytest.raises(ArchiveInvalidError, match="more than 15 characters"):
         paths(store, images(hidden, archive(member("12"))))
@@ -418,15 +418,15 @@ def test_a_link_that_leads_through_more_than_anybody_walks_is_refused_at_once(st
 
 
 def test_marks_in_directories_that_are_not_there_are_not_remembered_for_ever(store, images, monkeypatch):
-    monkeypatch.setattr(tree, "_MAXIMUM_FOLLOWED", 10)
+    monkeypatch.setattr(stackedlayers, "_MAXIMUM_FOLLOWED", 10)
     followed = []
-    resolve = tree.resolve
+    resolve = stackedlayers.resolve
 
     def noted(path, *more, **named):
         followed.append(path)
         return resolve(path, *more, **named)
 
-    monkeypatch.setattr(tree, "resolve", noted)
+    monkeypatch.setattr(stackedlayers, "resolve", noted)
     marks = [member(f"{number}/.wh.x") for number in range(20)]
     assert paths(store, images(archive(*marks, *marks[-5:], *marks[:1]))) == []
     assert len(followed) == 21
@@ -440,13 +440,13 @@ def test_what_was_cleared_is_not_looked_through_again(store, images, monkeypatch
             looked.append(path)
             return super().__getitem__(path)
 
-    init = tree.FileTree.__init__
+    init = stackedlayers.FileTree.__init__
 
     def counted(self):
         init(self)
         self._below = Counted(self._below)
 
-    monkeypatch.setattr(tree.FileTree, "__init__", counted)
+    monkeypatch.setattr(stackedlayers.FileTree, "__init__", counted)
     deep = ["/".join("d" * depth) for depth in range(1, 41)]
     files = [member(f"{deep[-1]}/{number}/file") for number in range(40)]
     marks = [member(f"{path}/{OPAQUE}") for path in reversed(deep)]

@@ -26,8 +26,8 @@ from ocistore import (
 )
 from ocistore.layouts.importing import ImportReport
 from ocistore.layouts.imports.detection import opened
-from ocistore.layouts.progress import Tally
 from ocistore.oci import mediatypes
+from ocistore.progress import Tally
 
 BIG = bytes(range(256)) * 1024
 """Larger than what is read at once."""
@@ -277,7 +277,7 @@ def test_a_held_blob_that_a_collection_takes_meanwhile_makes_the_import_an_error
     with opened(io.BytesIO(archive), store._core, None) as source:
         config = Digest.of(APP.config)
         with pytest.raises(StoreBusyError, match="collection took away"):
-            source.stage(store._core.pool, config, len(APP.config), "auto", Tally(0, None))
+            source.blob(config).stage(store._core.pool, config, len(APP.config), "auto", Tally(0, None))
 
 
 @EACH_WAY
@@ -515,7 +515,7 @@ WRONG = {
     "a config without rootfs": (with_config(b"{}"), "diff_ids: there is no rootfs"),
     "a config that is no JSON": (with_config(b"x"), "not JSON"),
     "diff_ids that are none": (with_config(document({"rootfs": {"diff_ids": ["sha256:x"]}})), "is not a digest"),
-    "a config of 9 MiB": (with_config(b" " * (9 << 20)), "is larger than 8388608 bytes"),
+    "a config of 5 MiB": (with_config(b" " * (5 << 20)), "is larger than 4194304 bytes"),
 }
 
 

@@ -12,7 +12,7 @@ from images import artifact, image, index, push
 from state import files, pool, state, unchanged
 
 from ocistore import CorruptError, Digest, LayoutInvalidError, StorageError, Store, StoreFullError
-from ocistore.blobs.durability import sync_filesystem
+from ocistore.files.durability import sync_filesystem
 
 MODES = ["auto", "copy", "link"]
 IMAGES = [image("one", layers=3), image("two"), index([image("arm"), image("amd")]), artifact()]

@@ -269,7 +269,7 @@ REFUSED = {
     ),
     "a layer shorter than a header": (built("app", (b"short", mediatypes.OCI_LAYER)), "is no tar archive"),
     "rootfs that is null": (configured(b'{"rootfs":null}', (ONE, mediatypes.OCI_LAYER)), "there is no rootfs"),
-    "rootfs that is a list": (configured(b'{"rootfs":[]}', (ONE, mediatypes.OCI_LAYER)), "rootfs is not an object"),
+    "rootfs that is a list": (configured(b'{"rootfs":[]}', (ONE, mediatypes.OCI_LAYER)), "is not an object"),
     "a config that is a list": (configured(b"[]", (ONE, mediatypes.OCI_LAYER)), "it is not an object"),
     "a config that is null": (configured(b"null", (ONE, mediatypes.OCI_LAYER)), "it is not an object"),
     "diff_ids that are null": (
@@ -281,7 +281,7 @@ REFUSED = {
         "rootfs.diff_ids",
     ),
     "a diff_id that is no digest": (built("app", (ONE, mediatypes.OCI_LAYER), diff_ids=["../../x"]), "rootfs.diff_ids"),
-    "diff_ids that are no list": (built("app", diff_ids="x"), "no list"),
+    "diff_ids that are no list": (built("app", diff_ids="x"), "'x' is not a list"),
     "a foreign layer": (FOREIGN, "is not in the store"),
     "a stream that is cut short": (
         built("app", (gzip.compress(BIG)[:-20], mediatypes.OCI_LAYER), diff_ids=[Digest.of(BIG)]),

@@ -9,7 +9,7 @@ from state import unchanged
 
 from ocistore import StorageError
 from ocistore.artifacts import pull_files, push_files
-from ocistore.layouts.following import followed
+from ocistore.files.plantedlinks import followed
 
 STRANGER, NEIGHBOUR = 4711, 4712
 

@@ -16,7 +16,7 @@ from invariants import check
 
 from ocistore import Store, StoreClosedError
 from ocistore.blobs.directories import Directories
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog.connection import Connection
 from ocistore.catalog.database import Database
@@ -87,7 +87,7 @@ def close_a_store(directory, turns):
 
 def close_a_pool(directory, turns):
     """Over and over, while three threads work with it, and two open and close directories of their own."""
-    pool = FilesystemPool(StorePaths(directory / "store"))
+    pool = FilePool(StorePaths(directory / "store"))
     pool.create()
 
     def stage_and_publish(number):

@@ -19,8 +19,8 @@ from state import sweep
 from wrong_ways import the_row_goes_before_the_file
 
 from ocistore import Digest, OCIStoreError, Store, StoreBusyError
-from ocistore.blobs.oserrors import Translating
 from ocistore.catalog import database, epoch, reachability, sqlite
+from ocistore.oserrors import Translating
 from ocistore.upkeep import gc
 
 NOW = timedelta(0)

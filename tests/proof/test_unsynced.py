@@ -20,7 +20,6 @@ from unsynced import RecordingOS, UnsyncedDisk, by_digest
 from ocistore import Digest
 from ocistore.blobs import (
     directories,
-    durability,
     ingester,
     output,
     permissions,
@@ -32,12 +31,17 @@ from ocistore.blobs import (
     uploads,
 )
 from ocistore.core import Core
+from ocistore.files import content as whole_content
+from ocistore.files import durability, making
 from ocistore.layouts import directory as layout_directory
 from ocistore.layouts.directory import LayoutDirectory
 from ocistore.layouts.exports import layoutfiles, linking
 
 NOW = timedelta(0)
-MODULES = (ingester, provider, staging, syncing, uploads, durability, output, sweeper, directories, session)
+MODULES = (
+    *(durability, making, whole_content),
+    *(ingester, provider, staging, syncing, uploads, output, sweeper, directories, session),
+)
 
 
 def _push(store):
@@ -146,7 +150,7 @@ def test_a_sync_after_the_commit_is_seen_too_late(store, monkeypatch):
 # --- exports ----------------------------------------------------------------------------------------------------------
 
 LAYOUT = "made/too/layout/"
-EXPORTING = (layout_directory, linking, layoutfiles, durability, output, permissions)
+EXPORTING = (layout_directory, linking, layoutfiles, durability, making, whole_content, permissions)
 
 
 def _listed(left):

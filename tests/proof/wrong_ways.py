@@ -12,7 +12,7 @@ import time
 import races
 
 from ocistore import StorageError, clock, commit, core, largechanges, upload
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.catalog import deletions, holds, leases, reachability
 from ocistore.catalog import gc as statements
 from ocistore.catalog.sqlite import SQLiteCatalog
@@ -69,7 +69,7 @@ def a_child_goes_before_its_index():
 def a_push_believes_its_name_stands():
     """A collection that took the name away, between publishing and the commit, is not noticed."""
     _slow_to_commit()
-    FilesystemPool.holds = lambda pool, blob: True
+    FilePool.holds = lambda pool, blob: True
 
 
 def a_commit_does_not_look_again():
@@ -118,13 +118,13 @@ def a_large_change_is_seen_as_it_comes():
 
 def _slow_to_commit():
     # Right in itself: only the time between the two steps, which a busy machine makes as long, is longer.
-    publish = FilesystemPool.publish
+    publish = FilePool.publish
 
     def slowly(pool, staged):
         publish(pool, staged)
         time.sleep(random.random() * 0.01)
 
-    FilesystemPool.publish = slowly
+    FilePool.publish = slowly
 
 
 def a_hold_looks_at_the_clock_before_the_lock():

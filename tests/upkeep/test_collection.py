@@ -502,15 +502,15 @@ def test_files_that_whoever_staged_them_left_behind_go_after_a_day(store, reposi
 KILLED = """
 import os, signal, sys
 from ocistore import Store, Digest
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 when, algorithm = sys.argv[2:]
 store = Store.open(sys.argv[1])
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 if when == "published":
-    FilesystemPool.holds = die
+    FilePool.holds = die
 elif when == "committed":
-    FilesystemPool.discard = die
+    FilePool.discard = die
 repository = store.repository("app")
 if algorithm == "upload":
     with repository.start_upload() as upload:

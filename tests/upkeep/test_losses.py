@@ -12,7 +12,7 @@ from state import catalog, rows
 from steps import counted_steps
 
 from ocistore import CollectionRefusedError, Digest
-from ocistore.catalog import explanation
+from ocistore.catalog import relations
 from ocistore.clock import milliseconds
 from ocistore.upkeep.dryrun import forecast
 from ocistore.upkeep.gcestimate import losses_of
@@ -42,7 +42,7 @@ def left_by_manifests(store):
         left = {
             (repository, blob)
             for repository, manifest in found.manifests
-            for blob in explanation.blobs_of(connection, repository, manifest)
+            for blob in relations.blobs_of(connection, repository, manifest)
         }
     going = found.manifests.keys() | (left & found.parts.keys())
     with catalog(store.root) as bare:

@@ -28,7 +28,7 @@ from ocistore import (
     RepositoryNotFoundError,
     Store,
 )
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.catalog import holds
 
 LAYER = Digest.of(APP.layers[0])
@@ -436,7 +436,7 @@ def test_an_unreadable_file_without_a_row_is_left_where_it_is(filled, later, unr
 
 
 def test_wrong_bytes_of_one_read_are_read_again_before_they_are_believed(filled, monkeypatch):
-    found = FilesystemPool.hash
+    found = FilePool.hash
     lied = []
 
     def lying(pool, digest, **options):
@@ -446,7 +446,7 @@ def test_wrong_bytes_of_one_read_are_read_again_before_they_are_believed(filled,
             return Digest.of(b"something else"), size
         return digest, size
 
-    monkeypatch.setattr(FilesystemPool, "hash", lying)
+    monkeypatch.setattr(FilePool, "hash", lying)
     assert filled.scrub().exit_code == 0
     assert lied == [LAYER]
 

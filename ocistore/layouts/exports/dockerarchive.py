@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, BinaryIO, Final, cast
 from ocistore.archives.compression import MAGIC_SIZE, Decompressed, ReadCompression, compression_of
 from ocistore.archives.tar import BLOCK, begins_like_tar
 from ocistore.archives.tarwriting import TarWriter
-from ocistore.errors import ArchiveInvalidError, CorruptError, InvalidDigestError, ManifestInvalidError
-from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_CONFIG_SIZE
+from ocistore.errors import ArchiveInvalidError, CorruptError, ManifestInvalidError
+from ocistore.layouts.imports.docker import MANIFEST_JSON
 from ocistore.layouts.vanished import gone_is_damage
-from ocistore.oci import mediatypes, strictjson
+from ocistore.oci import mediatypes
+from ocistore.oci.config import MAXIMUM_CONFIG_SIZE, ImageConfig
+from ocistore.oci.descriptor import Platform
 from ocistore.oci.digest import Digest, hasher
 from ocistore.oci.manifest import ATTESTED, Manifest, kind_of
-from ocistore.oci.platforms import fitting, parse_platform
+from ocistore.oci.platforms import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import Provider
     from ocistore.layouts.exports.selection import Selection
     from ocistore.layouts.exports.sink import ArchiveSink
-    from ocistore.oci.descriptor import Descriptor, Platform
+    from ocistore.oci.descriptor import Descriptor
 
 _BLOCK: Final = 1024 * 1024
 
@@ -130,7 +132,7 @@ def docker_archive(
             what its config says.
         CorruptError: a blob is missing, or has another size.
     """
-    wanted = parse_platform(platforms[0]) if len(platforms) == 1 else None
+    wanted = Platform.parse(platforms[0]) if len(platforms) == 1 else None
     checking = _Checking(pool, selection, archive, wanted)
     for entry in sorted(selection.entries, key=lambda entry: entry.image_name):
         checking.add(entry.descriptor, entry.image_name, tagged=entry.tag is not None)
@@ -221,10 +223,10 @@ class _Checking:
         if config.size > MAXIMUM_CONFIG_SIZE:
             raise self._refused(name, f"its config has {config.size} bytes")
         try:
-            document = strictjson.loads(self._read(config), maximum=MAXIMUM_CONFIG_SIZE)
-            return _diff_ids(document)
-        except (ManifestInvalidError, InvalidDigestError) as error:
-            reason = f"its config does not say what its layers are (rootfs.diff_ids): {error}"
+            return ImageConfig.parse(self._read(config)).diff_ids
+        except ManifestInvalidError as error:
+            place = f"{error.path}: " if error.path else ""
+            reason = f"its config does not say what its layers are (rootfs.diff_ids): {place}{error.reason}"
             raise self._refused(name, reason) from error
 
     def _check_type(self, blob: Descriptor, name: str) -> None:
@@ -289,23 +291,6 @@ def _begun(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     while len(first) < BLOCK and (more := next(blocks, b"")):
         first += more
     return first[:BLOCK], itertools.chain([first] if first else [], blocks)
-
-
-def _diff_ids(config: object) -> tuple[Digest, ...]:
-    """Return the digests of an image's layers, as its config has them.
-
-    Raises:
-        ManifestInvalidError, InvalidDigestError: it has none, or something else in their place.
-    """
-    if not isinstance(config, dict):
-        raise ManifestInvalidError("it is not an object")
-    rootfs = config.get("rootfs")
-    if not isinstance(rootfs, dict):
-        raise ManifestInvalidError("there is no rootfs" if rootfs is None else "rootfs is not an object")
-    diff_ids = rootfs.get("diff_ids")
-    if not isinstance(diff_ids, list | None):
-        raise ManifestInvalidError("they are no list")
-    return tuple(Digest.parse(diff_id) for diff_id in diff_ids or ())
 
 
 def _write_decompressed(outlet: ArchiveSink, pool: Provider, layer: _Layer, archive: str) -> None:

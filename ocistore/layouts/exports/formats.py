@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias, get_args
 
 from ocistore.archives.compression import Compression
-from ocistore.blobs.oserrors import Translating
-from ocistore.blobs.paths import absolute_path
+from ocistore.arguments import absolute_path
 from ocistore.blobs.sharing import TransferMode
 from ocistore.layouts.exports.sink import is_stream, is_terminal
+from ocistore.oserrors import Translating
 
 if TYPE_CHECKING:
     from ocistore.layouts.exports.sink import Target

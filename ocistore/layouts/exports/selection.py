@@ -392,8 +392,8 @@ class _Choosing:
         if narrowed.descriptor is None:
             return PlatformNotFoundError(
                 named.name,
-                wanted=self._wanted_texts,
-                available=list(narrowed.available),
+                wanted=tuple(self._wanted_texts),
+                available=tuple(narrowed.available),
                 absent=narrowed.absent,
             )
         for digest, kind in narrowed.absent.items():

@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
 from ocistore.archives.compression import Compressor
-from ocistore.blobs.durability import make_directories
-from ocistore.blobs.oserrors import Translating, theirs
-from ocistore.blobs.output import write_all
 from ocistore.errors import ArchiveInvalidError, CorruptError, StorageError
 from ocistore.filedescriptors import owned
-from ocistore.layouts.directory import TEMPORARY
-from ocistore.layouts.following import followed, open_file_at, planted
+from ocistore.files.content import write_all
+from ocistore.files.making import TEMPORARY, make_directories
+from ocistore.files.plantedlinks import followed, open_file_at, planted
 from ocistore.layouts.vanished import gone_is_damage
-from ocistore.refusals import Ignoring, pass_on_theirs
+from ocistore.oserrors import Translating
+from ocistore.refusals import Ignoring, pass_on_theirs, theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from ocistore.archives.compression import Compression
     from ocistore.blobs.pool import Provider
     from ocistore.filedescriptors import FileDescriptor
-    from ocistore.layouts.progress import Tally
     from ocistore.oci.digest import Digest
+    from ocistore.progress import Tally
 
 Target: TypeAlias = Path | BinaryIO
 """A path, or a binary file object that is open for writing and stays the caller's."""

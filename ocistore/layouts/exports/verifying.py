@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ocistore.blobs.pool import Provider
-    from ocistore.layouts.progress import Tally
+    from ocistore.progress import Tally
 
 
 def verify_all(pool: Provider, sizes: Mapping[str, int], tally: Tally) -> None:

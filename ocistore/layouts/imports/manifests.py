@@ -7,24 +7,20 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import DigestMismatchError, ManifestInvalidError
 from ocistore.layouts.directory import NotPlainError
-from ocistore.oci import mediatypes, strictjson
-from ocistore.oci.descriptor import Platform
+from ocistore.oci.config import ImageConfig, readable_config
 from ocistore.oci.manifest import check_manifest
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from ocistore.layouts.imports.embedded import EmbeddedSource
     from ocistore.layouts.imports.plan import ImportPlan
-    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
 
 MAXIMUM_MANIFESTS_SIZE: Final = 256 * 1024 * 1024
 """Bytes of all manifests of one layout together. They are in memory until the commit, so there has to be an end; a
 manifest of an image has some 2 KiB, so this is about a hundred thousand images."""
-
-_MAXIMUM_CONFIG_SIZE: Final = 1024 * 1024
-"""Bytes. A larger config is not looked into for the image's platform; real ones have a few kilobytes."""
 
 
 class UnusableError(Exception):
@@ -102,8 +98,8 @@ class Manifests:
         Raises:
             UnusableError: something is wrong with the manifest.
         """
-        config = self.needed(descriptor).config
-        if config is None or not mediatypes.is_image_config(config.media_type) or config.size > _MAXIMUM_CONFIG_SIZE:
+        config = readable_config(self.needed(descriptor))
+        if config is None:
             return None
         if config.digest not in self._platforms:
             self._platforms[config.digest] = self._platform_in(config)
@@ -111,8 +107,7 @@ class Manifests:
 
     def _platform_in(self, config: Descriptor) -> Platform | None:
         try:
-            content = self._source.content(config.digest, config.size)
-            return Platform.from_json(strictjson.loads(content, maximum=_MAXIMUM_CONFIG_SIZE), path="")
+            return ImageConfig.parse(self._source.blob(config.digest).read(config.size)).platform
         except (OSError, NotPlainError, ManifestInvalidError) as error:
             pass_on_theirs(error)
             return None  # what is wrong with it is found when it is imported
@@ -133,7 +128,7 @@ class Manifests:
     def there(self, digest: Digest) -> bool:
         """Whether the layout has something under that digest."""
         try:
-            self._source.size(digest)
+            self._source.blob(digest).size()
         except (OSError, NotPlainError) as error:
             pass_on_theirs(error)
             return False
@@ -144,7 +139,7 @@ class Manifests:
         if descriptor.digest in self._read:
             return self._read[descriptor.digest]
         try:
-            size = self._source.size(descriptor.digest)
+            size = self._source.blob(descriptor.digest).size()
             if size == descriptor.size:
                 return self._parsed(descriptor)
             reason = f"it has {size} bytes, not {descriptor.size}"
@@ -160,7 +155,7 @@ class Manifests:
     def _checked(self, descriptor: Descriptor) -> Manifest | None:
         digest = descriptor.digest
         try:
-            size = self._source.size(digest)
+            size = self._source.blob(digest).size()
             if size != descriptor.size:
                 self._contents.problem(f"{digest} has {size} bytes, not {descriptor.size}")
                 return None
@@ -184,7 +179,7 @@ class Manifests:
 
     def _parsed(self, descriptor: Descriptor) -> Manifest:
         # One byte more than is allowed is enough to be refused, and a liar's gigabytes are not read.
-        content = self._source.content(descriptor.digest, min(descriptor.size, self._maximum_size + 1))
+        content = self._source.blob(descriptor.digest).read(min(descriptor.size, self._maximum_size + 1))
         manifest = check_manifest(
             content, media_type=descriptor.media_type, digest=descriptor.digest, maximum=self._maximum_size
         )

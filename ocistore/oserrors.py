@@ -1,17 +1,15 @@
 """The one place where a refusal by the operating system becomes an error of ocistore.
 
-Not every ``OSError`` is one: a signal handler may raise a ``TimeoutError`` in the middle of anything, a source of bytes
-or a progress callable whatever it likes, and that belongs to whoever brought it. So each error is asked where it comes
-from before it is translated, or let go of.
+Not every ``OSError`` is one (see :mod:`ocistore.refusals`): each is asked whose it is before it is translated.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import OCIStoreError, ReadOnlyStoreError, StorageError, StoreFullError
-from ocistore.refusals import THEIRS, is_refusal
+from ocistore.refusals import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import NoReturn
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -32,24 +28,6 @@ def translated(error: OSError, *, path: str, root: Path | None = None) -> OCISto
     if error.errno == errno.EROFS and root is not None:
         return ReadOnlyStoreError(root, reason="its filesystem is read-only")
     return StorageError(path, errno=error.errno, reason=error.strerror or str(error))
-
-
-def mark_theirs(error: OSError) -> None:
-    """Note that an object of the caller's raised it: it is raised on, and never becomes an error of ours."""
-    setattr(error, THEIRS, True)
-
-
-def theirs(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Wrap a function of the caller's, such as one that is called with progress, so that its errors stay theirs."""
-
-    def called(*arguments: _P.args, **keywords: _P.kwargs) -> _T:
-        try:
-            return function(*arguments, **keywords)
-        except OSError as error:
-            mark_theirs(error)
-            raise
-
-    return called
 
 
 def raise_translated(error: OSError, *, path: str, root: Path | None = None) -> NoReturn:

@@ -13,15 +13,12 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.output import start_writeback
-from ocistore.blobs.permissions import make_directory
 from ocistore.filedescriptors import owned
-from ocistore.refusals import Ignoring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
+_SYNC_FILE_RANGE_WRITE: Final = 2
 _SYNCFS_REPORTS_ERRORS: Final = (5, 8)
 """The first Linux whose ``syncfs`` says that something could not be written (syncfs(2), "RETURN VALUE")."""
 
@@ -51,27 +48,6 @@ def sync_path(path: str | os.PathLike[str]) -> None:
     os.fsync(owned(os.open, path, os.O_RDONLY | os.O_CLOEXEC))
 
 
-def make_directories(path: Path, *, mode: int | None = None) -> None:
-    """Make a directory and those above it that are missing, durably; harmless where it exists.
-
-    Args:
-        path: of the directory. A file in its place is left alone: opening the directory will say that.
-        mode: exactly that of the directory, where it is made; that of those above it is what the umask leaves.
-
-    Raises:
-        OSError: one of them could not be made, or not be made durable.
-    """
-    if path.is_dir():
-        return
-    make_directories(path.parent)
-    if mode is not None:
-        make_directory(path, mode)
-    else:
-        with Ignoring(FileExistsError):  # somebody was faster
-            os.mkdir(path)
-    sync_path(path.parent)
-
-
 def sync_filesystem(descriptor: int) -> None:
     """Make everything durable that was written, by anybody, to the filesystem of this open file.
 
@@ -94,5 +70,21 @@ def syncfs_reports_errors() -> bool:
 def _syncfs() -> Callable[[int], int]:
     function = ctypes.CDLL(None, use_errno=True).syncfs
     function.argtypes = (ctypes.c_int,)
+    function.restype = ctypes.c_int
+    return function
+
+
+def start_writeback(descriptor: int) -> None:
+    """Ask the kernel to start writing what it still holds of that file to the disk.
+
+    A hint that promises nothing and whose failure means nothing: only the sync that follows says whether it arrived.
+    """
+    _sync_file_range()(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)
+
+
+@cache
+def _sync_file_range() -> Callable[[int, int, int, int], int]:
+    function = ctypes.CDLL(None).sync_file_range
+    function.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
     function.restype = ctypes.c_int
     return function

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import StagedBlob
 
 
-class FilesystemPool(FileProvider, FileIngester):
+class FilePool(FileProvider, FileIngester):
     """A pool of files, as :class:`ocistore.blobs.pool.Pool` promises, with all that only some can do.
 
     Safe for any number of threads and processes. It holds descriptors of its directories until it is closed and nobody
@@ -44,12 +44,12 @@ class FilesystemPool(FileProvider, FileIngester):
         self._closed = False
 
     @property
-    def sharing(self) -> FilesystemPool:
+    def sharing(self) -> FilePool:
         """This pool: it takes and gives files by link and reflink."""
         return self
 
     @property
-    def local(self) -> FilesystemPool:
+    def local(self) -> FilePool:
         """This pool: its blobs are files."""
         return self
 

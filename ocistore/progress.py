@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ocistore.blobs.oserrors import theirs
+from ocistore.refusals import theirs
 from ocistore.threads import Counter
 
 Progress: TypeAlias = Callable[[int, int], None]

@@ -1,4 +1,4 @@
-"""Statements of ``catalog/explanation.py``."""
+"""Statements of ``catalog/relations.py``."""
 
 from __future__ import annotations
 

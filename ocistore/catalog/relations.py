@@ -1,4 +1,4 @@
-"""Explain what keeps a blob or manifest, and foretell what would go with it."""
+"""What is related to a blob or manifest: what keeps it, what it keeps, who serves it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ocistore.catalog.written import Statements
 if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
 
-_sql = Statements("explanation")
+_sql = Statements("relations")
 
 
 class Holder(NamedTuple):

@@ -15,8 +15,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from ocistore.blobs.oserrors import Translating
 from ocistore.filedescriptors import owned
+from ocistore.oserrors import Translating
 from ocistore.refusals import pass_on_theirs
 
 _MAXIMUM_LINKS: Final = 40

@@ -17,7 +17,7 @@ from zygote import zygote
 
 from ocistore import Store, threads
 from ocistore.blobs import output
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
 from ocistore.errors import CorruptError, ReadOnlyStoreError, SizeMismatchError, StorageError, StoreFullError
 from ocistore.oci.digest import Digest
@@ -30,7 +30,7 @@ def paths(tmp_path):
 
 @pytest.fixture
 def pool(paths):
-    pool = FilesystemPool(paths)
+    pool = FilePool(paths)
     pool.create()
     yield pool
     pool.close()
@@ -58,7 +58,7 @@ def staged_in(paths):
 
 def test_create_makes_private_directories_and_their_parents(tmp_path):
     paths = StorePaths(tmp_path / "deep" / "down" / "store")
-    pool = FilesystemPool(paths)
+    pool = FilePool(paths)
     pool.create()
     for directory in (paths.root, paths.blobs, paths.uploads, paths.trash, paths.quarantine):
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
@@ -74,7 +74,7 @@ def test_create_keeps_what_is_there(pool):
 
 def test_create_is_safe_at_once(paths):
     def create(_):
-        pool = FilesystemPool(paths)
+        pool = FilePool(paths)
         pool.create()
         digest = push(pool, b"from everybody")
         pool.close()
@@ -90,13 +90,13 @@ def test_create_refuses_a_file_in_place_of_a_directory(paths):
     paths.root.mkdir()
     paths.uploads.write_bytes(b"")
     with pytest.raises(CorruptError):
-        FilesystemPool(paths).create()
+        FilePool(paths).create()
 
 
 def test_the_root_may_be_a_symbolic_link(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    pool = FilesystemPool(StorePaths(tmp_path / "link"))
+    pool = FilePool(StorePaths(tmp_path / "link"))
     pool.create()
     digest = push(pool, b"content")
     assert (tmp_path / "real/blobs/sha256" / digest.encoded).read_bytes() == b"content"
@@ -111,7 +111,7 @@ def test_the_pool_works_again_after_it_was_closed(pool):
 
 def test_close_gives_back_every_descriptor(paths):
     before = descriptors()
-    pool = FilesystemPool(paths)
+    pool = FilePool(paths)
     pool.create()
     push(pool, b"content")
     pool.stage(b"never discarded")
@@ -315,7 +315,7 @@ def test_another_pools_staged_blob_is_refused(pool):
 def test_a_read_only_pool_reads_and_changes_nothing(pool, paths):
     digest = push(pool, b"content")
     name = created(pool)
-    reading = FilesystemPool(paths, read_only=True)
+    reading = FilePool(paths, read_only=True)
     assert reading.read(digest, 7) == b"content"
     for change in (
         reading.create,
@@ -388,12 +388,12 @@ def test_a_write_that_is_refused_midway_leaves_nothing(paths, pool, limit):
     printed = in_child(
         """
         import os, pathlib, resource, signal, sys
-        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.filepool import FilePool
         from ocistore.blobs.paths import StorePaths
         from ocistore.errors import StorageError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
-        pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+        pool = FilePool(StorePaths(pathlib.Path(sys.argv[1])))
         for source in (b"x" * 900_000 + b"y" * int(sys.argv[2]), [b"x" * 4_000_000]):
             try:
                 pool.stage(source)
@@ -409,7 +409,7 @@ def test_a_write_that_is_refused_midway_leaves_nothing(paths, pool, limit):
 
 def test_a_full_disk_is_its_own_error_and_leaves_nothing(small_disk):
     paths = StorePaths(small_disk.root / "store")
-    pool = FilesystemPool(paths)
+    pool = FilePool(paths)
     pool.create()
     for source in (b"x" * 10_000_000, iter([b"x" * 100_000] * 100)):
         with pytest.raises(StoreFullError):
@@ -421,7 +421,7 @@ def test_a_full_disk_is_its_own_error_and_leaves_nothing(small_disk):
 
 
 def test_a_chunk_that_finds_the_disk_full_is_not_part_of_the_upload(small_disk):
-    pool = FilesystemPool(StorePaths(small_disk.root / "store"))
+    pool = FilePool(StorePaths(small_disk.root / "store"))
     pool.create()
     with pool.uploads.open(created(pool), "sha256") as upload:
         assert upload.append(b"first") == 5
@@ -434,7 +434,7 @@ def test_a_chunk_that_finds_the_disk_full_is_not_part_of_the_upload(small_disk):
 
 
 def test_a_filesystem_mounted_read_only_is_a_read_only_store(small_disk):
-    pool = FilesystemPool(StorePaths(small_disk.root / "store"))
+    pool = FilePool(StorePaths(small_disk.root / "store"))
     pool.create()
     small_disk.remount_read_only()
     with pytest.raises(ReadOnlyStoreError):
@@ -464,9 +464,9 @@ def test_a_big_blob_takes_constant_memory(paths, pool):
     printed = in_child(
         """
         import pathlib, resource, sys
-        from ocistore.blobs.filesystem import FilesystemPool
+        from ocistore.blobs.filepool import FilePool
         from ocistore.blobs.paths import StorePaths
-        pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+        pool = FilePool(StorePaths(pathlib.Path(sys.argv[1])))
         pool.publish([pool.stage(iter([b"warm up"]))])
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         before = peak()
@@ -484,7 +484,7 @@ def test_a_hash_that_falls_behind_is_waited_for(paths, pool):
         import os, pathlib, resource, sys, time
         from ocistore.blobs.ingest import ingest
         from ocistore.blobs.output import Output
-        from ocistore.blobs.sources import opened
+        from ocistore.blobs.sources import open_source
 
         class Slow:
             total = 0
@@ -499,7 +499,7 @@ def test_a_hash_that_falls_behind_is_waited_for(paths, pool):
         output = Output(os.open(path, os.O_WRONLY | os.O_CREAT), path=lambda: path, root=root)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         slow = Slow()
-        with opened(bytes(1 << 20) for _ in range(100)) as source:
+        with open_source(bytes(1 << 20) for _ in range(100)) as source:
             assert ingest(source, output, slow, size=None) == slow.total == 100 << 20
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
         """,
@@ -545,9 +545,9 @@ def test_a_big_blob_is_stored_while_the_interpreter_ends(paths):
 import atexit, os, pathlib, sys, threading
 from ocistore import Store
 from ocistore.blobs import ingest, output
-from ocistore.blobs.filesystem import FilesystemPool
+from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
-pool = FilesystemPool(StorePaths(pathlib.Path(sys.argv[1])))
+pool = FilePool(StorePaths(pathlib.Path(sys.argv[1])))
 pool.create()
 def put(fill):
     staged = pool.stage(fill * 9_000_000)

@@ -1,6 +1,7 @@
-"""The file system that layers make, put together from names only (image specification, "Image Layer Filesystem").
+"""The file system that the layers of an image make: stacked, with whiteouts, links and hard links, from names only.
 
 No content is read and nothing is extracted. Held in memory is an entry for each file that can be seen, about 500 bytes.
+What layers mean is said in the image specification, "Image Layer Filesystem".
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ocistore import ArchiveInvalidError
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
-from ocistore.archives.names import name_bytes
-from ocistore.images.layers import layer_name
+from ocistore.archives.names import MAXIMUM_NAMES_SIZE, MAXIMUM_PATH, name_bytes
+from ocistore.images.layer import layer_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +22,8 @@ if TYPE_CHECKING:
 
 MAXIMUM_FILES: Final = 2_000_000
 """How many files one image may have. Large ones have some hundred thousand."""
-_MAXIMUM_PATH: Final = 4095
-"""Bytes: no process could open a longer one."""
 _MAXIMUM_NAMES: Final = 512
 """Names in one path. Each costs a step whenever the path is followed."""
-MAXIMUM_NAMES_SIZE: Final = 256 * 1024 * 1024
-"""Characters of all paths in one image, and of what links lead to: with two million of 4 KiB there would be no end."""
 _MAXIMUM_FOLLOWED: Final = 100_000
 """Directories of which is remembered where they are. Marks name any number of directories that are not there."""
 
@@ -86,8 +83,8 @@ def names_in(path: str, *, layer: Descriptor) -> list[str]:
             names.pop()
         elif name not in ("", "."):
             names.append(name)
-    if len(names) > _MAXIMUM_NAMES or len(name_bytes(path)) > _MAXIMUM_PATH:
-        reason = f"its name has more than {_MAXIMUM_PATH} bytes, or more than {_MAXIMUM_NAMES} parts"
+    if len(names) > _MAXIMUM_NAMES or len(name_bytes(path)) > MAXIMUM_PATH:
+        reason = f"its name has more than {MAXIMUM_PATH} bytes, or more than {_MAXIMUM_NAMES} parts"
         raise ArchiveInvalidError(layer_name(layer), reason=reason, member=path)
     return names
 

@@ -1,0 +1,166 @@
+"""The config of an image: its exact bytes, and what they say (image specification, "Image Configuration")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from ocistore.errors import InvalidDigestError, ManifestInvalidError
+from ocistore.oci import mediatypes, strictjson
+from ocistore.oci.descriptor import Platform, json_annotations
+from ocistore.oci.digest import Digest, is_of_other_algorithm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ocistore.oci.descriptor import Descriptor
+    from ocistore.oci.manifest import Manifest
+
+MAXIMUM_CONFIG_SIZE: Final = 4 * 1024 * 1024
+"""Bytes. As much as podman and skopeo read (``MaxConfigBodySize`` in containers/image), and as a manifest may have.
+Histories of hundreds of steps make configs of some hundred KiB."""
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The config of an image. What it does not say is None or empty.
+
+    Each part is read when it is asked for: one that is malformed does not hide the others. Reading a part raises
+    :class:`ocistore.ManifestInvalidError` where it has the wrong type; ``path`` of the error says where in the config.
+    """
+
+    content: bytes = field(repr=False)
+    """The exact bytes."""
+    document: Mapping[str, Any] = field(compare=False)
+    """What they say, as parsed JSON. Nobody may change it."""
+    name: str = field(default="", compare=False, repr=False)
+    """What errors call it."""
+
+    @classmethod
+    def parse(cls, content: bytes, *, name: str = "") -> ImageConfig:
+        """Read the bytes of a config.
+
+        Args:
+            content: as they are stored.
+            name: what errors call it, in addition to the place in it.
+
+        Raises:
+            ManifestInvalidError: it is no JSON, or no object, or has more than :data:`MAXIMUM_CONFIG_SIZE` bytes.
+        """
+        try:
+            document = strictjson.loads(content, maximum=MAXIMUM_CONFIG_SIZE)
+        except ManifestInvalidError as error:
+            raise ManifestInvalidError(error.reason, path=name) from error
+        if not isinstance(document, dict):
+            raise ManifestInvalidError("it is not an object", path=name)
+        return cls(content, document, name)
+
+    @cached_property
+    def platform(self) -> Platform | None:
+        """What the image runs on; None where it does not say both an operating system and an architecture."""
+        if not self.document.get("os") or not self.document.get("architecture"):
+            self._text("os")
+            self._text("architecture")
+            return None
+        try:
+            return Platform.from_json(self.document, path="")
+        except ManifestInvalidError as error:
+            raise self._error(error.reason, error.path) from error
+
+    @cached_property
+    def diff_ids(self) -> tuple[Digest, ...]:
+        """The digests of the layers before compression, the lowest first.
+
+        Raises:
+            ManifestInvalidError: also where it has no ``rootfs``; ``unknown`` is set where one of them may be a digest
+                to others.
+        """
+        rootfs = self._object("rootfs")
+        if rootfs is None:
+            raise self._error("there is no rootfs", "rootfs.diff_ids")
+        digests = rootfs.get("diff_ids")
+        if digests is None:  # as Go writes an empty list
+            return ()
+        if not isinstance(digests, list):
+            raise self._error(f"{digests!r:.100} is not a list", "rootfs.diff_ids")
+        try:
+            return tuple(Digest.parse(digest) for digest in digests)
+        except InvalidDigestError as error:
+            unknown = any(map(is_of_other_algorithm, digests))
+            raise self._error(str(error), "rootfs.diff_ids", unknown=unknown) from error
+
+    @property
+    def created(self) -> str | None:
+        """When the image was created, as it is written there: RFC 3339, section 5.6."""
+        return self._text("created")
+
+    @property
+    def entrypoint(self) -> tuple[str, ...]:
+        """What is run, before the arguments."""
+        return self._texts("Entrypoint")
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The arguments that are used where none are given, or what is run."""
+        return self._texts("Cmd")
+
+    @property
+    def environment(self) -> tuple[str, ...]:
+        """The environment, each ``NAME=VALUE``."""
+        return self._texts("Env")
+
+    @property
+    def working_directory(self) -> str | None:
+        """The directory in which it is run."""
+        return self._text("WorkingDir", inside="config")
+
+    @property
+    def user(self) -> str | None:
+        """As whom it is run, as ``user:group``."""
+        return self._text("User", inside="config")
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels."""
+        found = (self._object("config") or {}).get("Labels")
+        if found is None:
+            return {}
+        try:
+            return json_annotations(found, path="config.Labels")
+        except ManifestInvalidError as error:
+            raise self._error(error.reason, error.path) from error
+
+    def _object(self, key: str) -> Mapping[str, Any] | None:
+        value = self.document.get(key)
+        if value is not None and not isinstance(value, dict):
+            raise self._error(f"{value!r:.100} is not an object", key)
+        return value
+
+    def _text(self, key: str, *, inside: str | None = None) -> str | None:
+        value = (self.document if inside is None else self._object(inside) or {}).get(key)
+        if value is not None and not isinstance(value, str):
+            raise self._error(f"{value!r:.100} is not text", key if inside is None else f"{inside}.{key}")
+        return value or None
+
+    def _texts(self, key: str) -> tuple[str, ...]:
+        value = (self._object("config") or {}).get(key)
+        if value is None:
+            return ()
+        # Old builders wrote a command as one text, for a shell.
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise self._error(f"{value!r:.100} is not a list of texts", f"config.{key}")
+        return tuple(items)
+
+    def _error(self, reason: str, path: str, *, unknown: bool = False) -> ManifestInvalidError:
+        place = f"{self.name}: {path}" if self.name and path else self.name or path
+        return ManifestInvalidError(reason, path=place, unknown=unknown)
+
+
+def readable_config(manifest: Manifest) -> Descriptor | None:
+    """Return the config of a manifest where it is that of an image, and small enough to be read; else None."""
+    config = manifest.config
+    if config is None or not mediatypes.is_image_config(config.media_type) or config.size > MAXIMUM_CONFIG_SIZE:
+        return None
+    return config
