@@ -148,7 +148,8 @@ class Store:
                 that is a disk of this machine: otherwise what is acknowledged may be lost.
             pool: what keeps the bytes of blobs, if not the directory: a pool of your own (:mod:`ocistore.pools`), or an
                 :class:`ocistore.testing.memory.MemoryPool`. A store is always opened with the pool that it was made
-                with; that pool is empty when the store is made.
+                with; that pool is empty when the store is made. It stays open when the store is closed, or cannot be
+                opened: whoever made it closes it.
 
         Raises:
             StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a
