@@ -7,9 +7,6 @@ from typing import Final
 
 from ocistore.errors import ManifestInvalidError
 
-OCTET_STREAM: Final = "application/octet-stream"
-"""Bytes of which nothing else is known, as blobs on their own are: only what refers to them says what they are."""
-
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
@@ -29,6 +26,9 @@ DOCKER_LAYER_GZIP: Final = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 DOCKER_FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+OCTET_STREAM: Final = "application/octet-stream"
+"""Bytes of which nothing is known: the type of a blob on its own, until a manifest that refers to it says another."""
 
 _ALL: Final[dict[object, str]] = {
     text: text for name, text in dict(vars()).items() if name.startswith(("OCI_", "DOCKER_", "OCTET_"))
