@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.arguments import check_choice
@@ -34,6 +35,7 @@ from ocistore.oci import mediatypes
 from ocistore.oci.config import ImageConfig
 from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import Digest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.manifest import Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name, tag_or_digest
 from ocistore.paging import check_text, pages
@@ -42,7 +44,6 @@ from ocistore.upload import Upload, cancel_session, sessions, stat_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
 
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.reader import BlobReader
@@ -60,7 +61,7 @@ _LOOKUPS: Final = 3
 
 
 @dataclass(frozen=True)
-class TagEvent:
+class TagEvent(JSONValue):
     """One change of a tag. ``id`` grows with every event of the store and orders them; the clock does not."""
 
     id: int

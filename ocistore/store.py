@@ -12,6 +12,7 @@ from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
 from ocistore.errors import RepositoryNotFoundError
 from ocistore.lease import Lease
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.reference import repository_name
 from ocistore.opening import open_core
 from ocistore.oserrors import Translating
@@ -51,7 +52,7 @@ _LOADING: Final = Translating(os.path.dirname(__file__))
 
 
 @dataclass(frozen=True)
-class Usage:
+class Usage(JSONValue):
     """What a store holds. Bytes are those of blobs, each counted once, even if several repositories serve it."""
 
     repositories: int

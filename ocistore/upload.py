@@ -27,6 +27,7 @@ from ocistore.forks import ForkSafeLock
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import hasher
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.paging import pages
 from ocistore.refusals import pass_on_theirs
 
@@ -44,7 +45,7 @@ _LIFETIME: Final = UPLOAD_LIFETIME // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
-class UploadInfo:
+class UploadInfo(JSONValue):
     """An open upload session, as a listing shows it."""
 
     id: str

@@ -22,6 +22,7 @@ from ocistore.catalog.schema import APPLICATION_ID, SCHEMA_REVISION
 from ocistore.catalog.written import Statements, schema
 from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.forks import ForkSafeLock
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def migrations_directory() -> Path:
 
 
 @dataclass(frozen=True)
-class SchemaDifference:
+class SchemaDifference(JSONValue):
     """One object of the database that is not as the tables declare it."""
 
     name: str

@@ -220,13 +220,7 @@ def pull(location: Location, ref: str, output: Path, *, keep_packed: bool, as_js
     with location.reading() as store, progress_bar("pull") as progress:
         report = pull_files(store, ref, output, keep_packed=keep_packed, progress=progress)
     if as_json:
-        print_json(
-            {
-                "digest": report.digest,
-                "files": [str(file) for file in report.files],
-                "skipped": [layer.to_json() for layer in report.skipped],
-            }
-        )
+        print_json(report.to_json())
         return
     for file in report.files:
         print_line(str(file))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -12,6 +12,7 @@ from ocistore import ANY, Digest, InvalidNameError, ManifestNotFoundError, Refer
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, printable
+from ocistore.oci.jsonvalue import JSONValue
 
 if TYPE_CHECKING:
     from ocistore import Store
@@ -107,7 +108,7 @@ def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
             _confirm(store, reference)
         deleted = _delete(store, reference)
     if as_json:
-        print_json(asdict(deleted))
+        print_json(deleted.to_json())
         return
     digest = "" if deleted.digest is None else f"@{deleted.digest}"
     print_line(f"deleted {deleted.kind} {deleted.repository}{digest}")
@@ -116,7 +117,7 @@ def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
 
 
 @dataclass(frozen=True)
-class _Deleted:
+class _Deleted(JSONValue):
     kind: str
     """``manifest``, ``blob`` or ``repository``."""
     repository: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
@@ -157,8 +156,7 @@ def _refuse_reference(destination: str) -> None:
 
 def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
     if as_json:
-        destination = None if report.destination is None else str(report.destination)
-        print_json(asdict(report) | {"destination": destination}, err=aside)
+        print_json(report.to_json(), err=aside)
         return
     if not report.names:
         print_line("nothing was exported: no tag stands for anything that can be exported", err=True)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +39,7 @@ from ocistore.layouts.transfer import changes, moved, present, stage_manifests, 
 from ocistore.layouts.vanished import check_if_collected, gone_is_damage
 from ocistore.lease import Lease, scope_of
 from ocistore.oci.digest import Digest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.manifest import Manifest, check_manifest
 from ocistore.opening import open_core
 from ocistore.oserrors import Translating
@@ -45,7 +47,7 @@ from ocistore.progress import Tally
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.catalog import graph
@@ -62,7 +64,7 @@ _SMALL: Final = 16 * 1024
 
 
 @dataclass(frozen=True)
-class CopyReport:
+class CopyReport(JSONValue):
     """What a copy brought into a store; or, where it was a dry run, what it would have."""
 
     source: Path

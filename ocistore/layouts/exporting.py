@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -35,12 +36,13 @@ from ocistore.layouts.index import (
     read_index,
 )
 from ocistore.layouts.vanished import check_if_collected
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oserrors import Translating
 from ocistore.progress import Tally
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ocistore.archives.compression import Compression
     from ocistore.blobs.permissions import Permissions
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(JSONValue):
     """What an export wrote, or found there already; or, where it was a dry run, what it would have."""
 
     destination: Path | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -24,12 +25,13 @@ from ocistore.layouts.imports.planning import survey
 from ocistore.layouts.imports.request import ImportRequest
 from ocistore.layouts.imports.storebacked import StoreBackedSource, completes
 from ocistore.layouts.transfer import changes, moved, present, stage_manifests, still_absent, take_back
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.progress import Tally
 from ocistore.refusals import pass_on_theirs
 from ocistore.threads import WORTH_A_THREAD, Ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from collections.abc import Set as AbstractSet
 
     from ocistore.blobs.pool import StagedBlob
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class ImportReport(JSONValue):
     """What an import brought in, or with ``dry_run`` would bring in."""
 
     source: Path

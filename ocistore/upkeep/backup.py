@@ -42,6 +42,7 @@ from ocistore.files.plantedlinks import refuse_planted
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.layoutfiles import BlobWriter
 from ocistore.oci.digest import Digest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.opening import OF_THE_VOLUME, make_lock
 from ocistore.oserrors import Translating
 from ocistore.progress import Tally
@@ -69,7 +70,7 @@ _HALF_MADE: Final = frozenset({"blobs", "uploads", "trash", "quarantine"})
 
 
 @dataclass(frozen=True)
-class BackupReport:
+class BackupReport(JSONValue):
     """What a backup copied."""
 
     destination: Path

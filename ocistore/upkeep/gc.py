@@ -53,6 +53,7 @@ from ocistore.errors import (
 )
 from ocistore.largedeletions import remove_files
 from ocistore.oci.digest import Digest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.threads import Ahead
 from ocistore.upkeep import refsfile
 from ocistore.upkeep.abandoned import Abandoned
@@ -94,7 +95,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(JSONValue):
     """A blob that a garbage collection would remove."""
 
     digest: str
@@ -103,7 +104,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class GCReport:
+class GCReport(JSONValue):
     """What a garbage collection removed, or what a dry run would remove."""
 
     dry_run: bool

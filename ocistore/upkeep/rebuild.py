@@ -43,6 +43,7 @@ from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, name_of, read_index, said
 from ocistore.oci import mediatypes
 from ocistore.oci.config import readable_config
 from ocistore.oci.digest import Digest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name
 from ocistore.oserrors import Translating
@@ -86,7 +87,7 @@ _LOCK_TIMEOUT: Final = 30.0
 
 
 @dataclass
-class RebuildReport:
+class RebuildReport(JSONValue):
     """What a rebuild found. Lists end at a thousand; the counts do not."""
 
     blobs: int = 0

@@ -167,7 +167,7 @@ def test_export_with_referrers_takes_what_is_about_it(run, repository, pushed, t
     without = json.loads(run("export", "library/app:v1", tmp_path / "without", "--json", "--no-referrers"))
     with_them = json.loads(run("export", "library/app:v1", tmp_path / "with", "--json"))
     assert (without["manifests"], with_them["manifests"]) == (1, 2)
-    assert (without["referrers_left"], with_them["referrers_left"]) == (1, 0)
+    assert (without["referrersLeft"], with_them["referrersLeft"]) == (1, 0)
 
 
 def test_export_by_links_shares_the_files(run, repository, pushed, store, tmp_path):
@@ -241,8 +241,8 @@ def test_listings_are_in_byte_order_and_can_be_narrowed(run, store):
 def test_listings_as_json_are_arrays(run, store):
     assert json.loads(run("repos", "--json")) == []
     push(store.repository("a"), note(1), "v1", "v2")
-    assert json.loads(run("repos", "--json")) == ["a"]
-    assert json.loads(run("tags", "a", "--json")) == ["v1", "v2"]
+    assert json.loads(run("repos", "--json")) == [{"name": "a"}]
+    assert json.loads(run("tags", "a", "--json")) == [{"name": "v1"}, {"name": "v2"}]
 
 
 def test_a_negative_limit_is_refused(run):
