@@ -33,6 +33,7 @@ from ocistore.leasescope import held
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import Manifest, check_manifest, manifest_descriptor
+from ocistore.oci.mediatypes import OCTET_STREAM
 from ocistore.oci.reference import is_digest, repository_name, tag_name
 from ocistore.paging import check_text, pages
 from ocistore.refusals import pass_on_theirs
@@ -47,9 +48,6 @@ if TYPE_CHECKING:
     from ocistore.core import Core
     from ocistore.leasescope import HeldLease
     from ocistore.upload import UploadInfo
-
-OCTET_STREAM: Final = "application/octet-stream"
-"""The media type of a blob on its own; only the manifests that refer to it state another."""
 
 _RENEW_AFTER: Final = 30 * 60 * 1000
 """Milliseconds. Asking for a blob that nothing refers to yet starts its grace again, at most this often: half the hour
