@@ -22,7 +22,6 @@ from ocistore.paging import check_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
     from ocistore.blobs.paths import StorePaths
@@ -94,9 +93,7 @@ class Core:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
