@@ -1,7 +1,9 @@
-"""What an import and a copy have in common: what is held, which tags move, the changes of one commit."""
+"""What import, export and copy have in common: the report, what is held, which tags move, the changes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -10,10 +12,11 @@ from ocistore.catalog import manifests as manifest_rows
 from ocistore.catalog import repositories
 from ocistore.catalog import tags as tag_rows
 from ocistore.changes import LinkBlob, PutBlob, PutManifest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.manifest import HELD_PARSED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.changes import Change, Missing, SetTag
@@ -24,6 +27,25 @@ if TYPE_CHECKING:
 
 _LOOKED_UP_AT_ONCE: Final = 2000
 """How many blobs or tags are looked up in one statement, whose rows are held together."""
+
+
+@dataclass(frozen=True)
+class TransferReport(JSONValue):
+    """What was imported, exported or copied; or, where it was a dry run, what would have been."""
+
+    manifests: int
+    blobs: int
+    """Manifests not included."""
+    bytes: int
+    """Bytes of blobs and manifests, each counted once, whether or not they had to be written."""
+    replaced: Mapping[str, str]
+    """Digests of indexes that lost platforms, with those of the indexes that are in their place."""
+    other_platforms: tuple[str, ...]
+    """Names that were left out, because there is nothing of the wanted platforms."""
+    referrers_left: int
+    """How many manifests were left out that are about something imported, exported or copied, or about an index that
+    lost platforms, to any depth: signatures, SBOMs, attestations."""
+    dry_run: bool
 
 
 def present(core: Core, sizes: Mapping[Digest, int]) -> frozenset[Digest]:
