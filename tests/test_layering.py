@@ -242,6 +242,16 @@ def test_a_class_name_means_one_thing():
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
+def test_a_limit_means_one_thing():
+    homes = {}
+    for name, path in modules().items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.AnnAssign) and node.target.id.startswith("MAXIMUM_"):
+                homes.setdefault(node.target.id, []).append(name)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+    assert "MAXIMUM_CONFIG_SIZE" in homes
+
+
 @pytest.mark.parametrize("how", ["{}", "if TYPE_CHECKING:\n    {}", "def f():\n    {}"])
 def test_a_circle_would_be_found(how):
     first = imports("ocistore.layouts.x", "from ocistore.layouts.index import check_layout_file")

@@ -21,6 +21,7 @@ from ocistore.artifacts.titles import CONTENT_DIGEST, TITLE, UNPACK, title_compo
 from ocistore.filedescriptors import owned
 from ocistore.files.content import CountedFile
 from ocistore.oci import mediatypes
+from ocistore.oci.mediatypes import OCTET_STREAM
 from ocistore.progress import Tally
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
 """The artifact type of what was pushed without one. With the empty config there must be one; ``oras`` says the same."""
-
-OCTET_STREAM: Final = "application/octet-stream"
-"""The type of a file nobody gave one. Where ``oras`` takes that of a tar archive, which a container runtime would try
-to unpack, this says what is known: nothing. Readers find the files by their titles, whatever the types."""
 
 _EMPTY: Final = b"{}"
 
@@ -242,6 +239,8 @@ def _layer(
         return Descriptor(media_type or mediatypes.OCI_LAYER_GZIP, blob.digest, blob.size, annotations)
     with _plain_file(source.path, tally) as file:
         blob = repository.put_blob(file)
+    # oras takes the type of a tar archive, which a container runtime would try to unpack. Readers find the files by
+    # their titles, whatever the types.
     return Descriptor(media_type or OCTET_STREAM, blob.digest, blob.size, {TITLE: title})
 
 

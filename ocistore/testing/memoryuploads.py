@@ -16,7 +16,6 @@ from ocistore.testing.contents import MemoryBlob, MemoryContent, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Self
 
     from ocistore.forks import ForkSafeLock
@@ -147,9 +146,7 @@ class MemoryUpload:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
