@@ -13,7 +13,7 @@ from ocistore.clock import instant, milliseconds
 from ocistore.commit import on_a_full_disk
 from ocistore.errors import LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError
 from ocistore.leasescope import HeldLease
-from ocistore.oci.digest import Digest
+from ocistore.oci.descriptor import digest_of
 from ocistore.oci.reference import repository_name
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ocistore.catalog.connection import Connection
     from ocistore.core import Core
+    from ocistore.oci.descriptor import Descriptor
 
 MAXIMUM_TTL: Final = timedelta(days=36_500)
 """A hundred years: such an instant is one that ``datetime`` has, even where the clock is wrong by thousands."""
@@ -154,7 +155,7 @@ class Lease:
                 raise LeaseExpiredError(self.id)
         self.expires = instant(until)
 
-    def keep(self, repository: str, digest: str) -> None:
+    def keep(self, repository: str, digest: str | Descriptor) -> None:
         """Keep a blob or manifest that a repository serves already, with everything the manifest refers to.
 
         Idempotent, atomic, and durable when it returns.
@@ -164,7 +165,7 @@ class Lease:
             ManifestNotFoundError: it serves neither a manifest nor a blob of that digest.
             LeaseExpiredError: the lease has ended or run out.
         """
-        name, wanted = repository_name(repository), Digest.parse(digest)
+        name, wanted = repository_name(repository), digest_of(digest, argument="digest")
         with self._core.catalog.write() as connection:
             repository_id = repositories.find(connection, name)
             if repository_id is None:

@@ -24,8 +24,9 @@ from ocistore.errors import (
     UploadRangeError,
 )
 from ocistore.forks import ForkSafeLock
-from ocistore.oci.descriptor import Descriptor
-from ocistore.oci.digest import Digest, hasher
+from ocistore.oci import mediatypes
+from ocistore.oci.descriptor import Descriptor, digest_of
+from ocistore.oci.digest import hasher
 from ocistore.paging import pages
 from ocistore.refusals import pass_on_theirs
 
@@ -196,7 +197,7 @@ class Upload:
             with self._unless_ended():
                 return file.append(chunk)
 
-    def commit(self, digest: str) -> Descriptor:
+    def commit(self, digest: str | Descriptor) -> Descriptor:
         """Make the bytes a blob of the repository and end the session.
 
         Atomic, and durable when it returns; a session is committed once. After a crash there is the session with what
@@ -210,7 +211,7 @@ class Upload:
             StorageError: they stay too, unless it was the sync of the bytes that failed: then those cannot be trusted,
                 and the upload has to start again.
         """
-        wanted = Digest.parse(digest)
+        wanted = digest_of(digest, argument="digest")
         self._open_file()
         with self._alone():
             file = self._open_file()
@@ -221,7 +222,7 @@ class Upload:
             self._core.discard([staged])
             self._file = None
             file.close()
-        return Descriptor("application/octet-stream", wanted, staged.size)
+        return Descriptor(mediatypes.OCTET_STREAM, wanted, staged.size)
 
     def cancel(self) -> None:
         """End the session and discard its bytes, durably. Idempotent: cancelling an ended session does nothing."""

@@ -15,7 +15,8 @@ from processes import run_python
 import ocistore
 
 # The rooms from the ground up. The page is in the checkout, as these tests are.
-FLOORS = floors((CHECKOUT / "docs" / "architecture.md").read_text())
+PAGE = (CHECKOUT / "docs" / "architecture.md").read_text()
+FLOORS = floors(PAGE)
 FACADE = "store"
 
 # What each room may use of other packages, beside the standard library; and of that what only some rooms may.
@@ -118,6 +119,13 @@ def reached(module, source):
 def test_every_module_has_its_room():
     assert {room(module) for module in modules()} - {None, "__main__"} == set().union(*FLOORS)
     assert sum(map(len, FLOORS)) == len(set().union(*FLOORS))
+
+
+def test_the_page_sends_people_to_modules_that_exist():
+    table = PAGE.partition("## Where to change what")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([\w/]+\.py)`", table))
+    assert [name for name in sorted(named) if not any((top / name).exists() for top in (PACKAGE, CHECKOUT))] == []
+    assert "oci/config.py" in named
 
 
 def test_imports_point_downwards_only():

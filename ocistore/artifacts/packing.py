@@ -8,12 +8,11 @@ That is also what ``oras`` writes and reads.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ocistore import ArtifactInvalidError, Descriptor, Digest, InvalidNameError, Reference
+from ocistore import ArtifactInvalidError, Descriptor, InvalidNameError, Manifest, Reference
 from ocistore.archives.names import name_from_disk
 from ocistore.artifacts.directories import PackedDirectory, directory_size
 from ocistore.artifacts.kinds import kind_of_file
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
 """The artifact type of what was pushed without one. With the empty config there must be one; ``oras`` says the same."""
-
-_EMPTY: Final = b"{}"
 
 # A path may be a symbolic link: it is the caller's own. Not blocking, so that a FIFO is refused and not waited for.
 _SOURCE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -100,7 +97,9 @@ def push_files(
         store,
         target,
         files,
-        document=_document(artifact_type or UNKNOWN_ARTIFACT, about, annotations),
+        artifact_type=artifact_type or UNKNOWN_ARTIFACT,
+        annotations=annotations,
+        subject=about,
         media_types=media_types or {},
         progress=progress,
     )
@@ -148,7 +147,9 @@ def attach_files(
         store,
         Reference(target.repository),
         files,
-        document=_document(artifact_type, about, annotations),
+        artifact_type=artifact_type,
+        annotations=annotations,
+        subject=about,
         media_types=media_types or {},
         progress=progress,
     )
@@ -167,24 +168,6 @@ def check_files(files: Sequence[str | os.PathLike[str]]) -> None:
 # --- the manifest -----------------------------------------------------------------------------------------------------
 
 
-def _document(
-    artifact_type: str, subject: Descriptor | None, annotations: Mapping[str, str] | None
-) -> dict[str, object]:
-    """Return the manifest, without layers."""
-    document: dict[str, object] = {
-        "schemaVersion": 2,
-        "mediaType": mediatypes.OCI_MANIFEST,
-        "artifactType": mediatypes.media_type(artifact_type, path="artifactType"),
-        "config": Descriptor(mediatypes.OCI_EMPTY, Digest.of(_EMPTY), len(_EMPTY), data=_EMPTY).to_json(),
-        "layers": [],
-    }
-    if subject is not None:
-        document["subject"] = subject.to_json()
-    if annotations:
-        document["annotations"] = dict(sorted(annotations.items()))
-    return document
-
-
 def _subject(store: Store, repository: str, subject: str) -> Descriptor:
     reference = Reference.parse(subject)
     if reference.repository != repository:
@@ -198,10 +181,13 @@ def _pack(
     target: Reference,
     files: Sequence[str | os.PathLike[str]],
     *,
-    document: dict[str, object],
+    artifact_type: str,
+    annotations: Mapping[str, str] | None,
+    subject: Descriptor | None,
     media_types: Mapping[str, str],
     progress: Progress | None,
 ) -> Descriptor:
+    mediatypes.media_type(artifact_type, path="artifactType")  # before anything is read
     root = os.stat(store.root)
     refused = (root.st_dev, root.st_ino)
     sources = _sources(files, refused=refused)
@@ -212,15 +198,12 @@ def _pack(
     tally = Tally(sum(source.size for source in sources.values()), progress)
     with store.transaction() as transaction:
         repository = transaction.repository(target.repository)
-        repository.put_blob(_EMPTY)
-        document["layers"] = [
-            _layer(repository, title, source, tally, media_type=media_types.get(title), refused=refused).to_json()
+        layers = [
+            _layer(repository, title, source, tally, media_type=media_types.get(title), refused=refused)
             for title, source in sources.items()
         ]
-        return repository.put_manifest(
-            json.dumps(document, separators=(",", ":")).encode("ascii"),
-            tags=() if target.tag is None else (target.tag,),
-        )
+        manifest = Manifest.build(layers=layers, artifact_type=artifact_type, subject=subject, annotations=annotations)
+        return repository.put_manifest(manifest, tags=() if target.tag is None else (target.tag,))
 
 
 def _layer(

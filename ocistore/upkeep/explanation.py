@@ -10,6 +10,7 @@ from ocistore.arguments import GRACE, KEEP_UNTAGGED, require_duration
 from ocistore.catalog import leases, relations, repositories
 from ocistore.clock import instant, milliseconds
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
+from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import ALGORITHMS, Digest
 from ocistore.oci.reference import Reference, repository_name
 from ocistore.repository import Repository
@@ -56,7 +57,7 @@ class Explanation:
 
 def explain(
     core: Core,
-    reference_or_digest: str,
+    reference_or_digest: str | Descriptor,
     *,
     grace: timedelta = GRACE,
     keep_untagged: timedelta = KEEP_UNTAGGED,
@@ -65,7 +66,9 @@ def explain(
     require_duration(grace, "grace")
     require_duration(keep_untagged, "keep_untagged")
     repository: str | None = None
-    if "@" not in reference_or_digest and reference_or_digest.partition(":")[0] in ALGORITHMS:
+    if isinstance(reference_or_digest, Descriptor):
+        wanted = digest_of(reference_or_digest, argument="reference_or_digest")
+    elif "@" not in reference_or_digest and reference_or_digest.partition(":")[0] in ALGORITHMS:
         wanted = Digest.parse(reference_or_digest)
     else:
         reference = Reference.parse(reference_or_digest)
