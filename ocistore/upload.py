@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.catalog import repositories, uploads
 from ocistore.changes import EndUpload, PutBlob
-from ocistore.clock import instant, milliseconds
+from ocistore.clock import instant
 from ocistore.errors import (
     CorruptError,
     InvalidDigestError,
@@ -92,7 +92,7 @@ class Upload:
             cache = pool.uploads.page_cache()
             file = pool.uploads.open(name, algorithm)
             with core.catalog.write(repositories={repository}) as connection:
-                now = milliseconds()  # under the lock: a session lives from its beginning, not from the wait for it
+                now = core.catalog.now()  # under the lock: a session lives from its beginning, not from the wait for it
                 repository_id = repositories.ensure(connection, repository, now=now)
                 session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME, cache)
                 uploads.start(connection, repository_id, session)
@@ -126,7 +126,7 @@ class Upload:
             if session.page_cache != cache:
                 # What nobody synced may be gone, or zeros. Cut off first: the row then says that what follows is kept.
                 file.truncate(min(session.offset, file.offset))
-                _touch(core, name, offset=file.offset, page_cache=cache)
+                _touch(core, repository, name, offset=file.offset, page_cache=cache)
         except BaseException:
             file.close()
             raise
@@ -250,7 +250,8 @@ class Upload:
     def _close(self, file: OpenUpload) -> None:
         try:
             file.sync()
-            if _touch(self._core, self.id, offset=file.offset, page_cache=self._core.pool.uploads.page_cache()):
+            cache = self._core.pool.uploads.page_cache()
+            if _touch(self._core, self._repository, self.id, offset=file.offset, page_cache=cache):
                 self._core.hash_states.put(self.id, file.state)
             else:  # its repository was deleted while it began, by somebody who did not know of its file
                 self._core.pool.uploads.remove(self.id)
@@ -319,7 +320,7 @@ def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
     return UploadInfo(row.id, row.algorithm, offset, instant(row.started), instant(row.touched), instant(row.expires))
 
 
-def _touch(core: Core, name: str, *, offset: int, page_cache: str) -> bool:
-    with core.catalog.write() as connection:
-        now = milliseconds()
+def _touch(core: Core, repository: str, name: str, *, offset: int, page_cache: str) -> bool:
+    with core.catalog.write(repositories={repository}) as connection:
+        now = core.catalog.now()
         return uploads.touch(connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache)
