@@ -213,7 +213,7 @@ class _Taking:
                         staged[digest] = blob
                     done += size
                     tally.reach(done)
-            if changed := self.source.changed():
+            if changed := self._changed():
                 contents.problem(changed)
             if contents.problems or self._dry_run:
                 return
@@ -234,6 +234,14 @@ class _Taking:
             return self.source.blob(digest).stage(self._core.pool, digest, size, self._mode, tally)
         self.source.blob(digest).verify(digest, size, tally)
         return None
+
+    def _changed(self) -> str:
+        """Return what was changed in the source meanwhile, or why nobody can say; empty where nothing was."""
+        try:
+            return self.source.changed()
+        except OSError as error:
+            pass_on_theirs(error)
+            return f"whether it was changed while it was read cannot be found out: {error.strerror}"
 
     def _discard(self, blob: StagedBlob | None) -> None:
         if blob is not None:
