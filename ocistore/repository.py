@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, get_args
 
+from ocistore.blobs.ingest import digest_of_source
+from ocistore.blobs.sources import rewound
 from ocistore.catalog import blobs, manifests, repositories, tags
 from ocistore.changes import (
     ANY,
     AnyValue,
     DeleteBlob,
     DeleteManifest,
+    LinkBlob,
     Missing,
     MountBlob,
     PutBlob,
@@ -24,6 +27,7 @@ from ocistore.clock import milliseconds
 from ocistore.errors import (
     BlobNotFoundError,
     CorruptError,
+    DigestMismatchError,
     ManifestNotFoundError,
     RepositoryNotFoundError,
     SizeMismatchError,
@@ -111,6 +115,7 @@ class RepositoryWriter(abc.ABC):
         digest: str | None = None,
         size: int | None = None,
         algorithm: str = "sha256",
+        reuse: bool = False,
     ) -> Descriptor:
         """Store a blob and let this repository serve it.
 
@@ -122,6 +127,9 @@ class RepositoryWriter(abc.ABC):
             digest: what the bytes must hash to. Without it they are hashed with ``algorithm``.
             size: how many bytes there must be; None for any number.
             algorithm: ``sha256``, ``sha512``, or ``blake3`` where its package is installed.
+            reuse: for what the store probably has already: hash the source first, and write nothing where the store
+                has a blob of that digest, which is then not made whole if its file is damaged. Otherwise the source is
+                read a second time, so it must be bytes, a path or a seekable file.
 
         Returns:
             Its descriptor, with the media type ``application/octet-stream``.
@@ -129,15 +137,41 @@ class RepositoryWriter(abc.ABC):
         Raises:
             DigestMismatchError, SizeMismatchError: the bytes are not those; nothing was stored.
             InvalidDigestError: no such digest or algorithm.
+            BlobNotFoundError: only from the end of a transaction: a garbage collection removed a blob meanwhile that
+                ``reuse`` had found. Put it again, without ``reuse``.
             StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: nothing was stored.
 
         When it returns outside a transaction, the blob survives a power cut. Until a manifest of this repository refers
         to it, a garbage collection may remove it once its grace is over.
         """
         expected = None if digest is None else Digest.parse(digest)
+        if reuse:
+            found = self._reused(source, digest=expected, size=_size(size), algorithm=algorithm)
+            if found is not None:
+                return found
         staged = self._stage(source, digest=expected, size=_size(size), algorithm=algorithm)
         self._submit([PutBlob(self.name, staged)], [staged])
         return Descriptor(OCTET_STREAM, staged.digest, staged.size)
+
+    def _reused(self, source: Source, *, digest: Digest | None, size: int | None, algorithm: str) -> Descriptor | None:
+        """Let this repository serve a blob that the store has, after all bytes of the source were read and hashed.
+
+        None where the store does not have it; then a file is where it was.
+        """
+        self._require_writable()
+        with rewound(source):
+            found, count = digest_of_source(source, algorithm if digest is None else digest.algorithm, size=size)
+        if digest is not None and found != digest:
+            raise DigestMismatchError(expected=digest, actual=found)
+        with self._core.catalog.read() as connection:
+            live = blobs.live_sizes(connection, [found])
+        if live.get(found) != count or not self._core.pool.has(found, count):
+            return None
+        return Descriptor(OCTET_STREAM, found, count) if self._link(found, count) else None
+
+    @abc.abstractmethod
+    def _link(self, digest: Digest, size: int) -> bool:
+        """Serve a blob of the store, now or later. Return False where the store does not have it any more."""
 
     def mount_blob(self, digest: str, from_repository: str) -> Descriptor:
         """Let this repository serve a blob that another one serves, without moving bytes.
@@ -273,6 +307,13 @@ class Repository(RepositoryWriter):
             self._core.commit(changes)
         finally:
             self._core.discard(staged)
+
+    def _link(self, digest: Digest, size: int) -> bool:
+        try:
+            self._submit([LinkBlob(self.name, digest, size)])
+        except BlobNotFoundError:  # a collection was faster
+            return False
+        return True
 
     # Blobs.
 
