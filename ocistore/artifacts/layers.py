@@ -297,8 +297,8 @@ _ANY: Final = Digest.of(b"")
 
 
 def _is_large(item: _Item) -> bool:
-    """Whether storing it is worth a thread; how large an archive will be is not known."""
-    return item.size >= WORTH_A_THREAD or (item.is_directory and item.entry is None)
+    """Whether storing it is worth a thread. An archive has one that hashes beside who compresses."""
+    return item.size >= WORTH_A_THREAD
 
 
 def _checked_title(item: _Item) -> list[str]:

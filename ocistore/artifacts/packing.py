@@ -165,6 +165,7 @@ def check_files(
     files: Sequence[str | os.PathLike[str]],
     *,
     layer: LayerForm = "file",
+    compression: Compression = "gzip",
     dereference: Dereference = False,
     contents: bool = False,
 ) -> None:
@@ -173,6 +174,7 @@ def check_files(
     Args:
         files: as for :func:`push_files`.
         layer: likewise.
+        compression: likewise.
         dereference: likewise.
         contents: likewise.
 
@@ -181,7 +183,7 @@ def check_files(
             cannot be packed.
         OSError: there is no such file, or it cannot be looked at.
     """
-    Layers(files, PackingOptions(layer, dereference=dereference, contents=contents))
+    Layers(files, PackingOptions(layer, compression, dereference, contents))
 
 
 # --- the manifest -----------------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ def test_both_write_the_same_manifest_but_for_times(store, work, tmp_path):
 
 def test_what_either_attached_the_other_discovers(store, work, tmp_path):
     push_files(store, "app:v1", [work / "note.txt"])
-    sbom = attach_files(store, "app:v1", [work / "tree"], artifact_type="sbom/sbom")
+    sbom = attach_files(store, "app:v1", [work / "tree"], artifact_type="sbom/sbom", layer="tar")
     attach_files(store, f"app@{sbom.digest}", artifact_type="review/review", annotations={"approved": "yes"})
     store.export(tmp_path / "layout", ["app"], referrers=True)
 
