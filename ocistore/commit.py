@@ -6,9 +6,9 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from ocistore.applier import Applier
 from ocistore.catalog import blobs, epoch, identity
 from ocistore.changes import (
-    Applier,
     Change,
     DeleteBlob,
     DeleteManifest,

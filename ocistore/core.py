@@ -22,7 +22,6 @@ from ocistore.paging import check_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
     from ocistore.blobs.paths import StorePaths
@@ -73,8 +72,11 @@ class Core:
         made_again: directories that were missing and were made again when the store was opened.
     """
 
-    def __init__(self, paths: StorePaths, catalog: Catalog, pool: Pool) -> None:
-        """Hold what :func:`ocistore.opening.open_core` has opened; others call that."""
+    def __init__(self, paths: StorePaths, catalog: Catalog, pool: Pool, *, is_given: bool) -> None:
+        """Hold what :func:`ocistore.opening.open_core` has opened; others call that.
+
+        A pool that ``is_given`` is its caller's, who closes it.
+        """
         self.root: Path = paths.root
         self.paths = paths
         self.maximum_manifest_size = MAXIMUM_MANIFEST_SIZE
@@ -84,15 +86,14 @@ class Core:
         self._actor = _login_name()
         self._catalog = catalog
         self._pool = pool
+        self._own_pool = None if is_given else pool
         self._closed = False
-        self._dropped = weakref.finalize(self, _drop, catalog, pool)
+        self._dropped = weakref.finalize(self, _drop, catalog, self._own_pool)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -101,7 +102,8 @@ class Core:
         try:
             self._catalog.close()
         finally:
-            self._pool.close()
+            if self._own_pool is not None:
+                self._own_pool.close()
         ballast = self._pool.ballast
         if ballast is not None and (ballast.gave or not self._catalog.read_only) and not self._catalog.moved:
             ballast.restore()
@@ -208,12 +210,13 @@ def check_if_moved(work: Callable[Concatenate[Core, _P], _R]) -> Callable[Concat
     return called
 
 
-def _drop(catalog: Catalog, pool: Pool) -> None:
+def _drop(catalog: Catalog, pool: Pool | None) -> None:
     """Close what was not closed. It may be called in the middle of anything, and so waits for nobody."""
     try:
         catalog.close(wait=False)
     finally:
-        pool.close()
+        if pool is not None:
+            pool.close()
 
 
 def _login_name() -> str:

@@ -14,16 +14,15 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
+from ocistore.applier import Applier, OccupiedError
 from ocistore.catalog import batches, identity, repositories, stageddeletions
 from ocistore.catalog.contract import in_small_transactions
 from ocistore.catalog.lock import end_of_rest, rest_until
 from ocistore.changes import (
-    Applier,
     DeleteBlob,
     DeleteManifest,
     LinkBlob,
     MountBlob,
-    OccupiedError,
     PutBlob,
     PutManifest,
     RemoveTag,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import require_duration
 from ocistore.catalog import leases, repositories
 from ocistore.catalog.contract import in_small_transactions
-from ocistore.clock import milliseconds
+from ocistore.clock import instant, milliseconds
 from ocistore.commit import on_a_full_disk
 from ocistore.errors import LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError
 from ocistore.leasescope import HeldLease
@@ -18,7 +18,6 @@ from ocistore.oci.reference import repository_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
     from typing import Self
 
     from ocistore.catalog.connection import Connection
@@ -89,11 +88,9 @@ class Lease:
             now = milliseconds()  # not before: others may have held the lock for longer than this is to last
             until = now + self._ttl // _MILLISECOND
             leases.start(connection, leases.LeaseRow(self.id, self._reason, now, until))
-        self.expires = _instant(until)
+        self.expires = instant(until)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._held.leave_context()
         if self._held.is_inherited:
             return  # a forked child leaves the block too: the lease is its parent's
@@ -155,7 +152,7 @@ class Lease:
             until = now + wanted // _MILLISECOND
             if not leases.renew(connection, self.id, now=now, expires=until):
                 raise LeaseExpiredError(self.id)
-        self.expires = _instant(until)
+        self.expires = instant(until)
 
     def keep(self, repository: str, digest: str) -> None:
         """Keep a blob or manifest that a repository serves already, with everything the manifest refers to.
@@ -181,10 +178,6 @@ class Lease:
 def scope_of(lease: Lease) -> HeldLease:
     """Return the inner side of a lease, as the parts of its store see it."""
     return lease._held
-
-
-def _instant(milliseconds_: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds_ / 1000, UTC)
 
 
 def _check(ttl: timedelta) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, get_args
 
+from ocistore.arguments import check_choice
 from ocistore.blobs.ingest import digest_of_source
 from ocistore.blobs.sources import rewound
 from ocistore.catalog import blobs, manifests, repositories, tags
@@ -23,7 +23,7 @@ from ocistore.changes import (
     RemoveTag,
     SetTag,
 )
-from ocistore.clock import milliseconds
+from ocistore.clock import instant, milliseconds
 from ocistore.errors import (
     BlobNotFoundError,
     CorruptError,
@@ -36,7 +36,8 @@ from ocistore.errors import (
 from ocistore.leasescope import held
 from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
-from ocistore.oci.manifest import Manifest, check_manifest, manifest_descriptor
+from ocistore.oci.manifest import Manifest, check_manifest
+from ocistore.oci.mediatypes import OCTET_STREAM
 from ocistore.oci.reference import is_digest, repository_name, tag_name
 from ocistore.paging import check_text, pages
 from ocistore.refusals import pass_on_theirs
@@ -44,6 +45,7 @@ from ocistore.upload import Upload, cancel_session, sessions, stat_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.reader import BlobReader
@@ -51,9 +53,6 @@ if TYPE_CHECKING:
     from ocistore.core import Core
     from ocistore.leasescope import HeldLease
     from ocistore.upload import UploadInfo
-
-OCTET_STREAM: Final = "application/octet-stream"
-"""The media type of a blob on its own; only the manifests that refer to it state another."""
 
 _RENEW_AFTER: Final = 30 * 60 * 1000
 """Milliseconds. Asking for a blob that nothing refers to yet starts its grace again, at most this often: half the hour
@@ -242,8 +241,7 @@ class RepositoryWriter(abc.ABC):
         """
         if isinstance(tags, str):  # which is an iterable of tags too, one for each letter
             raise TypeError("tags must be a list of tags, not one text")
-        if missing not in get_args(Missing):
-            raise ValueError(f"missing must be refuse, children or all, not {missing!r}")
+        check_choice(missing, "missing", get_args(Missing))
         names = list(dict.fromkeys(tag_name(tag) for tag in tags))
         expected = None if digest is None else Digest.parse(digest)
         manifest = check_manifest(
@@ -463,7 +461,7 @@ class Repository(RepositoryWriter):
         Raises:
             RepositoryNotFoundError, ManifestNotFoundError: there is none.
         """
-        return _descriptor(self._lookup(reference))
+        return self._lookup(reference).descriptor
 
     def get_manifest(self, reference: str) -> Manifest:
         """Return the manifest that a tag or digest names.
@@ -475,7 +473,7 @@ class Repository(RepositoryWriter):
             CorruptError: its file is gone or damaged. Putting the same manifest again heals it.
         """
         for _ in range(_LOOKUPS):
-            descriptor = _descriptor(self._lookup(reference))
+            descriptor = self._lookup(reference).descriptor
             digest = descriptor.digest
             try:
                 content = self._core.pool.read(digest, descriptor.size)
@@ -522,7 +520,7 @@ class Repository(RepositoryWriter):
         def page(last: int, count: int) -> list[tuple[int, Descriptor]]:
             with self._core.catalog.read() as connection:
                 listed = manifests.page(connection, repository_id, after=last, limit=count)
-            return [(entry.key, _descriptor(entry.stored)) for entry in listed]
+            return [(entry.key, entry.stored.descriptor) for entry in listed]
 
         return pages(page, start, limit)
 
@@ -544,17 +542,7 @@ class Repository(RepositoryWriter):
             check_text(artifact_type, kind="artifact type")
         repository_id = self._id()
         with self._core.catalog.read() as connection:
-            found = manifests.referrers(connection, repository_id, wanted, artifact_type=artifact_type)
-        return [
-            Descriptor(
-                stored.media_type,
-                Digest.parse(stored.digest),
-                stored.size,
-                annotations=annotations,
-                artifact_type=stored.artifact_type,
-            )
-            for stored, annotations in found
-        ]
+            return manifests.referrers(connection, repository_id, wanted, artifact_type=artifact_type)
 
     # Tags.
 
@@ -618,16 +606,10 @@ class Repository(RepositoryWriter):
         return found
 
 
-def _descriptor(stored: manifests.Stored) -> Descriptor:
-    return manifest_descriptor(
-        stored.media_type, Digest.parse(stored.digest), stored.size, artifact_type=stored.artifact_type
-    )
-
-
 def _event(row: tags.Event) -> TagEvent:
     old = None if row.old_digest is None else Digest.parse(row.old_digest)
     new = None if row.new_digest is None else Digest.parse(row.new_digest)
-    return TagEvent(row.id, row.tag, old, new, datetime.fromtimestamp(row.at / 1000, UTC), row.actor)
+    return TagEvent(row.id, row.tag, old, new, instant(row.at), row.actor)
 
 
 def _size(size: int | None) -> int | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.catalog import repositories, uploads
 from ocistore.changes import EndUpload, PutBlob
-from ocistore.clock import milliseconds
+from ocistore.clock import instant, milliseconds
 from ocistore.errors import (
     CorruptError,
     InvalidDigestError,
@@ -31,7 +31,6 @@ from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
     from typing import Self
 
     from ocistore.blobs.pool import OpenUpload
@@ -135,9 +134,7 @@ class Upload:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -318,14 +315,10 @@ def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
         return None
     if offset > row.offset and row.page_cache != core.pool.uploads.page_cache():
         offset = row.offset  # to which resuming it cuts it
-    return UploadInfo(row.id, row.algorithm, offset, _when(row.started), _when(row.touched), _when(row.expires))
+    return UploadInfo(row.id, row.algorithm, offset, instant(row.started), instant(row.touched), instant(row.expires))
 
 
 def _touch(core: Core, name: str, *, offset: int, page_cache: str) -> bool:
     with core.catalog.write() as connection:
         now = milliseconds()
         return uploads.touch(connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache)
-
-
-def _when(at: int) -> datetime:
-    return datetime.fromtimestamp(at / 1000, UTC)

@@ -3,12 +3,13 @@
 Written and read as ``oras`` does it, so that either takes what the other made.
 """
 
-from ocistore.artifacts.layers import OCTET_STREAM, LayerForm
+from ocistore.artifacts.layers import LayerForm
 from ocistore.artifacts.packing import UNKNOWN_ARTIFACT, attach_files, check_files, push_files
 from ocistore.artifacts.pulling import PullReport, pull_files
 from ocistore.artifacts.referrers import Referrer, ReferrerTree, discover, referrers_of
 from ocistore.artifacts.titles import EXECUTABLE, TITLE, is_packed_directory
 from ocistore.artifacts.walking import Dereference
+from ocistore.oci.mediatypes import OCTET_STREAM
 
 __all__ = [
     "EXECUTABLE",

@@ -13,6 +13,7 @@ from ocistore import ArtifactInvalidError, Compression, Descriptor, Digest
 from ocistore.archives.compression import stored_gzip
 from ocistore.archives.names import name_from_disk
 from ocistore.archives.tarwriting import TarWriter
+from ocistore.arguments import check_choice
 from ocistore.artifacts.directories import PackedDirectory
 from ocistore.artifacts.kinds import kind_of_file
 from ocistore.artifacts.titles import CONTENT_DIGEST, EXECUTABLE, TITLE, UNPACK, title_components
@@ -22,6 +23,7 @@ from ocistore.filedescriptors import owned
 from ocistore.files.content import CountedFile
 from ocistore.oci import mediatypes
 from ocistore.oci.manifest import MAXIMUM_DESCRIPTORS, MAXIMUM_MANIFEST_SIZE
+from ocistore.oci.mediatypes import OCTET_STREAM
 from ocistore.threads import WORTH_A_THREAD, Ahead
 
 if TYPE_CHECKING:
@@ -35,10 +37,6 @@ if TYPE_CHECKING:
 
 LayerForm: TypeAlias = Literal["file", "tar"]
 """What a directory becomes: one layer for each ``file`` in it, or one layer that is a ``tar`` archive of it."""
-
-OCTET_STREAM: Final = "application/octet-stream"
-"""The type of a file nobody gave one. Where ``oras`` takes that of a tar archive, which a container runtime would try
-to unpack, this says what is known: nothing. Readers find the files by their titles, whatever the types."""
 
 _ARCHIVE_TYPES: Final[Mapping[str, str]] = {
     "none": mediatypes.OCI_LAYER,
@@ -68,10 +66,8 @@ class PackingOptions:
         Raises:
             ValueError: one of them is something else, or two exclude each other.
         """
-        if self.layer not in get_args(LayerForm):
-            raise ValueError(f"layer must be file or tar, not {self.layer!r}")
-        if self.compression not in _ARCHIVE_TYPES:
-            raise ValueError(f"compression must be none, gzip or zstd, not {self.compression!r}")
+        check_choice(self.layer, "layer", get_args(LayerForm))
+        check_choice(self.compression, "compression", tuple(_ARCHIVE_TYPES))
         if self.dereference not in (True, False, "inside"):
             raise ValueError(f"dereference must be a bool or 'inside', not {self.dereference!r}")
         if self.contents and self.layer == "tar":
@@ -285,6 +281,8 @@ class Layers:
 
     def _described(self, item: _Item, digest: Digest, size: int, *, content: Digest | None = None) -> Descriptor:
         """Return the descriptor of a layer; ``content`` is what an archive has before compression."""
+        # oras takes the type of a tar archive, which a container runtime would try to unpack. Readers find the files by
+        # their titles, whatever the types.
         kind, annotations = OCTET_STREAM, item.annotations
         if item.is_directory:
             kind = _ARCHIVE_TYPES["gzip" if item.entry is not None else self._options.compression]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore import ArtifactInvalidError, CorruptError, Reference, TransferMode, is_store
 from ocistore.archives.names import name_on_disk
-from ocistore.arguments import absolute_path
+from ocistore.arguments import absolute_path, check_choice
 from ocistore.artifacts.destination import ArtifactDestination
 from ocistore.artifacts.titles import TITLE, is_executable, is_packed_directory, layers_by_title
 from ocistore.artifacts.unpacking import unpack
@@ -91,8 +91,7 @@ def pull_files(
     When it returns, the files survive a power cut. A crash, or an error, leaves each file as it was or as it should be;
     a crash also some that begin with ``.ocistore-``.
     """
-    if mode not in get_args(TransferMode):
-        raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
+    check_choice(mode, "mode", get_args(TransferMode))
     wanted = Reference.parse(reference)
     repository = store.repository(wanted.repository)
     manifest = repository.get_manifest(wanted.target)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ocistore.blobs.output import BLOCK
-from ocistore.blobs.sources import opened
+from ocistore.blobs.sources import open_source
 from ocistore.errors import SizeMismatchError
 from ocistore.oci.digest import Digest, hasher
 from ocistore.threads import Ahead
@@ -67,7 +67,7 @@ def digest_of_source(source: Source, algorithm: str, *, size: int | None = None)
         InvalidDigestError: ``algorithm`` is not one this process can compute.
     """
     state = hasher(algorithm)
-    with opened(source) as readable:
+    with open_source(source) as readable:
         count = ingest(readable, _Nowhere(), state, size=size)
     return Digest.of_hasher(state, algorithm), count
 

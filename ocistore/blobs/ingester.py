@@ -19,7 +19,7 @@ from ocistore.blobs.ingest import ingest
 from ocistore.blobs.output import Output
 from ocistore.blobs.reader import BlobReader
 from ocistore.blobs.sharing import linked, restore_mode
-from ocistore.blobs.sources import AT_HAND, opened
+from ocistore.blobs.sources import AT_HAND, open_source
 from ocistore.blobs.staged import StagedFile
 from ocistore.blobs.staging import PUBLISHED_MODE, Staging
 from ocistore.blobs.syncing import Syncer
@@ -98,7 +98,7 @@ class FileIngester:
         if type(source) is bytes and len(source) <= AT_HAND:
             return self._stage_at_hand(source, digest=digest, size=size, algorithm=algorithm)
         state = hasher(algorithm)
-        with opened(source) as readable:
+        with open_source(source) as readable:
             anchor = self._staging.new()
             path = partial(self._paths.upload, anchor.name)
             descriptor: FileDescriptor | None = None

@@ -96,7 +96,7 @@ class StorePaths:
             raise StorageError(absolute, errno=errno.ENAMETOOLONG, reason=reason)
         return cls(Path(absolute))
 
-    # Those that every blob needs are cached: to make a path costs as much as a system call.
+    # Those that every blob or every collection needs are cached: to make a path costs as much as a system call.
 
     @property
     def catalog(self) -> Path:
@@ -171,7 +171,7 @@ class StorePaths:
         """The catalog of a store that is being made, until it is whole."""
         return self.root / "catalog.db.new"
 
-    @property
+    @cached_property
     def rebuilt(self) -> Path:
         """A catalog in the making, which takes the place of a lost one."""
         return self.root / "catalog.db.rebuilt"

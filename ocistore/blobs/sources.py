@@ -33,7 +33,7 @@ _SOURCE_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 @contextlib.contextmanager
-def opened(source: Source) -> Iterator[bytes | Fill]:
+def open_source(source: Source) -> Iterator[bytes | Fill]:
     """Give what is in ``source``, where it is small and at hand, or else a function that reads it from where it stands.
 
     A path is opened and closed again, a file stays open. What reading raises is raised by that function, unchanged.

@@ -178,6 +178,15 @@ class CatalogFile(Protocol):
         """
         ...
 
+    def stands(self) -> bool:
+        """Whether what is open of it has its names still; if not, the next write opens what has them.
+
+        Raises:
+            StoreNotFoundError, CorruptError: the store's directory, or the file in it, was moved, replaced or removed.
+            StorageError: it could not be found out.
+        """
+        ...
+
     def noted_epoch(self) -> Mark:
         """Return how far which catalog has come, as the lock's file says.
 

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -103,18 +102,9 @@ class _Plan:
     dry_run: bool
     absent_kinds: Mapping[str, str]
 
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        """Return the size of everything that is exported, made indexes included, by digest."""
-        sizes = {digest: node.size for digest, node in self.selection.nodes.items() if node.here}
-        return sizes | {digest: manifest.descriptor.size for digest, manifest in self.selection.made.items()}
-
     def report(self, *, written: int, present: int = 0, archive: DockerArchive | None = None) -> ExportReport:
-        selection, sizes = self.selection, self.sizes
-        if archive is None:
-            manifests = sum(node.here and node.media_type is not None for node in selection.nodes.values())
-            manifests += len(selection.made)
-        else:
+        selection, sizes, manifests = self.selection, self.selection.sizes, self.selection.manifest_count
+        if archive is not None:
             manifests = len(archive.manifests)
             going = archive.manifests | archive.blobs
             sizes = {digest: size for digest, size in sizes.items() if digest in going}
@@ -211,7 +201,7 @@ def _verify(
     Raises:
         CorruptError: something is damaged.
     """
-    going = {digest: size for digest, size in plan.sizes.items() if digest not in plan.left_out}
+    going = {digest: size for digest, size in plan.selection.sizes.items() if digest not in plan.left_out}
     if archive is not None:
         going = {digest: size for digest, size in going.items() if digest in archive.manifests | archive.blobs}
     sizes = {digest: size for digest, size in going.items() if digest not in plan.selection.made}
@@ -246,7 +236,7 @@ def export_in_place(core: Core) -> ExportReport:
             layout.sync_top()
     to = ExportDestination(core.root, "dir", "none")
     plan = _Plan(to, selection, frozenset(), "auto", dry_run=False, absent_kinds=absent_kinds)
-    return plan.report(written=0, present=sum(plan.sizes.values()))
+    return plan.report(written=0, present=sum(plan.selection.sizes.values()))
 
 
 def _refuse_store(core: Core, path: Path) -> None:
@@ -263,7 +253,7 @@ def _refuse_store(core: Core, path: Path) -> None:
 
 
 def _export_archive(core: Core, plan: _Plan, progress: Progress | None) -> ExportReport:
-    to, sizes = plan.destination, plan.sizes
+    to, sizes = plan.destination, plan.selection.sizes
     written = sum(size for digest, size in sizes.items() if digest not in plan.left_out)
     if not plan.dry_run:
         tally = Tally(written, progress)
@@ -299,7 +289,7 @@ def _export_docker(
 def _export_directory(core: Core, plan: _Plan, progress: Progress | None) -> ExportReport:
     path = plan.destination.path
     assert path is not None
-    sizes = {digest: size for digest, size in plan.sizes.items() if digest not in plan.left_out}
+    sizes = {digest: size for digest, size in plan.selection.sizes.items() if digest not in plan.left_out}
     if plan.dry_run:
         there = _present(path, sizes)
         return plan.report(written=sum(sizes.values()) - there, present=there)

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from ocistore.changes import SetTag
 from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
+from ocistore.layouts.imports.conventions import index_of_platforms, with_own_names
 from ocistore.layouts.imports.manifests import Manifests, UnusableError
 from ocistore.layouts.imports.plan import ImportPlan
 from ocistore.layouts.imports.request import NAMED_AT_MOST, Chosen, called, nameless, select
-from ocistore.layouts.imports.signatures import with_own_names
-from ocistore.layouts.imports.wholeindex import index_of_platforms
 from ocistore.layouts.imports.wholeness import Wholeness, absent_children, whole_platforms
 from ocistore.layouts.index import (
     MAXIMUM_INDEX_SIZE,
