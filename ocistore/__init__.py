@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from ocistore.oci.config import ImageConfig
     from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.digest import Digest
-    from ocistore.oci.manifest import Manifest
+    from ocistore.oci.manifest import Index, Manifest
     from ocistore.oci.reference import Reference
     from ocistore.oci.selector import Selector
     from ocistore.progress import Progress
@@ -102,6 +102,7 @@ __all__ = [
     "ImageConfig",
     "ImportReport",
     "ImportSource",
+    "Index",
     "InvalidDigestError",
     "InvalidNameError",
     "LayoutInvalidError",
@@ -203,6 +204,7 @@ _HOMES = {
     "Descriptor": "ocistore.oci.descriptor",
     "Platform": "ocistore.oci.descriptor",
     "Digest": "ocistore.oci.digest",
+    "Index": "ocistore.oci.manifest",
     "Manifest": "ocistore.oci.manifest",
     "Reference": "ocistore.oci.reference",
     "Selector": "ocistore.oci.selector",

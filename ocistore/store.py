@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.exports.formats import ExportFormat
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.imports.detection import ImportSource
+    from ocistore.oci.descriptor import Descriptor
     from ocistore.progress import Progress
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.check import CheckReport
@@ -543,7 +544,7 @@ class Store:
 
     def explain(
         self,
-        reference_or_digest: str,
+        reference_or_digest: str | Descriptor,
         *,
         grace: timedelta = GRACE,
         keep_untagged: timedelta = KEEP_UNTAGGED,
@@ -551,7 +552,7 @@ class Store:
         """Explain what keeps a manifest or blob: tags, indexes, its subject, leases, or having been needed lately.
 
         Args:
-            reference_or_digest: a digest, in every repository that serves it or else in the store; or
+            reference_or_digest: a digest or descriptor, in every repository that serves it or else in the store; or
                 REPO[:TAG][@DIGEST], in that repository only.
             grace: as for the garbage collection that is asked about.
             keep_untagged: as for the garbage collection that is asked about.

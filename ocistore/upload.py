@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.catalog import repositories, uploads
 from ocistore.changes import EndUpload, PutBlob
-from ocistore.clock import instant, milliseconds
+from ocistore.clock import instant
 from ocistore.errors import (
     CorruptError,
     InvalidDigestError,
@@ -24,8 +24,9 @@ from ocistore.errors import (
     UploadRangeError,
 )
 from ocistore.forks import ForkSafeLock
-from ocistore.oci.descriptor import Descriptor
-from ocistore.oci.digest import Digest, hasher
+from ocistore.oci import mediatypes
+from ocistore.oci.descriptor import Descriptor, digest_of
+from ocistore.oci.digest import hasher
 from ocistore.paging import pages
 from ocistore.refusals import pass_on_theirs
 
@@ -91,7 +92,7 @@ class Upload:
             cache = pool.uploads.page_cache()
             file = pool.uploads.open(name, algorithm)
             with core.catalog.write(repositories={repository}) as connection:
-                now = milliseconds()  # under the lock: a session lives from its beginning, not from the wait for it
+                now = core.catalog.now()  # under the lock: a session lives from its beginning, not from the wait for it
                 repository_id = repositories.ensure(connection, repository, now=now)
                 session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME, cache)
                 uploads.start(connection, repository_id, session)
@@ -125,7 +126,7 @@ class Upload:
             if session.page_cache != cache:
                 # What nobody synced may be gone, or zeros. Cut off first: the row then says that what follows is kept.
                 file.truncate(min(session.offset, file.offset))
-                _touch(core, name, offset=file.offset, page_cache=cache)
+                _touch(core, repository, name, offset=file.offset, page_cache=cache)
         except BaseException:
             file.close()
             raise
@@ -196,7 +197,7 @@ class Upload:
             with self._unless_ended():
                 return file.append(chunk)
 
-    def commit(self, digest: str) -> Descriptor:
+    def commit(self, digest: str | Descriptor) -> Descriptor:
         """Make the bytes a blob of the repository and end the session.
 
         Atomic, and durable when it returns; a session is committed once. After a crash there is the session with what
@@ -210,7 +211,7 @@ class Upload:
             StorageError: they stay too, unless it was the sync of the bytes that failed: then those cannot be trusted,
                 and the upload has to start again.
         """
-        wanted = Digest.parse(digest)
+        wanted = digest_of(digest, argument="digest")
         self._open_file()
         with self._alone():
             file = self._open_file()
@@ -221,7 +222,7 @@ class Upload:
             self._core.discard([staged])
             self._file = None
             file.close()
-        return Descriptor("application/octet-stream", wanted, staged.size)
+        return Descriptor(mediatypes.OCTET_STREAM, wanted, staged.size)
 
     def cancel(self) -> None:
         """End the session and discard its bytes, durably. Idempotent: cancelling an ended session does nothing."""
@@ -249,7 +250,8 @@ class Upload:
     def _close(self, file: OpenUpload) -> None:
         try:
             file.sync()
-            if _touch(self._core, self.id, offset=file.offset, page_cache=self._core.pool.uploads.page_cache()):
+            cache = self._core.pool.uploads.page_cache()
+            if _touch(self._core, self._repository, self.id, offset=file.offset, page_cache=cache):
                 self._core.hash_states.put(self.id, file.state)
             else:  # its repository was deleted while it began, by somebody who did not know of its file
                 self._core.pool.uploads.remove(self.id)
@@ -318,7 +320,7 @@ def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
     return UploadInfo(row.id, row.algorithm, offset, instant(row.started), instant(row.touched), instant(row.expires))
 
 
-def _touch(core: Core, name: str, *, offset: int, page_cache: str) -> bool:
-    with core.catalog.write() as connection:
-        now = milliseconds()
+def _touch(core: Core, repository: str, name: str, *, offset: int, page_cache: str) -> bool:
+    with core.catalog.write(repositories={repository}) as connection:
+        now = core.catalog.now()
         return uploads.touch(connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache)

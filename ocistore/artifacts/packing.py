@@ -7,11 +7,10 @@ That is also what ``oras`` writes and reads.
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from ocistore import ArtifactInvalidError, BlobNotFoundError, Descriptor, Digest, InvalidNameError, Reference
+from ocistore import ArtifactInvalidError, BlobNotFoundError, Descriptor, InvalidNameError, Manifest, Reference
 from ocistore.artifacts.earlier import EarlierFiles
 from ocistore.artifacts.layers import Layers, PackingOptions
 from ocistore.oci import mediatypes
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
 """The artifact type of what was pushed without one. With the empty config there must be one; ``oras`` says the same."""
-
-_EMPTY: Final = b"{}"
 
 
 def push_files(
@@ -98,7 +95,9 @@ def push_files(
         target,
         files,
         PackingOptions(layer, compression, dereference, contents),
-        document=_document(artifact_type or UNKNOWN_ARTIFACT, about, annotations),
+        artifact_type=artifact_type or UNKNOWN_ARTIFACT,
+        annotations=annotations,
+        subject=about,
         media_types=media_types or {},
         progress=progress,
     )
@@ -155,7 +154,9 @@ def attach_files(
         Reference(target.repository),
         files,
         PackingOptions(layer, compression, dereference, contents),
-        document=_document(artifact_type, about, annotations),
+        artifact_type=artifact_type,
+        annotations=annotations,
+        subject=about,
         media_types=media_types or {},
         progress=progress,
     )
@@ -189,24 +190,6 @@ def check_files(
 # --- the manifest -----------------------------------------------------------------------------------------------------
 
 
-def _document(
-    artifact_type: str, subject: Descriptor | None, annotations: Mapping[str, str] | None
-) -> dict[str, object]:
-    """Return the manifest, without layers."""
-    document: dict[str, object] = {
-        "schemaVersion": 2,
-        "mediaType": mediatypes.OCI_MANIFEST,
-        "artifactType": mediatypes.media_type(artifact_type, path="artifactType"),
-        "config": Descriptor(mediatypes.OCI_EMPTY, Digest.of(_EMPTY), len(_EMPTY), data=_EMPTY).to_json(),
-        "layers": [],
-    }
-    if subject is not None:
-        document["subject"] = subject.to_json()
-    if annotations:
-        document["annotations"] = dict(sorted(annotations.items()))
-    return document
-
-
 def _subject(store: Store, repository: str, subject: str) -> Descriptor:
     reference = Reference.parse(subject)
     if reference.repository != repository:
@@ -221,10 +204,13 @@ def _pack(
     files: Sequence[str | os.PathLike[str]],
     options: PackingOptions,
     *,
-    document: dict[str, object],
+    artifact_type: str,
+    annotations: Mapping[str, str] | None,
+    subject: Descriptor | None,
     media_types: Mapping[str, str],
     progress: Progress | None,
 ) -> Descriptor:
+    mediatypes.media_type(artifact_type, path="artifactType")  # before anything is read
     root = os.stat(store.root)
     layers = Layers(files, options, media_types=media_types, refused=(root.st_dev, root.st_ino))
     tally = Tally(layers.size, progress)
@@ -233,12 +219,13 @@ def _pack(
     def put(earlier: EarlierFiles | None) -> Descriptor:
         with store.transaction() as transaction:
             repository = transaction.repository(target.repository)
-            repository.put_blob(_EMPTY)
-            document["layers"] = [layer.to_json() for layer in layers.put(repository, tally, earlier=earlier)]
-            return repository.put_manifest(
-                json.dumps(document, separators=(",", ":")).encode("ascii"),
-                tags=() if target.tag is None else (target.tag,),
+            manifest = Manifest.build(
+                layers=layers.put(repository, tally, earlier=earlier),
+                artifact_type=artifact_type,
+                subject=subject,
+                annotations=annotations,
             )
+            return repository.put_manifest(manifest, tags=() if target.tag is None else (target.tag,))
 
     try:
         return put(earlier)

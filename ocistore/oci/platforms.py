@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -250,5 +249,5 @@ def _with_children(index: Manifest, kept: Sequence[Descriptor | None]) -> Manife
         if left is not None:
             children.append({**written, "digest": str(left.digest), "size": left.size})
     document["manifests"] = children
-    content = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    content = strictjson.dumps(document)
     return check_manifest(content, media_type=index.media_type, maximum=max(MAXIMUM_MANIFEST_SIZE, len(content)))

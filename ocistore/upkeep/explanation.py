@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import GRACE, KEEP_UNTAGGED, require_duration
 from ocistore.catalog import leases, relations, repositories
-from ocistore.clock import instant, milliseconds
+from ocistore.clock import instant
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
+from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import ALGORITHMS, Digest
 from ocistore.oci.reference import Reference, repository_name
 from ocistore.repository import Repository
@@ -56,7 +57,7 @@ class Explanation:
 
 def explain(
     core: Core,
-    reference_or_digest: str,
+    reference_or_digest: str | Descriptor,
     *,
     grace: timedelta = GRACE,
     keep_untagged: timedelta = KEEP_UNTAGGED,
@@ -65,25 +66,30 @@ def explain(
     require_duration(grace, "grace")
     require_duration(keep_untagged, "keep_untagged")
     repository: str | None = None
-    if "@" not in reference_or_digest and reference_or_digest.partition(":")[0] in ALGORITHMS:
+    if isinstance(reference_or_digest, Descriptor):
+        wanted = digest_of(reference_or_digest, argument="reference_or_digest")
+    elif "@" not in reference_or_digest and reference_or_digest.partition(":")[0] in ALGORITHMS:
         wanted = Digest.parse(reference_or_digest)
     else:
         reference = Reference.parse(reference_or_digest)
         repository = reference.repository
         wanted = reference.digest or Repository(core, repository).resolve(reference.target).digest
     with core.catalog.snapshot() as connection:
-        return Explanation(wanted, tuple(_Explainer(connection, wanted, grace, keep_untagged).explain(repository)))
+        explainer = _Explainer(connection, wanted, grace, keep_untagged, now=core.catalog.now())
+        return Explanation(wanted, tuple(explainer.explain(repository)))
 
 
 class _Explainer:
     """Explains one digest in one state of the store."""
 
-    def __init__(self, connection: Connection, digest: Digest, grace: timedelta, keep_untagged: timedelta) -> None:
+    def __init__(
+        self, connection: Connection, digest: Digest, grace: timedelta, keep_untagged: timedelta, *, now: int
+    ) -> None:
         self._connection = connection
         self._digest = digest
         self._grace = grace
         self._keep_untagged = keep_untagged
-        self._began = milliseconds()
+        self._began = now
         self._now = instant(self._began)
 
     def explain(self, repository: str | None) -> Iterator[RepositoryExplanation]:
