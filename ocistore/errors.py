@@ -370,7 +370,8 @@ class FileNotInImageError(OCIStoreError):
 class StoreBusyError(OCIStoreError):
     """Somebody else held what this needed for ``waited`` seconds. Nothing changed; trying again is safe.
 
-    Or this thread held it itself, or inherited it in a fork: then ``reason`` says so, and what to do instead.
+    Or something else made it unusable (this thread held it itself or inherited it in a fork, garbage collection removed
+    it meanwhile): then ``reason`` says what, and what to do.
     """
 
     code = "UNAVAILABLE"
@@ -492,7 +493,7 @@ class CollectionRefusedError(OCIStoreError):
         self.root = root
         self.reasons = tuple(reasons)
         self.remedy = remedy
-        super().__init__(f"no collection in the store {root}: {'; '.join(self.reasons)} ({remedy})")
+        super().__init__(f"garbage collection of the store {root} is refused: {'; '.join(self.reasons)} ({remedy})")
 
 
 class RebuildRefusedError(OCIStoreError):

@@ -528,7 +528,7 @@ class Store:
             maximum_batches: begin no further transaction after this many.
 
         Raises:
-            CollectionRefusedError: an older catalog was put back, or it was rebuilt and nobody confirmed it yet, or a
+            CollectionRefusedError: an older catalog was restored, or it was rebuilt and nobody confirmed it yet, or a
                 backup is under way, or more than half of the live bytes (and more than 1,000 blobs or 1 GiB) would be
                 removed.
             ValueError: a bound or a time is negative.

@@ -101,7 +101,7 @@ class Upload:
             raise
         except FileNotFoundError as error:
             pass_on_theirs(error)
-            reason = "it began so long ago that it was taken for left behind, and removed; start it again"
+            reason = "it began so long ago that it was taken for abandoned, and removed; start it again"
             pool.uploads.remove(name)
             raise StorageError(str(core.paths.upload(name)), errno=error.errno, reason=reason) from error
         except BaseException:

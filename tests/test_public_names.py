@@ -15,8 +15,7 @@ import ocistore.artifacts
 import ocistore.images
 
 PACKAGE = Path(ocistore.__file__).parent
-OTHERS = frozenset({"blobs", "catalog", "cli", "testing"})
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in OTHERS)
+FILES = sorted(PACKAGE.rglob("*.py"))
 
 NO_VERBS = frozenset(
     re.findall(
@@ -37,9 +36,10 @@ ENDING_IN_S = frozenset(
 REFERENCE = re.compile(r":(?:mod|class|func|meth|data|attr|exc):`~?(ocistore[.\w]*)`")
 
 PHRASES = re.compile(
-    r" behind |\bgo(es)? on\b|\bgone on\b|\bbe it\b|\bbe they\b|\btold of\b|\blies? aside\b|\btakes? away\b"
+    r"(?<!left) behind |\bgo(es)? on\b|\bgone on\b|\bbe it\b|\bbe they\b|\btold of\b|\blies? aside\b"
+    r"|\bt(ake|akes|ook) away\b|\b(was|were|is|are) put back\b|\bcounts on\b"
 )
-"""What is called otherwise here: after, continue, whether or not, called with, is staged, remove."""
+"""What is called otherwise here: after, continue, whether or not, called with, is staged, remove, restored."""
 
 
 def documented(tree):

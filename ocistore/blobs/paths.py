@@ -25,7 +25,7 @@ _UPLOAD_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 def listed_paths(given: Iterable[str | os.PathLike[str]], *, kind: str) -> list[str | os.PathLike[str]]:
-    """Paths of which there may be several.
+    """Return the paths given where there may be several.
 
     Raises:
         TypeError: one text, which is an iterable of texts too, one for each letter.

@@ -71,7 +71,7 @@ class StoreBackedSource:
             raise SizeMismatchError(expected=size, actual=self.size(digest))
 
     def stage(self, pool: Pool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:
-        """Stage a blob of the source, or the store's own anew: that is asked for where a collection took some away."""
+        """Stage a blob of the source, or the store's own anew: that is asked for where a collection removed some."""
         if digest not in self.completed:
             return self._source.stage(pool, digest, size, mode, tally)
         with pool.open(digest, size) as reader:

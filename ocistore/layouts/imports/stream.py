@@ -219,4 +219,4 @@ def _place(entry: ArchiveEntry[_Place]) -> _Place:
 
 
 def _collected(digest: Digest) -> StoreBusyError:
-    return StoreBusyError(f"{digest}, which a collection took away just now,", waited=0.0)
+    return StoreBusyError(digest, waited=0.0, reason="garbage collection removed it; try again")
