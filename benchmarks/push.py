@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.harness import Setup
     from benchmarks.images import Image
 
-_FLOOR_BOUND: Final = 1.3
+_FLOOR_BOUND: Final = 1.25
 _SCALE_BOUND: Final = 1.2
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ocistore.archives.compression import Compression
+    from ocistore.blobs.paths import is_store
     from ocistore.blobs.reader import BlobReader
     from ocistore.blobs.sharing import TransferMode
     from ocistore.catalog.schema import SCHEMA_REVISION
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from ocistore.oci.config import ImageConfig
     from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.digest import Digest
-    from ocistore.oci.manifest import Manifest
+    from ocistore.oci.manifest import Index, Manifest
     from ocistore.oci.reference import Reference
     from ocistore.oci.selector import Selector
     from ocistore.progress import Progress
@@ -101,6 +102,7 @@ __all__ = [
     "ImageConfig",
     "ImportReport",
     "ImportSource",
+    "Index",
     "InvalidDigestError",
     "InvalidNameError",
     "LayoutInvalidError",
@@ -147,11 +149,13 @@ __all__ = [
     "UploadRangeError",
     "Usage",
     "check_import",
+    "is_store",
     "rebuild",
 ]
 
 _HOMES = {
     "Compression": "ocistore.archives.compression",
+    "is_store": "ocistore.blobs.paths",
     "BlobReader": "ocistore.blobs.reader",
     "TransferMode": "ocistore.blobs.sharing",
     "SCHEMA_REVISION": "ocistore.catalog.schema",
@@ -200,6 +204,7 @@ _HOMES = {
     "Descriptor": "ocistore.oci.descriptor",
     "Platform": "ocistore.oci.descriptor",
     "Digest": "ocistore.oci.digest",
+    "Index": "ocistore.oci.manifest",
     "Manifest": "ocistore.oci.manifest",
     "Reference": "ocistore.oci.reference",
     "Selector": "ocistore.oci.selector",

@@ -6,10 +6,13 @@ import operator
 import os
 import sys
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import InvalidNameError, StorageError
 from ocistore.refusals import pass_on_theirs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 GRACE: Final = timedelta(hours=1)
 """How long a blob may wait for the manifest that refers to it, unless the caller of a garbage collection says it."""
@@ -45,6 +48,16 @@ def require_duration(given: object, name: str) -> None:
     if given is None:
         raise TypeError(f"{name} must be a datetime.timedelta, such as timedelta(hours=1), not None")
     check_duration(given, name)
+
+
+def check_choice(given: object, name: str, choices: Sequence[str]) -> None:
+    """Refuse what is none of the words that an option may have.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if given not in choices:
+        raise ValueError(f"{name} must be {', '.join(choices[:-1])} or {choices[-1]}, not {given!r}")
 
 
 def whole_number(given: int, name: str, *, least: int = 0) -> int:

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import weakref
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from ocistore.changes import DeleteManifest
 from ocistore.commit import commit
-from ocistore.emptying import empty_deleted, remove_files
-from ocistore.errors import InvalidNameError, ReadOnlyStoreError, StoreClosedError
+from ocistore.errors import CorruptError, InvalidNameError, ReadOnlyStoreError, StorageError, StoreClosedError
 from ocistore.forks import ForkSafeLock
 from ocistore.largechanges import commit_large, is_large
+from ocistore.largedeletions import empty_deleted, remove_files, thin_out
 from ocistore.leasescope import held
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE
 from ocistore.paging import check_text
-from ocistore.thinning import thin_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
     from ocistore.blobs.paths import StorePaths
     from ocistore.blobs.pool import HashState, Pool, StagedBlob
     from ocistore.catalog.contract import Catalog
     from ocistore.changes import Change
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _MAXIMUM_ACTOR: Final = 1024
 """Characters. Every change of a tag keeps a copy."""
@@ -70,8 +72,11 @@ class Core:
         made_again: directories that were missing and were made again when the store was opened.
     """
 
-    def __init__(self, paths: StorePaths, catalog: Catalog, pool: Pool) -> None:
-        """Hold what :func:`ocistore.opening.open_core` has opened; others call that."""
+    def __init__(self, paths: StorePaths, catalog: Catalog, pool: Pool, *, is_given: bool) -> None:
+        """Hold what :func:`ocistore.opening.open_core` has opened; others call that.
+
+        A pool that ``is_given`` is its caller's, who closes it.
+        """
         self.root: Path = paths.root
         self.paths = paths
         self.maximum_manifest_size = MAXIMUM_MANIFEST_SIZE
@@ -81,15 +86,14 @@ class Core:
         self._actor = _login_name()
         self._catalog = catalog
         self._pool = pool
+        self._own_pool = None if is_given else pool
         self._closed = False
-        self._dropped = weakref.finalize(self, _drop, catalog, pool)
+        self._dropped = weakref.finalize(self, _drop, catalog, self._own_pool)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -98,7 +102,8 @@ class Core:
         try:
             self._catalog.close()
         finally:
-            self._pool.close()
+            if self._own_pool is not None:
+                self._own_pool.close()
         ballast = self._pool.ballast
         if ballast is not None and (ballast.gave or not self._catalog.read_only) and not self._catalog.moved:
             ballast.restore()
@@ -188,12 +193,30 @@ class Core:
         self._pool.discard(staged)
 
 
-def _drop(catalog: Catalog, pool: Pool) -> None:
+def check_if_moved(work: Callable[Concatenate[Core, _P], _R]) -> Callable[Concatenate[Core, _P], _R]:
+    """Do work on a store; where its directory was moved, replaced or removed, say that, and call nothing damaged.
+
+    Single reads and every write look for themselves; this is for what reads much. Raises StoreNotFoundError.
+    """
+
+    @functools.wraps(work)
+    def called(core: Core, /, *arguments: _P.args, **keywords: _P.kwargs) -> _R:
+        try:
+            return work(core, *arguments, **keywords)
+        except (CorruptError, StorageError):
+            core.catalog.refuse_moved()
+            raise
+
+    return called
+
+
+def _drop(catalog: Catalog, pool: Pool | None) -> None:
     """Close what was not closed. It may be called in the middle of anything, and so waits for nobody."""
     try:
         catalog.close(wait=False)
     finally:
-        pool.close()
+        if pool is not None:
+            pool.close()
 
 
 def _login_name() -> str:

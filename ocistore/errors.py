@@ -3,27 +3,29 @@
 Each class has ``code``, the error code of the distribution specification (section "Error Codes") or, where that has
 none, the word registries use, and ``exit_code``, what the command line exits with. Codes are part of the public
 contract: they never change and are never used again.
+
+The annotations of a class are its fields and the arguments of its constructor. ``args`` has the values of all of them,
+in order and in a form that JSON has too, so ``type(error)(*error.args)`` is the same error: it survives ``pickle`` and
+``copy``, and the workers of concurrent.futures, multiprocessing and Celery.
 """
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, dataclass_transform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-_TOLD_AT_MOST: Final = 5
+_LISTED_NAMES: Final = 5
 """How many of the existing names a message lists."""
 
-
-def _rebuild(cls: type[OCIStoreError], args: tuple[Any, ...], fields: dict[str, Any]) -> OCIStoreError:
-    error = cls.__new__(cls, *args)
-    error.__dict__.update(fields)
-    return error
+_LISTED: Final = 20
+"""How many of other things a message lists; the field has all of them."""
 
 
+@dataclass_transform(eq_default=False, field_specifiers=(field,))
 class OCIStoreError(Exception):
     """The base class of every error that ocistore raises.
 
@@ -34,10 +36,37 @@ class OCIStoreError(Exception):
 
     code: ClassVar[str] = "UNKNOWN"
     exit_code: ClassVar[int] = 1
+    _message: ClassVar[str] = ""
+    """What ``str`` says of it: ``str.format`` fills the fields in. A class may define ``__str__`` instead."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Keep the fields when the error crosses a process boundary."""
-        return _rebuild, (type(self), self.args, self.__dict__)
+    def __init_subclass__(cls) -> None:
+        """Make a data class of each error of this module; those of others may have any constructor."""
+        if cls.__module__ == __name__:
+            dataclass(eq=False, repr=False, match_args=False)(cls)
+
+    def __post_init__(self) -> None:
+        """Take lists as tuples and texts as paths, as they come back from JSON; and note the values as ``args``."""
+        arguments: list[object] = []
+        for each in fields(self):  # type: ignore[arg-type]  # each subclass is a data class
+            value = getattr(self, each.name)
+            kind = str(each.type)  # annotations are not evaluated here
+            if kind.startswith("tuple["):
+                value = tuple(value)
+            elif kind == "Path":
+                value = Path(value)
+            setattr(self, each.name, value)
+            arguments.append(str(value) if isinstance(value, Path) else value)
+        self.args = tuple(arguments)
+
+    def __str__(self) -> str:
+        return self._message.format_map(vars(self)) or super().__str__()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:_LISTED]) + (" ..." if len(words) > _LISTED else "")
 
 
 # --- names and digests ------------------------------------------------------------------------------------------------
@@ -48,20 +77,16 @@ class InvalidNameError(OCIStoreError):
 
     code = "NAME_INVALID"
     exit_code = 10
+    name: object
+    """As it was given."""
+    kind: str
+    """What it was meant to be: ``repository``, ``tag`` or ``reference``."""
+    reason: str
+    unclear: bool = False
+    """It is within the grammar, and does not say enough here."""
 
-    def __init__(self, name: object, *, kind: str, reason: str, unclear: bool = False) -> None:
-        """Say what is wrong with a name.
-
-        Args:
-            name: as it was given.
-            kind: what it was meant to be: ``repository``, ``tag`` or ``reference``.
-            reason: what is wrong.
-            unclear: it is within the grammar, and does not say enough here.
-        """
-        self.name = name
-        self.kind = kind
-        self.reason = reason
-        super().__init__(f"{name!r:.300}{':' if unclear else f' is not a valid {kind}:'} {reason}")
+    def __str__(self) -> str:
+        return f"{self.name!r:.300}{':' if self.unclear else f' is not a valid {self.kind}:'} {self.reason}"
 
 
 class InvalidDigestError(OCIStoreError):
@@ -69,11 +94,9 @@ class InvalidDigestError(OCIStoreError):
 
     code = "DIGEST_INVALID"
     exit_code = 12
-
-    def __init__(self, digest: object, *, reason: str) -> None:
-        self.digest = digest
-        self.reason = reason
-        super().__init__(f"{digest!r:.200} is not a digest this store accepts: {reason}")
+    _message = "{digest!r:.200} is not a digest this store accepts: {reason}"
+    digest: object
+    reason: str
 
 
 class DigestMismatchError(OCIStoreError):
@@ -81,11 +104,10 @@ class DigestMismatchError(OCIStoreError):
 
     code = "DIGEST_INVALID"
     exit_code = 13
-
-    def __init__(self, *, expected: str, actual: str, subject: str = "content") -> None:
-        self.expected = expected
-        self.actual = actual
-        super().__init__(f"{subject} has digest {actual}, not {expected}")
+    _message = "{subject} has digest {actual}, not {expected}"
+    expected: str
+    actual: str
+    subject: str = "content"
 
 
 class SizeMismatchError(OCIStoreError):
@@ -93,11 +115,10 @@ class SizeMismatchError(OCIStoreError):
 
     code = "SIZE_INVALID"
     exit_code = 14
-
-    def __init__(self, *, expected: int, actual: int, subject: str = "content") -> None:
-        self.expected = expected
-        self.actual = actual
-        super().__init__(f"{subject} has {actual} bytes, not {expected}")
+    _message = "{subject} has {actual} bytes, not {expected}"
+    expected: int
+    actual: int
+    subject: str = "content"
 
 
 # --- what is not there ------------------------------------------------------------------------------------------------
@@ -108,10 +129,8 @@ class RepositoryNotFoundError(OCIStoreError):
 
     code = "NAME_UNKNOWN"
     exit_code = 11
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        super().__init__(f"there is no repository {name!r} in this store")
+    _message = "there is no repository {name!r} in this store"
+    name: str
 
 
 class BlobNotFoundError(OCIStoreError):
@@ -122,20 +141,17 @@ class BlobNotFoundError(OCIStoreError):
 
     code = "BLOB_UNKNOWN"
     exit_code = 15
+    digest: str
+    repository: str | None
+    urls: tuple[str, ...] = ()
+    meanwhile: bool = False
 
-    def __init__(
-        self, digest: str, *, repository: str | None, urls: Sequence[str] = (), meanwhile: bool = False
-    ) -> None:
-        self.digest = digest
-        self.repository = repository
-        self.urls = tuple(urls)
-        self.meanwhile = meanwhile
-        if meanwhile:
-            super().__init__(f"blob {digest} was deleted and collected while it was to be read")
-            return
-        elsewhere = f"; it is a foreign layer, of {', '.join(self.urls):.300}" if urls else ""
-        holder = "the store" if repository is None else f"repository {repository!r}"
-        super().__init__(f"{holder} holds no blob {digest}{elsewhere}")
+    def __str__(self) -> str:
+        if self.meanwhile:
+            return f"blob {self.digest} was deleted and collected while it was to be read"
+        elsewhere = f"; it is a foreign layer, of {', '.join(self.urls):.300}" if self.urls else ""
+        holder = "the store" if self.repository is None else f"repository {self.repository!r}"
+        return f"{holder} holds no blob {self.digest}{elsewhere}"
 
 
 class ManifestNotFoundError(OCIStoreError):
@@ -147,21 +163,21 @@ class ManifestNotFoundError(OCIStoreError):
 
     code = "MANIFEST_UNKNOWN"
     exit_code = 16
+    reference: str
+    repository: str
+    where: str = ""
+    called: str = ""
+    names: tuple[str, ...] = ()
 
-    def __init__(
-        self, reference: str, *, repository: str, where: str = "", called: str = "", names: Sequence[str] = ()
-    ) -> None:
-        self.reference = reference
-        self.repository = repository
-        self.where = where
-        missing = "tag that matches" if any(wild in reference for wild in "*?[") else "manifest"
-        text = f"repository {repository!r} has no {missing} {reference!r}"
-        if called:
-            text = f"nothing in it is called {called!r:.300}"
-        if names:
-            some = ", ".join(f"{name!a:.200}" for name in names[:_TOLD_AT_MOST])
-            text += f"; there is {some}{', ...' if len(names) > _TOLD_AT_MOST else ''}"
-        super().__init__(f"{where}: {text}" if where else text)
+    def __str__(self) -> str:
+        missing = "tag that matches" if any(wild in self.reference for wild in "*?[") else "manifest"
+        text = f"repository {self.repository!r} has no {missing} {self.reference!r}"
+        if self.called:
+            text = f"nothing in it is called {self.called!r:.300}"
+        if self.names:
+            some = ", ".join(f"{name!a:.200}" for name in self.names[:_LISTED_NAMES])
+            text += f"; there is {some}{', ...' if len(self.names) > _LISTED_NAMES else ''}"
+        return f"{self.where}: {text}" if self.where else text
 
 
 class UploadNotFoundError(OCIStoreError):
@@ -169,11 +185,9 @@ class UploadNotFoundError(OCIStoreError):
 
     code = "BLOB_UPLOAD_UNKNOWN"
     exit_code = 17
-
-    def __init__(self, upload: str, *, repository: str) -> None:
-        self.upload = upload
-        self.repository = repository
-        super().__init__(f"repository {repository!r} has no open upload {upload!r:.100}")
+    _message = "repository {repository!r} has no open upload {upload!r:.100}"
+    upload: str
+    repository: str
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -188,12 +202,12 @@ class ManifestInvalidError(OCIStoreError):
 
     code = "MANIFEST_INVALID"
     exit_code = 18
+    reason: str
+    path: str = ""
+    unknown: bool = False
 
-    def __init__(self, reason: str, *, path: str = "", unknown: bool = False) -> None:
-        self.reason = reason
-        self.path = path
-        self.unknown = unknown
-        super().__init__(f"invalid manifest: {path + ': ' if path else ''}{reason}")
+    def __str__(self) -> str:
+        return f"invalid manifest: {self.path + ': ' if self.path else ''}{self.reason}"
 
 
 class ManifestBlobUnknownError(OCIStoreError):
@@ -201,18 +215,15 @@ class ManifestBlobUnknownError(OCIStoreError):
 
     code = "MANIFEST_BLOB_UNKNOWN"
     exit_code = 19
+    missing: tuple[str, ...]
+    repository: str
+    kinds: tuple[str, ...] = ()
+    """What each of them is, such as ``layer`` or ``image for linux/arm64``."""
 
-    def __init__(self, missing: Sequence[str], *, repository: str, kinds: Sequence[str] = ()) -> None:
-        """Name what is missing; ``kinds`` says of each what it is, such as ``layer`` or ``image for linux/arm64``."""
-        self.missing = tuple(missing)
-        self.repository = repository
-        self.kinds = tuple(kinds)
-        words = [f"{digest} ({kind})" for digest, kind in zip(self.missing, self.kinds, strict=False)] or self.missing
-        super().__init__(
-            f"repository {repository!r} lacks {len(self.missing)} of the manifest's blobs: "
-            + ", ".join(words[:20])
-            + (" ..." if len(self.missing) > 20 else "")
-        )
+    def __str__(self) -> str:
+        kinds = zip(self.missing, self.kinds, strict=False)
+        words = [f"{digest} ({kind})" for digest, kind in kinds] or self.missing
+        return f"repository {self.repository!r} lacks {len(self.missing)} of the manifest's blobs: {_listed(words)}"
 
 
 class UploadRangeError(OCIStoreError):
@@ -220,11 +231,9 @@ class UploadRangeError(OCIStoreError):
 
     code = "BLOB_UPLOAD_INVALID"
     exit_code = 20
-
-    def __init__(self, *, offset: int, given: int) -> None:
-        self.offset = offset
-        self.given = given
-        super().__init__(f"the upload stands at offset {offset}, the chunk starts at {given}")
+    _message = "the upload stands at offset {offset}, the chunk starts at {given}"
+    offset: int
+    given: int
 
 
 class ReferencedError(OCIStoreError):
@@ -232,16 +241,12 @@ class ReferencedError(OCIStoreError):
 
     code = "DENIED"
     exit_code = 21
+    digest: str
+    repository: str
+    referrers: tuple[str, ...]
 
-    def __init__(self, digest: str, *, repository: str, referrers: Sequence[str]) -> None:
-        self.digest = digest
-        self.repository = repository
-        self.referrers = tuple(referrers)
-        super().__init__(
-            f"{digest} is in use in repository {repository!r} by: "
-            + ", ".join(self.referrers[:20])
-            + (" ..." if len(self.referrers) > 20 else "")
-        )
+    def __str__(self) -> str:
+        return f"{self.digest} is in use in repository {self.repository!r} by: {_listed(self.referrers)}"
 
 
 class TagConflictError(OCIStoreError):
@@ -249,19 +254,14 @@ class TagConflictError(OCIStoreError):
 
     code = "DENIED"
     exit_code = 22
+    name: str
+    repository: str
+    expected: str | None
+    actual: str | None
 
-    def __init__(self, name: str, *, repository: str, expected: str | None, actual: str | None) -> None:
-        self.name = name
-        self.repository = repository
-        self.expected = expected
-        self.actual = actual
-        super().__init__(
-            f"tag {name!r} of repository {repository!r} is {_or_absent(actual)}, expected {_or_absent(expected)}"
-        )
-
-
-def _or_absent(digest: str | None) -> str:
-    return "absent" if digest is None else f"at {digest}"
+    def __str__(self) -> str:
+        is_, expected = ("absent" if tag is None else f"at {tag}" for tag in (self.actual, self.expected))
+        return f"tag {self.name!r} of repository {self.repository!r} is {is_}, expected {expected}"
 
 
 class LayoutInvalidError(OCIStoreError):
@@ -269,15 +269,12 @@ class LayoutInvalidError(OCIStoreError):
 
     code = "MANIFEST_INVALID"
     exit_code = 23
+    layout: Path
+    problems: tuple[str, ...]
 
-    def __init__(self, layout: Path, *, problems: Sequence[str]) -> None:
-        self.layout = layout
-        self.problems = tuple(problems)
-        super().__init__(
-            f"{layout} is not an OCI layout that can be used: "
-            + "; ".join(self.problems[:20])
-            + (f"; and {len(self.problems) - 20} more" if len(self.problems) > 20 else "")
-        )
+    def __str__(self) -> str:
+        more = f"; and {len(self.problems) - _LISTED} more" if len(self.problems) > _LISTED else ""
+        return f"{self.layout} is not an OCI layout that can be used: {'; '.join(self.problems[:_LISTED])}{more}"
 
 
 class ArtifactInvalidError(OCIStoreError):
@@ -285,11 +282,9 @@ class ArtifactInvalidError(OCIStoreError):
 
     code = "UNSUPPORTED"
     exit_code = 24
-
-    def __init__(self, name: str, *, reason: str) -> None:
-        self.name = name
-        self.reason = reason
-        super().__init__(f"{name!r:.300}: {reason}")
+    _message = "{name!r:.300}: {reason}"
+    name: str
+    reason: str
 
 
 class ArchiveInvalidError(OCIStoreError):
@@ -297,12 +292,12 @@ class ArchiveInvalidError(OCIStoreError):
 
     code = "UNSUPPORTED"
     exit_code = 44
+    archive: str
+    reason: str
+    member: str = ""
 
-    def __init__(self, archive: str, *, reason: str, member: str = "") -> None:
-        self.archive = archive
-        self.reason = reason
-        self.member = member
-        super().__init__(f"{archive:.300}: {f'{member!r:.300}: ' if member else ''}{reason}")
+    def __str__(self) -> str:
+        return f"{self.archive:.300}: {f'{self.member!r:.300}: ' if self.member else ''}{self.reason}"
 
 
 class PlatformNotFoundError(OCIStoreError):
@@ -310,45 +305,29 @@ class PlatformNotFoundError(OCIStoreError):
 
     code = "MANIFEST_UNKNOWN"
     exit_code = 45
+    reference: str
+    wanted: tuple[str, ...]
+    """The platforms that were asked for."""
+    available: tuple[str, ...]
+    """Those of what is there."""
+    fitting: tuple[str, ...] = ()
+    """Which fit, where more than one do."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """By digest, what would fit and does not exist."""
+    reason: str = ""
+    """Why nothing is there, where that is known."""
 
-    def __init__(
-        self,
-        reference: str,
-        *,
-        wanted: Sequence[str],
-        available: Sequence[str],
-        fitting: Sequence[str] = (),
-        absent: Mapping[str, str] = MappingProxyType({}),
-        reason: str = "",
-    ) -> None:
-        """Say what is there instead.
-
-        Args:
-            reference: what was asked for.
-            wanted: the platforms.
-            available: those of what is there.
-            fitting: which fit, where more than one do.
-            absent: by digest, what would fit and does not exist.
-            reason: why nothing is, where that is known.
-        """
-        self.reference = reference
-        self.wanted = tuple(wanted)
-        self.available = tuple(available)
-        self.fitting = tuple(fitting)
-        self.absent = dict(absent)
-        if fitting:
-            super().__init__(
-                f"{reference} has several images for {' or '.join(self.wanted)}: say which of "
-                f"{', '.join(self.fitting[:20])}"
-            )
-            return
-        if absent:
-            missing = ", ".join(f"{digest} is missing ({kind})" for digest, kind in list(self.absent.items())[:20])
-            others = f"; --platform {' or '.join(self.available[:20])} would do" if available else ""
-            super().__init__(f"{reference} is not here for {' or '.join(self.wanted)}: {missing}{others}")
-            return
-        there = f"there are {', '.join(self.available[:20])}" if available else reason or "it says none"
-        super().__init__(f"{reference} is not for {' or '.join(self.wanted)}: {there}")
+    def __str__(self) -> str:
+        wanted, available = " or ".join(self.wanted), self.available[:_LISTED]
+        if self.fitting:
+            return f"{self.reference} has several images for {wanted}: say which of {', '.join(self.fitting[:_LISTED])}"
+        if self.absent:
+            absent = list(self.absent.items())[:_LISTED]
+            missing = ", ".join(f"{digest} is missing ({kind})" for digest, kind in absent)
+            others = f"; --platform {' or '.join(available)} would do" if available else ""
+            return f"{self.reference} is not here for {wanted}: {missing}{others}"
+        there = f"there are {', '.join(available)}" if available else self.reason or "it says none"
+        return f"{self.reference} is not for {wanted}: {there}"
 
 
 class FileNotInImageError(OCIStoreError):
@@ -356,12 +335,10 @@ class FileNotInImageError(OCIStoreError):
 
     code = "BLOB_UNKNOWN"
     exit_code = 46
-
-    def __init__(self, reference: str, *, path: str, reason: str = "there is no such file") -> None:
-        self.reference = reference
-        self.path = path
-        self.reason = reason
-        super().__init__(f"{path!r:.300} in {reference}: {reason}")
+    _message = "{path!r:.300} in {reference}: {reason}"
+    reference: str
+    path: str
+    reason: str = "there is no such file"
 
 
 # --- the store itself -------------------------------------------------------------------------------------------------
@@ -376,13 +353,14 @@ class StoreBusyError(OCIStoreError):
 
     code = "UNAVAILABLE"
     exit_code = 30
+    what: str
+    waited: float
+    reason: str | None = None
 
-    def __init__(self, what: str, *, waited: float, reason: str | None = None) -> None:
-        self.what = what
-        self.waited = waited
-        self.reason = reason
-        words = f"{what} is in use by another writer (waited {waited:.1f} s)"
-        super().__init__(words if reason is None else f"{what} cannot be used now: {reason}")
+    def __str__(self) -> str:
+        if self.reason is not None:
+            return f"{self.what} cannot be used now: {self.reason}"
+        return f"{self.what} is in use by another writer (waited {self.waited:.1f} s)"
 
 
 class ReadOnlyStoreError(OCIStoreError):
@@ -390,11 +368,9 @@ class ReadOnlyStoreError(OCIStoreError):
 
     code = "UNSUPPORTED"
     exit_code = 31
-
-    def __init__(self, root: Path, *, reason: str = "it was opened read-only") -> None:
-        self.root = root
-        self.reason = reason
-        super().__init__(f"the store {root} cannot be changed: {reason}")
+    _message = "the store {root} cannot be changed: {reason}"
+    root: Path
+    reason: str = "it was opened read-only"
 
 
 class StoreNotFoundError(OCIStoreError):
@@ -402,11 +378,9 @@ class StoreNotFoundError(OCIStoreError):
 
     code = "UNAVAILABLE"
     exit_code = 32
-
-    def __init__(self, root: Path, *, reason: str) -> None:
-        self.root = root
-        self.reason = reason
-        super().__init__(f"{root} is not a store: {reason}")
+    _message = "{root} is not a store: {reason}"
+    root: Path
+    reason: str
 
 
 class SchemaTooOldError(OCIStoreError):
@@ -414,15 +388,13 @@ class SchemaTooOldError(OCIStoreError):
 
     code = "UNSUPPORTED"
     exit_code = 33
-
-    def __init__(self, root: Path, *, found: str, needed: str) -> None:
-        self.root = root
-        self.found = found
-        self.needed = needed
-        super().__init__(
-            f"the store {root} has schema {found}, older than {needed}: open it for writing once, "
-            "or run: ocistore db upgrade"
-        )
+    _message = (
+        "the store {root} has schema {found}, older than {needed}: open it for writing once, "
+        "or run: ocistore db upgrade"
+    )
+    root: Path
+    found: str
+    needed: str
 
 
 class SchemaTooNewError(OCIStoreError):
@@ -430,15 +402,12 @@ class SchemaTooNewError(OCIStoreError):
 
     code = "UNSUPPORTED"
     exit_code = 34
-
-    def __init__(self, root: Path, *, found: str, known: str) -> None:
-        self.root = root
-        self.found = found
-        self.known = known
-        super().__init__(
-            f"the store {root} has schema {found}, newer than {known} which this ocistore knows: "
-            "install a newer ocistore"
-        )
+    _message = (
+        "the store {root} has schema {found}, newer than {known} which this ocistore knows: install a newer ocistore"
+    )
+    root: Path
+    found: str
+    known: str
 
 
 class CorruptError(OCIStoreError):
@@ -449,12 +418,10 @@ class CorruptError(OCIStoreError):
 
     code = "UNAVAILABLE"
     exit_code = 35
-
-    def __init__(self, what: str, *, reason: str, gone: str | None = None) -> None:
-        self.what = what
-        self.reason = reason
-        self.gone = gone
-        super().__init__(f"{what} is damaged: {reason}")
+    _message = "{what} is damaged: {reason}"
+    what: str
+    reason: str
+    gone: str | None = None
 
 
 class StoreFullError(OCIStoreError):
@@ -462,11 +429,11 @@ class StoreFullError(OCIStoreError):
 
     code = "UNAVAILABLE"
     exit_code = 36
+    path: str
+    reason: str = ""
 
-    def __init__(self, path: str, *, reason: str = "") -> None:
-        self.path = path
-        self.reason = reason
-        super().__init__(f"no space left on the device that holds {path}{reason and ': '}{reason}")
+    def __str__(self) -> str:
+        return f"no space left on the device that holds {self.path}{self.reason and ': '}{self.reason}"
 
 
 class UncertainCommitError(OCIStoreError):
@@ -477,10 +444,8 @@ class UncertainCommitError(OCIStoreError):
 
     code = "UNAVAILABLE"
     exit_code = 40
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        super().__init__(f"the store {root} could not finish a commit: look whether it happened, or repeat it")
+    _message = "the store {root} could not finish a commit: look whether it happened, or repeat it"
+    root: Path
 
 
 class CollectionRefusedError(OCIStoreError):
@@ -488,12 +453,12 @@ class CollectionRefusedError(OCIStoreError):
 
     code = "DENIED"
     exit_code = 41
+    root: Path
+    reasons: tuple[str, ...]
+    remedy: str
 
-    def __init__(self, root: Path, *, reasons: Sequence[str], remedy: str) -> None:
-        self.root = root
-        self.reasons = tuple(reasons)
-        self.remedy = remedy
-        super().__init__(f"garbage collection of the store {root} is refused: {'; '.join(self.reasons)} ({remedy})")
+    def __str__(self) -> str:
+        return f"garbage collection of the store {self.root} is refused: {'; '.join(self.reasons)} ({self.remedy})"
 
 
 class RebuildRefusedError(OCIStoreError):
@@ -501,11 +466,9 @@ class RebuildRefusedError(OCIStoreError):
 
     code = "DENIED"
     exit_code = 43
-
-    def __init__(self, root: Path, *, reason: str) -> None:
-        self.root = root
-        self.reason = reason
-        super().__init__(f"the catalog of {root} was not rebuilt: {reason}")
+    _message = "the catalog of {root} was not rebuilt: {reason}"
+    root: Path
+    reason: str
 
 
 class LeaseExpiredError(OCIStoreError):
@@ -513,10 +476,8 @@ class LeaseExpiredError(OCIStoreError):
 
     code = "DENIED"
     exit_code = 42
-
-    def __init__(self, lease: str) -> None:
-        self.lease = lease
-        super().__init__(f"the lease {lease} has ended or run out: what is pushed now would not be kept")
+    _message = "the lease {lease} has ended or run out: what is pushed now would not be kept"
+    lease: str
 
 
 class StorageError(OCIStoreError):
@@ -524,12 +485,10 @@ class StorageError(OCIStoreError):
 
     code = "UNAVAILABLE"
     exit_code = 37
-
-    def __init__(self, path: str, *, errno: int | None, reason: str) -> None:
-        self.path = path
-        self.errno = errno
-        self.reason = reason
-        super().__init__(f"{path}: {reason}")
+    _message = "{path}: {reason}"
+    path: str
+    errno: int | None
+    reason: str
 
 
 class UnsupportedFilesystemError(OCIStoreError):
@@ -537,12 +496,10 @@ class UnsupportedFilesystemError(OCIStoreError):
 
     code = "UNSUPPORTED"
     exit_code = 38
-
-    def __init__(self, root: Path, *, filesystem: str, reason: str) -> None:
-        self.root = root
-        self.filesystem = filesystem
-        self.reason = reason
-        super().__init__(f"{root} lies on {filesystem}: {reason}")
+    _message = "{root} lies on {filesystem}: {reason}"
+    root: Path
+    filesystem: str
+    reason: str
 
 
 class StoreClosedError(OCIStoreError, ValueError):
@@ -550,7 +507,5 @@ class StoreClosedError(OCIStoreError, ValueError):
 
     code = "UNAVAILABLE"
     exit_code = 39
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        super().__init__(f"{what} is closed")
+    _message = "{what} is closed"
+    what: str

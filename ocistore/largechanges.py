@@ -14,15 +14,15 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
+from ocistore.applier import Applier, OccupiedError
 from ocistore.catalog import batches, identity, repositories, stageddeletions
-from ocistore.catalog.lock import rest
+from ocistore.catalog.contract import in_small_transactions
+from ocistore.catalog.lock import end_of_rest, rest_until
 from ocistore.changes import (
-    Applier,
     DeleteBlob,
     DeleteManifest,
     LinkBlob,
     MountBlob,
-    OccupiedError,
     PutBlob,
     PutManifest,
     RemoveTag,
@@ -30,8 +30,8 @@ from ocistore.changes import (
 )
 from ocistore.clock import milliseconds
 from ocistore.commit import ATTEMPTS, REMOVALS, commit, give_up, gone, not_in_pool, read_platforms
-from ocistore.emptying import empty_deleted
 from ocistore.errors import OCIStoreError, StoreBusyError, StoreFullError, UncertainCommitError
+from ocistore.largedeletions import MANY, empty_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -65,9 +65,6 @@ _LOOK: Final = 0.05
 _STAGEABLE: Final = (PutBlob, LinkBlob, MountBlob, DeleteBlob, PutManifest, DeleteManifest, SetTag, RemoveTag)
 """All that one transaction may write."""
 
-_MANY: Final = 1000
-"""Tags of a manifest, or manifests about it, that are too many to be removed or queued with it in one transaction."""
-
 
 class _AgainError(Exception):
     """The batch cannot be revealed as it is."""
@@ -95,11 +92,11 @@ def _wide(catalog: Catalog, changes: Sequence[Change], ids: Mapping[str, int], *
         for repository, digests in wanted.items():
             repository_id = ids.get(repository) or repositories.find(connection, repository)
             if repository_id is not None:
-                found = stageddeletions.widths(connection, repository_id, digests, limit=_MANY + 1)
+                found = stageddeletions.widths(connection, repository_id, digests, limit=MANY + 1)
                 wide |= {
                     (repository, digest)
                     for digest, width in found.items()
-                    if width.tags > _MANY or (referrers and width.referrers > _MANY)
+                    if width.tags > MANY or (referrers and width.referrers > MANY)
                 }
     return [
         place
@@ -197,6 +194,8 @@ class _LargeChange:
         self._ids: dict[str, int] = {}
         self._occupied: dict[str, int] = {}
         self._unsettled = False
+        self._rested = 0.0
+        """The instant of the monotonic clock until which the lock is left to others."""
 
     def run(self, beforehand: Sequence[Change], last: Sequence[Change]) -> Applier:
         """Commit all of it."""
@@ -240,13 +239,12 @@ class _LargeChange:
 
     def _untag(self, change: DeleteManifest) -> None:
         """Remove all tags of a manifest that is deleted next."""
-        done = False
-        while not done:
-            with self._catalog.write() as connection:
-                began = time.monotonic()
-                application = self._application(connection, self._renewed(connection), {})
-                done = application.untag_some(change, limit=AT_ONCE)
-            rest(began)
+
+        def untag(connection: Connection) -> bool:
+            application = self._application(connection, self._renewed(connection), {})
+            return application.untag_some(change, limit=AT_ONCE)
+
+        in_small_transactions(self._catalog, untag)
 
     def _renewed(self, connection: Connection) -> int:
         """Return the time now, from which the batch lasts once more."""
@@ -267,6 +265,7 @@ class _LargeChange:
         platforms: dict[str, dict[str, object]] = {}
         for _ in range(ATTEMPTS):
             read_platforms(self._pool, changes, platforms)
+            rest_until(self._rested)  # of which the reading was a part
             with self._catalog.write() as connection:
                 began = time.monotonic()
                 now = self._renewed(connection)
@@ -281,12 +280,11 @@ class _LargeChange:
                     else:
                         application = self._application(connection, now, platforms)
                     application.apply(changes)
+            self._rested = end_of_rest(began)
             if not missing:
                 for change in changes:
                     if isinstance(change, PutManifest):
                         change.manifest.forget_parts()
-                if not reveal:
-                    rest(began)
                 return application
             self._publish(missing)
         raise StoreBusyError("the pool", waited=0.0, reason="garbage collection keeps removing the content; try again")
@@ -298,13 +296,11 @@ class _LargeChange:
 
 def _end(catalog: Catalog, batch: batches.Batch) -> None:
     """Settle or abandon all of a batch."""
-    done = False
-    while not done:
-        with catalog.write() as connection:
-            began = time.monotonic()
-            done = batches.end(connection, batch, now=milliseconds(), limit=AT_ONCE)
-        if not done:
-            rest(began)
+
+    def end(connection: Connection) -> bool:
+        return batches.end(connection, batch, now=milliseconds(), limit=AT_ONCE)
+
+    in_small_transactions(catalog, end)
 
 
 def _wait_for(catalog: Catalog, repository_id: int) -> None:

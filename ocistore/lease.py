@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import require_duration
 from ocistore.catalog import leases, repositories
-from ocistore.catalog.lock import rest
-from ocistore.clock import milliseconds
+from ocistore.catalog.contract import in_small_transactions
+from ocistore.clock import instant, milliseconds
 from ocistore.commit import on_a_full_disk
 from ocistore.errors import LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError
 from ocistore.leasescope import HeldLease
-from ocistore.oci.digest import Digest
+from ocistore.oci.descriptor import digest_of
 from ocistore.oci.reference import repository_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
     from typing import Self
 
+    from ocistore.catalog.connection import Connection
     from ocistore.core import Core
+    from ocistore.oci.descriptor import Descriptor
 
 MAXIMUM_TTL: Final = timedelta(days=36_500)
 """A hundred years: such an instant is one that ``datetime`` has, even where the clock is wrong by thousands."""
@@ -89,11 +89,9 @@ class Lease:
             now = milliseconds()  # not before: others may have held the lock for longer than this is to last
             until = now + self._ttl // _MILLISECOND
             leases.start(connection, leases.LeaseRow(self.id, self._reason, now, until))
-        self.expires = _instant(until)
+        self.expires = instant(until)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._held.leave_context()
         if self._held.is_inherited:
             return  # a forked child leaves the block too: the lease is its parent's
@@ -132,13 +130,11 @@ class Lease:
         """End it in many small transactions, because others wait in each. Killed between two, a collection ends it."""
         with self._core.catalog.write() as connection:
             leases.expire(connection, self.id)
-        ended = False
-        while not ended:
-            with self._core.catalog.write() as connection:
-                began = time.monotonic()
-                ended = leases.end(connection, self.id, now=milliseconds(), limit=leases.ENDED_AT_ONCE)
-            if not ended:
-                rest(began)
+
+        def end(connection: Connection) -> bool:
+            return leases.end(connection, self.id, now=milliseconds(), limit=leases.ENDED_AT_ONCE)
+
+        in_small_transactions(self._core.catalog, end)
 
     def __repr__(self) -> str:
         return f"<Lease {self.id} {self._reason!r}>"
@@ -157,9 +153,9 @@ class Lease:
             until = now + wanted // _MILLISECOND
             if not leases.renew(connection, self.id, now=now, expires=until):
                 raise LeaseExpiredError(self.id)
-        self.expires = _instant(until)
+        self.expires = instant(until)
 
-    def keep(self, repository: str, digest: str) -> None:
+    def keep(self, repository: str, digest: str | Descriptor) -> None:
         """Keep a blob or manifest that a repository serves already, with everything the manifest refers to.
 
         Idempotent, atomic, and durable when it returns.
@@ -169,7 +165,7 @@ class Lease:
             ManifestNotFoundError: it serves neither a manifest nor a blob of that digest.
             LeaseExpiredError: the lease has ended or run out.
         """
-        name, wanted = repository_name(repository), Digest.parse(digest)
+        name, wanted = repository_name(repository), digest_of(digest, argument="digest")
         with self._core.catalog.write() as connection:
             repository_id = repositories.find(connection, name)
             if repository_id is None:
@@ -183,10 +179,6 @@ class Lease:
 def scope_of(lease: Lease) -> HeldLease:
     """Return the inner side of a lease, as the parts of its store see it."""
     return lease._held
-
-
-def _instant(milliseconds_: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds_ / 1000, UTC)
 
 
 def _check(ttl: timedelta) -> None:

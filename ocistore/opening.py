@@ -93,7 +93,7 @@ def open_core(
     except BaseException:
         _close_refused(catalog, files)
         raise
-    core = Core(paths, catalog, used)
+    core = Core(paths, catalog, used, is_given=files is None)
     core.made_again = made_again
     return core
 
@@ -449,7 +449,7 @@ def _open_read_only(paths: StorePaths, pool: Pool | None, *, any_filesystem: boo
         raise
     if files is not None:
         files.hold()
-    return Core(paths, catalog, used)
+    return Core(paths, catalog, used, is_given=files is None)
 
 
 def _refuse_revision(root: Path, found: str) -> NoReturn:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, get_args
 
+from ocistore.arguments import check_choice
 from ocistore.catalog import blobs, manifests, repositories, tags
 from ocistore.changes import (
     ANY,
@@ -20,7 +20,7 @@ from ocistore.changes import (
     RemoveTag,
     SetTag,
 )
-from ocistore.clock import milliseconds
+from ocistore.clock import instant, milliseconds
 from ocistore.errors import (
     BlobNotFoundError,
     CorruptError,
@@ -30,16 +30,19 @@ from ocistore.errors import (
     StorageError,
 )
 from ocistore.leasescope import held
-from ocistore.oci.descriptor import Descriptor
+from ocistore.oci import mediatypes
+from ocistore.oci.config import ImageConfig
+from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import Digest
-from ocistore.oci.manifest import Manifest, check_manifest, manifest_descriptor
-from ocistore.oci.reference import is_digest, repository_name, tag_name
+from ocistore.oci.manifest import Manifest, check_manifest
+from ocistore.oci.reference import repository_name, tag_name, tag_or_digest
 from ocistore.paging import check_text, pages
 from ocistore.refusals import pass_on_theirs
 from ocistore.upload import Upload, cancel_session, sessions, stat_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.reader import BlobReader
@@ -47,9 +50,6 @@ if TYPE_CHECKING:
     from ocistore.core import Core
     from ocistore.leasescope import HeldLease
     from ocistore.upload import UploadInfo
-
-OCTET_STREAM: Final = "application/octet-stream"
-"""The media type of a blob on its own; only the manifests that refer to it state another."""
 
 _RENEW_AFTER: Final = 30 * 60 * 1000
 """Milliseconds. Asking for a blob that nothing refers to yet starts its grace again, at most this often: half the hour
@@ -106,11 +106,12 @@ class RepositoryWriter(abc.ABC):
 
     def put_blob(
         self,
-        source: Source,
+        source: Source | ImageConfig,
         *,
-        digest: str | None = None,
+        digest: str | Descriptor | None = None,
         size: int | None = None,
         algorithm: str = "sha256",
+        media_type: str | None = None,
     ) -> Descriptor:
         """Store a blob and let this repository serve it.
 
@@ -118,28 +119,37 @@ class RepositoryWriter(abc.ABC):
         end: nobody gets a blob by naming its digest.
 
         Args:
-            source: bytes, a path, a binary file object (read from its position) or an iterable of bytes.
+            source: bytes, a path, a binary file object (read from its position), an iterable of bytes, or the config of
+                an image.
             digest: what the bytes must hash to. Without it they are hashed with ``algorithm``.
             size: how many bytes there must be; None for any number.
             algorithm: ``sha256``, ``sha512``, or ``blake3`` where its package is installed.
+            media_type: what the descriptor says they are. The store does not keep it: only the manifests that refer to
+                a blob do. Without it, ``application/octet-stream``, or the type of an image's config.
 
         Returns:
-            Its descriptor, with the media type ``application/octet-stream``.
+            Its descriptor, to build a manifest with.
 
         Raises:
             DigestMismatchError, SizeMismatchError: the bytes are not those; nothing was stored.
             InvalidDigestError: no such digest or algorithm.
+            ManifestInvalidError: that is no media type.
             StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: nothing was stored.
 
         When it returns outside a transaction, the blob survives a power cut. Until a manifest of this repository refers
         to it, a garbage collection may remove it once its grace is over.
         """
-        expected = None if digest is None else Digest.parse(digest)
+        expected = None if digest is None else digest_of(digest, argument="digest")
+        kind = mediatypes.OCI_CONFIG if isinstance(source, ImageConfig) else mediatypes.OCTET_STREAM
+        if media_type is not None:
+            kind = mediatypes.media_type(media_type)
+        if isinstance(source, ImageConfig):
+            source = source.content
         staged = self._stage(source, digest=expected, size=_size(size), algorithm=algorithm)
         self._submit([PutBlob(self.name, staged)], [staged])
-        return Descriptor(OCTET_STREAM, staged.digest, staged.size)
+        return Descriptor(kind, staged.digest, staged.size)
 
-    def mount_blob(self, digest: str, from_repository: str) -> Descriptor:
+    def mount_blob(self, digest: str | Descriptor, from_repository: str) -> Descriptor:
         """Let this repository serve a blob that another one serves, without moving bytes.
 
         Idempotent, atomic, and outside a transaction durable when it returns.
@@ -151,17 +161,17 @@ class RepositoryWriter(abc.ABC):
             RepositoryNotFoundError, BlobNotFoundError: the other repository does not exist, or does not serve the blob:
                 what a third one serves does not count.
         """
-        wanted = Digest.parse(digest)
+        wanted = digest_of(digest, argument="digest")
         source = repository_name(from_repository)
         size = self._size_in(source, wanted)
         self._submit([MountBlob(self.name, wanted, source)])
-        return Descriptor(OCTET_STREAM, wanted, size)
+        return Descriptor(mediatypes.OCTET_STREAM, wanted, size)
 
     def _size_in(self, repository: str, digest: Digest) -> int:
         """Return the size of a blob as a repository serves it now, before these changes are committed."""
         return Repository(self._core, repository).stat_blob(digest, renew=False).size
 
-    def delete_blob(self, digest: str) -> None:
+    def delete_blob(self, digest: str | Descriptor) -> None:
         """Remove a blob from this repository. A later garbage collection frees its bytes, if nothing else needs them.
 
         Atomic, and outside a transaction durable when it returns; doing it again raises BlobNotFoundError.
@@ -170,14 +180,14 @@ class RepositoryWriter(abc.ABC):
             BlobNotFoundError: this repository does not serve it.
             ReferencedError: a manifest of this repository refers to it.
         """
-        self._submit([DeleteBlob(self.name, Digest.parse(digest))])
+        self._submit([DeleteBlob(self.name, digest_of(digest, argument="digest"))])
 
     def put_manifest(
         self,
-        content: bytes,
+        content: bytes | Manifest,
         *,
         media_type: str | None = None,
-        digest: str | None = None,
+        digest: str | Descriptor | None = None,
         tags: Iterable[str] = (),
         missing: Missing = "refuse",
     ) -> Descriptor:
@@ -188,7 +198,9 @@ class RepositoryWriter(abc.ABC):
         blob.
 
         Args:
-            content: the manifest.
+            content: the manifest: its bytes, or a value such as :meth:`Manifest.build` and :meth:`Index.build` make.
+                With a value, blobs that its descriptors have in themselves (``data``), such as the empty config, are
+                stored too; with bytes they must be here.
             media_type: its media type; otherwise the one it states itself.
             digest: what the bytes must hash to, with any supported algorithm.
             tags: the tags to point at it, whatever they point at now.
@@ -208,20 +220,32 @@ class RepositoryWriter(abc.ABC):
         """
         if isinstance(tags, str):  # which is an iterable of tags too, one for each letter
             raise TypeError("tags must be a list of tags, not one text")
-        if missing not in get_args(Missing):
-            raise ValueError(f"missing must be refuse, children or all, not {missing!r}")
+        check_choice(missing, "missing", get_args(Missing))
         names = list(dict.fromkeys(tag_name(tag) for tag in tags))
-        expected = None if digest is None else Digest.parse(digest)
+        expected = None if digest is None else digest_of(digest, argument="digest")
+        is_value = isinstance(content, Manifest)
+        if isinstance(content, Manifest):
+            media_type = content.media_type if media_type is None else media_type
+            expected = content.descriptor.digest if expected is None else expected
+            content = content.content
         manifest = check_manifest(
             content, media_type=media_type, digest=expected, maximum=self._core.maximum_manifest_size
         )
-        staged = self._stage(manifest.content, digest=manifest.descriptor.digest, size=manifest.descriptor.size)
-        found = manifest.descriptor.digest
-        put = PutManifest(self.name, manifest, staged, missing)
-        self._submit([put, *(SetTag(self.name, tag, found) for tag in names)], [staged])
-        return manifest.descriptor
+        own = manifest.descriptor
+        embedded = manifest.embedded_blobs() if is_value else {}
+        staged: list[StagedBlob] = []
+        try:
+            for found, data in {**embedded, own.digest: manifest.content}.items():
+                staged.append(self._stage(data, digest=found, size=len(data)))
+        except BaseException:
+            self._core.discard(staged)
+            raise
+        changes: list[Change] = [PutBlob(self.name, blob) for blob in staged[:-1]]
+        changes.append(PutManifest(self.name, manifest, staged[-1], missing))
+        self._submit([*changes, *(SetTag(self.name, tag, own.digest) for tag in names)], staged)
+        return own
 
-    def delete_manifest(self, digest: str) -> None:
+    def delete_manifest(self, digest: str | Descriptor) -> None:
         """Remove a manifest from this repository, with the tags that point at it.
 
         Durable when it returns outside a transaction; doing it again raises ManifestNotFoundError. Atomic, except that
@@ -232,9 +256,9 @@ class RepositoryWriter(abc.ABC):
             ManifestNotFoundError: this repository does not hold it.
             ReferencedError: an index of this repository refers to it.
         """
-        self._submit([DeleteManifest(self.name, Digest.parse(digest))])
+        self._submit([DeleteManifest(self.name, digest_of(digest, argument="digest"))])
 
-    def tag(self, name: str, digest: str, *, expected: str | AnyValue | None = ANY) -> None:
+    def tag(self, name: str, digest: str | Descriptor, *, expected: str | Descriptor | AnyValue | None = ANY) -> None:
         """Point a tag at a manifest of this repository. What it pointed at before stays, under its digest.
 
         Atomic, outside a transaction durable when it returns, and without ``expected`` idempotent.
@@ -248,8 +272,11 @@ class RepositoryWriter(abc.ABC):
             ManifestNotFoundError: this repository does not hold that manifest.
             TagConflictError: the tag is not as expected.
         """
-        wanted = expected if expected is None or isinstance(expected, AnyValue) else Digest.parse(expected)
-        self._submit([SetTag(self.name, tag_name(name), Digest.parse(digest), wanted)])
+        target = digest_of(digest, argument="digest")
+        wanted = (
+            expected if expected is None or isinstance(expected, AnyValue) else digest_of(expected, argument="expected")
+        )
+        self._submit([SetTag(self.name, tag_name(name), target, wanted)])
 
     def untag(self, name: str) -> None:
         """Remove a tag. The manifest stays, under its digest and its other tags, until it may be garbage-collected.
@@ -276,7 +303,7 @@ class Repository(RepositoryWriter):
 
     # Blobs.
 
-    def stat_blob(self, digest: str, *, renew: bool = True) -> Descriptor:
+    def stat_blob(self, digest: str | Descriptor, *, renew: bool = True) -> Descriptor:
         """Return the descriptor of a blob of this repository: its size, and media type ``application/octet-stream``.
 
         Where no manifest refers to the blob yet, its grace starts again, so that it still exists when one does; that
@@ -292,12 +319,12 @@ class Repository(RepositoryWriter):
             StoreBusyError, StoreFullError, StorageError: that could not be written.
             LeaseExpiredError: the caller works under a lease that has run out.
         """
-        wanted = Digest.parse(digest)
+        wanted = digest_of(digest, argument="digest")
         found = self._row(wanted)
         if not self._core.pool.has(wanted, found.size):
             raise BlobNotFoundError(wanted, repository=self.name)
         if not renew:
-            return Descriptor(OCTET_STREAM, wanted, found.size)
+            return Descriptor(mediatypes.OCTET_STREAM, wanted, found.size)
         idle = (
             found.unreferenced_since is not None
             and found.unreferenced_since + _RENEW_AFTER < milliseconds()
@@ -311,7 +338,7 @@ class Repository(RepositoryWriter):
                     blobs.touch(connection, repository_id, wanted, now=milliseconds())
                     for lease in lacking:
                         lease.keep_all(connection, repository_id, [wanted])
-        return Descriptor(OCTET_STREAM, wanted, found.size)
+        return Descriptor(mediatypes.OCTET_STREAM, wanted, found.size)
 
     def _lacking(self, digest: Digest) -> list[HeldLease]:
         """Return the leases of the running work that do not keep a blob of this repository yet."""
@@ -321,7 +348,7 @@ class Repository(RepositoryWriter):
         with self._core.catalog.read() as connection:
             return [lease for lease in leases if lease.lacks(connection, self.name, digest)]
 
-    def open_blob(self, digest: str, *, verify: bool = False) -> BlobReader:
+    def open_blob(self, digest: str | Descriptor, *, verify: bool = False) -> BlobReader:
         """Open a blob of this repository as a seekable binary file; to be closed, or used with ``with``.
 
         What is open can be read to its end, even if it is deleted and collected meanwhile.
@@ -337,7 +364,7 @@ class Repository(RepositoryWriter):
             CorruptError: its file is gone or has another size; with ``verify``, also while reading, its bytes are
                 wrong.
         """
-        wanted = Digest.parse(digest)
+        wanted = digest_of(digest, argument="digest")
         for _ in range(_LOOKUPS):
             held = self._row(wanted)
             try:
@@ -416,15 +443,15 @@ class Repository(RepositoryWriter):
 
     # Manifests.
 
-    def resolve(self, reference: str) -> Descriptor:
+    def resolve(self, reference: str | Descriptor) -> Descriptor:
         """Return the descriptor of the manifest that a tag or digest of this repository names.
 
         Raises:
             RepositoryNotFoundError, ManifestNotFoundError: there is none.
         """
-        return _descriptor(self._lookup(reference))
+        return self._lookup(reference).descriptor
 
-    def get_manifest(self, reference: str) -> Manifest:
+    def get_manifest(self, reference: str | Descriptor) -> Manifest:
         """Return the manifest that a tag or digest names.
 
         It has exactly the bytes that were put, verified against their digest.
@@ -434,7 +461,7 @@ class Repository(RepositoryWriter):
             CorruptError: its file is gone or damaged. Putting the same manifest again heals it.
         """
         for _ in range(_LOOKUPS):
-            descriptor = _descriptor(self._lookup(reference))
+            descriptor = self._lookup(reference).descriptor
             digest = descriptor.digest
             try:
                 content = self._core.pool.read(digest, descriptor.size)
@@ -447,17 +474,17 @@ class Repository(RepositoryWriter):
         self._core.catalog.refuse_moved()
         raise CorruptError(f"manifest {descriptor.digest}", reason="its file is gone")
 
-    def _lookup(self, reference: str) -> manifests.Stored:
-        find = manifests.by_digest if is_digest(reference) else manifests.by_tag
-        checked = Digest.parse(reference) if is_digest(reference) else tag_name(reference)
+    def _lookup(self, reference: str | Descriptor) -> manifests.Stored:
+        checked = tag_or_digest(reference, argument="reference")
+        find = manifests.by_digest if isinstance(checked, Digest) else manifests.by_tag
         with self._core.catalog.read() as connection:
             stored = find(connection, self.name, checked)
         if stored is None:
             self._id()
-            raise ManifestNotFoundError(reference, repository=self.name)
+            raise ManifestNotFoundError(checked, repository=self.name)
         return stored
 
-    def manifests(self, *, after: str = "", limit: int | None = None) -> Iterator[Descriptor]:
+    def manifests(self, *, after: str | Descriptor = "", limit: int | None = None) -> Iterator[Descriptor]:
         """Yield the manifests and indexes here, tagged or not, in the order in which the store first saw them.
 
         Args:
@@ -472,20 +499,21 @@ class Repository(RepositoryWriter):
         repository_id = self._id()
         start = 0
         if after:
+            last_seen = digest_of(after, argument="after")
             with self._core.catalog.read() as connection:
-                known = manifests.key(connection, repository_id, Digest.parse(after))
+                known = manifests.key(connection, repository_id, last_seen)
             if known is None:
-                raise ManifestNotFoundError(after, repository=self.name)
+                raise ManifestNotFoundError(last_seen, repository=self.name)
             start = known
 
         def page(last: int, count: int) -> list[tuple[int, Descriptor]]:
             with self._core.catalog.read() as connection:
                 listed = manifests.page(connection, repository_id, after=last, limit=count)
-            return [(entry.key, _descriptor(entry.stored)) for entry in listed]
+            return [(entry.key, entry.stored.descriptor) for entry in listed]
 
         return pages(page, start, limit)
 
-    def referrers(self, digest: str, *, artifact_type: str | None = None) -> list[Descriptor]:
+    def referrers(self, digest: str | Descriptor, *, artifact_type: str | None = None) -> list[Descriptor]:
         """Return the manifests of this repository whose subject is ``digest``, in byte order of their digests.
 
         The list has their artifact types and annotations (distribution specification, "Listing Referrers"). It is empty
@@ -498,22 +526,12 @@ class Repository(RepositoryWriter):
         Raises:
             RepositoryNotFoundError: there is no such repository.
         """
-        wanted = Digest.parse(digest)
+        wanted = digest_of(digest, argument="digest")
         if artifact_type is not None:
             check_text(artifact_type, kind="artifact type")
         repository_id = self._id()
         with self._core.catalog.read() as connection:
-            found = manifests.referrers(connection, repository_id, wanted, artifact_type=artifact_type)
-        return [
-            Descriptor(
-                stored.media_type,
-                Digest.parse(stored.digest),
-                stored.size,
-                annotations=annotations,
-                artifact_type=stored.artifact_type,
-            )
-            for stored, annotations in found
-        ]
+            return manifests.referrers(connection, repository_id, wanted, artifact_type=artifact_type)
 
     # Tags.
 
@@ -539,13 +557,13 @@ class Repository(RepositoryWriter):
 
         return pages(page, after, limit)
 
-    def tags_of(self, digest: str) -> list[str]:
+    def tags_of(self, digest: str | Descriptor) -> list[str]:
         """Return the tags of this repository that point at a manifest, in byte order; none where it is not here.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
         """
-        wanted = Digest.parse(digest)
+        wanted = digest_of(digest, argument="digest")
         repository_id = self._id()
         with self._core.catalog.snapshot() as connection:
             manifest_id = manifests.key(connection, repository_id, wanted)
@@ -577,16 +595,10 @@ class Repository(RepositoryWriter):
         return found
 
 
-def _descriptor(stored: manifests.Stored) -> Descriptor:
-    return manifest_descriptor(
-        stored.media_type, Digest.parse(stored.digest), stored.size, artifact_type=stored.artifact_type
-    )
-
-
 def _event(row: tags.Event) -> TagEvent:
     old = None if row.old_digest is None else Digest.parse(row.old_digest)
     new = None if row.new_digest is None else Digest.parse(row.new_digest)
-    return TagEvent(row.id, row.tag, old, new, datetime.fromtimestamp(row.at / 1000, UTC), row.actor)
+    return TagEvent(row.id, row.tag, old, new, instant(row.at), row.actor)
 
 
 def _size(size: int | None) -> int | None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import timedelta
     from pathlib import Path
-    from types import TracebackType
     from typing import NoReturn, Self
 
     from ocistore.archives.compression import Compression
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.exports.formats import ExportFormat
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.imports.detection import ImportSource
+    from ocistore.oci.descriptor import Descriptor
     from ocistore.progress import Progress
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.check import CheckReport
@@ -69,14 +69,6 @@ class Store:
 
     Use it as a context manager, or :meth:`close` it; otherwise it is closed when the interpreter ends.
     It may be carried over a ``fork``: the child then has connections of its own.
-
-    Attributes:
-        root: the store's directory, absolute.
-        read_only: whether changes are refused.
-        actor: the name that the history of tags has for changes made here; the user's login name, if not set.
-        maximum_manifest_size: bytes that a manifest pushed or imported through this object may have; 4 MiB, if not set.
-        past_page_cache: whether big blobs are written past the kernel's page cache, so that they evict nobody else's
-            pages; true, if not set. It is done on Linux from 6.16 on, where the filesystem can.
     """
 
     def __init__(self, core: Core) -> None:
@@ -100,7 +92,7 @@ class Store:
 
     @property
     def actor(self) -> str:
-        """The name that the history of tags has for changes.
+        """The name that the history of tags has for changes made here; the user's login name, if not set.
 
         Raises:
             InvalidNameError: on setting it: it is no text, or too long.
@@ -113,7 +105,7 @@ class Store:
 
     @property
     def maximum_manifest_size(self) -> int:
-        """The number of bytes that a manifest which is pushed or imported through this object may have."""
+        """Bytes that a manifest which is pushed or imported through this object may have; 4 MiB, if not set."""
         return self._core.maximum_manifest_size
 
     @maximum_manifest_size.setter
@@ -122,7 +114,10 @@ class Store:
 
     @property
     def past_page_cache(self) -> bool:
-        """Whether big blobs are written past the kernel's page cache, where that can be trusted."""
+        """Whether big blobs are written past the kernel's page cache, so that they evict nobody else's pages.
+
+        True, if not set. It is done on Linux from 6.16 on, where the filesystem can.
+        """
         return self._core.past_page_cache
 
     @past_page_cache.setter
@@ -152,9 +147,10 @@ class Store:
                 while others write.
             any_filesystem: accept a filesystem in user space (FUSE) of which is not known what is under it. Only where
                 that is a disk of this machine: otherwise what is acknowledged may be lost.
-            pool: what keeps the bytes of blobs, such as an :class:`ocistore.testing.memory.MemoryPool`, if not the
-                directory. A store is always opened with the pool that it was made with; that pool is empty when the
-                store is made.
+            pool: what keeps the bytes of blobs, if not the directory: a pool of your own (:mod:`ocistore.pools`), or an
+                :class:`ocistore.testing.memory.MemoryPool`. A store is always opened with the pool that it was made
+                with; that pool is empty when the store is made. It stays open when the store is closed, or cannot be
+                opened: whoever made it closes it.
 
         Raises:
             StoreNotFoundError: there is no store, and none may be made: ``create`` is false, it is a file, or a
@@ -188,9 +184,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -550,7 +544,7 @@ class Store:
 
     def explain(
         self,
-        reference_or_digest: str,
+        reference_or_digest: str | Descriptor,
         *,
         grace: timedelta = GRACE,
         keep_untagged: timedelta = KEEP_UNTAGGED,
@@ -558,7 +552,7 @@ class Store:
         """Explain what keeps a manifest or blob: tags, indexes, its subject, leases, or having been needed lately.
 
         Args:
-            reference_or_digest: a digest, in every repository that serves it or else in the store; or
+            reference_or_digest: a digest or descriptor, in every repository that serves it or else in the store; or
                 REPO[:TAG][@DIGEST], in that repository only.
             grace: as for the garbage collection that is asked about.
             keep_untagged: as for the garbage collection that is asked about.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.catalog import repositories, uploads
 from ocistore.changes import EndUpload, PutBlob
-from ocistore.clock import milliseconds
+from ocistore.clock import instant, milliseconds
 from ocistore.errors import (
     CorruptError,
     InvalidDigestError,
@@ -24,14 +24,14 @@ from ocistore.errors import (
     UploadRangeError,
 )
 from ocistore.forks import ForkSafeLock
-from ocistore.oci.descriptor import Descriptor
-from ocistore.oci.digest import Digest, hasher
+from ocistore.oci import mediatypes
+from ocistore.oci.descriptor import Descriptor, digest_of
+from ocistore.oci.digest import hasher
 from ocistore.paging import pages
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
     from typing import Self
 
     from ocistore.blobs.pool import OpenUpload
@@ -135,9 +135,7 @@ class Upload:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -199,7 +197,7 @@ class Upload:
             with self._unless_ended():
                 return file.append(chunk)
 
-    def commit(self, digest: str) -> Descriptor:
+    def commit(self, digest: str | Descriptor) -> Descriptor:
         """Make the bytes a blob of the repository and end the session.
 
         Atomic, and durable when it returns; a session is committed once. After a crash there is the session with what
@@ -213,7 +211,7 @@ class Upload:
             StorageError: they stay too, unless it was the sync of the bytes that failed: then those cannot be trusted,
                 and the upload has to start again.
         """
-        wanted = Digest.parse(digest)
+        wanted = digest_of(digest, argument="digest")
         self._open_file()
         with self._alone():
             file = self._open_file()
@@ -224,7 +222,7 @@ class Upload:
             self._core.discard([staged])
             self._file = None
             file.close()
-        return Descriptor("application/octet-stream", wanted, staged.size)
+        return Descriptor(mediatypes.OCTET_STREAM, wanted, staged.size)
 
     def cancel(self) -> None:
         """End the session and discard its bytes, durably. Idempotent: cancelling an ended session does nothing."""
@@ -318,14 +316,10 @@ def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
         return None
     if offset > row.offset and row.page_cache != core.pool.uploads.page_cache():
         offset = row.offset  # to which resuming it cuts it
-    return UploadInfo(row.id, row.algorithm, offset, _when(row.started), _when(row.touched), _when(row.expires))
+    return UploadInfo(row.id, row.algorithm, offset, instant(row.started), instant(row.touched), instant(row.expires))
 
 
 def _touch(core: Core, name: str, *, offset: int, page_cache: str) -> bool:
     with core.catalog.write() as connection:
         now = milliseconds()
         return uploads.touch(connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache)
-
-
-def _when(at: int) -> datetime:
-    return datetime.fromtimestamp(at / 1000, UTC)

@@ -230,7 +230,7 @@ class Model:
         content = self.find_upload(name, upload)
         actual = Digest.of(content, digest.partition(":")[0])
         if actual != digest:
-            raise DigestMismatchError(expected=digest, actual=actual)
+            raise DigestMismatchError(expected=digest, actual=actual, subject=f"upload {upload}")
         del self.repositories[name].uploads[upload]
         return self.put_blob(name, content, digest=digest)
 

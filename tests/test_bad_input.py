@@ -12,11 +12,13 @@ from state import files, state, unchanged
 
 from ocistore import (
     CorruptError,
+    Descriptor,
     Digest,
     InvalidDigestError,
     InvalidNameError,
     ManifestInvalidError,
     ManifestNotFoundError,
+    OCIStoreError,
     ReadOnlyStoreError,
     SchemaTooNewError,
     SchemaTooOldError,
@@ -86,18 +88,23 @@ BAD_TAGS = {
     "at": "v@1", "plus": "1.0+1", "accent": "é", "full-width digit": "\uff11", "surrogate": "\ud800", "bytes": b"v1",
     "None": None, "number": 1,
 }  # fmt: skip
+TAKES_DIGEST_OR_TAG = {
+    "get_manifest": lambda repository, reference: repository.get_manifest(reference),
+    "resolve": lambda repository, reference: repository.resolve(reference),
+}
 TAKES_TAG = {
     "tag": lambda repository, name: repository.tag(name, ONE),
     "untag": lambda repository, name: repository.untag(name),
     "put_manifest": lambda repository, name: repository.put_manifest(note(3).manifest, tags=[name]),
-    "get_manifest": lambda repository, name: repository.get_manifest(name),
-    "resolve": lambda repository, name: repository.resolve(name),
+    **TAKES_DIGEST_OR_TAG,
 }
 
 
 @pytest.mark.parametrize("name", BAD_TAGS.values(), ids=BAD_TAGS)
 @pytest.mark.parametrize("call", TAKES_TAG.values(), ids=TAKES_TAG)
 def test_a_name_that_no_tag_can_have_is_refused(stocked, call, name):
+    if not isinstance(name, str) and call in TAKES_DIGEST_OR_TAG.values():
+        return  # a TypeError, see below
     with unchanged(stocked.root), pytest.raises(InvalidNameError) as caught:
         call(stocked.repository("library/app"), name)
     assert (caught.value.name, caught.value.kind) == (name, "tag")
@@ -127,14 +134,8 @@ BAD_DIGESTS = {
     "a megabyte": "sha256:" + "0" * 1_000_000, "full-width digits": "sha256:" + "\uff10" * 64,
     "surrogate": "sha256:" + "\ud800" * 64, "another alphabet": "sha256+b64u:" + "0" * 43,
 }  # fmt: skip
-NOT_DIGESTS = BAD_DIGESTS | {
-    "empty": "", "a tag": "v1", "hex alone": "0" * 64, "bytes": HELLO.encode(), "None": None, "number": 7,
-    "list": [HELLO],
-}  # fmt: skip
-TAKES_DIGEST_OR_TAG = {
-    "get_manifest": lambda repository, digest: repository.get_manifest(digest),
-    "resolve": lambda repository, digest: repository.resolve(digest),
-}
+NOT_DIGESTS = BAD_DIGESTS | {"empty": "", "a tag": "v1", "hex alone": "0" * 64}
+NOT_TEXTS = {"bytes": HELLO.encode(), "None": None, "number": 7, "list": [HELLO]}
 TAKES_DIGEST = {
     "open_blob": lambda repository, digest: repository.open_blob(digest),
     "stat_blob": lambda repository, digest: repository.stat_blob(digest),
@@ -165,16 +166,49 @@ def test_what_is_no_digest_is_refused(stocked, call, digest):
     refused_as_digest(stocked, call, digest)
 
 
-@pytest.mark.parametrize("case", [case for case in NOT_DIGESTS if case != "None"])
+@pytest.mark.parametrize("digest", NOT_DIGESTS.values(), ids=NOT_DIGESTS)
 @pytest.mark.parametrize("call", TAKES_DIGEST_OR_NOTHING.values(), ids=TAKES_DIGEST_OR_NOTHING)
-def test_what_is_no_digest_is_refused_where_there_need_be_none(stocked, call, case):
-    refused_as_digest(stocked, call, NOT_DIGESTS[case])
+def test_what_is_no_digest_is_refused_where_there_need_be_none(stocked, call, digest):
+    refused_as_digest(stocked, call, digest)
+
+
+@pytest.mark.parametrize("value", NOT_TEXTS.values(), ids=NOT_TEXTS)
+@pytest.mark.parametrize("name", [*TAKES_DIGEST, *TAKES_DIGEST_OR_NOTHING, *TAKES_DIGEST_OR_TAG])
+def test_what_is_neither_text_nor_a_descriptor_is_a_type_error_in_the_place_of_a_digest(stocked, name, value):
+    if value is None and name in TAKES_DIGEST_OR_NOTHING:
+        return
+    call = {**TAKES_DIGEST, **TAKES_DIGEST_OR_NOTHING, **TAKES_DIGEST_OR_TAG}[name]
+    argument = {"expected": "expected", "get_manifest": "reference", "resolve": "reference"}.get(name, "digest")
+    with unchanged(stocked.root), pytest.raises(TypeError, match=f"{argument} must be .*, not {type(value).__name__}"):
+        call(stocked.repository("library/app"), value)
+
+
+@pytest.mark.parametrize("name", [*TAKES_DIGEST, *TAKES_DIGEST_OR_NOTHING, *TAKES_DIGEST_OR_TAG])
+def test_a_descriptor_says_what_its_digest_says(stocked, name):
+    call = {**TAKES_DIGEST, **TAKES_DIGEST_OR_NOTHING, **TAKES_DIGEST_OR_TAG}[name]
+    repository = stocked.repository("library/app")
+    digest = Digest.of(b"what no repository has")
+    said = []
+    for value in (digest, Descriptor("a/b", digest, 22)):
+        try:
+            said.append(call(repository, value))
+        except OCIStoreError as error:
+            said.append(str(error))
+    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize("digest", BAD_DIGESTS.values(), ids=BAD_DIGESTS)
 @pytest.mark.parametrize("call", TAKES_DIGEST_OR_TAG.values(), ids=TAKES_DIGEST_OR_TAG)
 def test_what_has_a_colon_is_meant_as_a_digest_and_refused_as_one(stocked, call, digest):
     refused_as_digest(stocked, call, digest)
+
+
+def test_what_is_neither_text_nor_a_descriptor_commits_no_upload(store, repository):
+    with repository.start_upload() as upload:
+        upload.write(b"hello")
+        with unchanged(store.root), pytest.raises(TypeError, match="digest must be a digest or a Descriptor, not int"):
+            upload.commit(7)
+        assert upload.commit(Descriptor.of(b"hello")).size == 5
 
 
 @pytest.mark.parametrize("digest", NOT_DIGESTS.values(), ids=NOT_DIGESTS)

@@ -27,13 +27,14 @@ from ocistore import (
     TagConflictError,
     UploadNotFoundError,
     largechanges,
-    thinning,
+    largedeletions,
 )
 from ocistore.catalog import batches, leases, refs, repositories
 from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.changes import PutManifest
 from ocistore.core import Core
-from ocistore.layouts import copying
+from ocistore.layouts import copying, transfer
+from ocistore.layouts.imports import planning
 from ocistore.upkeep import gc
 
 pytestmark = pytest.mark.every_pool
@@ -219,7 +220,7 @@ def much_referred_to(repository, number=40):
 
 
 def test_a_manifest_with_many_tags_and_referrers_is_deleted_in_small_transactions(store, repository, monkeypatch):
-    monkeypatch.setattr(thinning, "AT_ONCE", 10)
+    monkeypatch.setattr(largedeletions, "MANY", 10)
     digest = much_referred_to(repository)
     with changed_rows(monkeypatch) as changed:
         repository.delete_manifest(digest)
@@ -236,7 +237,7 @@ def test_a_manifest_with_many_tags_and_referrers_is_deleted_in_small_transaction
 
 
 def test_a_manifest_that_may_not_be_deleted_keeps_its_tags(store, repository, monkeypatch):
-    monkeypatch.setattr(thinning, "AT_ONCE", 10)
+    monkeypatch.setattr(largedeletions, "MANY", 10)
     digest = much_referred_to(repository)
     push(repository, index([image("much")]), "index")
     before = all_rows(store.root)
@@ -246,7 +247,7 @@ def test_a_manifest_that_may_not_be_deleted_keeps_its_tags(store, repository, mo
 
 
 def test_killed_while_its_tags_go_a_manifest_is_deleted_by_deleting_it_again(store, repository, monkeypatch):
-    monkeypatch.setattr(thinning, "AT_ONCE", 10)
+    monkeypatch.setattr(largedeletions, "MANY", 10)
     digest = much_referred_to(repository)
 
     def killed(*_, **__):
@@ -784,7 +785,7 @@ def test_a_large_mount_fails_where_its_source_loses_the_blob_meanwhile(store, sm
 
 
 def test_a_manifest_with_many_tags_is_deleted_in_a_transaction_that_nobody_sees_half_of(store, monkeypatch):
-    monkeypatch.setattr(largechanges, "_MANY", 10)
+    monkeypatch.setattr(largechanges, "MANY", 10)
     monkeypatch.setattr(largechanges, "AT_ONCE", 10)
     digest = much_referred_to(store.repository("app"))
     before, found = seen(store), []
@@ -1145,11 +1146,32 @@ def test_what_is_revealed_at_once_does_not_grow_with_the_change(store, monkeypat
     assert most[120] <= most[30] + 5
 
 
+def test_a_large_change_leaves_the_lock_to_others_before_each_of_its_transactions(store, monkeypatch):
+    monkeypatch.setattr(largechanges, "LARGE", 20)
+    monkeypatch.setattr(largechanges, "AT_ONCE", 20)
+    ends, rested = [0.0], []
+
+    def end_of_rest(began):
+        assert began > 0
+        ends.append(ends[-1] + 1)
+        return ends[-1]
+
+    monkeypatch.setattr(largechanges, "end_of_rest", end_of_rest)
+    monkeypatch.setattr(largechanges, "rest_until", rested.append)
+    with store.transaction() as transaction:
+        for i in range(30):
+            push(transaction.repository("app"), image(i), f"v{i}")
+    assert rested == ends[:-1]
+    assert len(rested) > 5
+
+
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
 def test_an_import_keeps_little_of_each_manifest_in_memory(tmp_path, store, monkeypatch):
-    number = 200
+    number, held = 400, 8
+    for module in (planning, transfer):
+        monkeypatch.setattr(module, "HELD_PARSED", held)
     with Store.open(tmp_path / "other") as other:
         with other.transaction() as transaction:
             for i in range(number):
@@ -1160,7 +1182,10 @@ def test_an_import_keeps_little_of_each_manifest_in_memory(tmp_path, store, monk
 
     def measured(self, changes):
         found.append(tracemalloc.get_traced_memory()[0])
-        assert not any(change.manifest._parsed for change in changes if isinstance(change, PutManifest))
+        manifests = [change.manifest for change in changes if isinstance(change, PutManifest)]
+        parsed = [manifest for manifest in manifests if manifest._parsed]
+        assert 0 < sum(manifest.edge_count for manifest in parsed) <= held
+        assert all(isinstance(manifest._held, bytes) == (manifest in parsed) for manifest in manifests)
         commit(self, changes)
 
     store.import_(tmp_path / "layout", "warm", dry_run=True)

@@ -1,7 +1,12 @@
 """Errors: one class, one exit code and a code of the specification for each thing that can be wrong."""
 
 import ast
+import copy
+import json
 import pickle
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -20,14 +25,21 @@ CODES = {
     "UNAVAILABLE",
 }  # fmt: skip
 
-EXAMPLES = [
-    errors.InvalidNameError("..", kind="tag", reason="dots"),
-    errors.DigestMismatchError(expected="sha256:a", actual="sha256:b"),
-    errors.ManifestBlobUnknownError(["sha256:a", "sha256:b"], repository="a"),
-    errors.TagConflictError("v1", repository="a", expected=None, actual="sha256:a"),
-    errors.StorageError("/x", errno=5, reason="input/output error"),
-    errors.StoreClosedError("the store"),
-]
+VALUES = {
+    "str": "a", "object": "..", "str | None": "sha256:b", "tuple[str, ...]": ("sha256:a", "sha256:b"),
+    "Mapping[str, str]": {"sha256:a": "image"}, "int": 7, "int | None": 5, "float": 1.5, "bool": True,
+    "Path": Path("/x"),
+}  # fmt: skip
+
+EXAMPLES = [error(*(VALUES[field.type] for field in fields(error))) for error in CONCRETE]
+
+WAYS = {
+    "pickle": lambda error: pickle.loads(pickle.dumps(error)),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "args": lambda error: type(error)(*error.args),
+    "args in JSON, as in Celery": lambda error: type(error)(*json.loads(json.dumps(error.args))),
+}
 
 
 @pytest.mark.parametrize("error", CONCRETE)
@@ -49,11 +61,48 @@ def test_every_error_is_a_public_name(error):
     assert error.__name__ in ocistore.__all__
 
 
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
-def test_an_error_keeps_its_fields_on_its_way_to_another_process(error):
-    again = pickle.loads(pickle.dumps(error))
+def test_an_error_keeps_its_fields_on_its_way_to_another_process(error, way):
+    again = way(error)
     assert type(again) is type(error)
-    assert (str(again), vars(again)) == (str(error), vars(error))
+    assert (str(again), vars(again), again.args) == (str(error), vars(error), error.args)
+
+
+def refuse(index):
+    raise EXAMPLES[index]
+
+
+def test_an_error_of_a_worker_process_arrives_whole():
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        for index, error in enumerate(EXAMPLES):
+            again = executor.submit(refuse, index).exception()
+            assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+def test_a_message_says_what_is_wrong_and_leaves_no_field_unfilled(error):
+    assert str(error)
+    assert "{" not in str(error)
+    assert repr(error) == f"{type(error).__name__}({str(error)!r})"
+
+
+def test_a_note_added_to_an_error_travels_with_it():
+    error = errors.StoreClosedError("the store")
+    error.add_note("while it was opened")
+    assert pickle.loads(pickle.dumps(error)).__notes__ == ["while it was opened"]
+
+
+def test_an_error_of_somebody_else_may_have_any_constructor():
+    class OursError(errors.OCIStoreError):
+        pass
+
+    class MissingError(errors.BlobNotFoundError):
+        def __init__(self, digest):
+            super().__init__(digest, repository="a")
+
+    assert str(OursError("it broke")) == "it broke"
+    assert str(MissingError("sha256:a")) == "repository 'a' holds no blob sha256:a"
 
 
 def test_a_long_list_of_missing_blobs_is_cut_in_the_text_and_whole_in_the_field():

@@ -729,3 +729,39 @@ def test_the_platform_is_that_of_a_config_which_others_collected_and_pushed_agai
     with store._core.catalog.read() as connection:
         found = manifests.platform(connection, APP.digest)
     assert found == {"architecture": json.loads(APP.config)["architecture"], "os": json.loads(APP.config)["os"]}
+
+
+NOTED = {"architecture": "arm64", "os": "linux"}
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [
+        ({}, NOTED),
+        ({"variant": "", "os.version": None, "os.features": []}, NOTED),
+        ({"variant": "v8", "os.features": ["sse4"]}, {**NOTED, "variant": "v8", "os.features": ["sse4"]}),
+        ({"padding": "x" * 3 * 1024 * 1024}, NOTED),
+        ({"padding": "x" * 4 * 1024 * 1024}, {}),
+        ({"variant": "v" * 500}, {}),
+        ({"variant": 8}, {}),
+        ({"os": ""}, {}),
+        ({"config": {"Cmd": [1]}}, NOTED),
+    ],
+    ids=[
+        "plain",
+        "empty parts",
+        "all parts",
+        "3 MiB",
+        "over 4 MiB",
+        "too long",
+        "malformed",
+        "half",
+        "malformed besides",
+    ],
+)
+def test_the_platform_is_noted_that_the_config_says(store, repository, said, noted):
+    pushed = image("app", **said)
+    push(repository, pushed, "v1")
+    with store._core.catalog.read() as connection:
+        assert (manifests.platform(connection, pushed.digest) or {}) == noted
+    assert repository.get_manifest("v1").content == pushed.manifest

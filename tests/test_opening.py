@@ -223,6 +223,23 @@ def test_a_directory_whose_name_is_no_text_can_hold_a_store(tmp_path):
     assert check(root) == []
 
 
+def test_a_directory_with_a_catalog_is_a_store(tmp_path, root):
+    with unchanged(root):
+        assert ocistore.is_store(root)
+        assert ocistore.is_store(str(root))
+    (tmp_path / "file").touch()
+    assert not any(map(ocistore.is_store, (tmp_path, tmp_path / "file", tmp_path / "nothing")))
+    (root / "catalog.db").write_bytes(b"damaged")
+    assert ocistore.is_store(root)
+
+
+def test_a_directory_that_cannot_be_looked_into_is_neither_a_store_nor_none(tmp_path):
+    with pytest.raises(StorageError):
+        ocistore.is_store(tmp_path / ("x" * 300))
+    with pytest.raises(InvalidNameError, match="it is empty"):
+        ocistore.is_store("")
+
+
 def test_a_relative_root_is_where_it_was_when_the_store_was_opened(tmp_path, root, monkeypatch):
     monkeypatch.chdir(root.parent)
     with Store.open(root.name) as store:

@@ -13,7 +13,9 @@ import pytest
 import ocistore
 import ocistore.artifacts
 import ocistore.images
+import ocistore.pools
 
+PUBLIC = (ocistore, ocistore.artifacts, ocistore.images, ocistore.pools)
 PACKAGE = Path(ocistore.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -97,7 +99,7 @@ def beginnings(source):
             yield f"{node.lineno} {name}: {wrong}"
 
 
-@pytest.mark.parametrize("module", [ocistore, ocistore.artifacts, ocistore.images], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
 def test_every_public_name_says_what_it_is(module):
     assert inspect.getdoc(module)
     silent = [name for name in module.__all__ if not says_what_it_is(module, name)]
@@ -133,7 +135,7 @@ def homes(module, name):
                 waiting.append(importlib.import_module(statement.module))
 
 
-@pytest.mark.parametrize("module", [ocistore, ocistore.artifacts, ocistore.images], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", PUBLIC, ids=lambda module: module.__name__)
 def test_every_public_method_says_what_it_does(module):
     silent = [
         f"{name}.{method}"

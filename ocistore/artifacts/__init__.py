@@ -3,10 +3,11 @@
 Written and read as ``oras`` does it, so that either takes what the other made.
 """
 
-from ocistore.artifacts.packing import OCTET_STREAM, UNKNOWN_ARTIFACT, attach_files, check_files, push_files
+from ocistore.artifacts.packing import UNKNOWN_ARTIFACT, attach_files, check_files, push_files
 from ocistore.artifacts.pulling import PullReport, pull_files
 from ocistore.artifacts.referrers import Referrer, ReferrerTree, discover, referrers_of
 from ocistore.artifacts.titles import TITLE, is_packed_directory
+from ocistore.oci.mediatypes import OCTET_STREAM
 
 __all__ = [
     "OCTET_STREAM",

@@ -20,7 +20,7 @@ from ocistore.archives.links import LinkError, Place, resolve
 from ocistore.archives.names import MAXIMUM_PATH, name_from_disk
 from ocistore.archives.tarwriting import TarWriter
 from ocistore.artifacts.kinds import kind_of_file
-from ocistore.artifacts.titles import MAXIMUM_DEPTH
+from ocistore.artifacts.titles import MAXIMUM_DIRECTORIES, TOO_DEEP
 from ocistore.filedescriptors import owned
 from ocistore.oci.digest import hasher
 from ocistore.refusals import Ignoring, pass_on_theirs
@@ -221,9 +221,8 @@ def _check(path: str, inside: str, status: os.stat_result, *, depth: int, refuse
         raise ArtifactInvalidError(
             os.path.join(path, inside), reason=f"it is {kind_of_file(mode)}, which cannot be packed"
         )
-    if depth > MAXIMUM_DEPTH or len(os.fsencode(inside)) > MAXIMUM_PATH:
-        reason = f"it lies deeper than {MAXIMUM_DEPTH} directories, or its path has more than {MAXIMUM_PATH} bytes"
-        raise ArtifactInvalidError(os.path.join(path, inside), reason=reason)
+    if depth > MAXIMUM_DIRECTORIES or len(os.fsencode(inside)) > MAXIMUM_PATH:
+        raise ArtifactInvalidError(os.path.join(path, inside), reason=TOO_DEEP)
     _refuse(path, inside, status, refused)
 
 

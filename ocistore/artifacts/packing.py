@@ -8,12 +8,11 @@ That is also what ``oras`` writes and reads.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ocistore import ArtifactInvalidError, Descriptor, Digest, InvalidNameError, Reference
+from ocistore import ArtifactInvalidError, Descriptor, InvalidNameError, Manifest, Reference
 from ocistore.archives.names import name_from_disk
 from ocistore.artifacts.directories import PackedDirectory, directory_size
 from ocistore.artifacts.kinds import kind_of_file
@@ -21,6 +20,7 @@ from ocistore.artifacts.titles import CONTENT_DIGEST, TITLE, UNPACK, title_compo
 from ocistore.filedescriptors import owned
 from ocistore.files.content import CountedFile
 from ocistore.oci import mediatypes
+from ocistore.oci.mediatypes import OCTET_STREAM
 from ocistore.progress import Tally
 
 if TYPE_CHECKING:
@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
 """The artifact type of what was pushed without one. With the empty config there must be one; ``oras`` says the same."""
-
-OCTET_STREAM: Final = "application/octet-stream"
-"""The type of a file nobody gave one. Where ``oras`` takes that of a tar archive, which a container runtime would try
-to unpack, this says what is known: nothing. Readers find the files by their titles, whatever the types."""
-
-_EMPTY: Final = b"{}"
 
 # A path may be a symbolic link: it is the caller's own. Not blocking, so that a FIFO is refused and not waited for.
 _SOURCE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -103,7 +97,9 @@ def push_files(
         store,
         target,
         files,
-        document=_document(artifact_type or UNKNOWN_ARTIFACT, about, annotations),
+        artifact_type=artifact_type or UNKNOWN_ARTIFACT,
+        annotations=annotations,
+        subject=about,
         media_types=media_types or {},
         progress=progress,
     )
@@ -151,7 +147,9 @@ def attach_files(
         store,
         Reference(target.repository),
         files,
-        document=_document(artifact_type, about, annotations),
+        artifact_type=artifact_type,
+        annotations=annotations,
+        subject=about,
         media_types=media_types or {},
         progress=progress,
     )
@@ -170,24 +168,6 @@ def check_files(files: Sequence[str | os.PathLike[str]]) -> None:
 # --- the manifest -----------------------------------------------------------------------------------------------------
 
 
-def _document(
-    artifact_type: str, subject: Descriptor | None, annotations: Mapping[str, str] | None
-) -> dict[str, object]:
-    """Return the manifest, without layers."""
-    document: dict[str, object] = {
-        "schemaVersion": 2,
-        "mediaType": mediatypes.OCI_MANIFEST,
-        "artifactType": mediatypes.media_type(artifact_type, path="artifactType"),
-        "config": Descriptor(mediatypes.OCI_EMPTY, Digest.of(_EMPTY), len(_EMPTY), data=_EMPTY).to_json(),
-        "layers": [],
-    }
-    if subject is not None:
-        document["subject"] = subject.to_json()
-    if annotations:
-        document["annotations"] = dict(sorted(annotations.items()))
-    return document
-
-
 def _subject(store: Store, repository: str, subject: str) -> Descriptor:
     reference = Reference.parse(subject)
     if reference.repository != repository:
@@ -201,10 +181,13 @@ def _pack(
     target: Reference,
     files: Sequence[str | os.PathLike[str]],
     *,
-    document: dict[str, object],
+    artifact_type: str,
+    annotations: Mapping[str, str] | None,
+    subject: Descriptor | None,
     media_types: Mapping[str, str],
     progress: Progress | None,
 ) -> Descriptor:
+    mediatypes.media_type(artifact_type, path="artifactType")  # before anything is read
     root = os.stat(store.root)
     refused = (root.st_dev, root.st_ino)
     sources = _sources(files, refused=refused)
@@ -215,15 +198,12 @@ def _pack(
     tally = Tally(sum(source.size for source in sources.values()), progress)
     with store.transaction() as transaction:
         repository = transaction.repository(target.repository)
-        repository.put_blob(_EMPTY)
-        document["layers"] = [
-            _layer(repository, title, source, tally, media_type=media_types.get(title), refused=refused).to_json()
+        layers = [
+            _layer(repository, title, source, tally, media_type=media_types.get(title), refused=refused)
             for title, source in sources.items()
         ]
-        return repository.put_manifest(
-            json.dumps(document, separators=(",", ":")).encode("ascii"),
-            tags=() if target.tag is None else (target.tag,),
-        )
+        manifest = Manifest.build(layers=layers, artifact_type=artifact_type, subject=subject, annotations=annotations)
+        return repository.put_manifest(manifest, tags=() if target.tag is None else (target.tag,))
 
 
 def _layer(
@@ -242,6 +222,8 @@ def _layer(
         return Descriptor(media_type or mediatypes.OCI_LAYER_GZIP, blob.digest, blob.size, annotations)
     with _plain_file(source.path, tally) as file:
         blob = repository.put_blob(file)
+    # oras takes the type of a tar archive, which a container runtime would try to unpack. Readers find the files by
+    # their titles, whatever the types.
     return Descriptor(media_type or OCTET_STREAM, blob.digest, blob.size, {TITLE: title})
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ocistore import ArtifactInvalidError, CorruptError, Reference
+from ocistore import ArtifactInvalidError, CorruptError, Reference, is_store
 from ocistore.archives.names import name_on_disk
 from ocistore.arguments import absolute_path
 from ocistore.artifacts.destination import ArtifactDestination
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ocistore import BlobReader, Descriptor, Digest, Progress, Repository, Store
-
-_CATALOG: Final = "catalog.db"
-"""The file by which a directory is known to be a store."""
 
 _BLOCK: Final = 1024 * 1024
 """Bytes read, hashed and written at a time."""
@@ -118,8 +115,8 @@ def _refuse_store(store: Store, directory: Path) -> None:
     """Refuse a directory that is in a store: a title such as ``catalog.db`` must not replace one of its files."""
     with Translating(str(directory)):
         real = Path(os.path.realpath(directory))
-        is_store = Path(os.path.realpath(store.root)) in (real, *real.parents) or (real / _CATALOG).exists()
-    if is_store:
+        is_inside = Path(os.path.realpath(store.root)) in (real, *real.parents)
+    if is_inside or is_store(real):
         raise ArtifactInvalidError(str(directory), reason="it is a store or lies in one; write the files elsewhere")
 
 

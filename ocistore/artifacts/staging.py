@@ -144,7 +144,7 @@ def _meetings(room: int, directory: int, name: str, path: str) -> Iterator[tuple
 
     Each is a path, both directories, open, and the names in the staged one.
 
-    Recurses as deep as the directory is, which is not deep: see :data:`ocistore.artifacts.titles.MAXIMUM_DEPTH`.
+    Recurses as deep as the directory is, which is not deep: see :data:`ocistore.artifacts.titles.MAXIMUM_DIRECTORIES`.
     """
     staged = owned(os.open, _TREE if path == name else name, _DIRECTORY, dir_fd=room)
     existing = owned(os.open, name, _DIRECTORY, dir_fd=directory)

@@ -18,8 +18,12 @@ UNPACK: Final = "io.deis.oras.content.unpack"
 CONTENT_DIGEST: Final = "io.deis.oras.content.digest"
 """The annotation of such a layer with the digest of the archive before it was compressed."""
 
-MAXIMUM_DEPTH: Final = 64
+MAXIMUM_DIRECTORIES: Final = 64
 """Directories above a file. Some hundreds of them make a tree that tools which recurse cannot remove any more."""
+TOO_DEEP: Final = (
+    f"it lies deeper than {MAXIMUM_DIRECTORIES} directories, or its path has more than {MAXIMUM_PATH} bytes"
+)
+"""The reason why something in a directory is neither packed nor unpacked."""
 _MAXIMUM_COMPONENT: Final = 255
 """Bytes. What Linux filesystems take as one name."""
 
@@ -96,8 +100,8 @@ def title_components(title: str) -> list[str]:
     if title.startswith("/"):
         raise ArtifactInvalidError(title, reason="a title must be a relative path")
     components = title.split("/")
-    if len(components) > MAXIMUM_DEPTH + 1:
-        raise ArtifactInvalidError(title, reason=f"a title leads through at most {MAXIMUM_DEPTH} directories")
+    if len(components) > MAXIMUM_DIRECTORIES + 1:
+        raise ArtifactInvalidError(title, reason=f"a title leads through at most {MAXIMUM_DIRECTORIES} directories")
     for component in components:
         if component in ("", ".", ".."):
             raise ArtifactInvalidError(title, reason=f"{component!r} in a title is no name of a file or directory")

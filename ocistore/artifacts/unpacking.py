@@ -14,7 +14,7 @@ from ocistore.archives.layers import decompressed, verified_to_its_end
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
 from ocistore.archives.names import MAXIMUM_NAMES_SIZE, MAXIMUM_PATH, name_bytes, name_on_disk
 from ocistore.archives.tar import TarReader
-from ocistore.artifacts.titles import CONTENT_DIGEST, MAXIMUM_DEPTH
+from ocistore.artifacts.titles import CONTENT_DIGEST, MAXIMUM_DIRECTORIES, TOO_DEEP
 from ocistore.files.content import write_all
 from ocistore.oci.digest import hasher
 
@@ -208,9 +208,8 @@ class _Unpacked:
         names = inside.split("/")
         if any(each in ("", ".", "..") for each in names):
             raise self._error(name, "it is no path in its one plain spelling")
-        if self._title.count("/") + 1 + len(names) > MAXIMUM_DEPTH + 1 or len(name_bytes(path)) > MAXIMUM_PATH:
-            reason = f"it lies deeper than {MAXIMUM_DEPTH} directories, or its path has more than {MAXIMUM_PATH} bytes"
-            raise self._error(name, reason)
+        if self._title.count("/") + 1 + len(names) > MAXIMUM_DIRECTORIES + 1 or len(name_bytes(path)) > MAXIMUM_PATH:
+            raise self._error(name, TOO_DEEP)
         return inside
 
     def _error(self, name: str, reason: str) -> ArtifactInvalidError:

@@ -39,8 +39,10 @@ class Directories:
     def __init__(self, paths: StorePaths) -> None:
         self._paths = paths
         self._held: dict[Path, FileDescriptor] = {}
+        # Those that are open already, for the paths that must be quick: a lookup by Path takes as long as a stat.
         self._algorithms: dict[str, FileDescriptor] = {}
-        """Those of ``blobs/<alg>`` that are open already, for the paths that must be quick."""
+        """Of ``blobs/<alg>``."""
+        self._uploads: FileDescriptor | None = None
         self._durable: set[str] = set()
         self._holds_root = False
         let_go_in_children(self)
@@ -92,7 +94,10 @@ class Directories:
 
     def uploads(self) -> FileDescriptor:
         """Return a descriptor of ``uploads/``."""
-        return self._open(self._paths.uploads)
+        descriptor = self._uploads
+        if descriptor is None:
+            descriptor = self._uploads = self._open(self._paths.uploads)
+        return descriptor
 
     def trash(self) -> FileDescriptor:
         """Return a descriptor of ``trash/``."""
@@ -198,4 +203,5 @@ class Directories:
     def let_go_in_child(self) -> None:
         """Let go of what is held, and open it again when it is needed."""
         self._algorithms.clear()
+        self._uploads = None
         self._held.clear()

@@ -19,7 +19,7 @@ from ocistore.blobs.ingest import ingest
 from ocistore.blobs.output import Output
 from ocistore.blobs.reader import BlobReader
 from ocistore.blobs.sharing import clone, linked, restore_mode
-from ocistore.blobs.sources import opened
+from ocistore.blobs.sources import AT_HAND, open_source
 from ocistore.blobs.staged import StagedFile
 from ocistore.blobs.staging import PUBLISHED_MODE, Staging
 from ocistore.blobs.syncing import Syncer
@@ -32,11 +32,12 @@ from ocistore.errors import (
 )
 from ocistore.files.content import CountedFile
 from ocistore.oci.digest import Digest, hasher
-from ocistore.oserrors import Translating
+from ocistore.oserrors import Translating, raise_translated
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import NoReturn
 
     from ocistore.blobs.anchors import Anchor
     from ocistore.blobs.directories import Directories
@@ -93,8 +94,10 @@ class FileIngester:
         self.refuse_if_read_only()
         if digest is not None:
             algorithm = digest.algorithm
+        if type(source) is bytes and len(source) <= AT_HAND:
+            return self._stage_at_hand(source, digest=digest, size=size, algorithm=algorithm)
         state = hasher(algorithm)
-        with opened(source) as readable:
+        with open_source(source) as readable:
             anchor = self._staging.new()
             path = partial(self._paths.upload, anchor.name)
             descriptor: FileDescriptor | None = None
@@ -113,6 +116,25 @@ class FileIngester:
                 descriptor = None  # its place on the disk is free at once, however long somebody keeps the error
                 self._staging.drop(anchor.name)
                 raise
+
+    def _stage_at_hand(self, content: bytes, *, digest: Digest | None, size: int | None, algorithm: str) -> StagedFile:
+        """Stage bytes in memory: they are verified before a file is made, and written by one call."""
+        if size is not None and len(content) != size:
+            raise SizeMismatchError(expected=size, actual=len(content))
+        found = Digest.of(content, algorithm)
+        _check(found, digest)
+        anchor = self._staging.new()
+        descriptor: FileDescriptor | None = None
+        try:
+            descriptor = self._staging.create(anchor, PUBLISHED_MODE)
+            self._staging.fill(anchor, descriptor, content)
+            return self._staged(
+                anchor, descriptor, found if digest is None else digest, len(content) if size is None else size
+            )
+        except BaseException:
+            descriptor = None  # likewise
+            self._staging.drop(anchor.name)
+            raise
 
     def adopt(
         self,
@@ -198,14 +220,16 @@ class FileIngester:
         linked: os.stat_result | None = None,
     ) -> StagedFile:
         """Return the verified file of that name, which is kept open or not."""
-        with self._staging.translating(anchor.name):
+        try:
             status = os.fstat(descriptor)
-            device = self._device
-            if status.st_dev != device:
-                self._device = device = status.st_dev
             # The umask took bits away; but a file that somebody brought stays theirs until it is published.
             if linked is None and stat.S_IMODE(status.st_mode) != PUBLISHED_MODE:
                 os.fchmod(descriptor, PUBLISHED_MODE)
+        except OSError as error:
+            self._staging.refused(anchor.name, error)
+        device = self._device
+        if status.st_dev != device:
+            self._device = device = status.st_dev
         staged = StagedFile(
             digest,
             size,
@@ -252,12 +276,14 @@ class FileIngester:
         self._syncer.make_durable([file for file in files.values() if not file.durable])
         touched: dict[str, int] = {}
         for file in files.values():
-            directory = touched.get(file.digest.algorithm)
-            with Translating(partial(self._paths.blob, file.digest), root=self._paths.root):
+            algorithm = file.digest.algorithm
+            directory = touched.get(algorithm)
+            try:
                 if directory is None:
-                    directory = self._directories.algorithm_for_writing(file.digest.algorithm)
-                    touched[file.digest.algorithm] = directory
+                    directory = touched[algorithm] = self._directories.algorithm_for_writing(algorithm)
                 self._link(file, directory)
+            except OSError as error:
+                self._refused(file.digest, error)
         for algorithm, directory in touched.items():
             with Translating(partial(self._paths.algorithm, algorithm), root=self._paths.root):
                 os.fsync(directory)
@@ -265,14 +291,19 @@ class FileIngester:
     def holds(self, blob: StagedBlob) -> bool:
         """Whether a plain file of its size stands, durably, under the name of ``blob`` (P2)."""
         file = _own(blob)
-        with Translating(partial(self._paths.blob, file.digest), root=self._paths.root):
+        try:
             status = self._directories.find(file.digest)
             if status is None or not stat.S_ISREG(status.st_mode) or status.st_size != file.size:
                 return False
             if not file.is_at(status):
                 # another publisher's file, whose name may not be durable yet
                 os.fsync(self._directories.algorithm(file.digest.algorithm))
-            return True
+        except OSError as error:
+            self._refused(file.digest, error)
+        return True
+
+    def _refused(self, digest: Digest, error: OSError) -> NoReturn:
+        raise_translated(error, path=str(self._paths.blob(digest)), root=self._paths.root)
 
     def withdraw(self, blob: StagedBlob) -> None:
         """Remove the name of ``blob``, if it stands for the staged file; see :meth:`Ingester.withdraw`.

@@ -14,12 +14,16 @@ from ocistore.arguments import absolute_path
 from ocistore.blobs import permissions
 from ocistore.errors import InvalidNameError, StorageError
 from ocistore.oci.digest import ALGORITHMS, Digest
+from ocistore.oserrors import Translating
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LONGEST_ROOT: Final = 493
 """Bytes. SQLite takes 511 for the name of a database and of what lies beside it (os_unix.c, MAX_PATHNAME)."""
+
+CATALOG: Final = "catalog.db"
+"""What the directory of a store has in it, and no other directory."""
 
 _UPLOAD_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
@@ -33,6 +37,18 @@ def listed_paths(given: Iterable[str | os.PathLike[str]], *, kind: str) -> list[
     if isinstance(given, str):
         raise TypeError(f"{kind} must be a list of paths, not one text")
     return list(given)
+
+
+def is_store(root: str | os.PathLike[str]) -> bool:
+    """Whether a directory is that of a store, usable or not: it has a catalog in it. Opens and changes nothing.
+
+    Raises:
+        InvalidNameError: nothing can have that name.
+        StorageError: the directory cannot be looked into.
+    """
+    path = absolute_path(root, kind="path of a store")
+    with Translating(path):
+        return Path(path, CATALOG).exists()
 
 
 @dataclass(frozen=True)
@@ -80,12 +96,12 @@ class StorePaths:
             raise StorageError(absolute, errno=errno.ENAMETOOLONG, reason=reason)
         return cls(Path(absolute))
 
-    # Those that every blob needs are cached: to make a path costs as much as a system call.
+    # Those that every blob or every collection needs are cached: to make a path costs as much as a system call.
 
     @property
     def catalog(self) -> Path:
         """The database; SQLite adds ``-wal`` and ``-shm`` beside it."""
-        return self.root / "catalog.db"
+        return self.root / CATALOG
 
     @cached_property
     def blobs(self) -> Path:
@@ -155,7 +171,7 @@ class StorePaths:
         """The catalog of a store that is being made, until it is whole."""
         return self.root / "catalog.db.new"
 
-    @property
+    @cached_property
     def rebuilt(self) -> Path:
         """A catalog in the making, which takes the place of a lost one."""
         return self.root / "catalog.db.rebuilt"

@@ -54,8 +54,10 @@ class FileProvider:
             CorruptError: ``blobs/<alg>`` is not a directory.
             StorageError: the file system refused to say.
         """
-        with Translating(partial(self._paths.blob, digest), root=self._paths.root):
+        try:
             status = self._directories.find(digest)
+        except OSError as error:
+            raise_translated(error, path=str(self._paths.blob(digest)), root=self._paths.root)
         return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
 
     def has(self, digest: Digest, size: int) -> bool:

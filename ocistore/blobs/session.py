@@ -25,7 +25,6 @@ from ocistore.oserrors import Translating, raise_translated
 from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from ocistore.blobs.paths import StorePaths
@@ -107,9 +106,7 @@ class UploadFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

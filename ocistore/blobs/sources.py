@@ -21,7 +21,7 @@ Fill: TypeAlias = Callable[[memoryview], int]
 """Fills a buffer and returns how many bytes it got: fewer than it has room for only at the end of the source, after
 which it is not called again."""
 
-_AT_HAND: Final = 1024 * 1024
+AT_HAND: Final = 1024 * 1024
 """Bytes. Up to this size, bytes in memory are hashed and written one after the other: one MiB takes 0.7 ms to hash, and
 a thread beside it would save half of that and cost most of what it saves."""
 
@@ -31,7 +31,7 @@ _SOURCE_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 @contextlib.contextmanager
-def opened(source: Source) -> Iterator[bytes | Fill]:
+def open_source(source: Source) -> Iterator[bytes | Fill]:
     """Give what is in ``source``, where it is small and at hand, or else a function that reads it from where it stands.
 
     A path is opened and closed again, a file stays open. What reading raises is raised by that function, unchanged.
@@ -42,7 +42,7 @@ def opened(source: Source) -> Iterator[bytes | Fill]:
     """
     if isinstance(source, bytes | bytearray | memoryview):
         # A copy of what can change: the bytes hashed must be the bytes written.
-        yield bytes(source) if memoryview(source).nbytes <= _AT_HAND else _Chunks(iter((source,))).fill
+        yield bytes(source) if memoryview(source).nbytes <= AT_HAND else _Chunks(iter((source,))).fill
     elif isinstance(source, str | os.PathLike):
         descriptor = _opened_plain_file(source)
         yield _Descriptor(descriptor).fill

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs.anchors import Anchors
 from ocistore.blobs.reader import READ_FLAGS
 from ocistore.filedescriptors import owned
-from ocistore.oserrors import Translating
-from ocistore.refusals import Ignoring
+from ocistore.oserrors import Translating, raise_translated
+from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from ocistore.blobs.anchors import Anchor
     from ocistore.blobs.directories import Directories
     from ocistore.blobs.paths import StorePaths
@@ -46,8 +48,23 @@ class Staging:
         Raises:
             StoreFullError, ReadOnlyStoreError, StorageError: it could not be made.
         """
-        with self.translating(anchor.name):
+        try:
             return owned(os.open, anchor.name, _NEW_FILE, mode, dir_fd=self._directories.uploads())
+        except OSError as error:
+            self.refused(anchor.name, error)
+
+    def fill(self, anchor: Anchor, descriptor: FileDescriptor, content: bytes) -> None:
+        """Write all of ``content`` to the file of an anchor, which is empty and open as ``descriptor``.
+
+        Raises:
+            StoreFullError, ReadOnlyStoreError, StorageError: not all of it could be written.
+        """
+        try:
+            written = os.pwrite(descriptor, content, 0)
+            while written < len(content):
+                written += os.pwrite(descriptor, memoryview(content)[written:], written)
+        except OSError as error:
+            self.refused(anchor.name, error)
 
     def open(self, name: str) -> FileDescriptor:
         """Open a file for reading.
@@ -61,6 +78,14 @@ class Staging:
         """Return a block in which every refusal is about the file of that name."""
         return Translating(partial(self.paths.upload, name), root=self.paths.root)
 
+    def refused(self, name: str, error: OSError) -> NoReturn:
+        """Raise what a refusal of the file of that name means; for what is done for each blob, where a block is slow.
+
+        Raises:
+            OCIStoreError, OSError: see :func:`ocistore.oserrors.raise_translated`.
+        """
+        raise_translated(error, path=str(self.paths.upload(name)), root=self.paths.root)
+
     def unlink(self, name: str) -> None:
         """Remove a file. Does nothing where there is none.
 
@@ -72,8 +97,10 @@ class Staging:
 
     def unlink_quietly(self, name: str) -> None:
         """Remove a file if that can be done: otherwise it is swept by age, and the caller has worse to report."""
-        with Ignoring():
-            self.unlink(name)
+        try:
+            os.unlink(name, dir_fd=self._directories.uploads())
+        except OSError as error:
+            pass_on_theirs(error)
 
     def drop(self, name: str) -> None:
         """Remove the file of an anchor, which is done with."""

@@ -48,8 +48,9 @@ class Syncer:
 
     def close(self, staged: StagedFile) -> None:
         """Let go of a file that was kept open."""
-        staged.descriptor = None
-        self._kept.discard(staged)
+        if staged.descriptor is not None:
+            staged.descriptor = None
+            self._kept.discard(staged)
 
     def make_durable(self, files: Sequence[StagedFile]) -> None:
         """Sync the data of all of them.

@@ -149,6 +149,16 @@ class Access:
                 reason="it was replaced or removed while this process had it open; open the store again",
             )
 
+    def stands(self) -> bool:
+        """Whether the database that is open, and the files beside it, are those that have the names.
+
+        Raises:
+            StoreNotFoundError, CorruptError, StorageError: as :meth:`refuse_replaced`.
+        """
+        database = self.database()
+        self.refuse_replaced(database)
+        return database.stands(self.address)
+
     def enter(self, turn: Turn) -> None:
         """Take the write lock.
 

@@ -24,7 +24,7 @@ class HeldBlob(NamedTuple):
     """Since when no manifest of the repository refers to it, as far as it is known; None where one does."""
 
 
-MAXIMUM_REFERRERS: Final = 1000
+MAXIMUM_NAMED: Final = 1000
 """How many are named where something may not be deleted: a hundred thousand took 0.4 s, under the lock."""
 
 

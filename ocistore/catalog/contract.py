@@ -10,12 +10,14 @@ What only a catalog that is one file can do (copying it, settling its WAL, notin
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Protocol
 
+from ocistore.catalog.lock import rest
 from ocistore.errors import StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -68,6 +70,17 @@ class Writer(Reader, Protocol):
             UncertainCommitError: the commit itself failed. Whether it happened is not known before the next write.
         """
         ...
+
+
+def in_small_transactions(catalog: Writer, step: Callable[[Connection], bool]) -> None:
+    """Write step by step, because others wait in each transaction, until a step returns that nothing is left."""
+    done = False
+    while not done:
+        with catalog.write() as connection:
+            began = time.monotonic()
+            done = step(connection)
+        if not done:
+            rest(began)
 
 
 class Catalog(Writer, Protocol):
@@ -162,6 +175,15 @@ class CatalogFile(Protocol):
 
         Raises:
             OCIStoreError: as :meth:`Writer.write`.
+        """
+        ...
+
+    def stands(self) -> bool:
+        """Whether what is open of it has its names still; if not, the next write opens what has them.
+
+        Raises:
+            StoreNotFoundError, CorruptError: the store's directory, or the file in it, was moved, replaced or removed.
+            StorageError: it could not be found out.
         """
         ...
 

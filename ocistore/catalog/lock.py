@@ -59,7 +59,20 @@ def rest(began: float) -> None:
 
     Who waits is woken when the lock is given up, and has lost it again if we take it before they run.
     """
-    time.sleep((time.monotonic() - began) * _REST)
+    rest_until(end_of_rest(began))
+
+
+def end_of_rest(began: float) -> float:
+    """Return until when to leave the lock to others, for who has something else to do first; see :func:`rest`."""
+    now = time.monotonic()
+    return now + (now - began) * _REST
+
+
+def rest_until(end: float) -> None:
+    """Wait for an instant of the monotonic clock, if it is yet to come."""
+    left = end - time.monotonic()
+    if left > 0:
+        time.sleep(left)
 
 
 class WriteLock:

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from ocistore.catalog import leases
 from ocistore.catalog.parameters import NOBODY, OWN, bound
 from ocistore.catalog.written import Statements
+from ocistore.oci.descriptor import Descriptor
+from ocistore.oci.digest import Digest
+from ocistore.oci.manifest import manifest_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ocistore.catalog.connection import Connection
-    from ocistore.oci.digest import Digest
     from ocistore.oci.manifest import Manifest
 
 _sql = Statements("manifests")
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Stored(NamedTuple):
@@ -26,6 +30,12 @@ class Stored(NamedTuple):
     size: int
     media_type: str
     artifact_type: str | None
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What a tag or an index would say of it."""
+        digest = Digest.parse(self.digest)
+        return manifest_descriptor(self.media_type, digest, self.size, artifact_type=self.artifact_type)
 
 
 class ListedManifest(NamedTuple):
@@ -105,15 +115,24 @@ def page(connection: Connection, repository_id: int, *, after: int, limit: int) 
 
 def referrers(
     connection: Connection, repository_id: int, digest: str, *, artifact_type: str | None
-) -> list[tuple[Stored, dict[str, str]]]:
-    """Return the manifests here whose subject is the digest, with their annotations, in byte order of digests."""
+) -> list[Descriptor]:
+    """Return the manifests here whose subject is the digest, with their annotations, in byte order of digests.
+
+    Unlike other descriptors they have an artifact type in any case (distribution specification, "Listing Referrers").
+    """
     statement = _sql.REFERRERS if artifact_type is None else _sql.REFERRERS_OF_TYPE
     parameters = {"repository_id": repository_id, "digest": digest, "artifact_type": artifact_type}
     if artifact_type is None:
         del parameters["artifact_type"]
     rows = connection.execute(statement, parameters)
     return [
-        (Stored(found, size, media_type, type_), json.loads(annotations) if annotations else {})
+        Descriptor(
+            media_type,
+            Digest.parse(found),
+            size,
+            annotations=json.loads(annotations) if annotations else {},
+            artifact_type=type_,
+        )
         for found, size, media_type, type_, annotations in rows
     ]
 
@@ -216,7 +235,7 @@ def _row(entry: NewManifest, ids: Mapping[Digest, int], known: Mapping[str, Chil
 
 def as_json(value: Mapping[str, object] | None) -> str | None:
     """Return an object as a row holds it; None for an empty one."""
-    return json.dumps(dict(value), ensure_ascii=False, separators=(",", ":")) if value else None
+    return _encode(dict(value)) if value else None
 
 
 # --- deleting ---------------------------------------------------------------------------------------------------------

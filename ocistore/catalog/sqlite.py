@@ -164,6 +164,15 @@ class SQLiteCatalog:
         with self.write():
             pass
 
+    def stands(self) -> bool:
+        """Whether what is open here has its names still, as every write makes sure. Costs 6 microseconds.
+
+        Raises:
+            StoreNotFoundError, CorruptError: the directory, or the database in it, was moved, replaced or removed.
+            StorageError: the file system refused to say.
+        """
+        return self._access.stands()
+
     def noted_epoch(self) -> epoch.Mark:
         """Return how far which catalog has come, as the lock's file says, for who only looks.
 

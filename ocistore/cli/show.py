@@ -14,6 +14,7 @@ from ocistore import (
     ImageConfig,
     ManifestInvalidError,
     ManifestNotFoundError,
+    Platform,
     Reference,
 )
 from ocistore.artifacts import TITLE, referrers_of
@@ -24,7 +25,6 @@ from ocistore.cli.printing import example, json_option, print_fields, print_json
 from ocistore.cli.referrers import print_referrers
 from ocistore.images import choose_image, read_config
 from ocistore.oci import mediatypes
-from ocistore.oci.platforms import parse_platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -234,7 +234,7 @@ def show(location: Location, ref: str, *, only_config: bool, platform: str | Non
       referrers                            descriptors of its signatures, SBOMs and other referrers
     """  # noqa: D301  (click takes a real \b, not its spelling)
     reference = Reference.parse(ref)
-    asked = None if platform is None else parse_platform(platform)
+    asked = None if platform is None else Platform.parse(platform)
     with location.reading() as store:
         repository = store.repository(reference.repository)
         if only_config or asked is not None:

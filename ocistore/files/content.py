@@ -41,10 +41,10 @@ def read_at_once(file: int, size: int) -> bytes:
 
     Return one more where it has more, which is enough to be refused.
     """
-    content = bytearray()
-    while len(content) <= size and (chunk := os.read(file, size + 1 - len(content))):
+    content = os.read(file, size + 1)
+    while len(content) < size and (chunk := os.read(file, size + 1 - len(content))):
         content += chunk
-    return bytes(content)
+    return content
 
 
 class CountedFile(io.FileIO):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ocistore import BlobNotFoundError, ManifestInvalidError, ManifestNotFoundError, Platform, PlatformNotFoundError
 from ocistore.images.config import platform_of
 from ocistore.oci import mediatypes
+from ocistore.oci.descriptor import ARCHITECTURES
 from ocistore.oci.manifest import ATTESTED, kind_of
 from ocistore.oci.platforms import fitting
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _UNKNOWN = "unknown"
 """The operating system that BuildKit writes for what is no image, such as an attestation."""
-_ALIASES = {"x86_64": "amd64", "aarch64": "arm64", "i386": "386", "i686": "386"}
 _ARM = {"armv5l": "v5", "armv6l": "v6", "armv7l": "v7"}
 
 
@@ -27,7 +27,8 @@ def own_platform() -> Platform:
     name = machine.machine().lower()
     if name in _ARM:
         return Platform("arm", "linux", variant=_ARM[name])
-    return Platform(_ALIASES.get(name, name), "linux")
+    architecture, variant = ARCHITECTURES.get(name, (name, ""))
+    return Platform(architecture, "linux", variant=variant)
 
 
 def choose_image(repository: Repository, reference: Reference, platform: Platform | None = None) -> Manifest:
@@ -53,8 +54,8 @@ def choose_image(repository: Repository, reference: Reference, platform: Platfor
     if not mediatypes.is_index_type(manifest.media_type):
         found = None if platform is None else platform_of(repository, manifest)
         if platform is not None and (found is None or not fitting([(found, found)], platform)):
-            available = [] if found is None else [str(found)]
-            raise PlatformNotFoundError(str(reference), wanted=[str(platform)], available=available)
+            available = () if found is None else (str(found),)
+            raise PlatformNotFoundError(str(reference), wanted=(str(platform),), available=available)
         return manifest
     listed = list(_candidates(repository, manifest))
     if platform is None and (only := _only(repository, listed)) is not None:
@@ -75,7 +76,7 @@ def choose_image(repository: Repository, reference: Reference, platform: Platfor
     there = [str(said) for child, said in listed if said is not None and _held(repository, child) is not None]
     reason = "" if listed else "it says none, being an index of 0 images"
     raise PlatformNotFoundError(
-        str(reference), wanted=[str(wanted)], available=list(dict.fromkeys(there)), absent=absent, reason=reason
+        str(reference), wanted=(str(wanted),), available=tuple(dict.fromkeys(there)), absent=absent, reason=reason
     )
 
 

@@ -6,14 +6,13 @@ import contextlib
 import io
 from typing import TYPE_CHECKING, Any, Final
 
-from ocistore import ArchiveInvalidError, ArtifactInvalidError, FileNotInImageError, Reference
+from ocistore import ArchiveInvalidError, ArtifactInvalidError, FileNotInImageError, Platform, Reference
 from ocistore.archives.links import LinkError
 from ocistore.artifacts import TITLE, is_packed_directory
 from ocistore.images.choosing import choose_image
 from ocistore.images.layer import check_type, content_at, layer_at, layer_name, members, open_layer
 from ocistore.images.stackedlayers import Content, FileTree, ImageFile, as_file, names_in
 from ocistore.oci import mediatypes
-from ocistore.oci.platforms import parse_platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,7 +140,7 @@ class _Content(io.RawIOBase):
 def _chosen(store: Store, reference: str, platform: str | None) -> tuple[Repository, Manifest]:
     wanted = Reference.parse(reference)
     repository = store.repository(wanted.repository)
-    asked = None if platform is None else parse_platform(platform)
+    asked = None if platform is None else Platform.parse(platform)
     return repository, choose_image(repository, wanted, asked)
 
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
-from ocistore.arguments import absolute_path
+from ocistore.arguments import absolute_path, check_choice
 from ocistore.blobs.adoption import adopt
 from ocistore.blobs.pool import name_of
 from ocistore.blobs.sharing import TransferMode
@@ -106,8 +106,7 @@ def copy(
     progress: Progress | None = None,
 ) -> CopyReport:
     """Copy references into another store, in one commit; see :meth:`ocistore.Store.copy_to`."""
-    if mode not in get_args(TransferMode):
-        raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
+    check_choice(mode, "mode", get_args(TransferMode))
     target = destination.root if isinstance(destination, Core) else Path(absolute_path(destination))
     refuse_same(source.root, target)
     if isinstance(destination, Core) and not dry_run:
@@ -229,8 +228,7 @@ class _Copying:
         self._target = target
         self._selection = selection
         self._mode: TransferMode = mode
-        self._sizes = {Digest(digest): node.size for digest, node in selection.nodes.items() if node.here}
-        self._sizes |= {digest: manifest.descriptor.size for digest, manifest in selection.made.items()}
+        self._sizes = {Digest(digest): size for digest, size in selection.sizes.items()}
         self._tags = [
             SetTag(group.repository, entry.tag, entry.descriptor.digest, entry=said_besides(entry.descriptor))
             for group in selection.groups
@@ -250,7 +248,6 @@ class _Copying:
     def report(self, *, dry_run: bool) -> CopyReport:
         """Return the report of what is copied."""
         selection = self._selection
-        here = sum(node.here and node.media_type is not None for node in selection.nodes.values())
         there = sum(self._sizes[digest] for digest in self._present)
         total = sum(self._sizes.values())
         return CopyReport(
@@ -258,8 +255,8 @@ class _Copying:
             destination=self._target,
             names=selection.names,
             moved=self._moved,
-            manifests=here + len(selection.made),
-            blobs=len(self._sizes) - here - len(selection.made),
+            manifests=selection.manifest_count,
+            blobs=len(self._sizes) - selection.manifest_count,
             bytes=total,
             absent=selection.absent,
             absent_kinds=self._absent_kinds,

@@ -6,11 +6,11 @@ import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ocistore.blobs.paths import listed_paths
+from ocistore.blobs.paths import is_store, listed_paths
+from ocistore.core import check_if_moved
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
 from ocistore.files.making import TEMPORARY, make_directories
 from ocistore.files.plantedlinks import refuse_planted
@@ -35,7 +35,6 @@ from ocistore.layouts.index import (
     read_index,
 )
 from ocistore.layouts.vanished import check_if_collected
-from ocistore.moved import check_if_moved
 from ocistore.oserrors import Translating
 from ocistore.progress import Tally
 from ocistore.refusals import Ignoring, pass_on_theirs
@@ -103,18 +102,9 @@ class _Plan:
     dry_run: bool
     absent_kinds: Mapping[str, str]
 
-    @cached_property
-    def sizes(self) -> dict[str, int]:
-        """Return the size of everything that is exported, made indexes included, by digest."""
-        sizes = {digest: node.size for digest, node in self.selection.nodes.items() if node.here}
-        return sizes | {digest: manifest.descriptor.size for digest, manifest in self.selection.made.items()}
-
     def report(self, *, written: int, present: int = 0, archive: DockerArchive | None = None) -> ExportReport:
-        selection, sizes = self.selection, self.sizes
-        if archive is None:
-            manifests = sum(node.here and node.media_type is not None for node in selection.nodes.values())
-            manifests += len(selection.made)
-        else:
+        selection, sizes, manifests = self.selection, self.selection.sizes, self.selection.manifest_count
+        if archive is not None:
             manifests = len(archive.manifests)
             going = archive.manifests | archive.blobs
             sizes = {digest: size for digest, size in sizes.items() if digest in going}
@@ -211,7 +201,7 @@ def _verify(
     Raises:
         CorruptError: something is damaged.
     """
-    going = {digest: size for digest, size in plan.sizes.items() if digest not in plan.left_out}
+    going = {digest: size for digest, size in plan.selection.sizes.items() if digest not in plan.left_out}
     if archive is not None:
         going = {digest: size for digest, size in going.items() if digest in archive.manifests | archive.blobs}
     sizes = {digest: size for digest, size in going.items() if digest not in plan.selection.made}
@@ -231,7 +221,7 @@ def export_in_place(core: Core) -> ExportReport:
     core.require_writable()
     core.catalog.refuse_moved()  # lest the index of one store is written into another
     if core.pool.local is None:
-        raise LayoutInvalidError(core.root, problems=["the blobs of the store are not files in its directory"])
+        raise LayoutInvalidError(core.root, problems=("the blobs of the store are not files in its directory",))
     with _locked_directory(core.root, permissions=core.paths.permissions) as layout:
         # Under the lock, so that of two exports at once the later state is written last.
         with core.catalog.snapshot() as connection:
@@ -246,25 +236,24 @@ def export_in_place(core: Core) -> ExportReport:
             layout.sync_top()
     to = ExportDestination(core.root, "dir", "none")
     plan = _Plan(to, selection, frozenset(), "auto", dry_run=False, absent_kinds=absent_kinds)
-    return plan.report(written=0, present=sum(plan.sizes.values()))
+    return plan.report(written=0, present=sum(plan.selection.sizes.values()))
 
 
 def _refuse_store(core: Core, path: Path) -> None:
     """Refuse to write into a store: only the store's own code does that."""
     with Translating(str(path)):
-        is_store = path == core.root or (path / core.paths.catalog.name).exists()
         is_inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(core.root))
-    if is_store:
-        raise LayoutInvalidError(path, problems=["it is a store; export it in place to make it a layout"])
+    if path == core.root or is_store(path):
+        raise LayoutInvalidError(path, problems=("it is a store; export it in place to make it a layout",))
     if is_inside:
-        raise LayoutInvalidError(path, problems=["it lies in the store, whose directories are its own"])
+        raise LayoutInvalidError(path, problems=("it lies in the store, whose directories are its own",))
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------
 
 
 def _export_archive(core: Core, plan: _Plan, progress: Progress | None) -> ExportReport:
-    to, sizes = plan.destination, plan.sizes
+    to, sizes = plan.destination, plan.selection.sizes
     written = sum(size for digest, size in sizes.items() if digest not in plan.left_out)
     if not plan.dry_run:
         tally = Tally(written, progress)
@@ -300,7 +289,7 @@ def _export_docker(
 def _export_directory(core: Core, plan: _Plan, progress: Progress | None) -> ExportReport:
     path = plan.destination.path
     assert path is not None
-    sizes = {digest: size for digest, size in plan.sizes.items() if digest not in plan.left_out}
+    sizes = {digest: size for digest, size in plan.selection.sizes.items() if digest not in plan.left_out}
     if plan.dry_run:
         there = _present(path, sizes)
         return plan.report(written=sum(sizes.values()) - there, present=there)
@@ -341,7 +330,7 @@ def _present(path: Path, sizes: Mapping[str, int]) -> int:
                 try:
                     directory = layout.algorithm(algorithm)
                 except NotPlainError as error:
-                    raise LayoutInvalidError(path, problems=[str(error)]) from error
+                    raise LayoutInvalidError(path, problems=(str(error),)) from error
                 found += size if is_there(directory, encoded, size) else 0
     return found
 
@@ -352,7 +341,7 @@ def _opened_directory(path: Path, *, permissions: Permissions | None = None) -> 
     except NotADirectoryError as error:
         pass_on_theirs(error)
         problem = "it is not a directory; an archive is written where the name ends as one's, or its format is given"
-        raise LayoutInvalidError(path, problems=[problem]) from error
+        raise LayoutInvalidError(path, problems=(problem,)) from error
     except OSError as error:
         pass_on_theirs(error)
         raise StorageError(str(path), errno=error.errno, reason=error.strerror or str(error)) from error
@@ -386,10 +375,10 @@ def _existing_entries(layout: LayoutDirectory) -> Listing | None:
             }
         if others:
             problem = "it is not empty and not an OCI layout"
-            raise LayoutInvalidError(layout.path, problems=[problem]) from None
+            raise LayoutInvalidError(layout.path, problems=(problem,)) from None
         return None
     except (NotPlainError, ManifestInvalidError) as error:
-        raise LayoutInvalidError(layout.path, problems=[str(error)]) from error
+        raise LayoutInvalidError(layout.path, problems=(str(error),)) from error
     except OSError as error:
         pass_on_theirs(error)
         raise StorageError(str(layout.path), errno=error.errno, reason=str(error)) from error

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from ocistore.arguments import check_choice
+from ocistore.blobs.sharing import TransferMode
 from ocistore.errors import (
     BlobNotFoundError,
     DigestMismatchError,
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from ocistore.blobs.pool import StagedBlob
-    from ocistore.blobs.sharing import TransferMode
     from ocistore.core import Core
     from ocistore.layouts.imports.detection import ImportSource
     from ocistore.layouts.imports.plan import ImportPlan
@@ -114,8 +115,7 @@ def import_layout(
 
     ``maximum_manifests_size``: bytes that all manifests may have together.
     """
-    if mode not in ("auto", "copy", "link"):
-        raise ValueError(f"mode must be auto, copy or link, not {mode!r}")
+    check_choice(mode, "mode", get_args(TransferMode))
     wanted = ImportRequest.parse(repository, references=references, platforms=platforms, referrers=referrers)
     if not dry_run:
         core.require_writable()
@@ -133,7 +133,7 @@ def import_layout(
         if contents.problems:
             if not complete and completes(core, contents.missing):
                 contents.problem("the store has what is missing: import with complete (--complete) to use it")
-            raise LayoutInvalidError(Path(found.name), problems=list(contents.problems))
+            raise LayoutInvalidError(Path(found.name), problems=tuple(contents.problems))
         return _report(contents, taking, completed.completed if completed else (), dry_run=dry_run)
 
 
@@ -245,8 +245,8 @@ class _Taking:
     def _take(self, digest: Digest, size: int, tally: Tally, *, only_look: bool) -> StagedBlob | None:
         """Stage one blob; None where it is only looked at. Raises as the methods of the source do."""
         if not only_look:
-            return self.source.stage(self._core.pool, digest, size, self._mode, tally)
-        self.source.verify(digest, size, tally)
+            return self.source.blob(digest).stage(self._core.pool, digest, size, self._mode, tally)
+        self.source.blob(digest).verify(digest, size, tally)
         return None
 
     def _discard(self, blob: StagedBlob | None) -> None:

@@ -436,17 +436,7 @@ def _named(entry: Entry, *, short: bool) -> Descriptor:
     ref_name = _ref_name(entry, short=short)
     if ref_name is not None:
         annotations[REF_NAME] = ref_name
-    d = entry.descriptor
-    return Descriptor(
-        d.media_type,
-        d.digest,
-        d.size,
-        annotations=annotations,
-        platform=d.platform,
-        artifact_type=d.artifact_type,
-        urls=d.urls,
-        data=d.data,
-    )
+    return replace(entry.descriptor, annotations=annotations)
 
 
 def _ref_name(entry: Entry, *, short: bool) -> str | None:

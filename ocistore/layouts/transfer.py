@@ -10,6 +10,7 @@ from ocistore.catalog import manifests as manifest_rows
 from ocistore.catalog import repositories
 from ocistore.catalog import tags as tag_rows
 from ocistore.changes import LinkBlob, PutBlob, PutManifest
+from ocistore.oci.manifest import HELD_PARSED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -72,7 +73,7 @@ def stage_manifests(
 ) -> None:
     """Add to ``staged`` every manifest whose bytes are not there already, as those of a layer may be.
 
-    They are read from there from then on, and not held in memory; see :func:`take_back`.
+    Where they are many, they are read from there from then on, and not held in memory; see :func:`take_back`.
     """
     pool = core.pool
 
@@ -80,11 +81,14 @@ def stage_manifests(
         with pool.open_staged(staged[manifest.digest]) as reader:
             return reader.read()
 
+    parsed = 0
     for held in manifests.values():
         for digest, manifest in held.items():
             if digest not in staged:
                 staged[digest] = pool.stage(manifest.content, digest=digest, size=manifest.descriptor.size)
-                manifest.put_aside(read)
+                parsed += manifest.edge_count
+                if parsed > HELD_PARSED:
+                    manifest.put_aside(read)
 
 
 def take_back(manifests: Mapping[str, Mapping[Digest, Manifest]]) -> None:

@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+import enum
+import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ocistore.errors import InvalidDigestError, ManifestInvalidError
+from ocistore.errors import InvalidDigestError, InvalidNameError, ManifestInvalidError
 from ocistore.oci.digest import Digest, is_of_other_algorithm
-from ocistore.oci.mediatypes import media_type
+from ocistore.oci.mediatypes import OCTET_STREAM
+from ocistore.oci.mediatypes import media_type as checked_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MAXIMUM_SIZE: Final = 2**63 - 1
 """Bytes. The image specification declares ``size`` an int64."""
 
+_PART: Final = r"[a-z0-9._-]+"
+_PLATFORM: Final = re.compile(
+    rf"(?P<os>{_PART})(\((?P<version>[a-z0-9._-]*)(?P<features>(\+{_PART})*)\))?/(?P<architecture>{_PART})"
+    rf"(/(?P<variant>{_PART}))?(:(?P<last>{_PART}))?",
+    re.ASCII,
+)
+MAXIMUM_PLATFORM_LENGTH: Final = 500
+"""Characters of a platform as people write it; real ones have twenty. A longer one cannot be asked for."""
+
+ARCHITECTURES: Final = {
+    "aarch64": ("arm64", ""),
+    "x86_64": ("amd64", ""),
+    "x86-64": ("amd64", ""),
+    "i386": ("386", ""),
+    "i686": ("386", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+}
+"""Architectures as machines call them, and as images do (Go's GOARCH, which the image specification asks for)."""
+
 _OPTIONAL: Final = ("annotations", "platform", "artifactType", "urls", "data")
 _DESCRIPTOR_KEYS: Final = frozenset({"mediaType", "digest", "size", *_OPTIONAL})
 _PLATFORM_KEYS: Final = frozenset({"architecture", "os", "os.version", "os.features", "variant"})
+
+
+class Unchanged(enum.Enum):
+    """The type of what stands for an argument that was not given, where None says something."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +66,39 @@ class Platform:
     def __str__(self) -> str:
         """Return what people write: ``linux/arm64/v8``; with a version or features ``windows(10.0.17763.1)/amd64``.
 
-        The second as containerd writes it. It is what ``parse_platform`` reads.
+        The second as containerd writes it. It is what :meth:`parse` reads.
         """
         more = self.os_version + "".join(f"+{feature}" for feature in self.os_features)
         os = f"{self.os}({more})" if more else self.os
         return f"{os}/{self.architecture}" + (f"/{self.variant}" if self.variant else "")
 
     @classmethod
-    def from_json(cls, value: object, *, path: str) -> Platform:
-        """Read it from parsed JSON; ``path`` is where it stood.
+    def parse(cls, text: str) -> Platform:
+        """Read what people type: ``OS/ARCHITECTURE[/VARIANT]``, such as ``linux/arm64``.
+
+        A version of the operating system, and features of it, are given as containerd does,
+        ``windows(10.0.17763)/amd64`` and ``linux(+feature)/amd64``; the version also as crane does,
+        ``windows/amd64:10.0.17763``. Architectures as machines call them (``x86_64``) are those of images.
+
+        Raises:
+            InvalidNameError: it is nothing of the kind.
+        """
+        is_text = isinstance(text, str) and len(text) <= MAXIMUM_PLATFORM_LENGTH
+        match = _PLATFORM.fullmatch(text.lower()) if is_text else None
+        if match is None or (match["version"] and match["last"]):
+            raise InvalidNameError(text, kind="platform", reason="it must be OS/ARCHITECTURE[/VARIANT], as linux/arm64")
+        architecture, variant = ARCHITECTURES.get(match["architecture"], (match["architecture"], ""))
+        return cls(
+            architecture,
+            match["os"],
+            os_version=match["version"] or match["last"] or "",
+            os_features=tuple((match["features"] or "").split("+")[1:]),
+            variant=match["variant"] or variant,
+        )
+
+    @classmethod
+    def from_json(cls, value: object, *, path: str = "") -> Platform:
+        """Read it from parsed JSON; ``path`` is where it stood, for errors.
 
         Raises:
             ManifestInvalidError: a property is missing or has the wrong type.
@@ -94,8 +150,72 @@ class Descriptor:
     data: bytes | None = None
 
     @classmethod
-    def from_json(cls, value: object, *, path: str) -> Descriptor:
-        """Read it from parsed JSON; ``path`` is where it stood, as ``layers[2]``.
+    def of(
+        cls,
+        content: bytes | bytearray | memoryview,
+        media_type: str = OCTET_STREAM,
+        *,
+        algorithm: str = "sha256",
+        embed: bool = False,
+    ) -> Descriptor:
+        """Return the descriptor of those bytes.
+
+        Args:
+            content: what is described.
+            media_type: of the content.
+            algorithm: of the digest.
+            embed: put the bytes into it, as ``data`` (image specification, "Embedded Content").
+
+        Raises:
+            InvalidDigestError: there is no such algorithm here.
+            ManifestInvalidError: that is no media type.
+            TypeError: the content is no bytes.
+        """
+        if not isinstance(content, bytes | bytearray | memoryview):
+            raise TypeError(f"content must be bytes, not {type(content).__name__}")
+        data = bytes(content)
+        return cls(checked_type(media_type), Digest.of(data, algorithm), len(data), data=data if embed else None)
+
+    def replace(
+        self,
+        *,
+        media_type: str | Unchanged = UNCHANGED,
+        annotations: Mapping[str, str] | Unchanged | None = UNCHANGED,
+        platform: Platform | str | Unchanged | None = UNCHANGED,
+        artifact_type: str | Unchanged | None = UNCHANGED,
+        urls: Iterable[str] | Unchanged = UNCHANGED,
+        data: bytes | Unchanged | None = UNCHANGED,
+    ) -> Descriptor:
+        """Return a descriptor of the same content that says something else of it.
+
+        What is not given stays; None leaves it out.
+
+        Args:
+            media_type: of the content.
+            annotations: all there are to be.
+            platform: what an image runs on, also as text: ``linux/arm64``.
+            artifact_type: of a manifest.
+            urls: where else the content is.
+            data: the content.
+
+        Raises:
+            ManifestInvalidError: something is wrong with what was given; ``path`` says with what.
+            InvalidNameError: the platform is none.
+            TypeError: an argument has a type that it cannot have.
+        """
+        changed: dict[str, Any] = {"media_type": media_type, "artifact_type": artifact_type, "data": data}
+        changed["annotations"] = annotations if annotations is UNCHANGED else dict(annotations or {})
+        changed["platform"] = Platform.parse(platform) if isinstance(platform, str) else platform
+        if isinstance(urls, str):
+            raise TypeError("urls must be a list of texts, not one text")
+        changed["urls"] = urls if isinstance(urls, Unchanged) else tuple(urls)
+        made = replace(self, **{key: value for key, value in changed.items() if value is not UNCHANGED})
+        type(self).from_json(made.to_json())  # the same checks as for one that is read
+        return made
+
+    @classmethod
+    def from_json(cls, value: object, *, path: str = "") -> Descriptor:
+        """Read it from parsed JSON; ``path`` is where it stood, as ``layers[2]``, for errors.
 
         An optional property that is null, or empty, counts as absent, as it does for the clients written in Go: so do
         ``"artifactType": ""``, and the ``"platform": {}`` that .NET's SDK writes. Unknown properties are ignored, as
@@ -105,6 +225,7 @@ class Descriptor:
             ManifestInvalidError: something is missing or wrong; its path names the property.
         """
         members = json_object(value, _DESCRIPTOR_KEYS, path=path)
+        inside = f"{path}." if path else ""
         try:
             kind, text, size = members["mediaType"], members["digest"], members["size"]
         except KeyError as error:
@@ -114,23 +235,23 @@ class Descriptor:
         # Not isinstance: True is an int, and no size.
         if type(size) is not int or not 0 <= size <= MAXIMUM_SIZE:
             raise ManifestInvalidError(
-                f"{size!r:.100} is not a size: a whole number from 0 to {MAXIMUM_SIZE}", path=f"{path}.size"
+                f"{size!r:.100} is not a size: a whole number from 0 to {MAXIMUM_SIZE}", path=f"{inside}size"
             )
         try:
             digest = Digest.parse(text)
         except InvalidDigestError as error:
             unknown = is_of_other_algorithm(text)
-            raise ManifestInvalidError(str(error), path=f"{path}.digest", unknown=unknown) from error
+            raise ManifestInvalidError(str(error), path=f"{inside}digest", unknown=unknown) from error
         annotations, platform, artifact_type, urls, data = map(members.get, _OPTIONAL)
         return cls(
-            media_type(kind, path=f"{path}.mediaType"),
+            checked_type(kind, path=f"{inside}mediaType"),
             digest,
             size,
-            {} if annotations is None else json_annotations(annotations, path=f"{path}.annotations"),
-            None if platform in (None, {}) else Platform.from_json(platform, path=f"{path}.platform"),
-            None if artifact_type in (None, "") else media_type(artifact_type, path=f"{path}.artifactType"),
-            () if urls is None else _texts(urls, path=f"{path}.urls"),
-            None if data is None or (data == "" and size) else _embedded(data, digest, size, path=f"{path}.data"),
+            {} if annotations is None else json_annotations(annotations, path=f"{inside}annotations"),
+            None if platform in (None, {}) else Platform.from_json(platform, path=f"{inside}platform"),
+            None if artifact_type in (None, "") else checked_type(artifact_type, path=f"{inside}artifactType"),
+            () if urls is None else _texts(urls, path=f"{inside}urls"),
+            None if data is None or (data == "" and size) else _embedded(data, digest, size, path=f"{inside}data"),
         )
 
     @property
@@ -152,6 +273,24 @@ class Descriptor:
         if self.platform is not None:
             document["platform"] = self.platform.to_json()
         return document
+
+
+def digest_of(value: str | Descriptor, *, argument: str) -> Digest:
+    """Return the digest that is given as text, or by a descriptor. Every public method that takes one asks this.
+
+    Args:
+        value: what the caller gave.
+        argument: the name of the argument, for the error.
+
+    Raises:
+        InvalidDigestError: it is text, and no digest of an algorithm that this process can compute.
+        TypeError: it is of another type.
+    """
+    if isinstance(value, str):
+        return Digest.parse(value)
+    if not isinstance(value, Descriptor):
+        raise TypeError(f"{argument} must be a digest or a Descriptor, not {type(value).__name__}")
+    return Digest.parse(value.digest)
 
 
 def json_object(value: object, known: frozenset[str], *, path: str) -> dict[str, Any]:

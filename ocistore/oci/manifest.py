@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from ocistore.errors import DigestMismatchError, ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
+from ocistore.oci.building import image_document, index_document
 from ocistore.oci.descriptor import Descriptor, json_annotations, json_object
 from ocistore.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Self
+
+    from ocistore.oci.building import Describable
 
 MAXIMUM_MANIFEST_SIZE: Final = 4 * 1024 * 1024
 """Bytes. The distribution specification, "Pushing Manifests", asks registries to take at least that much."""
 MAXIMUM_DESCRIPTORS: Final = 10_000
 """Each becomes a row in the one transaction that stores the manifest, and nobody else writes meanwhile."""
+
+HELD_PARSED: Final = 16_384
+"""Edges of the manifests that are held as they were parsed, of any number that are stored together: some 10 MiB. What
+is beyond is parsed again when it is stored, which takes a fifth of the time of an import of small images."""
 
 ATTESTED: Final = "vnd.docker.reference.digest"
 """The annotation by which BuildKit's attestations, whose platform is unknown, name the manifest they are about."""
@@ -75,6 +84,8 @@ class _Fields(NamedTuple):
     manifests: tuple[Descriptor, ...]
     subject: Descriptor | None
     annotations: dict[str, str]
+    edges: tuple[Edge, ...]
+    """Made once: whoever stores a manifest asks for them half a dozen times."""
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -94,10 +105,72 @@ class Manifest:
     _parsed: _Fields | None
     _counted: int | None
 
+    def __new__(cls, descriptor: Descriptor, content: bytes, *, parts: _Fields | None = None) -> Self:  # noqa: ARG004
+        """Make an :class:`Index` where the descriptor is that of one, whoever asks."""
+        made = object.__new__(Index if mediatypes.is_index_type(descriptor.media_type) else cls)
+        return cast("Self", made)
+
     def __init__(self, descriptor: Descriptor, content: bytes, *, parts: _Fields | None = None) -> None:
         """Hold ``content``, which must be what the descriptor says, and ``parts``, what is in it, if already parsed."""
         for name, value in (("descriptor", descriptor), ("_held", content), ("_parsed", parts), ("_counted", None)):
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        config: Describable | None = None,
+        layers: Iterable[Describable] = (),
+        artifact_type: str | None = None,
+        subject: Describable | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Manifest:
+        """Make the manifest of an image or an artifact; :meth:`Repository.put_manifest` stores it.
+
+        What it refers to is given by descriptors, such as :meth:`Repository.put_blob` returns, or by what has one, such
+        as another manifest. Equal parts make equal bytes, and so the same digest: UTF-8 without spaces, keys in the
+        order of the specification, annotations in that of their keys.
+
+        Args:
+            config: of an image. Without one it is an artifact, with the empty config, which the manifest itself has in
+                it (image specification, image manifest, "Guidelines for Artifact Usage").
+            layers: of an image, the lowest first; or the files of an artifact.
+            artifact_type: what kind of artifact it is, as a media type; required where there is no config.
+            subject: the manifest that this one says something about, as a signature does.
+            annotations: of the manifest.
+
+        Raises:
+            ManifestInvalidError: it would not be a manifest; ``path`` says where. The checks are those that a manifest
+                from outside has to pass.
+            TypeError: an argument is of another type.
+        """
+        document = image_document(
+            config=config, layers=layers, artifact_type=artifact_type, subject=subject, annotations=annotations
+        )
+        return check_manifest(strictjson.dumps(document))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Make a manifest of a document in parsed JSON.
+
+        Its bytes are that document without spaces, keys in the order that they have; so its digest is that of a
+        manifest in other bytes only where those had been written in the same way, as :meth:`build` does.
+
+        Raises:
+            ManifestInvalidError: it is not a manifest, or not one of this class.
+        """
+        if not isinstance(value, Mapping):
+            raise ManifestInvalidError(f"{value!r:.100} is not an object")
+        found = check_manifest(strictjson.dumps(dict(value)))
+        if not isinstance(found, cls):
+            raise ManifestInvalidError(f"a manifest of type {found.media_type} is no index", path="mediaType")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document, in parsed JSON: everything that its bytes say. Changing it changes nothing here."""
+        content = self.content
+        document: dict[str, Any] = strictjson.loads(content, maximum=len(content))
+        return document
 
     def __eq__(self, other: object) -> bool:
         return self.descriptor == other.descriptor if isinstance(other, Manifest) else NotImplemented
@@ -106,7 +179,7 @@ class Manifest:
         return hash(self.descriptor)
 
     def __repr__(self) -> str:
-        return f"Manifest(descriptor={self.descriptor!r})"
+        return f"{type(self).__name__}(descriptor={self.descriptor!r})"
 
     def __reduce__(self) -> tuple[type[Manifest], tuple[Descriptor, bytes]]:
         """Pickle what it is made of."""
@@ -178,19 +251,15 @@ class Manifest:
         what is no URL says nothing. An index may list children of any media type (image specification, image index,
         ``manifests``): those that are no manifests for this store are blobs.
         """
-        parts = self._parts
-        edges = [] if parts.config is None else [Edge("config", parts.config, required=True)]
-        edges += [
-            Edge("layer", layer, required=not (mediatypes.is_nondistributable(layer.media_type) and _has_url(layer)))
-            for layer in parts.layers
-        ]
-        edges += [
-            Edge("manifest" if mediatypes.is_known_manifest(child.media_type) else "layer", child, required=True)
-            for child in parts.manifests
-        ]
-        if parts.subject is not None:
-            edges.append(Edge("subject", parts.subject, required=False))
-        return tuple(edges)
+        return self._parts.edges
+
+    def embedded_blobs(self) -> dict[Digest, bytes]:
+        """Return the blobs that it refers to and has in itself, in the ``data`` of their descriptors."""
+        return {
+            edge.descriptor.digest: edge.descriptor.data
+            for edge in self.edges()
+            if edge.role in {"config", "layer"} and edge.descriptor.data is not None
+        }
 
     def as_referrer(self) -> Descriptor:
         """Return its descriptor as a list of referrers shows it: with its artifact type and all its annotations.
@@ -205,7 +274,7 @@ class Manifest:
         """How many things it refers to, as :meth:`edges` gives them; still known when parts were forgotten."""
         count = self._counted
         if count is None:
-            count = len(self.edges())
+            count = len(self._parts.edges)
             object.__setattr__(self, "_counted", count)
         return count
 
@@ -225,6 +294,41 @@ class Manifest:
         parts = _parts(document, given=self.descriptor.media_type)
         object.__setattr__(self, "_parsed", parts)
         return parts
+
+
+@dataclass(frozen=True, init=False, eq=False, repr=False)
+class Index(Manifest):
+    """A manifest of manifests: an image for several platforms, or any other list. ``manifests`` has them."""
+
+    __slots__ = ()
+
+    @classmethod
+    def build(  # type: ignore[override]  # an index is read as a manifest, and made of other things
+        cls,
+        *,
+        manifests: Iterable[Describable] = (),
+        artifact_type: str | None = None,
+        subject: Describable | None = None,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Index:
+        """Make an index; :meth:`Repository.put_manifest` stores it, after the manifests in it.
+
+        Args:
+            manifests: manifests, indexes or descriptors of such. What each runs on is what its descriptor says:
+                ``image.descriptor.replace(platform="linux/arm64")``.
+            artifact_type: what kind of artifact it is, as a media type.
+            subject: the manifest that this one says something about.
+            annotations: of the index.
+
+        Raises:
+            ManifestInvalidError, TypeError: as :meth:`Manifest.build`, which says how the bytes are written, too.
+        """
+        document = index_document(
+            manifests=manifests, artifact_type=artifact_type, subject=subject, annotations=annotations
+        )
+        found = check_manifest(strictjson.dumps(document))
+        assert isinstance(found, Index)  # by its media type
+        return found
 
 
 def _has_url(layer: Descriptor) -> bool:
@@ -304,16 +408,33 @@ def _parts(document: object, *, given: str | None) -> _Fields:
         config = Descriptor.from_json(members["config"], path="config")
         layers = _descriptors(members, "layers")
         artifact_type = artifact_type or config.media_type
-    subject, annotations = members.get("subject"), members.get("annotations")
+    given_subject, annotations = members.get("subject"), members.get("annotations")
+    subject = None if given_subject is None else Descriptor.from_json(given_subject, path="subject")
     return _Fields(
         media_type,
         artifact_type,
         config,
         layers,
         manifests,
-        None if subject is None else Descriptor.from_json(subject, path="subject"),
+        subject,
         {} if annotations is None else json_annotations(annotations, path="annotations"),
+        tuple(_edges(config, layers, manifests, subject)),
     )
+
+
+def _edges(
+    config: Descriptor | None, layers: Iterable[Descriptor], manifests: Iterable[Descriptor], subject: Descriptor | None
+) -> Iterator[Edge]:
+    if config is not None:
+        yield Edge("config", config, required=True)
+    for layer in layers:
+        is_foreign = mediatypes.is_nondistributable(layer.media_type) and _has_url(layer)
+        yield Edge("layer", layer, required=not is_foreign)
+    for child in manifests:
+        kind: Role = "manifest" if mediatypes.is_known_manifest(child.media_type) else "layer"
+        yield Edge(kind, child, required=True)
+    if subject is not None:
+        yield Edge("subject", subject, required=False)
 
 
 def _media_type(members: dict[str, Any], *, given: str | None) -> str:

@@ -27,8 +27,11 @@ DOCKER_FOREIGN_LAYER: Final = "application/vnd.docker.image.rootfs.foreign.diff.
 DOCKER_SCHEMA1: Final = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA1_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
+OCTET_STREAM: Final = "application/octet-stream"
+"""Bytes of which nothing is known: the type of a blob on its own, until a manifest that refers to it says another."""
+
 _ALL: Final[dict[object, str]] = {
-    text: text for name, text in dict(vars()).items() if name.startswith(("OCI_", "DOCKER_"))
+    text: text for name, text in dict(vars()).items() if name.startswith(("OCI_", "DOCKER_", "OCTET_"))
 }
 """The ones above: so there is one object for each of them, however many descriptors are held."""
 

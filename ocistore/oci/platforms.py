@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ocistore.errors import InvalidNameError, ManifestInvalidError
+from ocistore.errors import ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
-from ocistore.oci.descriptor import Descriptor, Platform
+from ocistore.oci.descriptor import ARCHITECTURES, Descriptor, Platform
 from ocistore.oci.manifest import ATTESTED, MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest, kind_of
 
 if TYPE_CHECKING:
@@ -19,27 +18,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PART: Final = r"[a-z0-9._-]+"
-_WRITTEN: Final = re.compile(
-    rf"(?P<os>{_PART})(\((?P<version>[a-z0-9._-]*)(?P<features>(\+{_PART})*)\))?/(?P<architecture>{_PART})"
-    rf"(/(?P<variant>{_PART}))?(:(?P<last>{_PART}))?",
-    re.ASCII,
-)
-MAXIMUM_PLATFORM_LENGTH: Final = 500
-"""Characters of a platform as people write it; real ones have twenty. A longer one cannot be asked for."""
 _VERSIONED: Final = re.compile(r"v([0-9]{1,3})(?:\.([0-9]{1,3}))?", re.ASCII)
 """A variant that is newer than others of its architecture: ``v7``, ``v8.2``."""
 
-_ALIASES: Final = {
-    "aarch64": ("arm64", ""),
-    "x86_64": ("amd64", ""),
-    "x86-64": ("amd64", ""),
-    "i386": ("386", ""),
-    "i686": ("386", ""),
-    "armhf": ("arm", "v7"),
-    "armel": ("arm", "v6"),
-}
-"""Architectures as machines call them, and as images do (Go's GOARCH, which the image specification asks for)."""
 _IMPLIED_VARIANT: Final = {"arm64": "v8", "arm": "v7", "amd64": "v1"}
 """The variant of an architecture that names none, as containerd takes it."""
 
@@ -48,7 +29,7 @@ _MAXIMUM_DEPTH: Final = 64
 
 
 def parse_platforms(texts: Iterable[str]) -> list[Platform]:
-    """Parse each of them; see :func:`parse_platform`.
+    """Parse each of them; see :meth:`Platform.parse`.
 
     Raises:
         TypeError: one text, which is an iterable of texts too, one for each letter.
@@ -56,30 +37,7 @@ def parse_platforms(texts: Iterable[str]) -> list[Platform]:
     """
     if isinstance(texts, str):
         raise TypeError("platforms must be a list of platforms, not one text")
-    return [parse_platform(text) for text in texts]
-
-
-def parse_platform(text: str) -> Platform:
-    """Parse what people type: ``OS/ARCHITECTURE[/VARIANT]``, such as ``linux/arm64``.
-
-    A version of the operating system, and features of it, are given as containerd does, ``windows(10.0.17763)/amd64``
-    and ``linux(+feature)/amd64``; the version also as crane does, ``windows/amd64:10.0.17763``.
-
-    Raises:
-        InvalidNameError: it is nothing of the kind.
-    """
-    match = _WRITTEN.fullmatch(text.lower()) if isinstance(text, str) and len(text) <= MAXIMUM_PLATFORM_LENGTH else None
-    if match is None or (match["version"] and match["last"]):
-        raise InvalidNameError(text, kind="platform", reason="it must be OS/ARCHITECTURE[/VARIANT], as linux/arm64")
-    architecture, variant = _ALIASES.get(match["architecture"], (match["architecture"], ""))
-    features = tuple((match["features"] or "").split("+")[1:])
-    return Platform(
-        architecture,
-        match["os"],
-        os_version=match["version"] or match["last"] or "",
-        os_features=features,
-        variant=match["variant"] or variant,
-    )
+    return [Platform.parse(text) for text in texts]
 
 
 def is_wanted(platform: Platform, wanted: Sequence[Platform]) -> bool:
@@ -142,7 +100,7 @@ def _rank(platform: Platform, wanted: Platform) -> tuple[int, ...] | None:
 
 
 def _architecture(platform: Platform) -> str:
-    return _ALIASES.get(platform.architecture, (platform.architecture, ""))[0]
+    return ARCHITECTURES.get(platform.architecture, (platform.architecture, ""))[0]
 
 
 def _variant(platform: Platform) -> str:
@@ -291,5 +249,5 @@ def _with_children(index: Manifest, kept: Sequence[Descriptor | None]) -> Manife
         if left is not None:
             children.append({**written, "digest": str(left.digest), "size": left.size})
     document["manifests"] = children
-    content = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    content = strictjson.dumps(document)
     return check_manifest(content, media_type=index.media_type, maximum=max(MAXIMUM_MANIFEST_SIZE, len(content)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ocistore.errors import InvalidNameError
+from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import Digest
 
 MAXIMUM_REPOSITORY_LENGTH: Final = 255
@@ -72,6 +73,20 @@ def tag_name(text: str) -> str:
 def is_digest(text: str) -> bool:
     """Whether "a tag or a digest" is meant as a digest, which still has to be parsed: no tag contains a colon."""
     return isinstance(text, str) and ":" in text
+
+
+def tag_or_digest(value: str | Descriptor, *, argument: str) -> str:
+    """Return the tag that is given, or the digest, as a :class:`Digest`, which a descriptor gives too.
+
+    Raises:
+        InvalidNameError, InvalidDigestError: it is text, and neither.
+        TypeError: it is of another type; the error names the argument.
+    """
+    if isinstance(value, Descriptor):
+        return digest_of(value, argument=argument)
+    if not isinstance(value, str):
+        raise TypeError(f"{argument} must be a tag, a digest or a Descriptor, not {type(value).__name__}")
+    return Digest.parse(value) if is_digest(value) else tag_name(value)
 
 
 def split_host(name: str) -> tuple[str | None, str]:

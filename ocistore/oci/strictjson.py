@@ -32,6 +32,7 @@ _AT_ONCE: Final = 16 * 1024
 """Bytes that are looked at together."""
 _LONGEST_CHARACTER: Final = 4
 """Bytes, in UTF-8."""
+_HALF: Final = "a string holds half of a surrogate pair, which is no character"
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
@@ -53,6 +54,20 @@ def loads(content: bytes, *, maximum: int) -> Any:  # noqa: ANN401 - what JSON h
         raise ManifestInvalidError(f"it has {len(content)} bytes, at most {maximum} are allowed")
     _check_depth(content)
     return _loads(content)
+
+
+def dumps(document: object) -> bytes:
+    """Return the bytes of a document that is written: UTF-8 without spaces, keys in the order that they have.
+
+    Raises:
+        ManifestInvalidError: it holds something that JSON has not, or text with half of a surrogate pair.
+    """
+    try:
+        return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise ManifestInvalidError(_HALF) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ManifestInvalidError(f"it cannot be written as JSON: {error}") from error
 
 
 def loads_each(content: bytes, key: str, begin: Callable[[], Callable[[Any], object]], *, maximum: int) -> Any:  # noqa: ANN401 - likewise
@@ -252,7 +267,7 @@ def _check_surrogates(document: object) -> None:
     try:
         json.dumps(document, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ManifestInvalidError("a string holds half of a surrogate pair, which is no character") from error
+        raise ManifestInvalidError(_HALF) from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

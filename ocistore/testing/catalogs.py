@@ -208,48 +208,20 @@ class CatalogTests:
             assert connection.execute(_sql.TIME_OF, {"called": "counter"}).scalar() == 100
 
     def test_a_write_that_is_not_to_wait_does_not(self, catalog: Catalog) -> None:
-        inside, done = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with self._another(catalog) as other, other.write() as connection:
-                _add_one(connection, "a")
-                inside.set()
-                done.wait(_LONGEST)
-
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(hold)
-            assert inside.wait(_LONGEST)
+        with self._another_writing(catalog):
             began = time.monotonic()
-            try:
-                with pytest.raises(StoreBusyError), catalog.write(wait=False):
-                    pass
-                assert time.monotonic() - began < _LONGEST / 2
-            finally:
-                done.set()
-            running.result()
+            with pytest.raises(StoreBusyError), catalog.write(wait=False):
+                pass
+            assert time.monotonic() - began < _LONGEST / 2
         assert _names_in(catalog) == ["a"]
 
     def test_a_read_does_not_wait_for_a_write(self, catalog: Catalog) -> None:
-        inside, done = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with self._another(catalog) as other, other.write() as connection:
-                _add_one(connection, "a")
-                inside.set()
-                done.wait(_LONGEST)
-
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(hold)
-            assert inside.wait(_LONGEST)
+        with self._another_writing(catalog):
             began = time.monotonic()
-            try:
-                assert _names_in(catalog) == []
-                with catalog.snapshot() as connection:
-                    assert connection.execute(_sql.NAMES).scalars() == []
-                assert time.monotonic() - began < _LONGEST / 2
-            finally:
-                done.set()
-            running.result()
+            assert _names_in(catalog) == []
+            with catalog.snapshot() as connection:
+                assert connection.execute(_sql.NAMES).scalars() == []
+            assert time.monotonic() - began < _LONGEST / 2
 
     def test_nothing_is_written_to_what_is_open_for_reading(self, catalog: Catalog) -> None:
         with contextlib.closing(self.opened(catalog, read_only=True)) as reader:
@@ -344,6 +316,26 @@ class CatalogTests:
     def names_in_copy(self, copy: Path) -> list[str]:
         """Return the names of the repositories in a file that :meth:`CatalogFile.copy_to` made."""
         raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _another_writing(self, catalog: Catalog) -> Iterator[None]:
+        """Let another handle add one in a transaction that ends after the block."""
+        inside, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with self._another(catalog) as other, other.write() as connection:
+                _add_one(connection, "a")
+                inside.set()
+                done.wait(_LONGEST)
+
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(hold)
+            assert inside.wait(_LONGEST)
+            try:
+                yield
+            finally:
+                done.set()
+            running.result()
 
     @contextlib.contextmanager
     def _another(self, catalog: Catalog) -> Iterator[Catalog]:

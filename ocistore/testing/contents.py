@@ -9,8 +9,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
-from ocistore.blobs.pool import UnpublishedFile
-from ocistore.blobs.reader import BlobReader
+from ocistore.pools import BlobReader, UnpublishedFile
 
 if TYPE_CHECKING:
     from ocistore.oci.digest import Digest

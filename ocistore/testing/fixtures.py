@@ -34,7 +34,7 @@ from ocistore.testing.memory import MemoryPool
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocistore.blobs.pool import Pool
+    from ocistore.pools import Pool
 
 
 class MakeStore(Protocol):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from ocistore.blobs.pool import Pool, Source, StagedBlob
+    from ocistore.pools import Pool, Source, StagedBlob
 
 _SIZES: Final = {
     "empty": 0,
@@ -116,7 +116,7 @@ def _failing(content: bytes) -> Iterator[bytes]:
 
 
 class IngesterTests(PoolSuite):
-    """The role :class:`ocistore.blobs.pool.Ingester`, with as much of the others as it takes to look at it."""
+    """The role :class:`ocistore.pools.Ingester`, with as much of the others as it takes to look at it."""
 
     # --- in and out ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A pool in memory: all roles of :class:`ocistore.blobs.pool.Pool`, and nothing that only files can do.
+"""A pool in memory: all roles of :class:`ocistore.pools.Pool`, and nothing that only files can do.
 
 ::
 
@@ -20,10 +20,6 @@ import secrets
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from ocistore.blobs.hashing import no_count
-from ocistore.blobs.ingest import ingest
-from ocistore.blobs.pool import Pool, PublishedFile, UnpublishedFile
-from ocistore.blobs.sources import opened
 from ocistore.errors import (
     CorruptError,
     DigestMismatchError,
@@ -31,6 +27,7 @@ from ocistore.errors import (
 )
 from ocistore.forks import ForkSafeLock
 from ocistore.oci.digest import Digest, hasher
+from ocistore.pools import Pool, PublishedFile, UnpublishedFile, ingest, no_count, open_source
 from ocistore.testing.contents import Buffer, MemoryBlob, MemoryContent, now, reader_of
 from ocistore.testing.memoryuploads import MemorySession, MemoryUploads, NewSession
 
@@ -38,9 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import BinaryIO
 
-    from ocistore.blobs.hashing import Count
-    from ocistore.blobs.pool import Source, StagedBlob
-    from ocistore.blobs.reader import BlobReader
+    from ocistore.pools import BlobReader, Count, Source, StagedBlob
 
 _BLOCK: Final = 1024 * 1024
 """Bytes that are hashed between two counts."""
@@ -155,7 +150,7 @@ class MemoryPool(Pool):
             algorithm = digest.algorithm
         state = hasher(algorithm)
         buffer = Buffer()
-        with opened(source) as readable:
+        with open_source(source) as readable:
             ingest(readable, buffer, state, size=size)
         found = Digest.of_hasher(state, algorithm)
         if digest is not None and found != digest:
@@ -222,7 +217,7 @@ class MemoryPool(Pool):
 
 
 class _Sweeper:
-    """The role :class:`ocistore.blobs.pool.Sweeper` of a pool in memory."""
+    """The role :class:`ocistore.pools.Sweeper` of a pool in memory."""
 
     def __init__(self, pool: MemoryPool) -> None:
         self._pool = pool

@@ -9,19 +9,17 @@ import secrets
 import weakref
 from typing import TYPE_CHECKING
 
-from ocistore.blobs.paths import checked_upload_name
-from ocistore.blobs.pool import HashState
 from ocistore.errors import DigestMismatchError, StorageError, StoreBusyError, StoreClosedError
 from ocistore.oci.digest import Digest, Hasher, hasher
+from ocistore.pools import HashState, checked_upload_name
 from ocistore.testing.contents import MemoryBlob, MemoryContent, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Self
 
-    from ocistore.blobs.pool import NewUpload
     from ocistore.forks import ForkSafeLock
+    from ocistore.pools import NewUpload
 
 
 class MemorySession:
@@ -58,7 +56,7 @@ class NewSession:
 
 
 class MemoryUploads:
-    """The role :class:`ocistore.blobs.pool.Uploads` of a pool in memory."""
+    """The role :class:`ocistore.pools.Uploads` of a pool in memory."""
 
     def __init__(
         self, sessions: dict[str, MemorySession], mutex: ForkSafeLock, stage: Callable[[MemoryBlob], MemoryBlob]
@@ -126,7 +124,7 @@ class MemoryUploads:
 
 
 class MemoryUpload:
-    """An open upload session; see :class:`ocistore.blobs.pool.OpenUpload`."""
+    """An open upload session; see :class:`ocistore.pools.OpenUpload`."""
 
     def __init__(
         self, uploads: MemoryUploads, name: str, session: MemorySession, algorithm: str, state: HashState | None
@@ -148,9 +146,7 @@ class MemoryUpload:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

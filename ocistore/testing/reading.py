@@ -16,7 +16,7 @@ from ocistore.testing.suite import PoolSuite, content_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ocistore.blobs.pool import Pool
+    from ocistore.pools import Pool
 
 _ABSENT = Digest.of(b"absent")
 
@@ -30,7 +30,7 @@ def published(pool: Pool, content: bytes, algorithm: str = "sha256") -> Digest:
 
 
 class ProviderTests(PoolSuite):
-    """The role :class:`ocistore.blobs.pool.Provider`, and what shares files."""
+    """The role :class:`ocistore.pools.Provider`, and what shares files."""
 
     def test_what_is_absent_is_not_found(self, pool: Pool) -> None:
         for _ in range(2):

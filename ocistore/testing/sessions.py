@@ -22,7 +22,7 @@ from ocistore.oci.digest import Digest
 from ocistore.testing.suite import PoolSuite, content_of
 
 if TYPE_CHECKING:
-    from ocistore.blobs.pool import Pool
+    from ocistore.pools import Pool
 
 
 def begun(pool: Pool) -> str:
@@ -33,7 +33,7 @@ def begun(pool: Pool) -> str:
 
 
 class UploadsTests(PoolSuite):
-    """The role :class:`ocistore.blobs.pool.Uploads`."""
+    """The role :class:`ocistore.pools.Uploads`."""
 
     def test_a_new_session_is_empty(self, pool: Pool) -> None:
         name = begun(pool)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from ocistore.blobs.pool import Pool
     from ocistore.oci.digest import Digest
+    from ocistore.pools import Pool
 
 
 def content_of(size: int) -> bytes:

@@ -15,11 +15,11 @@ from ocistore.testing.sessions import begun
 from ocistore.testing.suite import PoolSuite, content_of
 
 if TYPE_CHECKING:
-    from ocistore.blobs.pool import Pool
+    from ocistore.pools import Pool
 
 
 class SweeperTests(PoolSuite):
-    """The role :class:`ocistore.blobs.pool.Sweeper`."""
+    """The role :class:`ocistore.pools.Sweeper`."""
 
     def test_what_is_published_is_listed_and_what_is_staged_is_not(self, pool: Pool) -> None:
         contents = [content_of(size) for size in (0, 1, 70_000)]

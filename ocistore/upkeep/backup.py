@@ -33,6 +33,7 @@ from ocistore.catalog.migrate import revision
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.clock import milliseconds
+from ocistore.core import check_if_moved
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.filedescriptors import owned
 from ocistore.files.durability import sync_path
@@ -40,7 +41,6 @@ from ocistore.files.making import make_file
 from ocistore.files.plantedlinks import refuse_planted
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.layoutfiles import BlobWriter
-from ocistore.moved import check_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.opening import OF_THE_VOLUME, make_lock
 from ocistore.oserrors import Translating

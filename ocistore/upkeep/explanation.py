@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import GRACE, KEEP_UNTAGGED, require_duration
 from ocistore.catalog import leases, relations, repositories
-from ocistore.clock import milliseconds
+from ocistore.clock import instant, milliseconds
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
+from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import ALGORITHMS, Digest
 from ocistore.oci.reference import Reference, repository_name
 from ocistore.repository import Repository
@@ -56,7 +57,7 @@ class Explanation:
 
 def explain(
     core: Core,
-    reference_or_digest: str,
+    reference_or_digest: str | Descriptor,
     *,
     grace: timedelta = GRACE,
     keep_untagged: timedelta = KEEP_UNTAGGED,
@@ -65,7 +66,9 @@ def explain(
     require_duration(grace, "grace")
     require_duration(keep_untagged, "keep_untagged")
     repository: str | None = None
-    if "@" not in reference_or_digest and reference_or_digest.partition(":")[0] in ALGORITHMS:
+    if isinstance(reference_or_digest, Descriptor):
+        wanted = digest_of(reference_or_digest, argument="reference_or_digest")
+    elif "@" not in reference_or_digest and reference_or_digest.partition(":")[0] in ALGORITHMS:
         wanted = Digest.parse(reference_or_digest)
     else:
         reference = Reference.parse(reference_or_digest)
@@ -84,7 +87,7 @@ class _Explainer:
         self._grace = grace
         self._keep_untagged = keep_untagged
         self._began = milliseconds()
-        self._now = _when(self._began)
+        self._now = instant(self._began)
 
     def explain(self, repository: str | None) -> Iterator[RepositoryExplanation]:
         only = None if repository is None else repositories.find(self._connection, repository_name(repository))
@@ -116,7 +119,7 @@ class _Explainer:
             return RepositoryExplanation(None, ("a manifest names it; its bytes are not here",), None)
         if row.state == "condemned":
             return RepositoryExplanation(None, (), self._now)
-        due = None if row.since is None else _later(_when(row.since), self._grace)
+        due = None if row.since is None else _later(instant(row.since), self._grace)
         return RepositoryExplanation(None, (), due)
 
     # Reasons, each with until when it holds; None where it does not end by itself.
@@ -130,9 +133,9 @@ class _Explainer:
             yield from self._leases(repository_id, holder.id, through)
             since = self._since(repository_id, holder.id, holder.since)
             if holder.tag is None and since is not None:
-                until = _later(_when(since), self._keep_untagged)
+                until = _later(instant(since), self._keep_untagged)
                 if until > self._now:
-                    yield f"{through}lost what kept it, or was pushed, at {_when(since):%F %T} UTC", until
+                    yield f"{through}lost what kept it, or was pushed, at {instant(since):%F %T} UTC", until
 
     def _blob(self, repository_id: int, blob: int) -> Iterator[tuple[str, datetime | None]]:
         users = relations.users(self._connection, repository_id, blob, limit=_USERS)
@@ -145,8 +148,8 @@ class _Explainer:
         yield from self._leases(repository_id, blob, "")
         queued = relations.unreferenced_since(self._connection, repository_id, blob)
         since = self._since(repository_id, blob, queued)
-        if not users and since is not None and (until := _later(_when(since), self._grace)) > self._now:
-            yield f"it was pushed, or last in use, at {_when(since):%F %T} UTC", until
+        if not users and since is not None and (until := _later(instant(since), self._grace)) > self._now:
+            yield f"it was pushed, or last in use, at {instant(since):%F %T} UTC", until
 
     def _last_end(self, reasons: Iterable[tuple[str, datetime | None]]) -> datetime | None:
         """Return until when these keep something: now where they do not.
@@ -173,11 +176,7 @@ class _Explainer:
     def _leases(self, repository_id: int, blob: int, through: str) -> Iterator[tuple[str, datetime | None]]:
         for lease in leases.of_content(self._connection, repository_id, blob, now=self._began):
             reason = f" ({lease.reason})" if lease.reason else ""
-            yield f"{through}the lease {lease.id}{reason}", _when(lease.expires)
-
-
-def _when(at: int) -> datetime:
-    return datetime.fromtimestamp(at / 1000, UTC)
+            yield f"{through}the lease {lease.id}{reason}", instant(lease.expires)
 
 
 def _later(at: datetime, by: timedelta) -> datetime:

@@ -46,12 +46,12 @@ from ocistore.catalog import (
 )
 from ocistore.clock import milliseconds
 from ocistore.commit import on_a_full_disk
-from ocistore.emptying import remove_files
+from ocistore.core import check_if_moved
 from ocistore.errors import (
     StorageError,
     StoreFullError,
 )
-from ocistore.moved import check_if_moved
+from ocistore.largedeletions import remove_files
 from ocistore.oci.digest import Digest
 from ocistore.threads import Ahead
 from ocistore.upkeep import refsfile
@@ -212,10 +212,13 @@ class _Collection:
     def run(self, *, force: bool) -> GCReport:
         """Collect."""
         self._core.require_writable()
-        if self._catalog.file is not None:
-            on_a_full_disk(self._catalog, self._core.pool, self._catalog.file.note_epoch)
-        with self._catalog.read() as connection:
-            found = gc.outlook(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
+        file = self._catalog.file
+        seen = None if file is None else file.noted_epoch()  # first: a note is never ahead of its catalog
+        found, put_back = self._outlook(seen)
+        if file is not None and (put_back or not file.stands()):
+            # A write finds the same, and places the hold. Where nothing is to be found, nothing is written.
+            on_a_full_disk(self._catalog, self._core.pool, file.note_epoch)
+            found, _ = self._outlook(seen)
         if found.held:
             end_abandoned(self._core)
             with self._catalog.read() as connection:
@@ -260,6 +263,12 @@ class _Collection:
             batches=self._budget.transactions,
             no_refs_file=problem,
         )
+
+    def _outlook(self, seen: epoch.Mark | None) -> tuple[gc.Outlook, bool]:
+        """Return what is to be done, and whether the catalog cannot be the one that was noted."""
+        with self._catalog.read() as connection:
+            found = gc.outlook(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
+            return found, seen is not None and epoch.contradiction(epoch.find(connection), seen) is not None
 
     def _take_snapshot(self) -> str | None:
         """Write the refs file where that is due. Return why it could not be written; None where it is up to date."""

@@ -80,13 +80,13 @@ class Healer:
             is_directory, is_file, has_blobs = path.is_dir(), path.is_file(), (path / BLOBS).is_dir()
         if is_directory:
             if not has_blobs:
-                raise LayoutInvalidError(path, problems=["it has no blobs"])
+                raise LayoutInvalidError(path, problems=("it has no blobs",))
             with Translating(str(path)):
                 directory = DirectorySource(path)
             self._stack.callback(directory.close)
             return _Origin(path, directory)
         if not is_file:
-            raise LayoutInvalidError(path, problems=["it is neither a directory nor a file"])
+            raise LayoutInvalidError(path, problems=("it is neither a directory nor a file",))
         with checked(path):
             return _Origin(path)
 
@@ -117,7 +117,7 @@ class Healer:
                 SizeMismatchError,
                 StoreBusyError,
             ):
-                return source.stage(self._core.pool, digest, size, "copy", Tally(0, None))
+                return source.blob(digest).stage(self._core.pool, digest, size, "copy", Tally(0, None))
         return None
 
     def _from_quarantine(self, digest: Digest, size: int) -> StagedBlob | None:

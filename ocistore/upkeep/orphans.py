@@ -133,11 +133,10 @@ class Orphans:
             # Where a person has to look first, a file without a row may be one that the catalog has forgotten.
             if holds.waiting(connection) or blobs.with_rows(connection, [digest]):
                 return
-            if self._pool.sweeper.trash(digest) is None:
-                return
-        self._report.trashed += 1
-        for file in self._pool.sweeper.trashed():
-            self._pool.sweeper.delete_trashed(file.name)
+            trashed = self._pool.sweeper.trash(digest)
+        if trashed is not None:
+            self._report.trashed += 1
+            self._pool.sweeper.delete_trashed(trashed.name)
 
     def _adopt(
         self, repository: str, file: PublishedFile, digest: Digest, unplaced: list[tuple[Digest, bytes]]

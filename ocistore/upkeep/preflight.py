@@ -31,7 +31,9 @@ def refuse_held(connection: Connection, root: Path) -> None:
     """
     reasons = holds.in_force(connection, now=milliseconds())
     if reasons:
-        raise CollectionRefusedError(root, reasons=reasons, remedy=_CONFIRM if holds.waiting(connection) else _WAIT)
+        raise CollectionRefusedError(
+            root, reasons=tuple(reasons), remedy=_CONFIRM if holds.waiting(connection) else _WAIT
+        )
 
 
 def refuse_too_much(core: Core, *, now: int, untagged_before: int, before: int) -> None:
@@ -43,7 +45,7 @@ def refuse_too_much(core: Core, *, now: int, untagged_before: int, before: int) 
     reason = too_much(core, now=now, untagged_before=untagged_before, before=before)
     if reason is not None:
         raise CollectionRefusedError(
-            core.root, reasons=[reason], remedy="see what with --dry-run; if it is right, use --force"
+            core.root, reasons=(reason,), remedy="see what with --dry-run; if it is right, use --force"
         )
 
 

@@ -279,8 +279,8 @@ def sweep_rebuilt(core: Core) -> None:
         StoreBusyError: others held the write lock for too long.
     """
     paths = core.paths
-    names = (paths.rebuilt, *(paths.rebuilt.with_name(f"{paths.rebuilt.name}{each}") for each in (*_BESIDE, _LOCK)))
-    if any(os.path.lexists(name) for name in names):
+    rebuilt = str(paths.rebuilt)  # a Path for each would take longer than a collection that finds nothing
+    if any(os.path.lexists(f"{rebuilt}{suffix}") for suffix in ("", *_BESIDE, _LOCK)):
         with one_file(core.catalog).locked(), contextlib.suppress(StorageError):
             remove_rebuilt(paths)
 

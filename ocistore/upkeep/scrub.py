@@ -18,19 +18,19 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
-from ocistore.arguments import check_duration, whole_number
+from ocistore.arguments import check_choice, check_duration, whole_number
 from ocistore.blobs.paths import listed_paths
 from ocistore.catalog import repositories
 from ocistore.catalog import scrub as scrub_rows
 from ocistore.catalog.blobs import bytes_of_live
 from ocistore.clock import milliseconds
 from ocistore.commit import give_up
+from ocistore.core import check_if_moved
 from ocistore.errors import (
     CorruptError,
     RepositoryNotFoundError,
     StorageError,
 )
-from ocistore.moved import check_if_moved
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
 from ocistore.refusals import pass_on_theirs, theirs
@@ -81,8 +81,7 @@ def scrub(
     progress: Progress | None = None,
 ) -> ScrubReport:
     """Compare every live blob with its row, and repair it; see :meth:`ocistore.Store.scrub`."""
-    if level not in get_args(Level):
-        raise ValueError(f"level must be one of {', '.join(get_args(Level))}, not {level!r}")
+    check_choice(level, "level", get_args(Level))
     try:
         number, parts = subset
     except (TypeError, ValueError) as error:

@@ -484,7 +484,7 @@ def test_a_hash_that_falls_behind_is_waited_for(paths, pool):
         import os, pathlib, resource, sys, time
         from ocistore.blobs.ingest import ingest
         from ocistore.blobs.output import Output
-        from ocistore.blobs.sources import opened
+        from ocistore.blobs.sources import open_source
 
         class Slow:
             total = 0
@@ -499,7 +499,7 @@ def test_a_hash_that_falls_behind_is_waited_for(paths, pool):
         output = Output(os.open(path, os.O_WRONLY | os.O_CREAT), path=lambda: path, root=root)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         slow = Slow()
-        with opened(bytes(1 << 20) for _ in range(100)) as source:
+        with open_source(bytes(1 << 20) for _ in range(100)) as source:
             assert ingest(source, output, slow, size=None) == slow.total == 100 << 20
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
         """,

@@ -15,7 +15,7 @@ from ocistore.testing.memoryuploads import MemoryUpload, MemoryUploads
 from ocistore.testing.pools import PoolTests
 
 
-class TestFilesystemPool(PoolTests):
+class TestFilePool(PoolTests):
     @pytest.fixture
     def pool(self, tmp_path):
         pool = FilePool(StorePaths(tmp_path / "store"))

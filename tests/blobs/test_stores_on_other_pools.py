@@ -1,5 +1,6 @@
 """A store whose blobs are not in files of its directory: what works all the same, and what is refused, and how."""
 
+import gc
 import io
 import os
 from datetime import timedelta
@@ -132,6 +133,17 @@ def test_a_pool_that_is_given_stays_open_where_the_store_is_refused(stocked, mem
     monkeypatch.setattr(memory, "close", lambda: closed.append(True))
     with pytest.raises(StorageError):
         Store.open(stocked.root, pool=MemoryPool())
+    assert closed == []
+
+
+@pytest.mark.parametrize("end", [Store.close, lambda _: None])
+def test_a_pool_that_is_given_stays_open_where_the_store_is_closed_or_dropped(tmp_path, memory, monkeypatch, end):
+    closed = []
+    monkeypatch.setattr(memory, "close", lambda: closed.append(True))
+    store = Store.open(tmp_path / "another", pool=memory)
+    end(store)
+    del store
+    gc.collect()
     assert closed == []
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
@@ -128,6 +129,31 @@ def test_a_push_after_an_older_catalog_was_put_back_keeps_collections_off(tmp_pa
             restored.gc(grace=NOW)
         assert caught.value.reasons == (epoch.OLDER_CATALOG,)
     assert set(pool(store.root)) >= {Digest.of(b"two")}
+
+
+@pytest.mark.parametrize("older", [True, False])
+def test_a_copy_that_is_put_back_is_noticed_by_a_collection_that_has_nothing_to_do(tmp_path, store, older):
+    store.repository("app").put_blob(b"one")
+    if older:
+        by_sqlite(store.root, tmp_path / "copy")
+    store.repository("app").put_blob(b"two")
+    if not older:
+        by_sqlite(store.root, tmp_path / "copy")
+    for suffix in ("-wal", "-shm"):
+        (store.root / f"catalog.db{suffix}").unlink()
+    os.rename(tmp_path / "copy", store.root / "catalog.db")
+    with pytest.raises(CorruptError, match="replaced"):
+        store.gc()
+    with Store.open(store.root) as restored, pytest.raises(CollectionRefusedError) if older else nullcontext():
+        restored.gc()
+
+
+def test_files_beside_the_catalog_that_were_replaced_are_opened_anew_by_a_collection(store):
+    store.repository("app").put_blob(b"one")
+    store.gc()
+    (store.root / "catalog.db-shm").unlink()
+    store.gc()
+    assert (store.root / "catalog.db-shm").exists()
 
 
 def test_a_copy_that_is_put_back_under_an_open_store_is_noticed_by_it_and_by_the_next(tmp_path, store):

@@ -11,6 +11,7 @@ from processes import python
 from state import descriptors
 
 from ocistore import StoreBusyError
+from ocistore.catalog import lock as locking
 from ocistore.catalog.lock import WriteLock
 
 # Newer Pythons warn of every fork beside threads, and forking beside waiting threads is what some of this is about.
@@ -390,3 +391,23 @@ def test_it_leaks_no_descriptors(path):
         with second.held():
             pass
     eventually(lambda: len(descriptors()) <= before)  # fewer, where an earlier test's waiter ended
+
+
+def test_a_rest_is_half_as_long_as_the_transaction_before_it(monkeypatch):
+    clock, slept = [100.0], []
+    monkeypatch.setattr(locking.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(locking.time, "sleep", slept.append)
+    locking.rest(98.0)
+    assert slept == [1.0]
+
+
+def test_what_is_done_before_a_rest_ends_is_a_part_of_it(monkeypatch):
+    clock, slept = [100.0], []
+    monkeypatch.setattr(locking.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(locking.time, "sleep", slept.append)
+    end = locking.end_of_rest(98.0)
+    clock[0] = 100.75
+    locking.rest_until(end)
+    clock[0] = 102.0
+    locking.rest_until(end)
+    assert slept == [0.25]

@@ -66,7 +66,8 @@ def test_every_class_of_error_ends_with_its_own_exit_code(error):
 
     @program.command()
     def fail():
-        raise OCIStoreError.__new__(error, "first line\nsecond line")
+        said = type("Said", (error,), {"__str__": lambda _: "first line\nsecond line"})
+        raise OCIStoreError.__new__(said)
 
     result = CliRunner(catch_exceptions=False).invoke(program, ["fail"])
     assert result.exit_code == error.exit_code

@@ -10,7 +10,7 @@ from ocistore.images import choose_image, read_config
 from ocistore.images.choosing import own_platform
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Platform
-from ocistore.oci.platforms import ATTESTED, parse_platform
+from ocistore.oci.platforms import ATTESTED
 from ocistore.oci.reference import Reference
 
 
@@ -18,7 +18,7 @@ def of_platforms(repository, *platforms, tag="many", said=True, more=()):
     """An index of images for these platforms, which its descriptors say, or only the images themselves."""
     children = []
     for text in platforms:
-        parsed = parse_platform(text)
+        parsed = Platform.parse(text)
         one = image(text, os=parsed.os, architecture=parsed.architecture, variant=parsed.variant)
         push(repository, one)
         children.append(described(one.manifest, one.media_type, **({"platform": parsed.to_json()} if said else {})))
@@ -29,7 +29,7 @@ def of_platforms(repository, *platforms, tag="many", said=True, more=()):
 
 def chosen(repository, reference, platform=None):
     """The platform of the image that is chosen."""
-    manifest = choose_image(repository, reference, None if platform is None else parse_platform(platform))
+    manifest = choose_image(repository, reference, None if platform is None else Platform.parse(platform))
     return str(ImageConfig.parse(read_config(repository, manifest)).platform)
 
 
@@ -99,7 +99,7 @@ SOCI = artifact("soci", artifact_type="application/vnd.amazon.soci.index.v2+json
 
 
 def digest_of(repository, reference, platform=None):
-    return choose_image(repository, reference, None if platform is None else parse_platform(platform)).descriptor.digest
+    return choose_image(repository, reference, None if platform is None else Platform.parse(platform)).descriptor.digest
 
 
 def test_of_two_that_fit_one_platform_the_first_is_taken(repository, monkeypatch):

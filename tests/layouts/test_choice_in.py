@@ -27,7 +27,7 @@ from ocistore import (
     StoreNotFoundError,
 )
 from ocistore.cli.commands import ocistore
-from ocistore.layouts.imports.directorysource import DirectorySource
+from ocistore.layouts.imports.directorysource import BlobFile
 from ocistore.oci import mediatypes
 from ocistore.oci.platforms import narrow
 
@@ -577,10 +577,8 @@ def test_what_a_layout_lists_many_times_is_read_once(store, layout, monkeypatch,
     for name in names:
         layout.add(thing, name)
     read = []
-    content = DirectorySource.content
-    monkeypatch.setattr(
-        DirectorySource, "content", lambda self, digest, size: read.append(digest) or content(self, digest, size)
-    )
+    content = BlobFile.read
+    monkeypatch.setattr(BlobFile, "read", lambda self, size: read.append(self.digest()) or content(self, size))
     narrowed = []
 
     def noted(root, *more, **named):
@@ -601,10 +599,8 @@ def test_the_config_that_says_the_platform_is_read_once(store, layout, monkeypat
         child.pop("platform", None)
     layout.add(Image(document(document_), (), many.media_type, (AMD,)), "app:v1")
     read = []
-    content = DirectorySource.content
-    monkeypatch.setattr(
-        DirectorySource, "content", lambda self, digest, size: read.append(digest) or content(self, digest, size)
-    )
+    content = BlobFile.read
+    monkeypatch.setattr(BlobFile, "read", lambda self, size: read.append(self.digest()) or content(self, size))
     store.import_(layout.write(), platforms=["linux/amd64"])
     assert read.count(Digest.of(AMD.config)) == 1
 

@@ -14,8 +14,8 @@ from state import descriptors, pool
 
 from ocistore import CorruptError, Digest, StorageError, threads
 from ocistore.filedescriptors import owned
-from ocistore.layouts.exports import linking
-from ocistore.layouts.exports.linking import link_together
+from ocistore.layouts.exports import layoutfiles
+from ocistore.layouts.exports.layoutfiles import link_together
 
 MANY = image("many", layers=600)
 BLOBS = [(str(Digest.of(layer)), len(layer)) for layer in MANY.layers]
@@ -66,7 +66,7 @@ def interrupted(monkeypatch):
         linked.append(arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(linking.os, "link", late)
+        patched.setattr(layoutfiles.os, "link", late)
         yield linked
     go.set()
 
@@ -102,7 +102,7 @@ def test_where_links_are_refused_copying_is_named_as_the_remedy(filled, destinat
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patched:
-        patched.setattr(linking.os, "link", refused)
+        patched.setattr(layoutfiles.os, "link", refused)
         with pytest.raises(StorageError, match="copy instead") as caught:
             filled.export(destination, mode="link")
     assert caught.value.errno == number

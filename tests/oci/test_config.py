@@ -3,6 +3,9 @@
 import json
 
 import pytest
+from anytext import texts
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ocistore import Digest, ImageConfig, ManifestInvalidError, Platform
 from ocistore.oci.config import MAXIMUM_CONFIG_SIZE
@@ -109,6 +112,35 @@ def test_a_part_that_is_malformed_names_its_place_and_hides_no_other(part, wrong
     assert caught.value.path == (f"config: {path}" if path else "config")
     for other in set(OUTSIDE) - {part} if "config" in wrong else set(PARTS) - {part}:
         assert getattr(config, other) == getattr(parsed(FULL), other)
+
+
+ONE_THING = st.none() | st.integers(0, 1) | st.sampled_from(["", "linux", ONE]) | texts(max_size=3)
+ANYTHING = ONE_THING | st.lists(ONE_THING, max_size=2) | st.dictionaries(texts(max_size=3), ONE_THING, max_size=2)
+
+
+def members(*keys, **inside):
+    """Objects with some of these members."""
+    return st.fixed_dictionaries({}, optional={**dict.fromkeys(keys, ANYTHING), **inside})
+
+
+@given(
+    members(
+        *("os", "architecture", "variant", "os.version", "os.features", "created"),
+        rootfs=ANYTHING | members("diff_ids"),
+        config=ANYTHING | members("Entrypoint", "Cmd", "Env", "WorkingDir", "User", "Labels"),
+    )
+)
+def test_whatever_a_config_holds_each_part_is_right_or_malformed(document):
+    config = parsed(document)
+    for part in PARTS:
+        try:
+            found = getattr(config, part)
+        except ManifestInvalidError as error:
+            assert error.path  # noqa: PT017
+            continue
+        assert isinstance(found, Platform | str | tuple | dict | None)
+        if isinstance(found, tuple | dict):
+            assert all(isinstance(each, str) for each in (found.values() if isinstance(found, dict) else found))
 
 
 def test_a_digest_of_another_algorithm_may_be_one_to_others():

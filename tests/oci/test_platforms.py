@@ -9,7 +9,7 @@ from ocistore import Digest, InvalidNameError, PlatformNotFoundError
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Descriptor, Platform
 from ocistore.oci.manifest import check_manifest
-from ocistore.oci.platforms import is_wanted, narrow, parse_platform
+from ocistore.oci.platforms import is_wanted, narrow
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from ocistore.oci.platforms import is_wanted, narrow, parse_platform
     ],
 )
 def test_what_runs_where(wanted, platform, is_one):
-    assert is_wanted(platform, [parse_platform(wanted)]) is is_one
+    assert is_wanted(platform, [Platform.parse(wanted)]) is is_one
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_what_runs_where(wanted, platform, is_one):
 )
 def test_what_is_no_platform_is_refused(text):
     with pytest.raises(InvalidNameError):
-        parse_platform(text)
+        Platform.parse(text)
 
 
 @pytest.mark.parametrize(
     "text", ["linux/arm64", "linux/arm/v7", "windows(10.0.17763.1)/amd64", "linux(+a+b)/amd64", "w(1+a)/amd64/v2"]
 )
 def test_a_platform_is_written_as_it_is_read(text):
-    assert str(parse_platform(text)) == text
+    assert str(Platform.parse(text)) == text
 
 
 def descriptor(content, *, platform=None, annotations=None, media_type=mediatypes.OCI_MANIFEST):
@@ -101,7 +101,7 @@ STORE = {Digest.of(content): check_manifest(content) for content in (INNER, OUTE
 def narrowed(content, *wanted, platform_of=lambda _: None):
     root = Descriptor.from_json(descriptor(content, media_type=mediatypes.OCI_INDEX), path="")
     return narrow(
-        root, [parse_platform(text) for text in wanted], fetch=lambda d: STORE[d.digest], platform_of=platform_of
+        root, [Platform.parse(text) for text in wanted], fetch=lambda d: STORE[d.digest], platform_of=platform_of
     )
 
 
@@ -165,7 +165,7 @@ def test_the_same_index_in_many_is_looked_into_once():
     root = Descriptor.from_json(descriptor(content, media_type=mediatypes.OCI_INDEX), path="")
     narrow(
         root,
-        [parse_platform("linux/arm64")],
+        [Platform.parse("linux/arm64")],
         fetch=lambda d: seen.append(d) or STORE[d.digest],
         platform_of=lambda _: None,
     )

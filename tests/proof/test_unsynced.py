@@ -35,7 +35,7 @@ from ocistore.files import content as whole_content
 from ocistore.files import durability, making
 from ocistore.layouts import directory as layout_directory
 from ocistore.layouts.directory import LayoutDirectory
-from ocistore.layouts.exports import layoutfiles, linking
+from ocistore.layouts.exports import layoutfiles
 
 NOW = timedelta(0)
 MODULES = (
@@ -150,7 +150,7 @@ def test_a_sync_after_the_commit_is_seen_too_late(store, monkeypatch):
 # --- exports ----------------------------------------------------------------------------------------------------------
 
 LAYOUT = "made/too/layout/"
-EXPORTING = (layout_directory, linking, layoutfiles, durability, making, whole_content, permissions)
+EXPORTING = (layout_directory, layoutfiles, durability, making, whole_content, permissions)
 
 
 def _listed(left):

@@ -20,6 +20,7 @@ from ocistore import (
     Digest,
     ManifestNotFoundError,
     Store,
+    StoreBusyError,
     UploadNotFoundError,
     rebuild,
 )
@@ -91,6 +92,17 @@ def test_a_snapshot_for_which_there_is_no_time_is_not_taken(store, repository, m
     assert (report.complete, report.no_refs_file) == (False, "there was no time left for it")
     assert not (store.root / "catalog.snapshot").exists()
     assert os.listdir(store.root / "uploads") == []
+
+
+def test_a_collection_that_finds_nothing_waits_for_no_writer_and_writes_nothing(store, repository):
+    push(repository, APP)
+    assert store.gc().batches == 0
+    with store._core.catalog.file.locked():
+        assert store.gc().batches == 0
+    push(repository, APP, "again")
+    repository.untag("again")
+    with store._core.catalog.file.locked(), pytest.raises(StoreBusyError):
+        collect(store)
 
 
 @pytest.mark.needs_files

@@ -241,7 +241,7 @@ def test_a_lease_whose_process_dies_while_it_ends_is_ended_by_the_next_collectio
     def killed(seconds):
         raise Killed
 
-    monkeypatch.setattr("ocistore.lease.time.sleep", killed)
+    monkeypatch.setattr("ocistore.catalog.lock.time.sleep", killed)
     with pytest.raises(Killed):
         many.__exit__(None, None, None)
     monkeypatch.undo()

@@ -496,6 +496,15 @@ def test_a_good_file_without_a_row_is_removed_once_it_is_old(filled, later):
     assert check(filled, hashes=True) == []
 
 
+def test_files_without_a_row_are_removed_without_a_look_at_what_else_is_in_the_trash(filled, later, monkeypatch):
+    for number in range(3):
+        plant(filled, b"nobody knows %d" % number)
+    (filled.root / "trash" / "of a collection").write_bytes(b"that another process works at")
+    monkeypatch.setattr(filled._core.pool.sweeper, "trashed", None)
+    assert filled.scrub().trashed == 3
+    assert os.listdir(filled.root / "trash") == ["of a collection"]
+
+
 def test_what_an_older_catalog_that_was_put_back_does_not_know_is_left_alone(filled, later):
     filled.close()
     older = (filled.root / "catalog.db").read_bytes()

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from ocistore.catalog import tables
-from ocistore.catalog.blobs import MAXIMUM_REFERRERS
+from ocistore.catalog.blobs import MAXIMUM_NAMED
 from ocistore.catalog.expressions import array, halves, in_order, member, present, upsert
 from ocistore.catalog.statements.staged import OWN, brought_again, is_seen
 
@@ -134,6 +134,6 @@ REFERRERS = (
             is_seen(_holder, own=OWN),
         ),
     )
-    .limit(literal_column(str(MAXIMUM_REFERRERS)))
+    .limit(literal_column(str(MAXIMUM_NAMED)))
 )
 WITH_ROWS = select(_t.c.digest).where(_t.c.digest.in_(select(_digests.c.value)), _t.c.state != literal("absent"))

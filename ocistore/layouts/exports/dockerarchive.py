@@ -22,9 +22,10 @@ from ocistore.layouts.imports.docker import MANIFEST_JSON
 from ocistore.layouts.vanished import gone_is_damage
 from ocistore.oci import mediatypes
 from ocistore.oci.config import MAXIMUM_CONFIG_SIZE, ImageConfig
+from ocistore.oci.descriptor import Platform
 from ocistore.oci.digest import Digest, hasher
 from ocistore.oci.manifest import ATTESTED, Manifest, kind_of
-from ocistore.oci.platforms import fitting, parse_platform
+from ocistore.oci.platforms import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import Provider
     from ocistore.layouts.exports.selection import Selection
     from ocistore.layouts.exports.sink import ArchiveSink
-    from ocistore.oci.descriptor import Descriptor, Platform
+    from ocistore.oci.descriptor import Descriptor
 
 _BLOCK: Final = 1024 * 1024
 
@@ -131,7 +132,7 @@ def docker_archive(
             what its config says.
         CorruptError: a blob is missing, or has another size.
     """
-    wanted = parse_platform(platforms[0]) if len(platforms) == 1 else None
+    wanted = Platform.parse(platforms[0]) if len(platforms) == 1 else None
     checking = _Checking(pool, selection, archive, wanted)
     for entry in sorted(selection.entries, key=lambda entry: entry.image_name):
         checking.add(entry.descriptor, entry.image_name, tagged=entry.tag is not None)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.archives.layers import decompressed
 from ocistore.archives.tar import TarReader
 from ocistore.arguments import absolute_path
+from ocistore.blobs.paths import is_store
 from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, LayoutDirectory, NotPlainError
@@ -51,10 +52,10 @@ def held(bases: Iterable[str | os.PathLike[str]], wanted: Mapping[str, int]) -> 
         path = Path(absolute_path(base))
         left = {digest: size for digest, size in wanted.items() if digest not in found}
         with Translating(str(path)):
-            is_directory, is_store = path.is_dir(), (path / "catalog.db").exists()
+            is_directory = path.is_dir()
         if not is_directory:
             found |= _in_archive(path, left)
-        elif is_store:
+        elif is_store(path):
             found |= _in_store(path, left)
         else:
             found |= _in_layout(path, left)
@@ -78,9 +79,9 @@ def _in_layout(path: Path, wanted: Mapping[str, int]) -> set[str]:
             check_layout_file(layout.read(OCI_LAYOUT, maximum=MAXIMUM_LAYOUT_FILE_SIZE))
         except FileNotFoundError as error:
             pass_on_theirs(error)
-            raise LayoutInvalidError(path, problems=["it is neither an OCI layout nor a store"]) from error
+            raise LayoutInvalidError(path, problems=("it is neither an OCI layout nor a store",)) from error
         except (NotPlainError, ManifestInvalidError) as error:
-            raise LayoutInvalidError(path, problems=[f"{OCI_LAYOUT}: {error}"]) from error
+            raise LayoutInvalidError(path, problems=(f"{OCI_LAYOUT}: {error}",)) from error
         for text, size in wanted.items():
             digest = Digest.parse(text)
             with Ignoring(FileNotFoundError, NotPlainError):

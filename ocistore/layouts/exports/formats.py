@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias, get_args
 
 from ocistore.archives.compression import Compression
-from ocistore.arguments import absolute_path
+from ocistore.arguments import absolute_path, check_choice
 from ocistore.blobs.sharing import TransferMode
 from ocistore.layouts.exports.sink import is_stream, is_terminal
 from ocistore.oserrors import Translating
@@ -72,14 +72,11 @@ def destination_of(
         ValueError: these things do not go together; a file object is a terminal; or a name has the suffix of archives
             that are not written, and no format says that this does not matter.
     """
-    for what, given, known in (
-        ("mode", mode, get_args(TransferMode)),
-        ("format", format, (None, *get_args(ExportFormat))),
-        ("compression", compression, (None, *get_args(Compression))),
-    ):
-        if given not in known:
-            *others, last = [str(each) for each in known if each is not None]
-            raise ValueError(f"{what} must be {', '.join(others)} or {last}, not {given!r}")
+    check_choice(mode, "mode", get_args(TransferMode))
+    if format is not None:
+        check_choice(format, "format", get_args(ExportFormat))
+    if compression is not None:
+        check_choice(compression, "compression", get_args(Compression))
     target: Target
     if isinstance(destination, str | os.PathLike):
         target = Path(absolute_path(destination))

@@ -8,7 +8,7 @@ import os
 import stat
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ocistore.blobs.sharing import clone
 from ocistore.errors import CorruptError, LayoutInvalidError, StorageError
@@ -17,14 +17,14 @@ from ocistore.files.content import write_all
 from ocistore.files.durability import sync_filesystem, syncfs_reports_errors
 from ocistore.files.making import new_file, temporary_name
 from ocistore.layouts.directory import BLOBS, LayoutDirectory, NotPlainError
-from ocistore.layouts.exports.linking import link_together
 from ocistore.layouts.vanished import gone_is_damage
 from ocistore.oci.digest import Digest
 from ocistore.oserrors import Translating
 from ocistore.refusals import Ignoring, is_refusal, pass_on_theirs
+from ocistore.threads import Ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Self
 
     from ocistore.blobs.reader import BlobReader
@@ -61,6 +61,16 @@ _LINKED_TOGETHER: Final = 2000
 
 _NAMED_TOGETHER: Final = 10_000
 """How many copies get their names at once."""
+
+
+_LINKED_ALONE: Final = 200
+"""How many blobs are linked sooner than a second thread helps."""
+
+_Blob: TypeAlias = tuple[str, int]
+"""A digest and a size."""
+
+_Directories: TypeAlias = "Mapping[str, tuple[FileDescriptor, FileDescriptor]]"
+"""Of each algorithm, descriptors of the directories to link from and to."""
 
 
 class BlobWriter:
@@ -174,7 +184,7 @@ class BlobWriter:
                 with Translating(str(self._layout.path / BLOBS / algorithm)):
                     found = self._directories[algorithm] = self._layout.make_algorithm(algorithm)
             except NotPlainError as error:
-                raise LayoutInvalidError(self._layout.path, problems=[str(error)]) from error
+                raise LayoutInvalidError(self._layout.path, problems=(str(error),)) from error
         return found
 
     def _link(self, digest: Digest, size: int, directory: int, name: str) -> None:
@@ -299,3 +309,40 @@ def _copy_bytes(source: int, target: int, size: int, tally: Tally) -> None:
             raise OSError(errno.EIO, "the source ended early")
         position += count
         tally.add(count)
+
+
+# --- hard links -------------------------------------------------------------------------------------------------------
+
+
+def link_each(
+    directories: _Directories, blobs: Sequence[_Blob], *, check: Callable[[], object] = lambda: None
+) -> list[_Blob]:
+    """Link each of which the pool has a plain file of that size, and the layout nothing; return the others.
+
+    What is the matter with these is to be asked about one by one. ``check`` is called before each, and may raise.
+    """
+    left = []
+    for blob in blobs:
+        check()
+        digest, size = blob
+        algorithm, _, encoded = digest.partition(":")
+        try:
+            source, target = directories[algorithm]
+            status = os.stat(encoded, dir_fd=source, follow_symlinks=False)
+            if status.st_size == size and stat.S_ISREG(status.st_mode):
+                os.link(encoded, encoded, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+                continue
+        except (KeyError, OSError) as error:
+            pass_on_theirs(error)
+        left.append(blob)
+    return left
+
+
+def link_together(directories: _Directories, blobs: Sequence[_Blob]) -> list[_Blob]:
+    """Link each by two threads, where there are many: nearly all of the time is the kernel's, which works for both."""
+    own = dict(directories)  # what a thread works with stays open for as long, even if others have let go of it
+    if len(blobs) <= _LINKED_ALONE:
+        return link_each(own, blobs)
+    half = (len(blobs) + 1) // 2
+    with Ahead(lambda some: link_each(own, some, check=ahead.check), (blobs[:half], blobs[half:])) as ahead:
+        return [blob for _, left in ahead for blob in left()]

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from ocistore.catalog import graph, manifests, tags
 from ocistore.oci import mediatypes
-from ocistore.oci.descriptor import Descriptor
 from ocistore.oci.digest import Digest
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
 from ocistore.oci.referrertags import PREFIXES, tags_about
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from ocistore.catalog.connection import Connection
+    from ocistore.oci.descriptor import Descriptor
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def left_out(connection: Connection, repository_id: int, roots: Iterable[str], g
 def all_about(connection: Connection, repository_id: int, digest: str) -> set[str]:
     """Return the digests of what is about one manifest, to any depth. What is below it is not looked at."""
     by_subject = manifests.referrers(connection, repository_id, digest, artifact_type=None)
-    direct = {stored.digest for stored, _ in by_subject}
+    direct: set[str] = {referrer.digest for referrer in by_subject}
     direct.update(tagged_about(connection, repository_id, [digest]).values())
     return direct | left_out(connection, repository_id, direct, going=())
 
@@ -88,15 +88,9 @@ def listed(connection: Connection, repository_id: int, nodes: Iterable[graph.Nod
     found = {}
     for subject in own:
         referrers = {
-            stored.digest: Descriptor(
-                stored.media_type,
-                Digest(stored.digest),
-                stored.size,
-                annotations=annotations,
-                artifact_type=stored.artifact_type,
-            )
-            for stored, annotations in manifests.referrers(connection, repository_id, subject, artifact_type=None)
-            if stored.digest in going
+            str(referrer.digest): referrer
+            for referrer in manifests.referrers(connection, repository_id, subject, artifact_type=None)
+            if referrer.digest in going
         }
         if referrers:
             found[subject] = referrers

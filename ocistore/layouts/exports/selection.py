@@ -7,8 +7,8 @@ be exported under several names.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import graph, manifests, repositories, tags
@@ -80,22 +80,32 @@ class Selection:
     left_out: dict[str, str]
     """Digests of what fits the wanted platforms, and is listed by an index that is exported narrowed, and is not here;
     each with what it is."""
-    nodes: dict[str, graph.Node] = field(init=False)
-    """Everything of the store that is exported, each once, by digest."""
-    made: dict[Digest, Manifest] = field(init=False)
-    """The indexes that are not in the store, each once."""
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def nodes(self) -> dict[str, graph.Node]:
+        """Everything of the store that is exported, each once, by digest."""
         nodes: dict[str, graph.Node] = {}
         for group in self.groups:
             for node in group.nodes:
-                if node.digest not in nodes or not nodes[node.digest].here:
+                if node.digest not in self.made and (node.digest not in nodes or not nodes[node.digest].here):
                     nodes[node.digest] = node
-        made = {manifest.descriptor.digest: manifest for group in self.groups for manifest in group.made}
-        for digest in made.keys() & nodes.keys():
-            del nodes[digest]
-        object.__setattr__(self, "nodes", nodes)
-        object.__setattr__(self, "made", made)
+        return nodes
+
+    @cached_property
+    def made(self) -> dict[Digest, Manifest]:
+        """The indexes that are not in the store, each once."""
+        return {manifest.descriptor.digest: manifest for group in self.groups for manifest in group.made}
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """The size of everything that is exported and exists, made indexes included, by digest."""
+        sizes = {digest: node.size for digest, node in self.nodes.items() if node.here}
+        return sizes | {digest: manifest.descriptor.size for digest, manifest in self.made.items()}
+
+    @property
+    def manifest_count(self) -> int:
+        """How many of these are manifests."""
+        return len(self.made) + sum(node.here and node.media_type is not None for node in self.nodes.values())
 
     @property
     def entries(self) -> list[Entry]:
@@ -379,9 +389,7 @@ class _Choosing:
         stored = manifests.by_digest(self._connection, named.repository, named.digest)
         if stored is None:
             raise CorruptError(f"manifest {named.digest}", reason=f"{named.repository} has a tag of it and not itself")
-        own = manifest_descriptor(
-            stored.media_type, Digest(stored.digest), stored.size, artifact_type=stored.artifact_type
-        )
+        own = stored.descriptor
         narrowed = narrow(
             own,
             self._wanted,
@@ -392,8 +400,8 @@ class _Choosing:
         if narrowed.descriptor is None:
             return PlatformNotFoundError(
                 named.name,
-                wanted=self._wanted_texts,
-                available=list(narrowed.available),
+                wanted=tuple(self._wanted_texts),
+                available=tuple(narrowed.available),
                 absent=narrowed.absent,
             )
         for digest, kind in narrowed.absent.items():

@@ -4,62 +4,22 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from ocistore.archives.tar import TarReader
 from ocistore.blobs import hashing
-from ocistore.layouts.imports.members import ArchiveEntry, Members
-from ocistore.layouts.imports.source import SMALL
+from ocistore.layouts.imports.members import Members
+from ocistore.layouts.imports.source import SMALL, SourceFile
 from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:
-    from ocistore.blobs.pool import Ingester, StagedBlob
+    from ocistore.blobs.pool import Pool, StagedBlob
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.progress import Tally
 
 _READ_AT_ONCE: Final = 64 * 1024
 """Bytes that are read of the archive to find one header after the other."""
 _HASHED_AT_ONCE: Final = 1024 * 1024
-
-P = TypeVar("P")
-
-
-class Files(Protocol[P]):
-    """Files by name, and the bytes of each. ``OSError`` where they cannot be read."""
-
-    name: str
-    """What messages call all of them."""
-    members: Members[P]
-
-    def read(self, entry: ArchiveEntry[P], size: int) -> bytes:
-        """Return the first ``size`` bytes of a file, or all of it."""
-        ...
-
-    def digest(self, entry: ArchiveEntry[P]) -> Digest:
-        """Return what the bytes of a file hash to, by sha256 or what was computed already; or what its name says."""
-        ...
-
-
-class Archive(Files[P], Protocol[P]):
-    """All members of an archive."""
-
-    streamed: bool
-    """See :attr:`ocistore.layouts.imports.source.Source.streamed`."""
-
-    def verify(self, entry: ArchiveEntry[P], digest: Digest, tally: Tally) -> None:
-        """Compare a file with a digest; raises DigestMismatchError or SizeMismatchError."""
-        ...
-
-    def stage(self, pool: Ingester, entry: ArchiveEntry[P], digest: Digest, tally: Tally) -> StagedBlob:
-        """Stage a file, verified; raises as :meth:`ocistore.layouts.imports.source.Source.stage` does."""
-        ...
-
-    def changed(self) -> str:
-        """See :meth:`ocistore.layouts.imports.source.Source.changed`."""
-        ...
-
-    def close(self) -> None:
-        """See :meth:`ocistore.layouts.imports.source.Source.close`."""
-        ...
 
 
 class ArchiveFile:
@@ -74,48 +34,20 @@ class ArchiveFile:
             ArchiveInvalidError: it is damaged, or has members that are refused; see :class:`Members`.
             OSError: it could not be read.
         """
-        self.name = name
-        self.members: Members[int] = Members(name)
-        """Each with the offset of its bytes."""
+        self.members = Members(name)
         self._file = io.BufferedReader(io.FileIO(descriptor), _READ_AT_ONCE)
         self._descriptor = descriptor
         self._opened = self._version()
         try:
             for member in TarReader(self._file, name=name, seek=self._file):
-                self.members.add(self.members.accept(member), member, member.offset)
-            self.members.check(self.digest)
+                accepted = self.members.accept(member)
+                is_file = member.kind == "file"
+                file = _ArchivedFile(descriptor, member.offset, member.size) if is_file else None
+                self.members.add(accepted, member, file)
+            self.members.check()
         except BaseException:
             self._file.close()
             raise
-
-    def read(self, entry: ArchiveEntry[int], size: int) -> bytes:
-        """Return the beginning of a member."""
-        offset, left = _offset(entry), min(size, entry.size)
-        content = bytearray()
-        while left and (piece := os.pread(self._descriptor, left, offset + len(content))):
-            content += piece
-            left -= len(piece)
-        return bytes(content)
-
-    def digest(self, entry: ArchiveEntry[int]) -> Digest:
-        """Hash a member."""
-        state = hasher("sha256")
-        piece = _Slice(self._descriptor, _offset(entry), entry.size, None)
-        buffer = memoryview(bytearray(_HASHED_AT_ONCE))
-        while count := piece.readinto(buffer):
-            state.update(buffer[:count])
-        return Digest.of_hasher(state, "sha256")
-
-    def verify(self, entry: ArchiveEntry[int], digest: Digest, tally: Tally) -> None:
-        """Hash a member, and compare."""
-        hashing.verify(self._descriptor, digest, entry.size, offset=_offset(entry), progress=tally.add)
-
-    def stage(self, pool: Ingester, entry: ArchiveEntry[int], digest: Digest, tally: Tally) -> StagedBlob:
-        """Copy a member."""
-        if entry.size <= SMALL:
-            return pool.stage(self.read(entry, entry.size), digest=digest, size=entry.size)
-        piece = _Slice(self._descriptor, _offset(entry), entry.size, tally)
-        return pool.stage(piece, digest=digest, size=entry.size)
 
     def changed(self) -> str:
         """Return how the file was changed since it was opened; empty where it was not."""
@@ -130,9 +62,44 @@ class ArchiveFile:
         return status.st_size, status.st_mtime_ns
 
 
-def _offset(entry: ArchiveEntry[int]) -> int:
-    assert entry.place is not None  # every file was added with one
-    return entry.place
+class _ArchivedFile(SourceFile):
+    """A part of a file, copied or hashed where it is."""
+
+    __slots__ = ("_descriptor", "_offset", "_size")
+
+    def __init__(self, descriptor: int, offset: int, size: int) -> None:
+        self._descriptor = descriptor
+        self._offset = offset
+        self._size = size
+
+    def size(self) -> int:
+        return self._size
+
+    def read(self, size: int) -> bytes:
+        left = min(size, self._size)
+        content = bytearray()
+        while left and (piece := os.pread(self._descriptor, left, self._offset + len(content))):
+            content += piece
+            left -= len(piece)
+        return bytes(content)
+
+    def digest(self) -> Digest:
+        state = hasher("sha256")
+        piece = _Slice(self._descriptor, self._offset, self._size, None)
+        buffer = memoryview(bytearray(_HASHED_AT_ONCE))
+        while count := piece.readinto(buffer):
+            state.update(buffer[:count])
+        return Digest.of_hasher(state, "sha256")
+
+    def verify(self, digest: Digest, size: int, tally: Tally) -> None:
+        self.require_size(size)
+        hashing.verify(self._descriptor, digest, size, offset=self._offset, progress=tally.add)
+
+    def stage(self, pool: Pool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:  # noqa: ARG002 - a part of a file cannot be shared
+        self.require_size(size)
+        if size <= SMALL:
+            return pool.stage(self.read(size), digest=digest, size=size)
+        return pool.stage(_Slice(self._descriptor, self._offset, size, tally), digest=digest, size=size)
 
 
 class _Slice(io.RawIOBase):

@@ -18,7 +18,7 @@ from ocistore.catalog import blobs
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, StorageError
 from ocistore.layouts.imports.archive import ArchiveFile
 from ocistore.layouts.imports.archivesource import is_layout, source_of
-from ocistore.layouts.imports.directorysource import DirectorySource, UnpackedSource
+from ocistore.layouts.imports.directorysource import unpacked
 from ocistore.layouts.imports.planning import listed
 from ocistore.layouts.imports.skopeodirectory import SkopeoDirectory, is_skopeo_directory
 from ocistore.layouts.imports.stream import ArchiveStream
@@ -95,7 +95,7 @@ def opened(
             pass_on_theirs(error)
             raise _unreadable(error, name) from error
         stack.callback(found.close)
-        if mode == "link" and not isinstance(found, DirectorySource):
+        if mode == "link" and not found.has_files:
             raise StorageError(name, errno=None, reason="no part of an archive can be linked; copy instead")
         yield found
 
@@ -119,8 +119,8 @@ def _open(source: ImportSource, name: str, stack: contextlib.ExitStack, stream: 
     return stream(file)
 
 
-def _directory(path: Path) -> DirectorySource:
-    return SkopeoDirectory(path) if is_skopeo_directory(path) else UnpackedSource(path)
+def _directory(path: Path) -> Source:
+    return SkopeoDirectory(path) if is_skopeo_directory(path) else unpacked(path)
 
 
 def _archive(file: BinaryIO, name: str) -> Source:
@@ -199,7 +199,7 @@ def _check(source: ImportSource, name: str, stack: contextlib.ExitStack) -> Impo
 def _look_into(archive: ArchiveFile) -> None:
     """Look at what an archive lists, where that costs nothing: for one of Docker's, layers may have to be hashed."""
     try:
-        if is_layout(archive):
+        if is_layout(archive.members):
             _look(source_of(archive))
     finally:
         archive.close()
@@ -212,7 +212,7 @@ def _look(source: Source) -> None:
     finally:
         source.close()
     if problems:
-        raise LayoutInvalidError(Path(source.name), problems=problems)
+        raise LayoutInvalidError(Path(source.name), problems=tuple(problems))
 
 
 def _begun(file: Readable, name: str) -> BinaryIO:
@@ -241,12 +241,12 @@ def _mode(path: Path) -> int:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
         pass_on_theirs(error)
-        raise LayoutInvalidError(path, problems=["there is no such file or directory"]) from error
+        raise LayoutInvalidError(path, problems=("there is no such file or directory",)) from error
     except NotADirectoryError as error:
         pass_on_theirs(error)
-        raise LayoutInvalidError(path, problems=["what it is said to lie in is no directory"]) from error
+        raise LayoutInvalidError(path, problems=("what it is said to lie in is no directory",)) from error
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-        raise LayoutInvalidError(path, problems=["it is neither a directory, nor a file, nor a pipe"])
+        raise LayoutInvalidError(path, problems=("it is neither a directory, nor a file, nor a pipe",))
     return mode
 
 

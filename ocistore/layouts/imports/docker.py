@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from ocistore.archives.compression import MAGIC_SIZE, compression_of
-from ocistore.errors import ManifestInvalidError
+from ocistore.errors import LayoutInvalidError, ManifestInvalidError
 from ocistore.layouts.directory import NotPlainError
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
+from ocistore.layouts.imports.source import InMemory, SourceOver
 from ocistore.layouts.index import IMAGE_NAME, MAXIMUM_DAMAGED, Damaged, index_bytes, name_of
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.config import MAXIMUM_CONFIG_SIZE, ImageConfig
@@ -25,11 +27,11 @@ from ocistore.oci.reference import DEFAULT_HOST, DEFAULT_NAMESPACE
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from ocistore.layouts.imports.archive import Files
-    from ocistore.layouts.imports.members import ArchiveEntry
+    from ocistore.layouts.imports.members import Members
+    from ocistore.layouts.imports.source import Source, SourceFile
     from ocistore.layouts.index import Name
 
 MANIFEST_JSON: Final = "manifest.json"
@@ -56,8 +58,6 @@ _LAYER_TYPES: Final = {
     "bzip2": f"{mediatypes.OCI_LAYER}+bzip2",
 }
 
-P = TypeVar("P")
-
 
 @dataclass(frozen=True)
 class SavedImage:
@@ -79,12 +79,12 @@ class SavedImage:
 
 
 @dataclass
-class Converted(Generic[P]):
+class Converted:
     """Images of Docker's as parts of a layout."""
 
     manifests: dict[Digest, bytes] = field(default_factory=dict)
     """Those that are not in the archive."""
-    blobs: dict[Digest, ArchiveEntry[P]] = field(default_factory=dict)
+    blobs: dict[Digest, SourceFile] = field(default_factory=dict)
     problems: dict[str, None] = field(default_factory=dict)
     """What is wrong with all of it, each once."""
     damaged: list[Damaged] = field(default_factory=list)
@@ -93,7 +93,38 @@ class Converted(Generic[P]):
     """What something in the archive describes and cannot be imported; each a line that says why."""
 
 
-def converted(archive: Files[P]) -> tuple[bytes, Converted[P]]:
+class ConvertedSource(SourceOver):
+    """A source that has images of Docker's, of which only the manifests, and what lists them, are not in it."""
+
+    def __init__(self, source: Source, files: Mapping[str, bytes], images: Converted) -> None:
+        """Put ``files`` in the place of those of the top level.
+
+        Raises:
+            LayoutInvalidError: what describes the images is damaged.
+        """
+        super().__init__(source)
+        if images.problems:
+            raise LayoutInvalidError(Path(self.name), problems=tuple(images.problems))
+        self.left_out, self.damaged = tuple(images.left_out), tuple(images.damaged)
+        self._files = files
+        self._images = images
+
+    def read(self, name: str, *, maximum: int) -> bytes:
+        """Return what a file of the top level is, or would be."""
+        if name not in self._files:
+            return super().read(name, maximum=maximum)
+        content = self._files[name]
+        if len(content) > maximum:
+            raise NotPlainError(f"it would be larger than {maximum} bytes")
+        return content
+
+    def blob(self, digest: Digest) -> SourceFile:
+        """Return a manifest that was made, or a blob of the source."""
+        made = self._images.manifests.get(digest)
+        return InMemory(made) if made is not None else self._images.blobs.get(digest) or super().blob(digest)
+
+
+def converted(archive: Members) -> tuple[bytes, Converted]:
     """Read ``manifest.json``, and what it names as far as needed; return what its index.json would be, and the rest.
 
     An uncompressed layer is what ``diff_ids`` of the config say: where that was not hashed yet, it is taken at its word
@@ -137,7 +168,7 @@ def name_key(name: Name) -> tuple[str, str, str] | None:
 
 
 def unlisted_names(
-    archive: Files[P], images: Iterable[SavedImage], known: AbstractSet[tuple[str, str, str] | None]
+    archive: Members, images: Iterable[SavedImage], known: AbstractSet[tuple[str, str, str] | None]
 ) -> list[str]:
     """Return the names that only the file ``repositories`` has, each with that reason.
 
@@ -160,12 +191,12 @@ def unlisted_names(
     ]
 
 
-def _repository_names(archive: Files[P]) -> list[str]:
+def _repository_names(archive: Members) -> list[str]:
     try:
-        entry = archive.members.followed(REPOSITORIES)
-        if entry.size > _MAXIMUM_REPOSITORIES_SIZE:
+        entry = archive.followed(REPOSITORIES)
+        if entry.size() > _MAXIMUM_REPOSITORIES_SIZE:
             return []
-        document = strictjson.loads(archive.read(entry, entry.size), maximum=_MAXIMUM_REPOSITORIES_SIZE)
+        document = strictjson.loads(entry.read(entry.size()), maximum=_MAXIMUM_REPOSITORIES_SIZE)
     except (FileNotFoundError, NotPlainError, ManifestInvalidError) as error:
         pass_on_theirs(error)
         return []
@@ -178,12 +209,12 @@ class _TooMuchError(Exception):
     """There is more of something than is read; the text says of what."""
 
 
-class Conversion(Generic[P]):
+class Conversion:
     """The images that are read from one archive. What is wrong with one is noted in the result."""
 
-    def __init__(self, archive: Files[P]) -> None:
+    def __init__(self, archive: Members) -> None:
         """Begin; nothing is read yet."""
-        self.result: Converted[P] = Converted()
+        self.result = Converted()
         self._archive = archive
         self._compressed: dict[str, Descriptor] = {}
         """Layers that had to be hashed, by name: images share them."""
@@ -236,7 +267,7 @@ class Conversion(Generic[P]):
         if image.config not in self._configs:
             found = None
             with Ignoring(FileNotFoundError, NotPlainError, ManifestInvalidError, _TooMuchError):
-                entry = self._archive.members.followed(image.config)
+                entry = self._archive.followed(image.config)
                 found = Digest.of(self._config(entry, image.config))
             self._configs[image.config] = found
         return self._configs[image.config]
@@ -342,32 +373,32 @@ class Conversion(Generic[P]):
         self.result.manifests[digest] = content
         return Descriptor(mediatypes.OCI_MANIFEST, digest, len(content))
 
-    def _config(self, entry: ArchiveEntry[P], name: str) -> bytes:
-        if entry.size > MAXIMUM_CONFIG_SIZE:
+    def _config(self, entry: SourceFile, name: str) -> bytes:
+        if entry.size() > MAXIMUM_CONFIG_SIZE:
             raise ManifestInvalidError(f"{name!r:.200} is larger than {MAXIMUM_CONFIG_SIZE} bytes")
-        self._configs_size += entry.size
+        self._configs_size += entry.size()
         if self._configs_size > MAXIMUM_CONFIGS_SIZE:
             raise _TooMuchError(f"the configs of its images have more than {MAXIMUM_CONFIGS_SIZE} bytes")
-        return self._archive.read(entry, entry.size)
+        return entry.read(entry.size())
 
     def _layer(self, name: str, diff_id: Digest, kind: str) -> Descriptor | None:
         entry = self._found(name, kind)
         if entry is None:
             return None
-        compression = compression_of(self._archive.read(entry, MAGIC_SIZE))
+        compression = compression_of(entry.read(MAGIC_SIZE))
         if compression == "none":
-            layer = Descriptor(mediatypes.OCI_LAYER, diff_id, entry.size)
+            layer = Descriptor(mediatypes.OCI_LAYER, diff_id, entry.size())
         else:
             if name not in self._compressed:
-                self._compressed[name] = Descriptor(_LAYER_TYPES[compression], self._archive.digest(entry), entry.size)
+                self._compressed[name] = Descriptor(_LAYER_TYPES[compression], entry.digest(), entry.size())
             layer = self._compressed[name]
         self.result.blobs[layer.digest] = entry
         return layer
 
-    def _found(self, name: str, kind: str) -> ArchiveEntry[P] | None:
+    def _found(self, name: str, kind: str) -> SourceFile | None:
         """Return a member of the archive; None where it does not exist, which is noted with what it is."""
         try:
-            return self._archive.members.followed(name)
+            return self._archive.followed(name)
         except FileNotFoundError as error:
             pass_on_theirs(error)
             if "\\" in name:  # as Docker on Windows writes names in manifest.json, and not those of members
@@ -378,11 +409,11 @@ class Conversion(Generic[P]):
         return None
 
 
-def _listed(archive: Files[P]) -> list[Any]:
-    entry = archive.members.followed(MANIFEST_JSON)
-    if entry.size > MAXIMUM_MANIFEST_JSON_SIZE:
+def _listed(archive: Members) -> list[Any]:
+    entry = archive.followed(MANIFEST_JSON)
+    if entry.size() > MAXIMUM_MANIFEST_JSON_SIZE:
         raise NotPlainError(f"it is larger than {MAXIMUM_MANIFEST_JSON_SIZE} bytes")
-    document = strictjson.loads(archive.read(entry, entry.size), maximum=MAXIMUM_MANIFEST_JSON_SIZE)
+    document = strictjson.loads(entry.read(entry.size()), maximum=MAXIMUM_MANIFEST_JSON_SIZE)
     if document is None:  # as Go writes an empty list
         return []
     if not isinstance(document, list):

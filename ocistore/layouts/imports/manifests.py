@@ -107,8 +107,7 @@ class Manifests:
 
     def _platform_in(self, config: Descriptor) -> Platform | None:
         try:
-            content = self._source.content(config.digest, config.size)
-            return ImageConfig.parse(content).platform
+            return ImageConfig.parse(self._source.blob(config.digest).read(config.size)).platform
         except (OSError, NotPlainError, ManifestInvalidError) as error:
             pass_on_theirs(error)
             return None  # what is wrong with it is found when it is imported
@@ -129,7 +128,7 @@ class Manifests:
     def there(self, digest: Digest) -> bool:
         """Whether the layout has something under that digest."""
         try:
-            self._source.size(digest)
+            self._source.blob(digest).size()
         except (OSError, NotPlainError) as error:
             pass_on_theirs(error)
             return False
@@ -140,7 +139,7 @@ class Manifests:
         if descriptor.digest in self._read:
             return self._read[descriptor.digest]
         try:
-            size = self._source.size(descriptor.digest)
+            size = self._source.blob(descriptor.digest).size()
             if size == descriptor.size:
                 return self._parsed(descriptor)
             reason = f"it has {size} bytes, not {descriptor.size}"
@@ -156,7 +155,7 @@ class Manifests:
     def _checked(self, descriptor: Descriptor) -> Manifest | None:
         digest = descriptor.digest
         try:
-            size = self._source.size(digest)
+            size = self._source.blob(digest).size()
             if size != descriptor.size:
                 self._contents.problem(f"{digest} has {size} bytes, not {descriptor.size}")
                 return None
@@ -180,7 +179,7 @@ class Manifests:
 
     def _parsed(self, descriptor: Descriptor) -> Manifest:
         # One byte more than is allowed is enough to be refused, and a liar's gigabytes are not read.
-        content = self._source.content(descriptor.digest, min(descriptor.size, self._maximum_size + 1))
+        content = self._source.blob(descriptor.digest).read(min(descriptor.size, self._maximum_size + 1))
         manifest = check_manifest(
             content, media_type=descriptor.media_type, digest=descriptor.digest, maximum=self._maximum_size
         )

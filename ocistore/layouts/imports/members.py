@@ -11,16 +11,15 @@ import os
 import posixpath
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import ArchiveInvalidError
 from ocistore.layouts.directory import BLOBS, NotPlainError
 from ocistore.oci.digest import Digest, digest_or_none
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ocistore.archives.tar import Kind, Member
+    from ocistore.layouts.imports.source import SourceFile
 
 MAXIMUM_MEMBERS: Final = 500_000
 """The table is in memory, at some 300 bytes a member. An image has five or ten, so this is about 50,000 images."""
@@ -40,31 +39,27 @@ _TWICE: Final = "the archive has two members of that name"
 
 _ACCEPTED: Final = frozenset({"file", "directory", "symlink", "hardlink"})
 
-P = TypeVar("P")
-
 
 @dataclass(frozen=True, slots=True)
-class ArchiveEntry(Generic[P]):
+class _Entry:
     """One member."""
 
     kind: Kind
-    size: int = 0
-    """Bytes."""
-    place: P | None = None
-    """Of a file: where its bytes are."""
+    file: SourceFile | None = None
+    """What a file is."""
     target: str = ""
     """Of a link: the name in the archive that it leads to."""
 
 
-class Members(Generic[P]):
+class Members:
     """Every member of one archive, by its name without ``./`` before it."""
 
     def __init__(self, archive: str) -> None:
         """Begin without members; ``archive`` is what messages call it."""
-        self._archive = archive
-        self._entries: dict[str, ArchiveEntry[P]] = {}
+        self.name = archive
+        self._entries: dict[str, _Entry] = {}
         self._others = 0
-        self._twins: list[tuple[str, ArchiveEntry[P]]] = []
+        self._twins: list[tuple[str, SourceFile]] = []
         """Files that come a second time, with the size they had the first time."""
 
     def accept(self, member: Member) -> str:
@@ -88,8 +83,8 @@ class Members(Generic[P]):
                 raise self._error(member.name, f"the archive has more than {MAXIMUM_OTHERS} members that are no blobs")
         return name
 
-    def add(self, name: str, member: Member, place: P | None = None) -> None:
-        """Add one whose name was accepted.
+    def add(self, name: str, member: Member, file: SourceFile | None) -> None:
+        """Add one whose name was accepted, and ``file`` where it is one.
 
         Raises:
             ArchiveInvalidError: it is a link out of the archive, or too many members come a second time.
@@ -102,27 +97,25 @@ class Members(Generic[P]):
         elif member.kind == "hardlink":
             target = self._within(member.target, member.name)
         known = self._entries.get(name)
-        if known is not None and known.kind == "file":
-            self._twins.append((name, ArchiveEntry(member.kind, member.size, place, target)))
+        if known is not None and known.file is not None and file is not None:
+            self._twins.append((name, file))
             if len(self._twins) > MAXIMUM_OTHERS:
                 raise self._error(member.name, f"more than {MAXIMUM_OTHERS} members of the archive come a second time")
         elif name:
-            self._entries[name] = ArchiveEntry(member.kind, member.size, place, target)
+            self._entries[name] = _Entry(member.kind, file, target)
 
-    def check(self, digest: Callable[[ArchiveEntry[P]], Digest]) -> None:
+    def check(self) -> None:
         """Check all members together: none is below a file or a link, and no links form a ring.
 
         And what comes twice is the same each time: some tools write a layer again for each image that has it.
-
-        Args:
-            digest: that of the bytes of a file.
 
         Raises:
             ArchiveInvalidError: one does, or some do, or it is not.
             OSError: the archive could not be read.
         """
         for name, twin in self._twins:
-            if digest(twin) != digest(self._entries[name]):
+            first = self._entries[name].file
+            if first is None or twin.digest() != first.digest():
                 raise self._error(name, _TWICE)
         parents = {posixpath.dirname(name) for name in self._entries}
         while parents:
@@ -136,15 +129,15 @@ class Members(Generic[P]):
 
     def directory_of(self, name: str) -> str | None:
         """Return the directory, not the top, in which a file of that name is; None where there is none."""
-        found = (path for path, entry in self._entries.items() if entry.kind == "file" and path.endswith(f"/{name}"))
+        found = (path for path, entry in self._entries.items() if entry.file is not None and path.endswith(f"/{name}"))
         return min((posixpath.dirname(path) for path in found), key=len, default=None)
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a file of that name, or a link that leads to one."""
         entry = self._found(name)
-        return entry is not None and entry.kind == "file"
+        return entry is not None and entry.file is not None
 
-    def followed(self, name: str) -> ArchiveEntry[P]:
+    def followed(self, name: str) -> SourceFile:
         """Return the file of that name, or the one that a link of that name leads to.
 
         Raises:
@@ -155,11 +148,11 @@ class Members(Generic[P]):
         entry = self._found(self._within(name, name))
         if entry is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        if entry.kind != "file":
+        if entry.file is None:
             raise NotPlainError(f"it is a {entry.kind}")
-        return entry
+        return entry.file
 
-    def _found(self, name: str) -> ArchiveEntry[P] | None:
+    def _found(self, name: str) -> _Entry | None:
         """Return what a name leads to: no link, or None. Links may come before what they lead to, or after it."""
         sought = name
         for _ in range(_MAXIMUM_LINKS):
@@ -169,13 +162,13 @@ class Members(Generic[P]):
             sought = entry.target
         raise self._error(name, "it is a link that leads to links without end")
 
-    def _linked_directory(self, name: str) -> ArchiveEntry[P] | None:
+    def _linked_directory(self, name: str) -> _Entry | None:
         """Return a link to what a name means, where one of the directories on its way is a link."""
         end = name.find("/")
         while end >= 0:
             above = self._entries.get(name[:end])
             if above is not None and above.kind == "symlink":
-                return ArchiveEntry("symlink", target=above.target + name[end:])
+                return _Entry("symlink", target=above.target + name[end:])
             end = name.find("/", end + 1)
         return None
 
@@ -195,11 +188,11 @@ class Members(Generic[P]):
         return "" if name == "." else name
 
     def _error(self, member: str, reason: str) -> ArchiveInvalidError:
-        return ArchiveInvalidError(self._archive, member=member, reason=reason)
+        return ArchiveInvalidError(self.name, member=member, reason=reason)
 
 
-def _may_be_twins(known: ArchiveEntry[Any], member: Member) -> bool:
-    return known.kind == member.kind == "file" and known.size == member.size
+def _may_be_twins(known: _Entry, member: Member) -> bool:
+    return known.file is not None and member.kind == "file" and known.file.size() == member.size
 
 
 def digest_in(name: str) -> Digest | None:

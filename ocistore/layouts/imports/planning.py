@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from ocistore.changes import SetTag
 from ocistore.errors import ManifestInvalidError, PlatformNotFoundError
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
+from ocistore.layouts.imports.conventions import index_of_platforms, with_own_names
 from ocistore.layouts.imports.manifests import Manifests, UnusableError
 from ocistore.layouts.imports.plan import ImportPlan
 from ocistore.layouts.imports.request import NAMED_AT_MOST, Chosen, called, nameless, select
-from ocistore.layouts.imports.signatures import with_own_names
-from ocistore.layouts.imports.wholeindex import index_of_platforms
 from ocistore.layouts.imports.wholeness import Wholeness, absent_children, whole_platforms
 from ocistore.layouts.index import (
     MAXIMUM_INDEX_SIZE,
@@ -32,6 +31,7 @@ from ocistore.layouts.index import (
 )
 from ocistore.oci import mediatypes
 from ocistore.oci.digest import is_any_digest
+from ocistore.oci.manifest import HELD_PARSED
 from ocistore.oci.platforms import Narrowed, narrow
 from ocistore.oci.referrertags import is_about, is_list_tag, tags_about
 from ocistore.refusals import pass_on_theirs
@@ -252,8 +252,8 @@ def _left(
         before = contents.other_platforms.get(entry.name)
         contents.other_platforms[entry.name] = PlatformNotFoundError(
             entry.name,
-            wanted=[str(platform) for platform in wanted.platforms],
-            available=list(dict.fromkeys((*(before.available if before else ()), *narrowed.available))),
+            wanted=tuple(map(str, wanted.platforms)),
+            available=tuple(dict.fromkeys((*(before.available if before else ()), *narrowed.available))),
             absent={**(before.absent if before else {}), **narrowed.absent},
         )
         return None
@@ -276,7 +276,7 @@ def _check_platforms(
             raise contents.other_platforms[entry.name]
     if wanted.platforms and not (contents.tagged or contents.untagged or contents.problems):
         reason = f"there is nothing in it{_save_refused(contents)}"
-        nothing = PlatformNotFoundError(source, wanted=list(map(str, wanted.platforms)), available=[], reason=reason)
+        nothing = PlatformNotFoundError(source, wanted=tuple(map(str, wanted.platforms)), available=(), reason=reason)
         raise next(iter(contents.other_platforms.values()), nothing)
 
 
@@ -312,16 +312,6 @@ def _why_no_tag(given: str, descriptor: Descriptor) -> str:
 
 def _unread(text: str) -> str:
     return f"it was asked for, and cannot be read: {text}"
-
-
-def _as_bytes(manifest: Manifest) -> Manifest:
-    """Return a manifest that was walked, as it is kept.
-
-    There may be 100,000 of them, and an image's are soon parsed again.
-    """
-    if not mediatypes.is_index_type(manifest.media_type):
-        manifest.forget_parts()
-    return manifest
 
 
 @dataclass
@@ -362,6 +352,8 @@ class _Walk:
         """By repository, the indexes that are not imported, because others that lost platforms are."""
         self.named: set[str] = set()
         """What was chosen and is imported, as REPO:TAG or REPO@DIGEST, where names were to be noted."""
+        self._parsed = 0
+        """Edges of the manifests that were kept as they were parsed."""
         self._unread: list[str] = []
         """What was chosen, and nothing could be read of."""
 
@@ -474,7 +466,7 @@ class _Walk:
         while pending:
             descriptor, manifest = pending.pop()
             if manifest is not None:
-                held[manifest.descriptor.digest] = _as_bytes(manifest)
+                held[manifest.descriptor.digest] = self._as_held(manifest)
                 added.append(manifest.descriptor.digest)
                 continue
             manifest = self._manifests.get(descriptor)
@@ -492,6 +484,17 @@ class _Walk:
                 elif edge.role in {"config", "layer"}:
                     self._blob(repository, edge.descriptor)
         return added
+
+    def _as_held(self, manifest: Manifest) -> Manifest:
+        """Return a manifest that was walked, as it is kept.
+
+        There may be 100,000 of them, and an image's are soon parsed again.
+        """
+        if not mediatypes.is_index_type(manifest.media_type):
+            self._parsed += manifest.edge_count
+            if self._parsed > HELD_PARSED:
+                manifest.forget_parts()
+        return manifest
 
     def _blob(self, repository: str, descriptor: Descriptor) -> None:
         contents, digest = self._contents, descriptor.digest

@@ -64,7 +64,7 @@ class SkopeoDirectory(DirectorySource):
         super().__init__(path)
         try:
             self._index = self._index_of_one(path)
-            signatures = sorted(name for name in os.listdir(self._layout.descriptor) if name.startswith(_SIGNATURE))
+            signatures = sorted(name for name in self.names() if name.startswith(_SIGNATURE))
         except BaseException:
             self.close()
             raise
@@ -84,7 +84,7 @@ class SkopeoDirectory(DirectorySource):
             content = self._layout.read(MANIFEST_JSON, maximum=MAXIMUM_MANIFEST_SIZE)
             manifest = check_manifest(content)
         except (ManifestInvalidError, NotPlainError) as error:
-            raise LayoutInvalidError(path, problems=[f"{MANIFEST_JSON}: {error}"]) from error
+            raise LayoutInvalidError(path, problems=(f"{MANIFEST_JSON}: {error}",)) from error
         own = manifest.descriptor
         return bytes(index_bytes([Descriptor(own.media_type, own.digest, own.size)]))
 

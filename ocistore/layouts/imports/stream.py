@@ -7,8 +7,8 @@ Docker's archives call their layers anything. What turns out not to be needed is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+import abc
+from typing import TYPE_CHECKING, Final
 
 from ocistore.archives.tar import TarReader
 from ocistore.errors import (
@@ -19,8 +19,8 @@ from ocistore.errors import (
 )
 from ocistore.layouts.directory import INDEX_JSON, OCI_LAYOUT, NotPlainError
 from ocistore.layouts.imports.docker import MANIFEST_JSON, MAXIMUM_MANIFEST_JSON_SIZE
-from ocistore.layouts.imports.members import ArchiveEntry, Members, digest_in
-from ocistore.layouts.imports.source import SMALL
+from ocistore.layouts.imports.members import Members, digest_in
+from ocistore.layouts.imports.source import SMALL, InMemory, SourceFile
 from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, MAXIMUM_LAYOUT_FILE_SIZE
 from ocistore.oci.digest import Digest, hasher
 from ocistore.refusals import pass_on_theirs
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ocistore.archives.tar import Member, Readable
-    from ocistore.blobs.pool import Ingester, Pool, StagedBlob
+    from ocistore.blobs.pool import Pool, StagedBlob
     from ocistore.blobs.reader import BlobReader
+    from ocistore.blobs.sharing import TransferMode
     from ocistore.progress import Tally
 
 _IN_MEMORY: Final = {
@@ -42,29 +43,6 @@ _KEPT: Final = 16 * 1024 * 1024
 """Bytes of small files that are no blobs and yet kept in memory: Docker's archives once had three to a layer, and to
 write and remove a file costs more than all else that is done about it."""
 _READ_AT_ONCE: Final = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A blob that the store has: it came by, was found to be right, and was not written."""
-
-    digest: Digest
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Broken:
-    """A blob that came by, and was not what its name says: it is an error where it is needed."""
-
-    error: DigestMismatchError
-
-    @property
-    def digest(self) -> Digest:
-        """What its bytes hashed to."""
-        return Digest.parse(self.error.actual)
-
-
-_Place: TypeAlias = "bytes | StagedBlob | _Held | _Broken"
 
 
 class ArchiveStream:
@@ -86,8 +64,7 @@ class ArchiveStream:
             StoreFullError, StorageError, ReadOnlyStoreError: it could not be staged.
             OSError: it could not be read.
         """
-        self.name = name
-        self.members: Members[_Place] = Members(name)
+        self.members = Members(name)
         self._pool = pool
         self._is_held = held
         self._staged: list[StagedBlob] = []
@@ -96,72 +73,12 @@ class ArchiveStream:
         try:
             for member in self._reader:
                 accepted = self.members.accept(member)
-                place = self._arrived(accepted, member) if member.kind == "file" and accepted else None
-                self.members.add(accepted, member, place)
-            self.members.check(self.digest)
+                file = self._arrived(accepted, member) if member.kind == "file" and accepted else None
+                self.members.add(accepted, member, file)
+            self.members.check()
         except BaseException:
             self.close()
             raise
-
-    def read(self, entry: ArchiveEntry[_Place], size: int) -> bytes:
-        """Return the beginning of a file that came by; raise NotPlainError where it was not what its name says."""
-        place = _place(entry)
-        if isinstance(place, bytes):
-            return place[:size]
-        if isinstance(place, _Broken):
-            raise NotPlainError(str(place.error))
-        with self._opened(place) as reader:
-            return reader.read(size)
-
-    def digest(self, entry: ArchiveEntry[_Place]) -> Digest:
-        """Return the digest of a file, computed when it came by."""
-        place = _place(entry)
-        return Digest.of(place) if isinstance(place, bytes) else place.digest
-
-    def verify(self, entry: ArchiveEntry[_Place], digest: Digest, tally: Tally) -> None:
-        """Compare that; where a link has the name of another algorithm, the bytes that were staged."""
-        place = _place(entry)
-        if isinstance(place, _Broken):
-            raise place.error
-        if isinstance(place, bytes):
-            actual = Digest.of(place, digest.algorithm)
-        elif place.digest.algorithm == digest.algorithm:
-            actual = place.digest
-        else:
-            actual = self._digest_by(place, digest.algorithm)
-        if actual != digest:
-            raise DigestMismatchError(expected=digest, actual=actual)
-        tally.add(entry.size)
-
-    def stage(self, pool: Ingester, entry: ArchiveEntry[_Place], digest: Digest, tally: Tally) -> StagedBlob:
-        """Return the blob that was staged when it came by."""
-        place = _place(entry)
-        self.verify(entry, digest, tally)
-        if isinstance(place, bytes):
-            return pool.stage(place, digest=digest, size=entry.size)
-        assert not isinstance(place, _Broken)  # which is never verified
-        if place.digest == digest:
-            if isinstance(place, _Held):
-                raise _collected(digest)
-            return place
-        with self._opened(place) as reader:
-            return pool.stage(reader, digest=digest, size=entry.size)
-
-    def _opened(self, place: StagedBlob | _Held) -> BlobReader:
-        if not isinstance(place, _Held):
-            return self._pool.open_staged(place)
-        try:
-            return self._pool.open(place.digest, place.size)
-        except FileNotFoundError as error:
-            pass_on_theirs(error)
-            raise _collected(place.digest) from error
-
-    def _digest_by(self, place: StagedBlob | _Held, algorithm: str) -> Digest:
-        state = hasher(algorithm)
-        with self._opened(place) as reader:
-            while piece := reader.read(_READ_AT_ONCE):
-                state.update(piece)
-        return Digest.of_hasher(state, algorithm)
 
     def changed(self) -> str:
         """Return the empty string: it was read once, so nothing can have changed."""
@@ -174,35 +91,37 @@ class ArchiveStream:
 
     # --- as they come -------------------------------------------------------------------------------------------------
 
-    def _arrived(self, name: str, member: Member) -> _Place:
+    def _arrived(self, name: str, member: Member) -> SourceFile:
         maximum = _IN_MEMORY.get(name)
         if maximum is not None:
             return self._in_memory(member, maximum)
         digest = digest_in(name)
         if digest is None and member.size <= min(SMALL, self._room):
             self._room -= member.size
-            return b"".join(self._content())
+            return InMemory(b"".join(self._content()))
         try:
             if digest is not None and member.size > SMALL and self._is_held(digest, member.size):
                 self._verify(digest)
-                return _Held(digest, member.size)
+                return _Held(self._pool, digest, member.size)
             staged = self._pool.stage(self._content(), digest=digest, size=member.size)
         except DigestMismatchError as error:
-            return _Broken(error)
+            return _Broken(error, member.size)
         except SizeMismatchError as error:
-            raise ArchiveInvalidError(self.name, member=member.name, reason=str(error)) from error
+            raise ArchiveInvalidError(self.members.name, member=member.name, reason=str(error)) from error
         self._staged.append(staged)
-        return staged
+        return _Staged(self._pool, staged)
 
     def _content(self) -> Iterator[bytes]:
         """Yield the bytes of the member that the reader is at."""
         while piece := self._reader.read(_READ_AT_ONCE):
             yield piece
 
-    def _in_memory(self, member: Member, maximum: int) -> bytes:
+    def _in_memory(self, member: Member, maximum: int) -> InMemory:
         if member.size > maximum:
-            raise ArchiveInvalidError(self.name, member=member.name, reason=f"it is larger than {maximum} bytes")
-        return b"".join(self._content())
+            raise ArchiveInvalidError(
+                self.members.name, member=member.name, reason=f"it is larger than {maximum} bytes"
+            )
+        return InMemory(b"".join(self._content()))
 
     def _verify(self, digest: Digest) -> None:
         state = hasher(digest.algorithm)
@@ -213,9 +132,108 @@ class ArchiveStream:
             raise DigestMismatchError(expected=digest, actual=actual)
 
 
-def _place(entry: ArchiveEntry[_Place]) -> _Place:
-    assert entry.place is not None  # every file was added with one
-    return entry.place
+class _Arrived(SourceFile):
+    """A blob that came by, and was hashed."""
+
+    def __init__(self, pool: Pool, digest: Digest, size: int) -> None:
+        self._pool = pool
+        self._digest = digest
+        self._size = size
+
+    @abc.abstractmethod
+    def _opened(self) -> BlobReader:
+        """Open it to be read again."""
+
+    @abc.abstractmethod
+    def _itself(self) -> StagedBlob:
+        """Return what was staged, or say that there is nothing."""
+
+    def size(self) -> int:
+        return self._size
+
+    def read(self, size: int) -> bytes:
+        with self._opened() as reader:
+            return reader.read(size)
+
+    def digest(self) -> Digest:
+        return self._digest
+
+    def verify(self, digest: Digest, size: int, tally: Tally) -> None:
+        """Compare the digest; where a link has the name of another algorithm, the bytes."""
+        self.require_size(size)
+        actual = self._digest if self._digest.algorithm == digest.algorithm else self._digest_by(digest.algorithm)
+        if actual != digest:
+            raise DigestMismatchError(expected=digest, actual=actual)
+        tally.add(size)
+
+    def stage(self, pool: Pool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:  # noqa: ARG002 - it is a copy
+        """Return what was staged when it came by."""
+        self.verify(digest, size, tally)
+        if self._digest == digest:
+            return self._itself()
+        with self._opened() as reader:
+            return pool.stage(reader, digest=digest, size=size)
+
+    def _digest_by(self, algorithm: str) -> Digest:
+        state = hasher(algorithm)
+        with self._opened() as reader:
+            while piece := reader.read(_READ_AT_ONCE):
+                state.update(piece)
+        return Digest.of_hasher(state, algorithm)
+
+
+class _Staged(_Arrived):
+    """One that was staged."""
+
+    def __init__(self, pool: Pool, staged: StagedBlob) -> None:
+        super().__init__(pool, staged.digest, staged.size)
+        self._staged = staged
+
+    def _opened(self) -> BlobReader:
+        return self._pool.open_staged(self._staged)
+
+    def _itself(self) -> StagedBlob:
+        return self._staged
+
+
+class _Held(_Arrived):
+    """One that the store has: it was found to be right, and was not written."""
+
+    def _opened(self) -> BlobReader:
+        try:
+            return self._pool.open(self._digest, self._size)
+        except FileNotFoundError as error:
+            pass_on_theirs(error)
+            raise _collected(self._digest) from error
+
+    def _itself(self) -> StagedBlob:
+        raise _collected(self._digest)
+
+
+class _Broken(SourceFile):
+    """A blob that came by, and was not what its name says: it is an error where it is needed."""
+
+    def __init__(self, error: DigestMismatchError, size: int) -> None:
+        self._error = error
+        self._size = size
+
+    def size(self) -> int:
+        return self._size
+
+    def read(self, size: int) -> bytes:  # noqa: ARG002 - there is nothing to be read
+        raise NotPlainError(str(self._error))
+
+    def digest(self) -> Digest:
+        """Return what its bytes hashed to."""
+        return Digest.parse(self._error.actual)
+
+    def verify(self, digest: Digest, size: int, tally: Tally) -> None:  # noqa: ARG002 - it was seen to be wrong
+        self.require_size(size)
+        raise self._error
+
+    def stage(self, pool: Pool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:  # noqa: ARG002 - it was seen to be wrong
+        self.require_size(size)
+        raise self._error
 
 
 def _collected(digest: Digest) -> StoreBusyError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ocistore.errors import ManifestInvalidError
 from ocistore.layouts.directory import BLOBS, INDEX_JSON, NotPlainError
@@ -34,15 +34,14 @@ from ocistore.refusals import pass_on_theirs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ocistore.layouts.imports.archive import Files
     from ocistore.layouts.imports.docker import Converted, SavedImage
+    from ocistore.layouts.imports.members import Members
     from ocistore.layouts.index import Name
 
 _MAXIMUM_STEPS: Final = 1_000_000
 """Manifests that are looked at, each as often as an entry leads to it."""
 _COMPARED: Final = 100
 """Manifests of one config that an image is compared with. In an archive that anybody made there are one or two."""
-P = TypeVar("P")
 
 
 @dataclass
@@ -76,7 +75,7 @@ class _Part(NamedTuple):
     layers: int = 0
 
 
-def united(archive: Files[P]) -> tuple[bytes, Converted[P]] | None:
+def united(archive: Members) -> tuple[bytes, Converted] | None:
     """Read both descriptions: return what index.json would be, and what is not in the archive as it says.
 
     None where index.json is damaged, which its reader will report.
@@ -91,8 +90,8 @@ def united(archive: Files[P]) -> tuple[bytes, Converted[P]] | None:
     return _Union(archive, document).united()
 
 
-class _Union(Generic[P]):
-    def __init__(self, archive: Files[P], document: dict[str, Any]) -> None:
+class _Union:
+    def __init__(self, archive: Members, document: dict[str, Any]) -> None:
         self._archive = archive
         self._document = document
         self._conversion = Conversion(archive)
@@ -106,7 +105,7 @@ class _Union(Generic[P]):
         """What all of them are called that have a config, and so many layers."""
         self._added: list[Descriptor] = []
 
-    def united(self) -> tuple[bytes, Converted[P]]:
+    def united(self) -> tuple[bytes, Converted]:
         images = self._conversion.saved_images()
         self._walk()
         for image in images:
@@ -170,10 +169,10 @@ class _Union(Generic[P]):
             return None
         digest = descriptor.digest
         try:
-            found = self._archive.members.followed(f"{BLOBS}/{digest.algorithm}/{digest.encoded}")
-            if found.size > MAXIMUM_MANIFEST_SIZE:
+            found = self._archive.followed(f"{BLOBS}/{digest.algorithm}/{digest.encoded}")
+            if found.size() > MAXIMUM_MANIFEST_SIZE:
                 return None
-            document = strictjson.loads(self._archive.read(found, found.size), maximum=MAXIMUM_MANIFEST_SIZE)
+            document = strictjson.loads(found.read(found.size()), maximum=MAXIMUM_MANIFEST_SIZE)
         except (FileNotFoundError, NotPlainError, ManifestInvalidError) as error:
             pass_on_theirs(error)
             return None
@@ -242,13 +241,13 @@ class _Union(Generic[P]):
         self._added.append(named(whole[0].descriptor, name))
 
 
-def _index(archive: Files[P]) -> dict[str, Any] | None:
+def _index(archive: Members) -> dict[str, Any] | None:
     """Return the index.json of an archive; None where it is damaged."""
     try:
-        entry = archive.members.followed(INDEX_JSON)
-        if entry.size > MAXIMUM_INDEX_SIZE:
+        entry = archive.followed(INDEX_JSON)
+        if entry.size() > MAXIMUM_INDEX_SIZE:
             return None
-        content = archive.read(entry, entry.size)
+        content = entry.read(entry.size())
         if sum(map(content.count, (b",", b"[", b"{"))) > MAXIMUM_INDEX_VALUES:
             return None
         document = strictjson.loads(content, maximum=MAXIMUM_INDEX_SIZE)

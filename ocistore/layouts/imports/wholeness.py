@@ -117,11 +117,11 @@ class Wholeness:
     def size(self, digest: Digest) -> int:
         """Return the size of a blob in bytes; the source is asked once.
 
-        Raises what :meth:`ocistore.layouts.imports.source.Source.size` does.
+        Raises what :meth:`ocistore.layouts.imports.source.SourceFile.size` does.
         """
         if digest not in self._sizes:
             try:
-                self._sizes[digest] = self._source.size(digest)
+                self._sizes[digest] = self._source.blob(digest).size()
             except FileNotFoundError as error:
                 pass_on_theirs(error)
                 self._sizes[digest] = None

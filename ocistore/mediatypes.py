@@ -1,0 +1,41 @@
+"""The names of media types that the specifications define, so that nobody has to write one by hand."""
+
+from ocistore.oci.mediatypes import (
+    DOCKER_CONFIG,
+    DOCKER_FOREIGN_LAYER,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_EMPTY,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    OCI_MANIFEST,
+    OCI_NONDISTRIBUTABLE_LAYER,
+    OCI_NONDISTRIBUTABLE_LAYER_GZIP,
+    OCI_NONDISTRIBUTABLE_LAYER_ZSTD,
+    OCTET_STREAM,
+)
+
+__all__ = [
+    "DOCKER_CONFIG",
+    "DOCKER_FOREIGN_LAYER",
+    "DOCKER_LAYER",
+    "DOCKER_LAYER_GZIP",
+    "DOCKER_LIST",
+    "DOCKER_MANIFEST",
+    "OCI_CONFIG",
+    "OCI_EMPTY",
+    "OCI_INDEX",
+    "OCI_LAYER",
+    "OCI_LAYER_GZIP",
+    "OCI_LAYER_ZSTD",
+    "OCI_MANIFEST",
+    "OCI_NONDISTRIBUTABLE_LAYER",
+    "OCI_NONDISTRIBUTABLE_LAYER_GZIP",
+    "OCI_NONDISTRIBUTABLE_LAYER_ZSTD",
+    "OCTET_STREAM",
+]
