@@ -162,7 +162,7 @@ class StorePaths:
         return self.root / "write.lock"
 
     @property
-    def snapshot(self) -> Path:
+    def refs_file(self) -> Path:
         """The file that says which tag points at which manifest, for when the catalog is lost."""
         return self.root / "catalog.snapshot"
 
