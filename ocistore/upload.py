@@ -225,7 +225,13 @@ class Upload:
         return Descriptor(mediatypes.OCTET_STREAM, wanted, staged.size)
 
     def cancel(self) -> None:
-        """End the session and discard its bytes, durably. Idempotent: cancelling an ended session does nothing."""
+        """End the session and discard its bytes.
+
+        Atomic, and durable when it returns. Idempotent: cancelling an ended session does nothing.
+
+        Raises:
+            OCIStoreError: the session could not be ended, or its file not removed; garbage collection removes that.
+        """
         if self._has_ended():
             return
         with self._alone():
@@ -239,7 +245,14 @@ class Upload:
             file.close()
 
     def close(self) -> None:
-        """Make what was written durable, and let others resume the session. Idempotent."""
+        """Make what was written durable, and let others resume the session.
+
+        Idempotent. After a crash meanwhile, the session is where it was at its last ``close``, or at this one.
+
+        Raises:
+            OCIStoreError: the bytes or the catalog could not be written. The object is closed all the same; resume the
+                session to see where it continues.
+        """
         if self._has_ended():
             return
         with self._alone():

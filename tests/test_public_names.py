@@ -14,6 +14,7 @@ import ocistore
 import ocistore.artifacts
 import ocistore.images
 import ocistore.pools
+from ocistore import Lease, Repository, Store, Upload
 
 PUBLIC = (ocistore, ocistore.artifacts, ocistore.images, ocistore.pools)
 PACKAGE = Path(ocistore.__file__).parent
@@ -149,6 +150,44 @@ def test_every_public_method_says_what_it_does(module):
 
 def is_method(thing):
     return inspect.isfunction(thing) or isinstance(thing, (property, classmethod, staticmethod))
+
+
+READING = frozenset(
+    re.findall(
+        r"\w+",
+        """check check_files check_import close discover explain get_manifest history lease list_files choose_image
+    manifests open_blob open_file read_config referrers referrers_of is_store is_packed_directory repositories repository
+    resolve stat_upload tags tags_of transaction upload uploads usage use start resume""",
+    )
+)
+"""What changes nothing of a store by itself. Any other public call says what it promises."""
+
+SAID = {
+    "whether it is idempotent": re.compile(r"[Ii]dempotent|\bagain (raises|appends|completes)"),
+    "whether it is atomic, or what a crash leaves": re.compile(r"[Aa]tomic|in one commit|\bcrash\b|power cut|at once"),
+    "when it is durable": re.compile(r"[Dd]urabl[ey]|power cut"),
+    "what it raises": re.compile(r"\bRaises:"),
+}
+"""What the text of a call that changes something has to say."""
+
+
+def changing():
+    """Yield the name and the text of each public call that changes something."""
+    for owner in (Store, Repository, Upload, Lease):
+        for name, thing in inspect.getmembers(owner, inspect.isroutine):
+            if not name.startswith("_") and name not in READING - ({"close"} if owner is Upload else set()):
+                yield f"{owner.__name__}.{name}", inspect.getdoc(thing)
+    for module in (ocistore, ocistore.artifacts, ocistore.images):
+        for name in module.__all__:
+            if inspect.isfunction(getattr(module, name)) and name not in READING:
+                yield f"{module.__name__}.{name}", inspect.getdoc(getattr(module, name))
+
+
+@pytest.mark.parametrize(("name", "text"), list(changing()), ids=lambda value: value.split("\n")[0][:60])
+def test_every_call_that_changes_something_says_what_it_promises(name, text):
+    assert not [
+        f"{name} does not say {what}" for what, words in SAID.items() if not words.search(" ".join(text.split()))
+    ]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
