@@ -106,7 +106,7 @@ class Applier:
         for repository, digests in kept.items():
             if repository in self.ids:  # it may have been deleted again by a later change
                 for lease in self.leases:
-                    lease.keep_all(self.connection, self.ids[repository], digests)
+                    lease.keep_all(self.connection, self.ids[repository], digests, now=self.now)
 
     # One method for a run of each kind of change in one repository.
 

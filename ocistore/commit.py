@@ -19,7 +19,6 @@ from ocistore.changes import (
     RemoveTag,
     concerned,
 )
-from ocistore.clock import milliseconds
 from ocistore.errors import (
     CorruptError,
     ManifestInvalidError,
@@ -90,7 +89,7 @@ def commit(
                 if not unpublished:
                     read_platforms(pool, changes, platforms)
                     identity.become_store(connection)
-                    application = Applier(connection, pool, milliseconds(), actor, platforms, leases)
+                    application = Applier(connection, pool, catalog.now(), actor, platforms, leases)
                     application.apply(changes)
             if not unpublished:
                 return application
@@ -143,7 +142,7 @@ def on_a_full_disk(catalog: Catalog, pool: Pool, work: Callable[[], _R]) -> _R:
 def _apply(catalog: Catalog, pool: Provider, changes: Sequence[Change], actor: str) -> Applier:
     with catalog.write(repositories=concerned(changes)) as connection:
         identity.become_store(connection)
-        application = Applier(connection, pool, milliseconds(), actor, {})
+        application = Applier(connection, pool, catalog.now(), actor, {})
         application.apply(changes)
     return application
 

@@ -28,7 +28,6 @@ from ocistore.changes import (
     RemoveTag,
     SetTag,
 )
-from ocistore.clock import milliseconds
 from ocistore.commit import ATTEMPTS, REMOVALS, commit, give_up, gone, not_in_pool, read_platforms
 from ocistore.errors import OCIStoreError, StoreBusyError, StoreFullError, UncertainCommitError
 from ocistore.largedeletions import MANY, empty_deleted
@@ -204,7 +203,7 @@ class _LargeChange:
             self._publish(not_in_pool(self._catalog, self._pool, staged))
             with self._catalog.write() as connection:
                 identity.become_store(connection)
-                batches.start(connection, self._batch, expires=milliseconds() + TTL)
+                batches.start(connection, self._batch, expires=self._catalog.now() + TTL)
             for part in _parts(beforehand):
                 self._apply_part(part)
             done = self._apply(last, reveal=True)
@@ -248,7 +247,7 @@ class _LargeChange:
 
     def _renewed(self, connection: Connection) -> int:
         """Return the time now, from which the batch lasts once more."""
-        now = milliseconds()
+        now = self._catalog.now()
         if not batches.renew(connection, self._batch, now=now, expires=now + TTL):
             raise _AgainError
         return now
@@ -298,7 +297,7 @@ def _end(catalog: Catalog, batch: batches.Batch) -> None:
     """Settle or abandon all of a batch."""
 
     def end(connection: Connection) -> bool:
-        return batches.end(connection, batch, now=milliseconds(), limit=AT_ONCE)
+        return batches.end(connection, batch, now=catalog.now(), limit=AT_ONCE)
 
     in_small_transactions(catalog, end)
 
@@ -311,7 +310,7 @@ def _wait_for(catalog: Catalog, repository_id: int) -> None:
             batch = batches.occupant(connection, repository_id)
         if batch is None:
             return
-        if batch.revealed or batch.expires <= milliseconds():
+        if batch.revealed or batch.expires <= catalog.now():
             _end(catalog, batch)
         else:
             time.sleep(_LOOK)

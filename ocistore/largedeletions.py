@@ -21,7 +21,6 @@ from ocistore.blobs.pool import may_grow
 from ocistore.catalog import blobs, manifests, repositories, tags
 from ocistore.catalog.contract import in_small_transactions
 from ocistore.catalog.lock import rest
-from ocistore.clock import milliseconds
 from ocistore.commit import on_a_full_disk
 from ocistore.errors import OCIStoreError, StorageError, StoreFullError
 
@@ -60,7 +59,7 @@ def _empty(catalog: Catalog, pool: Pool, repository_id: int) -> None:
             done, sessions, waits = repositories.empty(
                 connection,
                 emptied,
-                now=milliseconds(),
+                now=catalog.now(),
                 limit=repositories.EMPTIED_AT_ONCE,
                 may_grow=partial(may_grow, pool),
             )
@@ -101,18 +100,19 @@ def thin_out(catalog: Catalog, pool: Pool, change: DeleteManifest, *, actor: str
             return change
         many_tags = len(tags.of_manifest(connection, *place, limit=MANY + 1)) > MANY
         many_referrers = len(manifests.referring(connection, *place, after=0, limit=MANY + 1)) > MANY
+    concerned = {change.repository}
     if many_tags:
 
         def untag(connection: Connection) -> bool:
             if not may_grow(pool):  # by the events
                 raise StoreFullError(str(catalog.root))
-            return _untag_some(connection, change, actor)
+            return _untag_some(connection, change, now=catalog.now(), actor=actor)
 
-        on_a_full_disk(catalog, pool, partial(in_small_transactions, catalog, untag))
+        on_a_full_disk(catalog, pool, partial(in_small_transactions, catalog, untag, repositories=concerned))
     if not many_referrers:
         return change
-    queueing = _Queueing(change, since=milliseconds())
-    on_a_full_disk(catalog, pool, partial(in_small_transactions, catalog, queueing.queue_some))
+    queueing = _Queueing(change, since=catalog.now())
+    on_a_full_disk(catalog, pool, partial(in_small_transactions, catalog, queueing.queue_some, repositories=concerned))
     return replace(change, since=queueing.since)
 
 
@@ -129,14 +129,14 @@ def _place(connection: Connection, change: DeleteManifest) -> _Position | None:
     return _Position(repository_id, child.id)
 
 
-def _untag_some(connection: Connection, change: DeleteManifest, actor: str) -> bool:
+def _untag_some(connection: Connection, change: DeleteManifest, *, now: int, actor: str) -> bool:
     """Remove some tags. Return whether few are left."""
     place = _place(connection, change)
     if place is None:
         return True
     names = tags.of_manifest(connection, *place, limit=MANY)
     if len(names) == MANY:
-        tags.remove(connection, place.repository_id, change.repository, names, now=milliseconds(), actor=actor)
+        tags.remove(connection, place.repository_id, change.repository, names, now=now, actor=actor)
     return len(names) < MANY
 
 

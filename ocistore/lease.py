@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.arguments import require_duration
 from ocistore.catalog import leases, repositories
 from ocistore.catalog.contract import in_small_transactions
-from ocistore.clock import instant, milliseconds
+from ocistore.clock import instant
 from ocistore.commit import on_a_full_disk
 from ocistore.errors import LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError
 from ocistore.leasescope import HeldLease
@@ -86,7 +86,7 @@ class Lease:
 
     def _start(self) -> None:
         with self._core.catalog.write() as connection:
-            now = milliseconds()  # not before: others may have held the lock for longer than this is to last
+            now = self._core.catalog.now()  # not before: others may have held the lock for longer than this is to last
             until = now + self._ttl // _MILLISECOND
             leases.start(connection, leases.LeaseRow(self.id, self._reason, now, until))
         self.expires = instant(until)
@@ -132,7 +132,7 @@ class Lease:
             leases.expire(connection, self.id)
 
         def end(connection: Connection) -> bool:
-            return leases.end(connection, self.id, now=milliseconds(), limit=leases.ENDED_AT_ONCE)
+            return leases.end(connection, self.id, now=self._core.catalog.now(), limit=leases.ENDED_AT_ONCE)
 
         in_small_transactions(self._core.catalog, end)
 
@@ -151,7 +151,7 @@ class Lease:
         wanted = self._ttl if ttl is None else ttl
         _check(wanted)
         with self._core.catalog.write() as connection:
-            now = milliseconds()
+            now = self._core.catalog.now()
             until = now + wanted // _MILLISECOND
             if not leases.renew(connection, self.id, now=now, expires=until):
                 raise LeaseExpiredError(self.id)
@@ -168,11 +168,11 @@ class Lease:
             LeaseExpiredError: the lease has ended or run out.
         """
         name, wanted = repository_name(repository), digest_of(digest, argument="digest")
-        with self._core.catalog.write() as connection:
+        with self._core.catalog.write(repositories={name}) as connection:
             repository_id = repositories.find(connection, name)
             if repository_id is None:
                 raise RepositoryNotFoundError(name)
-            if not self._held.is_in_force(leases.expires(connection, self.id)):
+            if not self._held.is_in_force(leases.expires(connection, self.id), now=self._core.catalog.now()):
                 raise LeaseExpiredError(self.id)
             if not leases.keep(connection, self.id, repository_id, [wanted]):
                 raise ManifestNotFoundError(wanted, repository=name)

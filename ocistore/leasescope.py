@@ -8,7 +8,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from ocistore.catalog import leases
-from ocistore.clock import milliseconds
 from ocistore.errors import LeaseExpiredError
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class HeldLease:
         """Whether it is to keep what is pushed through ``owner``: it was made by it, and has not ended."""
         return self._owner is owner and not self.ended
 
-    def keep_all(self, connection: Connection, repository_id: int, digests: Iterable[str]) -> None:
+    def keep_all(self, connection: Connection, repository_id: int, digests: Iterable[str], *, now: int) -> None:
         """Keep content that a write transaction brings into a repository.
 
         A lease that was properly ended meanwhile, as while the bytes were written, keeps nothing, without an error.
@@ -77,24 +76,24 @@ class HeldLease:
         Raises:
             LeaseExpiredError: it has run out.
         """
-        if self._is_to_keep(leases.expires(connection, self.id)):
+        if self._is_to_keep(leases.expires(connection, self.id), now=now):
             leases.keep(connection, self.id, repository_id, digests)
 
-    def lacks(self, connection: Connection, repository: str, digest: str) -> bool:
+    def lacks(self, connection: Connection, repository: str, digest: str, *, now: int) -> bool:
         """Whether it still has to keep something that a repository serves. Reads one row.
 
         Raises:
             LeaseExpiredError: it has run out.
         """
         expires, keeps = leases.standing(connection, self.id, repository, digest)
-        return self._is_to_keep(expires) and not keeps
+        return self._is_to_keep(expires, now=now) and not keeps
 
-    def is_in_force(self, expires: int | None) -> bool:
+    def is_in_force(self, expires: int | None, *, now: int) -> bool:
         """Whether a lease whose row expires then (milliseconds since the epoch; None without a row) keeps anything."""
-        return expires is not None and expires > milliseconds()
+        return expires is not None and expires > now
 
-    def _is_to_keep(self, expires: int | None) -> bool:
-        if self.is_in_force(expires):
+    def _is_to_keep(self, expires: int | None, *, now: int) -> bool:
+        if self.is_in_force(expires, now=now):
             return True
         # A forked child does not see its parent leave the block, but finds that the lease has ended.
         if self.ended or (self.is_inherited and expires in {None, leases.ENDED}):

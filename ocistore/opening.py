@@ -121,7 +121,7 @@ def _make_usable(
         if files is not None and not is_new:  # what is new has its directories
             files.create()
         refuse = partial(_refuse_blobs, paths) if files is not None else partial(_refuse_content, paths, pool)
-        upgrade(catalog, now=milliseconds(), before_creation=refuse)
+        upgrade(catalog, now=catalog.now(), before_creation=refuse)
     elif files is not None:
         made_again = _make_lost(paths, files)
     if files is not None:

@@ -20,7 +20,7 @@ from ocistore.changes import (
     RemoveTag,
     SetTag,
 )
-from ocistore.clock import instant, milliseconds
+from ocistore.clock import instant
 from ocistore.errors import (
     BlobNotFoundError,
     CorruptError,
@@ -327,7 +327,7 @@ class Repository(RepositoryWriter):
             return Descriptor(mediatypes.OCTET_STREAM, wanted, found.size)
         idle = (
             found.unreferenced_since is not None
-            and found.unreferenced_since + _RENEW_AFTER < milliseconds()
+            and found.unreferenced_since + _RENEW_AFTER < self._core.catalog.now()
             and not self._core.read_only
         )
         lacking = self._lacking(wanted)
@@ -335,9 +335,10 @@ class Repository(RepositoryWriter):
             with self._core.catalog.write(repositories={self.name}) as connection:
                 repository_id = repositories.find(connection, self.name)
                 if repository_id is not None:
-                    blobs.touch(connection, repository_id, wanted, now=milliseconds())
+                    now = self._core.catalog.now()
+                    blobs.touch(connection, repository_id, wanted, now=now)
                     for lease in lacking:
-                        lease.keep_all(connection, repository_id, [wanted])
+                        lease.keep_all(connection, repository_id, [wanted], now=now)
         return Descriptor(mediatypes.OCTET_STREAM, wanted, found.size)
 
     def _lacking(self, digest: Digest) -> list[HeldLease]:
@@ -346,7 +347,8 @@ class Repository(RepositoryWriter):
         if not leases:
             return []
         with self._core.catalog.read() as connection:
-            return [lease for lease in leases if lease.lacks(connection, self.name, digest)]
+            now = self._core.catalog.now()
+            return [lease for lease in leases if lease.lacks(connection, self.name, digest, now=now)]
 
     def open_blob(self, digest: str | Descriptor, *, verify: bool = False) -> BlobReader:
         """Open a blob of this repository as a seekable binary file; to be closed, or used with ``with``.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.catalog import repositories, uploads
 from ocistore.changes import EndUpload, PutBlob
-from ocistore.clock import instant, milliseconds
+from ocistore.clock import instant
 from ocistore.errors import (
     CorruptError,
     InvalidDigestError,
@@ -92,7 +92,7 @@ class Upload:
             cache = pool.uploads.page_cache()
             file = pool.uploads.open(name, algorithm)
             with core.catalog.write(repositories={repository}) as connection:
-                now = milliseconds()  # under the lock: a session lives from its beginning, not from the wait for it
+                now = core.catalog.now()  # under the lock: a session lives from its beginning, not from the wait for it
                 repository_id = repositories.ensure(connection, repository, now=now)
                 session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME, cache)
                 uploads.start(connection, repository_id, session)
@@ -126,7 +126,7 @@ class Upload:
             if session.page_cache != cache:
                 # What nobody synced may be gone, or zeros. Cut off first: the row then says that what follows is kept.
                 file.truncate(min(session.offset, file.offset))
-                _touch(core, name, offset=file.offset, page_cache=cache)
+                _touch(core, repository, name, offset=file.offset, page_cache=cache)
         except BaseException:
             file.close()
             raise
@@ -200,9 +200,9 @@ class Upload:
     def commit(self, digest: str | Descriptor) -> Descriptor:
         """Make the bytes a blob of the repository and end the session.
 
-        Atomic, and durable when it returns; a session is committed once. After a crash there is the session with what
-        was durable of its bytes, or the blob. The bytes are not read again, unless the session was resumed in another
-        process or ``digest`` is of another algorithm than the session's.
+        Atomic, and durable when it returns; committing again raises StoreClosedError. After a crash there is the
+        session with what was durable of its bytes, or the blob. The bytes are not read again, unless the session was
+        resumed in another process or ``digest`` is of another algorithm than the session's.
 
         Raises:
             DigestMismatchError: the bytes are not those of ``digest``. The session and its bytes stay.
@@ -263,7 +263,8 @@ class Upload:
     def _close(self, file: OpenUpload) -> None:
         try:
             file.sync()
-            if _touch(self._core, self.id, offset=file.offset, page_cache=self._core.pool.uploads.page_cache()):
+            cache = self._core.pool.uploads.page_cache()
+            if _touch(self._core, self._repository, self.id, offset=file.offset, page_cache=cache):
                 self._core.hash_states.put(self.id, file.state)
             else:  # its repository was deleted while it began, by somebody who did not know of its file
                 self._core.pool.uploads.remove(self.id)
@@ -332,7 +333,7 @@ def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
     return UploadInfo(row.id, row.algorithm, offset, instant(row.started), instant(row.touched), instant(row.expires))
 
 
-def _touch(core: Core, name: str, *, offset: int, page_cache: str) -> bool:
-    with core.catalog.write() as connection:
-        now = milliseconds()
+def _touch(core: Core, repository: str, name: str, *, offset: int, page_cache: str) -> bool:
+    with core.catalog.write(repositories={repository}) as connection:
+        now = core.catalog.now()
         return uploads.touch(connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache)

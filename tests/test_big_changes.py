@@ -529,8 +529,8 @@ from ocistore import Store, largechanges
 largechanges.LARGE, largechanges.AT_ONCE, largechanges.TTL = 20, 10, 1
 sys.path.insert(0, sys.argv[3])
 from images import image, push
-largechanges.milliseconds = lambda: 10**12
 store = Store.open(sys.argv[1])
+store._core.catalog.now = lambda: 10**12
 done, apply = 0, largechanges._LargeChange._apply
 def counted(*arguments, **options):
     global done

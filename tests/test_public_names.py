@@ -155,9 +155,9 @@ def is_method(thing):
 READING = frozenset(
     re.findall(
         r"\w+",
-        """check check_files check_import close discover explain get_manifest history lease list_files choose_image
-    manifests open_blob open_file read_config referrers referrers_of is_store is_packed_directory repositories repository
-    resolve stat_upload tags tags_of transaction upload uploads usage use start resume""",
+        """check check_files check_import choose_image close discover explain get_manifest history is_packed_directory
+        is_store lease list_files manifests open_blob open_file read_config referrers referrers_of repositories
+        repository resolve resume start stat_upload tags tags_of transaction upload uploads usage use""",
     )
 )
 """What changes nothing of a store by itself. Any other public call says what it promises."""

@@ -72,11 +72,16 @@ class Writer(Reader, Protocol):
         ...
 
 
-def in_small_transactions(catalog: Writer, step: Callable[[Connection], bool]) -> None:
-    """Write step by step, because others wait in each transaction, until a step returns that nothing is left."""
+def in_small_transactions(
+    catalog: Writer, step: Callable[[Connection], bool], *, repositories: Collection[str] | None = None
+) -> None:
+    """Write step by step, because others wait in each transaction, until a step returns that nothing is left.
+
+    ``repositories`` are those of each transaction, as :meth:`Writer.write` takes them.
+    """
     done = False
     while not done:
-        with catalog.write() as connection:
+        with catalog.write(repositories=repositories) as connection:
             began = time.monotonic()
             done = step(connection)
         if not done:

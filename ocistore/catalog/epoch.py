@@ -13,11 +13,11 @@ after a power cut, one that lacks only what was committed in the seconds before 
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ocistore.catalog import holds
 from ocistore.catalog.written import Statements
+from ocistore.clock import milliseconds
 from ocistore.errors import CorruptError
 from ocistore.filedescriptors import owned
 from ocistore.refusals import pass_on_theirs
@@ -72,7 +72,7 @@ def compare(connection: Connection, lock: int) -> Mark:
         return found
     mark = found._replace(epoch=max(found.epoch, seen.epoch))
     connection.execute(_sql.SET, {"number": mark.epoch})
-    now = time.time_ns() // 1_000_000
+    now = milliseconds()
     if reason not in holds.in_force(connection, now=now):
         holds.place(connection, reason, now=now)
     return mark

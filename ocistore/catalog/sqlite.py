@@ -283,6 +283,9 @@ class SQLiteCatalog:
                     raise self._access.address.translated(error.orig) from error
                 raise
             finally:
+                # First: SQLAlchemy would close the driver under our cursor, whose statement then keeps that of SQLite
+                # open, with what it has locked, for as long as an exception refers to either.
+                ours.close()
                 engine.dispose()
 
     # Life.

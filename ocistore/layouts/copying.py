@@ -184,7 +184,7 @@ class _Keeping:
         roots = list(group.roots)
         for begin in range(0, len(roots), _KEPT_AT_ONCE):
             some = roots[begin : begin + _KEPT_AT_ONCE]
-            with self.source.catalog.write() as connection:
+            with self.source.catalog.write(repositories={group.source}) as connection:
                 began = time.monotonic()
                 here = repositories.find(connection, group.source)
                 if here is None:
@@ -192,7 +192,7 @@ class _Keeping:
                 there = manifests.children(connection, here, some)
                 if any(digest not in there or not there[digest].manifest_here for digest in some):
                     return False
-                scope_of(lease).keep_all(connection, here, some)
+                scope_of(lease).keep_all(connection, here, some, now=self.source.catalog.now())
             if begin + len(some) < len(roots):
                 rest(began)
         return True

@@ -32,7 +32,6 @@ from ocistore.catalog.contract import one_file
 from ocistore.catalog.migrate import revision
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
-from ocistore.clock import milliseconds
 from ocistore.core import check_if_moved
 from ocistore.errors import CorruptError, OCIStoreError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.filedescriptors import owned
@@ -254,7 +253,7 @@ class _Backup:
             with copy.write() as connection:
                 # What belongs to processes that work with the store, and to nobody in a copy of it.
                 uploads.clear(connection)
-                leases.clear(connection, now=milliseconds())
+                leases.clear(connection, now=copy.now())
                 holds.clear_temporary(connection)
                 identity.become_backup(connection, self._identity)
         except BaseException:

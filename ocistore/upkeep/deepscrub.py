@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from ocistore.catalog import check, holds
 from ocistore.catalog.check import Said
 from ocistore.catalog.manifests import as_json
-from ocistore.clock import milliseconds
 from ocistore.commit import platform_in
 from ocistore.errors import CorruptError, DigestMismatchError, ManifestInvalidError, StorageError
 from ocistore.oci.config import readable_config
@@ -122,8 +121,8 @@ class Comparison:
         if not self._report.rows and self._repair:
             # What refers to what is not known any more, so nothing may be taken for garbage.
             with self._catalog.write() as connection:
-                if INCONSISTENT not in holds.in_force(connection, now=milliseconds()):
-                    holds.place(connection, INCONSISTENT, now=milliseconds())
+                if INCONSISTENT not in holds.in_force(connection, now=self._catalog.now()):
+                    holds.place(connection, INCONSISTENT, now=self._catalog.now())
         if len(self._report.rows) < LISTED:
             self._report.rows.append(problem)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import GRACE, KEEP_UNTAGGED, require_duration
 from ocistore.catalog import leases, relations, repositories
-from ocistore.clock import instant, milliseconds
+from ocistore.clock import instant
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
 from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import ALGORITHMS, Digest
@@ -75,18 +75,21 @@ def explain(
         repository = reference.repository
         wanted = reference.digest or Repository(core, repository).resolve(reference.target).digest
     with core.catalog.snapshot() as connection:
-        return Explanation(wanted, tuple(_Explainer(connection, wanted, grace, keep_untagged).explain(repository)))
+        explainer = _Explainer(connection, wanted, grace, keep_untagged, now=core.catalog.now())
+        return Explanation(wanted, tuple(explainer.explain(repository)))
 
 
 class _Explainer:
     """Explains one digest in one state of the store."""
 
-    def __init__(self, connection: Connection, digest: Digest, grace: timedelta, keep_untagged: timedelta) -> None:
+    def __init__(
+        self, connection: Connection, digest: Digest, grace: timedelta, keep_untagged: timedelta, *, now: int
+    ) -> None:
         self._connection = connection
         self._digest = digest
         self._grace = grace
         self._keep_untagged = keep_untagged
-        self._began = milliseconds()
+        self._began = now
         self._now = instant(self._began)
 
     def explain(self, repository: str | None) -> Iterator[RepositoryExplanation]:

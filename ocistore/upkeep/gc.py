@@ -44,7 +44,6 @@ from ocistore.catalog import (
     repositories,
     uploads,
 )
-from ocistore.clock import milliseconds
 from ocistore.commit import on_a_full_disk
 from ocistore.core import check_if_moved
 from ocistore.errors import (
@@ -148,7 +147,7 @@ def collect(
     require_duration(grace, "grace")
     require_duration(keep_untagged, "keep_untagged")
     budget = Budget(duration=maximum_duration, transactions=maximum_batches)
-    now = milliseconds()
+    now = core.catalog.now()
     run = _Run(core, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), budget)
     return run.forecast(force=force) if dry_run else run.run(force=force)
 
@@ -185,7 +184,7 @@ class _Run:
             ended = {name for _, name, _ in uploads.expired(connection, now=self._now, after=(-1, ""), limit=-1)}
             over = len(leases.expired(connection, now=self._now, limit=-1))
             put_back = None if seen is None else epoch.contradiction(epoch.find(connection), seen)
-            held = holds.in_force(connection, now=milliseconds(), without=abandoned(self._core, connection))
+            held = holds.in_force(connection, now=self._catalog.now(), without=abandoned(self._core, connection))
         # A real run would find that with its first write, and place a hold.
         refused = list(dict.fromkeys([*held, *([] if put_back is None else [put_back])]))
         if not force:
@@ -222,7 +221,7 @@ class _Run:
         if found.held:
             end_abandoned(self._core)
             with self._catalog.read() as connection:
-                refuse_held(connection, self._core.root)
+                refuse_held(connection, self._catalog)
         sweep_rebuilt(self._core)
         complete = True
         problem = None
@@ -418,7 +417,7 @@ class _Run:
 
         Without a grace they are removed in this run.
         """
-        return max(self._now, milliseconds()) if self._before < self._now else self._now
+        return max(self._now, self._catalog.now()) if self._before < self._now else self._now
 
     def _collect_parts(self) -> bool:
         worked = False
@@ -486,7 +485,7 @@ class _Run:
                 if emptied is None:
                     return
                 # After this run began, so that it removes what its dry run says.
-                now = max(milliseconds(), self._now + 1)
+                now = max(self._catalog.now(), self._now + 1)
                 _, sessions, waits = repositories.empty(
                     connection,
                     emptied,

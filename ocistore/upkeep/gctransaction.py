@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ocistore.catalog import holds
 from ocistore.catalog.lock import rest
-from ocistore.clock import milliseconds
 from ocistore.upkeep.preflight import refuse_held
 
 if TYPE_CHECKING:
@@ -22,8 +21,8 @@ class GCTransaction:
     """A write transaction that no garbage collection may begin while a hold is in force. A context manager."""
 
     def __init__(self, core: Core) -> None:
-        self._root = core.root
-        self._transaction: AbstractContextManager[Connection] = core.catalog.write()
+        self._catalog = core.catalog
+        self._transaction: AbstractContextManager[Connection] = self._catalog.write()
         self._begun = 0.0
 
     def __enter__(self) -> Connection:
@@ -31,9 +30,9 @@ class GCTransaction:
         try:
             self._begun = time.monotonic()
             # In each: a backup may have begun since the last one.
-            refuse_held(connection, self._root)
+            refuse_held(connection, self._catalog)
             # And one that stood still until its hold ran out finds out here, whatever the clock says by then.
-            holds.forget_expired(connection, now=milliseconds())
+            holds.forget_expired(connection, now=self._catalog.now())
         except BaseException as error:
             self._transaction.__exit__(type(error), error, error.__traceback__)
             raise

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from ocistore.arguments import check_duration, whole_number
 from ocistore.catalog import events
 from ocistore.catalog.lock import rest
-from ocistore.clock import milliseconds
 
 if TYPE_CHECKING:
     from ocistore.core import Core
@@ -39,7 +38,7 @@ def prune_history(
     check_duration(keep_for, "keep_for")
     if not dry_run:
         core.require_writable()
-    before = milliseconds() - (timedelta(0) if keep_for is None else keep_for) // timedelta(milliseconds=1)
+    before = core.catalog.now() - (timedelta(0) if keep_for is None else keep_for) // timedelta(milliseconds=1)
     after, forgotten = 0, 0
     while True:
         with core.catalog.read() as connection:

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import holds
-from ocistore.clock import milliseconds
 from ocistore.errors import StorageError
 from ocistore.oserrors import Translating
 from ocistore.refusals import pass_on_theirs
@@ -50,7 +49,7 @@ class Hold:
             self._living = open(core.paths.write_lock, "r+b", buffering=0)  # noqa: SIM115 - until it is lifted
         try:
             with self._catalog.write() as connection:
-                now = milliseconds()  # under the lock, which may have been waited for
+                now = self._catalog.now()  # under the lock, which may have been waited for
                 passed_over = []
                 while not self._lives(holds_id := holds.place(connection, HELD, now=now, expires=now + _HOLD)):
                     passed_over.append(holds_id)  # of one that ran out, whose backup still lives
@@ -83,7 +82,7 @@ class Hold:
             StorageError: it had run out, as where the machine was asleep: what was to be copied may be collected.
         """
         with self._catalog.write() as connection:
-            now = milliseconds()  # under the lock: one that was taken before may be from before it ran out
+            now = self._catalog.now()  # under the lock: one that was taken before may be from before it ran out
             kept = holds.renew(connection, self._id, now=now, expires=now + _HOLD)
         if not kept:
             reason = "the backup stood still for so long that collections were no longer held off; run it again"

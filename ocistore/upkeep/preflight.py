@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import gc, holds
-from ocistore.clock import milliseconds
 from ocistore.errors import CollectionRefusedError
 from ocistore.upkeep.gcestimate import losses_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ocistore.catalog.connection import Connection
+    from ocistore.catalog.contract import Catalog
     from ocistore.core import Core
 
 _CONFIRM: Final = "look at the store, then: ocistore gc --confirm"
@@ -23,16 +21,16 @@ _GUARDED_BYTES: Final = 1024**3
 """A collection that removes no more than either is never too much: deleting half of a small store is normal."""
 
 
-def refuse_held(connection: Connection, root: Path) -> None:
+def refuse_held(connection: Connection, catalog: Catalog) -> None:
     """Stop where collections are held off.
 
     Raises:
         CollectionRefusedError: they are.
     """
-    reasons = holds.in_force(connection, now=milliseconds())
+    reasons = holds.in_force(connection, now=catalog.now())
     if reasons:
         raise CollectionRefusedError(
-            root, reasons=tuple(reasons), remedy=_CONFIRM if holds.waiting(connection) else _WAIT
+            catalog.root, reasons=tuple(reasons), remedy=_CONFIRM if holds.waiting(connection) else _WAIT
         )
 
 

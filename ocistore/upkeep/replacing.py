@@ -21,7 +21,6 @@ from ocistore.catalog.migrate import revision, upgrade
 from ocistore.catalog.schema import SCHEMA_REVISION
 from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.catalog.users import user_of
-from ocistore.clock import milliseconds
 from ocistore.errors import (
     CorruptError,
     RebuildRefusedError,
@@ -168,7 +167,7 @@ def _keep_names(paths: StorePaths, private_lock: Path, seen: epoch.Mark) -> None
     try:
         if revision(catalog) != SCHEMA_REVISION:
             seen = seen._replace(identity="")  # the first schema had none
-        upgrade(catalog, now=milliseconds())
+        upgrade(catalog, now=catalog.now())
         if _may_be_the_latest(catalog, seen):
             refsfile.take(catalog, paths)
     finally:
@@ -213,7 +212,7 @@ def _is_the_latest(catalog: SQLiteCatalog, seen: epoch.Mark) -> bool:
         found = epoch.find(connection)
         # A write since it was restored has brought its number up to date, and left a hold.
         put_back = {epoch.OLDER_CATALOG, epoch.OTHER_CATALOG}.intersection(
-            holds.in_force(connection, now=milliseconds())
+            holds.in_force(connection, now=catalog.now())
         )
     return not put_back and found.epoch >= seen.epoch and seen.identity in {"", found.identity}
 

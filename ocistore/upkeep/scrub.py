@@ -23,7 +23,6 @@ from ocistore.blobs.paths import listed_paths
 from ocistore.catalog import repositories
 from ocistore.catalog import scrub as scrub_rows
 from ocistore.catalog.blobs import bytes_of_live
-from ocistore.clock import milliseconds
 from ocistore.commit import give_up
 from ocistore.core import check_if_moved
 from ocistore.errors import (
@@ -124,7 +123,7 @@ class _Scrub:
         self._counter = Counter(self._count)
         self._orphans = Orphans(core, self._report, budget, repair=repair, progress=self._counter.add)
         self._comparison = Comparison(core, self._report, repair=repair)
-        self._began = milliseconds()
+        self._began = core.catalog.now()
         self._total = 0
         self._good: list[int] = []
         self._marked = time.monotonic()
@@ -262,7 +261,7 @@ class _Scrub:
         good, self._good = self._good, []
         if good and self._repair:
             with self._catalog.write() as connection:
-                scrub_rows.mark(connection, good, now=milliseconds())
+                scrub_rows.mark(connection, good, now=self._catalog.now())
         self._marked = time.monotonic()
 
     # --- damage -------------------------------------------------------------------------------------------------------
@@ -316,7 +315,7 @@ class _Scrub:
             with self._catalog.write() as connection:
                 live = scrub_rows.live_size(connection, digest) is not None
                 if live:
-                    scrub_rows.mark(connection, [candidate.id], now=milliseconds())
+                    scrub_rows.mark(connection, [candidate.id], now=self._catalog.now())
                 else:
                     self._pool.withdraw(staged)
         except BaseException as error:

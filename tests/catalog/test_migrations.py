@@ -22,8 +22,8 @@ from sqlalchemy import create_engine, event
 from state import catalog, rows
 
 import ocistore
-from ocistore import CorruptError, SchemaTooNewError, SchemaTooOldError, Store, StoreNotFoundError
-from ocistore.catalog import tables
+from ocistore import CorruptError, SchemaTooNewError, SchemaTooOldError, Store, StoreBusyError, StoreNotFoundError
+from ocistore.catalog import address, tables
 from ocistore.catalog.migrate import SchemaDifference, alembic_config, differences
 from ocistore.catalog.schema import APPLICATION_ID, SCHEMA_REVISION
 
@@ -578,3 +578,25 @@ def test_a_new_catalog_leaves_nothing_beside_it(tmp_path):
     with Store.open(tmp_path / "store"):
         pass
     assert list((tmp_path / "store" / "uploads").iterdir()) == []
+
+
+def test_a_migration_that_another_writer_hinders_leaves_nothing_open_whoever_keeps_the_error(
+    tmp_path, empty_store, monkeypatch
+):
+    shutil.copytree(empty_store, tmp_path / "store")
+    catalog = tmp_path / "store" / "catalog.db"
+    to_revision(catalog.parent, "0001")
+    monkeypatch.setattr(address, "BUSY_TIMEOUT", 0.1)
+    with contextlib.closing(sqlite3.connect(catalog, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreBusyError) as caught:
+            Store.open(catalog.parent)
+    # What is open of it keeps what SQLite has locked in this process, whether or not the kernel has freed it.
+    opened = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if _is_link(number)]
+    assert [path for path in opened if path.startswith(str(catalog))] == []
+    Store.open(catalog.parent).close()
+    assert caught.value.__cause__ is not None
+
+
+def _is_link(number):
+    return os.path.islink(f"/proc/self/fd/{number}")

@@ -11,7 +11,7 @@ import time
 
 import races
 
-from ocistore import StorageError, clock, commit, core, largechanges, upload
+from ocistore import StorageError, clock, commit, core, largechanges
 from ocistore.blobs.filepool import FilePool
 from ocistore.catalog import deletions, holds, leases, reachability
 from ocistore.catalog import gc as statements
@@ -151,8 +151,8 @@ def a_session_looks_at_the_clock_before_the_lock():
 
     def find_before(lock):
         def write(catalog, *arguments, **options):
-            now = commit.milliseconds()
-            upload.milliseconds = lambda: now
+            now = clock.milliseconds()
+            catalog.now = lambda: now
             return lock(catalog, *arguments, **options)
 
         return write

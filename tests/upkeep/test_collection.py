@@ -662,7 +662,7 @@ def test_the_grace_of_a_blob_begins_when_its_manifest_goes_and_not_when_the_coll
         clock[0] += 60_000
         begin(run)
 
-    monkeypatch.setattr("ocistore.upkeep.gc.milliseconds", lambda: clock[0])
+    monkeypatch.setattr(store._core.catalog, "now", lambda: clock[0])
     with monkeypatch.context() as patched:
         patched.setattr(_Run, "_end_leases", slowly)
         assert collect(store, grace=timedelta(seconds=30)).manifests == 1
