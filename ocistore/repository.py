@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.arguments import check_choice
+from ocistore.blobs.ingest import digest_of_source
+from ocistore.blobs.sources import rewound
 from ocistore.catalog import blobs, manifests, repositories, tags
 from ocistore.changes import (
     ANY,
     AnyValue,
     DeleteBlob,
     DeleteManifest,
+    LinkBlob,
     Missing,
     MountBlob,
     PutBlob,
@@ -24,6 +27,7 @@ from ocistore.clock import instant
 from ocistore.errors import (
     BlobNotFoundError,
     CorruptError,
+    DigestMismatchError,
     ManifestNotFoundError,
     RepositoryNotFoundError,
     SizeMismatchError,
@@ -112,6 +116,7 @@ class RepositoryWriter(abc.ABC):
         size: int | None = None,
         algorithm: str = "sha256",
         media_type: str | None = None,
+        reuse: bool = False,
     ) -> Descriptor:
         """Store a blob and let this repository serve it.
 
@@ -126,6 +131,9 @@ class RepositoryWriter(abc.ABC):
             algorithm: ``sha256``, ``sha512``, or ``blake3`` where its package is installed.
             media_type: what the descriptor says they are. The store does not keep it: only the manifests that refer to
                 a blob do. Without it, ``application/octet-stream``, or the type of an image's config.
+            reuse: for what the store probably has already: hash the source first, and write nothing where the store
+                has a blob of that digest, which is then not made whole if its file is damaged. Otherwise the source is
+                read a second time, so it must be bytes, a path or a seekable file.
 
         Returns:
             Its descriptor, to build a manifest with.
@@ -134,6 +142,8 @@ class RepositoryWriter(abc.ABC):
             DigestMismatchError, SizeMismatchError: the bytes are not those; nothing was stored.
             InvalidDigestError: no such digest or algorithm.
             ManifestInvalidError: that is no media type.
+            BlobNotFoundError: only from the end of a transaction: a garbage collection removed a blob meanwhile that
+                ``reuse`` had found. Put it again, without ``reuse``.
             StoreFullError, StorageError, StoreBusyError, ReadOnlyStoreError: nothing was stored.
 
         When it returns outside a transaction, the blob survives a power cut. Until a manifest of this repository refers
@@ -145,9 +155,35 @@ class RepositoryWriter(abc.ABC):
             kind = mediatypes.media_type(media_type)
         if isinstance(source, ImageConfig):
             source = source.content
+        if reuse:
+            found = self._reused(source, digest=expected, size=_size(size), algorithm=algorithm)
+            if found is not None:
+                return Descriptor(kind, *found)
         staged = self._stage(source, digest=expected, size=_size(size), algorithm=algorithm)
         self._submit([PutBlob(self.name, staged)], [staged])
         return Descriptor(kind, staged.digest, staged.size)
+
+    def _reused(
+        self, source: Source, *, digest: Digest | None, size: int | None, algorithm: str
+    ) -> tuple[Digest, int] | None:
+        """Let this repository serve a blob that the store has, after all bytes of the source were read and hashed.
+
+        None where the store does not have it; then a file is where it was.
+        """
+        self._require_writable()
+        with rewound(source):
+            found, count = digest_of_source(source, algorithm if digest is None else digest.algorithm, size=size)
+        if digest is not None and found != digest:
+            raise DigestMismatchError(expected=digest, actual=found)
+        with self._core.catalog.read() as connection:
+            live = blobs.live_sizes(connection, [found])
+        if live.get(found) != count or not self._core.pool.has(found, count):
+            return None
+        return (found, count) if self._link(found, count) else None
+
+    @abc.abstractmethod
+    def _link(self, digest: Digest, size: int) -> bool:
+        """Serve a blob of the store, now or later. Return False where the store does not have it any more."""
 
     def mount_blob(self, digest: str | Descriptor, from_repository: str) -> Descriptor:
         """Let this repository serve a blob that another one serves, without moving bytes.
@@ -300,6 +336,13 @@ class Repository(RepositoryWriter):
             self._core.commit(changes)
         finally:
             self._core.discard(staged)
+
+    def _link(self, digest: Digest, size: int) -> bool:
+        try:
+            self._submit([LinkBlob(self.name, digest, size)])
+        except BlobNotFoundError:  # a collection was faster
+            return False
+        return True
 
     # Blobs.
 

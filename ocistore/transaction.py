@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ocistore.changes import MountBlob, PutBlob
+from ocistore.changes import LinkBlob, MountBlob, PutBlob
 from ocistore.errors import StoreClosedError
 from ocistore.forks import ForkSafeLock
 from ocistore.repository import Repository, RepositoryWriter
@@ -79,6 +79,8 @@ class Transaction:
         for change in changes:
             if isinstance(change, PutBlob):
                 self._sizes[change.repository, change.blob.digest] = change.blob.size
+            elif isinstance(change, LinkBlob):
+                self._sizes[change.repository, change.digest] = change.size
             elif isinstance(change, MountBlob):
                 self._sizes[change.repository, change.digest] = self._size(change.source, change.digest)
         with self._adding:
@@ -110,6 +112,10 @@ class RepositoryTransaction(RepositoryWriter):
         except BaseException:
             self._transaction._pool.discard(staged)
             raise
+
+    def _link(self, digest: Digest, size: int) -> bool:
+        self._submit([LinkBlob(self.name, digest, size)])
+        return True
 
     def _size_in(self, repository: str, digest: Digest) -> int:
         return self._transaction._size(repository, digest)

@@ -14,6 +14,7 @@ import re
 import sys
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from ocistore.errors import ArchiveInvalidError
@@ -48,6 +49,9 @@ _OUTPUT: Final = 1024 * 1024
 """Bytes decompressed at once: what keeps memory constant, whatever the input claims."""
 _GZIP_LEVEL: Final = 6
 """What gzip itself and most tools use."""
+_ISAL_LEVEL: Final = 2
+"""Its own default. Of random bytes it takes 450 MB/s, where zlib takes 35; of text 9.5 GB/s, where zlib takes 300 MB/s,
+and three times the room."""
 _ZSTD_WINDOW_LOG: Final = 27
 """The largest window that is accepted, 128 MiB: what zstd's own tool accepts unless it is allowed more memory."""
 _NEEDS_MEMORY: Final = re.compile(r"too much memory|[Mm]emory usage limit")
@@ -165,6 +169,26 @@ def zstd() -> Any:  # noqa: ANN401 - a module, which has other names in other ve
         return importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     except ImportError as error:
         raise ArchiveInvalidError("zstd", reason="to read or write it, install ocistore[zstd]") from error
+
+
+@cache
+def _isal() -> Any:  # noqa: ANN401 - a module that need not be there
+    """Return what compresses as zlib does, in a fraction of its time; None where it is not installed."""
+    try:
+        return importlib.import_module("isal.isal_zlib")
+    except ImportError:
+        return None
+
+
+def stored_gzip(data: bytes) -> bytes:
+    """Return up to 64 KiB as a gzip file that holds them as they are: the same bytes whichever library is installed.
+
+    RFC 1952, section 2.3; the one block is that of RFC 1951, section 3.2.4.
+    """
+    head = GZIP_MAGIC + b"\x08" + bytes(6) + b"\xff"
+    length = len(data).to_bytes(2, "little")
+    block = b"\x01" + length + bytes(byte ^ 0xFF for byte in length) + data
+    return head + block + zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little")
 
 
 _NEW: Final[dict[str, Callable[[], _Decompressor]]] = {
@@ -345,7 +369,11 @@ class Compressor:
         self._compress: Callable[[bytes], bytes]
         self._flush: Callable[[], bytes]
         if compression == "gzip":
-            state = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
+            module = _isal()
+            if module is None:
+                state = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
+            else:
+                state = module.compressobj(_ISAL_LEVEL, zlib.DEFLATED, 31)
             self._compress, self._flush = state.compress, state.flush
         else:
             frame = zstd().ZstdCompressor()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, Final
@@ -11,8 +12,10 @@ from ocistore import ArtifactInvalidError
 from ocistore.artifacts.kinds import kind_of_file, mode_of
 from ocistore.artifacts.staging import StagedTree
 from ocistore.filedescriptors import owned
+from ocistore.files.cloning import clone
 from ocistore.files.content import write_all
-from ocistore.files.making import make_directories, new_file
+from ocistore.files.durability import sync_filesystem, syncfs_reports_errors
+from ocistore.files.making import make_directories, new_file, temporary_name
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -25,6 +28,42 @@ _INSIDE: Final = _DIRECTORY | os.O_NOFOLLOW
 """Below the directory that the caller named, no symbolic link is followed: another user may have put it there."""
 
 
+_CANNOT_LINK: Final = {
+    errno.EXDEV: "the store lies on another filesystem, from where hard links do not reach; copy it instead",
+    errno.EPERM: "it may not be linked: the store is somebody else's, or the filesystem has no hard links; copy it "
+    "instead",
+    errno.EMLINK: "it has as many names as a file can have; copy it instead",
+    errno.ENOENT: "it was removed from the store meanwhile, as after its deletion",
+}
+
+
+class NewFile:
+    """A file that is being written."""
+
+    def __init__(self, descriptor: int, naming: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+        """Write to an open file; ``naming`` lets errors of the system name it."""
+        self._descriptor = descriptor
+        self._naming = naming
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes.
+
+        Raises:
+            OSError: not all of them could be written.
+        """
+        with self._naming():
+            write_all(self._descriptor, chunk)
+
+    def clone(self, source: int) -> bool:
+        """Share the bytes of another open file, before anything was written. Return whether the filesystem can.
+
+        Raises:
+            OSError: it can, and failed.
+        """
+        with self._naming():
+            return clone(source, self._descriptor)
+
+
 class ArtifactDestination:
     """A directory, and what is written beside its place in it and takes its name at the end, together with the rest.
 
@@ -32,8 +71,12 @@ class ArtifactDestination:
     paths without ``.`` and ``..``, as :mod:`ocistore.artifacts.titles` checks them.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, many: bool = False) -> None:
         """Open the directory, which is made durably if it does not exist, and may itself be a symbolic link.
+
+        Args:
+            root: its path.
+            many: whether so many files are written that they are made durable together, at the end.
 
         Raises:
             OSError: there is none, and none can be made.
@@ -45,9 +88,13 @@ class ArtifactDestination:
         """The directories that are being unpacked, by title."""
         self._made: list[str] = []
         """Directories, outer before inner."""
+        self._linked: set[str] = set()
+        """The titles of those among them that are hard links to something else."""
         self._complete = False
         make_directories(root)
         self._descriptor = owned(os.open, root, _DIRECTORY)
+        self._device = os.fstat(self._descriptor).st_dev
+        self._together = many and syncfs_reports_errors()
 
     def __enter__(self) -> Self:
         return self
@@ -92,26 +139,40 @@ class ArtifactDestination:
                 raise ArtifactInvalidError(title, reason=f"it would replace {kind_of_file(mode)} in the destination")
 
     @contextlib.contextmanager
-    def create(self, title: str) -> Iterator[Callable[[bytes], None]]:
-        """Create a file of that title, and give a function that writes it.
+    def create(self, title: str, *, executable: bool = False) -> Iterator[NewFile]:
+        """Create a file of that title, to be written in the block.
 
-        Its bytes are durable when the block ends.
+        Its bytes are durable when the block ends, or where there are many files, before any of them has its name.
         """
         with self._naming(title), self._directory(title, make=True) as directory:
-            self._pending[title], descriptor = new_file(directory)
-
-        number = int(descriptor)  # which keeps nothing open
-
-        def write(chunk: bytes) -> None:
-            with self._naming(title):
-                write_all(number, chunk)
-
+            self._pending[title], descriptor = new_file(directory, mode=0o755 if executable else 0o644)
         try:
-            yield write
+            yield NewFile(int(descriptor), lambda: self._naming(title))  # a number, which keeps nothing open
             with self._naming(title):
-                os.fsync(descriptor)
+                if not self._together or os.fstat(descriptor).st_dev != self._device:
+                    os.fsync(descriptor)
         finally:
             del descriptor
+
+    def link(self, title: str, descriptor: int) -> None:
+        """Give an open file another name, which is that of the title in the end.
+
+        Raises:
+            ArtifactInvalidError: it cannot be linked here; the reason says why.
+            OSError: the system refused something else.
+        """
+        with self._naming(title), self._directory(title, make=True) as directory:
+            temporary = temporary_name()
+            try:
+                # By its descriptor and not by its name, which it may not have any more.
+                os.link(f"/proc/self/fd/{descriptor}", temporary, dst_dir_fd=directory, follow_symlinks=True)
+            except OSError as error:
+                pass_on_theirs(error)
+                if error.errno not in _CANNOT_LINK:
+                    raise
+                raise ArtifactInvalidError(title, reason=_CANNOT_LINK[error.errno]) from error
+            self._pending[title] = temporary
+            self._linked.add(title)
 
     @contextlib.contextmanager
     def create_directory(self, title: str) -> Iterator[StagedTree]:
@@ -133,6 +194,9 @@ class ArtifactDestination:
                 what would replace it. Nothing was changed.
             OSError: something could not be renamed. What was before it has its name.
         """
+        if self._together:
+            with self._naming(""):
+                sync_filesystem(self._descriptor)
         for title, tree in self._trees.items():
             with self._naming(title), self._directory(title) as directory:
                 tree.refuse_obstacles(directory)
@@ -140,6 +204,10 @@ class ArtifactDestination:
         for title, temporary in list(self._pending.items()):
             with self._naming(title), self._directory(title) as directory:
                 os.rename(temporary, os.path.basename(title), src_dir_fd=directory, dst_dir_fd=directory)
+                if title in self._linked:
+                    # Where that is another name of the same file already, rename() does nothing and leaves both.
+                    with Ignoring(FileNotFoundError):
+                        os.unlink(temporary, dir_fd=directory)
             del self._pending[title]
         for title, tree in list(self._trees.items()):
             changed[os.path.dirname(title)] = title

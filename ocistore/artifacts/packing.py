@@ -1,4 +1,4 @@
-"""Packing plain files and directories as an artifact, and attaching artifacts to what they are about.
+"""Packing files and directories as an artifact, and attaching artifacts to what they are about.
 
 An artifact is an image manifest with the empty config and one layer for each file, which carries the file's name in the
 annotation ``org.opencontainers.image.title`` (image specification, image manifest, "Guidelines for Artifact Usage").
@@ -7,41 +7,24 @@ That is also what ``oras`` writes and reads.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from ocistore import ArtifactInvalidError, Descriptor, InvalidNameError, Manifest, Reference
-from ocistore.archives.names import name_from_disk
-from ocistore.artifacts.directories import PackedDirectory, directory_size
-from ocistore.artifacts.kinds import kind_of_file
-from ocistore.artifacts.titles import CONTENT_DIGEST, TITLE, UNPACK, title_components
-from ocistore.filedescriptors import owned
-from ocistore.files.content import CountedFile
+from ocistore import ArtifactInvalidError, BlobNotFoundError, Descriptor, InvalidNameError, Manifest, Reference
+from ocistore.artifacts.earlier import EarlierFiles
+from ocistore.artifacts.layers import Layers, PackingOptions
 from ocistore.oci import mediatypes
-from ocistore.oci.mediatypes import OCTET_STREAM
 from ocistore.progress import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from ocistore import Progress, RepositoryWriter, Store
+    from ocistore import Compression, Progress, Store
+    from ocistore.artifacts.layers import LayerForm
+    from ocistore.artifacts.walking import Dereference
 
 UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
 """The artifact type of what was pushed without one. With the empty config there must be one; ``oras`` says the same."""
-
-# A path may be a symbolic link: it is the caller's own. Not blocking, so that a FIFO is refused and not waited for.
-_SOURCE: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-
-
-class _Source(NamedTuple):
-    """A file or directory that is to be packed."""
-
-    path: str
-    size: int
-    """Bytes to be read, as far as is known before."""
-    is_directory: bool
 
 
 def push_files(
@@ -53,31 +36,45 @@ def push_files(
     annotations: Mapping[str, str] | None = None,
     subject: str | None = None,
     media_types: Mapping[str, str] | None = None,
+    layer: LayerForm = "file",
+    compression: Compression = "gzip",
+    dereference: Dereference = False,
+    contents: bool = False,
     progress: Progress | None = None,
 ) -> Descriptor:
     """Pack files and directories as an artifact, in one commit.
 
     Atomic and idempotent. The same files in the same order give the same digest: no times and owners are kept, and of
-    modes only, in directories, whether a file is executable.
+    modes only, in directories, whether a file is executable. Files that a version pushed before has too are hashed, and
+    not written again. Large files are hashed and copied by all cores.
 
     Args:
         store: where to.
         reference: REPO:TAG, or REPO for an artifact that is known by its digest only.
-        files: plain files and directories, or symbolic links to such; each is titled with its base name. Directories
-            become archives. Memory use is constant except for the names in the directories on one path.
+        files: plain files and directories, or symbolic links to such; each is titled with its base name. What is in a
+            directory is titled with that name and its path inside: ``model/weights/1.bin``.
         artifact_type: what kind of artifact it is, as a media type.
         annotations: of the manifest.
         subject: a reference into the same repository: what the artifact says something about.
-        media_types: types of files by their titles; ``application/octet-stream`` for all others, and that of a layer
-            in gzip for directories.
+        media_types: types of layers by their titles; ``application/octet-stream`` for all other files, and for archives
+            that of a layer of an image.
+        layer: what a directory becomes. With ``file``, each file in it is a layer, which can be read from any offset
+            and is stored once for all versions that have it; up to 9,998 files, fewer where their names are long. With
+            ``tar``, the directory is one layer, an archive of up to 1,000,000 files. Memory use is constant except
+            for the names in the directories on one path and, with ``file``, the manifest.
+        compression: of archives: ``gzip``, ``zstd`` or ``none``. ``oras`` unpacks those in gzip.
+        dereference: whether symbolic links in directories are followed: True follows all, wherever they lead;
+            ``"inside"`` refuses those that lead out of the directory. Otherwise links are refused with ``file``, and
+            packed as links with ``tar``, where they must lead to places inside.
+        contents: title what is in a directory with its path inside alone, without the directory's name.
         progress: called with the bytes read and the bytes in all.
 
     Returns:
         The descriptor of the manifest.
 
     Raises:
-        ArtifactInvalidError: there are no files, two have the same base name, one cannot be packed, has a name that
-            no title can be, or changed meanwhile, or the subject is not of the same repository.
+        ArtifactInvalidError: there are no files, or too many in a directory; two have the same title; one cannot be
+            packed, has a name that no title can be, or changed meanwhile; or the subject is not of the same repository.
         InvalidNameError, InvalidDigestError: one of the references is malformed, or ``reference`` has a digest in it.
         RepositoryNotFoundError, ManifestNotFoundError: there is no such subject.
         ManifestInvalidError: one of the types is no media type, or there are too many files for one manifest.
@@ -97,6 +94,7 @@ def push_files(
         store,
         target,
         files,
+        PackingOptions(layer, compression, dereference, contents),
         artifact_type=artifact_type or UNKNOWN_ARTIFACT,
         annotations=annotations,
         subject=about,
@@ -113,6 +111,10 @@ def attach_files(
     artifact_type: str,
     annotations: Mapping[str, str] | None = None,
     media_types: Mapping[str, str] | None = None,
+    layer: LayerForm = "file",
+    compression: Compression = "gzip",
+    dereference: Dereference = False,
+    contents: bool = False,
     progress: Progress | None = None,
 ) -> Descriptor:
     """Pack files as an artifact about another manifest, its subject, in one commit. It gets no tag.
@@ -126,6 +128,10 @@ def attach_files(
         artifact_type: what kind of artifact it is, as a media type.
         annotations: of the manifest.
         media_types: as for :func:`push_files`.
+        layer: likewise.
+        compression: likewise.
+        dereference: likewise.
+        contents: likewise.
         progress: called with the bytes read and the bytes in all.
 
     Returns:
@@ -147,6 +153,7 @@ def attach_files(
         store,
         Reference(target.repository),
         files,
+        PackingOptions(layer, compression, dereference, contents),
         artifact_type=artifact_type,
         annotations=annotations,
         subject=about,
@@ -155,14 +162,29 @@ def attach_files(
     )
 
 
-def check_files(files: Sequence[str | os.PathLike[str]]) -> None:
+def check_files(
+    files: Sequence[str | os.PathLike[str]],
+    *,
+    layer: LayerForm = "file",
+    compression: Compression = "gzip",
+    dereference: Dereference = False,
+    contents: bool = False,
+) -> None:
     """Refuse what cannot be packed, as far as that can be seen before a store is opened.
 
+    Args:
+        files: as for :func:`push_files`.
+        layer: likewise.
+        compression: likewise.
+        dereference: likewise.
+        contents: likewise.
+
     Raises:
-        ArtifactInvalidError: two have the same base name, one has a name that no title can be, or cannot be packed.
+        ArtifactInvalidError: there are too many files, two have the same title, one has a name that no title can be, or
+            cannot be packed.
         OSError: there is no such file, or it cannot be looked at.
     """
-    _sources(files)
+    Layers(files, PackingOptions(layer, compression, dereference, contents))
 
 
 # --- the manifest -----------------------------------------------------------------------------------------------------
@@ -180,6 +202,7 @@ def _pack(
     store: Store,
     target: Reference,
     files: Sequence[str | os.PathLike[str]],
+    options: PackingOptions,
     *,
     artifact_type: str,
     annotations: Mapping[str, str] | None,
@@ -189,77 +212,22 @@ def _pack(
 ) -> Descriptor:
     mediatypes.media_type(artifact_type, path="artifactType")  # before anything is read
     root = os.stat(store.root)
-    refused = (root.st_dev, root.st_ino)
-    sources = _sources(files, refused=refused)
-    for title, kind in media_types.items():
-        if title not in sources:
-            raise ArtifactInvalidError(title, reason="a media type was given for it, but there is no such file")
-        mediatypes.media_type(kind, path=f"the media type of {title!r:.100}")
-    tally = Tally(sum(source.size for source in sources.values()), progress)
-    with store.transaction() as transaction:
-        repository = transaction.repository(target.repository)
-        layers = [
-            _layer(repository, title, source, tally, media_type=media_types.get(title), refused=refused)
-            for title, source in sources.items()
-        ]
-        manifest = Manifest.build(layers=layers, artifact_type=artifact_type, subject=subject, annotations=annotations)
-        return repository.put_manifest(manifest, tags=() if target.tag is None else (target.tag,))
+    layers = Layers(files, options, media_types=media_types, refused=(root.st_dev, root.st_ino))
+    tally = Tally(layers.size, progress)
+    earlier = EarlierFiles(store.repository(target.repository), tag=target.tag)
 
+    def put(earlier: EarlierFiles | None) -> Descriptor:
+        with store.transaction() as transaction:
+            repository = transaction.repository(target.repository)
+            manifest = Manifest.build(
+                layers=layers.put(repository, tally, earlier=earlier),
+                artifact_type=artifact_type,
+                subject=subject,
+                annotations=annotations,
+            )
+            return repository.put_manifest(manifest, tags=() if target.tag is None else (target.tag,))
 
-def _layer(
-    repository: RepositoryWriter,
-    title: str,
-    source: _Source,
-    tally: Tally,
-    *,
-    media_type: str | None,
-    refused: tuple[int, int],
-) -> Descriptor:
-    if source.is_directory:
-        packed = PackedDirectory(source.path, title, tally, refused=refused)
-        blob = repository.put_blob(packed.chunks())
-        annotations = {CONTENT_DIGEST: str(packed.content_digest), UNPACK: "true", TITLE: title}
-        return Descriptor(media_type or mediatypes.OCI_LAYER_GZIP, blob.digest, blob.size, annotations)
-    with _plain_file(source.path, tally) as file:
-        blob = repository.put_blob(file)
-    # oras takes the type of a tar archive, which a container runtime would try to unpack. Readers find the files by
-    # their titles, whatever the types.
-    return Descriptor(media_type or OCTET_STREAM, blob.digest, blob.size, {TITLE: title})
-
-
-# --- what is packed ---------------------------------------------------------------------------------------------------
-
-
-def _sources(files: Sequence[str | os.PathLike[str]], *, refused: tuple[int, int] | None = None) -> dict[str, _Source]:
-    """Return what is to be packed, by title and in order.
-
-    ``refused`` has device and inode of what must not be in it.
-    """
-    titled: dict[str, _Source] = {}
-    for file in files:
-        path = os.fspath(file)
-        status = os.stat(path)
-        is_directory = stat.S_ISDIR(status.st_mode)
-        if not is_directory:
-            _require_plain(path, status.st_mode)
-        # The last name of "here/" and of "." is that of the directory.
-        title = name_from_disk(os.path.basename(os.path.abspath(path) if is_directory else path))
-        title_components(title)
-        if title in titled:
-            raise ArtifactInvalidError(path, reason=f"{titled[title].path!r:.300} has the same base name")
-        size = directory_size(path, refused=refused) if is_directory else status.st_size
-        titled[title] = _Source(path, size, is_directory)
-    return titled
-
-
-def _require_plain(path: str, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        raise ArtifactInvalidError(path, reason=f"it is {kind_of_file(mode)}, not a plain file or directory")
-
-
-@contextlib.contextmanager
-def _plain_file(path: str, tally: Tally) -> Iterator[CountedFile]:
-    descriptor = owned(os.open, path, _SOURCE)
-    _require_plain(path, os.fstat(descriptor).st_mode)  # it may have become something else meanwhile
-    with CountedFile(int(descriptor), tally.add) as file:
-        yield file
+    try:
+        return put(earlier)
+    except BlobNotFoundError:  # a collection removed meanwhile what was there and so was not written
+        return put(None)

@@ -17,6 +17,9 @@ UNPACK: Final = "io.deis.oras.content.unpack"
 """The annotation by which ``oras`` marks a layer that is a whole directory, as an archive: then it is ``true``."""
 CONTENT_DIGEST: Final = "io.deis.oras.content.digest"
 """The annotation of such a layer with the digest of the archive before it was compressed."""
+EXECUTABLE: Final = "dev.ocistore.executable"
+"""The annotation of a layer that is a file which may be executed: then it is ``true``. There is none that others use
+alike: ``oras`` makes every such file 0644."""
 
 MAXIMUM_DIRECTORIES: Final = 64
 """Directories above a file. Some hundreds of them make a tree that tools which recurse cannot remove any more."""
@@ -31,6 +34,11 @@ _MAXIMUM_COMPONENT: Final = 255
 def is_packed_directory(layer: Descriptor) -> bool:
     """Whether a layer of an artifact is a whole directory, packed as an archive, which :func:`pull_files` unpacks."""
     return layer.annotations.get(UNPACK) == "true"
+
+
+def is_executable(layer: Descriptor) -> bool:
+    """Whether a layer of an artifact is a file that may be executed."""
+    return layer.annotations.get(EXECUTABLE) == "true"
 
 
 def layers_by_title(reference: str, manifest: Manifest, *, keep_packed: bool = False) -> dict[str, Descriptor]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ocistore.blobs.output import BLOCK
+from ocistore.blobs.sources import open_source
 from ocistore.errors import SizeMismatchError
+from ocistore.oci.digest import Digest, hasher
 from ocistore.threads import Ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ocistore.blobs.pool import Source
     from ocistore.blobs.sources import Fill
     from ocistore.oci.digest import Hasher
 
@@ -52,6 +55,28 @@ def ingest(source: bytes | Fill, output: Sink, hasher: Hasher, *, size: int | No
         hasher.update(source)
         output.write(memoryview(source), 0)
     return total
+
+
+def digest_of_source(source: Source, algorithm: str, *, size: int | None = None) -> tuple[Digest, int]:
+    """Read all of a source, write it nowhere, and return its digest and how many bytes it was.
+
+    What reading ``source`` raises is raised unchanged.
+
+    Raises:
+        SizeMismatchError: there are fewer or more bytes than ``size``.
+        InvalidDigestError: ``algorithm`` is not one this process can compute.
+    """
+    state = hasher(algorithm)
+    with open_source(source) as readable:
+        count = ingest(readable, _Nowhere(), state, size=size)
+    return Digest.of_hasher(state, algorithm), count
+
+
+class _Nowhere:
+    """What is only hashed is written here."""
+
+    def write(self, data: memoryview, position: int) -> None:
+        """Do nothing."""
 
 
 def _copy(fill: Fill, output: Sink, hasher: Hasher, *, limit: int | None) -> int:

@@ -18,7 +18,7 @@ from ocistore.blobs.hashing import no_count, verify
 from ocistore.blobs.ingest import ingest
 from ocistore.blobs.output import Output
 from ocistore.blobs.reader import BlobReader
-from ocistore.blobs.sharing import clone, linked, restore_mode
+from ocistore.blobs.sharing import linked, restore_mode
 from ocistore.blobs.sources import AT_HAND, open_source
 from ocistore.blobs.staged import StagedFile
 from ocistore.blobs.staging import PUBLISHED_MODE, Staging
@@ -30,6 +30,7 @@ from ocistore.errors import (
     SizeMismatchError,
     StorageError,
 )
+from ocistore.files.cloning import clone
 from ocistore.files.content import CountedFile
 from ocistore.oci.digest import Digest, hasher
 from ocistore.oserrors import Translating, raise_translated

@@ -33,10 +33,6 @@ A file is not linked into the pool where somebody has it open for writing, or wh
 name. What cannot be known: who may write all the same, as root may; and, on a filesystem without leases (fcntl(2)), who
 has it open."""
 
-_FICLONE: Final = 0x40049409
-"""ioctl_ficlone(2): share the bytes of another file, copied when either is written to."""
-_CANNOT_CLONE: Final = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS})
-
 _READABLE: Final = 0o444
 _WRITABLE: Final = 0o222
 
@@ -49,21 +45,6 @@ _REFUSED: Final = {
 _OPEN_FOR_WRITING: Final = (
     "somebody has it open for writing, so that it may be written to while it was read, or later; copy instead"
 )
-
-
-def clone(source: int, target: int) -> bool:
-    """Make the empty file ``target`` share the bytes that ``source`` has now; False where the filesystem cannot.
-
-    Raises:
-        OSError: it can, and failed.
-    """
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError as error:
-        if error.errno not in _CANNOT_CLONE or not is_refusal(error):
-            raise
-        return False
-    return True
 
 
 @contextlib.contextmanager

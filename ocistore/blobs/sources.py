@@ -14,6 +14,8 @@ from ocistore.filedescriptors import owned
 from ocistore.refusals import mark_theirs, theirs
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from ocistore.blobs.pool import Source
     from ocistore.filedescriptors import FileDescriptor
 
@@ -54,6 +56,25 @@ def open_source(source: Source) -> Iterator[bytes | Fill]:
         yield _Chunks(iter(source)).fill
     else:
         raise TypeError(f"a blob is read from bytes, a path, a binary file or chunks of bytes, not {_kind(source)}")
+
+
+@contextlib.contextmanager
+def rewound(source: Source) -> Iterator[None]:
+    """Let a source be read twice: where it is a file, it is where it was when the block ends.
+
+    Raises:
+        TypeError: it can be read only once.
+    """
+    if isinstance(source, bytes | bytearray | memoryview | str | os.PathLike):
+        yield
+        return
+    seekable = getattr(source, "seekable", None)
+    if seekable is None or not theirs(seekable)():
+        raise TypeError(f"only bytes, a path or a seekable file can be read twice, not {_kind(source)}")
+    file: BinaryIO = source  # type: ignore[assignment] # what is seekable is a file
+    start = theirs(file.tell)()
+    yield
+    theirs(file.seek)(start)
 
 
 def _opened_plain_file(path: str | os.PathLike[str]) -> FileDescriptor:

@@ -78,8 +78,8 @@ def temporary_name() -> str:
     return f"{TEMPORARY}{secrets.token_hex(8)}"
 
 
-def new_file(directory: int) -> tuple[str, FileDescriptor]:
-    """Make a file of a temporary name in an open directory, and open it for writing."""
+def new_file(directory: int, *, mode: int = 0o644) -> tuple[str, FileDescriptor]:
+    """Make a file of a temporary name in an open directory, and open it for writing; the umask applies to ``mode``."""
     name = temporary_name()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return name, owned(os.open, name, flags, 0o644, dir_fd=directory)
+    return name, owned(os.open, name, flags, mode, dir_fd=directory)

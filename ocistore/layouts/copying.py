@@ -34,7 +34,7 @@ from ocistore.layouts.exports.absences import kinds
 from ocistore.layouts.exports.selection import Group, Selection, choose
 from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.index import said_besides
-from ocistore.layouts.transfer import changes, moved, present, stage_manifests, take_back
+from ocistore.layouts.transfer import TransferReport, changes, moved, present, stage_manifests, take_back
 from ocistore.layouts.vanished import check_if_collected, gone_is_damage
 from ocistore.lease import Lease, scope_of
 from ocistore.oci.digest import Digest
@@ -62,7 +62,7 @@ _SMALL: Final = 16 * 1024
 
 
 @dataclass(frozen=True)
-class CopyReport:
+class CopyReport(TransferReport):
     """What a copy brought into a store; or, where it was a dry run, what it would have."""
 
     source: Path
@@ -71,27 +71,14 @@ class CopyReport:
     """Tags as REPO:TAG, and untagged manifests as REPO@DIGEST, as they are called in the destination; in byte order."""
     moved: tuple[str, ...]
     """The copied tags that pointed at something else in the destination, just before."""
-    manifests: int
-    blobs: int
-    """Manifests not included."""
-    bytes: int
-    """Bytes of blobs and manifests, each counted once, whether or not they had to be copied."""
     absent: tuple[str, ...]
     """Digests that copied manifests refer to and the source does not hold: foreign layers, absent children."""
     absent_kinds: Mapping[str, str]
     """What each of these is, such as ``image for linux/arm64 in app:v1``, as far as that can be read."""
-    replaced: Mapping[str, str]
-    """Digests of indexes that lost platforms, with those of the indexes that replace them."""
-    other_platforms: tuple[str, ...]
-    """Names that were left out, because there is nothing of the wanted platforms."""
-    referrers_left: int
-    """How many manifests were left out that are about something copied, or about an index that lost platforms, to any
-    depth: signatures, SBOMs, attestations."""
     copied_bytes: int
     """Bytes of blobs and manifests that the destination did not hold, whether copied or shared with the source."""
     present_bytes: int
     """Bytes of blobs and manifests that it held."""
-    dry_run: bool
 
 
 def copy(

@@ -34,6 +34,7 @@ from ocistore.layouts.index import (
     merged,
     read_index,
 )
+from ocistore.layouts.transfer import TransferReport
 from ocistore.layouts.vanished import check_if_collected
 from ocistore.oserrors import Translating
 from ocistore.progress import Tally
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(TransferReport):
     """What an export wrote, or found there already; or, where it was a dry run, what it would have."""
 
     destination: Path | None
@@ -60,25 +61,13 @@ class ExportReport:
     format: ExportFormat
     names: tuple[str, ...]
     """The exported tags as REPO:TAG, and untagged manifests as REPO@DIGEST, as they are called there; in byte order."""
-    manifests: int
-    blobs: int
-    """Manifests not included."""
-    bytes: int
-    """Bytes of blobs and manifests, each counted once, whether or not they had to be written."""
     absent: tuple[str, ...]
     """Digests that exported manifests refer to and the repository does not hold: foreign layers, absent children."""
     absent_kinds: Mapping[str, str]
     """What each of these is, such as ``image for linux/arm64 in app:v1``, as far as that can be read."""
-    replaced: Mapping[str, str]
-    """Digests of indexes that lost platforms, with those of the indexes that went out in their place."""
-    other_platforms: tuple[str, ...]
-    """Names that were left out, because there is nothing of the wanted platforms."""
     left_out: tuple[str, ...]
     """What a Docker archive cannot hold of an index beside the one image that went out, such as attestations and other
     images for its platform, each as "DIGEST (WHAT IT IS)"."""
-    referrers_left: int
-    """How many manifests were left out that are about something exported, or about an index that lost platforms, to any
-    depth: signatures, SBOMs, attestations."""
     written_bytes: int
     """Bytes of blobs and manifests that were written; in a Docker archive layers count uncompressed. What an archive
     adds to them, and what compressing it saves, is not counted."""
@@ -87,7 +76,6 @@ class ExportReport:
     base_blobs: int
     """Blobs that were left out because a base holds them."""
     base_bytes: int
-    dry_run: bool
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ocistore.layouts.imports.manifests import MAXIMUM_MANIFESTS_SIZE
 from ocistore.layouts.imports.planning import survey
 from ocistore.layouts.imports.request import ImportRequest
 from ocistore.layouts.imports.storebacked import StoreBackedSource, completes
-from ocistore.layouts.transfer import changes, moved, present, stage_manifests, still_absent, take_back
+from ocistore.layouts.transfer import TransferReport, changes, moved, present, stage_manifests, still_absent, take_back
 from ocistore.progress import Tally
 from ocistore.refusals import pass_on_theirs
 from ocistore.threads import WORTH_A_THREAD, Ahead
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class ImportReport(TransferReport):
     """What an import brought in, or with ``dry_run`` would bring in."""
 
     source: Path
@@ -59,27 +59,14 @@ class ImportReport:
     as "DIGEST (NAME: WHY)"."""
     moved: tuple[str, ...]
     """The imported tags that pointed at something else in the store, just before."""
-    replaced: Mapping[str, str]
-    """Digests of indexes that lost platforms, with those of the indexes that were imported in their place."""
-    other_platforms: tuple[str, ...]
-    """Names that were left out, because there is nothing of the wanted platforms."""
-    referrers_left: int
-    """How many manifests were left out that are about something imported, or about an index that lost platforms, to any
-    depth: signatures, SBOMs, attestations."""
-    manifests: int
-    blobs: int
-    """Manifests not included."""
-    bytes: int
-    """Bytes of blobs and manifests, each counted once."""
     new_bytes: int
-    """Of those, the bytes that the store did not have."""
+    """Of the bytes, those that the store did not have."""
     absent: Mapping[str, str]
     """Digests of what indexes list and the source lacks, each with what it is, such as ``image for linux/arm64 in
     app:v1``. The indexes were imported as they are, unless platforms were chosen; a later import or push completes
     them."""
     completed: tuple[str, ...]
     """Digests of what the source lacks and the store had, in byte order."""
-    dry_run: bool
 
 
 @contextlib.contextmanager
@@ -225,7 +212,7 @@ class _Taking:
                         staged[digest] = blob
                     done += size
                     tally.reach(done)
-            if changed := self.source.changed():
+            if changed := self._changed():
                 contents.problem(changed)
             if contents.problems or self._dry_run:
                 return
@@ -246,6 +233,14 @@ class _Taking:
             return self.source.blob(digest).stage(self._core.pool, digest, size, self._mode, tally)
         self.source.blob(digest).verify(digest, size, tally)
         return None
+
+    def _changed(self) -> str:
+        """Return what was changed in the source meanwhile, or why nobody can say; empty where nothing was."""
+        try:
+            return self.source.changed()
+        except OSError as error:
+            pass_on_theirs(error)
+            return f"whether it was changed while it was read cannot be found out: {error.strerror}"
 
     def _discard(self, blob: StagedBlob | None) -> None:
         if blob is not None:

@@ -1,7 +1,8 @@
-"""What an import and a copy have in common: what is held, which tags move, the changes of one commit."""
+"""What import, export and copy have in common: the report, what is held, which tags move, the changes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,25 @@ if TYPE_CHECKING:
 
 _LOOKED_UP_AT_ONCE: Final = 2000
 """How many blobs or tags are looked up in one statement, whose rows are held together."""
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What was imported, exported or copied; or, where it was a dry run, what would have been."""
+
+    manifests: int
+    blobs: int
+    """Manifests not included."""
+    bytes: int
+    """Bytes of blobs and manifests, each counted once, whether or not they had to be written."""
+    replaced: Mapping[str, str]
+    """Digests of indexes that lost platforms, with those of the indexes that are in their place."""
+    other_platforms: tuple[str, ...]
+    """Names that were left out, because there is nothing of the wanted platforms."""
+    referrers_left: int
+    """How many manifests were left out that are about something imported, exported or copied, or about an index that
+    lost platforms, to any depth: signatures, SBOMs, attestations."""
+    dry_run: bool
 
 
 def present(core: Core, sizes: Mapping[Digest, int]) -> frozenset[Digest]:

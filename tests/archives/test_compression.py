@@ -3,8 +3,10 @@
 import bz2
 import functools
 import gzip
+import importlib
 import io
 import lzma
+import os
 import random
 import subprocess
 import time
@@ -14,7 +16,7 @@ from backports import zstd
 
 from ocistore import ArchiveInvalidError
 from ocistore.archives import compression
-from ocistore.archives.compression import MAGIC_SIZE, Compressor, Decompressed, Limits, compression_of
+from ocistore.archives.compression import MAGIC_SIZE, Compressor, Decompressed, Limits, compression_of, stored_gzip
 
 SKIPPABLE = b"\x50\x2a\x4d\x18\x03\0\0\0abc"
 COMPRESS = {
@@ -167,3 +169,29 @@ def test_what_needs_more_memory_than_it_may_have_is_not_called_damaged(monkeypat
     monkeypatch.setattr(compression, "_XZ_MEMORY", 1000)
     with pytest.raises(ArchiveInvalidError, match="needs more memory"):
         read(COMPRESS["xz"](b"x" * 1000), "xz")
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_536, 65_535])
+def test_bytes_that_are_only_stored_are_a_gzip_file(size):
+    data = bytes(range(256)) * 256
+    assert gzip.decompress(stored_gzip(data[:size])) == data[:size]
+
+
+@pytest.mark.parametrize("module", [None, "isal.isal_zlib"])
+def test_gzip_is_written_by_whichever_library_is_there(monkeypatch, module):
+    if module is not None and os.environ.get("OCISTORE_REQUIRE_ALL"):
+        importlib.import_module(module)
+    found = None if module is None else pytest.importorskip(module)
+    monkeypatch.setattr(compression, "_isal", lambda: found)
+    data = os.urandom(100_000) + b"text " * 100_000
+    written = []
+    for _ in range(2):
+        out = []
+        compressor = Compressor(out.append, "gzip")
+        for at in range(0, len(data), 70_000):
+            compressor.write(data[at : at + 70_000])
+        compressor.finish()
+        written.append(b"".join(out))
+    assert written[0] == written[1], "no time, no name"
+    assert gzip.decompress(written[0]) == data
+    assert len(written[0]) < 150_000

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import tarfile
 import tracemalloc
+from functools import partial
 
 import pytest
 from backports import zstd
@@ -19,11 +20,13 @@ from images import described, document
 from processes import run_python
 from state import unchanged
 
-from ocistore import ArchiveInvalidError, ArtifactInvalidError, CorruptError, Digest, DigestMismatchError
+from ocistore import ArchiveInvalidError, ArtifactInvalidError, CorruptError, Digest, DigestMismatchError, artifacts
 from ocistore.archives.compression import Limits
-from ocistore.artifacts import TITLE, pull_files, push_files, unpacking
+from ocistore.artifacts import TITLE, pull_files, unpacking
 from ocistore.artifacts.titles import CONTENT_DIGEST, UNPACK
 from ocistore.oci import mediatypes
+
+push_files = partial(artifacts.push_files, layer="tar")
 
 STRANGE = "caf\N{LATIN SMALL LETTER E WITH ACUTE}\n"
 

@@ -67,7 +67,7 @@ def test_files_keep_the_bytes_of_their_names(
         (directory / NAME).write_bytes(b"inside")
         (directory / f"link to {NAME}").symlink_to(NAME)
         (directory / f"twice {NAME}").hardlink_to(directory / NAME)
-        run(there, "push", "docs/names:v1", NAME, directory.name, "--media-type", f"{NAME}=text/plain")
+        run(there, "push", "docs/names:v1", "--tar", NAME, directory.name, "--media-type", f"{NAME}=text/plain")
         run(back, "pull", "docs/names:v1", "--output", "out")
         out = here / "out"
         assert (out / NAME).read_bytes() == b"a file"

@@ -75,7 +75,7 @@ def seen(top):
 
 
 def test_oras_pulls_what_we_pushed(store, work, tmp_path):
-    push_files(store, "app:v1", [work / "tree", work / "note.txt"], artifact_type="a/b")
+    push_files(store, "app:v1", [work / "tree", work / "note.txt"], artifact_type="a/b", layer="tar")
     store.export(tmp_path / "layout", ["app"])
 
     oras("pull", "--oci-layout", f"{tmp_path}/layout:v1", "-o", tmp_path / "out")
@@ -112,7 +112,7 @@ def test_both_write_the_same_manifest_but_for_times(store, work, tmp_path):
 
     oras("push", "--oci-layout", f"{tmp_path}/layout:v2", "./tree", *arguments, within=work)
     theirs = json.loads(oras("manifest", "fetch", "--oci-layout", f"{tmp_path}/layout:v2"))["layers"][0]
-    pushed = push_files(store, "app:v2", [work / "tree"])
+    pushed = push_files(store, "app:v2", [work / "tree"], layer="tar")
     ours = json.loads(store.repository("app").get_manifest(pushed.digest).content)["layers"][0]
     assert ours["mediaType"] == theirs["mediaType"]
     assert list(ours["annotations"]) == list(theirs["annotations"])
@@ -120,7 +120,7 @@ def test_both_write_the_same_manifest_but_for_times(store, work, tmp_path):
 
 def test_what_either_attached_the_other_discovers(store, work, tmp_path):
     push_files(store, "app:v1", [work / "note.txt"])
-    sbom = attach_files(store, "app:v1", [work / "tree"], artifact_type="sbom/sbom")
+    sbom = attach_files(store, "app:v1", [work / "tree"], artifact_type="sbom/sbom", layer="tar")
     attach_files(store, f"app@{sbom.digest}", artifact_type="review/review", annotations={"approved": "yes"})
     store.export(tmp_path / "layout", ["app"], referrers=True)
 

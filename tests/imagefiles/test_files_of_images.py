@@ -514,7 +514,7 @@ def test_the_files_of_an_artifact_are_its_titles_and_what_is_in_its_directories(
     (tmp_path / "d" / ".wh.file").write_bytes(b"a name like any other")
     (tmp_path / "d" / "link").symlink_to("sub/file")
     (tmp_path / "note.txt").write_bytes(b"a note")
-    push_files(store, "notes:v1", [tmp_path / "note.txt", tmp_path / "d"])
+    push_files(store, "notes:v1", [tmp_path / "note.txt", tmp_path / "d"], layer="tar")
 
     assert paths(store, "notes:v1") == ["d", "d/.wh.file", "d/link", "d/sub", "d/sub/file", "note.txt"]
     assert content(store, "notes:v1", "note.txt") == b"a note"

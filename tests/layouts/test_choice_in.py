@@ -1,5 +1,6 @@
 """What comes in, of all there is: by name, pattern, digest and platform, renamed, with referrers, completed or not."""
 
+import errno
 import io
 import json
 import os
@@ -508,6 +509,24 @@ def test_an_index_that_changes_while_the_layout_is_read_is_noticed(store, named,
     with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
         store.import_(named, progress=changed)
     assert caught.value.problems == ("index.json was changed while the layout was read",)
+
+
+def test_an_index_that_cannot_be_looked_at_again_is_a_problem_of_the_layout(store, named, monkeypatch):
+    stat = os.stat
+
+    def refused(path, **options):
+        if path == "index.json":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return stat(path, **options)
+
+    def refuse(done, total):
+        monkeypatch.setattr(os, "stat", refused)
+
+    with pytest.raises(LayoutInvalidError) as caught, unchanged(store.root):
+        store.import_(named, progress=refuse)
+    monkeypatch.undo()
+    why = "whether it was changed while it was read cannot be found out: Permission denied"
+    assert caught.value.problems == (why,)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ocistore.blobs.sharing import clone
 from ocistore.errors import CorruptError, LayoutInvalidError, StorageError
 from ocistore.filedescriptors import owned
+from ocistore.files.cloning import clone
 from ocistore.files.content import write_all
 from ocistore.files.durability import sync_filesystem, syncfs_reports_errors
 from ocistore.files.making import new_file, temporary_name

@@ -235,36 +235,41 @@ def opened(target: Target, *, name: str, compression: Compression, tally: Tally)
         ArchiveInvalidError: the path is a directory.
         StorageError, StoreFullError: it could not be written.
     """
-    if not isinstance(target, Path):
-        outlet = ArchiveSink(target, name=name, compression=compression, tally=tally)
+    with contextlib.ExitStack() as stack:
+        if isinstance(target, Path):
+            with Translating(name):
+                path = followed(target)  # a symbolic link stays, and what it leads to is replaced
+            _refuse_directory(path, name)
+            where = _opened_stream(path, name) if is_stream(path) else _named_when_whole(path, name=name)
+            outlet = ArchiveSink(stack.enter_context(where), name=name, compression=compression, tally=tally)
+        else:
+            outlet = ArchiveSink(target, name=name, compression=compression, tally=tally)
         yield outlet
         outlet.finish()
-        return
+
+
+def _refuse_directory(path: Path, name: str) -> None:
     with Translating(name):
-        path = followed(target)  # a symbolic link stays, and what it leads to is replaced
         is_directory = path.is_dir()
     if is_directory:
         raise ArchiveInvalidError(name, reason="it is a directory, which no archive replaces")
-    if is_stream(path):
-        number = open_file_at(path)
-        with Translating(name):
-            if number is None:
-                descriptor = owned(os.open, path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
-            else:
-                descriptor = owned(os.dup, number)  # and continues at its position
-        try:
-            if number is None:
-                _refuse_planted(descriptor, path, name)
-            outlet = ArchiveSink(int(descriptor), name=name, compression=compression, tally=tally)
-            yield outlet
-            outlet.finish()
-        finally:
-            del descriptor
-        return
-    with _named_when_whole(path, name=name) as number:
-        outlet = ArchiveSink(number, name=name, compression=compression, tally=tally)
-        yield outlet
-        outlet.finish()
+
+
+@contextlib.contextmanager
+def _opened_stream(path: Path, name: str) -> Iterator[int]:
+    number = open_file_at(path)
+    with Translating(name):
+        if number is None:
+            descriptor = owned(os.open, path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW)
+        else:
+            descriptor = owned(os.dup, number)  # and continues at its position
+    try:
+        if number is None and planted(os.fstat(descriptor), os.stat(path.parent)):
+            reason = "it is a pipe that somebody else made in a directory where everybody may write"
+            raise StorageError(name, errno=errno.EACCES, reason=reason)
+        yield int(descriptor)
+    finally:
+        del descriptor
 
 
 def is_stream(path: Path) -> bool:
@@ -285,12 +290,6 @@ def is_terminal(path: Path) -> bool:
         pass_on_theirs(error)
         return False
     return number is not None and os.isatty(number)
-
-
-def _refuse_planted(descriptor: int, path: Path, name: str) -> None:
-    if planted(os.fstat(descriptor), os.stat(path.parent)):
-        reason = "it is a pipe that somebody else made in a directory where everybody may write"
-        raise StorageError(name, errno=errno.EACCES, reason=reason)
 
 
 @contextlib.contextmanager
@@ -347,10 +346,8 @@ def require_room(path: Path, name: str) -> None:
     """
     with Translating(name):
         real = followed(path)
-        is_directory = real.is_dir()
         parent = next(each for each in real.parents if each.exists())
         is_below_a_file = not parent.is_dir()
-    if is_directory:
-        raise ArchiveInvalidError(name, reason="it is a directory, which no archive replaces")
+    _refuse_directory(real, name)
     if is_below_a_file:
         raise StorageError(name, errno=errno.ENOTDIR, reason=f"{parent} is a file")
