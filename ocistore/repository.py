@@ -351,7 +351,7 @@ class Repository(RepositoryWriter):
 
         Where no manifest refers to the blob yet, its grace starts again, so that it still exists when one does; that
         is a write, at most once in half an hour. A lease that the caller works under keeps it from then on: a write for
-        what it does not keep yet.
+        what it does not keep yet. Idempotent, atomic, and durable when it returns.
 
         Args:
             digest: of the blob.
@@ -434,8 +434,9 @@ class Repository(RepositoryWriter):
     def start_upload(self, *, algorithm: str = "sha256") -> Upload:
         """Begin an upload session: a blob that arrives in pieces, perhaps over several processes' lives.
 
-        Durable when it returns; each call begins another session. A session ends seven days after it was last opened or
-        closed, unless a writer has it open.
+        Atomic, and durable when it returns. Not idempotent: each call begins another session.
+
+        A session ends seven days after it was last opened or closed, unless a writer has it open.
 
         Args:
             algorithm: hashes the bytes as they come. Any digest may be committed; one of this algorithm

@@ -173,7 +173,7 @@ def alembic_config(connection: AlchemyConnection | None = None) -> Config:
 
 
 def migrations_directory() -> Path:
-    """In a wheel they lie inside the package; in a checkout and an editable install at its top level."""
+    """Return it: inside the package in a wheel; at the top level in a checkout and an editable install."""
     package = Path(__file__).resolve().parent.parent
     shipped = package / "_migrations"
     return shipped if shipped.is_dir() else package.parent / "migrations"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def _pairs(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """``NAME=VALUE``, any number of times, each name once."""
+    """Parse ``NAME=VALUE``, given any number of times, each name once."""
     found: dict[str, str] = {}
     for text in map(name_from_disk, given):
         name, equals, value = text.partition("=")

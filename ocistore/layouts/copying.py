@@ -159,7 +159,9 @@ class _Keeping:
                 selection = choose(connection, self.source.pool, references, referrers=referrers, platforms=platforms)
             if self.lease is None or all(self._keep(self.lease, group) for group in selection.groups):
                 return selection
-        raise StoreBusyError("the source, where collections take away what is copied,", waited=0.0)
+        raise StoreBusyError(
+            "the source", waited=0.0, reason="garbage collection keeps removing what is copied; try again"
+        )
 
     def _keep(self, lease: Lease, group: Group) -> bool:
         """Keep all that was asked for, in small transactions.

@@ -46,7 +46,7 @@ from ocistore.oserrors import Translating
 from ocistore.progress import Tally
 from ocistore.refusals import Ignoring, pass_on_theirs, theirs
 from ocistore.upkeep import refsfile
-from ocistore.upkeep.hold import Hold, collections_held
+from ocistore.upkeep.hold import Hold, gc_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ def backup(
         _refuse_foreign(core, target)
     pool = FilePool(target)
     try:
-        with Translating(str(target.root), root=target.root), collections_held(core, target) as hold:
+        with Translating(str(target.root), root=target.root), gc_held(core, target) as hold:
             pool.create()
             with _alone(target):
                 earlier = _refuse_foreign(core, target)  # again: another backup may have been made there meanwhile

@@ -375,7 +375,7 @@ class _Rebuild:
         header = refsfile.header(self._paths)
         found = []
         if header is not None:
-            found.append((header.taken, self._paths.snapshot.name, refsfile.read(self._paths)))
+            found.append((header.taken, self._paths.refs_file.name, refsfile.read(self._paths)))
         with Ignoring(FileNotFoundError):
             changed = self._paths.index_json.lstat().st_mtime_ns // 1_000_000
             found.append((changed, self._paths.index_json.name, self._in_place()))

@@ -27,7 +27,7 @@ from ocistore import (
     StoreFullError,
 )
 from ocistore.catalog.sqlite import SQLiteCatalog
-from ocistore.upkeep.gc import _Collection
+from ocistore.upkeep.gc import _Run
 
 pytestmark = pytest.mark.every_pool
 
@@ -657,7 +657,7 @@ def _its_membership_is_collected(store, repository, lease):
 def lease_blobs_only(store):
     """Collect, but end no lease: as where one ends just after that."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_Collection, "_end_leases", lambda run: None)
+        patched.setattr(_Run, "_end_leases", lambda run: None)
         collect(store)
 
 
