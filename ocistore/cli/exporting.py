@@ -151,7 +151,7 @@ def _refuse_reference(destination: str) -> None:
     except OCIStoreError:
         return
     if (selector.tag, selector.digest, selector.new_repository) != (None, None, None):
-        raise click.UsageError(f"{destination} is a reference: say where to export it, or write ./{destination}")
+        raise click.UsageError(f"{destination} is a reference: give a destination, or write ./{destination}")
 
 
 def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
