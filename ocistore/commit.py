@@ -93,7 +93,7 @@ def commit(
                     application.apply(changes)
             if not unpublished:
                 return application
-        raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
+        raise StoreBusyError("the pool", waited=0.0, reason="garbage collection keeps removing the content; try again")
     except BaseException as error:
         give_up(catalog, pool, [staged[digest].blob for digest in published], error)
         raise

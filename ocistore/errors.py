@@ -347,7 +347,8 @@ class FileNotInImageError(OCIStoreError):
 class StoreBusyError(OCIStoreError):
     """Somebody else held what this needed for ``waited`` seconds. Nothing changed; trying again is safe.
 
-    Or this thread held it itself, or inherited it in a fork: then ``reason`` says so, and what to do instead.
+    Or something else made it unusable (this thread held it itself or inherited it in a fork, garbage collection removed
+    it meanwhile): then ``reason`` says what, and what to do.
     """
 
     code = "UNAVAILABLE"
@@ -457,7 +458,7 @@ class CollectionRefusedError(OCIStoreError):
     remedy: str
 
     def __str__(self) -> str:
-        return f"no collection in the store {self.root}: {'; '.join(self.reasons)} ({self.remedy})"
+        return f"garbage collection of the store {self.root} is refused: {'; '.join(self.reasons)} ({self.remedy})"
 
 
 class RebuildRefusedError(OCIStoreError):

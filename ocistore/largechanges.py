@@ -286,7 +286,7 @@ class _LargeChange:
                         change.manifest.forget_parts()
                 return application
             self._publish(missing)
-        raise StoreBusyError("the pool, where collections take away what is pushed,", waited=0.0)
+        raise StoreBusyError("the pool", waited=0.0, reason="garbage collection keeps removing the content; try again")
 
     def _abandon(self) -> None:
         _end(self._catalog, batches.Batch(self._batch, 0, revealed=False))

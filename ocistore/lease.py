@@ -140,7 +140,9 @@ class Lease:
         return f"<Lease {self.id} {self._reason!r}>"
 
     def renew(self, ttl: timedelta | None = None) -> None:
-        """Let it run for ``ttl`` from now, or as long again as it was made for. Atomic, and durable when it returns.
+        """Let it run for ``ttl`` from now, or as long again as it was made for.
+
+        Atomic, and durable when it returns. Not idempotent: each call begins the time again.
 
         Raises:
             LeaseExpiredError: it has ended or run out, and what it kept may be gone.

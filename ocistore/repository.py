@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.arguments import check_choice
@@ -38,6 +39,7 @@ from ocistore.oci import mediatypes
 from ocistore.oci.config import ImageConfig
 from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import Digest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.manifest import Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name, tag_or_digest
 from ocistore.paging import check_text, pages
@@ -46,7 +48,6 @@ from ocistore.upload import Upload, cancel_session, sessions, stat_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import datetime
 
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.reader import BlobReader
@@ -64,7 +65,7 @@ _LOOKUPS: Final = 3
 
 
 @dataclass(frozen=True)
-class TagEvent:
+class TagEvent(JSONValue):
     """One change of a tag. ``id`` grows with every event of the store and orders them; the clock does not."""
 
     id: int
@@ -351,7 +352,7 @@ class Repository(RepositoryWriter):
 
         Where no manifest refers to the blob yet, its grace starts again, so that it still exists when one does; that
         is a write, at most once in half an hour. A lease that the caller works under keeps it from then on: a write for
-        what it does not keep yet.
+        what it does not keep yet. Idempotent, atomic, and durable when it returns.
 
         Args:
             digest: of the blob.
@@ -434,8 +435,9 @@ class Repository(RepositoryWriter):
     def start_upload(self, *, algorithm: str = "sha256") -> Upload:
         """Begin an upload session: a blob that arrives in pieces, perhaps over several processes' lives.
 
-        Durable when it returns; each call begins another session. A session ends seven days after it was last opened or
-        closed, unless a writer has it open.
+        Atomic, and durable when it returns. Not idempotent: each call begins another session.
+
+        A session ends seven days after it was last opened or closed, unless a writer has it open.
 
         Args:
             algorithm: hashes the bytes as they come. Any digest may be committed; one of this algorithm

@@ -12,6 +12,7 @@ from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
 from ocistore.errors import RepositoryNotFoundError
 from ocistore.lease import Lease
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.reference import repository_name
 from ocistore.opening import open_core
 from ocistore.oserrors import Translating
@@ -51,7 +52,7 @@ _LOADING: Final = Translating(os.path.dirname(__file__))
 
 
 @dataclass(frozen=True)
-class Usage:
+class Usage(JSONValue):
     """What a store holds. Bytes are those of blobs, each counted once, even if several repositories serve it."""
 
     repositories: int
@@ -245,6 +246,9 @@ class Store:
 
         It is committed, durably, when its ``with`` block ends; where the block raises or a change is refused, and after
         a crash before, nothing has changed.
+
+        Raises:
+            ReadOnlyStoreError: the store cannot be changed.
         """
         self._core.require_writable()
         return Transaction(self._core)
@@ -262,6 +266,7 @@ class Store:
 
         Raises:
             ValueError: ``ttl`` is not positive or more than a hundred years; ``reason`` is no text.
+            ReadOnlyStoreError: the store cannot be changed.
         """
         self._core.require_writable()
         return Lease(self._core, ttl=ttl, reason=reason)
@@ -288,6 +293,8 @@ class Store:
 
         Idempotent: the same content gives the same bytes. An existing layout gets more content, and names in it are
         replaced; an existing archive is replaced. Durable when it returns, except what goes to a pipe or a file object.
+        After a crash there is the old archive or index, or the new one.
+
         Sizes are checked; the bytes themselves are verified when content comes into the store, when it is scrubbed, and
         here with ``verify``. What is in a layout already is taken to be right where its size is.
 
@@ -509,8 +516,8 @@ class Store:
         alive manifest of its repository refers to it, while a lease names it, and for ``grace`` after it was pushed or
         last in use.
 
-        It works in many small transactions, each of which is durable. After a crash, the next garbage collection
-        completes what this one began.
+        It works in many small transactions, each of which is atomic and durable. Idempotent: running it again removes
+        what is due by then. After a crash, the next garbage collection completes what this one began.
 
         Args:
             grace: how long a blob may wait for the manifest that refers to it.
@@ -522,7 +529,7 @@ class Store:
             maximum_batches: begin no further transaction after this many.
 
         Raises:
-            CollectionRefusedError: an older catalog was put back, or it was rebuilt and nobody confirmed it yet, or a
+            CollectionRefusedError: an older catalog was restored, or it was rebuilt and nobody confirmed it yet, or a
                 backup is under way, or more than half of the live bytes (and more than 1,000 blobs or 1 GiB) would be
                 removed.
             ValueError: a bound or a time is negative.
@@ -598,6 +605,8 @@ class Store:
         progress: Progress | None = None,
     ) -> ScrubReport:
         """Compare every live blob with its row, and repair what can be repaired, while others use the store.
+
+        Idempotent: scrubbing again repairs what is damaged by then. Each repair is durable when it is reported.
 
         Args:
             level: ``quick``: is there a file of the right size? ``default``: has it the right bytes? ``deep``: also,
@@ -731,9 +740,10 @@ class Store:
     def compact(self) -> CompactReport:
         """Write the catalog anew, without the space of rows that are gone. Nothing that is stored changes.
 
-        Idempotent. Garbage collection frees most of it by itself, in small steps, in stores made by this version. This
-        is for those made before, which it converts; and it orders the rows, so that long listings are read in the order
-        of the file.
+        Idempotent, and durable when it returns.
+
+        Garbage collection frees most of it by itself, in small steps, in stores made by this version. This is for those
+        made before, which it converts; and it orders the rows, so that long listings are read in the order of the file.
 
         Other writers wait meanwhile, about two seconds for each gigabyte; those for whom it takes longer than
         they wait get StoreBusyError. Readers do not wait. It needs as much room again as the catalog has, beside it for
@@ -791,6 +801,8 @@ def check_import(
 
 def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None) -> RebuildReport:
     """Make the catalog of a store again, when it is lost or damaged. This reads and hashes every blob.
+
+    Not idempotent: the catalog is good afterwards, and rebuilding it again is refused without ``force``.
 
     Args:
         root: the store's directory, in which nobody may work meanwhile.

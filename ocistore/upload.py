@@ -27,6 +27,7 @@ from ocistore.forks import ForkSafeLock
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import hasher
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.paging import pages
 from ocistore.refusals import pass_on_theirs
 
@@ -44,7 +45,7 @@ _LIFETIME: Final = UPLOAD_LIFETIME // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
-class UploadInfo:
+class UploadInfo(JSONValue):
     """An open upload session, as a listing shows it."""
 
     id: str
@@ -101,7 +102,7 @@ class Upload:
             raise
         except FileNotFoundError as error:
             pass_on_theirs(error)
-            reason = "it began so long ago that it was taken for left behind, and removed; start it again"
+            reason = "it began so long ago that it was taken for abandoned, and removed; start it again"
             pool.uploads.remove(name)
             raise StorageError(str(core.paths.upload(name)), errno=error.errno, reason=reason) from error
         except BaseException:
@@ -200,9 +201,9 @@ class Upload:
     def commit(self, digest: str | Descriptor) -> Descriptor:
         """Make the bytes a blob of the repository and end the session.
 
-        Atomic, and durable when it returns; a session is committed once. After a crash there is the session with what
-        was durable of its bytes, or the blob. The bytes are not read again, unless the session was resumed in another
-        process or ``digest`` is of another algorithm than the session's.
+        Atomic, and durable when it returns; committing again raises StoreClosedError. After a crash there is the
+        session with what was durable of its bytes, or the blob. The bytes are not read again, unless the session was
+        resumed in another process or ``digest`` is of another algorithm than the session's.
 
         Raises:
             DigestMismatchError: the bytes are not those of ``digest``. The session and its bytes stay.
@@ -225,7 +226,13 @@ class Upload:
         return Descriptor(mediatypes.OCTET_STREAM, wanted, staged.size)
 
     def cancel(self) -> None:
-        """End the session and discard its bytes, durably. Idempotent: cancelling an ended session does nothing."""
+        """End the session and discard its bytes.
+
+        Atomic, and durable when it returns. Idempotent: cancelling an ended session does nothing.
+
+        Raises:
+            OCIStoreError: the session could not be ended, or its file not removed; garbage collection removes that.
+        """
         if self._has_ended():
             return
         with self._alone():
@@ -239,7 +246,14 @@ class Upload:
             file.close()
 
     def close(self) -> None:
-        """Make what was written durable, and let others resume the session. Idempotent."""
+        """Make what was written durable, and let others resume the session.
+
+        Idempotent. After a crash meanwhile, the session is where it was at its last ``close``, or at this one.
+
+        Raises:
+            OCIStoreError: the bytes or the catalog could not be written. The object is closed all the same; resume the
+                session to see where it continues.
+        """
         if self._has_ended():
             return
         with self._alone():

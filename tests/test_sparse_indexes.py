@@ -247,4 +247,4 @@ def test_a_lost_child_of_a_whole_index_is_seen_by_a_deep_scrub(store, repository
         key = connection.execute("SELECT id FROM blobs WHERE digest = ?", (OTHER.digest,)).fetchone()[0]
         connection.execute("DELETE FROM repository_edges WHERE parent_id = ?", (key,))
         connection.execute("DELETE FROM repository_manifests WHERE manifest_id = ?", (key,))
-    assert "1 parts of manifests are not served by their repositories" in store.scrub(level="deep").rows
+    assert "1 edges of manifests lead to content that their repositories do not serve" in store.scrub(level="deep").rows

@@ -390,7 +390,7 @@ class TarReader:
     def _check_end(self) -> None:
         """Check that nothing but zeros follows the first block of zeros: what else follows, some tools read, some not.
 
-        Behind the second one of a layer, none that unpacks it does.
+        After the second one of a layer, none that unpacks it does.
         """
         if self._is_layer and not self._some(BLOCK).strip(b"\0"):
             while self._source.read(_SKIPPED_AT_ONCE):

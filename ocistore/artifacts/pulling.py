@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
-from ocistore import ArtifactInvalidError, CorruptError, Reference, TransferMode, is_store
+from ocistore import ArtifactInvalidError, CorruptError, Descriptor, Digest, Reference, TransferMode, is_store
 from ocistore.archives.names import name_on_disk
 from ocistore.arguments import absolute_path, check_choice
 from ocistore.artifacts.destination import ArtifactDestination
 from ocistore.artifacts.titles import TITLE, is_executable, is_packed_directory, layers_by_title
 from ocistore.artifacts.unpacking import unpack
 from ocistore.files.plantedlinks import refuse_planted
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oserrors import Translating
 from ocistore.progress import Tally
 from ocistore.threads import WORTH_A_THREAD, Ahead
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from ocistore import BlobReader, Descriptor, Digest, Progress, Repository, Store
+    from ocistore import BlobReader, Progress, Repository, Store
 
 _BLOCK: Final = 1024 * 1024
 """Bytes read, hashed and written at a time."""
@@ -35,7 +36,7 @@ _BUFFER: Final = 128 * 1024
 
 
 @dataclass(frozen=True)
-class PullReport:
+class PullReport(JSONValue):
     """What :func:`pull_files` wrote."""
 
     digest: Digest

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ocistore import ArtifactInvalidError, Reference
+from ocistore import ArtifactInvalidError, Descriptor, Digest, Reference
+from ocistore.oci.jsonvalue import JSONValue
 
 if TYPE_CHECKING:
-    from ocistore import Descriptor, Digest, Repository, Store
+    from ocistore import Repository, Store
 
 MAXIMUM_REFERRERS: Final = 100_000
 """How many referrers one tree may have. Their descriptors are held in memory, with their annotations."""
 
 
 @dataclass(frozen=True)
-class Referrer:
+class Referrer(JSONValue):
     """One manifest that is about another one."""
 
     descriptor: Descriptor
@@ -27,7 +28,7 @@ class Referrer:
 
 
 @dataclass(frozen=True)
-class ReferrerTree:
+class ReferrerTree(JSONValue):
     """A manifest and all its referrers. A list, not trees in trees: it may be deeper than what can recurse."""
 
     root: Descriptor

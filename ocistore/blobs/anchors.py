@@ -41,7 +41,7 @@ class Anchors:
     """Those of one pool. Safe for any number of threads, and without a lock: no interrupt can leave one taken."""
 
     def __init__(self, remove: Callable[[str], None]) -> None:
-        """``remove`` deletes a file by its name, and does nothing where there is none."""
+        """Delete files with ``remove``, which takes a name and does nothing where there is none."""
         self._remove = remove
         self._held: dict[str, _Reference] = {}
         self._lost: list[weakref.ref[Anchor]] = []

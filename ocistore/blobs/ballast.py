@@ -48,7 +48,7 @@ _INODES: Final = 2
 
 
 def available(directory: str | os.PathLike[str]) -> int:
-    """Bytes that may still be written on the filesystem of a directory."""
+    """Return how many bytes may still be written on the filesystem of a directory."""
     status = os.statvfs(directory)
     return status.f_bavail * status.f_frsize
 

@@ -147,7 +147,7 @@ class Directories:
             CorruptError: it is a symbolic link, or no directory.
         """
         if algorithm not in self._durable:
-            blobs = self._open(self._paths.blobs)  # refuses a link before anything is made behind it
+            blobs = self._open(self._paths.blobs)  # refuses a link before anything is created in its target
             name = self._paths.algorithm(algorithm).name  # which refuses an unknown one
             if make_directory(name, PRIVATE.directory, dir_fd=blobs):
                 inherit(name, blobs)

@@ -1,4 +1,4 @@
-"""What is behind a directory on a filesystem in user space (FUSE), which statfs(2) does not say."""
+"""What stores the bytes of a filesystem in user space (FUSE), which statfs(2) does not say."""
 
 from __future__ import annotations
 
@@ -57,23 +57,23 @@ _REMOTE: Final = re.compile(
 _ESCAPED: Final = re.compile(rb"\\([0-7]{3})")
 
 
-class Behind(str):
+class Backing(str):
     """The type of a mount, as ``fuse.sshfs``; empty where nothing says it."""
 
     __slots__ = ()
 
     @property
     def is_local(self) -> bool:
-        """Whether it is known to have this machine alone behind it."""
+        """Whether it is known to store its bytes on this machine alone."""
         return self in _LOCAL
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is known to have another machine behind it."""
+        """Whether it is known to store its bytes on another machine."""
         return _REMOTE.fullmatch(self) is not None
 
 
-def behind(directory: Path) -> Behind:
+def backing_of(directory: Path) -> Backing:
     """Return what the list of mounts says of the filesystem of a directory, which exists."""
     device = os.stat(directory).st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}".encode()
@@ -83,7 +83,7 @@ def behind(directory: Path) -> Behind:
                 fields, _, rest = line.partition(b" - ")
                 if fields.split(b" ")[2:3] == [wanted]:
                     kind = _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), rest.split(b" ")[0])
-                    return Behind(kind.decode("ascii", "replace"))
+                    return Backing(kind.decode("ascii", "replace"))
     except OSError as error:
         pass_on_theirs(error)  # no /proc: then nothing says it
-    return Behind()
+    return Backing()

@@ -41,7 +41,7 @@ class Output:
     """Writes to an open file, which others open and close."""
 
     def __init__(self, descriptor: int, *, path: str | Callable[[], Path], root: Path, past_cache: bool = True) -> None:
-        """``past_cache``: whether big pieces may be written past the page cache, where the kernel can be trusted."""
+        """Write to an open file, with ``past_cache`` big pieces past the page cache, if the kernel can be trusted."""
         self._descriptor = descriptor
         self._path = path
         self._root = root

@@ -32,7 +32,7 @@ _MASK_AT, _MOUNT_AT = 0, 144
 
 
 def page_cache(descriptor: int) -> str:
-    """Return the name of the page cache behind an open file: the same as long as unsynced bytes of its disk are kept.
+    """Return the name of the page cache of an open file: the same as long as unsynced bytes of its disk are kept.
 
     The mount is part of it where the kernel can tell one mount from the next. Two mounts of one filesystem, as in two
     containers, share a cache and have two names here: then what is durable is believed, and the rest is sent again.

@@ -29,7 +29,7 @@ _UPLOAD_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 def listed_paths(given: Iterable[str | os.PathLike[str]], *, kind: str) -> list[str | os.PathLike[str]]:
-    """Paths of which there may be several.
+    """Return the paths given where there may be several.
 
     Raises:
         TypeError: one text, which is an iterable of texts too, one for each letter.
@@ -162,7 +162,7 @@ class StorePaths:
         return self.root / "write.lock"
 
     @property
-    def snapshot(self) -> Path:
+    def refs_file(self) -> Path:
         """The file that says which tag points at which manifest, for when the catalog is lost."""
         return self.root / "catalog.snapshot"
 

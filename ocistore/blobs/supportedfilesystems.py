@@ -50,10 +50,10 @@ def refuse_network_filesystem(root: Path, *, any_filesystem: bool = False) -> No
 
     Args:
         root: the directory of a store, or where it is to be made.
-        any_filesystem: accept a filesystem in user space of which nothing says what is behind it.
+        any_filesystem: accept a filesystem in user space of which nothing says where it stores its bytes.
 
     Raises:
-        UnsupportedFilesystemError: it is on one, or nothing says what is behind its filesystem.
+        UnsupportedFilesystemError: it is on one, or nothing says where its filesystem stores its bytes.
         StorageError: the filesystem refused to say.
     """
     import ctypes  # noqa: PLC0415  (only opening needs it)
@@ -69,25 +69,25 @@ def refuse_network_filesystem(root: Path, *, any_filesystem: bool = False) -> No
     name = _NETWORK_FILESYSTEMS.get(magic)
     if magic == mounts.FUSE:
         with Translating(str(root), root=root):
-            name = _refused_fuse(root, mounts.behind(directory), any_filesystem=any_filesystem)
+            name = _refused_fuse(root, mounts.backing_of(directory), any_filesystem=any_filesystem)
     if name is not None:
         raise UnsupportedFilesystemError(
             root, filesystem=name, reason="a store needs a local filesystem, where locks and shared memory work"
         )
 
 
-def _refused_fuse(root: Path, behind: mounts.Behind, *, any_filesystem: bool) -> str | None:
+def _refused_fuse(root: Path, backing: mounts.Backing, *, any_filesystem: bool) -> str | None:
     """Return the name of a filesystem in user space that is another machine's; None where a store may be on it.
 
     Raises:
         UnsupportedFilesystemError: nothing says what it is.
     """
-    if behind.is_remote:
-        return f"{behind} (FUSE)"
-    if not behind.is_local and not any_filesystem:
+    if backing.is_remote:
+        return f"{backing} (FUSE)"
+    if not backing.is_local and not any_filesystem:
         raise UnsupportedFilesystemError(
             root,
-            filesystem=f"{behind or 'a filesystem'} (FUSE)",
-            reason=f"what is behind it is not known; where it is a disk of this machine, {ALLOWING}",
+            filesystem=f"{backing or 'a filesystem'} (FUSE)",
+            reason=f"where it stores its bytes is not known; if that is a disk of this machine, {ALLOWING}",
         )
     return None

@@ -35,7 +35,7 @@ def live_sizes(connection: Connection, digests: Iterable[str]) -> dict[str, int]
 
 
 def page_of_live(connection: Connection, *, after: int, limit: int) -> list[tuple[int, str, int]]:
-    """Return up to ``limit`` live blobs behind the id ``after``, as id, digest and size."""
+    """Return up to ``limit`` live blobs after the id ``after``, as id, digest and size."""
     return list(connection.execute(_sql.PAGE_OF_LIVE, {"after": after, "limit": limit}))
 
 
@@ -100,5 +100,5 @@ def referrers(
 
 
 def with_rows(connection: Connection, digests: Iterable[str]) -> set[str]:
-    """Return of these digests those whose bytes a row stands for, be it live or condemned."""
+    """Return of these digests those whose bytes a row stands for, live or condemned."""
     return set(connection.execute(_sql.WITH_ROWS, {"digests": bound(digests)}).scalars())

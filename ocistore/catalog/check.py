@@ -120,7 +120,7 @@ def inconsistencies(connection: Connection) -> list[str]:
         (_sql.MISSING_EDGES, "edges of manifests are missing from their repositories"),
         (_sql.EXCESS_EDGES, "edges of repositories belong to none of their manifests"),
         (_sql.SERVED_WITHOUT_BYTES, "blobs are served by repositories and not live"),
-        (_sql.LACKING, "parts of manifests are not served by their repositories"),
+        (_sql.LACKING, "edges of manifests lead to content that their repositories do not serve"),
     ):
         count = connection.execute(statement).scalar()
         if count:

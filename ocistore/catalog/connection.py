@@ -47,15 +47,15 @@ class Result:
         return iter(self._rows)
 
     def first(self) -> tuple[Any, ...] | None:
-        """The first row, or None."""
+        """Return the first row, or None."""
         return self._rows[0] if self._rows else None
 
     def scalar(self) -> Any:  # noqa: ANN401 - what a column holds is for the statement's module to say
-        """The first column of the first row, or None where there is no row."""
+        """Return the first column of the first row, or None where there is no row."""
         return self._rows[0][0] if self._rows else None
 
     def scalars(self) -> list[Any]:
-        """The first column of every row."""
+        """Return the first column of every row."""
         return [row[0] for row in self._rows]
 
 
@@ -68,7 +68,7 @@ class Connection:
     )  # fmt: skip
 
     def __init__(self, driver: sqlite3.Connection, translated: Callable[[sqlite3.Error], BaseException]) -> None:
-        """``translated`` gives the error to raise for one of the driver's."""
+        """Use an open connection; ``translated`` returns the error to raise for one of the driver's."""
         self.driver: sqlite3.Connection = driver
         # The only one, for close to end what it is in the middle of: with a statement that is not finished SQLite keeps
         # a closed connection open, and its transaction. An interrupt may leave one so, in a traceback.
@@ -146,7 +146,7 @@ class Connection:
             self._plain("BEGIN")
 
     def end_snapshot(self) -> None:
-        """The next statement sees the state of its own time again."""
+        """Let the next statement see the state of its own time again."""
         self._plain("COMMIT")
         self._began = None
 
@@ -157,7 +157,7 @@ class Connection:
             raise self._failed(error) from error
 
     def undisturbed(self, read: Callable[[], _Read]) -> _Read:
-        """What ``read`` gives, which is called again where its locks may have been dropped meanwhile; see ``walindex``.
+        """Return what ``read`` does; call it again where its locks may have been dropped meanwhile (see ``walindex``).
 
         Raises:
             StoreBusyError: it was disturbed in a snapshot, which cannot be taken again here, or over and over.

@@ -203,7 +203,7 @@ class CatalogFile(Protocol):
     def note_successor(self, mark: Mark) -> None:
         """Note that a catalog which has come so far takes the place of this one. Under :meth:`locked` only.
 
-        Call it before that catalog takes that place: whoever is killed in between leaves a note that is behind, never
+        Call it before that catalog takes that place: whoever is killed in between leaves a note that is too low, never
         ahead.
 
         Raises:

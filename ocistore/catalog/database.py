@@ -65,7 +65,7 @@ class Database:
     """What this process has open of one file."""
 
     def __init__(self, file: File | None, *, retire: Callable[[Database], object] = lambda _: None) -> None:
-        """Others go through :func:`~ocistore.catalog.users.attach`.
+        """Open nothing yet; others call :func:`~ocistore.catalog.users.attach`.
 
         Args:
             file: None for one that nobody shares, because it never changes.
@@ -97,7 +97,7 @@ class Database:
     # Uses.
 
     def begin(self, use: Use) -> None:
-        """``use`` may have connections until :meth:`end`, or until it is gone.
+        """Let ``use`` have connections until :meth:`end`, or until it is gone.
 
         Raises:
             StoreBusyError: this process may not use the file.
@@ -125,7 +125,7 @@ class Database:
                 raise forking.inherited()
 
     def end(self, use: Use) -> None:
-        """It has given back what it had. Ending again does nothing."""
+        """End a use, which has given back what it had. Idempotent."""
         if use.reference is not None:
             self._users.discard(use.reference)
         if not self.holders:
@@ -306,7 +306,7 @@ class Database:
     # Life.
 
     def leave(self, holder: weakref.ref[object], *, wait: bool = True) -> None:
-        """What is referred to is closed, or gone. The last one closes what is open, or leaves that to the last use."""
+        """Drop a reference, closed or gone. The last one closes what is open, or leaves that to the last use."""
         self.holders.discard(holder)
         if not self.holders:
             self.finish(wait=wait)
@@ -407,7 +407,7 @@ class Database:
             try:
                 if self._opening.acquire(blocking=False):
                     try:
-                        self._stopping[call] = threading.get_ident()  # daemon threads go on until the very end
+                        self._stopping[call] = threading.get_ident()  # daemon threads run until the very end
                         if not self.busy():
                             self.shut(settle=turn is not None)
                     finally:

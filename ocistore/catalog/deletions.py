@@ -23,7 +23,7 @@ def keep_manifest_memberships(connection: Connection, memberships: Iterable[Memb
 
 
 def put_behind(connection: Connection, memberships: Iterable[Membership], *, before: int) -> None:
-    """Put manifests that left the queue back into it, behind the last of the indexes around them that are due.
+    """Put manifests that left the queue back into it, after the last of the indexes around them that are due.
 
     Otherwise each of these indexes would queue them anew, in vain but for the last: of 9,000
     manifests that 20 indexes share, that took a minute.

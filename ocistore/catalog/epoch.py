@@ -33,11 +33,11 @@ _NUMBER: Final = 20
 _LENGTH: Final = _NUMBER + 1 + 32
 """Characters of a note: the number, a space, and the identity."""
 
-OLDER_CATALOG: Final = "an older copy of the catalog was put back: what was pushed since would be taken for garbage"
+OLDER_CATALOG: Final = "an older copy of the catalog was restored: content pushed since would be collected as garbage"
 
 OTHER_CATALOG: Final = (
-    "the catalog of another store or of a backup was put in place: what only the earlier one knew would be taken for"
-    " garbage"
+    "the catalog was replaced by that of another store or of a backup: content that only the earlier one knew would be"
+    " collected as garbage"
 )
 
 

@@ -24,7 +24,7 @@ class Old(NamedTuple):
 
 
 def old(connection: Connection, *, before: int, keep_last: int, after: int, limit: int) -> list[Old]:
-    """Return up to ``limit`` events behind the id ``after`` that are older than ``before``, in their order."""
+    """Return up to ``limit`` events after the id ``after`` that are older than ``before``, in their order."""
     parameters = {"before": before, "keep_last": keep_last, "after": after, "limit": limit}
     return [Old(key, bool(forgettable)) for key, forgettable in connection.execute(_sql.OLD, parameters)]
 

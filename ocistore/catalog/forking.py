@@ -77,7 +77,7 @@ def follow(registry: Mapping[Any, Forkable]) -> None:
 
 
 def inherited() -> StoreBusyError:
-    """Return what a child is told of a file that it may not use."""
+    """Return the error with which a child is refused a file that it may not use."""
     return StoreBusyError(
         "the store",
         waited=0.0,

@@ -77,7 +77,7 @@ def outlook(connection: Connection, *, now: int, untagged_before: int, before: i
 def due_manifest_memberships(
     connection: Connection, *, before: int, limit: int, after: QueuePosition = START
 ) -> list[Membership]:
-    """Return up to ``limit`` memberships of manifests that are due, behind ``after``."""
+    """Return up to ``limit`` memberships of manifests that are due, after ``after``."""
     rows = connection.execute(_sql.DUE_MANIFEST_MEMBERSHIPS, _from(after, before, limit))
     return [Membership(*row) for row in rows]
 
@@ -115,7 +115,7 @@ def live_bytes(connection: Connection, *, enough: int) -> int:
 
 
 def condemned(connection: Connection, *, limit: int, after: int = 0) -> list[tuple[int, str, int]]:
-    """Return up to ``limit`` condemned blobs behind the id ``after``, as id, digest and size."""
+    """Return up to ``limit`` condemned blobs after the id ``after``, as id, digest and size."""
     return list(connection.execute(_sql.CONDEMNED, {"limit": limit, "after": after}))
 
 

@@ -26,7 +26,7 @@ class Node(NamedTuple):
     """Of a manifest that the repository holds; None for everything else."""
     artifact_type: str | None
     refers: bool
-    """It is a manifest with a subject, be that here or not."""
+    """It is a manifest with a subject, whether or not the repository holds that."""
 
 
 def walk(connection: Connection, repository_id: int, roots: Iterable[str], *, referrers: bool) -> list[Node]:

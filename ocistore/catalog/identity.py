@@ -1,6 +1,6 @@
 """Which store a catalog is of, and whether it is a backup, which the next one may overwrite.
 
-A store gets a random identity when its catalog is made, be it by a rebuild. A backup has one of its own, and says of
+A store gets a random identity when its catalog is made, also by a rebuild. A backup has one of its own, and says of
 which store it is the backup, for as long as nobody has put anything into it.
 """
 

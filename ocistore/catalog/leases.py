@@ -54,7 +54,7 @@ def standing(connection: Connection, lease: str, repository: str, digest: str) -
 
 
 def keep(connection: Connection, lease: str, repository_id: int, digests: Iterable[str]) -> bool:
-    """Keep what the repository serves of these digests, be it a blob or a manifest. The lease must exist.
+    """Keep what the repository serves of these digests, blobs and manifests. The lease must exist.
 
     Returns:
         Whether it serves any of them.
@@ -71,7 +71,7 @@ def expire(connection: Connection, lease: str) -> None:
 def end(connection: Connection, lease: str, *, now: int, limit: int) -> bool:
     """Queue up to ``limit`` things that a lease kept for gc, and end it where these were the last ones.
 
-    One that keeps more is over all the same: no clock that is put back lets it be renewed.
+    One that keeps more is over all the same: setting the clock back does not let it be renewed.
 
     Returns:
         Whether it has ended.
@@ -102,7 +102,7 @@ def let_go(connection: Connection, *, now: int) -> LetGo:
 
 
 def forget(connection: Connection, members: Iterable[tuple[int, int]]) -> None:
-    """Let no lease, be it in force or not, name what a repository does not serve any more.
+    """Let no lease, in force or not, name what a repository does not serve any more.
 
     Every statement that takes memberships away is followed by this one: the rows of a lease refer to blobs, and a blob
     that a lease names cannot be deleted.

@@ -79,7 +79,7 @@ class WriteLock:
     """An exclusive lock on a file. Not reentrant: a thread that has it and asks again is refused."""
 
     def __init__(self, path: str, *, timeout: float) -> None:
-        """``timeout`` is how long :meth:`held` waits before it gives up, in seconds. The file is made if need be."""
+        """Let :meth:`held` wait for ``timeout`` seconds before it gives up. Create the file if needed."""
         self.path = path
         self._timeout = timeout
         self._file: _LockFile | None = None

@@ -48,7 +48,7 @@ def referrers(
     """Return the manifests that are to be counted as referrers of a manifest, if they go.
 
     Returns:
-        A page of them, and behind which id to go on; None where there are no more.
+        A page of them, and the id after which to continue; None where there are no more.
     """
     parameters = {"repository": repository_id, "manifest": manifest_id, "after": after, "limit": PAGE}
     rows = list(connection.execute(_sql.REFERRERS, parameters))
@@ -67,7 +67,7 @@ def idle(
     """Return the blobs that are to be counted where no manifest refers to them, if they go.
 
     Returns:
-        A page of them, and behind what to go on; None where there are no more.
+        A page of them, and after what to continue; None where there are no more.
     """
     rows = list(connection.execute(_sql.IDLE, {**after._asdict(), "before": before, "limit": PAGE}))
     found = [Losable(row[1], row[3]) for row in rows if row[4] and row[3] is not None]
@@ -75,17 +75,17 @@ def idle(
 
 
 def servers(connection: Connection, blob_id: int, *, now: int, after: int) -> list[Server]:
-    """Return a page of the memberships of a blob as a blob, by repository, behind one."""
+    """Return a page of the memberships of a blob as a blob, by repository, after one."""
     rows = connection.execute(_sql.SERVERS, {"blob": blob_id, "now": now, "after": after, "limit": PAGE})
     return [Server(repository, since, bool(leased)) for repository, since, leased in rows]
 
 
 def servers_as_manifest(connection: Connection, blob_id: int, *, after: int) -> list[int]:
-    """Return a page of the repositories that serve a blob as a manifest, behind one."""
+    """Return a page of the repositories that serve a blob as a manifest, after one."""
     return connection.execute(_sql.SERVERS_AS_MANIFEST, {"blob": blob_id, "after": after, "limit": PAGE}).scalars()
 
 
 def users(connection: Connection, repository_id: int, blob_id: int, *, after: int) -> list[int]:
-    """Return a page of the manifests of a repository that refer to a blob, behind one."""
+    """Return a page of the manifests of a repository that refer to a blob, after one."""
     parameters = {"repository": repository_id, "blob": blob_id, "after": after, "limit": PAGE}
     return connection.execute(_sql.USERS, parameters).scalars()

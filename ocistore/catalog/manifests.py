@@ -101,14 +101,14 @@ def key(connection: Connection, repository_id: int, digest: str) -> int | None:
     """Return the key of a manifest in the order of :func:`page`; None where the repository has none of that digest.
 
     One that no repository has any more, and no gc has taken yet, has its key still: a listing may be continued
-    behind it. What others have is never told.
+    after it. What other repositories have is never revealed.
     """
     found: int | None = connection.execute(_sql.ID_OF, {"digest": digest, "repository_id": repository_id}).scalar()
     return found
 
 
 def page(connection: Connection, repository_id: int, *, after: int, limit: int) -> list[ListedManifest]:
-    """Return up to ``limit`` manifests behind the key ``after``, in the order in which the store first saw them."""
+    """Return up to ``limit`` manifests after the key ``after``, in the order in which the store first saw them."""
     rows = connection.execute(_sql.PAGE, {"repository_id": repository_id, "after": after, "limit": limit})
     return [ListedManifest(row[0], Stored(*row[1:])) for row in rows]
 

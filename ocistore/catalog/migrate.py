@@ -22,6 +22,7 @@ from ocistore.catalog.schema import APPLICATION_ID, SCHEMA_REVISION
 from ocistore.catalog.written import Statements, schema
 from ocistore.errors import CorruptError, SchemaTooNewError, StorageError, StoreBusyError, StoreNotFoundError
 from ocistore.forks import ForkSafeLock
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
@@ -173,14 +174,14 @@ def alembic_config(connection: AlchemyConnection | None = None) -> Config:
 
 
 def migrations_directory() -> Path:
-    """In a wheel they lie inside the package; in a checkout and an editable install at its top level."""
+    """Return it: inside the package in a wheel; at the top level in a checkout and an editable install."""
     package = Path(__file__).resolve().parent.parent
     shipped = package / "_migrations"
     return shipped if shipped.is_dir() else package.parent / "migrations"
 
 
 @dataclass(frozen=True)
-class SchemaDifference:
+class SchemaDifference(JSONValue):
     """One object of the database that is not as the tables declare it."""
 
     name: str

@@ -42,7 +42,7 @@ class Quiet:
     """The connections of one catalog to its database, while that does not change."""
 
     def __init__(self, path: Path, *, root: Path) -> None:
-        """Touches nothing."""
+        """Touch nothing yet."""
         self.address = Address(path, root=root, read_only=True, immutable=True)
         self._wal = f"{path}-wal"
         self._state: State | None = None

@@ -31,7 +31,7 @@ class Known:
     """
 
     def __init__(self, *, climbed: int = _CLIMBED) -> None:
-        """``climbed``: how much above a manifest is noted of what was found of that."""
+        """Note of ``climbed`` manifests above one what was found of that."""
         self.climbed = climbed
         self.waiting: set[int] = set()
         """Dead, and below something that has to leave before them."""

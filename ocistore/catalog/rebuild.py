@@ -27,7 +27,7 @@ def forget_verified(connection: Connection, digests: Iterable[str]) -> None:
 
 
 def small_blobs(connection: Connection, *, after: int, maximum: int, limit: int) -> list[tuple[int, str, int]]:
-    """Return up to ``limit`` blobs of at most ``maximum`` bytes behind the id ``after``, as id, digest and size."""
+    """Return up to ``limit`` blobs of at most ``maximum`` bytes after the id ``after``, as id, digest and size."""
     return list(connection.execute(_sql.SMALL, {"after": after, "maximum": maximum, "limit": limit}))
 
 

@@ -43,7 +43,7 @@ def newest_event(connection: Connection) -> int:
 
 
 def page_of_tags(connection: Connection, *, after: tuple[int, str], limit: int) -> list[Ref]:
-    """Return up to ``limit`` tags of all repositories, behind ``after``: (repository id, tag)."""
+    """Return up to ``limit`` tags of all repositories, after ``after``: (repository id, tag)."""
     return [
         Ref(row[0], row[1], row[2], row[3], incomplete=bool(row[4]), entry=row[5])
         for row in connection.execute(_sql.PAGE_OF_TAGS, {"repository": after[0], "after": after[1], "limit": limit})
@@ -53,7 +53,7 @@ def page_of_tags(connection: Connection, *, after: tuple[int, str], limit: int) 
 def page_of_untagged(
     connection: Connection, *, after: tuple[int, int], limit: int
 ) -> tuple[list[Ref], tuple[int, int]]:
-    """Return up to ``limit`` manifests without a tag, behind ``after``, and where the next page begins."""
+    """Return up to ``limit`` manifests without a tag, after ``after``, and where the next page begins."""
     rows = list(connection.execute(_sql.PAGE_OF_UNTAGGED, {"repository": after[0], "after": after[1], "limit": limit}))
     place = (rows[-1][0], rows[-1][2]) if rows else after
     return [Ref(row[0], row[1], None, row[3], incomplete=bool(row[4]), entry=row[5]) for row in rows], place

@@ -20,7 +20,7 @@ EMPTIED_AT_ONCE: Final = 1000
 
 
 def beyond(prefix: str) -> str:
-    """Return a string behind everything that starts with ``prefix``: names are ASCII, and compared byte by byte."""
+    """Return a string after everything that starts with ``prefix``: names are ASCII, and compared byte by byte."""
     return prefix + "\x7f"
 
 
@@ -49,7 +49,7 @@ def make(connection: Connection, name: str, *, now: int) -> int:
 
 
 def page(connection: Connection, *, prefix: str, after: str, limit: int) -> list[str]:
-    """Return up to ``limit`` names behind ``after``, in byte order."""
+    """Return up to ``limit`` names after ``after``, in byte order."""
     parameters = {"prefix": prefix, "beyond": beyond(prefix), "after": after, "limit": limit}
     return connection.execute(_sql.PAGE, parameters).scalars()
 

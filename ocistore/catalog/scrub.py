@@ -41,7 +41,7 @@ class Affected(NamedTuple):
 
 
 def never_verified(connection: Connection, subset: Subset, *, after: int, limit: int) -> list[LiveBlob]:
-    """Return up to ``limit`` blobs that were never verified, behind the id ``after``."""
+    """Return up to ``limit`` blobs that were never verified, after the id ``after``."""
     parameters = {"after": after, "limit": limit, **_of(subset)}
     return [LiveBlob(*row) for row in connection.execute(_sql.NEVER_VERIFIED, parameters)]
 
@@ -49,7 +49,7 @@ def never_verified(connection: Connection, subset: Subset, *, after: int, limit:
 def verified_before(
     connection: Connection, subset: Subset, *, before: int, after: tuple[int, int], limit: int
 ) -> list[LiveBlob]:
-    """Return up to ``limit`` blobs that were last verified by that instant, the oldest first, behind (instant, id)."""
+    """Return up to ``limit`` blobs that were last verified by that instant, the oldest first, after (instant, id)."""
     parameters = {"before": before, "since": after[0], "after": after[1], "limit": limit, **_of(subset)}
     return [LiveBlob(*row) for row in connection.execute(_sql.VERIFIED, parameters)]
 

@@ -37,7 +37,7 @@ class SharedMemory:
     """The shared memory of one database, as this process has it open."""
 
     def __init__(self, database: str) -> None:
-        """``database`` is the path of the SQLite file. Touches nothing."""
+        """Take the path of the SQLite file; touch nothing yet."""
         self._path = f"{database}-shm"
         self._directory = os.path.dirname(database)
         self._small: bool | None = None

@@ -188,7 +188,7 @@ class SQLiteCatalog:
     def note_successor(self, mark: epoch.Mark) -> None:
         """Note that a catalog which has come so far takes the place of this one. Under :meth:`locked` only.
 
-        Call it before it takes that place: whoever is killed in between leaves a note that is behind, never ahead.
+        Call it before it takes that place: whoever is killed in between leaves a note that is too low, never too high.
 
         Raises:
             StorageError: it could not be written.
@@ -247,7 +247,7 @@ class SQLiteCatalog:
 
     @contextlib.contextmanager
     def making(self) -> Iterator[Connection]:
-        """A write transaction in a database that may still be empty. Under :meth:`locked` only."""
+        """Begin a write transaction in a database that may still be empty. Under :meth:`locked` only."""
         with Alone(self._access) as connection:
             _prepare(connection)
             connection.command("BEGIN IMMEDIATE")

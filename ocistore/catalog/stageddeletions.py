@@ -50,7 +50,7 @@ def leave_manifests(connection: Connection, repository_id: int, ids: Sequence[in
 
 
 def leave_blobs(connection: Connection, repository_id: int, ids: Sequence[int], *, now: int, batch: int) -> None:
-    """Likewise blobs."""
+    """Do the same for blobs."""
     these: dict[str, object] = {"in_repository": repository_id, "ids": bound(ids), "of_batch": batch}
     brought = connection.execute(_sql.BROUGHT_BLOBS, these).scalars()
     deletions.remove_blob_memberships(connection, [Membership(repository_id, blob_id, now) for blob_id in brought])

@@ -1,7 +1,7 @@
 """Tags that a large change brings, moves or removes among those of a repository that others see.
 
 Such a tag has what it points at now and what it points at once its batch is revealed; see ``statements/staged.py``.
-Whoever moves it meanwhile changes the former, and the event of the batch, which happens later, is written anew behind
+Whoever moves it meanwhile changes the former, and the event of the batch, which happens later, is written anew after
 theirs.
 """
 
@@ -41,7 +41,7 @@ class Target(NamedTuple):
 
 
 class TagRow(NamedTuple):
-    """A row of the table, be it seen or not."""
+    """A row of the table, visible or not."""
 
     batch: int | None
     hidden: bool

@@ -77,7 +77,7 @@ store = Table(
     "store",
     metadata,
     Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True),
-    Column("epoch", Integer, nullable=False),  # see epoch.py: by it an older copy that was put back is recognised
+    Column("epoch", Integer, nullable=False),  # see epoch.py: by it an older copy that was restored is recognised
     Column("created", Integer, nullable=False),
     Column("identity", Text, nullable=False),  # random; see identity.py
     Column("backup_of", Text),  # the identity of another store, which may overwrite this; NULL: nobody may
@@ -287,7 +287,7 @@ uploads = Table(
     Column("started", Integer, nullable=False),
     Column("touched", Integer, nullable=False),
     Column("expires", Integer, nullable=False),
-    Column("page_cache", Text),  # where bytes behind offset may be, which are kept only while it is the same
+    Column("page_cache", Text),  # where bytes after offset may be, which are kept only while it is the same
     sqlite_strict=True,
 )
 Index("ix_uploads_repository_id_id", uploads.c.repository_id, uploads.c.id)

@@ -63,7 +63,7 @@ def of_manifest(
 
 
 def page(connection: Connection, repository_id: int, *, prefix: str, after: str, limit: int) -> list[str]:
-    """Return up to ``limit`` tags behind ``after``, in byte order."""
+    """Return up to ``limit`` tags after ``after``, in byte order."""
     parameters = {
         "in_repository": repository_id,
         "prefix": prefix,

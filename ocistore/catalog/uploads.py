@@ -25,7 +25,7 @@ class Session(NamedTuple):
     touched: int
     expires: int
     page_cache: str | None
-    """Which page cache the bytes behind ``offset`` were written to; see :mod:`ocistore.blobs.pagecache`."""
+    """Which page cache the bytes after ``offset`` were written to; see :mod:`ocistore.blobs.pagecache`."""
 
 
 def start(connection: Connection, repository_id: int, session: Session) -> None:
@@ -40,7 +40,7 @@ def find(connection: Connection, repository: str, upload: str) -> Session | None
 
 
 def page(connection: Connection, repository_id: int, *, after: str, limit: int) -> list[Session]:
-    """Return up to ``limit`` sessions behind the id ``after``."""
+    """Return up to ``limit`` sessions after the id ``after``."""
     parameters = {"in_repository": repository_id, "after": after, "limit": limit}
     return [Session(*row) for row in connection.execute(_sql.PAGE, parameters)]
 

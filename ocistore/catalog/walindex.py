@@ -19,7 +19,7 @@ _SALTS: Final = slice(32, 40)
 _WRITTEN: Final = 96
 """Where the number of frames stands that are in the database, too."""
 _MARKS: Final = 100
-"""Where it goes on with the marks of readers."""
+"""Where the marks of readers begin."""
 _ATTEMPTED: Final = 128
 """Where the number of frames stands that a checkpoint has written into the database, or is about to."""
 

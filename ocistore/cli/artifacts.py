@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def _pairs(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """``NAME=VALUE``, any number of times, each name once."""
+    """Parse ``NAME=VALUE``, given any number of times, each name once."""
     found: dict[str, str] = {}
     for text in map(name_from_disk, given):
         name, equals, value = text.partition("=")
@@ -243,13 +243,7 @@ def pull(location: Location, ref: str, output: Path, *, keep_packed: bool, mode:
     with location.reading() as store, progress_bar("pull") as progress:
         report = pull_files(store, ref, output, keep_packed=keep_packed, mode=mode, progress=progress)
     if as_json:
-        print_json(
-            {
-                "digest": report.digest,
-                "files": [str(file) for file in report.files],
-                "skipped": [layer.to_json() for layer in report.skipped],
-            }
-        )
+        print_json(report.to_json())
         return
     for file in report.files:
         print_line(str(file))

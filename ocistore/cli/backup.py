@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -52,7 +51,7 @@ def backup(location: Location, dest: Path, *, mode: TransferMode, as_json: bool)
     with location.changing() as store, progress_bar("Copying") as progress:
         report = store.backup(dest, mode=mode, progress=progress)
     if as_json:
-        print_json({**asdict(report), "destination": str(report.destination)})
+        print_json(report.to_json())
     else:
         print_fields(
             {
@@ -85,7 +84,7 @@ def rebuild(location: Location, *, force: bool, as_json: bool) -> None:
     with progress_bar("Hashing") as progress:
         report = ocistore.rebuild(location.root, force=force, progress=progress)
     if as_json:
-        print_json(asdict(report))
+        print_json(report.to_json())
     else:
         found = f"{report.found_manifests} manifests, {report.found_blobs} blobs, in lost-and-found"
         print_fields(

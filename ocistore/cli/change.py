@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -12,6 +12,7 @@ from ocistore import ANY, Digest, InvalidNameError, ManifestNotFoundError, Refer
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_json, print_line, printable
+from ocistore.oci.jsonvalue import JSONValue
 
 if TYPE_CHECKING:
     from ocistore import Store
@@ -100,14 +101,14 @@ def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
     """  # noqa: D301  (click takes a real \b, not its spelling)
     reference = Reference.parse(ref)
     if reference.tag is not None and reference.digest is not None:
-        reason = "give a tag or a digest, so that it is clear what goes"
+        reason = "give a tag or a digest, so that it is clear what to delete"
         raise InvalidNameError(ref, kind="reference", reason=reason, unclear=True)
     with location.changing() as store:
         if not yes:
             _confirm(store, reference)
         deleted = _delete(store, reference)
     if as_json:
-        print_json(asdict(deleted))
+        print_json(deleted.to_json())
         return
     digest = "" if deleted.digest is None else f"@{deleted.digest}"
     print_line(f"deleted {deleted.kind} {deleted.repository}{digest}")
@@ -116,7 +117,7 @@ def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
 
 
 @dataclass(frozen=True)
-class _Deleted:
+class _Deleted(JSONValue):
     kind: str
     """``manifest``, ``blob`` or ``repository``."""
     repository: str
@@ -133,7 +134,7 @@ def _confirm(store: Store, reference: Reference) -> None:
     if reference.tag is None:
         count = sum(1 for _ in repository.tags())
         tags = "1 tag" if count == 1 else f"{count} tags"
-        problem = f"{reference} is a whole repository, with {tags}: say --yes to delete it"
+        problem = f"{reference} is a whole repository, with {tags}: pass --yes to delete it"
         question = f"Delete the repository {reference} with its {tags}?"
     else:
         digest = repository.resolve(reference.tag).digest
@@ -142,8 +143,8 @@ def _confirm(store: Store, reference: Reference) -> None:
             return
         names = ", ".join(others[:_NAMED]) + (" ..." if len(others) > _NAMED else "")
         problem = (
-            f"the manifest of {reference} has other tags, which would go with it: {names}; "
-            "say --yes to delete it, or untag to remove no more than the tag"
+            f"the manifest of {reference} has other tags, which would be removed too: {names}; "
+            "pass --yes to delete it, or use untag to remove only the tag"
         )
         question = f"Delete the manifest of {reference} with its other tags, {names}?"
     if sys.stdin is None or not sys.stdin.isatty():

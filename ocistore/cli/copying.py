@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -88,7 +87,7 @@ def _opened(source: Path) -> Store:
 
 def _print(report: CopyReport, *, as_json: bool) -> None:
     if as_json:
-        print_json(asdict(report) | {"source": str(report.source), "destination": str(report.destination)})
+        print_json(report.to_json())
         return
     for name in report.names:
         print_line(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -64,7 +63,7 @@ def check(context: click.Context, *, as_json: bool) -> None:
     with location.reading() as store:
         report = store.check()
     if as_json:
-        print_json(asdict(report))
+        print_json(report.to_json())
     else:
         for name in report.missing:
             print_line(f"missing: {name}/, which ocistore init creates again")
@@ -90,7 +89,7 @@ def compact_(location: Location, *, as_json: bool) -> None:
     with location.changing() as store:
         report = store.compact()
     if as_json:
-        print_json(asdict(report))
+        print_json(report.to_json())
     else:
         print_line(f"{readable_size(report.bytes_before)} -> {readable_size(report.bytes_after)}")
 
@@ -114,7 +113,7 @@ def prune_history_(
     with location.reading() if dry_run else location.changing() as store:
         report = store.prune_history(keep_last=keep_last, keep_for=keep_for, dry_run=dry_run)
     if as_json:
-        print_json(asdict(report))
+        print_json(report.to_json())
     else:
         print_fields(
             {"would be removed" if dry_run else "removed": f"{report.events} events", "kept": str(report.kept)}

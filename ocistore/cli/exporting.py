@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
@@ -152,13 +151,12 @@ def _refuse_reference(destination: str) -> None:
     except OCIStoreError:
         return
     if (selector.tag, selector.digest, selector.new_repository) != (None, None, None):
-        raise click.UsageError(f"{destination} is a reference: say where to export it, or write ./{destination}")
+        raise click.UsageError(f"{destination} is a reference: give a destination, or write ./{destination}")
 
 
 def _print(report: ExportReport, *, as_json: bool, aside: bool) -> None:
     if as_json:
-        destination = None if report.destination is None else str(report.destination)
-        print_json(asdict(report) | {"destination": destination}, err=aside)
+        print_json(report.to_json(), err=aside)
         return
     if not report.names:
         print_line("nothing was exported: no tag stands for anything that can be exported", err=True)

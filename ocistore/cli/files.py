@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -61,31 +61,17 @@ def ls_files(
 
     \b
     --json prints an array of objects with these keys:
-      path, kind, size (bytes), mode (octal), mtime (seconds), uid, gid
+      path, kind, size (bytes), mode (octal), mtime, uid, gid
       target   of a link
-      layer    the digest of the layer it is in
+      layer    the descriptor of the layer it is in
     """  # noqa: D301  (click takes a real \b, not its spelling)
     with location.reading() as store:
         files = list_files(store, ref, name_from_disk(path), platform=platform, layer=layer)
         if as_json:
-            print_json_lines(_as_json(file) for file in files)
+            print_json_lines(file.to_json() for file in files)
             return
         for file in files:
             print_line(_as_text(file))
-
-
-def _as_json(file: ImageFile) -> dict[str, Any]:
-    return {
-        "path": file.path,
-        "kind": file.kind,
-        "size": file.size,
-        "mode": f"{file.mode:04o}",
-        "mtime": file.mtime,
-        "uid": file.uid,
-        "gid": file.gid,
-        "target": file.target or None,
-        "layer": file.layer.digest,
-    }
 
 
 def _as_text(file: ImageFile) -> str:

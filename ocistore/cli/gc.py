@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -71,7 +70,7 @@ def gc(
             maximum_batches=max_batches,
         )
     if as_json:
-        print_json(asdict(report))
+        print_json(report.to_json())
     else:
         _print(report)
 
@@ -99,12 +98,7 @@ def _print(report: GCReport) -> None:
 def _explain(store: Store, text: str, *, grace: timedelta, keep_untagged: timedelta, as_json: bool) -> None:
     found = store.explain(text, grace=grace, keep_untagged=keep_untagged)
     if as_json:
-        print_json(
-            [
-                {**asdict(each), "digest": found.digest, "due": None if each.due is None else each.due.isoformat()}
-                for each in found.repositories
-            ]
-        )
+        print_json(found.to_json())
         return
     for each in found.repositories:
         print_line(f"{found.digest} in {each.repository or 'no repository'}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -105,7 +104,7 @@ def import_(
     if not (report.tags or report.untagged):
         print_line(f"nothing was imported: {report.source} lists nothing that can be", err=True)
     if as_json:
-        print_json(asdict(report) | {"source": str(report.source)})
+        print_json(report.to_json())
         return
     for name in report.tags:
         print_line(name)

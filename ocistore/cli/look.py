@@ -47,7 +47,7 @@ def tags(location: Location, repo: str, *, prefix: str, after: str, limit: int |
 
 def _print_names(names: Iterable[str], *, as_json: bool) -> None:
     if as_json:
-        print_json_lines(names)
+        print_json_lines({"name": name} for name in names)
     else:
         for name in names:
             click.echo(name)

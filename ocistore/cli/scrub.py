@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
@@ -118,7 +117,7 @@ def scrub(
             progress=progress,
         )
     if as_json:
-        print_json({**asdict(report), "exit_code": report.exit_code})
+        print_json({**report.to_json(), "exitCode": report.exit_code})
     else:
         _print(report)
     sys.exit(report.exit_code)

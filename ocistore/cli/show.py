@@ -102,7 +102,7 @@ def _is_held(repository: Repository, role: str, descriptor: Descriptor) -> bool:
 
 
 class _Tree:
-    """Prints the parts of a manifest. An index may be in several others; its content is printed once."""
+    """Prints what a manifest consists of. An index may be in several others; its content is printed once."""
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
@@ -121,7 +121,7 @@ class _Tree:
                 waiting.append(self._parts(*child))
 
     def _parts(self, manifest: Manifest, depth: int) -> Iterator[tuple[Manifest, int]]:
-        """Print the parts of a manifest; yield the child manifests to be printed within it, with their depths."""
+        """Print what a manifest consists of; yield the child manifests to be printed within it, with their depths."""
         self._seen.add(manifest.descriptor.digest)
         indent = "  " * min(depth, _DEEPEST)
         if manifest.config is not None:
@@ -145,7 +145,7 @@ class _Tree:
             print_referrers(referrers, indent=indent)
 
     def _child(self, child: Descriptor) -> tuple[Manifest | None, str]:
-        """Return the child manifest, if its parts are to be printed, and a note on it."""
+        """Return the child manifest, if it is to be printed, and a note on it."""
         if not mediatypes.is_known_manifest(child.media_type):
             return None, self._note(child)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -37,7 +36,7 @@ def usage(location: Location, *, as_json: bool) -> None:
     with location.reading() as store:
         found = store.usage()
     if as_json:
-        print_json(asdict(found))
+        print_json(found.to_json())
     else:
         print_fields(
             {
@@ -75,7 +74,7 @@ def list_uploads(location: Location, repo: str | None, *, as_json: bool) -> None
     """List the open upload sessions, of one repository or of all."""
     with location.reading() as store:
         if as_json:
-            print_json_lines(_document(name, session) for name, session in _sessions(store, repo))
+            print_json_lines({"repository": name, **session.to_json()} for name, session in _sessions(store, repo))
             return
         for name, session in _sessions(store, repo):
             touched = session.touched.isoformat(timespec="seconds")
@@ -108,18 +107,6 @@ def _sessions(store: Store, repository: str | None) -> Iterator[tuple[str, Uploa
             continue
         for session in found:
             yield name, session
-
-
-def _document(repository: str, session: UploadInfo) -> dict[str, object]:
-    return {
-        "repository": repository,
-        "id": session.id,
-        "algorithm": session.algorithm,
-        "offset": session.offset,
-        "started": session.started.isoformat(),
-        "touched": session.touched.isoformat(),
-        "expires": session.expires.isoformat(),
-    }
 
 
 COMMANDS: Final = (usage, uploads)

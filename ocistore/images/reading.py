@@ -120,7 +120,7 @@ class _Content(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - Buffer has a name from Python 3.12 on
         view = memoryview(buffer).cast("B")
-        # Behind the last byte of a layer that is a file, its digest is compared.
+        # After the last byte of a layer that is a file, its digest is compared.
         data = self._source.read(min(len(view), self._left))
         if not data and min(len(view), self._left):
             raise ArchiveInvalidError(layer_name(self._layer), reason="it is cut short")

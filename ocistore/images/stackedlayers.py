@@ -6,19 +6,24 @@ What layers mean is said in the image specification, "Image Layer Filesystem".
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ocistore import ArchiveInvalidError
+from ocistore import ArchiveInvalidError, Descriptor
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
 from ocistore.archives.names import MAXIMUM_NAMES_SIZE, MAXIMUM_PATH, name_bytes
+from ocistore.archives.tar import Kind
 from ocistore.images.layer import layer_name
+from ocistore.oci.jsonvalue import JSONValue, read_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
-    from ocistore import Descriptor
-    from ocistore.archives.tar import Kind, Member
+    from ocistore.archives.tar import Member
 
 MAXIMUM_FILES: Final = 2_000_000
 """How many files one image may have. Large ones have some hundred thousand."""
@@ -45,7 +50,7 @@ class Content(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFile:
+class ImageFile(JSONValue):
     """A file, directory or link in an image or artifact."""
 
     path: str
@@ -66,6 +71,36 @@ class ImageFile:
     """The one it is in."""
     content: Content | None = field(default=None, repr=False)
     """Where the bytes of a file, or of a hard link to one, are. Not part of the public contract."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it in parsed JSON: its fields, but not where its bytes are.
+
+        The mode is four octal digits; ``mtime`` a time in ISO 8601, or the number of seconds where no calendar has it.
+        """
+        document = JSONValue.to_json(self)
+        del document["content"]
+        document["mode"] = f"{self.mode:04o}"
+        with contextlib.suppress(OverflowError, ValueError, OSError):
+            document["mtime"] = datetime.fromtimestamp(self.mtime, UTC).isoformat().replace("+00:00", "Z")
+        return document
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], *, path: str = "") -> Self:
+        """Make it of parsed JSON, as :meth:`to_json` returns it.
+
+        Raises:
+            ValueError, ManifestInvalidError: something is missing, unknown or of a wrong type.
+        """
+        known = dict(value) if isinstance(value, Mapping) else value
+        if isinstance(known, dict):
+            try:
+                known["mode"] = int(known["mode"], 8)
+                if isinstance(known["mtime"], str):
+                    known["mtime"] = int(datetime.fromisoformat(known["mtime"]).timestamp())
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path and f'{path}: '}a file needs a mode and an mtime: {error}") from error
+        made: Self = read_fields(cls, known, path)
+        return made
 
 
 def names_in(path: str, *, layer: Descriptor) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -45,7 +46,7 @@ from ocistore.progress import Tally
 from ocistore.refusals import pass_on_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.catalog import graph
@@ -159,7 +160,9 @@ class _Keeping:
                 selection = choose(connection, self.source.pool, references, referrers=referrers, platforms=platforms)
             if self.lease is None or all(self._keep(self.lease, group) for group in selection.groups):
                 return selection
-        raise StoreBusyError("the source, where collections take away what is copied,", waited=0.0)
+        raise StoreBusyError(
+            "the source", waited=0.0, reason="garbage collection keeps removing what is copied; try again"
+        )
 
     def _keep(self, lease: Lease, group: Group) -> bool:
         """Keep all that was asked for, in small transactions.

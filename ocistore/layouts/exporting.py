@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -41,7 +42,7 @@ from ocistore.progress import Tally
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ocistore.archives.compression import Compression
     from ocistore.blobs.permissions import Permissions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -29,7 +30,7 @@ from ocistore.refusals import pass_on_theirs
 from ocistore.threads import WORTH_A_THREAD, Ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from collections.abc import Set as AbstractSet
 
     from ocistore.blobs.pool import StagedBlob
@@ -174,7 +175,7 @@ class _Taking:
 
         Raises:
             StoreBusyError: of what can be read but once, something was not written because the store had it, and a
-                collection took it away since.
+                garbage collection removed it since.
         """
         sizes = contents.blob_sizes()
         every = contents.manifest_sizes()
@@ -188,7 +189,9 @@ class _Taking:
         except BlobNotFoundError as error:
             # A collection took something that was found in the store a moment ago: bring it along then.
             if self.source.streamed:
-                raise StoreBusyError(f"{error.digest}, which a collection took away,", waited=0.0) from error
+                raise StoreBusyError(
+                    error.digest, waited=0.0, reason="garbage collection removed it; try again"
+                ) from error
             self._take_in(contents, sizes, frozenset())
 
     def _take_in(self, contents: ImportPlan, sizes: Mapping[Digest, int], held: AbstractSet[Digest]) -> None:

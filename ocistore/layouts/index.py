@@ -422,7 +422,7 @@ def _written_by_us(descriptor: Descriptor) -> Entry | None:
         return None
     entry = Entry(repository, tag, descriptor)
     ref_name = descriptor.annotations.get(REF_NAME)
-    # Behind a host it is containerd's own: its name stays as it is. So does the name that somebody gave it since:
+    # After a host it is containerd's own: its name stays as it is. So does the name that somebody gave it since:
     # umoci's tag copies an entry with all its annotations and changes nothing but the ref.name.
     as_written = entry.image_name == image_name and (ref_name is None or ref_name in {tag, image_name})
     return entry if as_written else None

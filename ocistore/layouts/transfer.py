@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -11,10 +12,11 @@ from ocistore.catalog import manifests as manifest_rows
 from ocistore.catalog import repositories
 from ocistore.catalog import tags as tag_rows
 from ocistore.changes import LinkBlob, PutBlob, PutManifest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.manifest import HELD_PARSED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from ocistore.blobs.pool import StagedBlob
     from ocistore.changes import Change, Missing, SetTag
@@ -28,7 +30,7 @@ _LOOKED_UP_AT_ONCE: Final = 2000
 
 
 @dataclass(frozen=True)
-class TransferReport:
+class TransferReport(JSONValue):
     """What was imported, exported or copied; or, where it was a dry run, what would have been."""
 
     manifests: int

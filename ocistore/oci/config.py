@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from ocistore.errors import InvalidDigestError, ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
-from ocistore.oci.descriptor import Platform, json_annotations
+from ocistore.oci.descriptor import Descriptor, Platform, json_annotations
 from ocistore.oci.digest import Digest, is_of_other_algorithm
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
-    from ocistore.oci.descriptor import Descriptor
     from ocistore.oci.manifest import Manifest
 
 MAXIMUM_CONFIG_SIZE: Final = 4 * 1024 * 1024
 """Bytes. As much as podman and skopeo read (``MaxConfigBodySize`` in containers/image), and as a manifest may have.
 Histories of hundreds of steps make configs of some hundred KiB."""
+
+_PARTS: Final = (
+    "platform",
+    "created",
+    "entrypoint",
+    "command",
+    "environment",
+    "working_directory",
+    "user",
+    "labels",
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,97 @@ class ImageConfig:
         if not isinstance(document, dict):
             raise ManifestInvalidError("it is not an object", path=name)
         return cls(content, document, name)
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        platform: Platform | str,
+        diff_ids: Iterable[str] = (),
+        entrypoint: Iterable[str] = (),
+        command: Iterable[str] = (),
+        environment: Mapping[str, str] | Iterable[str] = (),
+        working_directory: str | None = None,
+        user: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        created: datetime | None = None,
+    ) -> ImageConfig:
+        """Make the config of an image; :meth:`Repository.put_blob` stores it.
+
+        Equal parts make equal bytes, and so the same digest: UTF-8 without spaces, keys in the order of the
+        specification, labels in that of their keys.
+
+        Args:
+            platform: what the image runs on, also as text: ``linux/arm64``.
+            diff_ids: the digests of the layers before compression, the lowest first: as many as there are layers.
+            entrypoint: what is run, before the arguments.
+            command: the arguments that are used where none are given, or what is run.
+            environment: values by name, or ``NAME=VALUE`` each.
+            working_directory: in which it is run.
+            user: as whom it is run: ``user:group``.
+            labels: any texts.
+            created: when the image was created; without it, the same image built again has the same digest.
+
+        Raises:
+            ManifestInvalidError: something has a type that the config cannot have; ``path`` says what.
+            InvalidDigestError: a diff ID is no digest.
+            InvalidNameError: the platform is none.
+            TypeError, ValueError: one text in the place of a list, or a time without a time zone.
+        """
+        for name, texts in (("diff_ids", diff_ids), ("entrypoint", entrypoint), ("command", command),
+                            ("environment", environment)):  # fmt: skip
+            if isinstance(texts, str):
+                raise TypeError(f"{name} must be a list of texts, not one text")
+        if isinstance(environment, Mapping):
+            environment = [f"{name}={value}" for name, value in environment.items()]
+        runs_on = Platform.parse(platform) if isinstance(platform, str) else platform
+        settings = {
+            "User": user,
+            "Env": list(environment),
+            "Entrypoint": list(entrypoint),
+            "Cmd": list(command),
+            "WorkingDir": working_directory,
+            "Labels": dict(sorted((labels or {}).items())),
+        }
+        document: dict[str, Any] = {} if created is None else {"created": _rfc_3339(created)}
+        document |= runs_on.to_json()
+        document["config"] = {key: value for key, value in settings.items() if value not in (None, [], {})}
+        document["rootfs"] = {"type": "layers", "diff_ids": [str(Digest.parse(diff_id)) for diff_id in diff_ids]}
+        return cls.from_json(document)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ImageConfig:
+        """Make a config of a document in parsed JSON. Its bytes are that document without spaces, keys as they are.
+
+        Raises:
+            ManifestInvalidError: it is no object, or one of the parts that this class reads has the wrong type.
+        """
+        if not isinstance(value, Mapping):
+            raise ManifestInvalidError(f"{value!r:.100} is not an object")
+        made = cls.parse(strictjson.dumps(dict(value)))
+        made.check()
+        return made
+
+    def check(self) -> None:
+        """Check all parts that this class reads.
+
+        Raises:
+            ManifestInvalidError: one has the wrong type.
+        """
+        for part in _PARTS:
+            getattr(self, part)
+        if "rootfs" in self.document:
+            self.diff_ids  # noqa: B018 - so that it is read
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document, in parsed JSON: everything that its bytes say. Changing it changes nothing here."""
+        document: dict[str, Any] = strictjson.loads(self.content, maximum=len(self.content))
+        return document
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What a manifest refers to it with, once it is stored."""
+        return Descriptor.of(self.content, mediatypes.OCI_CONFIG)
 
     @cached_property
     def platform(self) -> Platform | None:
@@ -156,6 +259,14 @@ class ImageConfig:
     def _error(self, reason: str, path: str, *, unknown: bool = False) -> ManifestInvalidError:
         place = f"{self.name}: {path}" if self.name and path else self.name or path
         return ManifestInvalidError(reason, path=place, unknown=unknown)
+
+
+def _rfc_3339(time: datetime) -> str:
+    if not isinstance(time, datetime):
+        raise TypeError(f"created must be a datetime.datetime, not {type(time).__name__}")
+    if time.tzinfo is None:
+        raise ValueError("created must say its time zone, as in datetime.now(UTC)")
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def readable_config(manifest: Manifest) -> Descriptor | None:

@@ -50,7 +50,7 @@ NONDISTRIBUTABLE: Final = frozenset(
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _GRAMMAR = re.compile(rf"{_NAME}/{_NAME}", re.ASCII)
 # What the types of layers that are archives end with, whoever defined them: Helm's charts, models, and all of OCI's and
-# Docker's own. Behind an underscore or a letter it is another word.
+# Docker's own. After an underscore or a letter it is another word.
 _TAR = re.compile(r"[./+-]tar(?:[.+](?:gzip|gz|zstd|zst|xz|bzip2|bz2))?", re.ASCII)
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from ocistore.errors import InvalidNameError
 from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import Digest
+from ocistore.oci.jsonvalue import JSONValue
 
 MAXIMUM_REPOSITORY_LENGTH: Final = 255
 """Characters. The distribution specification, "Pulling manifests", names it as the limit of many clients."""
@@ -108,7 +109,7 @@ def split_path(text: str) -> tuple[str, str | None]:
 
 
 @dataclass(frozen=True)
-class Reference:
+class Reference(JSONValue):
     """What a person types: a repository and, in it, a tag, a digest, both or neither.
 
     Raises:

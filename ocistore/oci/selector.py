@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.errors import InvalidNameError
 from ocistore.oci.digest import Digest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.reference import MAXIMUM_TAG_LENGTH, Reference, repository_name, split_host, tag_name
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _WILD: Final = frozenset("*?[")
 
 
 @dataclass(frozen=True)
-class Selector:
+class Selector(JSONValue):
     """``REPO[:TAG][@DIGEST][=REPO[:TAG]]``: what is meant, and after the equals sign, what it is to be called.
 
     Without a tag and a digest, all tags of the repository are meant. The tag may be a pattern, with ``*``, ``?`` and

@@ -70,7 +70,7 @@ def _tiny_chunks(content: bytes) -> Iterator[bytes]:
 
 
 def _bytearrays(content: bytes) -> Iterator[bytes]:
-    """One buffer that the source uses again, as a careful reader of sockets would."""
+    """Yield one buffer again and again, as a careful reader of sockets would."""
     buffer = bytearray()
     for start in range(0, len(content), 70_000):
         buffer[:] = content[start : start + 70_000]

@@ -156,7 +156,7 @@ class MemoryUpload:
         return self._open
 
     def _existing(self) -> MemorySession:
-        """The session, if nobody removed it."""
+        """Return the session, if nobody removed it."""
         session = self._session
         if self._uploads._sessions.get(self.name) is not session:
             raise StorageError(f"upload {self.name}", errno=errno.ENOENT, reason=os.strerror(errno.ENOENT))

@@ -41,12 +41,13 @@ from ocistore.files.plantedlinks import refuse_planted
 from ocistore.layouts.directory import LayoutDirectory, NotPlainError
 from ocistore.layouts.exports.layoutfiles import BlobWriter
 from ocistore.oci.digest import Digest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.opening import OF_THE_VOLUME, make_lock
 from ocistore.oserrors import Translating
 from ocistore.progress import Tally
 from ocistore.refusals import Ignoring, pass_on_theirs, theirs
 from ocistore.upkeep import refsfile
-from ocistore.upkeep.hold import Hold, collections_held
+from ocistore.upkeep.hold import Hold, gc_held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ _HALF_MADE: Final = frozenset({"blobs", "uploads", "trash", "quarantine"})
 
 
 @dataclass(frozen=True)
-class BackupReport:
+class BackupReport(JSONValue):
     """What a backup copied."""
 
     destination: Path
@@ -100,7 +101,7 @@ def backup(
         _refuse_foreign(core, target)
     pool = FilePool(target)
     try:
-        with Translating(str(target.root), root=target.root), collections_held(core, target) as hold:
+        with Translating(str(target.root), root=target.root), gc_held(core, target) as hold:
             pool.create()
             with _alone(target):
                 earlier = _refuse_foreign(core, target)  # again: another backup may have been made there meanwhile

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ocistore.catalog.check import problems
-from ocistore.catalog.migrate import differences
+from ocistore.catalog.migrate import SchemaDifference, differences
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.opening import lost_directories
 
 if TYPE_CHECKING:
-    from ocistore.catalog.migrate import SchemaDifference
     from ocistore.core import Core
 
 
 @dataclass(frozen=True)
-class CheckReport:
+class CheckReport(JSONValue):
     """What is wrong with a catalog; everything is empty where nothing is."""
 
     differences: tuple[SchemaDifference, ...]

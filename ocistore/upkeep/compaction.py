@@ -10,6 +10,7 @@ from ocistore.blobs.ballast import available
 from ocistore.catalog import space
 from ocistore.catalog.contract import one_file
 from ocistore.errors import StoreBusyError, StoreFullError
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oserrors import Translating
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _PART: Final = 4
 
 
 @dataclass(frozen=True)
-class CompactReport:
+class CompactReport(JSONValue):
     """What writing the catalog anew changed. Bytes are those of ``catalog.db``."""
 
     bytes_before: int

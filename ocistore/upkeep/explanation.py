@@ -12,6 +12,7 @@ from ocistore.clock import instant
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
 from ocistore.oci.descriptor import Descriptor, digest_of
 from ocistore.oci.digest import ALGORITHMS, Digest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.reference import Reference, repository_name
 from ocistore.repository import Repository
 
@@ -36,7 +37,7 @@ _NAMED: Final = 10
 
 
 @dataclass(frozen=True)
-class RepositoryExplanation:
+class RepositoryExplanation(JSONValue):
     """What keeps a manifest or blob in one repository or, where none serves it, in the store."""
 
     repository: str | None
@@ -47,7 +48,7 @@ class RepositoryExplanation:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(JSONValue):
     """What keeps a manifest or blob, or when it may be collected."""
 
     digest: Digest

@@ -52,6 +52,7 @@ from ocistore.errors import (
 )
 from ocistore.largedeletions import remove_files
 from ocistore.oci.digest import Digest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.threads import Ahead
 from ocistore.upkeep import refsfile
 from ocistore.upkeep.abandoned import Abandoned
@@ -93,7 +94,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(JSONValue):
     """A blob that a garbage collection would remove."""
 
     digest: str
@@ -102,7 +103,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class GCReport:
+class GCReport(JSONValue):
     """What a garbage collection removed, or what a dry run would remove."""
 
     dry_run: bool
@@ -148,11 +149,11 @@ def collect(
     require_duration(keep_untagged, "keep_untagged")
     budget = Budget(duration=maximum_duration, transactions=maximum_batches)
     now = core.catalog.now()
-    run = _Collection(core, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), budget)
+    run = _Run(core, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), budget)
     return run.forecast(force=force) if dry_run else run.run(force=force)
 
 
-class _Collection:
+class _Run:
     """Runs one garbage collection."""
 
     def __init__(self, core: Core, now: int, untagged_before: int, before: int, budget: Budget) -> None:
@@ -248,7 +249,7 @@ class _Collection:
         if found.work or time.monotonic() >= self._core.next_look_at_refs:
             # What was collected stays so, whether or not there is room for the refs file; else the next collection
             # writes it.
-            problem = self._take_snapshot()
+            problem = self._write_refs_file()
         return GCReport(
             dry_run=False,
             complete=complete,
@@ -269,7 +270,7 @@ class _Collection:
             found = gc.outlook(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
             return found, seen is not None and epoch.contradiction(epoch.find(connection), seen) is not None
 
-    def _take_snapshot(self) -> str | None:
+    def _write_refs_file(self) -> str | None:
         """Write the refs file where that is due. Return why it could not be written; None where it is up to date."""
         if self._core.pool.local is None:
             return None  # it is for a rebuild, which needs the files of blobs

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ocistore.arguments import check_duration, whole_number
 from ocistore.catalog import events
 from ocistore.catalog.lock import rest
+from ocistore.oci.jsonvalue import JSONValue
 
 if TYPE_CHECKING:
     from ocistore.core import Core
@@ -19,7 +20,7 @@ _PAGE: Final = 500
 
 
 @dataclass(frozen=True)
-class HistoryReport:
+class HistoryReport(JSONValue):
     """Which events were forgotten, or with ``dry_run`` would be."""
 
     events: int

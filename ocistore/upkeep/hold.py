@@ -137,7 +137,7 @@ def _byte(hold: int) -> bytes:
 
 
 @contextlib.contextmanager
-def collections_held(core: Core, target: StorePaths) -> Iterator[Hold]:
+def gc_held(core: Core, target: StorePaths) -> Iterator[Hold]:
     """Hold collections off until the block ends, however late, as long as it renews the hold."""
     hold = Hold(core, target)
     try:

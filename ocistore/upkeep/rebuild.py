@@ -43,6 +43,7 @@ from ocistore.layouts.index import MAXIMUM_INDEX_SIZE, name_of, read_index, said
 from ocistore.oci import mediatypes
 from ocistore.oci.config import readable_config
 from ocistore.oci.digest import Digest
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.manifest import MAXIMUM_MANIFEST_SIZE, Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name
 from ocistore.oserrors import Translating
@@ -86,7 +87,7 @@ _LOCK_TIMEOUT: Final = 30.0
 
 
 @dataclass
-class RebuildReport:
+class RebuildReport(JSONValue):
     """What a rebuild found. Lists end at a thousand; the counts do not."""
 
     blobs: int = 0
@@ -375,7 +376,7 @@ class _Rebuild:
         header = refsfile.header(self._paths)
         found = []
         if header is not None:
-            found.append((header.taken, self._paths.snapshot.name, refsfile.read(self._paths)))
+            found.append((header.taken, self._paths.refs_file.name, refsfile.read(self._paths)))
         with Ignoring(FileNotFoundError):
             changed = self._paths.index_json.lstat().st_mtime_ns // 1_000_000
             found.append((changed, self._paths.index_json.name, self._in_place()))

@@ -95,7 +95,7 @@ def refresh(
         StoreFullError, StorageError, ReadOnlyStoreError: it could not be written; the old one is still there.
     """
     now = milliseconds()
-    with Translating(str(paths.snapshot), root=paths.root):
+    with Translating(str(paths.refs_file), root=paths.root):
         last = header(paths)
     if last is not None and 0 <= now - last.taken < older_than // timedelta(milliseconds=1):
         return False
@@ -123,14 +123,14 @@ def take(catalog: Catalog, paths: StorePaths) -> None:
 
 def _take(catalog: Catalog, paths: StorePaths, first: Header, check: Callable[[], None]) -> None:
     temporary = paths.upload(secrets.token_hex(16))  # there collection finds it, where this process is killed
-    with Translating(str(paths.snapshot), root=paths.root):
+    with Translating(str(paths.refs_file), root=paths.root):
         try:
             with open(temporary, "xb") as file:
                 os.fchmod(file.fileno(), paths.permissions.file)
                 _write(file, catalog, first, check)
                 file.flush()
                 os.fsync(file.fileno())
-            os.rename(temporary, paths.snapshot)
+            os.rename(temporary, paths.refs_file)
             sync_path(paths.root)
         except BaseException:
             with Ignoring():
@@ -186,7 +186,7 @@ def header(paths: StorePaths) -> Header | None:
         OSError: it could not be read, which does not mean that it is damaged.
     """
     try:
-        with _opened(paths.snapshot) as file:
+        with _opened(paths.refs_file) as file:
             return _header(file.readline(_MAXIMUM_LINE))
     except CorruptError:
         return None
@@ -206,7 +206,7 @@ def read(paths: StorePaths) -> Iterator[Ref]:
         OSError: it could not be read.
     """
     state = hashlib.sha256()
-    with _opened(paths.snapshot) as file:
+    with _opened(paths.refs_file) as file:
         _header(file.readline(_MAXIMUM_LINE))
         file.seek(0)
         previous = b""
@@ -214,7 +214,7 @@ def read(paths: StorePaths) -> Iterator[Ref]:
             state.update(previous)
             previous = line
         if _document(previous) != {"sha256": state.hexdigest()}:
-            raise CorruptError(str(paths.snapshot), reason="it is not as it was written")
+            raise CorruptError(str(paths.refs_file), reason="it is not as it was written")
         file.seek(0)
         file.readline(_MAXIMUM_LINE)
         while isinstance(entry := _document(file.readline(_MAXIMUM_LINE)), list):
@@ -226,7 +226,7 @@ def read(paths: StorePaths) -> Iterator[Ref]:
                 ):
                     yield Ref(0, repository, tag, digest, said == _INCOMPLETE, *besides)
                 case _:
-                    raise CorruptError(str(paths.snapshot), reason="a line of it is no name")
+                    raise CorruptError(str(paths.refs_file), reason="a line of it is no name")
 
 
 def _is_entry(besides: list[Any]) -> bool:
@@ -252,12 +252,12 @@ def _header(line: bytes) -> Header:
     match _document(line):
         case {"version": version, "taken": int(taken), "events": int(events)} if version == _VERSION:
             return Header(taken, events)
-    raise CorruptError("the snapshot of the catalog", reason="its first line is not one that this version writes")
+    raise CorruptError("catalog.snapshot", reason="its first line is not one that this version writes")
 
 
 def _document(line: bytes) -> object:
     try:
         found: object = strictjson.loads(line, maximum=_MAXIMUM_LINE)
     except ManifestInvalidError as error:
-        raise CorruptError("the snapshot of the catalog", reason=f"a line of it cannot be read: {error}") from error
+        raise CorruptError("catalog.snapshot", reason=f"a line of it cannot be read: {error}") from error
     return found

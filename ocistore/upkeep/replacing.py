@@ -141,7 +141,7 @@ def _described(found: str | None, *, whole: bool) -> Healthy | None:
 def keep_names(paths: StorePaths, private_lock: Path, *, seen: epoch.Mark) -> None:
     """Write the names of a healthy catalog to ``catalog.snapshot``, where a rebuild finds them.
 
-    Not those of an older catalog that was put back, or of one that lost its WAL: the last refs file may know more.
+    Not those of an older catalog that was restored, or of one that lost its WAL: the last refs file may know more.
 
     An older schema is brought up to date for that, as opening the store would; where it cannot be, or the names cannot
     be read, as where it has been changed by hand, those of the last refs file have to do.
@@ -210,7 +210,7 @@ def _may_be_the_latest(catalog: SQLiteCatalog, seen: epoch.Mark) -> bool:
 def _is_the_latest(catalog: SQLiteCatalog, seen: epoch.Mark) -> bool:
     with catalog.snapshot() as connection:
         found = epoch.find(connection)
-        # A write since it was put back has brought its number up to date, and left a hold.
+        # A write since it was restored has brought its number up to date, and left a hold.
         put_back = {epoch.OLDER_CATALOG, epoch.OTHER_CATALOG}.intersection(
             holds.in_force(connection, now=catalog.now())
         )

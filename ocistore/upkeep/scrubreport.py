@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from ocistore.oci.jsonvalue import JSONValue
+
 Level: TypeAlias = Literal["quick", "default", "deep"]
 """How closely a scrub looks: at sizes; at all bytes; or also at what the catalog says of manifests."""
 
@@ -13,7 +15,7 @@ LISTED: Final = 1000
 
 
 @dataclass(frozen=True)
-class Damage:
+class Damage(JSONValue):
     """Something that is not as it should be."""
 
     digest: str
@@ -28,7 +30,7 @@ class Damage:
 
 
 @dataclass
-class ScrubReport:
+class ScrubReport(JSONValue):
     """What a scrub looked at and found."""
 
     level: Level

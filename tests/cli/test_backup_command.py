@@ -58,7 +58,7 @@ def test_rebuild_names_what_is_missing_and_exits_2(run, store, repository):
     (store.root / "catalog.db").unlink()
     found = json.loads(run("rebuild", "--json", exit_code=2))
     assert found["missing"] == [digest]
-    assert found["found_manifests"] == 1
+    assert found["foundManifests"] == 1
     with Store.open(store.root) as again:
         assert list(again.repositories()) == ["lost-and-found"]
         push(again.repository("lost-and-found"), APP)

@@ -167,7 +167,7 @@ def test_export_with_referrers_takes_what_is_about_it(run, repository, pushed, t
     without = json.loads(run("export", "library/app:v1", tmp_path / "without", "--json", "--no-referrers"))
     with_them = json.loads(run("export", "library/app:v1", tmp_path / "with", "--json"))
     assert (without["manifests"], with_them["manifests"]) == (1, 2)
-    assert (without["referrers_left"], with_them["referrers_left"]) == (1, 0)
+    assert (without["referrersLeft"], with_them["referrersLeft"]) == (1, 0)
 
 
 def test_export_by_links_shares_the_files(run, repository, pushed, store, tmp_path):
@@ -241,8 +241,8 @@ def test_listings_are_in_byte_order_and_can_be_narrowed(run, store):
 def test_listings_as_json_are_arrays(run, store):
     assert json.loads(run("repos", "--json")) == []
     push(store.repository("a"), note(1), "v1", "v2")
-    assert json.loads(run("repos", "--json")) == ["a"]
-    assert json.loads(run("tags", "a", "--json")) == ["v1", "v2"]
+    assert json.loads(run("repos", "--json")) == [{"name": "a"}]
+    assert json.loads(run("tags", "a", "--json")) == [{"name": "v1"}, {"name": "v2"}]
 
 
 def test_a_negative_limit_is_refused(run):
@@ -376,7 +376,7 @@ def test_rm_of_one_of_several_tags_wants_to_be_sure(run, repository):
     push(repository, note(1), "v1", "latest", "stable")
     result = run.try_("rm", "library/app:v1")
     assert result.exit_code == 2
-    assert "has other tags, which would go with it: latest, stable; say --yes" in result.stderr
+    assert "has other tags, which would be removed too: latest, stable; pass --yes" in result.stderr
     assert list(repository.tags()) == ["latest", "stable", "v1"]
 
     assert run("rm", "library/app:v1", "--yes").splitlines()[1:] == [
@@ -415,11 +415,11 @@ def test_rm_deletes_nothing_that_is_referred_to(run, repository, pushed):
 def test_rm_of_a_repository_wants_to_be_sure(run, store, repository, pushed):
     result = run.try_("rm", "library/app")
     assert result.exit_code == 2
-    assert "3 tags: say --yes" in result.stderr
+    assert "3 tags: pass --yes" in result.stderr
     assert list(store.repositories()) == ["library/app"]
 
     push(store.repository("small"), note(1), "v1")
-    assert "with 1 tag: say --yes" in run.try_("rm", "small").stderr
+    assert "with 1 tag: pass --yes" in run.try_("rm", "small").stderr
     run("rm", "small", "--yes")
 
     assert run("rm", "library/app", "--yes") == "deleted repository library/app\n"

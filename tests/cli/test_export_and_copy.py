@@ -86,7 +86,7 @@ def test_a_dry_run_says_what_would_be_written_and_writes_nothing(run, filled, tm
     result = run.try_("export", "app:1.0", tmp_path / "out.tar", "--dry-run")
     assert result.exit_code == 0
     assert "to be written: " in result.stderr
-    assert json.loads(run("export", tmp_path / "out", "--dry-run", "--json"))["dry_run"]
+    assert json.loads(run("export", tmp_path / "out", "--dry-run", "--json"))["dryRun"]
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
@@ -149,7 +149,7 @@ def test_copy_makes_the_destination_and_prints_names_and_a_summary(copy, filled,
     assert result.stdout == f"mirror/app:1.0\nmirror/app:1.1\nmirror/app@{sbom}\n"
     assert "manifests: 2, blobs: 4, " in result.stderr
     again = json.loads(copy(filled.root, tmp_path / "new", "app:1.0=mirror/app", "--no-referrers", "--json").stdout)
-    assert (again["names"], again["copied_bytes"], again["destination"]) == (["mirror/app:1.0"], 0, f"{tmp_path}/new")
+    assert (again["names"], again["copiedBytes"], again["destination"]) == (["mirror/app:1.0"], 0, f"{tmp_path}/new")
 
 
 def test_copy_says_which_tags_moved(copy, filled, tmp_path):

@@ -85,8 +85,10 @@ def test_explain_says_when_something_goes(run, repository, store):
     assert "removable since" in text
     blob = repository.put_blob(b"loose")
     assert "it was pushed" in run("gc", "--explain", blob.digest)
-    [found] = json.loads(run("gc", "--explain", f"{repository.name}@{blob.digest}", "--grace", "0", "--json"))
-    assert (found["kept_by"], found["repository"]) == ([], repository.name)
+    [found] = json.loads(run("gc", "--explain", f"{repository.name}@{blob.digest}", "--grace", "0", "--json"))[
+        "repositories"
+    ]
+    assert (found["keptBy"], found["repository"]) == ([], repository.name)
 
 
 def test_explain_of_a_blob_says_when_it_goes_with_the_manifest_that_refers_to_it(run, repository):
@@ -94,8 +96,8 @@ def test_explain_of_a_blob_says_when_it_goes_with_the_manifest_that_refers_to_it
     layer = f"{repository.name}@{Digest.of(APP.layers[0])}"
 
     def explained(*options):
-        [found] = json.loads(run("gc", "--explain", layer, "--json", *options))
-        return found["kept_by"], found["due"]
+        [found] = json.loads(run("gc", "--explain", layer, "--json", *options))["repositories"]
+        return found["keptBy"], found["due"]
 
     refers = [f"the manifest {APP.digest} refers to it"]
     assert explained() == (refers, None)
@@ -111,18 +113,18 @@ def test_explain_of_a_blob_says_when_it_goes_with_the_manifest_that_refers_to_it
 def test_explain_names_a_reason_that_lasts_before_those_that_end(run, repository):
     for number in range(12):
         push(repository, index([APP], annotations={"number": str(number)}), *(["last"] if number == 11 else []))
-    [found] = json.loads(run("gc", "--explain", APP.digest, "--json"))
+    [found] = json.loads(run("gc", "--explain", APP.digest, "--json"))["repositories"]
     assert found["due"] is None
-    assert len(found["kept_by"]) == 10
-    assert found["kept_by"][0].endswith("has the tag last")
+    assert len(found["keptBy"]) == 10
+    assert found["keptBy"][0].endswith("has the tag last")
 
 
 def test_explain_of_what_is_condemned_says_that_it_may_go_now(run, repository):
     push(repository, APP)
     for _ in range(3):  # manifests, parts, and condemning them
         run("gc", *AT_ONCE, "--max-batches", "1")
-    [found] = json.loads(run("gc", "--explain", APP.digest, "--json"))
-    assert (found["repository"], found["kept_by"]) == (None, [])
+    [found] = json.loads(run("gc", "--explain", APP.digest, "--json"))["repositories"]
+    assert (found["repository"], found["keptBy"]) == (None, [])
     assert not found["due"].startswith("1970")
 
 

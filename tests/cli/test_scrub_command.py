@@ -26,7 +26,7 @@ def run(store, repository):
 
 def test_scrub_says_what_it_looked_at(run):
     assert run("scrub").splitlines()[0].startswith("checked  3 blobs")
-    assert json.loads(run("scrub", "--level", "deep", "--json"))["exit_code"] == 0
+    assert json.loads(run("scrub", "--level", "deep", "--json"))["exitCode"] == 0
 
 
 def test_scrub_names_the_tags_that_damage_concerns_and_exits_2(run, store, repository):

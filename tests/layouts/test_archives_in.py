@@ -276,7 +276,7 @@ def test_a_held_blob_that_a_collection_takes_meanwhile_makes_the_import_an_error
     store.import_(io.BytesIO(archive))
     with opened(io.BytesIO(archive), store._core, None) as source:
         config = Digest.of(APP.config)
-        with pytest.raises(StoreBusyError, match="collection took away"):
+        with pytest.raises(StoreBusyError, match="garbage collection removed it"):
             source.blob(config).stage(store._core.pool, config, len(APP.config), "auto", Tally(0, None))
 
 

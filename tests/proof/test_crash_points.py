@@ -7,7 +7,7 @@ from tracing import calls, killed, require_strace
 from wrong_ways import a_wal_goes_before_its_database, file_and_row_go_in_one_transaction
 
 from ocistore.upkeep import rebuild
-from ocistore.upkeep.gc import _Collection
+from ocistore.upkeep.gc import _Run
 
 POINTS = 1
 """At how many calls each operation is killed in a plain run; the slow test does it at every single one."""
@@ -48,7 +48,7 @@ def test_a_kill_catches_a_collector_that_does_both_in_one_transaction(tmp_path, 
     bench = Bench(OPERATIONS["gc"], tmp_path, empty_store)
     bench.fresh()
     with monkeypatch.context() as patched:
-        patched.setattr(_Collection, "_condemn", _Collection._condemn)
+        patched.setattr(_Run, "_condemn", _Run._condemn)
         file_and_row_go_in_one_transaction(dying=0)
         points = _points(bench, tmp_path / "log")
         second_file = [point for point in points if point[0].startswith("rename")][1]

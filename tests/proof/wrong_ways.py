@@ -19,7 +19,7 @@ from ocistore.catalog.sqlite import SQLiteCatalog
 from ocistore.lease import Lease
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import hold, rebuild
-from ocistore.upkeep.gc import _Collection
+from ocistore.upkeep.gc import _Run
 
 
 def _doomed(run, connection):
@@ -42,7 +42,7 @@ def the_row_goes_before_the_file(pause=lambda: time.sleep(random.random() * 0.00
             run._sweeper.trash(Digest.parse(digest))
         return False
 
-    _Collection._condemn = condemn
+    _Run._condemn = condemn
 
 
 def file_and_row_go_in_one_transaction(dying=0.02):
@@ -58,7 +58,7 @@ def file_and_row_go_in_one_transaction(dying=0.02):
             deletions.reap(connection, [key for key, _, _ in doomed])
         return False
 
-    _Collection._condemn = condemn
+    _Run._condemn = condemn
 
 
 def a_child_goes_before_its_index():

@@ -33,7 +33,7 @@ from ocistore.blobs.paths import StorePaths
 from ocistore.catalog.schema import APPLICATION_ID
 from ocistore.cli.commands import ocistore
 from ocistore.layouts.exports import layoutfiles
-from ocistore.upkeep.hold import collections_held
+from ocistore.upkeep.hold import gc_held
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
@@ -204,7 +204,7 @@ def test_a_hold_that_runs_out_while_the_lock_is_waited_for_is_not_renewed(filled
             held.set()
             time.sleep(0.6)  # a collection in here would have acted
 
-    with collections_held(filled._core, StorePaths(destination)) as hold:
+    with gc_held(filled._core, StorePaths(destination)) as hold:
         hold.confirm()
         thread = threading.Thread(target=stand_in_the_way)
         thread.start()

@@ -26,7 +26,7 @@ from ocistore import (
 )
 from ocistore.clock import milliseconds
 from ocistore.upkeep import refsfile
-from ocistore.upkeep.gc import _Collection
+from ocistore.upkeep.gc import _Run
 
 pytestmark = pytest.mark.every_pool
 
@@ -656,7 +656,7 @@ def test_the_grace_of_a_blob_begins_when_its_manifest_goes_and_not_when_the_coll
 ):
     push(repository, APP)
     clock = [milliseconds() + 1]
-    begin = _Collection._end_leases
+    begin = _Run._end_leases
 
     def slowly(run):
         clock[0] += 60_000
@@ -664,7 +664,7 @@ def test_the_grace_of_a_blob_begins_when_its_manifest_goes_and_not_when_the_coll
 
     monkeypatch.setattr(store._core.catalog, "now", lambda: clock[0])
     with monkeypatch.context() as patched:
-        patched.setattr(_Collection, "_end_leases", slowly)
+        patched.setattr(_Run, "_end_leases", slowly)
         assert collect(store, grace=timedelta(seconds=30)).manifests == 1
     assert collect(store, grace=timedelta(seconds=30)).memberships == 0
     clock[0] += 31_000

@@ -29,7 +29,7 @@ _hidden = (
 
 
 def due(table: Table, key: Column[Any], *more: ColumnElement[Any]) -> Any:  # noqa: ANN401 - a Select of what is asked
-    """Return the rows of a table of memberships that are due, behind a place in their queue, with more columns."""
+    """Return the rows of a table of memberships that are due, after a place in their queue, with more columns."""
     place = tuple_(table.c.unreferenced_since, table.c.repository_id, key)
     begin = tuple_(bindparam("since"), bindparam("first"), bindparam("second"))
     return (

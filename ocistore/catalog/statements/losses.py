@@ -27,7 +27,7 @@ _is_child = _own_edges.c.role == literal_column("'manifest'")
 
 
 def _newest(column: ColumnElement[int], *conditions: ColumnElement[bool]) -> ScalarSelect[Any]:
-    """Return the greatest value of the column behind a prefix of an index that is fixed by the conditions."""
+    """Return the greatest value of the column after a prefix of an index that is fixed by the conditions."""
     return select(column).where(*conditions).order_by(column.desc()).limit(literal_column("1")).scalar_subquery()
 
 
@@ -38,7 +38,7 @@ def _newest_index_around(child: ColumnElement[int]) -> ScalarSelect[Any]:
 
 
 def _waits_for_others(manifest: ColumnElement[int]) -> ColumnElement[bool]:
-    """It is held by the repository and not in the queue itself."""
+    """Whether the repository holds it and it is not in the queue itself."""
     return present(
         _manifest_members.c.repository_id == _here,
         _manifest_members.c.manifest_id == manifest,

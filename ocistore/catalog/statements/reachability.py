@@ -14,14 +14,11 @@ from ocistore.catalog.statements.staged import points_at
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter
 
-_blobs = tables.blobs
 _manifests = tables.manifests
-_edges = tables.edges
 _own_edges = tables.repository_edges
 _tags = tables.tags
 _kept = tables.lease_blobs
 _leases = tables.leases
-_blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
 
 

@@ -13,14 +13,11 @@ if TYPE_CHECKING:
     from sqlalchemy import BindParameter
 
 _t = tables.blobs
-_edges = tables.edges
 _own_edges = tables.repository_edges
-_manifests = tables.manifests
 _repositories = tables.repositories
 _tags = tables.tags
 _blob_members = tables.repository_blobs
 _manifest_members = tables.repository_manifests
-_child_members = _manifest_members.alias("child")
 
 _columns = (_t.c.id, _t.c.digest, _t.c.size, _t.c.verified_at)
 _this: BindParameter[Any] = bindparam("repository", type_=Integer)

@@ -86,7 +86,7 @@ def destination_of(
             archive = not is_directory and (suffix is not None or is_stream(target))
         if format is None and not archive and target.name.lower().endswith(_NOT_WRITTEN) and not is_directory:
             name = f"{target.name!r:.300}"
-            raise ValueError(f"no archive is written as {name}: call it .tar, .tar.gz or .tar.zst, or say which format")
+            raise ValueError(f"no archive is written as {name}: call it .tar, .tar.gz or .tar.zst, or give the format")
         terminal = archive and is_terminal(target)
     else:
         if not callable(getattr(destination, "write", None)):

@@ -71,7 +71,7 @@ class _StoredBlob(SourceFile):
         self.require_size(size)
 
     def stage(self, pool: Pool, digest: Digest, size: int, mode: TransferMode, tally: Tally) -> StagedBlob:  # noqa: ARG002 - see below
-        """Stage it anew, whatever the mode: that is asked for where a collection took some away."""
+        """Stage it anew, whatever the mode: that is asked for where a collection removed some."""
         with pool.open(digest, size) as reader:
             return adopt(pool, reader, digest=digest, size=size, progress=tally.add)
 

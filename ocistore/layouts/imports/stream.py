@@ -237,4 +237,4 @@ class _Broken(SourceFile):
 
 
 def _collected(digest: Digest) -> StoreBusyError:
-    return StoreBusyError(f"{digest}, which a collection took away just now,", waited=0.0)
+    return StoreBusyError(digest, waited=0.0, reason="garbage collection removed it; try again")
