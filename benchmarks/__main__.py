@@ -17,6 +17,7 @@ from benchmarks import machine, report
 from benchmarks.big_blob import big_blob
 from benchmarks.big_image import exporting_big_images, importing_big_images
 from benchmarks.collection import collecting, pushing_while_collecting, recovering
+from benchmarks.directories import pushing_directories
 from benchmarks.harness import Setup
 from benchmarks.importing import importing
 from benchmarks.large_changes import changing_much
@@ -45,6 +46,7 @@ TOPICS: Final[dict[str, Callable[[Setup], list[Row]]]] = {
     "export": exporting_layouts,
     "import-image": importing_big_images,
     "export-image": exporting_big_images,
+    "push-directory": pushing_directories,
     "import-tagged": importing_tagged_images,
     "large-change": changing_much,
     "writers": writers,

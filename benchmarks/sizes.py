@@ -33,6 +33,8 @@ class Sizes:
     """Bytes of the layers of one big image."""
     image_layers: int
     image_rounds: int
+    directory_files: int
+    """Files that are as many bytes together as the image."""
     link_rounds: int
     tagged_images: int
     counted_images: int
@@ -72,6 +74,7 @@ FULL: Final = Sizes(
     image=2 << 30,
     image_layers=8,
     image_rounds=5,
+    directory_files=64,
     link_rounds=20,
     tagged_images=5_000,
     counted_images=500,
@@ -107,6 +110,7 @@ QUICK: Final = Sizes(
     image=16 << 20,
     image_layers=4,
     image_rounds=2,
+    directory_files=8,
     link_rounds=2,
     tagged_images=60,
     counted_images=10,

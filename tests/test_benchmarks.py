@@ -41,6 +41,8 @@ ROWS = [
     "export-verified",
     "export-copied",
     "export-tar",
+    "push-directory",
+    "push-directory-again",
     "import-tagged",
     "import-tagged-flat",
     "lock-new",
