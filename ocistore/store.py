@@ -303,8 +303,8 @@ class Store:
                 file object, which is written to and not closed.
             references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and after it,
                 if it is to be called otherwise, =REPO or =REPO:TAG; None for every tag there is. See
-                :class:`ocistore.oci.selector.Selector`.
-            mode: how bytes get into a directory; see :data:`ocistore.blobs.sharing.TransferMode`.
+                :class:`ocistore.Selector`.
+            mode: how bytes get into a directory; see :data:`ocistore.TransferMode`.
             referrers: also whatever is about an exported manifest, to any depth: what has it as its subject, and what
                 has a tag made of its digest, as cosign's signatures have. None: wherever the form can hold it, which a
                 Docker archive cannot. What is about an index is left out where that index loses platforms. How many
@@ -391,8 +391,7 @@ class Store:
 
         Atomic, durable when it returns, and idempotent. Every byte is hashed. Content that the store holds already is
         verified and not written again. Tags that exist are moved. Entries of media types that are no manifest's are
-        left out, and reported. The rules by which names become repositories and tags are in
-        :mod:`ocistore.layouts.index`.
+        left out, and reported. How names become repositories and tags is in docs/layouts.md.
 
         Args:
             source: a directory, a layout or of skopeo's form ``dir``; an archive of a layout or one of Docker's,
@@ -408,7 +407,7 @@ class Store:
                 is listed with a name or not. If not, entries that have a subject and no tag are left out. How many were
                 left out is reported.
             complete: take what the source lacks from the store, whichever repository there holds it.
-            mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.TransferMode`.
+            mode: how the bytes of a directory get into the store; see :data:`ocistore.TransferMode`.
                 Those of archives are copied.
             dry_run: read and check everything, and change nothing.
             progress: called with the bytes read and the bytes in all.
@@ -464,7 +463,7 @@ class Store:
             platforms: which to keep, as in an export.
             referrers: also whatever is about something copied, by its subject or by a tag made of the digest, to any
                 depth: signatures, SBOMs, attestations. How many were left out is reported.
-            mode: see :data:`ocistore.blobs.sharing.TransferMode`. With ``link`` the two stores have the same files:
+            mode: see :data:`ocistore.TransferMode`. With ``link`` the two stores have the same files:
                 what damages one damages the other. Small blobs are copied, unless they are linked.
             dry_run: only report, and write nothing: no store is made, no lease taken.
             progress: called with the bytes read and the bytes in all.

@@ -62,7 +62,7 @@ class Transaction:
         finally:
             self._pool.discard(self._staged)
 
-    def repository(self, name: str) -> RepositoryTransaction:
+    def repository(self, name: str) -> RepositoryWriter:
         """Return a repository whose changes become part of this transaction.
 
         Raises:

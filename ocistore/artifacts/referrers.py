@@ -52,7 +52,7 @@ def discover(store: Store, reference: str, *, artifact_type: str | None = None) 
     Raises:
         RepositoryNotFoundError, ManifestNotFoundError: there is no such manifest.
         InvalidNameError, InvalidDigestError: the reference is malformed, or has neither tag nor digest.
-        ArtifactInvalidError: there are more than :data:`MAXIMUM_REFERRERS`.
+        ArtifactInvalidError: there are more than 100,000.
     """
     wanted = Reference.parse(reference)
     repository = store.repository(wanted.repository)
@@ -75,7 +75,7 @@ def referrers_of(
 
     Raises:
         RepositoryNotFoundError: there is no such repository.
-        ArtifactInvalidError: there are more than :data:`MAXIMUM_REFERRERS`.
+        ArtifactInvalidError: there are more than 100,000.
     """
     found: list[Referrer] = []
     seen = set() if seen is None else seen

@@ -58,7 +58,7 @@ class ImageConfig:
             name: what errors call it, in addition to the place in it.
 
         Raises:
-            ManifestInvalidError: it is no JSON, or no object, or has more than :data:`MAXIMUM_CONFIG_SIZE` bytes.
+            ManifestInvalidError: it is no JSON, or no object, or has more than 4 MiB.
         """
         try:
             document = strictjson.loads(content, maximum=MAXIMUM_CONFIG_SIZE)
