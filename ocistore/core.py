@@ -22,7 +22,7 @@ from ocistore.paging import check_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
-    from typing import Self
+    from typing import NoReturn, Self
 
     from ocistore.blobs.paths import StorePaths
     from ocistore.blobs.pool import HashState, Pool, StagedBlob
@@ -89,6 +89,15 @@ class Core:
         self._own_pool = None if is_given else pool
         self._closed = False
         self._dropped = weakref.finalize(self, _drop, catalog, self._own_pool)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or sent to another process, with all that holds it: repositories, sessions, leases.
+
+        Raises:
+            TypeError: always.
+        """
+        reason = "what belongs to an open Store is neither copied nor pickled: open its root again, in that process"
+        raise TypeError(reason)
 
     def __enter__(self) -> Self:
         return self

@@ -48,6 +48,7 @@ from ocistore.upload import Upload, cancel_session, sessions, stat_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.reader import BlobReader
@@ -327,7 +328,20 @@ class RepositoryWriter(abc.ABC):
 
 
 class Repository(RepositoryWriter):
-    """A repository of a store. Cheap to make, safe to share between threads; it need not exist yet."""
+    """A repository of a store. Cheap to make, safe to share between threads; it need not exist yet.
+
+    Equal to another one of the same name in the same store, also where that was opened twice.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return self._identity == other._identity if isinstance(other, Repository) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[Path, str]:
+        return self._core.root, self.name
 
     def _require_writable(self) -> None:
         self._core.require_writable()

@@ -104,7 +104,7 @@ def test_the_examples_of_a_document_run_one_after_the_other(document, tmp_path, 
 
 def test_the_documents_that_show_how_it_is_used_have_examples():
     with_examples = {path.name for path in DOCUMENTS if examples(path)}
-    assert {"README.md", "artifacts.md", "layouts.md"} <= with_examples
+    assert {"README.md", "artifacts.md", "building.md", "layouts.md"} <= with_examples
 
 
 def test_every_document_that_a_document_links_to_is_there():

@@ -25,7 +25,7 @@ PACKAGE = Path(ocistore.__file__).parent
 OF_THE_SYSTEM = {
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, OSError)
 } - {"EnvironmentError", "IOError"}
-ASK = ("is_refusal", "pass_on_theirs", "raise_translated", ".failed(")
+ASK = ("is_refusal", "pass_on_theirs", "raise_translated", ".failed(", "refused(")  # the last calls raise_translated
 SEED = int(os.environ.get("OCISTORE_SEED", "1"))
 NOW = timedelta(0)
 SIGNED = image("signed", layers=2)

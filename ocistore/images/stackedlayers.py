@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ocistore import ArchiveInvalidError, Descriptor
@@ -80,8 +80,9 @@ class ImageFile(JSONValue):
         document = JSONValue.to_json(self)
         del document["content"]
         document["mode"] = f"{self.mode:04o}"
-        with contextlib.suppress(OverflowError, ValueError, OSError):
-            document["mtime"] = datetime.fromtimestamp(self.mtime, UTC).isoformat().replace("+00:00", "Z")
+        with contextlib.suppress(OverflowError, ValueError):
+            at = datetime.fromtimestamp(0, UTC) + timedelta(seconds=self.mtime)
+            document["mtime"] = at.isoformat().replace("+00:00", "Z")
         return document
 
     @classmethod

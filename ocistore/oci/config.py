@@ -102,18 +102,27 @@ class ImageConfig:
             ManifestInvalidError: something has a type that the config cannot have; ``path`` says what.
             InvalidDigestError: a diff ID is no digest.
             InvalidNameError: the platform is none.
-            TypeError, ValueError: one text in the place of a list, or a time without a time zone.
+            TypeError: an argument has another type, such as one text in the place of a list.
+            ValueError: something in the environment is not ``NAME=VALUE``, or a time has no time zone.
         """
         for name, texts in (("diff_ids", diff_ids), ("entrypoint", entrypoint), ("command", command),
                             ("environment", environment)):  # fmt: skip
             if isinstance(texts, str):
                 raise TypeError(f"{name} must be a list of texts, not one text")
+        if labels is not None and not isinstance(labels, Mapping):
+            raise TypeError(f"labels must be a mapping of text to text, not {type(labels).__name__}")
         if isinstance(environment, Mapping):
             environment = [f"{name}={value}" for name, value in environment.items()]
+        environment = list(environment)
+        for setting in environment:
+            if isinstance(setting, str) and setting.find("=") < 1:
+                raise ValueError(f"{setting!r:.100} is not NAME=VALUE")
         runs_on = Platform.parse(platform) if isinstance(platform, str) else platform
+        if not isinstance(runs_on, Platform):
+            raise TypeError(f"platform must be a Platform or text, not {type(platform).__name__}")
         settings = {
             "User": user,
-            "Env": list(environment),
+            "Env": environment,
             "Entrypoint": list(entrypoint),
             "Cmd": list(command),
             "WorkingDir": working_directory,
