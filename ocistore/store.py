@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ocistore.arguments import GRACE, KEEP_UNTAGGED
+from ocistore.argumenttypes import checks_types
 from ocistore.catalog import holds, repositories
 from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
@@ -65,6 +66,7 @@ class Usage(JSONValue):
     """Open upload sessions."""
 
 
+@checks_types
 class Store:
     """An open store. Thread-safe; any number of processes may have the same directory open at once.
 
@@ -767,6 +769,7 @@ class Store:
             return Usage(*counts(connection))
 
 
+@checks_types
 def check_import(
     source: ImportSource,
     repository: str | None = None,
@@ -799,6 +802,7 @@ def check_import(
     return check_import(source, repository, references=references, platforms=platforms, referrers=referrers)
 
 
+@checks_types
 def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None) -> RebuildReport:
     """Make the catalog of a store again, when it is lost or damaged. This reads and hashes every blob.
 
