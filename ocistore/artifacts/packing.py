@@ -15,6 +15,7 @@ from ocistore.argumenttypes import checks_types
 from ocistore.artifacts.earlier import EarlierFiles
 from ocistore.artifacts.layers import Layers, PackingOptions
 from ocistore.oci import mediatypes
+from ocistore.oserrors import Translating
 from ocistore.progress import Tally
 
 if TYPE_CHECKING:
@@ -215,7 +216,8 @@ def _pack(
     progress: Progress | None,
 ) -> Descriptor:
     mediatypes.media_type(artifact_type, path="artifactType")  # before anything is read
-    root = os.stat(store.root)
+    with Translating(str(store.root), root=store.root):
+        root = os.stat(store.root)
     layers = Layers(files, options, media_types=media_types, refused=(root.st_dev, root.st_ino))
     tally = Tally(layers.size, progress)
     earlier = EarlierFiles(store.repository(target.repository), tag=target.tag)

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from state import unchanged
 
-from ocistore import ArtifactInvalidError, Digest
-from ocistore.artifacts import EXECUTABLE, TITLE, attach_files, check_files, layers, pull_files, push_files
+from ocistore import ArtifactInvalidError, CorruptError, Digest
+from ocistore.artifacts import EXECUTABLE, TITLE, attach_files, check_files, destination, layers, pull_files, push_files
 from ocistore.artifacts.titles import UNPACK
 from ocistore.blobs.ingester import FileIngester
 from ocistore.images import list_files, open_file
@@ -452,6 +452,12 @@ def test_a_directory_that_changes_while_it_is_packed_is_one_clear_error(store, m
         push_files(store, "d:1", [model])
 
 
+def test_a_file_that_cannot_be_read_is_named(store):
+    with unchanged(store.root), pytest.raises(OSError, match="/proc/self/mem") as caught:
+        push_files(store, "d:1", ["/proc/self/mem"])  # a plain file, of which the first byte cannot be read
+    assert caught.value.filename == "/proc/self/mem"
+
+
 # --- pulling ----------------------------------------------------------------------------------------------------------
 
 
@@ -486,7 +492,7 @@ def test_damaged_bytes_are_not_linked(store, model, tmp_path):
     with open(path, "r+b") as file:
         file.write(b"damage")
     for mode in ("auto", "copy", "link"):
-        with pytest.raises(Exception, match="not those of its digest"):
+        with pytest.raises(CorruptError, match="not those of its digest"):
             pull_files(store, "models/bert:1", tmp_path / "out", mode=mode)
         assert seen(tmp_path / "out") == {}
 
@@ -500,9 +506,37 @@ def test_another_filesystem_is_said_to_be_the_reason(store, model, small_disk):
     assert seen(small_disk.root / "out" / "bert") == seen(model)
 
 
-def test_many_files_are_synced_together_before_any_has_its_name(store, tmp_path, monkeypatch):
-    from ocistore.artifacts import destination
+def test_titles_that_differ_in_case_are_two_files(store, tmp_path):
+    write(tmp_path / "d" / "README")
+    write(tmp_path / "d" / "readme" / "Readme", b"other")
+    push_files(store, "d:1", [tmp_path / "d"])
+    pull_files(store, "d:1", tmp_path / "out")
+    assert seen(tmp_path / "out" / "d") == seen(tmp_path / "d")
 
+
+def test_shared_bytes_are_verified_too_and_not_written(store, model, tmp_path, monkeypatch):
+    """As where the filesystem has reflinks: bytes come into the file without a write of ours."""
+
+    def clone(source, target):
+        os.pwrite(target, os.pread(source, 1 << 30, 0), 0)
+        return True
+
+    monkeypatch.setattr(destination, "clone", clone)
+    monkeypatch.setattr(destination.NewFile, "write", None)
+    push_files(store, "models/bert:1", [model])
+    pull_files(store, "models/bert:1", tmp_path / "out")
+    assert seen(tmp_path / "out" / "bert") == seen(model)
+
+    digest = Digest.of((model / "weights" / "b.bin").read_bytes())
+    path = store.root / "blobs" / "sha256" / digest.encoded
+    path.chmod(0o644)
+    path.write_bytes(bytes(3 * MIB))
+    with pytest.raises(CorruptError):
+        pull_files(store, "models/bert:1", tmp_path / "other")
+    assert seen(tmp_path / "other") == {}
+
+
+def test_many_files_are_synced_together_before_any_has_its_name(store, tmp_path, monkeypatch):
     for number in range(20):
         write(tmp_path / "d" / str(number))
     push_files(store, "d:1", [tmp_path / "d"])
