@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from ocistore import logs
 from ocistore.arguments import GRACE, KEEP_UNTAGGED
 from ocistore.argumenttypes import checks_types
 from ocistore.catalog import holds, repositories
@@ -541,7 +542,7 @@ class Store:
         with _LOADING:
             from ocistore.upkeep.gc import collect  # noqa: PLC0415
 
-        return collect(
+        report = collect(
             self._core,
             grace=grace,
             keep_untagged=keep_untagged,
@@ -550,6 +551,11 @@ class Store:
             maximum_duration=maximum_duration,
             maximum_batches=maximum_batches,
         )
+        if not dry_run:
+            done = "" if report.complete else ", and left something for the next one"
+            text = f"garbage collection removed {report.blobs} blobs of {report.bytes} bytes{done}"
+            logs.info("gc", text, self.root, report=report)
+        return report
 
     def explain(
         self,
@@ -640,7 +646,7 @@ class Store:
         with _LOADING:
             from ocistore.upkeep.scrub import scrub  # noqa: PLC0415
 
-        return scrub(
+        report = scrub(
             self._core,
             level=level,
             repair=repair,
@@ -652,6 +658,9 @@ class Store:
             adopt=adopt,
             progress=progress,
         )
+        text = f"scrub found {report.damaged} of {report.blobs} blobs damaged, and repaired {report.repaired}"
+        (logs.warning if report.exit_code else logs.info)("scrub", text, self.root, report=report)
+        return report
 
     def check(self) -> CheckReport:
         """Compare the catalog with what it should be: schema, pages, foreign keys, and the directories beside it.
@@ -698,12 +707,17 @@ class Store:
         with _LOADING:
             from ocistore.upkeep.backup import backup  # noqa: PLC0415
 
-        return backup(
+        report = backup(
             self._core,
             destination,
             mode=mode,
             progress=progress,
         )
+        lacking = len(report.missing) + len(report.unreadable)
+        lacks = f", and lacks {lacking}" if lacking else ""
+        text = f"backup to {report.destination} has {report.blobs} blobs{lacks}"
+        (logs.warning if lacking else logs.info)("backup", text, self.root, report=report)
+        return report
 
     def prune_history(
         self,
@@ -825,4 +839,7 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
     with _LOADING:
         from ocistore.upkeep.rebuild import rebuild  # noqa: PLC0415
 
-    return rebuild(root, force=force, progress=progress)
+    report = rebuild(root, force=force, progress=progress)
+    text = f"rebuilt the catalog, with {report.manifests} manifests and {report.tags} tags"
+    logs.warning("rebuild", text, root, report=report)
+    return report
