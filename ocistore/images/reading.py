@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ocistore import ArchiveInvalidError, ArtifactInvalidError, FileNotInImageError, Platform, Reference
 from ocistore.archives.links import LinkError
 from ocistore.argumenttypes import checks_types
-from ocistore.artifacts import TITLE, is_packed_directory
+from ocistore.artifacts import EXECUTABLE, TITLE, is_packed_directory
 from ocistore.images.choosing import choose_image
 from ocistore.images.layer import check_type, content_at, layer_at, layer_name, members, open_layer
 from ocistore.images.stackedlayers import Content, FileTree, ImageFile, as_file, names_in
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _BUFFER: Final = 128 * 1024
 """Bytes."""
 _FILE_MODE: Final = 0o644
+_EXECUTABLE_MODE: Final = 0o755
 """That of an artifact's file, which has none."""
 
 
@@ -213,7 +214,8 @@ def _add_titled(tree: FileTree, repository: Repository, manifest: Manifest, refe
         if not path:
             raise ArtifactInvalidError(reference, reason=f"{title!r:.300} is no title of a file")
         content = Content(layer, None, layer.size)
-        tree.add_file(ImageFile(path, "file", layer.size, _FILE_MODE, 0, 0, 0, "", layer, content))
+        mode = _EXECUTABLE_MODE if layer.annotations.get(EXECUTABLE) == "true" else _FILE_MODE
+        tree.add_file(ImageFile(path, "file", layer.size, mode, 0, 0, 0, "", layer, content))
 
 
 def _listed_layer(repository: Repository, layer: Descriptor, path: str, reference: str) -> Iterator[ImageFile]:

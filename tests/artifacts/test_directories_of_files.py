@@ -1,6 +1,7 @@
 """Directories as one layer for each file: what is kept, followed, refused and not written twice."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from state import unchanged
 
-from ocistore import ArtifactInvalidError, CorruptError, Digest
+from ocistore import ArchiveInvalidError, ArtifactInvalidError, CorruptError, Digest, Manifest
 from ocistore.artifacts import EXECUTABLE, TITLE, attach_files, check_files, destination, layers, pull_files, push_files
 from ocistore.artifacts.titles import UNPACK
 from ocistore.blobs.ingester import FileIngester
@@ -99,6 +100,13 @@ def test_each_file_is_a_layer_with_its_path_as_title(store, model):
     assert described["bert/bin/run.sh"].annotations == {TITLE: "bert/bin/run.sh", EXECUTABLE: "true"}
     assert described["bert/config.json"].annotations == {TITLE: "bert/config.json"}
     assert described["bert/logs/old"].annotations[UNPACK] == "true"
+
+
+def test_a_listing_says_what_may_be_executed(store, model):
+    push_files(store, "models/bert:1", [model])
+    modes = {file.path: file.mode for file in list_files(store, "models/bert:1")}
+    assert modes["bert/bin/run.sh"] == 0o755
+    assert modes["bert/config.json"] == 0o644
 
 
 def test_a_range_of_a_file_is_read_from_its_layer(store, model):
@@ -594,6 +602,40 @@ def test_a_tree_may_be_as_deep_as_titles(store, tmp_path_factory, depth, content
     push_files(store, "deep:1", [work / "top"])
     pull_files(store, "deep:1", work / "out")
     assert (work / "out" / path.relative_to(work)).read_bytes() == content
+
+
+HOSTILE = st.lists(
+    st.sampled_from(["..", ".", "", "a", "A", "b", "\N{LATIN SMALL LETTER E WITH ACUTE}", "\x1b", "\\", "~", "store"]),
+    min_size=1,
+    max_size=4,
+).map("/".join)
+ANNOTATED = st.lists(
+    st.tuples(HOSTILE, st.dictionaries(st.sampled_from([UNPACK, EXECUTABLE]), st.sampled_from(["true", "x"]))),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layers=ANNOTATED, mode=st.sampled_from(["auto", "copy", "link"]), keep=st.booleans())
+def test_whatever_a_manifest_says_nothing_is_written_outside(store, tmp_path_factory, layers, mode, keep):
+    work = tmp_path_factory.mktemp("hostile")
+    repository = store.repository("hostile")
+    described = [
+        dataclasses.replace(repository.put_blob(b"%d" % number), annotations={TITLE: title, **more})
+        for number, (title, more) in enumerate(layers)
+    ]
+    pushed = repository.put_manifest(Manifest.build(layers=described, artifact_type="a/b"))
+    reference = f"hostile@{pushed.digest}"
+    try:
+        report = pull_files(store, reference, work / "out", mode=mode, keep_packed=keep)
+    except (ArtifactInvalidError, ArchiveInvalidError):
+        assert not (work / "out").exists() or os.listdir(work / "out") == []
+    else:
+        assert {path.relative_to(work / "out").as_posix() for path in report.files} == {title for title, _ in layers}
+        for number, (title, _) in enumerate(layers):
+            assert (work / "out" / title).read_bytes() == b"%d" % number
+    assert os.listdir(work) in ([], ["out"])
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------
