@@ -209,18 +209,20 @@ def test_a_file_that_only_looks_the_same_is_written(store, tmp_path, staged):
 
 def test_what_a_collection_removes_meanwhile_is_written_after_all(store, model, monkeypatch):
     push_files(store, "models/bert:1", [model])
-    done, tried = [], []
+    tried = []
     put = layers.Layers.put
-    monkeypatch.setattr(layers.Layers, "put", lambda *a, **k: tried.append(k["earlier"]) or put(*a, **k))
 
-    def progress(read, total):
-        if not done:
-            done.append(read)
+    def put_and_collect(*given, **named):
+        found = put(*given, **named)
+        tried.append(named["earlier"])
+        if len(tried) == 1:  # when all was found there, and before the commit
             repository = store.repository("models/bert")
             repository.delete_manifest(repository.resolve("1").digest)
             store.gc(grace=timedelta(0), keep_untagged=timedelta(0))
+        return found
 
-    push_files(store, "models/bert:2", [model], progress=progress)
+    monkeypatch.setattr(layers.Layers, "put", put_and_collect)
+    push_files(store, "models/bert:2", [model])
     assert len(tried) == 2
     assert tried[1] is None
     for layer in store.repository("models/bert").get_manifest("2").layers:
