@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from ocistore import logs
 from ocistore.arguments import GRACE, KEEP_UNTAGGED
+from ocistore.argumenttypes import checks_types
 from ocistore.catalog import holds, repositories
 from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
@@ -65,6 +67,7 @@ class Usage(JSONValue):
     """Open upload sessions."""
 
 
+@checks_types
 class Store:
     """An open store. Thread-safe; any number of processes may have the same directory open at once.
 
@@ -538,7 +541,7 @@ class Store:
         with _LOADING:
             from ocistore.upkeep.gc import collect  # noqa: PLC0415
 
-        return collect(
+        report = collect(
             self._core,
             grace=grace,
             keep_untagged=keep_untagged,
@@ -547,6 +550,11 @@ class Store:
             maximum_duration=maximum_duration,
             maximum_batches=maximum_batches,
         )
+        if not dry_run:
+            done = "" if report.complete else ", and left something for the next one"
+            text = f"garbage collection removed {report.blobs} blobs of {report.bytes} bytes{done}"
+            logs.info("gc", text, self.root, report=report)
+        return report
 
     def explain(
         self,
@@ -637,7 +645,7 @@ class Store:
         with _LOADING:
             from ocistore.upkeep.scrub import scrub  # noqa: PLC0415
 
-        return scrub(
+        report = scrub(
             self._core,
             level=level,
             repair=repair,
@@ -649,6 +657,9 @@ class Store:
             adopt=adopt,
             progress=progress,
         )
+        text = f"scrub found {report.damaged} of {report.blobs} blobs damaged, and repaired {report.repaired}"
+        (logs.warning if report.exit_code else logs.info)("scrub", text, self.root, report=report)
+        return report
 
     def check(self) -> CheckReport:
         """Compare the catalog with what it should be: schema, pages, foreign keys, and the directories beside it.
@@ -695,12 +706,17 @@ class Store:
         with _LOADING:
             from ocistore.upkeep.backup import backup  # noqa: PLC0415
 
-        return backup(
+        report = backup(
             self._core,
             destination,
             mode=mode,
             progress=progress,
         )
+        lacking = len(report.missing) + len(report.unreadable)
+        lacks = f", and lacks {lacking}" if lacking else ""
+        text = f"backup to {report.destination} has {report.blobs} blobs{lacks}"
+        (logs.warning if lacking else logs.info)("backup", text, self.root, report=report)
+        return report
 
     def prune_history(
         self,
@@ -766,6 +782,7 @@ class Store:
             return Usage(*counts(connection))
 
 
+@checks_types
 def check_import(
     source: ImportSource,
     repository: str | None = None,
@@ -798,6 +815,7 @@ def check_import(
     return check_import(source, repository, references=references, platforms=platforms, referrers=referrers)
 
 
+@checks_types
 def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None) -> RebuildReport:
     """Make the catalog of a store again, when it is lost or damaged. This reads and hashes every blob.
 
@@ -820,4 +838,7 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
     with _LOADING:
         from ocistore.upkeep.rebuild import rebuild  # noqa: PLC0415
 
-    return rebuild(root, force=force, progress=progress)
+    report = rebuild(root, force=force, progress=progress)
+    text = f"rebuilt the catalog, with {report.manifests} manifests and {report.tags} tags"
+    logs.warning("rebuild", text, root, report=report)
+    return report

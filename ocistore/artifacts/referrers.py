@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError, Descriptor, Digest, Reference
+from ocistore.argumenttypes import checks_types
 from ocistore.oci.jsonvalue import JSONValue
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class ReferrerTree(JSONValue):
         return tuple(referrer for referrer in self.referrers if referrer.subject == digest)
 
 
+@checks_types
 def discover(store: Store, reference: str, *, artifact_type: str | None = None) -> ReferrerTree:
     """Return the referrers of a manifest, to any depth.
 
@@ -60,6 +62,7 @@ def discover(store: Store, reference: str, *, artifact_type: str | None = None) 
     return ReferrerTree(root, referrers_of(repository, root.digest, artifact_type=artifact_type))
 
 
+@checks_types
 def referrers_of(
     repository: Repository, digest: Digest, *, artifact_type: str | None = None, seen: set[Digest] | None = None
 ) -> tuple[Referrer, ...]:

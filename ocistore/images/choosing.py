@@ -6,6 +6,7 @@ import platform as machine
 from typing import TYPE_CHECKING
 
 from ocistore import BlobNotFoundError, ManifestInvalidError, ManifestNotFoundError, Platform, PlatformNotFoundError
+from ocistore.argumenttypes import checks_types
 from ocistore.images.config import platform_of
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import ARCHITECTURES
@@ -31,6 +32,7 @@ def own_platform() -> Platform:
     return Platform(architecture, "linux", variant=variant)
 
 
+@checks_types
 def choose_image(repository: Repository, reference: Reference, platform: Platform | None = None) -> Manifest:
     """Return the one image that a reference means.
 
