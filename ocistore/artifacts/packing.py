@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError, BlobNotFoundError, Descriptor, InvalidNameError, Manifest, Reference
+from ocistore.argumenttypes import checks_types
 from ocistore.artifacts.earlier import EarlierFiles
 from ocistore.artifacts.layers import Layers, PackingOptions
 from ocistore.oci import mediatypes
@@ -28,6 +29,7 @@ UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
 """The artifact type of what was pushed without one. With the empty config there must be one; ``oras`` says the same."""
 
 
+@checks_types
 def push_files(
     store: Store,
     reference: str,
@@ -104,6 +106,7 @@ def push_files(
     )
 
 
+@checks_types
 def attach_files(
     store: Store,
     reference: str,
@@ -163,6 +166,7 @@ def attach_files(
     )
 
 
+@checks_types
 def check_files(
     files: Sequence[str | os.PathLike[str]],
     *,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ocistore import ArchiveInvalidError, ArtifactInvalidError, FileNotInImageError, Platform, Reference
 from ocistore.archives.links import LinkError
+from ocistore.argumenttypes import checks_types
 from ocistore.artifacts import EXECUTABLE, TITLE, is_packed_directory
 from ocistore.images.choosing import choose_image
 from ocistore.images.layer import check_type, content_at, layer_at, layer_name, members, open_layer
@@ -27,6 +28,7 @@ _EXECUTABLE_MODE: Final = 0o755
 """That of an artifact's file, which has none."""
 
 
+@checks_types
 def list_files(
     store: Store, reference: str, path: str = "", *, platform: str | None = None, layer: int | str | None = None
 ) -> Iterator[ImageFile]:
@@ -62,6 +64,7 @@ def list_files(
     return tree.walk(_top(tree, path, reference))
 
 
+@checks_types
 def open_file(store: Store, reference: str, path: str, *, platform: str | None = None) -> ImageFileReader:
     """Open one file of an image or artifact as a binary file; to be closed, or used with ``with``.
 
