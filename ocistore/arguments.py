@@ -23,31 +23,14 @@ KEEP_UNTAGGED: Final = timedelta(days=14)
 _ZERO: Final = timedelta(0)
 
 
-def check_duration(given: object, name: str) -> None:
-    """Refuse what is no duration, such as a number of seconds. None is accepted.
+def check_duration(given: timedelta | None, name: str) -> None:
+    """Refuse a duration that is negative. None is accepted.
 
     Raises:
-        TypeError: it is not a ``datetime.timedelta``.
         ValueError: it is negative.
     """
-    if given is None:
-        return
-    if not isinstance(given, timedelta):
-        reason = f"{name} must be a datetime.timedelta, such as timedelta(hours=1), not {type(given).__name__}"
-        raise TypeError(reason)
-    if given < _ZERO:
+    if given is not None and given < _ZERO:
         raise ValueError(f"{name} must not be negative")
-
-
-def require_duration(given: object, name: str) -> None:
-    """Refuse what is no duration, None included.
-
-    Raises:
-        TypeError, ValueError: as :func:`check_duration`.
-    """
-    if given is None:
-        raise TypeError(f"{name} must be a datetime.timedelta, such as timedelta(hours=1), not None")
-    check_duration(given, name)
 
 
 def check_choice(given: object, name: str, choices: Sequence[str]) -> None:

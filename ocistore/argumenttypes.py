@@ -36,11 +36,13 @@ _TEXT: Final = _Kind("text", _is(str))
 _NO_LISTS: Final = (str, bytes, bytearray, memoryview, Mapping)
 _KINDS: Final = {
     "None": _Kind("None", lambda value: value is None),
+    "Any": _Kind("anything", lambda _: True),
     "object": _Kind("anything", lambda _: True),
     "str": _TEXT,
     "Digest": _TEXT,
     "bool": _Kind("True or False", _is(bool)),
     "int": _Kind("an int", lambda value: hasattr(value, "__index__") and not isinstance(value, bool)),
+    "float": _Kind("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
     "bytes": _Kind("bytes", _is(bytes)),
     "bytearray": _Kind("a bytearray", _is(bytearray)),
     "memoryview": _Kind("a memoryview", _is(memoryview)),
@@ -70,6 +72,8 @@ _KINDS: Final = {
 """What the names in annotations stand for. Any other name is that of a class of ours."""
 
 _ALIASES: Final = {
+    "Collection": "Iterable",
+    "Literal": "str",
     "Sequence": "Iterable",
     "Progress": "Callable",
     "TransferMode": "str",

@@ -6,7 +6,7 @@ import contextlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from ocistore.arguments import require_duration
+from ocistore.arguments import check_duration
 from ocistore.argumenttypes import checks_types
 from ocistore.catalog import leases, repositories
 from ocistore.catalog.contract import in_small_transactions
@@ -186,7 +186,7 @@ def scope_of(lease: Lease) -> HeldLease:
 
 
 def _check(ttl: timedelta) -> None:
-    require_duration(ttl, "ttl")
+    check_duration(ttl, "ttl")
     if not ttl:
         raise ValueError(f"a lease must last longer than {ttl}")
     if ttl > MAXIMUM_TTL:

@@ -258,8 +258,6 @@ class RepositoryWriter(abc.ABC):
 
         When it returns outside a transaction, the manifest and its tags survive a power cut.
         """
-        if isinstance(tags, str):  # which is an iterable of tags too, one for each letter
-            raise TypeError("tags must be a list of tags, not one text")
         check_choice(missing, "missing", get_args(Missing))
         names = list(dict.fromkeys(tag_name(tag) for tag in tags))
         expected = None if digest is None else digest_of(digest, argument="digest")
@@ -667,8 +665,6 @@ def _event(row: tags.Event) -> TagEvent:
 
 def _size(size: int | None) -> int | None:
     """Return a size as the caller declared it; None where it cannot be one."""
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
-        raise TypeError(f"size must be an int, not {type(size).__name__}")
     if size is not None and size < 0:
         raise SizeMismatchError(expected=size, actual=0)
     return size

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError, Descriptor, Digest, Reference
 from ocistore.argumenttypes import checks_types
+from ocistore.oci.descriptor import digest_of
 from ocistore.oci.jsonvalue import JSONValue
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ class ReferrerTree(JSONValue):
     """All referrers: each before those that are about it, and these before its next sibling. Siblings are in byte
     order of digests."""
 
-    def about(self, digest: str) -> tuple[Referrer, ...]:
+    def about(self, digest: str | Descriptor) -> tuple[Referrer, ...]:
         """Return the referrers whose subject is that manifest."""
-        return tuple(referrer for referrer in self.referrers if referrer.subject == digest)
+        wanted = digest_of(digest, argument="digest")
+        return tuple(referrer for referrer in self.referrers if referrer.subject == wanted)
 
 
 @checks_types
@@ -64,7 +66,11 @@ def discover(store: Store, reference: str, *, artifact_type: str | None = None) 
 
 @checks_types
 def referrers_of(
-    repository: Repository, digest: Digest, *, artifact_type: str | None = None, seen: set[Digest] | None = None
+    repository: Repository,
+    digest: str | Descriptor,
+    *,
+    artifact_type: str | None = None,
+    seen: set[Digest] | None = None,
 ) -> tuple[Referrer, ...]:
     """Return the referrers of a manifest, to any depth, in the order of :attr:`ReferrerTree.referrers`.
 
@@ -80,17 +86,18 @@ def referrers_of(
         RepositoryNotFoundError: there is no such repository.
         ArtifactInvalidError: there are more than 100,000.
     """
+    root = digest_of(digest, argument="digest")
     found: list[Referrer] = []
     seen = set() if seen is None else seen
-    waiting = _about(repository, digest, 1, artifact_type)
+    waiting = _about(repository, root, 1, artifact_type)
     while waiting:
         referrer = waiting.pop()
         # A manifest has one subject and cannot be about itself; still, a hash is only as good as its algorithm.
-        if referrer.descriptor.digest in seen or referrer.descriptor.digest == digest:
+        if referrer.descriptor.digest in seen or referrer.descriptor.digest == root:
             continue
         if len(found) >= MAXIMUM_REFERRERS:
             raise ArtifactInvalidError(
-                f"{repository.name}@{digest}", reason=f"it has more than {MAXIMUM_REFERRERS} referrers"
+                f"{repository.name}@{root}", reason=f"it has more than {MAXIMUM_REFERRERS} referrers"
             )
         seen.add(referrer.descriptor.digest)
         found.append(referrer)

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ocistore.arguments import absolute_path
 from ocistore.argumenttypes import checks_types
@@ -17,9 +17,6 @@ from ocistore.errors import InvalidNameError, StorageError
 from ocistore.oci.digest import ALGORITHMS, Digest
 from ocistore.oserrors import Translating
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 LONGEST_ROOT: Final = 493
 """Bytes. SQLite takes 511 for the name of a database and of what lies beside it (os_unix.c, MAX_PATHNAME)."""
 
@@ -27,17 +24,6 @@ CATALOG: Final = "catalog.db"
 """What the directory of a store has in it, and no other directory."""
 
 _UPLOAD_NAME: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
-
-
-def listed_paths(given: Iterable[str | os.PathLike[str]], *, kind: str) -> list[str | os.PathLike[str]]:
-    """Return the paths given where there may be several.
-
-    Raises:
-        TypeError: one text, which is an iterable of texts too, one for each letter.
-    """
-    if isinstance(given, str):
-        raise TypeError(f"{kind} must be a list of paths, not one text")
-    return list(given)
 
 
 @checks_types

@@ -6,7 +6,7 @@ import contextlib
 import io
 from typing import TYPE_CHECKING, Any, Final
 
-from ocistore import ArchiveInvalidError, ArtifactInvalidError, FileNotInImageError, Platform, Reference
+from ocistore import ArchiveInvalidError, ArtifactInvalidError, Descriptor, FileNotInImageError, Platform, Reference
 from ocistore.archives.links import LinkError
 from ocistore.argumenttypes import checks_types
 from ocistore.artifacts import EXECUTABLE, TITLE, is_packed_directory
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from ocistore import Descriptor, Manifest, Repository, Store
+    from ocistore import Manifest, Repository, Store
 
 _BUFFER: Final = 128 * 1024
 """Bytes."""
@@ -30,7 +30,12 @@ _EXECUTABLE_MODE: Final = 0o755
 
 @checks_types
 def list_files(
-    store: Store, reference: str, path: str = "", *, platform: str | None = None, layer: int | str | None = None
+    store: Store,
+    reference: str,
+    path: str = "",
+    *,
+    platform: str | None = None,
+    layer: int | str | Descriptor | None = None,
 ) -> Iterator[ImageFile]:
     """Yield the files that an image has when its layers are stacked, or those of one layer, or those of an artifact.
 
@@ -46,7 +51,7 @@ def list_files(
         path: only what is at that path and below. On the way to it, symbolic links are followed; at its end, where it
             ends with a slash. In one layer, none is followed.
         platform: which image of an index: OS/ARCHITECTURE[/VARIANT]. Without it the only one, or that for this machine.
-        layer: only this one: its number, from 1 for the lowest, or its digest.
+        layer: only this one: its number, from 1 for the lowest, or its digest or descriptor.
 
     Raises:
         FileNotInImageError: there is nothing at that path.
@@ -59,7 +64,8 @@ def list_files(
     """
     repository, manifest = _chosen(store, reference, platform)
     if layer is not None:
-        return _listed_layer(repository, layer_at(manifest, str(layer)), path, reference)
+        wanted = layer.digest if isinstance(layer, Descriptor) else str(layer)
+        return _listed_layer(repository, layer_at(manifest, wanted), path, reference)
     tree = _tree(repository, manifest, reference)
     return tree.walk(_top(tree, path, reference))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ocistore.blobs.paths import is_store, listed_paths
+from ocistore.blobs.paths import is_store
 from ocistore.core import check_if_moved
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
 from ocistore.files.making import TEMPORARY, make_directories
@@ -136,7 +136,7 @@ def export(
     progress: Progress | None = None,
 ) -> ExportReport:
     """Write references as an OCI layout or an archive; see :meth:`ocistore.Store.export`."""
-    bases = listed_paths(base, kind="base")
+    bases = list(base)
     to = destination_of(
         destination,
         format=format,

@@ -32,11 +32,8 @@ def parse_platforms(texts: Iterable[str]) -> list[Platform]:
     """Parse each of them; see :meth:`Platform.parse`.
 
     Raises:
-        TypeError: one text, which is an iterable of texts too, one for each letter.
         InvalidNameError: one of them is nothing of the kind.
     """
-    if isinstance(texts, str):
-        raise TypeError("platforms must be a list of platforms, not one text")
     return [Platform.parse(text) for text in texts]
 
 

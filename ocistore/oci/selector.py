@@ -114,11 +114,8 @@ def selectors(texts: Iterable[str], *, hosts: bool = False) -> list[Selector]:
     """Parse each of them; see :meth:`Selector.parse`.
 
     Raises:
-        TypeError: one text, which is an iterable of texts too, one for each letter.
         InvalidNameError, InvalidDigestError: the part that is wrong, and why.
     """
-    if isinstance(texts, str):
-        raise TypeError("references must be a list of references, not one text")
     return [Selector.parse(text, hosts=hosts) for text in texts]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from ocistore.arguments import GRACE, KEEP_UNTAGGED, require_duration
+from ocistore.arguments import GRACE, KEEP_UNTAGGED, check_duration
 from ocistore.catalog import leases, relations, repositories
 from ocistore.clock import instant
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
@@ -64,8 +64,8 @@ def explain(
     keep_untagged: timedelta = KEEP_UNTAGGED,
 ) -> Explanation:
     """Say what keeps a manifest or blob; see :meth:`ocistore.Store.explain`."""
-    require_duration(grace, "grace")
-    require_duration(keep_untagged, "keep_untagged")
+    check_duration(grace, "grace")
+    check_duration(keep_untagged, "keep_untagged")
     repository: str | None = None
     if isinstance(reference_or_digest, Descriptor):
         wanted = digest_of(reference_or_digest, argument="reference_or_digest")

@@ -30,7 +30,7 @@ from functools import partial
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Final
 
-from ocistore.arguments import GRACE, KEEP_UNTAGGED, require_duration
+from ocistore.arguments import GRACE, KEEP_UNTAGGED, check_duration
 from ocistore.blobs.pool import may_grow
 from ocistore.catalog import (
     batches,
@@ -145,8 +145,8 @@ def collect(
     maximum_batches: int | None = None,
 ) -> GCReport:
     """Collect garbage; see :meth:`ocistore.Store.gc`."""
-    require_duration(grace, "grace")
-    require_duration(keep_untagged, "keep_untagged")
+    check_duration(grace, "grace")
+    check_duration(keep_untagged, "keep_untagged")
     budget = Budget(duration=maximum_duration, transactions=maximum_batches)
     now = core.catalog.now()
     run = _Run(core, now, now - _milliseconds(keep_untagged), now - _milliseconds(grace), budget)

@@ -19,7 +19,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
 from ocistore.arguments import check_choice, check_duration, whole_number
-from ocistore.blobs.paths import listed_paths
 from ocistore.catalog import repositories
 from ocistore.catalog import scrub as scrub_rows
 from ocistore.catalog.blobs import bytes_of_live
@@ -96,7 +95,7 @@ def scrub(
     if repair:
         core.require_writable()
     budget = Budget(duration=maximum_duration, rate=rate)
-    with Healer(core, listed_paths(heal_from, kind="heal_from")) as healer:
+    with Healer(core, list(heal_from)) as healer:
         run = _Scrub(core, level, repair=repair, healer=healer, budget=budget, progress=progress)
         if repair:
             sweep_rebuilt(core)

@@ -3,7 +3,7 @@
 import pytest
 
 from ocistore import InvalidNameError
-from ocistore.oci.selector import Selector, selectors
+from ocistore.oci.selector import Selector
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -65,8 +65,3 @@ def test_what_it_is_called(text, name, called):
 def test_what_is_no_selector_is_refused(text):
     with pytest.raises(InvalidNameError):
         Selector.parse(text)
-
-
-def test_one_text_is_not_a_list_of_them():
-    with pytest.raises(TypeError):
-        selectors("app")

@@ -102,8 +102,6 @@ def opened(
 
 def _open(source: ImportSource, name: str, stack: contextlib.ExitStack, stream: Callable[[Readable], Source]) -> Source:
     if not isinstance(source, str | os.PathLike):
-        if not callable(getattr(source, "read", None)):
-            raise TypeError(f"a layout is read from a path or a binary file, not from {type(source).__qualname__}")
         return stream(_Theirs(source))
     path = Path(name)
     mode = _mode(path)
