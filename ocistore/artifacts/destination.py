@@ -14,7 +14,7 @@ from ocistore.artifacts.staging import StagedTree
 from ocistore.filedescriptors import owned
 from ocistore.files.cloning import clone
 from ocistore.files.content import write_all
-from ocistore.files.durability import sync_filesystem, syncfs_reports_errors
+from ocistore.files.durability import start_writeback, sync_filesystem, syncfs_reports_errors
 from ocistore.files.making import make_directories, new_file, temporary_name
 from ocistore.refusals import Ignoring, pass_on_theirs
 
@@ -37,6 +37,11 @@ _CANNOT_LINK: Final = {
 }
 
 
+_WRITEBACK: Final = 8 * 1024 * 1024
+"""Bytes. How much is written before the disk is told to begin with it, so that the sync at the end finds little to do:
+as where the pool writes."""
+
+
 class NewFile:
     """A file that is being written."""
 
@@ -44,6 +49,7 @@ class NewFile:
         """Write to an open file; ``naming`` lets errors of the system name it."""
         self._descriptor = descriptor
         self._naming = naming
+        self._unwritten = 0
 
     def write(self, chunk: bytes) -> None:
         """Append bytes.
@@ -53,6 +59,10 @@ class NewFile:
         """
         with self._naming():
             write_all(self._descriptor, chunk)
+        self._unwritten += len(chunk)
+        if self._unwritten >= _WRITEBACK:
+            start_writeback(self._descriptor)
+            self._unwritten = 0
 
     def clone(self, source: int) -> bool:
         """Share the bytes of another open file, before anything was written. Return whether the filesystem can.

@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import run_python
 from state import unchanged
 
 from ocistore import ArchiveInvalidError, ArtifactInvalidError, CorruptError, Digest, Manifest
@@ -360,6 +361,8 @@ def test_more_files_than_a_manifest_can_list_are_refused_before_any_is_read(stor
     ):
         push_files(store, "d:1", [top])
     assert caught.value.name == str(top)
+    with unchanged(store.root), pytest.raises(ArtifactInvalidError, match="more files"):
+        push_files(store, "d:1", sorted(top.iterdir()))
 
 
 def test_longer_names_than_a_manifest_has_room_for_are_refused(store, tmp_path):
@@ -678,3 +681,43 @@ def test_memory_stays_small_with_many_files(store, tmp_path):
         tracemalloc.stop()
     assert peak < 24 * MIB
     assert len(seen(tmp_path / "out" / "many")) == 3030
+
+
+MANY = """
+import resource, sys
+from pathlib import Path
+
+from ocistore import Store
+from ocistore.artifacts import pull_files, push_files
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+work = Path(sys.argv[1])
+with Store.open(work / "store") as store:
+    push_files(store, "few:1", [work / "few"], layer="tar", compression="none")
+    pull_files(store, "few:1", work / "out")
+    before = peak()
+    push_files(store, "many:1", [work / "many"], layer="tar", compression="none")
+    pushed = peak()
+    pull_files(store, "many:1", work / "out")
+    print(pushed - before, peak() - pushed)
+"""
+
+
+@pytest.mark.slow
+def test_several_hundred_thousand_files_are_one_archive_in_little_memory(tmp_path):
+    write(tmp_path / "few" / "file", b"few")
+    for number in range(250_000):
+        directory = tmp_path / "many" / f"{number // 1000}"
+        if number % 1000 == 0:
+            directory.mkdir(parents=True)
+        with open(directory / f"{number:06}.jpg", "wb") as file:
+            file.write(b"%d" % number)
+
+    pushed, pulled = map(int, run_python(MANY, tmp_path, patience=300).split())
+
+    assert pushed < 32, "MiB"
+    assert pulled < 96, "MiB: the names, and what they are"
+    assert sum(len(files) for _, _, files in os.walk(tmp_path / "out" / "many")) == 250_000
+    assert (tmp_path / "out" / "many" / "249" / "249999.jpg").read_bytes() == b"249999"
