@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 project = "ocistore"
 release = version = ocistore.__version__
 extensions = ["sphinx.ext.autodoc", "myst_parser"]
-exclude_patterns = ["examples/*.md"]
 html_theme = "furo"
 html_title = f"ocistore {version}"
 html_copy_source = False
