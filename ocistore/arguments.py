@@ -23,12 +23,14 @@ KEEP_UNTAGGED: Final = timedelta(days=14)
 _ZERO: Final = timedelta(0)
 
 
-def check_duration(given: timedelta | None, name: str) -> None:
-    """Refuse a duration that is negative. None is accepted.
+def check_duration(given: timedelta | None, name: str, *, positive: bool = False) -> None:
+    """Refuse a duration that is negative or, with ``positive``, zero. None is accepted.
 
     Raises:
-        ValueError: it is negative.
+        ValueError: it is that.
     """
+    if positive and given == _ZERO:
+        raise ValueError(f"{name} must be positive")
     if given is not None and given < _ZERO:
         raise ValueError(f"{name} must not be negative")
 

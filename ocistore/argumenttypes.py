@@ -71,6 +71,15 @@ _KINDS: Final = {
 }
 """What the names in annotations stand for. Any other name is that of a class of ours."""
 
+_EXACT: Final[dict[str, set[type]]] = {
+    "None": {type(None)},
+    "str": {str},
+    "bool": {bool},
+    "int": {int},
+    "bytes": {bytes},
+    "timedelta": {timedelta},
+}
+
 _ALIASES: Final = {
     "Collection": "Iterable",
     "Literal": "str",
@@ -96,6 +105,8 @@ class _Check(NamedTuple):
     """What an argument may be."""
 
     words: str
+    exact: frozenset[type]
+    """Types whose values need no other look: those of nearly all arguments."""
     kinds: tuple[Callable[[Any], bool], ...]
     item: _Check | None
     """What the items of a list may be."""
@@ -131,18 +142,23 @@ def checks_types(thing: T) -> T:
 def _checking(function: FunctionType) -> Callable[..., Any]:
     code = function.__code__
     positional = code.co_varnames[: code.co_argcount]
-    checks: dict[str, _Check] = {}
+    found: tuple[dict[str, _Check], tuple[_Check | None, ...]] | None = None
 
     @functools.wraps(function)
     def checking(*given: Any, **named: Any) -> Any:  # noqa: ANN401 - whatever the function takes and returns
-        if not checks:  # only now: a program calls few of all functions
-            checks.update(checks_of(function))
-        for name, value in zip(positional, given, strict=False):
-            if name in checks:
-                checks[name].of(value, name)
+        nonlocal found
+        if found is None:  # only now: a program calls few of all functions
+            checks = checks_of(function)
+            found = checks, tuple(map(checks.get, positional))
+        checks, in_order = found
+        # Of self nothing is said; too many arguments, and unknown ones, are refused by Python itself.
+        for position, (check, value) in enumerate(zip(in_order, given, strict=False)):
+            if check is not None and type(value) not in check.exact:
+                check.of(value, positional[position])
         for name, value in named.items():
-            if name in checks:
-                checks[name].of(value, name)
+            check = checks.get(name)
+            if check is not None and type(value) not in check.exact:
+                check.of(value, name)
         return function(*given, **named)
 
     return checking
@@ -156,6 +172,7 @@ def checks_of(function: FunctionType) -> dict[str, _Check]:
 def _check(annotation: str) -> _Check:
     words: list[str] = []
     kinds: list[Callable[[Any], bool]] = []
+    exact: set[type] = set()
     item: _Check | None = None
     for alternative in _alternatives(annotation):
         match = _PARTS.fullmatch(alternative)
@@ -166,15 +183,17 @@ def _check(annotation: str) -> _Check:
             also = _check(name)
             words.append(also.words)
             kinds += also.kinds
+            exact |= also.exact
             continue
         kind = _KINDS.get(name) or _Kind(_with_article(name), _is_a(name))
         kinds.append(kind.fits)
+        exact |= _EXACT.get(name, set())
         if name == "Iterable":
             item = _check(inside or "object")
             words.append(f"a list of {_plural(inside or '')}")
         elif name not in _HIDDEN:
             words.append(kind.words)
-    return _Check(_or(words), tuple(kinds), item)
+    return _Check(_or(words), frozenset(exact), tuple(kinds), item)
 
 
 def _alternatives(annotation: str) -> Iterator[str]:

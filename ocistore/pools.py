@@ -9,6 +9,7 @@ from ocistore.blobs.hashing import Count, no_count
 from ocistore.blobs.ingest import Sink, ingest
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.blobs.pool import (
+    Addresses,
     HashState,
     Ingester,
     LocalFiles,
@@ -29,6 +30,7 @@ from ocistore.blobs.sources import open_source
 from ocistore.oci.digest import Hasher, hasher
 
 __all__ = [
+    "Addresses",
     "BlobReader",
     "Count",
     "HashState",

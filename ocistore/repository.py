@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, get_args
 
-from ocistore.arguments import check_choice
+from ocistore.arguments import check_choice, check_duration
 from ocistore.argumenttypes import checks_types
 from ocistore.blobs.ingest import digest_of_source
 from ocistore.blobs.sources import rewound
@@ -49,10 +49,12 @@ from ocistore.upload import Upload, cancel_session, sessions, stat_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import timedelta
     from pathlib import Path
 
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.reader import BlobReader
+    from ocistore.catalog.blobs import HeldBlob
     from ocistore.changes import Change
     from ocistore.core import Core
     from ocistore.leasescope import HeldLease
@@ -360,7 +362,88 @@ class Repository(RepositoryWriter):
             return False
         return True
 
+    def exists(self) -> bool:
+        """Whether there is such a repository: from its first blob, upload or manifest until it is deleted."""
+        with self._core.catalog.read() as connection:
+            return repositories.find(connection, self.name) is not None
+
     # Blobs.
+
+    def has_blob(self, digest: str | Descriptor) -> bool:
+        """Whether this repository serves a blob, with a file of the right size. Changes nothing.
+
+        Ask before pushing a manifest with :meth:`stat_blob`, which also keeps the blob until then.
+        """
+        wanted = digest_of(digest, argument="digest")
+        with self._core.catalog.read() as connection:
+            found = blobs.held(connection, self.name, wanted)
+        return found is not None and self._core.pool.has(wanted, found.size)
+
+    def blobs(self, *, after: str | Descriptor = "", limit: int | None = None) -> Iterator[Descriptor]:
+        """Yield the blobs of this repository in the order in which the store first saw them.
+
+        They are what was pushed or mounted as a blob: configs and layers, whether or not a manifest refers to them, and
+        no manifests. Their media type is ``application/octet-stream``: only manifests say another one.
+
+        Args:
+            after: begin after this digest, the last one of the page before: a blob of this repository.
+            limit: how many at most; None for all.
+
+        Raises:
+            RepositoryNotFoundError: there is no such repository.
+            BlobNotFoundError: the repository has no blob ``after``, whatever others have. One that was deleted is known
+                until it is collected.
+        """
+        repository_id = self._id()
+        start = 0
+        if after:
+            last_seen = digest_of(after, argument="after")
+            with self._core.catalog.read() as connection:
+                known = blobs.key(connection, repository_id, last_seen)
+            if known is None:
+                raise BlobNotFoundError(last_seen, repository=self.name)
+            start = known
+
+        def page(last: int, count: int) -> list[tuple[int, Descriptor]]:
+            with self._core.catalog.read() as connection:
+                rows = blobs.page(connection, repository_id, after=last, limit=count)
+            return [(key, Descriptor(mediatypes.OCTET_STREAM, Digest.parse(found), size)) for key, found, size in rows]
+
+        return pages(page, start, limit)
+
+    def blob_path(self, digest: str | Descriptor) -> Path | None:
+        """Return the path of a blob's file, to read in place: for ``mmap``, ``sendfile`` or another program.
+
+        None where the store's pool keeps no files. Nobody may write to the file, whose mode is 0444: other repositories
+        and other links share its bytes. The path stays until a garbage collection removes the blob, which it does not
+        do while a manifest or a lease keeps it; what is open or mapped by then can be read to its end.
+
+        Raises:
+            RepositoryNotFoundError, BlobNotFoundError: this repository does not serve it, or its file is damaged.
+        """
+        wanted = digest_of(digest, argument="digest")
+        self.stat_blob(wanted, renew=False)
+        local = self._core.pool.local
+        return None if local is None else local.path(wanted)
+
+    def blob_url(self, digest: str | Descriptor, *, expires: timedelta) -> str | None:
+        """Return an address from which whoever has it can fetch a blob without this process, for a while.
+
+        None where the store's pool gives none, as that of files does not: serve the bytes yourself then.
+
+        Args:
+            digest: of the blob.
+            expires: for how long the address is good.
+
+        Raises:
+            RepositoryNotFoundError, BlobNotFoundError: this repository does not serve it.
+            ValueError: ``expires`` is not positive.
+        """
+        wanted = digest_of(digest, argument="digest")
+        check_duration(expires, "expires", positive=True)
+        size = self.stat_blob(wanted, renew=False).size
+        addresses = self._core.pool.addresses
+        return None if addresses is None else addresses.url(wanted, size, expires=expires)
 
     def stat_blob(self, digest: str | Descriptor, *, renew: bool = True) -> Descriptor:
         """Return the descriptor of a blob of this repository: its size, and media type ``application/octet-stream``.
@@ -437,7 +520,7 @@ class Repository(RepositoryWriter):
         self._core.catalog.refuse_moved()
         raise CorruptError(f"blob {wanted}", reason="its file is gone")
 
-    def _row(self, digest: Digest) -> blobs.HeldBlob:
+    def _row(self, digest: Digest) -> HeldBlob:
         with self._core.catalog.read() as connection:
             held = blobs.held(connection, self.name, digest)
         if held is None:

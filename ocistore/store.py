@@ -14,8 +14,9 @@ from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
 from ocistore.errors import RepositoryNotFoundError
 from ocistore.lease import Lease
+from ocistore.oci.descriptor import digest_of
 from ocistore.oci.jsonvalue import JSONValue
-from ocistore.oci.reference import repository_name
+from ocistore.oci.reference import Reference, repository_name
 from ocistore.opening import open_core
 from ocistore.oserrors import Translating
 from ocistore.paging import check_text, pages
@@ -83,6 +84,11 @@ class Store:
     def root(self) -> Path:
         """The store's directory, absolute."""
         return self._core.root
+
+    @property
+    def location(self) -> str:
+        """Where the store is, for messages."""
+        return str(self._core.root)
 
     @property
     def made_again(self) -> tuple[Path, ...]:
@@ -220,6 +226,40 @@ class Store:
         def page(last: str, count: int) -> list[tuple[str, str]]:
             with self._core.catalog.read() as connection:
                 names = repositories.page(connection, prefix=prefix, after=last, limit=count)
+            return [(name, name) for name in names]
+
+        return pages(page, after, limit)
+
+    def resolve(self, reference: str) -> Descriptor:
+        """Return the descriptor of the manifest that ``REPO:TAG``, ``REPO@DIGEST`` or ``REPO:TAG@DIGEST`` names.
+
+        Where there are both, the digest counts, as for other container tools, and the tag need not exist.
+        See :class:`Reference`.
+
+        Raises:
+            InvalidNameError, InvalidDigestError: it is no reference, or names a repository and no more.
+            RepositoryNotFoundError, ManifestNotFoundError: there is none.
+        """
+        parsed = Reference.parse(reference)
+        return self.repository(parsed.repository).resolve(parsed.target)
+
+    def holders(self, digest: str | Descriptor, *, after: str = "", limit: int | None = None) -> Iterator[str]:
+        """Yield the names of the repositories that serve a blob or manifest, in byte order; none where nobody does.
+
+        What it costs follows the number of these repositories; where they are more than a thousand, that of all.
+        Each page is read on its own: what others change meanwhile may be seen or not.
+
+        Args:
+            digest: of the blob or manifest.
+            after: begin after this name, which need not exist.
+            limit: how many at most; None for all.
+        """
+        wanted = digest_of(digest, argument="digest")
+        check_text(after, kind="repository")
+
+        def page(last: str, count: int) -> list[tuple[str, str]]:
+            with self._core.catalog.snapshot() as connection:
+                names = repositories.holders(connection, wanted, after=last, limit=count)
             return [(name, name) for name in names]
 
         return pages(page, after, limit)

@@ -12,6 +12,7 @@ from ocistore import (
     Manifest,
     ManifestBlobUnknownError,
     ManifestInvalidError,
+    StoreFullError,
     mediatypes,
 )
 
@@ -82,6 +83,21 @@ def test_nothing_is_stored_of_a_value_that_is_refused(store, repository):
     assert caught.value.missing == (Digest.of(b"nowhere"),)
     with pytest.raises(BlobNotFoundError):
         repository.stat_blob(EMPTY)
+
+
+def test_nothing_that_was_staged_is_left_where_something_cannot_be_staged(store, repository, monkeypatch):
+    repository.put_blob(b"something")
+    stage = store._core.pool.stage
+
+    def until_the_manifest(source, **options):
+        if source == NOTE.content:
+            raise StoreFullError("the disk")
+        return stage(source, **options)
+
+    monkeypatch.setattr(store._core.pool, "stage", until_the_manifest)
+    with unchanged(store.root), pytest.raises(StoreFullError):
+        repository.put_manifest(NOTE)
+    assert list((store.root / "uploads").iterdir()) == []
 
 
 def test_a_subject_that_a_manifest_has_in_itself_is_not_stored(repository):

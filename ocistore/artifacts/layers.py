@@ -243,10 +243,10 @@ class Layers:
             components = _checked_title(item)
             if title in self._titles:
                 raise ArtifactInvalidError(item.path, reason=f"something else has the same title, {title!r:.300}")
-            room -= len(json.dumps(self._described(item, _ANY, item.size).to_json())) if item.entry else 0
+            room -= len(json.dumps(self._described(item, _ANY, item.size).to_json()))
             self._titles.add(title)
-            if item.entry is not None and (room < 0 or len(self._titles) > MAXIMUM_DESCRIPTORS - 2):
-                raise _too_many(item.entry.top)
+            if room < 0 or len(self._titles) > MAXIMUM_DESCRIPTORS - 2:
+                raise _too_many("artifact" if item.entry is None else item.entry.top)
             if not item.is_directory:
                 files.add(title)
             above.update(("/".join(components[:depth]), title) for depth in range(1, len(components)))
@@ -340,8 +340,9 @@ def _checked_title(item: _Item) -> list[str]:
 
 def _too_many(path: str) -> ArtifactInvalidError:
     reason = (
-        f"there are more files in it than a manifest can list, which are {MAXIMUM_DESCRIPTORS - 2}, or "
-        f"{MAXIMUM_MANIFEST_SIZE >> 20} MiB of their names and digests: pack it as one archive (layer='tar', --tar)"
+        f"there are more files than a manifest can list, which are {MAXIMUM_DESCRIPTORS - 2}, or "
+        f"{MAXIMUM_MANIFEST_SIZE >> 20} MiB of their names and digests: pack a directory as one archive (layer='tar', "
+        "--tar)"
     )
     return ArtifactInvalidError(path, reason=reason)
 

@@ -253,7 +253,10 @@ def _check_link(path: str, inside: str, top: int) -> None:
 def _check_inside(entry: PackedEntry, top: str) -> None:
     """Refuse a followed link that leads out of the directory whose real path is ``top``."""
     with looking_at(entry.location):
-        real = _real_path(owned(os.open, entry.name, _LOOK, dir_fd=entry.directory))
+        found = owned(os.open, entry.name, _LOOK, dir_fd=entry.directory)
+        real, status = _real_path(found), os.fstat(found)
+    if not os.path.samestat(status, entry.status):  # else another place would be looked at than is read
+        raise changed(entry.location)
     if not real.startswith(f"{top.rstrip('/')}/") and real != top:
         reason = (
             f"it is a symbolic link that leads out of the directory, to {real!r:.300}: "

@@ -53,6 +53,11 @@ class FilePool(FileProvider, FileIngester):
         """This pool: its blobs are files."""
         return self
 
+    @property
+    def addresses(self) -> None:
+        """None: nobody but this machine reads the files."""
+        return
+
     def create(self) -> None:
         """Make the directories of a store and make them durable; harmless where they exist.
 

@@ -20,7 +20,8 @@ and not durable.
 The contract comes in roles, of which a caller asks for the smallest that it needs: :class:`Provider` gives published
 bytes, :class:`Ingester` takes new ones, :class:`Uploads` keeps those that arrive in pieces, :class:`Sweeper` lists and
 removes. :class:`Pool` has all of them. What only some pools can do is an attribute of the pool, and None where it
-cannot: :class:`SharesFiles`, :class:`LocalFiles` and the ballast. To look at that attribute is the whole question.
+cannot: :class:`SharesFiles`, :class:`LocalFiles`, :class:`Addresses` and the ballast. To look at that attribute is the
+whole question.
 
 All methods are safe to call from any number of threads, and from as many processes as the pool is shared by. Content is
 named by the digest and the size that its row gave. Where a method can fail because the pool's medium does, it raises
@@ -40,6 +41,7 @@ from ocistore.blobs.hashing import no_count
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
+    from datetime import timedelta
     from pathlib import Path
     from typing import Self
 
@@ -548,6 +550,17 @@ class LocalFiles(Protocol):
         ...
 
 
+class Addresses(Protocol):
+    """Gives addresses (URLs) from which others fetch blobs without this process."""
+
+    def url(self, digest: Digest, size: int, *, expires: timedelta) -> str:
+        """Return an address from which anybody who has it can fetch the blob, until ``expires`` has passed.
+
+        Whether the blob is there has been asked before.
+        """
+        ...
+
+
 class Pool(Provider, Ingester, Protocol):
     """All roles in one. What is None by default is what only some pools have."""
 
@@ -573,6 +586,11 @@ class Pool(Provider, Ingester, Protocol):
     @property
     def local(self) -> LocalFiles | None:
         """Where the files of blobs are; None where there are none."""
+        return None
+
+    @property
+    def addresses(self) -> Addresses | None:
+        """What gives addresses of blobs; None where they have none that others could use."""
         return None
 
     @property

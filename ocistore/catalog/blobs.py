@@ -72,6 +72,21 @@ def held(connection: Connection, repository: str, digest: str) -> HeldBlob | Non
     return None if row is None else HeldBlob(*row)
 
 
+def key(connection: Connection, repository_id: int, digest: str) -> int | None:
+    """Return the key of a blob in the order of :func:`page`; None where the repository has none of that digest.
+
+    One that no repository has any more, and no gc has taken yet, has its key still: a listing may be continued
+    after it. What other repositories have is never revealed.
+    """
+    found: int | None = connection.execute(_sql.ID_OF, {"digest": digest, "repository_id": repository_id}).scalar()
+    return found
+
+
+def page(connection: Connection, repository_id: int, *, after: int, limit: int) -> list[tuple[int, str, int]]:
+    """Return up to ``limit`` blobs of the repository after the key ``after``, as key, digest and size."""
+    return list(connection.execute(_sql.PAGE, {"repository_id": repository_id, "after": after, "limit": limit}))
+
+
 def touch(connection: Connection, repository_id: int, digest: str, *, now: int) -> None:
     """Start the grace of a membership again."""
     connection.execute(_sql.TOUCH, {"this_repository": repository_id, "digest": digest, "now": now})

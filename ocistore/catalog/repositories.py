@@ -54,6 +54,22 @@ def page(connection: Connection, *, prefix: str, after: str, limit: int) -> list
     return connection.execute(_sql.PAGE, parameters).scalars()
 
 
+_FEW: Final = 1000
+"""Repositories that are found by what they serve, and put into order here. Where there are more, all names are read in
+their order, and each is asked whether it is one: otherwise every page would look at every one of them again."""
+
+
+def holders(connection: Connection, digest: str, *, after: str, limit: int) -> list[str]:
+    """Return up to ``limit`` repositories after ``after`` that serve a blob or manifest, in byte order.
+
+    ``connection`` is of a snapshot.
+    """
+    few: list[str] = connection.execute(_sql.FEW_HOLDERS, {"digest": digest, "limit": _FEW + 1}).scalars()
+    if len(few) <= _FEW:
+        return sorted(name for name in few if name > after)[:limit]
+    return connection.execute(_sql.HOLDERS, {"digest": digest, "after": after, "limit": limit}).scalars()
+
+
 # --- deleting ---------------------------------------------------------------------------------------------------------
 
 

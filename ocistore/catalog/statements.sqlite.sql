@@ -119,6 +119,19 @@ SELECT coalesce(sum(blobs.size >> 32), 0) AS coalesce_1, coalesce(sum(blobs.size
 FROM blobs
 WHERE blobs.state = 'live';
 
+-- blobs.ID_OF
+SELECT blobs.id
+FROM blobs
+WHERE blobs.digest = :digest AND ((EXISTS (SELECT 1
+FROM repository_blobs
+WHERE repository_blobs.blob_id = blobs.id AND repository_blobs.repository_id = :repository_id AND (repository_blobs.batch IS NULL OR (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = repository_blobs.batch AND batches.revealed IS NULL)) = (repository_blobs.leaves IS NOT NULL)))) OR NOT ((EXISTS (SELECT 1
+FROM repository_blobs
+WHERE repository_blobs.blob_id = blobs.id)) OR (EXISTS (SELECT 1
+FROM repository_manifests
+WHERE repository_manifests.manifest_id = blobs.id))));
+
 -- blobs.LIVE
 SELECT blobs.digest, blobs.size
 FROM json_each(:digests) AS anon_1 CROSS JOIN blobs ON blobs.digest = anon_1.value
@@ -137,6 +150,14 @@ WHERE batches.id = repository_blobs.batch AND batches.revealed IS NULL)) = (repo
 INSERT INTO blobs (digest, size, state) SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3, 'absent' AS anon_4
 FROM json_each(:rows) AS anon_2
 WHERE 1 = 1 ON CONFLICT (digest) DO NOTHING;
+
+-- blobs.PAGE
+SELECT repository_blobs.blob_id, blobs.digest, blobs.size
+FROM repository_blobs CROSS JOIN blobs ON blobs.id = repository_blobs.blob_id
+WHERE repository_blobs.repository_id = :repository_id AND repository_blobs.blob_id > :after AND blobs.state = 'live' AND (repository_blobs.batch IS NULL OR (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = repository_blobs.batch AND batches.revealed IS NULL)) = (repository_blobs.leaves IS NOT NULL)) ORDER BY repository_blobs.blob_id
+ LIMIT :limit OFFSET 0;
 
 -- blobs.PAGE_OF_LIVE
 SELECT blobs.id, blobs.digest, blobs.size
@@ -1317,6 +1338,18 @@ DELETE FROM tags WHERE tags.repository_id = :in_repository AND tags.name <= :las
 DELETE FROM uploads WHERE uploads.id IN (SELECT anon_1.value
 FROM json_each(:names) AS anon_1);
 
+-- repositories.FEW_HOLDERS
+SELECT repositories.name
+FROM blobs CROSS JOIN repository_blobs ON repository_blobs.blob_id = blobs.id CROSS JOIN repositories ON repositories.id = repository_blobs.repository_id
+WHERE blobs.digest = :digest AND blobs.state = 'live' AND repositories.name IS NOT NULL AND (repository_blobs.batch IS NULL OR (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = repository_blobs.batch AND batches.revealed IS NULL)) = (repository_blobs.leaves IS NOT NULL)) UNION SELECT repositories.name
+FROM blobs CROSS JOIN repository_manifests ON repository_manifests.manifest_id = blobs.id CROSS JOIN repositories ON repositories.id = repository_manifests.repository_id
+WHERE blobs.digest = :digest AND blobs.state = 'live' AND repositories.name IS NOT NULL AND (repository_manifests.batch IS NULL OR (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = repository_manifests.batch AND batches.revealed IS NULL)) = (repository_manifests.leaves IS NOT NULL))
+ LIMIT :limit OFFSET 0;
+
 -- repositories.FIND
 SELECT repositories.id
 FROM repositories
@@ -1324,6 +1357,24 @@ WHERE repositories.name = :name;
 
 -- repositories.HIDE
 UPDATE repositories SET name=NULL WHERE repositories.id = :in_repository;
+
+-- repositories.HOLDERS
+SELECT repositories.name
+FROM repositories
+WHERE repositories.name > :after AND ((EXISTS (SELECT 1
+FROM repository_blobs
+WHERE repository_blobs.repository_id = repositories.id AND repository_blobs.blob_id = (SELECT blobs.id
+FROM blobs
+WHERE blobs.digest = :digest AND blobs.state = 'live') AND (repository_blobs.batch IS NULL OR (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = repository_blobs.batch AND batches.revealed IS NULL)) = (repository_blobs.leaves IS NOT NULL)))) OR (EXISTS (SELECT 1
+FROM repository_manifests
+WHERE repository_manifests.repository_id = repositories.id AND repository_manifests.manifest_id = (SELECT blobs.id
+FROM blobs
+WHERE blobs.digest = :digest AND blobs.state = 'live') AND (repository_manifests.batch IS NULL OR (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = repository_manifests.batch AND batches.revealed IS NULL)) = (repository_manifests.leaves IS NOT NULL))))) ORDER BY repositories.name
+ LIMIT :limit OFFSET 0;
 
 -- repositories.INSERT
 INSERT INTO repositories (name, created) VALUES (:name, :created) RETURNING id;

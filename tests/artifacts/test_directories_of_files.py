@@ -361,6 +361,8 @@ def test_more_files_than_a_manifest_can_list_are_refused_before_any_is_read(stor
     ):
         push_files(store, "d:1", [top])
     assert caught.value.name == str(top)
+    with unchanged(store.root), pytest.raises(ArtifactInvalidError, match="more files"):
+        push_files(store, "d:1", sorted(top.iterdir()))
 
 
 def test_longer_names_than_a_manifest_has_room_for_are_refused(store, tmp_path):

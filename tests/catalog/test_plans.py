@@ -60,6 +60,8 @@ ALLOWED = {
     "gc.DUE_BLOBS": "whether anybody serves it",
     "relations.BLOB": "whether anybody serves it",
     "relations.SERVERS": "up to a limit",
+    "repositories.FEW_HOLDERS": "up to a limit",
+    "blobs.ID_OF": "whether anybody serves it",
     "manifests.ID_OF": "whether anybody serves it",
     "losses.IDLE": "the newest one who serves it",
     "losses.ITSELF": "whether anybody serves it, and the newest one who does",

@@ -97,6 +97,23 @@ MEMBERSHIP = (
         is_seen(_members),
     )
 )
+_served_here = present(
+    _members.c.blob_id == _t.c.id, _members.c.repository_id == bindparam("repository_id"), is_seen(_members)
+)
+_served = or_(present(_members.c.blob_id == _t.c.id), present(tables.repository_manifests.c.manifest_id == _t.c.id))
+ID_OF = select(_t.c.id).where(_t.c.digest == bindparam("digest"), or_(_served_here, ~_served))
+PAGE = (
+    select(_members.c.blob_id, _t.c.digest, _t.c.size)
+    .select_from(in_order(_members, (_t, _t.c.id == _members.c.blob_id)))
+    .where(
+        _members.c.repository_id == bindparam("repository_id"),
+        _members.c.blob_id > bindparam("after"),
+        _t.c.state == literal("live"),
+        is_seen(_members),
+    )
+    .order_by(_members.c.blob_id)
+    .limit(bindparam("limit"))
+)
 _this_blob = select(_t.c.id).where(_t.c.digest == bindparam("digest")).scalar_subquery()
 _this_membership = (
     _members.c.repository_id == bindparam("this_repository"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import JSON, Text, bindparam, delete, func, literal_column, null, select, tuple_, update
+from sqlalchemy import JSON, Text, bindparam, delete, func, literal, literal_column, null, or_, select, tuple_, update
 
 from ocistore.catalog import tables
-from ocistore.catalog.expressions import array, in_order, insertion, member, upsert
-from ocistore.catalog.statements.staged import target
+from ocistore.catalog.expressions import array, in_order, insertion, member, present, upsert
+from ocistore.catalog.statements.staged import is_seen, target
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, Delete, Select, Table
@@ -25,6 +25,37 @@ INSERT = insertion(_t, "name", "created").returning(_t.c.id)
 PAGE = (
     select(_t.c.name)
     .where(_t.c.name > bindparam("after"), _t.c.name >= bindparam("prefix"), _t.c.name < bindparam("beyond"))
+    .order_by(_t.c.name)
+    .limit(bindparam("limit"))
+)
+
+_memberships = (
+    (_repository_blobs, _repository_blobs.c.blob_id),
+    (_repository_manifests, _repository_manifests.c.manifest_id),
+)
+_few = [
+    select(_t.c.name)
+    .select_from(in_order(_blobs, (of, of_blob == _blobs.c.id), (_t, _t.c.id == of.c.repository_id)))
+    .where(
+        _blobs.c.digest == bindparam("digest"),
+        _blobs.c.state == literal("live"),
+        _t.c.name.is_not(None),
+        is_seen(of),
+    )
+    for of, of_blob in _memberships
+]
+FEW_HOLDERS = _few[0].union(*_few[1:]).limit(bindparam("limit"))
+_held = (
+    select(_blobs.c.id)
+    .where(_blobs.c.digest == bindparam("digest"), _blobs.c.state == literal("live"))
+    .scalar_subquery()
+)
+HOLDERS = (
+    select(_t.c.name)
+    .where(
+        _t.c.name > bindparam("after"),
+        or_(*(present(of.c.repository_id == _t.c.id, of_blob == _held, is_seen(of)) for of, of_blob in _memberships)),
+    )
     .order_by(_t.c.name)
     .limit(bindparam("limit"))
 )
