@@ -1,6 +1,5 @@
 """The programs in docs/examples do what they say, as processes of their own."""
 
-import json
 import os
 import re
 import shutil
