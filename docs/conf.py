@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 project = "ocistore"
 release = version = ocistore.__version__
 extensions = ["sphinx.ext.autodoc", "myst_parser"]
-exclude_patterns = ["examples/*.md"]
 html_theme = "furo"
 html_title = f"ocistore {version}"
 html_copy_source = False
@@ -111,11 +110,15 @@ def unlink_pages_outside(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"\[([^]]*)\]\(\.\./(?:[\w-]+/)*[A-Z]+\.md\)", r"\1", source[0])
 
 
-def hide_private_constructor(
+def shorten_signature(
     app: Sphinx, what: str, name: str, thing: object, options: object, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None] | None:
-    """Show no signature of a class that others do not make: what it takes is private."""
-    return ("", returns) if what == "class" and signature and re.search(r"\bcore\b|\b_[A-Z]", signature) else None
+    """Show no signature of a class that others do not make: it takes what is private, or is a report."""
+    if signature is None or what not in ("class", "exception"):
+        return None
+    if re.search(r"\bcore\b|\b_[A-Z]", signature) or re.search(r"(Report|Explanation|Tree)$", name):
+        return "", returns
+    return signature.replace("<factory>", "{}"), returns
 
 
 def setup(app: Sphinx) -> None:
@@ -125,4 +128,4 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", find_text_below, priority=400)
     app.connect("autodoc-process-docstring", read_google_style)
     app.connect("doctree-read", leave_others)
-    app.connect("autodoc-process-signature", hide_private_constructor)
+    app.connect("autodoc-process-signature", shorten_signature)

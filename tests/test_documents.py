@@ -114,7 +114,8 @@ def test_the_examples_of_a_document_run_one_after_the_other(document, tmp_path, 
 
 
 WITHOUT_EXAMPLES = {
-    f"{name}.md" for name in ("architecture", "clients", "command-line", "contributing", "index", "proofs", "security")
+    f"{name}.md"
+    for name in ("architecture", "clients", "command-line", "contributing", "examples", "index", "proofs", "security")
 }
 """Pages that are read, and not tried; the examples of commands are in their help, which has tests of its own."""
 

@@ -245,6 +245,13 @@ def test_what_is_no_object_is_no_value(kind, value):
         kind.from_json(value)
 
 
+@pytest.mark.parametrize("kind", VALUES.values(), ids=VALUES)
+def test_a_value_in_another_one_says_where_it_is_wrong(kind):
+    for value in (7, {"os": 7}):
+        with pytest.raises((ValueError, ManifestInvalidError), match=r"^(invalid manifest: )?values\[2\]"):
+            kind.from_json(value, path="values[2]")
+
+
 def test_a_report_in_a_report_says_where_it_is_wrong():
     digest = Digest.of(b"")
     document = Explanation(digest, (RepositoryExplanation("a", (), None), RepositoryExplanation("b", ("x",), None)))

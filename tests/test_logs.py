@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from earlier import to_revision
 from images import APP, push
 from processes import run_python
 
@@ -99,6 +100,15 @@ def test_a_restored_catalog_is_a_warning_with_the_reason(store, tmp_path, record
     record = only(records, "hold")
     assert record.levelname == "WARNING"
     assert record.reason in caught.value.reasons
+
+
+def test_a_schema_that_was_upgraded_is_said_with_both_revisions(store, records):
+    store.close()
+    to_revision(store.root, "0009")
+    with Store.open(store.root):
+        pass
+    record = only(records, "schema-upgraded")
+    assert (record.levelname, record.before, record.after) == ("INFO", "0009", ocistore.SCHEMA_REVISION)
 
 
 def test_directories_that_were_made_again_are_a_warning(store, records):

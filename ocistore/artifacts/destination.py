@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ from ocistore.filedescriptors import owned
 from ocistore.files.cloning import clone
 from ocistore.files.content import write_all
 from ocistore.files.durability import start_writeback, sync_filesystem, syncfs_reports_errors
-from ocistore.files.making import make_directories, new_file, temporary_name
+from ocistore.files.making import create_file, make_directories, temporary_name
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class ArtifactDestination:
         """The temporary name in the same directory, by title."""
         self._trees: dict[str, StagedTree] = {}
         """The directories that are being unpacked, by title."""
+        self._rooms: dict[str, str] = {}
+        """Where they are unpacked: temporary names in the same directory, by title."""
         self._made: list[str] = []
         """Directories, outer before inner."""
         self._linked: set[str] = set()
@@ -115,9 +118,9 @@ class ArtifactDestination:
         del self._descriptor
 
     def _clean(self) -> None:
-        for title, tree in self._trees.items():
+        for title, room in self._rooms.items():
             with Ignoring(), self._directory(title) as directory:
-                tree.remove(directory)
+                shutil.rmtree(room, dir_fd=directory)
         for title, temporary in self._pending.items():
             with Ignoring(), self._directory(title) as directory:
                 os.unlink(temporary, dir_fd=directory)
@@ -155,7 +158,9 @@ class ArtifactDestination:
         Its bytes are durable when the block ends, or where there are many files, before any of them has its name.
         """
         with self._naming(title), self._directory(title, make=True) as directory:
-            self._pending[title], descriptor = new_file(directory, mode=0o755 if executable else 0o644)
+            self._pending[title] = temporary_name()  # noted before it is made: no interrupt leaves it
+            mode = 0o755 if executable else 0o644
+            descriptor = create_file(self._pending[title], directory, mode=mode)
         try:
             yield NewFile(int(descriptor), lambda: self._naming(title))  # a number, which keeps nothing open
             with self._naming(title):
@@ -172,7 +177,8 @@ class ArtifactDestination:
             OSError: the system refused something else.
         """
         with self._naming(title), self._directory(title, make=True) as directory:
-            temporary = temporary_name()
+            self._linked.add(title)
+            temporary = self._pending[title] = temporary_name()
             try:
                 # By its descriptor and not by its name, which it may not have any more.
                 os.link(f"/proc/self/fd/{descriptor}", temporary, dst_dir_fd=directory, follow_symlinks=True)
@@ -181,14 +187,13 @@ class ArtifactDestination:
                 if error.errno not in _CANNOT_LINK:
                     raise
                 raise ArtifactInvalidError(title, reason=_CANNOT_LINK[error.errno]) from error
-            self._pending[title] = temporary
-            self._linked.add(title)
 
     @contextlib.contextmanager
     def create_directory(self, title: str) -> Iterator[StagedTree]:
         """Create a directory of that title, to be filled in the block; what is in it is durable when the block ends."""
         with self._naming(title), self._directory(title, make=True) as directory:
-            tree = self._trees[title] = StagedTree(directory, os.path.basename(title))
+            self._rooms[title] = temporary_name()
+            tree = self._trees[title] = StagedTree(directory, os.path.basename(title), self._rooms[title])
         try:
             yield tree
             with self._naming(title):

@@ -12,7 +12,6 @@ from ocistore import ArtifactInvalidError
 from ocistore.artifacts.kinds import kind_of_file, mode_of
 from ocistore.filedescriptors import owned
 from ocistore.files.durability import sync_filesystem, syncfs_reports_errors
-from ocistore.files.making import temporary_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,10 +30,10 @@ class StagedTree:
     It is in a directory of a temporary name, which only its owner may enter, beside the place it will take.
     """
 
-    def __init__(self, directory: int, name: str) -> None:
-        """Begin one that will be ``name`` in the open ``directory``."""
+    def __init__(self, directory: int, name: str, temporary: str) -> None:
+        """Begin one that will be ``name`` in the open ``directory``, under a ``temporary`` name there."""
         self._name = name
-        self._temporary = temporary_name()
+        self._temporary = temporary
         os.mkdir(self._temporary, 0o700, dir_fd=directory)
         self._room = owned(os.open, self._temporary, _DIRECTORY, dir_fd=directory)
         self._parent_path = ""

@@ -78,8 +78,17 @@ def temporary_name() -> str:
     return f"{TEMPORARY}{secrets.token_hex(8)}"
 
 
-def new_file(directory: int, *, mode: int = 0o644) -> tuple[str, FileDescriptor]:
-    """Make a file of a temporary name in an open directory, and open it for writing; the umask applies to ``mode``."""
+def new_file(directory: int) -> tuple[str, FileDescriptor]:
+    """Make a file of a temporary name in an open directory, and open it for writing."""
     name = temporary_name()
+    return name, create_file(name, directory)
+
+
+def create_file(name: str, directory: int, *, mode: int = 0o644) -> FileDescriptor:
+    """Make a file of a name that nobody has in an open directory, and open it for writing; the umask applies.
+
+    Raises:
+        OSError: it could not be made, or the name is taken.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return name, owned(os.open, name, flags, mode, dir_fd=directory)
+    return owned(os.open, name, flags, mode, dir_fd=directory)

@@ -129,15 +129,17 @@ class ImageConfig:
         return cls.from_json(document)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ImageConfig:
+    def from_json(cls, value: Mapping[str, Any], *, path: str = "") -> ImageConfig:
         """Make a config of a document in parsed JSON. Its bytes are that document without spaces, keys as they are.
+
+        ``path`` is where it stood, for errors.
 
         Raises:
             ManifestInvalidError: it is no object, or one of the parts that this class reads has the wrong type.
         """
         if not isinstance(value, Mapping):
-            raise ManifestInvalidError(f"{value!r:.100} is not an object")
-        made = cls.parse(strictjson.dumps(dict(value)))
+            raise ManifestInvalidError(f"{value!r:.100} is not an object", path=path)
+        made = cls.parse(strictjson.dumps(dict(value)), name=path)
         made.check()
         return made
 

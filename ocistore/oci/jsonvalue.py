@@ -44,6 +44,7 @@ class JSONValue:
         Raises:
             ValueError: something is missing, unknown or of a wrong type; the error says where.
             ManifestInvalidError: likewise, in a descriptor.
+            InvalidNameError: a reference has a name that nothing can have.
         """
         made: Self = read_fields(cls, value, path)
         return made

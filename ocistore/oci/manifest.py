@@ -152,8 +152,8 @@ class Manifest:
         return check_manifest(strictjson.dumps(document))
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Make a manifest of a document in parsed JSON.
+    def from_json(cls, value: Mapping[str, Any], *, path: str = "") -> Self:
+        """Make a manifest of a document in parsed JSON; ``path`` is where it stood, for errors.
 
         Its bytes are that document without spaces, keys in the order that they have; so its digest is that of a
         manifest in other bytes only where those had been written in the same way, as :meth:`build` does.
@@ -162,10 +162,14 @@ class Manifest:
             ManifestInvalidError: it is not a manifest, or not one of this class.
         """
         if not isinstance(value, Mapping):
-            raise ManifestInvalidError(f"{value!r:.100} is not an object")
-        found = check_manifest(strictjson.dumps(dict(value)))
-        if not isinstance(found, cls):
-            raise ManifestInvalidError(f"a manifest of type {found.media_type} is no index", path="mediaType")
+            raise ManifestInvalidError(f"{value!r:.100} is not an object", path=path)
+        try:
+            found = check_manifest(strictjson.dumps(dict(value)))
+            if not isinstance(found, cls):
+                raise ManifestInvalidError(f"a manifest of type {found.media_type} is no index", path="mediaType")
+        except ManifestInvalidError as error:
+            inside = ".".join(filter(None, (path, error.path)))
+            raise ManifestInvalidError(error.reason, path=inside, unknown=error.unknown) from error
         return found
 
     def to_json(self) -> dict[str, Any]:

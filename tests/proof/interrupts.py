@@ -26,7 +26,7 @@ from invariants import check
 from state import catalog
 
 from ocistore import Digest, OCIStoreError, Store
-from ocistore.artifacts import push_files
+from ocistore.artifacts import pull_files, push_files
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog import users
 from ocistore.catalog.lock import WriteLock
@@ -86,6 +86,19 @@ def push_directory(store, number):
     push_files(store, f"models:v{number % 3}", [top])
 
 
+def pull_directory(store, number):
+    """What an interrupted pull leaves under a temporary name is found by the next one."""
+    if number < 0:
+        push_directory(store, 0)
+    out = store.root.parent / "out"
+    left = list(out.rglob(".ocistore-*"))
+    for path in left:
+        path.unlink()
+    if left:
+        raise RuntimeError(f"left: {left}")
+    pull_files(store, "models:v0", out, mode=("copy", "link", "auto")[number % 3])
+
+
 def commit(store, number):
     store.repository("kept").tag(f"t{number % 5}", KEPT.digest)
 
@@ -140,6 +153,7 @@ OPERATIONS = {
         put,
         put_large,
         push_directory,
+        pull_directory,
         commit,
         read,
         transaction,
