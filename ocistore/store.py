@@ -513,8 +513,9 @@ class Store:
 
         Raises:
             StoreNotFoundError: the destination can be no store.
-            RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError, TagConflictError,
-                PlatformNotFoundError: a reference names nothing, as in an export.
+            RepositoryNotFoundError, ManifestNotFoundError, InvalidNameError, InvalidDigestError: a reference names
+                nothing, as in an export.
+            TagConflictError, PlatformNotFoundError: it names something else, as in an export.
             CorruptError: something in the source is damaged. Nothing was copied.
             BlobNotFoundError: the source was opened read-only, and something was deleted and collected meanwhile.
                 Nothing was copied.

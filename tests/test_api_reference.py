@@ -33,6 +33,34 @@ def test_the_reference_names_every_public_name_and_no_other(module):
     assert in_reference == {f"{module}.{name}" for name in importlib.import_module(module).__all__}
 
 
+def sections(heading):
+    """The name of each public class, function and method that has such a section, and the entries of it."""
+    for module in map(importlib.import_module, PUBLIC):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            own = vars(thing).items() if inspect.isclass(thing) else ()
+            for where, each in [(name, thing), *((f"{name}.{attribute}", value) for attribute, value in own)]:
+                text = inspect.getdoc(each) if callable(each) or isinstance(each, classmethod | property) else None
+                section = re.search(rf"^{heading}:\n((?:    .*\n?|\n)+)", text or "", re.MULTILINE)
+                if section:
+                    yield where, re.findall(r"^    (\S.*)", section[1], re.MULTILINE)
+
+
+def test_each_entry_of_a_section_names_what_it_is_about_on_one_line():
+    """A list of errors that is continued on the next line is taken for their description."""
+    found = {heading: dict(sections(heading)) for heading in ("Args", "Raises")}
+    assert len(found["Args"]) > 30
+    assert len(found["Raises"]) > 60
+    wrong = [
+        (where, entry)
+        for by_name in found.values()
+        for where, entries in by_name.items()
+        for entry in entries
+        if not re.match(r"\w+(, \w+)*: ", entry)
+    ]
+    assert not wrong
+
+
 def test_the_reference_lists_all_its_pages():
     listed = re.search(r"```\{toctree\}\n(.*?)```", (DOCS / "api" / "index.md").read_text(), re.DOTALL)[1]
     assert sorted(re.findall(r"^[a-z]\w*$", listed, re.MULTILINE)) == [page.stem for page in REFERENCE]
