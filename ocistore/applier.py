@@ -18,6 +18,7 @@ from ocistore.changes import (
     EndUpload,
     LinkBlob,
     MountBlob,
+    MountManifest,
     PutBlob,
     PutManifest,
     RemoveTag,
@@ -101,7 +102,7 @@ class Applier:
         for change in changes:
             if isinstance(change, PutBlob | PutManifest):
                 kept.setdefault(change.repository, []).append(change.blob.digest)
-            elif isinstance(change, LinkBlob | MountBlob):
+            elif isinstance(change, LinkBlob | MountBlob | MountManifest):
                 kept.setdefault(change.repository, []).append(change.digest)
         for repository, digests in kept.items():
             if repository in self.ids:  # it may have been deleted again by a later change
@@ -203,6 +204,25 @@ class Applier:
             for change in level:
                 digest = change.manifest.descriptor.digest
                 self.manifest_ids[repository, digest] = known[digest].id
+
+    def _mount_manifests(self, repository: str, run: Sequence[MountManifest]) -> None:
+        repository_id = self._ensure(repository)
+        staged_in = self.occupied.get(repository)
+        for source, some in groupby(run, key=lambda change: change.source):
+            source_id = self._find(source)
+            digests = [change.digest for change in some]
+            held = manifests.children(self.connection, source_id, digests, batch=self.batch)
+            for digest in digests:
+                child = held.get(digest)
+                if child is None or not child.live or not child.manifest_here or not self.pool.has(digest, child.size):
+                    raise ManifestNotFoundError(digest, repository=source)
+                self.manifest_ids[repository, digest] = child.id
+            ids = [child.id for child in held.values()]
+            below = manifests.below(self.connection, ids)
+            self._rely(
+                repository_id, manifests.children(self.connection, repository_id, below, batch=self.batch).values()
+            )
+            manifests.mount(self.connection, repository_id, ids, source_id, now=self.now, batch=staged_in)
 
     def _delete_manifests(self, repository: str, run: Sequence[DeleteManifest]) -> None:
         repository_id = self._find(repository)
@@ -403,6 +423,7 @@ _APPLIERS: Final[dict[type[Any], Callable[[Applier, str, Any], None]]] = {
     PutBlob: Applier._put_blobs,
     LinkBlob: Applier._link_blobs,
     MountBlob: Applier._mount_blobs,
+    MountManifest: Applier._mount_manifests,
     DeleteBlob: Applier._delete_blobs,
     PutManifest: Applier._put_manifests,
     DeleteManifest: Applier._delete_manifests,

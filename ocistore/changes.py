@@ -60,6 +60,15 @@ class MountBlob:
 
 
 @dataclass(frozen=True, slots=True)
+class MountManifest:
+    """Let a repository serve a manifest that another one serves, of which it has all that the other one has."""
+
+    repository: str
+    digest: Digest
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteBlob:
     """Remove a blob that nothing refers to from a repository."""
 
@@ -128,6 +137,7 @@ Change: TypeAlias = (
     PutBlob
     | LinkBlob
     | MountBlob
+    | MountManifest
     | DeleteBlob
     | PutManifest
     | DeleteManifest
@@ -138,7 +148,11 @@ Change: TypeAlias = (
 )
 
 
+MOUNTS: Final = (MountBlob, MountManifest)
+"""What comes from another repository."""
+
+
 def concerned(changes: Collection[Change]) -> frozenset[str]:
     """Return the names of all repositories that changes read or write."""
     names = {change.repository for change in changes}
-    return frozenset(names | {change.source for change in changes if isinstance(change, MountBlob)})
+    return frozenset(names | {change.source for change in changes if isinstance(change, MOUNTS)})

@@ -19,10 +19,12 @@ from ocistore.catalog import batches, identity, repositories, stageddeletions
 from ocistore.catalog.contract import in_small_transactions
 from ocistore.catalog.lock import end_of_rest, rest_until
 from ocistore.changes import (
+    MOUNTS,
     DeleteBlob,
     DeleteManifest,
     LinkBlob,
     MountBlob,
+    MountManifest,
     PutBlob,
     PutManifest,
     RemoveTag,
@@ -61,7 +63,17 @@ _PATIENCE: Final = 60.0
 _LOOK: Final = 0.05
 """Seconds between two looks whether it has ended."""
 
-_STAGEABLE: Final = (PutBlob, LinkBlob, MountBlob, DeleteBlob, PutManifest, DeleteManifest, SetTag, RemoveTag)
+_STAGEABLE: Final = (
+    PutBlob,
+    LinkBlob,
+    MountBlob,
+    MountManifest,
+    DeleteBlob,
+    PutManifest,
+    DeleteManifest,
+    SetTag,
+    RemoveTag,
+)
 """All that one transaction may write."""
 
 
@@ -133,7 +145,7 @@ def commit_large(
     return commit(catalog, pool, changes, actor=actor, leases=leases)
 
 
-_ROWS: Final[Mapping[type[Change], int]] = {DeleteManifest: 5, DeleteBlob: 3, MountBlob: 2}
+_ROWS: Final[Mapping[type[Change], int]] = {MountManifest: 10, DeleteManifest: 5, DeleteBlob: 3, MountBlob: 2}
 """How many rows each change takes; others take one."""
 
 
@@ -152,7 +164,7 @@ def _divided(changes: Sequence[Change]) -> tuple[list[Change], list[Change]]:
     last: list[Change] = []
     waiting: set[str] = set()
     for change in changes:
-        about = {change.repository, change.source} if isinstance(change, MountBlob) else {change.repository}
+        about = {change.repository, change.source} if isinstance(change, MOUNTS) else {change.repository}
         forgotten = (
             isinstance(change, SetTag)
             and change.expected is None

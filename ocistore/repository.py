@@ -44,6 +44,7 @@ from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.manifest import Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name, tag_or_digest
 from ocistore.paging import check_text, pages
+from ocistore.promotion import promotion
 from ocistore.refusals import pass_on_theirs
 from ocistore.taglisting import tag_infos
 from ocistore.upload import Upload, cancel_session, sessions, stat_session
@@ -286,6 +287,55 @@ class RepositoryWriter(abc.ABC):
         changes.append(PutManifest(self.name, manifest, staged[-1], missing))
         self._submit([*changes, *(SetTag(self.name, tag, own.digest) for tag in names)], staged)
         return own
+
+    def copy_from(
+        self,
+        source: Repository,
+        reference: str | Descriptor,
+        *,
+        tags: Iterable[str] = (),
+        referrers: bool = True,
+    ) -> Descriptor:
+        """Let this repository serve what another one of the same store serves, without moving bytes: promote it.
+
+        The whole graph comes along: of an index all manifests that the source has, their configs and layers, and what
+        is about any of them. No blob is read or written. All of it appears in one commit, with the tags.
+        Idempotent and atomic; outside a transaction durable when it returns. What is copied is what the source has when
+        this is called, also in a transaction.
+
+        Args:
+            source: the repository to copy from.
+            reference: a tag or digest there.
+            tags: the tags to point at it here, whatever they point at now: also the tag that ``reference`` is, if it is
+                to be one here.
+            referrers: also signatures, SBOMs and attestations, to any depth: what has a copied manifest as its subject,
+                and what has a tag made of its digest, as cosign's ``sha256-HEX.sig``, under that tag.
+
+        Returns:
+            Its descriptor.
+
+        Raises:
+            RepositoryNotFoundError, ManifestNotFoundError: the source has none.
+            BlobNotFoundError: the file of a blob is damaged: putting it again heals it.
+            InvalidNameError: one of the tags is no tag.
+            ValueError: the source is in another store; :meth:`Store.copy_to` copies between two.
+        """
+        names = list(dict.fromkeys(tag_name(tag) for tag in tags))
+        if source._core.root != self._core.root:
+            raise ValueError(
+                f"{source.name} is in another store, {source._core.root}: use Store.copy_to to copy from there"
+            )
+        left = _LOOKUPS
+        while True:
+            wanted = promotion(self._core.catalog, source.name, self.name, reference, names=names, referrers=referrers)
+            left -= 1
+            try:
+                self._submit(wanted.changes)
+            except (BlobNotFoundError, ManifestNotFoundError):  # perhaps it was deleted since it was looked at
+                if not left:
+                    raise
+            else:
+                return wanted.descriptor
 
     def delete_manifest(self, digest: str | Descriptor) -> None:
         """Remove a manifest from this repository, with the tags that point at it.

@@ -215,9 +215,41 @@ def put(
     if noted:
         connection.execute(_sql.NOTE_PLATFORM, noted)
     members = [(ids[entry.manifest.descriptor.digest], 1 if entry.incomplete else None, entry.entry) for entry in new]
+    _serve(connection, repository_id, members, now=now, batch=batch)
+
+
+def below(connection: Connection, manifest_ids: Iterable[int]) -> list[str]:
+    """Return the digests of all that manifests refer to, their subjects too."""
+    return connection.execute(_sql.BELOW, {"ids": bound(manifest_ids)}).scalars()
+
+
+def mount(
+    connection: Connection,
+    repository_id: int,
+    manifest_ids: Sequence[int],
+    source_id: int,
+    *,
+    now: int,
+    batch: int | None = None,
+) -> None:
+    """Let the repository serve manifests that another one serves, as complete as they are there; see :func:`put`."""
+    parameters = {"repository_id": source_id, "ids": bound(manifest_ids)}
+    members = list(connection.execute(_sql.MEMBERS, parameters))
+    _serve(connection, repository_id, members, now=now, batch=batch)
+
+
+def _serve(
+    connection: Connection,
+    repository_id: int,
+    members: Sequence[tuple[int, int | None, str | None]],
+    *,
+    now: int,
+    batch: int | None,
+) -> None:
+    """Let the repository serve manifests whose rows are there: by id, with ``incomplete`` and ``entry``."""
     parameters = {"repository_id": repository_id, "rows": bound(members), "now": now, "batch": batch}
     connection.execute(_sql.ADD_MEMBERSHIP, parameters)
-    connection.execute(_sql.OWN_EDGES, {"repository_id": repository_id, "ids": bound(ids.values())})
+    connection.execute(_sql.OWN_EDGES, {"repository_id": repository_id, "ids": bound(member[0] for member in members)})
 
 
 def _row(entry: NewManifest, ids: Mapping[Digest, int], known: Mapping[str, Child]) -> dict[str, object]:

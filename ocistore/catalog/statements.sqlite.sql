@@ -852,6 +852,10 @@ WHERE batches.revealed IS NULL) AND excluded.batch IS NULL OR repository_manifes
 FROM batches
 WHERE batches.revealed IS NULL) AND excluded.batch IS NULL) THEN repository_manifests.leaves END;
 
+-- manifests.BELOW
+SELECT DISTINCT blobs.digest
+FROM json_each(:ids) AS anon_1 CROSS JOIN edges ON edges.parent_id = anon_1.value CROSS JOIN blobs ON blobs.id = edges.child_id;
+
 -- manifests.BY_DIGEST
 SELECT blobs.digest, blobs.size, manifests.media_type, manifests.artifact_type
 FROM repositories CROSS JOIN blobs ON blobs.digest = :reference CROSS JOIN repository_manifests ON repository_manifests.repository_id = repositories.id AND repository_manifests.manifest_id = blobs.id CROSS JOIN manifests ON manifests.blob_id = blobs.id
@@ -905,6 +909,12 @@ FROM repository_manifests
 WHERE repository_manifests.manifest_id = blobs.id)) OR (EXISTS (SELECT 1
 FROM repository_blobs
 WHERE repository_blobs.blob_id = blobs.id))));
+
+-- manifests.MEMBERS
+SELECT repository_manifests.manifest_id, repository_manifests.incomplete, repository_manifests.entry
+FROM repository_manifests
+WHERE repository_manifests.repository_id = :repository_id AND repository_manifests.manifest_id IN (SELECT anon_1.value
+FROM json_each(:ids) AS anon_1);
 
 -- manifests.NOTE_PLATFORM
 UPDATE manifests SET platform=:said WHERE manifests.blob_id = :id AND manifests.platform IS NULL;

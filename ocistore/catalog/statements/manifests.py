@@ -169,6 +169,16 @@ ADD_MEMBERSHIP = _brought.on_conflict_do_update(
     },
 )
 
+MEMBERS = select(_members.c.manifest_id, _members.c.incomplete, _members.c.entry).where(
+    _members.c.repository_id == bindparam("repository_id"), _members.c.manifest_id.in_(select(_ids.c.value))
+)
+BELOW = (
+    select(_blobs.c.digest)
+    .select_from(
+        in_order(_ids, (_edges, _edges.c.parent_id == _ids.c.value), (_blobs, _blobs.c.id == _edges.c.child_id))
+    )
+    .distinct()
+)
 OWN_EDGES = upsert(_own_edges).from_select(
     ["repository_id", "child_id", "parent_id", "role"],
     select(bindparam("repository_id"), _edges.c.child_id, _edges.c.parent_id, _edges.c.role)

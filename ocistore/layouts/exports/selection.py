@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import graph, manifests, repositories, tags
+from ocistore.catalog.about import reach
 from ocistore.commit import platform_of
 from ocistore.errors import (
     CorruptError,
@@ -21,7 +22,7 @@ from ocistore.errors import (
     RepositoryNotFoundError,
     TagConflictError,
 )
-from ocistore.layouts.exports.referrers import all_about, left_out, list_index, listed, reach
+from ocistore.layouts.exports.referrers import all_about, left_out, list_index, listed
 from ocistore.layouts.index import Entry, saying
 from ocistore.layouts.vanished import gone_is_damage
 from ocistore.oci import mediatypes
