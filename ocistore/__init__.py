@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from ocistore.progress import Progress
     from ocistore.repository import Repository, RepositoryWriter, TagEvent
     from ocistore.store import Store, Usage, check_import, rebuild
+    from ocistore.taglisting import TagInfo, TagOrder
     from ocistore.transaction import Transaction
     from ocistore.upkeep.backup import BackupReport
     from ocistore.upkeep.check import CheckReport
@@ -143,6 +144,8 @@ __all__ = [
     "StoreNotFoundError",
     "TagConflictError",
     "TagEvent",
+    "TagInfo",
+    "TagOrder",
     "Transaction",
     "TransferMode",
     "UncertainCommitError",
@@ -221,6 +224,8 @@ _HOMES = {
     "Usage": "ocistore.store",
     "check_import": "ocistore.store",
     "rebuild": "ocistore.store",
+    "TagInfo": "ocistore.taglisting",
+    "TagOrder": "ocistore.taglisting",
     "Transaction": "ocistore.transaction",
     "BackupReport": "ocistore.upkeep.backup",
     "CheckReport": "ocistore.upkeep.check",

@@ -90,6 +90,7 @@ _ALIASES: Final = {
     "Compression": "str",
     "LayerForm": "str",
     "Missing": "str",
+    "TagOrder": "str",
     "Level": "str",
     "Dereference": "bool | str",
 }

@@ -45,6 +45,7 @@ from ocistore.oci.manifest import Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name, tag_or_digest
 from ocistore.paging import check_text, pages
 from ocistore.refusals import pass_on_theirs
+from ocistore.taglisting import tag_infos
 from ocistore.upload import Upload, cancel_session, sessions, stat_session
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from ocistore.changes import Change
     from ocistore.core import Core
     from ocistore.leasescope import HeldLease
+    from ocistore.taglisting import TagInfo, TagOrder
     from ocistore.upload import UploadInfo
 
 _RENEW_AFTER: Final = 30 * 60 * 1000
@@ -701,6 +703,43 @@ class Repository(RepositoryWriter):
             return [(name, name) for name in names]
 
         return pages(page, after, limit)
+
+    def list_tags(
+        self,
+        *,
+        sort: TagOrder = "name",
+        newest_first: bool = True,
+        after: TagInfo | None = None,
+        limit: int | None = None,
+        total_size: bool = False,
+    ) -> Iterator[TagInfo]:
+        """Yield the tags of this repository with what they point at, by name or by date.
+
+        The first ones cost the same however many tags there are. Each page is read on its own: a tag that is moved
+        meanwhile may be seen once more, or not.
+
+        Args:
+            sort: ``name``, in byte order, or ``updated``, by when each was last made or moved.
+            newest_first: with ``updated``, begin with the newest one; otherwise with the oldest.
+            after: begin after this tag, the last one of the page before. It need not exist any more.
+            limit: how many at most; None for all.
+            total_size: also add up the bytes of all that each tag stands for. That reads about a row of the catalog
+                for each layer.
+
+        Raises:
+            RepositoryNotFoundError: there is no such repository.
+            ValueError: ``sort`` is neither.
+        """
+        return tag_infos(
+            self._core,
+            self._id(),
+            self.name,
+            sort=sort,
+            newest_first=newest_first,
+            after=after,
+            limit=limit,
+            total_size=total_size,
+        )
 
     def tags_of(self, digest: str | Descriptor) -> list[str]:
         """Return the tags of this repository that point at a manifest, in byte order; none where it is not here.

@@ -98,6 +98,7 @@ def test_what_stands_for_a_text_is_a_choice_among_texts():
         "Level": ocistore.Level,
         "LayerForm": LayerForm,
         "Missing": Missing,
+        "TagOrder": ocistore.TagOrder,
     }
     assert {name for name, kind in _ALIASES.items() if kind == "str"} == {*aliases, "Literal"}
     for choices in aliases.values():

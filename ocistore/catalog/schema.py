@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_REVISION: Final = "0010"
+SCHEMA_REVISION: Final = "0011"
 """The newest revision under ``migrations/versions``; a test holds them equal. Revisions are numbered without gaps."""
 
 APPLICATION_ID: Final = 0x0C15_704E

@@ -206,6 +206,7 @@ CREATE TABLE tags (
 CREATE INDEX ix_tags_batch ON tags (batch) WHERE batch IS NOT NULL;
 CREATE INDEX ix_tags_repository_id_manifest_id ON tags (repository_id, manifest_id);
 CREATE INDEX ix_tags_repository_id_next_id ON tags (repository_id, next_id) WHERE next_id IS NOT NULL;
+CREATE INDEX ix_tags_repository_id_updated_name ON tags (repository_id, updated, name);
 CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)

@@ -1645,7 +1645,9 @@ WHERE tags.repository_id = :in_repository AND tags.name IN (SELECT anon_5.value
 FROM json_each(:names) AS anon_5);
 
 -- stagedtags.SETTLE
-UPDATE tags SET manifest_id=tags.next_id, entry=tags.next_entry, batch=NULL, fresh=NULL, next_id=NULL, next_entry=NULL, conditional=NULL WHERE tags.repository_id = :in_repository AND tags.name IN (SELECT anon_1.value
+UPDATE tags SET manifest_id=tags.next_id, updated=CASE WHEN (tags.fresh IS NOT NULL OR tags.next_id != tags.manifest_id) THEN coalesce((SELECT batches.expires
+FROM batches
+WHERE batches.id = tags.batch AND batches.revealed IS NOT NULL), tags.updated) ELSE tags.updated END, entry=tags.next_entry, batch=NULL, fresh=NULL, next_id=NULL, next_entry=NULL, conditional=NULL WHERE tags.repository_id = :in_repository AND tags.name IN (SELECT anon_1.value
 FROM json_each(:names) AS anon_1) AND tags.next_id IS NOT NULL;
 
 -- stagedtags.SETTLE_REMOVAL
@@ -1692,6 +1694,45 @@ FROM tag_events
 WHERE tag_events.repository = :repository AND tag_events.id < :before AND (tag_events.batch IS NULL OR NOT (EXISTS (SELECT 1
 FROM batches
 WHERE batches.id = tag_events.batch AND batches.revealed IS NULL))) AND tag_events.tag = :tag ORDER BY tag_events.id DESC
+ LIMIT :limit OFFSET 0;
+
+-- tags.LIST_BY_NAME
+SELECT tags.name, tags.updated, blobs.digest, blobs.size, manifests.media_type, (SELECT latest.actor
+FROM tag_events AS latest
+WHERE latest.repository = :repository AND latest.tag = tags.name AND (latest.batch IS NULL OR NOT (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = latest.batch AND batches.revealed IS NULL))) ORDER BY latest.id DESC
+ LIMIT 1 OFFSET 0) AS anon_1
+FROM tags CROSS JOIN blobs ON blobs.id = CASE WHEN (tags.batch IS NULL) THEN tags.manifest_id WHEN (NOT (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = tags.batch AND batches.revealed IS NULL))) THEN tags.next_id WHEN (tags.fresh IS NULL) THEN tags.manifest_id END CROSS JOIN manifests ON manifests.blob_id = blobs.id
+WHERE tags.repository_id = :in_repository AND tags.name > :after ORDER BY tags.name
+ LIMIT :limit OFFSET 0;
+
+-- tags.LIST_NEWEST
+SELECT tags.name, tags.updated, blobs.digest, blobs.size, manifests.media_type, (SELECT latest.actor
+FROM tag_events AS latest
+WHERE latest.repository = :repository AND latest.tag = tags.name AND (latest.batch IS NULL OR NOT (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = latest.batch AND batches.revealed IS NULL))) ORDER BY latest.id DESC
+ LIMIT 1 OFFSET 0) AS anon_1
+FROM tags CROSS JOIN blobs ON blobs.id = CASE WHEN (tags.batch IS NULL) THEN tags.manifest_id WHEN (NOT (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = tags.batch AND batches.revealed IS NULL))) THEN tags.next_id WHEN (tags.fresh IS NULL) THEN tags.manifest_id END CROSS JOIN manifests ON manifests.blob_id = blobs.id
+WHERE tags.repository_id = :in_repository AND (tags.updated, tags.name) < (:updated, :after) ORDER BY tags.updated DESC, tags.name DESC
+ LIMIT :limit OFFSET 0;
+
+-- tags.LIST_OLDEST
+SELECT tags.name, tags.updated, blobs.digest, blobs.size, manifests.media_type, (SELECT latest.actor
+FROM tag_events AS latest
+WHERE latest.repository = :repository AND latest.tag = tags.name AND (latest.batch IS NULL OR NOT (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = latest.batch AND batches.revealed IS NULL))) ORDER BY latest.id DESC
+ LIMIT 1 OFFSET 0) AS anon_1
+FROM tags CROSS JOIN blobs ON blobs.id = CASE WHEN (tags.batch IS NULL) THEN tags.manifest_id WHEN (NOT (EXISTS (SELECT 1
+FROM batches
+WHERE batches.id = tags.batch AND batches.revealed IS NULL))) THEN tags.next_id WHEN (tags.fresh IS NULL) THEN tags.manifest_id END CROSS JOIN manifests ON manifests.blob_id = blobs.id
+WHERE tags.repository_id = :in_repository AND (tags.updated, tags.name) > (:updated, :after) ORDER BY tags.updated, tags.name
  LIMIT :limit OFFSET 0;
 
 -- tags.MOVE

@@ -237,6 +237,7 @@ Index(
     tags.c.next_id,
     sqlite_where=text("next_id IS NOT NULL"),
 )
+Index("ix_tags_repository_id_updated_name", tags.c.repository_id, tags.c.updated, tags.c.name)
 Index("ix_tags_batch", tags.c.batch, sqlite_where=text("batch IS NOT NULL"))
 
 tag_events = Table(

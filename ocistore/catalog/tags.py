@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from ocistore.catalog import stagedtags
 from ocistore.catalog.parameters import NOBODY, OWN, bound
 from ocistore.catalog.repositories import beyond
 from ocistore.catalog.stagedtags import Move, Target, record
-from ocistore.catalog.written import Statements
+from ocistore.catalog.written import Statement, Statements
 
 __all__ = ["Event", "Move", "Target", "every", "history", "move", "of_manifest", "page", "remove", "targets"]
 
@@ -72,6 +72,46 @@ def page(connection: Connection, repository_id: int, *, prefix: str, after: str,
         "limit": limit,
     }
     return connection.execute(_sql.PAGE, parameters).scalars()
+
+
+Order: TypeAlias = Literal["name", "newest", "oldest"]
+
+_ORDERS: Final[dict[Order, Statement]] = {
+    "name": _sql.LIST_BY_NAME,
+    "newest": _sql.LIST_NEWEST,
+    "oldest": _sql.LIST_OLDEST,
+}
+
+
+class Listed(NamedTuple):
+    """A tag with what it points at."""
+
+    name: str
+    updated: int
+    digest: str
+    size: int
+    media_type: str
+    actor: str | None
+    """Who moved it last; None where the history does not say it any more."""
+
+
+def listing(
+    connection: Connection, repository_id: int, repository: str, order: Order, *, after: tuple[int, str], limit: int
+) -> list[Listed]:
+    """Return up to ``limit`` tags after a place, which is when a tag was moved, and its name.
+
+    Tags that were moved at one instant are in the order of their names too, or the other way round with ``newest``.
+    """
+    parameters = {
+        "in_repository": repository_id,
+        "repository": repository,
+        "updated": after[0],
+        "after": after[1],
+        "limit": limit,
+    }
+    if order == "name":
+        del parameters["updated"]
+    return [Listed(*row) for row in connection.execute(_ORDERS[order], parameters)]
 
 
 def every(connection: Connection, repository_id: int) -> list[tuple[str, str]]:

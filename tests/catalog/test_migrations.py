@@ -95,6 +95,7 @@ ROWS = {
     "0008": _EIGHTH,
     "0009": _NINTH,
     "0010": _TENTH,
+    "0011": _TENTH,
 }
 
 

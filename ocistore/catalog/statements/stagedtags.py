@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import JSON, Text, and_, bindparam, case, delete, func, literal, null, select, true, update
+from sqlalchemy import JSON, Text, and_, bindparam, case, delete, func, literal, null, or_, select, true, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, insertion, member, upsert
@@ -117,10 +117,17 @@ QUEUE_LEFT = (
     )
     .values(unreferenced_since=bindparam("now"))
 )
+_revealed = (  # which is when everybody saw it move
+    select(tables.batches.c.expires)
+    .where(tables.batches.c.id == _t.c.batch, tables.batches.c.revealed.is_not(None))
+    .scalar_subquery()
+)
+_moves_now = or_(_t.c.fresh.is_not(None), _t.c.next_id != _t.c.manifest_id)
 SETTLE = (
     update(_t)
     .where(_these, _t.c.next_id.is_not(None))
     .values(
+        updated=case((_moves_now, func.coalesce(_revealed, _t.c.updated)), else_=_t.c.updated),
         manifest_id=_t.c.next_id,
         entry=_t.c.next_entry,
         batch=null(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import JSON, Text, bindparam, delete, null, select, true, update
+from sqlalchemy import JSON, Text, bindparam, delete, literal_column, null, select, true, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, in_order, member, upsert
@@ -47,6 +47,27 @@ ALL = (
     .where(_t.c.repository_id == _here)
     .order_by(_t.c.name)
 )
+_manifest = tables.manifests
+_latest = _events.alias("latest")
+_actor = (
+    select(_latest.c.actor)
+    .where(_latest.c.repository == bindparam("repository"), _latest.c.tag == _t.c.name, is_seen(_latest))
+    .order_by(_latest.c.id.desc())
+    .limit(literal_column("1"))
+    .correlate(_t)
+    .scalar_subquery()
+)
+_listed = (
+    select(_t.c.name, _t.c.updated, _blobs.c.digest, _blobs.c.size, _manifest.c.media_type, _actor)
+    .select_from(in_order(_t, (_blobs, _blobs.c.id == target(_t)), (_manifest, _manifest.c.blob_id == _blobs.c.id)))
+    .where(_t.c.repository_id == _here)
+    .limit(bindparam("limit"))
+)
+_place = tuple_(_t.c.updated, _t.c.name)
+_last = tuple_(bindparam("updated"), bindparam("after"))
+LIST_BY_NAME = _listed.where(_t.c.name > bindparam("after")).order_by(_t.c.name)
+LIST_NEWEST = _listed.where(_place < _last).order_by(_t.c.updated.desc(), _t.c.name.desc())
+LIST_OLDEST = _listed.where(_place > _last).order_by(_t.c.updated, _t.c.name)
 _moves = array("moves", JSON)
 _moved = upsert(_t).from_select(
     ["repository_id", "name", "manifest_id", "updated", "entry"],
