@@ -1,8 +1,9 @@
 """How Sphinx builds these pages, and the reference of the API from the docstrings.
 
 Sphinx, because it renders what the docstrings have: Google's sections, and roles such as ``:meth:`Store.open```, which
-mkdocstrings and pdoc leave as they are written. MyST lets it read the pages, which are Markdown. Nothing is loaded from
-the network, so a build says the same everywhere.
+mkdocstrings leaves as they are written; and because it refuses names and links that lead nowhere, in docstrings and in
+pages, where pdoc knows no pages. MyST lets it read the pages, which are Markdown. Nothing is loaded from the network,
+so a build says the same everywhere.
 """
 
 from __future__ import annotations

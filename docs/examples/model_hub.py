@@ -48,14 +48,13 @@ def files_of(models: Repository, version: str) -> dict[str, Descriptor]:
 def versions(store: Store, name: str) -> None:
     """List the versions, newest first: date, size, and the bytes that deleting only this one would free."""
     models = store.repository(f"models/{name}")
-    pushed = {event.tag: event for event in reversed(list(models.history()))}
-    files = {
-        version: {layer.digest: layer.size for layer in files_of(models, version).values()} for version in models.tags()
+    blobs = {
+        version: {file.digest: file.size for file in files_of(models, version).values()} for version in models.tags()
     }
-    users = Counter(digest for blobs in files.values() for digest in blobs)
-    for version, blobs in sorted(files.items(), key=lambda item: pushed[item[0]].id, reverse=True):
-        own = sum(size for digest, size in blobs.items() if users[digest] == 1)
-        print(f"{version}\t{pushed[version].at:%Y-%m-%d %H:%M}\t{sum(blobs.values()):,} bytes\t{own:,} its own")
+    users = Counter(digest for sizes in blobs.values() for digest in sizes)
+    for tag in models.list_tags(sort="updated", total_size=True):
+        own = sum(size for digest, size in blobs[tag.name].items() if users[digest] == 1)
+        print(f"{tag.name}\t{tag.updated:%Y-%m-%d %H:%M}\t{tag.total_size:,} bytes\t{own:,} its own")
 
 
 def compare(store: Store, name: str, old: str, new: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI, Header, HTTPException, Request
@@ -75,8 +75,9 @@ def create_app(root: str) -> FastAPI:
         return [name.removeprefix("models/") for name in store.repositories(prefix="models/")]
 
     @app.get("/models/{name}")
-    def list_versions(name: str) -> list[str]:
-        return list(store.repository(f"models/{name}").tags())
+    def list_versions(name: str) -> list[dict[str, Any]]:
+        newest_first = store.repository(f"models/{name}").list_tags(sort="updated", total_size=True)
+        return [version.to_json() for version in newest_first]
 
     @app.get("/models/{name}/{version}")
     def list_files(name: str, version: str) -> dict[str, int]:

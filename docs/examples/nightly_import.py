@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,7 @@ def import_all(store: Store, directory: Path) -> int:
 
 def keep_newest(store: Store, repository: Repository, count: int) -> list[str]:
     """Remove all tags but those that were changed last, in one commit; return those that were removed."""
-    changed = {event.tag: event.id for event in reversed(list(repository.history()))}
-    old = sorted(repository.tags(), key=changed.__getitem__, reverse=True)[count:]
+    old = [tag.name for tag in islice(repository.list_tags(sort="updated"), count, None)]
     with store.transaction() as transaction:
         for tag in old:
             transaction.repository(repository.name).untag(tag)
