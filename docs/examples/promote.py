@@ -9,18 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from ocistore import Manifest, ManifestNotFoundError, Repository, RepositoryNotFoundError, RepositoryWriter, Store
-
-
-def copy(source: Repository, target: RepositoryWriter, manifest: Manifest) -> None:
-    """Let a repository serve a manifest of another one, with all that it refers to and all that is about it."""
-    for child in manifest.manifests:
-        copy(source, target, source.get_manifest(child))
-    for blob in filter(None, (manifest.config, *manifest.layers)):
-        target.mount_blob(blob, source.name)
-    target.put_manifest(manifest)
-    for referrer in source.referrers(manifest.descriptor):
-        copy(source, target, source.get_manifest(referrer))
+from ocistore import ManifestNotFoundError, Repository, RepositoryNotFoundError, Store
 
 
 def latest(repository: Repository) -> str | None:
@@ -36,13 +25,12 @@ def main(root: str, app: str, tag: str) -> None:
     with Store.open(root, create=False) as store:
         staging, production = store.repository(f"staging/{app}"), store.repository(f"production/{app}")
         before = latest(production)
-        image = staging.get_manifest(tag)
         with store.transaction() as transaction:
             target = transaction.repository(production.name)
-            copy(staging, target, image)
-            target.tag(tag, image.descriptor, expected=None)  # a released version never changes
-            target.tag("latest", image.descriptor, expected=before)
-        print(f"{production.name}:{tag} is {image.descriptor.digest}")
+            image = target.copy_from(staging, tag)
+            target.tag(tag, image, expected=None)  # a released version never changes
+            target.tag("latest", image, expected=before)
+        print(f"{production.name}:{tag} is {image.digest}")
 
 
 if __name__ == "__main__":
