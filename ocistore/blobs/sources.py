@@ -92,7 +92,7 @@ def counted(source: Source, count: Count | None) -> Iterator[Source]:
             count(len(readable))
             yield readable
         else:
-            yield _Counted(readable, count)
+            yield _CountedFill(readable, count)
 
 
 def length_of(source: Source) -> int | None:
@@ -111,7 +111,7 @@ def length_of(source: Source) -> int | None:
     return end - start
 
 
-class _Counted(io.RawIOBase):
+class _CountedFill(io.RawIOBase):
     """A file of what a function fills buffers with."""
 
     def __init__(self, fill: Fill, count: Count) -> None:
