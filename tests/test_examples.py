@@ -121,7 +121,8 @@ class TestModelHub:
         assert re.fullmatch(r"2\t[\d-]+ [\d:]+\t[\d,]+ bytes\t18 its own", newest)
         assert re.fullmatch(r"1\t[\d-]+ [\d:]+\t[\d,]+ bytes\t14 its own", oldest)
 
-        run("model_hub.py", store, "delete", "bert", "1")
+        freed = re.fullmatch(r"freed (\d+) bytes\n", run("model_hub.py", store, "delete", "bert", "1"))
+        assert int(freed[1]) > 14  # the config that only this version had, and its manifest
         assert len(run("model_hub.py", store, "versions", "bert").splitlines()) == 1
         assert run("model_hub.py", store, "pull", "bert", "2", tmp_path / "out") == "4 files\n"
         assert (tmp_path / "out" / "config.json").read_text() == '{"layers": 240}'

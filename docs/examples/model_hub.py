@@ -35,8 +35,9 @@ def show_progress(done: int, total: int) -> None:
 def push(store: Store, name: str, version: str, directory: str) -> None:
     """Push a directory as a version, which must be new. What other versions have is read, and not written again."""
     models = store.repository(f"models/{name}")
-    pushed = push_files(store, models.name, [directory], artifact_type=TYPE, contents=True, progress=show_progress)
-    models.tag(version, pushed, expected=None)
+    with store.lease(ttl=timedelta(hours=1), reason=f"push of {name} {version}"):  # until it has its tag
+        pushed = push_files(store, models.name, [directory], artifact_type=TYPE, contents=True, progress=show_progress)
+        models.tag(version, pushed, expected=None)
     print(pushed.digest)
 
 
@@ -74,7 +75,7 @@ def delete(store: Store, name: str, version: str) -> None:
     """Delete a version, and free at once what no other has."""
     models = store.repository(f"models/{name}")
     models.delete_manifest(models.resolve(version))
-    report = store.gc(grace=timedelta(hours=1), keep_untagged=timedelta(0))
+    report = store.gc(grace=timedelta(0), keep_untagged=timedelta(0))  # every push here is one commit under a lease
     print(f"freed {report.bytes:,} bytes")
 
 
