@@ -23,7 +23,7 @@ from benchmarks.importing import importing
 from benchmarks.large_changes import changing_much
 from benchmarks.layouts import exporting_layouts, importing_layouts
 from benchmarks.lookup import opening, paging, resolving
-from benchmarks.push import pushes
+from benchmarks.push import promoting, pushes
 from benchmarks.sizes import FULL, QUICK
 from benchmarks.tagged_images import importing_tagged_images
 from benchmarks.upkeep import backing_up, scrubbing
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 TOPICS: Final[dict[str, Callable[[Setup], list[Row]]]] = {
     "big-blob": big_blob,
     "push": pushes,
+    "promote": promoting,
     "resolve": resolving,
     "tag-page": paging,
     "open": opening,

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.harness import Setup
+    from ocistore import TagOrder
 
 _READABLE: Final = 20_000
 """Of how many random tags of a store the manifests can be read: enough that their rows and files lie everywhere."""
 
 _PAGE: Final = 100
+_NEWEST: Final = 10
 _OPENINGS: Final = 5
 _PAGES: Final = 10
 """In each round, to measure longer than a stray interrupt takes."""
@@ -30,6 +32,7 @@ _PAGES: Final = 10
 _RESOLVE_SCALE_BOUND: Final = 1.3
 _RESOLVE_FLOOR_BOUND: Final = 4.0
 _PAGE_BOUND: Final = 1.5
+_NEWEST_BOUND: Final = 3
 _OPEN_BOUND: Final = 1.3
 
 
@@ -117,7 +120,7 @@ def _inspecting(setup: Setup) -> dict[str, str]:
 
 
 def paging(setup: Setup) -> list[Row]:
-    """The last page of tags against the first."""
+    """The last page of tags against the first, and the newest tags against the first by name."""
     sizes = setup.sizes
     _, many = _stores(setup)
     last = tag_of(sizes.many_tags - _PAGE - 1) if sizes.many_tags > _PAGE else ""
@@ -131,7 +134,22 @@ def paging(setup: Setup) -> list[Row]:
 
             return timed(work) / _PAGES
 
-        seconds = interleave(sizes.page_rounds, {"first": lambda _: page(""), "last": lambda _: page(last)})
+        def listing(sort: TagOrder) -> float:
+            def work() -> None:
+                for _ in range(_PAGES):
+                    list(repository.list_tags(sort=sort, limit=_NEWEST))
+
+            return timed(work) / _PAGES
+
+        seconds = interleave(
+            sizes.page_rounds,
+            {
+                "first": lambda _: page(""),
+                "last": lambda _: page(last),
+                "newest": lambda _: listing("updated"),
+                "by name": lambda _: listing("name"),
+            },
+        )
     return [
         compared(
             "tag-page",
@@ -140,7 +158,15 @@ def paging(setup: Setup) -> list[Row]:
             floor=seconds["first"],
             floor_is="the first page",
             bound=_PAGE_BOUND,
-        )
+        ),
+        compared(
+            "tag-newest",
+            f"the newest {_NEWEST} tags of {sizes.many_tags:,}, with what they point at",
+            ours=seconds["newest"],
+            floor=seconds["by name"],
+            floor_is=f"the first {_NEWEST} by name",
+            bound=_NEWEST_BOUND,
+        ),
     ]
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from benchmarks import peers
 from benchmarks.floor import Floor
 from benchmarks.harness import Row, compared, interleave, settle, timed
-from benchmarks.images import fresh_salt, small_image, write_index, write_layout
+from benchmarks.images import fresh_salt, image_of, small_image, write_index, write_layout
 from benchmarks.prepared import REPOSITORY, store_of_images
-from ocistore import Store
+from ocistore import Index, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _FLOOR_BOUND: Final = 1.25
 _SCALE_BOUND: Final = 1.2
+_PROMOTION_BOUND: Final = 3
+_PLATFORMS: Final = 10
+_LAYERS: Final = 4
+"""Of each platform of an image that is promoted."""
 
 
 def push(store: Store, repository: str, tag: str, image: Image) -> None:
@@ -72,6 +76,56 @@ def pushes(setup: Setup) -> list[Row]:
             peers=_peers(setup, sizes.many_images),
         ),
     ]
+
+
+def promoting(setup: Setup) -> list[Row]:
+    """An image of many platforms into another repository, against a push of a small image."""
+    sizes = setup.sizes
+    with store_of_images(setup.scratch / "promoting", sizes.few_images) as root, Store.open(root) as store:
+        staging, production = store.repository("staging"), store.repository("production")
+
+        def promoted(round_: int) -> float:
+            tags = [f"{round_}-{number}" for number in range(sizes.pushes)]
+            for tag in tags:
+                _push_platforms(store, staging.name, tag)
+
+            def all_of_them() -> None:
+                for tag in tags:
+                    production.copy_from(staging, tag, tags=[tag])
+
+            return timed(all_of_them) / len(tags)
+
+        settle()
+        seconds = interleave(
+            sizes.push_rounds,
+            {
+                "promoted": promoted,
+                "pushed": _pusher(sizes.pushes, lambda tag, image: push(store, REPOSITORY, tag, image)),
+            },
+        )
+    return [
+        compared(
+            "promote",
+            f"serve an image of {_PLATFORMS} platforms, of {_LAYERS} layers each, in another repository too",
+            ours=seconds["promoted"],
+            floor=seconds["pushed"],
+            floor_is="a push of a small image",
+            bound=_PROMOTION_BOUND,
+        )
+    ]
+
+
+def _push_platforms(store: Store, repository: str, tag: str) -> None:
+    salt = fresh_salt()
+    images = [image_of(salt, number * _LAYERS, _LAYERS) for number in range(_PLATFORMS)]
+    with store.transaction() as transaction:
+        into = transaction.repository(repository)
+        children = []
+        for image in images:
+            for blob in (image.config, *image.layers):
+                into.put_blob(blob.content)
+            children.append(into.put_manifest(image.manifest.content))
+        into.put_manifest(Index.build(manifests=children), tags=[tag])
 
 
 def _pusher(count: int, work: Callable[[str, Image], None]) -> Callable[[int], float]:

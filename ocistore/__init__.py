@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.exports.formats import ExportFormat
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.imports.detection import ImportSource
-    from ocistore.lease import Lease
+    from ocistore.lease import Lease, LeaseInfo
     from ocistore.oci.config import ImageConfig
     from ocistore.oci.descriptor import Descriptor, Platform
     from ocistore.oci.digest import Digest
@@ -111,6 +111,7 @@ __all__ = [
     "LayoutInvalidError",
     "Lease",
     "LeaseExpiredError",
+    "LeaseInfo",
     "Level",
     "Manifest",
     "ManifestBlobUnknownError",
@@ -209,6 +210,7 @@ _HOMES = {
     "ImportSource": "ocistore.layouts.imports.detection",
     "Progress": "ocistore.progress",
     "Lease": "ocistore.lease",
+    "LeaseInfo": "ocistore.lease",
     "ImageConfig": "ocistore.oci.config",
     "Descriptor": "ocistore.oci.descriptor",
     "Platform": "ocistore.oci.descriptor",

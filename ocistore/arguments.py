@@ -20,6 +20,9 @@ GRACE: Final = timedelta(hours=1)
 KEEP_UNTAGGED: Final = timedelta(days=14)
 """How long a manifest stays that no tag, index or subject keeps, likewise."""
 
+_MAXIMUM_LIFETIME: Final = timedelta(days=36_500)
+"""A hundred years: such an instant is one that ``datetime`` has, even where the clock is wrong by thousands."""
+
 _ZERO: Final = timedelta(0)
 
 
@@ -33,6 +36,19 @@ def check_duration(given: timedelta | None, name: str, *, positive: bool = False
         raise ValueError(f"{name} must be positive")
     if given is not None and given < _ZERO:
         raise ValueError(f"{name} must not be negative")
+
+
+def check_lifetime(ttl: timedelta, what: str) -> None:
+    """Refuse a ``ttl`` that is not positive, or more than a hundred years.
+
+    Raises:
+        ValueError: it is that.
+    """
+    check_duration(ttl, "ttl")
+    if not ttl:
+        raise ValueError(f"{what} must last longer than {ttl}")
+    if ttl > _MAXIMUM_LIFETIME:
+        raise ValueError(f"{what} must not last longer than {_MAXIMUM_LIFETIME.days} days")
 
 
 def check_choice(given: object, name: str, choices: Sequence[str]) -> None:

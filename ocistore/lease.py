@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from ocistore.arguments import check_duration
+from ocistore.arguments import check_lifetime
 from ocistore.argumenttypes import checks_types
 from ocistore.catalog import leases, repositories
 from ocistore.catalog.contract import in_small_transactions
@@ -15,7 +16,9 @@ from ocistore.commit import on_a_full_disk
 from ocistore.errors import LeaseExpiredError, ManifestNotFoundError, RepositoryNotFoundError
 from ocistore.leasescope import HeldLease
 from ocistore.oci.descriptor import digest_of
+from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.reference import repository_name
+from ocistore.paging import pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +27,6 @@ if TYPE_CHECKING:
     from ocistore.catalog.connection import Connection
     from ocistore.core import Core
     from ocistore.oci.descriptor import Descriptor
-
-MAXIMUM_TTL: Final = timedelta(days=36_500)
-"""A hundred years: such an instant is one that ``datetime`` has, even where the clock is wrong by thousands."""
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -98,7 +98,7 @@ class Lease:
         if self._held.is_inherited:
             return  # a forked child leaves the block too: the lease is its parent's
         self._held.ended = True
-        on_a_full_disk(self._core.catalog, self._core.pool, self._end)
+        _end(self._core, self.id)
 
     @contextlib.contextmanager
     def use(self) -> Iterator[Self]:
@@ -127,16 +127,6 @@ class Lease:
             yield self
         finally:
             self._held.leave_context()
-
-    def _end(self) -> None:
-        """End it in many small transactions, because others wait in each. Killed between two, a collection ends it."""
-        with self._core.catalog.write() as connection:
-            leases.expire(connection, self.id)
-
-        def end(connection: Connection) -> bool:
-            return leases.end(connection, self.id, now=self._core.catalog.now(), limit=leases.ENDED_AT_ONCE)
-
-        in_small_transactions(self._core.catalog, end)
 
     def __repr__(self) -> str:
         return f"<Lease {self.id} {self._reason!r}>"
@@ -180,17 +170,69 @@ class Lease:
                 raise ManifestNotFoundError(wanted, repository=name)
 
 
+@dataclass(frozen=True)
+class LeaseInfo(JSONValue):
+    """A lease that is in force."""
+
+    id: str
+    reason: str
+    created: datetime
+    expires: datetime
+    manifests: int
+    """How many manifests it keeps by themselves, each counted once for every repository. What these refer to is kept
+    too, and not counted."""
+    blobs: int
+    """How many blobs it keeps likewise."""
+
+
+def lease_infos(core: Core) -> Iterator[LeaseInfo]:
+    """See :meth:`ocistore.Store.leases`."""
+
+    def page(last: str, count: int) -> list[tuple[str, LeaseInfo]]:
+        with core.catalog.read() as connection:
+            rows = leases.page(connection, now=core.catalog.now(), after=last, limit=count)
+        return [(row.id, _info(row)) for row in rows]
+
+    return pages(page, "", None)
+
+
+def _info(row: leases.CountedLease) -> LeaseInfo:
+    return LeaseInfo(
+        row.id, row.reason, instant(row.created), instant(row.expires), row.manifests, row.kept - row.manifests
+    )
+
+
+def end_lease(core: Core, lease: str) -> None:
+    """See :meth:`ocistore.Store.end_lease`."""
+    core.require_writable()
+    with core.catalog.read() as connection:
+        expires = leases.expires(connection, lease)
+    if expires is None or expires <= core.catalog.now():
+        raise LeaseExpiredError(lease)
+    _end(core, lease)
+
+
+def _end(core: Core, lease: str) -> None:
+    """End it in many small transactions, because others wait in each. Killed between two, a collection ends it."""
+
+    def end_some(connection: Connection) -> bool:
+        return leases.end(connection, lease, now=core.catalog.now(), limit=leases.ENDED_AT_ONCE)
+
+    def end() -> None:
+        with core.catalog.write() as connection:
+            leases.expire(connection, lease)
+        in_small_transactions(core.catalog, end_some)
+
+    on_a_full_disk(core.catalog, core.pool, end)
+
+
 def scope_of(lease: Lease) -> HeldLease:
     """Return the inner side of a lease, as the parts of its store see it."""
     return lease._held
 
 
 def _check(ttl: timedelta) -> None:
-    check_duration(ttl, "ttl")
-    if not ttl:
-        raise ValueError(f"a lease must last longer than {ttl}")
-    if ttl > MAXIMUM_TTL:
-        raise ValueError(f"a lease must not last longer than {MAXIMUM_TTL.days} days")
+    check_lifetime(ttl, "a lease")
 
 
 def _is_text(text: str) -> bool:

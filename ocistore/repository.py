@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, get_args
 
-from ocistore.arguments import check_choice, check_duration
+from ocistore.arguments import check_choice, check_duration, whole_number
 from ocistore.argumenttypes import checks_types
 from ocistore.blobs.ingest import digest_of_source
-from ocistore.blobs.sources import rewound
+from ocistore.blobs.sources import counted, length_of, rewound
 from ocistore.catalog import blobs, manifests, repositories, tags
 from ocistore.changes import (
     ANY,
@@ -44,22 +44,25 @@ from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.manifest import Manifest, check_manifest
 from ocistore.oci.reference import repository_name, tag_name, tag_or_digest
 from ocistore.paging import check_text, pages
+from ocistore.progress import Tally
 from ocistore.promotion import promotion
 from ocistore.refusals import pass_on_theirs
 from ocistore.taglisting import tag_infos
-from ocistore.upload import Upload, cancel_session, sessions, stat_session
+from ocistore.upload import UPLOAD_LIFETIME, Upload, cancel_session, sessions, stat_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import timedelta
     from pathlib import Path
 
+    from ocistore.blobs.hashing import Count
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.reader import BlobReader
     from ocistore.catalog.blobs import HeldBlob
     from ocistore.changes import Change
     from ocistore.core import Core
     from ocistore.leasescope import HeldLease
+    from ocistore.progress import Progress
     from ocistore.taglisting import TagInfo, TagOrder
     from ocistore.upload import UploadInfo
 
@@ -126,6 +129,7 @@ class RepositoryWriter(abc.ABC):
         algorithm: str = "sha256",
         media_type: str | None = None,
         reuse: bool = False,
+        progress: Progress | None = None,
     ) -> Descriptor:
         """Store a blob and let this repository serve it.
 
@@ -143,6 +147,8 @@ class RepositoryWriter(abc.ABC):
             reuse: for what the store probably has already: hash the source first, and write nothing where the store
                 has a blob of that digest, which is then not made whole if its file is damaged. Otherwise the source is
                 read a second time, so it must be bytes, a path or a seekable file.
+            progress: called with the bytes read and the bytes in all; of a source that does not say how long it is,
+                those read so far. Of one that is read twice, the first reading is told. What it raises ends the call.
 
         Returns:
             Its descriptor, to build a manifest with.
@@ -164,31 +170,38 @@ class RepositoryWriter(abc.ABC):
             kind = mediatypes.media_type(media_type)
         if isinstance(source, ImageConfig):
             source = source.content
+        wanted = _size(size)
+        count: Count | None = None
+        if progress is not None:
+            total = length_of(source) if wanted is None else wanted
+            count = Tally(total or 0, progress).add
         if reuse:
-            found = self._reused(source, digest=expected, size=_size(size), algorithm=algorithm)
+            found = self._reused(source, digest=expected, size=wanted, algorithm=algorithm, count=count)
             if found is not None:
                 return Descriptor(kind, *found)
-        staged = self._stage(source, digest=expected, size=_size(size), algorithm=algorithm)
+            count = None
+        with counted(source, count) as read:
+            staged = self._stage(read, digest=expected, size=wanted, algorithm=algorithm)
         self._submit([PutBlob(self.name, staged)], [staged])
         return Descriptor(kind, staged.digest, staged.size)
 
     def _reused(
-        self, source: Source, *, digest: Digest | None, size: int | None, algorithm: str
+        self, source: Source, *, digest: Digest | None, size: int | None, algorithm: str, count: Count | None
     ) -> tuple[Digest, int] | None:
         """Let this repository serve a blob that the store has, after all bytes of the source were read and hashed.
 
         None where the store does not have it; then a file is where it was.
         """
         self._require_writable()
-        with rewound(source):
-            found, count = digest_of_source(source, algorithm if digest is None else digest.algorithm, size=size)
+        with rewound(source), counted(source, count) as read:
+            found, length = digest_of_source(read, algorithm if digest is None else digest.algorithm, size=size)
         if digest is not None and found != digest:
             raise DigestMismatchError(expected=digest, actual=found)
         with self._core.catalog.read() as connection:
             live = blobs.live_sizes(connection, [found])
-        if live.get(found) != count or not self._core.pool.has(found, count):
+        if live.get(found) != length or not self._core.pool.has(found, length):
             return None
-        return (found, count) if self._link(found, count) else None
+        return (found, length) if self._link(found, length) else None
 
     @abc.abstractmethod
     def _link(self, digest: Digest, size: int) -> bool:
@@ -234,6 +247,7 @@ class RepositoryWriter(abc.ABC):
         media_type: str | None = None,
         digest: str | Descriptor | None = None,
         tags: Iterable[str] = (),
+        expected: str | Descriptor | AnyValue | None = ANY,
         missing: Missing = "refuse",
     ) -> Descriptor:
         """Store a manifest or index, exactly these bytes, and point tags at it, all in one commit.
@@ -249,6 +263,8 @@ class RepositoryWriter(abc.ABC):
             media_type: its media type; otherwise the one it states itself.
             digest: what the bytes must hash to, with any supported algorithm.
             tags: the tags to point at it, whatever they point at now.
+            expected: compare and swap: the digest that every one of these tags must point at, or None where none of
+                them may exist. Otherwise nothing is stored at all.
             missing: what may be absent: nothing, with ``refuse``; some of an index's ``children``, as in an index that
                 was pulled for one platform; or ``all``. Absent content is kept by the manifest once it is pushed.
 
@@ -260,19 +276,24 @@ class RepositoryWriter(abc.ABC):
             ManifestBlobUnknownError: content it refers to is not here; ``missing`` lists all of it.
             DigestMismatchError: the bytes are not those of ``digest``.
             InvalidNameError: one of the tags is no tag.
+            TagConflictError: a tag is not as expected.
+            ValueError: ``expected`` is given, and no tags are.
 
         When it returns outside a transaction, the manifest and its tags survive a power cut.
         """
         check_choice(missing, "missing", get_args(Missing))
         names = list(dict.fromkeys(tag_name(tag) for tag in tags))
-        expected = None if digest is None else digest_of(digest, argument="digest")
+        if expected is not ANY and not names:
+            raise ValueError("expected says what tags must point at, and there are no tags")
+        wanted = _expected(expected)
+        known = None if digest is None else digest_of(digest, argument="digest")
         is_value = isinstance(content, Manifest)
         if isinstance(content, Manifest):
             media_type = content.media_type if media_type is None else media_type
-            expected = content.descriptor.digest if expected is None else expected
+            known = content.descriptor.digest if known is None else known
             content = content.content
         manifest = check_manifest(
-            content, media_type=media_type, digest=expected, maximum=self._core.maximum_manifest_size
+            content, media_type=media_type, digest=known, maximum=self._core.maximum_manifest_size
         )
         own = manifest.descriptor
         embedded = manifest.embedded_blobs() if is_value else {}
@@ -285,7 +306,7 @@ class RepositoryWriter(abc.ABC):
             raise
         changes: list[Change] = [PutBlob(self.name, blob) for blob in staged[:-1]]
         changes.append(PutManifest(self.name, manifest, staged[-1], missing))
-        self._submit([*changes, *(SetTag(self.name, tag, own.digest) for tag in names)], staged)
+        self._submit([*changes, *(SetTag(self.name, tag, own.digest, wanted) for tag in names)], staged)
         return own
 
     def copy_from(
@@ -365,10 +386,7 @@ class RepositoryWriter(abc.ABC):
             TagConflictError: the tag is not as expected.
         """
         target = digest_of(digest, argument="digest")
-        wanted = (
-            expected if expected is None or isinstance(expected, AnyValue) else digest_of(expected, argument="expected")
-        )
-        self._submit([SetTag(self.name, tag_name(name), target, wanted)])
+        self._submit([SetTag(self.name, tag_name(name), target, _expected(expected))])
 
     def untag(self, name: str) -> None:
         """Remove a tag. The manifest stays, under its digest and its other tags, until it may be garbage-collected.
@@ -582,22 +600,25 @@ class Repository(RepositoryWriter):
 
     # Upload sessions.
 
-    def start_upload(self, *, algorithm: str = "sha256") -> Upload:
+    def start_upload(self, *, algorithm: str = "sha256", ttl: timedelta = UPLOAD_LIFETIME) -> Upload:
         """Begin an upload session: a blob that arrives in pieces, perhaps over several processes' lives.
 
         Atomic, and durable when it returns. Not idempotent: each call begins another session.
 
-        A session ends seven days after it was last opened or closed, unless a writer has it open.
+        A session ends ``ttl`` after it was last opened or closed, unless a writer has it open: then a garbage
+        collection removes it with its bytes.
 
         Args:
             algorithm: hashes the bytes as they come. Any digest may be committed; one of this algorithm
                 costs no second reading.
+            ttl: how long it lives when nobody works with it; seven days, if not given.
 
         Raises:
             InvalidDigestError: the algorithm is not known here.
+            ValueError: ``ttl`` is not positive, or more than a hundred years.
             ReadOnlyStoreError, StoreBusyError, StoreFullError, StorageError: there is no session.
         """
-        return Upload.start(self._core, self.name, algorithm=algorithm)
+        return Upload.start(self._core, self.name, algorithm=algorithm, ttl=ttl)
 
     def upload(self, id: str) -> Upload:  # noqa: A002  (the name is part of the public contract)
         """Resume an upload session of this repository, in any process. One writer at a time.
@@ -710,7 +731,14 @@ class Repository(RepositoryWriter):
 
         return pages(page, start, limit)
 
-    def referrers(self, digest: str | Descriptor, *, artifact_type: str | None = None) -> list[Descriptor]:
+    def referrers(
+        self,
+        digest: str | Descriptor,
+        *,
+        artifact_type: str | None = None,
+        after: str | Descriptor = "",
+        limit: int | None = None,
+    ) -> list[Descriptor]:
         """Return the manifests of this repository whose subject is ``digest``, in byte order of their digests.
 
         The list has their artifact types and annotations (distribution specification, "Listing Referrers"). It is empty
@@ -719,16 +747,22 @@ class Repository(RepositoryWriter):
         Args:
             digest: of the subject, which need not be here.
             artifact_type: only those of this type.
+            after: begin after this digest, the last one of the page before. It need not be here any more.
+            limit: how many at most; None for all.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
         """
         wanted = digest_of(digest, argument="digest")
+        last_seen = digest_of(after, argument="after") if after else ""
+        most = None if limit is None else whole_number(limit, "limit")
         if artifact_type is not None:
             check_text(artifact_type, kind="artifact type")
         repository_id = self._id()
         with self._core.catalog.read() as connection:
-            return manifests.referrers(connection, repository_id, wanted, artifact_type=artifact_type)
+            return manifests.referrers(
+                connection, repository_id, wanted, artifact_type=artifact_type, after=last_seen, limit=most
+            )
 
     # Tags.
 
@@ -833,6 +867,10 @@ def _event(row: tags.Event) -> TagEvent:
     old = None if row.old_digest is None else Digest.parse(row.old_digest)
     new = None if row.new_digest is None else Digest.parse(row.new_digest)
     return TagEvent(row.id, row.tag, old, new, instant(row.at), row.actor)
+
+
+def _expected(given: str | Descriptor | AnyValue | None) -> Digest | AnyValue | None:
+    return given if given is None or isinstance(given, AnyValue) else digest_of(given, argument="expected")
 
 
 def _size(size: int | None) -> int | None:

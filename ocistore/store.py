@@ -13,7 +13,7 @@ from ocistore.catalog import holds, repositories
 from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
 from ocistore.errors import RepositoryNotFoundError
-from ocistore.lease import Lease
+from ocistore.lease import Lease, end_lease, lease_infos
 from ocistore.oci.descriptor import digest_of
 from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.reference import Reference, repository_name
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ocistore.layouts.exports.formats import ExportFormat
     from ocistore.layouts.importing import ImportReport
     from ocistore.layouts.imports.detection import ImportSource
+    from ocistore.lease import LeaseInfo
     from ocistore.oci.descriptor import Descriptor
     from ocistore.progress import Progress
     from ocistore.upkeep.backup import BackupReport
@@ -313,6 +314,24 @@ class Store:
         """
         self._core.require_writable()
         return Lease(self._core, ttl=ttl, reason=reason)
+
+    def leases(self) -> Iterator[LeaseInfo]:
+        """Yield the leases that are in force, with how much each keeps, in the order of their ids."""
+        return lease_infos(self._core)
+
+    def end_lease(self, id: str) -> None:  # noqa: A002  (as Repository.upload)
+        """End a lease, whoever holds it: what it kept may be garbage-collected, as if it had run out.
+
+        For one whose holder is gone, or hangs. A holder that still works gets LeaseExpiredError when it pushes the next
+        time. Atomic: it keeps nothing from one moment on; durable when it returns; ending it again raises
+        LeaseExpiredError. What it kept is queued for collection in small transactions; after a crash meanwhile, the
+        next collection does the rest.
+
+        Raises:
+            LeaseExpiredError: no lease of that id is in force.
+            ReadOnlyStoreError, StoreBusyError, StoreFullError, StorageError: it could not be written.
+        """
+        end_lease(self._core, id)
 
     # In and out, loaded when they are used first.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from ocistore.arguments import check_lifetime
 from ocistore.argumenttypes import checks_types
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.catalog import repositories, uploads
@@ -27,7 +28,7 @@ from ocistore.errors import (
 from ocistore.forks import ForkSafeLock
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import Descriptor, digest_of
-from ocistore.oci.digest import hasher
+from ocistore.oci.digest import Digest, hasher
 from ocistore.oci.jsonvalue import JSONValue
 from ocistore.paging import pages
 from ocistore.refusals import pass_on_theirs
@@ -40,9 +41,10 @@ if TYPE_CHECKING:
     from ocistore.core import Core
 
 UPLOAD_LIFETIME: Final = timedelta(days=7)
-"""How long a session lives after it was last opened or closed: as long as docker's registry keeps an upload."""
+"""How long a session lives after it was last opened or closed, if nothing else is said: as long as docker's registry
+keeps an upload."""
 
-_LIFETIME: Final = UPLOAD_LIFETIME // timedelta(milliseconds=1)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,9 @@ class Upload:
         self.id = file.name
 
     @classmethod
-    def start(cls, core: Core, repository: str, *, algorithm: str) -> Upload:
+    def start(cls, core: Core, repository: str, *, algorithm: str, ttl: timedelta = UPLOAD_LIFETIME) -> Upload:
         """See :meth:`Repository.start_upload`."""
+        check_lifetime(ttl, "an upload session")
         hasher(algorithm)  # an unknown algorithm is refused before anything is made
         core.require_writable()
         pool = core.pool
@@ -97,7 +100,7 @@ class Upload:
             with core.catalog.write(repositories={repository}) as connection:
                 now = core.catalog.now()  # under the lock: a session lives from its beginning, not from the wait for it
                 repository_id = repositories.ensure(connection, repository, now=now)
-                session = uploads.Session(name, algorithm, 0, now, now, now + _LIFETIME, cache)
+                session = uploads.Session(name, algorithm, 0, now, now, now + ttl // _MILLISECOND, cache)
                 uploads.start(connection, repository_id, session)
         except UncertainCommitError:
             pool.uploads.keep(made)  # its row may be there, and needs its file
@@ -172,6 +175,19 @@ class Upload:
         """The number of bytes that have arrived: where the next chunk starts."""
         return self._open_file().offset
 
+    @property
+    def digest(self) -> Digest:
+        """The digest of all bytes that have arrived, by the session's algorithm.
+
+        They were hashed as they came: reading it costs nothing, unless the session was resumed in another process, for
+        which they are read again.
+        """
+        self._open_file()
+        with self._alone():
+            file = self._open_file()
+            with self._unless_ended():
+                return file.digest(file.state.algorithm)
+
     def write(self, chunk: bytes | bytearray | memoryview, *, offset: int | None = None) -> int:
         """Append a chunk.
 
@@ -200,8 +216,10 @@ class Upload:
             with self._unless_ended():
                 return file.append(chunk)
 
-    def commit(self, digest: str | Descriptor) -> Descriptor:
+    def commit(self, digest: str | Descriptor | None = None) -> Descriptor:
         """Make the bytes a blob of the repository and end the session.
+
+        Without a digest, they are what they are: nobody then finds out that some were damaged or lost on their way.
 
         Atomic, and durable when it returns; committing again raises StoreClosedError. After a crash there is the
         session with what was durable of its bytes, or the blob. The bytes are not read again, unless the session was
@@ -214,11 +232,12 @@ class Upload:
             StorageError: they stay too, unless it was the sync of the bytes that failed: then those cannot be trusted,
                 and the upload has to start again.
         """
-        wanted = digest_of(digest, argument="digest")
+        given = None if digest is None else digest_of(digest, argument="digest")
         self._open_file()
         with self._alone():
             file = self._open_file()
             with self._unless_ended():
+                wanted = file.digest(file.state.algorithm) if given is None else given
                 staged = file.stage(wanted)
                 self._core.commit([EndUpload(self._repository, self.id), PutBlob(self._repository, staged)])
             # In this order: an interrupt before the file is gone leaves it to close, which finds the session ended.
@@ -339,4 +358,4 @@ def _info(core: Core, row: uploads.Session) -> UploadInfo | None:
 def _touch(core: Core, repository: str, name: str, *, offset: int, page_cache: str) -> bool:
     with core.catalog.write(repositories={repository}) as connection:
         now = core.catalog.now()
-        return uploads.touch(connection, name, offset=offset, now=now, expires=now + _LIFETIME, page_cache=page_cache)
+        return uploads.touch(connection, name, offset=offset, now=now, page_cache=page_cache)

@@ -8,7 +8,7 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ocistore.filedescriptors import owned
 from ocistore.refusals import mark_theirs, theirs
@@ -16,6 +16,7 @@ from ocistore.refusals import mark_theirs, theirs
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    from ocistore.blobs.hashing import Count
     from ocistore.blobs.pool import Source
     from ocistore.filedescriptors import FileDescriptor
 
@@ -75,6 +76,59 @@ def rewound(source: Source) -> Iterator[None]:
     start = theirs(file.tell)()
     yield
     theirs(file.seek)(start)
+
+
+@contextlib.contextmanager
+def counted(source: Source, count: Count | None) -> Iterator[Source]:
+    """Give something that is read like ``source``, whose bytes are counted as they are read; itself without ``count``.
+
+    Raises as :func:`open_source`.
+    """
+    if count is None:
+        yield source
+        return
+    with open_source(source) as readable:
+        if isinstance(readable, bytes):
+            count(len(readable))
+            yield readable
+        else:
+            yield _CountedFill(readable, count)
+
+
+def length_of(source: Source) -> int | None:
+    """Return how many bytes a source is going to give, where that can be known before."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return memoryview(source).nbytes
+    if isinstance(source, str | os.PathLike):
+        return os.stat(source).st_size
+    seekable = getattr(source, "seekable", None)
+    if seekable is None or not theirs(seekable)():
+        return None
+    file: BinaryIO = source  # type: ignore[assignment] # what is seekable is a file
+    start = theirs(file.tell)()
+    end = theirs(file.seek)(0, os.SEEK_END)
+    theirs(file.seek)(start)
+    return end - start
+
+
+class _CountedFill(io.RawIOBase):
+    """A file of what a function fills buffers with."""
+
+    def __init__(self, fill: Fill, count: Count) -> None:
+        self._fill = fill
+        self._count = count
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever gives its bytes to be written to
+        view = memoryview(buffer).cast("B")
+        filled = 0 if self._ended else self._fill(view)
+        self._ended = filled < len(view)
+        if filled:
+            self._count(filled)
+        return filled
 
 
 def _opened_plain_file(path: str | os.PathLike[str]) -> FileDescriptor:

@@ -30,6 +30,24 @@ class LeaseRow(NamedTuple):
     expires: int
 
 
+class CountedLease(NamedTuple):
+    """A lease, with how much it keeps."""
+
+    id: str
+    reason: str
+    created: int
+    expires: int
+    kept: int
+    """How many blobs and manifests, each of one repository."""
+    manifests: int
+    """How many of them are manifests."""
+
+
+def page(connection: Connection, *, now: int, after: str, limit: int) -> list[CountedLease]:
+    """Return up to ``limit`` leases after the id ``after`` that have not run out."""
+    return [CountedLease(*row) for row in connection.execute(_sql.PAGE, {"now": now, "after": after, "limit": limit})]
+
+
 def start(connection: Connection, lease: LeaseRow) -> None:
     """Store a new lease, which keeps nothing yet."""
     connection.execute(_sql.INSERT, lease._asdict())

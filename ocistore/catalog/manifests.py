@@ -114,16 +114,28 @@ def page(connection: Connection, repository_id: int, *, after: int, limit: int) 
 
 
 def referrers(
-    connection: Connection, repository_id: int, digest: str, *, artifact_type: str | None
+    connection: Connection,
+    repository_id: int,
+    digest: str,
+    *,
+    artifact_type: str | None,
+    after: str = "",
+    limit: int | None = None,
 ) -> list[Descriptor]:
     """Return the manifests here whose subject is the digest, with their annotations, in byte order of digests.
 
+    Those after the digest ``after``, and up to ``limit`` of them, if it is given. All are read and sorted for that.
     Unlike other descriptors they have an artifact type in any case (distribution specification, "Listing Referrers").
     """
     statement = _sql.REFERRERS if artifact_type is None else _sql.REFERRERS_OF_TYPE
-    parameters = {"repository_id": repository_id, "digest": digest, "artifact_type": artifact_type}
-    if artifact_type is None:
-        del parameters["artifact_type"]
+    parameters: dict[str, object] = {
+        "repository_id": repository_id,
+        "digest": digest,
+        "after": after,
+        "limit": -1 if limit is None else limit,
+    }
+    if artifact_type is not None:
+        parameters["artifact_type"] = artifact_type
     rows = connection.execute(statement, parameters)
     return [
         Descriptor(

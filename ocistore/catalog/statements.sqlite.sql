@@ -732,6 +732,18 @@ SELECT leases.id, leases.reason, leases.created, leases.expires
 FROM lease_blobs CROSS JOIN leases ON leases.id = lease_blobs.lease_id
 WHERE lease_blobs.repository_id = :repository_id AND lease_blobs.blob_id = :blob AND leases.expires > :now ORDER BY leases.expires;
 
+-- leases.PAGE
+SELECT leases.id, leases.reason, leases.created, leases.expires, (SELECT count(*) AS count_1
+FROM lease_blobs
+WHERE lease_blobs.lease_id = leases.id) AS anon_1, (SELECT count(*) AS count_1
+FROM lease_blobs
+WHERE lease_blobs.lease_id = leases.id AND (EXISTS (SELECT 1
+FROM repository_manifests
+WHERE repository_manifests.repository_id = lease_blobs.repository_id AND repository_manifests.manifest_id = lease_blobs.blob_id))) AS anon_2
+FROM leases
+WHERE leases.id > :after AND leases.expires > :now ORDER BY leases.id
+ LIMIT :limit OFFSET 0;
+
 -- leases.QUEUE[0]
 UPDATE repository_blobs SET unreferenced_since=:now WHERE (repository_blobs.repository_id, repository_blobs.blob_id) IN (SELECT json_extract(anon_2.value, '$[0]') AS anon_1, json_extract(anon_2.value, '$[1]') AS anon_3
 FROM json_each(:rows) AS anon_2) AND repository_blobs.unreferenced_since IS NULL;
@@ -969,16 +981,18 @@ FROM json_each(:ids) AS anon_1) AND coalesce(repository_manifests.unreferenced_s
 -- manifests.REFERRERS
 SELECT blobs.digest, blobs.size, manifests.media_type, manifests.artifact_type, manifests.annotations
 FROM blobs AS subject CROSS JOIN manifests ON manifests.subject_id = subject.id CROSS JOIN repository_manifests ON repository_manifests.repository_id = :repository_id AND repository_manifests.manifest_id = manifests.blob_id CROSS JOIN blobs ON blobs.id = manifests.blob_id
-WHERE subject.digest = :digest AND (repository_manifests.batch IS NULL OR (EXISTS (SELECT 1
+WHERE subject.digest = :digest AND blobs.digest > :after AND (repository_manifests.batch IS NULL OR (EXISTS (SELECT 1
 FROM batches
-WHERE batches.id = repository_manifests.batch AND batches.revealed IS NULL)) = (repository_manifests.leaves IS NOT NULL)) ORDER BY blobs.digest;
+WHERE batches.id = repository_manifests.batch AND batches.revealed IS NULL)) = (repository_manifests.leaves IS NOT NULL)) ORDER BY blobs.digest
+ LIMIT :limit OFFSET 0;
 
 -- manifests.REFERRERS_OF_TYPE
 SELECT blobs.digest, blobs.size, manifests.media_type, manifests.artifact_type, manifests.annotations
 FROM blobs AS subject CROSS JOIN manifests ON manifests.subject_id = subject.id CROSS JOIN repository_manifests ON repository_manifests.repository_id = :repository_id AND repository_manifests.manifest_id = manifests.blob_id CROSS JOIN blobs ON blobs.id = manifests.blob_id
-WHERE subject.digest = :digest AND (repository_manifests.batch IS NULL OR (EXISTS (SELECT 1
+WHERE subject.digest = :digest AND blobs.digest > :after AND (repository_manifests.batch IS NULL OR (EXISTS (SELECT 1
 FROM batches
-WHERE batches.id = repository_manifests.batch AND batches.revealed IS NULL)) = (repository_manifests.leaves IS NOT NULL)) AND manifests.artifact_type = :artifact_type ORDER BY blobs.digest;
+WHERE batches.id = repository_manifests.batch AND batches.revealed IS NULL)) = (repository_manifests.leaves IS NOT NULL)) AND manifests.artifact_type = :artifact_type ORDER BY blobs.digest
+ LIMIT :limit OFFSET 0;
 
 -- manifests.REFERRING
 SELECT manifests.blob_id
@@ -1821,7 +1835,7 @@ WHERE uploads.repository_id = :in_repository AND uploads.id > :after ORDER BY up
 DELETE FROM uploads WHERE uploads.id = :upload AND uploads.expires <= :now;
 
 -- uploads.TOUCH
-UPDATE uploads SET "offset"=:now_at, touched=:now, expires=:until, page_cache=:written_to WHERE uploads.id = :upload;
+UPDATE uploads SET "offset"=:now_at, touched=:now, expires=((:now + uploads.expires) - uploads.touched), page_cache=:written_to WHERE uploads.id = :upload;
 
 -- usage.COUNTS
 SELECT (SELECT count(*) AS count_1

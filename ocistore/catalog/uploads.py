@@ -45,12 +45,14 @@ def page(connection: Connection, repository_id: int, *, after: str, limit: int) 
     return [Session(*row) for row in connection.execute(_sql.PAGE, parameters)]
 
 
-def touch(connection: Connection, upload: str, *, offset: int, now: int, expires: int, page_cache: str) -> bool:
+def touch(connection: Connection, upload: str, *, offset: int, now: int, page_cache: str) -> bool:
     """Note how many bytes are durable and where more are written, and start the time to its expiry again.
+
+    That is as long as it was before: the session's own.
 
     False where the session has ended.
     """
-    parameters = {"upload": upload, "now_at": offset, "now": now, "until": expires, "written_to": page_cache}
+    parameters = {"upload": upload, "now_at": offset, "now": now, "written_to": page_cache}
     return connection.execute(_sql.TOUCH, parameters).rowcount == 1
 
 

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "gc": ListedCommand("gc", "Collect garbage: remove content that no tag, index, subject or lease keeps."),
     "import": ListedCommand("importing", "Import an OCI layout or a Docker archive, all of it or nothing."),
     "init": ListedCommand("change", "Create an empty store, and print its path."),
+    "leases": ListedCommand("leases", "List and end leases, which keep content from garbage collection."),
     "ls-files": ListedCommand("files", "List the files of an image or artifact, at PATH and below."),
     "pull": ListedCommand("artifacts", "Write the files of an artifact to a directory."),
     "push": ListedCommand("artifacts", "Pack files as an artifact, tag it, and print its digest."),

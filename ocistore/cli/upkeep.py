@@ -49,16 +49,17 @@ def usage(location: Location, *, as_json: bool) -> None:
         )
 
 
-class _ListsByDefault(click.Group):
+class ListsByDefault(click.Group):
     """A group that runs ``list`` when no command is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``list`` before arguments that begin with no command."""
         if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_ListsByDefault, epilog=example("ocistore uploads", "ocistore uploads library/alpine"))
+@click.group(cls=ListsByDefault, epilog=example("ocistore uploads", "ocistore uploads library/alpine"))
 def uploads() -> None:
     """List and cancel upload sessions.
 
@@ -88,7 +89,8 @@ def list_uploads(location: Location, repo: str | None, *, as_json: bool) -> None
 def cancel_uploads(location: Location, repo: str, id: tuple[str, ...]) -> None:  # noqa: A002 - as it is typed
     """Cancel upload sessions, and discard their bytes.
 
-    Garbage collection ends sessions that were not used for seven days.
+    Garbage collection ends sessions that were not used for seven days, or for as long as was said when
+    they began.
     """
     with location.changing() as store:
         for each in id:

@@ -55,6 +55,8 @@ ALLOWED = {
     "repositories.SOME_MANIFESTS": "likewise",
     "repositories.SOME_TAGS": "likewise",
     "repositories.SOME_UPLOADS": "likewise",
+    "manifests.REFERRERS": "all referrers of a subject are put in order for a page of them",
+    "manifests.REFERRERS_OF_TYPE": "likewise",
     "tags.ALL": "all tags of a repository",
     # Who serves a blob, up to a limit that is given, or whether anybody does.
     "gc.DUE_BLOBS": "whether anybody serves it",

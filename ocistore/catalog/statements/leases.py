@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Text, bindparam, delete, literal, or_, select, tuple_, update
+from sqlalchemy import JSON, Text, bindparam, delete, func, literal, or_, select, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, in_order, insertion, member, present, upsert
@@ -21,6 +21,24 @@ RENEW = (
     update(_t).where(_t.c.id == bindparam("lease"), _t.c.expires > bindparam("now")).values(expires=bindparam("until"))
 )
 EXPIRES = select(_t.c.expires).where(_t.c.id == bindparam("lease"))
+_count = select(func.count()).select_from(_kept).where(_kept.c.lease_id == _t.c.id)
+_is_manifest = present(
+    tables.repository_manifests.c.repository_id == _kept.c.repository_id,
+    tables.repository_manifests.c.manifest_id == _kept.c.blob_id,
+)
+PAGE = (
+    select(
+        _t.c.id,
+        _t.c.reason,
+        _t.c.created,
+        _t.c.expires,
+        _count.scalar_subquery(),
+        _count.where(_is_manifest).scalar_subquery(),
+    )
+    .where(_t.c.id > bindparam("after"), _t.c.expires > bindparam("now"))
+    .order_by(_t.c.id)
+    .limit(bindparam("limit"))
+)
 _repository = select(tables.repositories.c.id).where(tables.repositories.c.name == bindparam("repository"))
 _blob = select(_blobs.c.id).where(_blobs.c.digest == bindparam("digest"))
 STANDING = select(

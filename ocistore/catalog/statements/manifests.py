@@ -101,8 +101,9 @@ REFERRERS = (
             (_blobs, _blobs.c.id == _manifests.c.blob_id),
         )
     )
-    .where(_subject.c.digest == bindparam("digest"), is_seen(_members))
+    .where(_subject.c.digest == bindparam("digest"), _blobs.c.digest > bindparam("after"), is_seen(_members))
     .order_by(_blobs.c.digest)
+    .limit(bindparam("limit"))
 )
 REFERRERS_OF_TYPE = REFERRERS.where(_manifests.c.artifact_type == bindparam("artifact_type"))
 

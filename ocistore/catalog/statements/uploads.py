@@ -29,7 +29,7 @@ TOUCH = (
     .values(
         offset=bindparam("now_at"),
         touched=bindparam("now"),
-        expires=bindparam("until"),
+        expires=bindparam("now") + _t.c.expires - _t.c.touched,
         page_cache=bindparam("written_to"),
     )
 )
