@@ -7,7 +7,7 @@ from ocistore.artifacts.layers import LayerForm
 from ocistore.artifacts.packing import UNKNOWN_ARTIFACT, attach_files, check_files, push_files
 from ocistore.artifacts.pulling import PullReport, pull_files
 from ocistore.artifacts.referrers import Referrer, ReferrerTree, discover, referrers_of
-from ocistore.artifacts.titles import EXECUTABLE, TITLE, is_packed_directory
+from ocistore.artifacts.titles import EXECUTABLE, TITLE, is_packed_directory, title_components
 from ocistore.artifacts.walking import Dereference
 from ocistore.oci.mediatypes import OCTET_STREAM
 
@@ -28,4 +28,5 @@ __all__ = [
     "pull_files",
     "push_files",
     "referrers_of",
+    "title_components",
 ]

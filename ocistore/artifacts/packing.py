@@ -19,7 +19,7 @@ from ocistore.oserrors import Translating
 from ocistore.progress import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ocistore import Compression, Progress, Store
     from ocistore.artifacts.layers import LayerForm
@@ -43,6 +43,7 @@ def push_files(
     compression: Compression = "gzip",
     dereference: Dereference = False,
     contents: bool = False,
+    tags: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Descriptor:
     """Pack files and directories as an artifact, in one commit.
@@ -70,6 +71,7 @@ def push_files(
             ``"inside"`` refuses those that lead out of the directory. Otherwise links are refused with ``file``, and
             packed as links with ``tar``, where they must lead to places inside.
         contents: title what is in a directory with its path inside alone, without the directory's name.
+        tags: more tags for it, beside that of ``reference``.
         progress: called with the bytes read and the bytes in all.
 
     Returns:
@@ -102,6 +104,7 @@ def push_files(
         annotations=annotations,
         subject=about,
         media_types=media_types or {},
+        tags=[*([] if target.tag is None else [target.tag]), *tags],
         progress=progress,
     )
 
@@ -162,6 +165,7 @@ def attach_files(
         annotations=annotations,
         subject=about,
         media_types=media_types or {},
+        tags=(),
         progress=progress,
     )
 
@@ -213,6 +217,7 @@ def _pack(
     annotations: Mapping[str, str] | None,
     subject: Descriptor | None,
     media_types: Mapping[str, str],
+    tags: Sequence[str],
     progress: Progress | None,
 ) -> Descriptor:
     mediatypes.media_type(artifact_type, path="artifactType")  # before anything is read
@@ -231,7 +236,7 @@ def _pack(
                 subject=subject,
                 annotations=annotations,
             )
-            return repository.put_manifest(manifest, tags=() if target.tag is None else (target.tag,))
+            return repository.put_manifest(manifest, tags=tags)
 
     try:
         return put(earlier)

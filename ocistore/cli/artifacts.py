@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from ocistore import Reference, artifacts
+from ocistore import InvalidNameError, Manifest, Reference, artifacts
 from ocistore.archives.names import name_from_disk
-from ocistore.artifacts import attach_files, check_files, pull_files, push_files
+from ocistore.artifacts import (
+    OCTET_STREAM,
+    TITLE,
+    UNKNOWN_ARTIFACT,
+    attach_files,
+    check_files,
+    pull_files,
+    push_files,
+    title_components,
+)
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.packing import Packing, packing_options
@@ -22,11 +32,12 @@ from ocistore.cli.printing import (
     print_line,
     progress_bar,
     readable_size,
+    standard_input,
 )
 from ocistore.cli.referrers import print_referrers
 
 if TYPE_CHECKING:
-    from ocistore import Descriptor, TransferMode
+    from ocistore import Descriptor, Store, TransferMode
 
 
 def _pairs(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -72,7 +83,8 @@ def _print_pushed(ref: str, descriptor: Descriptor, *, as_json: bool) -> None:
 @click.command(
     epilog=example(
         "ocistore push models/bert:1 weights.bin config.json",
-        "ocistore push models/bert:2 ./bert --contents --dereference",
+        "ocistore push models/bert:2 ./bert --contents --dereference --tag latest --tag stable",
+        "pg_dump app | ocistore push backups/app:monday - --title app.sql",
         "ocistore push data/images:1 ./images --tar --compression none",
         "ocistore push models/bert sbom.json --artifact-type application/spdx+json --subject models/bert:1",
     )
@@ -88,6 +100,8 @@ def _print_pushed(ref: str, descriptor: Descriptor, *, as_json: bool) -> None:
     shell_complete=complete_reference,
     help="The manifest, in the same repository, that the artifact refers to.",
 )
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Another tag for it; may be repeated.")
+@click.option("--title", metavar="NAME", help="The name of what comes from standard input, where FILE is -.")
 @packing_options
 @json_option
 @pass_location
@@ -100,6 +114,8 @@ def push(
     annotations: dict[str, str],
     media_types: dict[str, str],
     subject: str | None,
+    tags: tuple[str, ...],
+    title: str | None,
     packing: Packing,
     as_json: bool,
 ) -> None:
@@ -111,12 +127,39 @@ def push(
 
     Symbolic links in directories are refused, unless --dereference follows them; with --tar those that stay inside are
     kept. Files that a version pushed before has too are not written again. The same files give the same digest. Without
-    a tag in REF the artifact has only its digest. Creates the store if there is none.
+    a tag in REF the artifact has only its digest. With - as FILE, standard input is pushed, under the name that --title
+    gives. Creates the store if there is none.
     """
     # Checked before a store is created: a typing error should leave none. A subject can only be in an existing one.
-    Reference.parse(ref)
-    check_files(files, **packing)
+    reference = Reference.parse(ref)
+    for name in tags:
+        Reference(reference.repository, name)
     opened = location.creating if subject is None else location.changing
+    if files == (Path("-"),):
+        if title is None:
+            raise click.UsageError("standard input has no name: give --title NAME")
+        title_components(title)
+        if reference.digest is not None:
+            reason = "the digest of what is pushed follows from its content"
+            raise InvalidNameError(ref, kind="reference", reason=reason)
+        with opened() as store:
+            descriptor = _push_stream(
+                store,
+                reference,
+                title,
+                artifact_type=artifact_type,
+                annotations=annotations,
+                media_type=media_types.get(title, OCTET_STREAM),
+                subject=subject,
+                tags=tags,
+            )
+        _print_pushed(ref, descriptor, as_json=as_json)
+        return
+    if Path("-") in files:
+        raise click.UsageError("standard input, -, is pushed alone; for a file of that name, give its whole path")
+    if title is not None:
+        raise click.UsageError("--title is for standard input: give - as FILE")
+    check_files(files, **packing)
     with opened() as store, progress_bar("push") as progress:
         descriptor = push_files(
             store,
@@ -126,10 +169,41 @@ def push(
             annotations=annotations,
             subject=subject,
             media_types=media_types,
+            tags=tags,
             progress=progress,
             **packing,
         )
     _print_pushed(ref, descriptor, as_json=as_json)
+
+
+def _push_stream(
+    store: Store,
+    reference: Reference,
+    title: str,
+    *,
+    artifact_type: str | None,
+    annotations: dict[str, str],
+    media_type: str,
+    subject: str | None,
+    tags: tuple[str, ...],
+) -> Descriptor:
+    """Push standard input, whose length is not known before it ends, as an artifact of one file."""
+    about = None
+    if subject is not None:
+        named = Reference.parse(subject)
+        if named.repository != reference.repository:
+            raise click.UsageError(f"--subject must be in the same repository, {reference.repository}")
+        about = store.resolve(subject)
+    with store.transaction() as transaction:
+        repository = transaction.repository(reference.repository)
+        layer = repository.put_blob(standard_input())
+        manifest = Manifest.build(
+            layers=[replace(layer, media_type=media_type, annotations={TITLE: title})],
+            artifact_type=artifact_type or UNKNOWN_ARTIFACT,
+            subject=about,
+            annotations=annotations or None,
+        )
+        return repository.put_manifest(manifest, tags=[*([] if reference.tag is None else [reference.tag]), *tags])
 
 
 @click.command(

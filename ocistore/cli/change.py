@@ -11,10 +11,13 @@ import click
 from ocistore import ANY, Digest, InvalidNameError, ManifestNotFoundError, Reference
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
-from ocistore.cli.printing import example, json_option, print_json, print_line, printable
+from ocistore.cli.printing import example, json_option, print_json, print_json_lines, print_line, printable
+from ocistore.cli.promoting import promote
 from ocistore.oci.jsonvalue import JSONValue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ocistore import Store
 
 _NAMED: Final = 20
@@ -39,10 +42,11 @@ def init(location: Location) -> None:
     epilog=example(
         "ocistore tag library/alpine:3.20 latest",
         "ocistore tag library/alpine:3.20 stable --expected none",
+        "ocistore tag staging/app:1.2 production/app:1.2",
     )
 )
 @click.argument("ref", shell_complete=complete_reference)
-@click.argument("newtag")
+@click.argument("newtag", metavar="NEWTAG|REPO:TAG", shell_complete=complete_reference)
 @click.option(
     "--expected",
     metavar="DIGEST|none",
@@ -52,43 +56,64 @@ def init(location: Location) -> None:
 def tag(location: Location, ref: str, newtag: str, *, expected: str | None) -> None:
     """Point a tag at what a reference stands for.
 
-    NEWTAG is a tag in the same repository. If it exists, it is moved.
+    NEWTAG is a tag in the same repository. If it exists, it is moved. With REPO:TAG in another repository, what REF
+    stands for is copied there too, with its referrers (signatures, SBOMs), as cp does.
     """
     reference = Reference.parse(ref)
+    target = _target(reference, newtag)
     condition = ANY if expected is None else None if expected == "none" else Digest.parse(expected)
+    if target.repository != reference.repository and expected is not None:
+        raise click.UsageError("--expected is for a tag in the same repository")
     with location.changing() as store:
+        if target.repository != reference.repository:
+            promote(store, reference, target, referrers=True)
+            return
         repository = store.repository(reference.repository)
-        repository.tag(newtag, repository.resolve(reference.target).digest, expected=condition)
+        repository.tag(str(target.tag), repository.resolve(reference.target).digest, expected=condition)
 
 
-@click.command(epilog=example("ocistore untag library/alpine:latest"))
-@click.argument("ref", shell_complete=complete_reference)
+def _target(reference: Reference, text: str) -> Reference:
+    """Parse the tag to make: TAG, or REPO:TAG, for which a tag alone has no room."""
+    if ":" not in text and "/" not in text:
+        return Reference(reference.repository, text)
+    target = Reference.parse(text)
+    if target.tag is None or target.digest is not None:
+        raise InvalidNameError(text, kind="reference", reason="give NEWTAG or REPO:TAG, the tag to make", unclear=True)
+    return target
+
+
+@click.command(epilog=example("ocistore untag library/alpine:latest library/alpine:3.19"))
+@click.argument("refs", metavar="REF...", nargs=-1, required=True, shell_complete=complete_reference)
 @pass_location
-def untag(location: Location, ref: str) -> None:
-    """Remove a tag.
+def untag(location: Location, refs: tuple[str, ...]) -> None:
+    """Remove tags, all of them or none.
 
-    The manifest stays, with its digest and its other tags, until garbage collection removes it.
+    The manifests stay, with their digests and their other tags, until garbage collection removes them.
     """
-    reference = Reference.parse(ref)
-    if reference.tag is None or reference.digest is not None:
-        raise InvalidNameError(ref, kind="reference", reason="give REPO:TAG, the tag to remove", unclear=True)
-    with location.changing() as store:
-        store.repository(reference.repository).untag(reference.tag)
+    wanted = []
+    for ref in dict.fromkeys(refs):
+        reference = Reference.parse(ref)
+        if reference.tag is None or reference.digest is not None:
+            raise InvalidNameError(ref, kind="reference", reason="give REPO:TAG, the tag to remove", unclear=True)
+        wanted.append((reference.repository, reference.tag))
+    with location.changing() as store, store.transaction() as transaction:
+        for repository, name in wanted:
+            transaction.repository(repository).untag(name)
 
 
 @click.command(
     epilog=example(
-        "ocistore rm library/alpine:3.18",
+        "ocistore rm library/alpine:3.18 library/alpine:3.17",
         "ocistore rm library/alpine@sha256:beefdbd8a1da...",
         "ocistore rm library/alpine --yes",
     )
 )
-@click.argument("ref", shell_complete=complete_reference)
+@click.argument("refs", metavar="REF...", nargs=-1, required=True, shell_complete=complete_reference)
 @click.option("--yes", is_flag=True, help="Delete a whole repository, or all tags of a manifest, without asking.")
 @json_option
 @pass_location
-def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
-    """Delete a manifest, a blob or a repository.
+def rm(location: Location, refs: tuple[str, ...], *, yes: bool, as_json: bool) -> None:
+    """Delete manifests, blobs or repositories.
 
     \b
     REPO:TAG     the manifest that the tag points at, and the tag; if it has
@@ -97,23 +122,40 @@ def rm(location: Location, ref: str, *, yes: bool, as_json: bool) -> None:
     REPO@DIGEST  the manifest and all of its tags; or the blob
     REPO         the repository and everything in it
 
-    Content that manifests of the same repository refer to is not deleted. Prints what was deleted.
+    Content that manifests of the same repository refer to is not deleted. One after the other is deleted, and the first
+    that cannot be ends the command. Prints what was deleted. The files of what nothing needs any more are removed
+    later, by gc. --json prints one object, or for several references an array of them.
     """  # noqa: D301  (click takes a real \b, not its spelling)
-    reference = Reference.parse(ref)
-    if reference.tag is not None and reference.digest is not None:
-        reason = "give a tag or a digest, so that it is clear what to delete"
-        raise InvalidNameError(ref, kind="reference", reason=reason, unclear=True)
-    with location.changing() as store:
-        if not yes:
-            _confirm(store, reference)
-        deleted = _delete(store, reference)
-    if as_json:
-        print_json(deleted.to_json())
-        return
-    digest = "" if deleted.digest is None else f"@{deleted.digest}"
-    print_line(f"deleted {deleted.kind} {deleted.repository}{digest}")
-    for name in deleted.tags:
-        print_line(f"removed tag {reference.repository}:{name}")
+    references = []
+    for ref in refs:
+        reference = Reference.parse(ref)
+        if reference.tag is not None and reference.digest is not None:
+            reason = "give a tag or a digest, so that it is clear what to delete"
+            raise InvalidNameError(ref, kind="reference", reason=reason, unclear=True)
+        references.append(reference)
+    deleted = []
+    try:
+        with location.changing() as store:
+            if not yes:
+                for reference in references:
+                    _confirm(store, reference)
+            for reference in references:
+                deleted.append(_delete(store, reference))  # noqa: PERF401 - what is done is printed if the next one fails
+    finally:
+        if as_json and len(refs) > 1:
+            print_json_lines(each.to_json() for each in deleted)
+        elif as_json and deleted:
+            print_json(deleted[0].to_json())
+        elif not as_json:
+            _print_deleted(deleted)
+
+
+def _print_deleted(deleted: Sequence[_Deleted]) -> None:
+    for each in deleted:
+        digest = "" if each.digest is None else f"@{each.digest}"
+        print_line(f"deleted {each.kind} {each.repository}{digest}")
+        for name in each.tags:
+            print_line(f"removed tag {each.repository}:{name}")
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ import json
 import os
 import sys
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import BinaryIO, TextIO
 
     from ocistore import Progress
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _SETTLED: Final = 0.5
 """Seconds after which a rate is shown."""
+_ROWS: Final = 1000
+"""Rows of a table that are laid out together: it is printed in constant memory, and at once."""
 _STEPS: Final = 500
 """How often a bar is drawn from beginning to end at most: drawing costs more than a small blob."""
 
@@ -162,6 +165,22 @@ def print_fields(fields: Mapping[str, str | None], *, indent: str = "") -> None:
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
         print_line(f"{indent}{name.ljust(width)}  {value}")
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in columns under their heads, some thousand at a time with widths of their own; digests are dim."""
+    colour = with_colour(sys.stdout)
+    remaining = iter(rows)
+    shown = heads
+    while block := [tuple(map(printable, row)) for row in islice(remaining, _ROWS)]:
+        widths = [max(map(len, column)) for column in zip(heads, *block, strict=True)]
+        for row in (shown, *block) if shown else block:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+            cells[-1] = cells[-1].rstrip()
+            if colour:
+                cells = [click.style(cell, dim=True) if cell.startswith("sha") else cell for cell in cells]
+            _echo("  ".join(cells), err=False, colour=colour)
+        shown = ()
 
 
 def progress_words(done: int, total: int, moved: int, seconds: float) -> str:

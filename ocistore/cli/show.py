@@ -214,18 +214,18 @@ def _described(config: ImageConfig) -> tuple[dict[str, str | None], dict[str, st
         "ocistore show library/alpine:3 --platform linux/arm64 --config",
     )
 )
-@click.argument("ref", shell_complete=complete_reference)
+@click.argument("refs", metavar="REF...", nargs=-1, required=True, shell_complete=complete_reference)
 @click.option("--config", "only_config", is_flag=True, help="Print the image config; with --json, its exact bytes.")
 @platform_option
 @json_option
 @pass_location
-def show(location: Location, ref: str, *, only_config: bool, platform: str | None, as_json: bool) -> None:
-    """Show what a reference stands for, as a tree.
+def show(location: Location, refs: tuple[str, ...], *, only_config: bool, platform: str | None, as_json: bool) -> None:
+    """Show what references stand for, as trees.
 
     Shows every image of an index; with --platform, the one that fits.
 
     \b
-    --json prints one object with these keys:
+    --json prints one object, or for several references an array of them, with these keys:
       repository
       digest, mediaType, size (bytes), artifactType, annotations
       config, layers, manifests, subject   descriptors as in the manifest
@@ -233,26 +233,39 @@ def show(location: Location, ref: str, *, only_config: bool, platform: str | Non
       tags                                 those that point at it
       referrers                            descriptors of its signatures, SBOMs and other referrers
     """  # noqa: D301  (click takes a real \b, not its spelling)
-    reference = Reference.parse(ref)
+    references = [Reference.parse(ref) for ref in refs]
     asked = None if platform is None else Platform.parse(platform)
+    if only_config and len(references) > 1:
+        raise click.UsageError("--config is for one reference")
     with location.reading() as store:
-        repository = store.repository(reference.repository)
-        if only_config or asked is not None:
-            manifest = choose_image(repository, reference, asked)
-        else:
-            manifest = repository.get_manifest(reference.target)
         if only_config:
-            content = read_config(repository, manifest)
-            if as_json:
-                click.echo(content, nl=False)
-            else:
-                print_json(ImageConfig.parse(content, name="config").document)
+            _print_config(store.repository(references[0].repository), references[0], asked, as_json=as_json)
             return
-        shown = _Shown(repository, manifest, repository.tags_of(manifest.descriptor.digest))
+        found = [_found(store.repository(each.repository), each, asked) for each in references]
         if as_json:
-            print_json(shown.to_json())
-        else:
+            documents = [shown.to_json() for shown in found]
+            print_json(documents[0] if len(documents) == 1 else documents)
+            return
+        for number, shown in enumerate(found):
+            if number:
+                click.echo()
             shown.print_text()
+
+
+def _found(repository: Repository, reference: Reference, asked: Platform | None) -> _Shown:
+    if asked is None:
+        manifest = repository.get_manifest(reference.target)
+    else:
+        manifest = choose_image(repository, reference, asked)
+    return _Shown(repository, manifest, repository.tags_of(manifest.descriptor.digest))
+
+
+def _print_config(repository: Repository, reference: Reference, asked: Platform | None, *, as_json: bool) -> None:
+    content = read_config(repository, choose_image(repository, reference, asked))
+    if as_json:
+        click.echo(content, nl=False)
+    else:
+        print_json(ImageConfig.parse(content, name="config").document)
 
 
 COMMANDS: Final = (show,)

@@ -242,7 +242,7 @@ def test_listings_as_json_are_arrays(run, store):
     assert json.loads(run("repos", "--json")) == []
     push(store.repository("a"), note(1), "v1", "v2")
     assert json.loads(run("repos", "--json")) == [{"name": "a"}]
-    assert json.loads(run("tags", "a", "--json")) == [{"name": "v1"}, {"name": "v2"}]
+    assert [tag["name"] for tag in json.loads(run("tags", "a", "--json"))] == ["v1", "v2"]
 
 
 def test_a_negative_limit_is_refused(run):
