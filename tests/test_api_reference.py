@@ -89,5 +89,12 @@ def test_the_table_of_errors_says_of_each_its_code_its_exit_code_and_when_it_is_
     ]
 
 
+def test_what_to_retry_is_said_of_errors_that_exist():
+    table = (DOCS / "errors.md").read_text().partition("## Which errors to retry")[2].partition("\n## ")[0]
+    named = re.findall(r"`(\w+Error)`", table)
+    assert len(named) > 10
+    assert set(named) <= {error.__name__ for error in errors()}
+
+
 def first_paragraph(thing):
     return inspect.getdoc(thing).split("\n\n")[0].replace("\n", " ").replace("``", "`")

@@ -48,7 +48,7 @@ def backup(location: Location, dest: Path, *, mode: TransferMode, as_json: bool)
     garbage is collected meanwhile. The exit code is 2 where blobs of the store are damaged or cannot be read now: they
     are printed, and not in the backup unless an earlier one in DEST has them.
     """
-    with location.changing() as store, progress_bar("Copying") as progress:
+    with location.changing() as store, progress_bar("backup") as progress:
         report = store.backup(dest, mode=mode, progress=progress)
     if as_json:
         print_json(report.to_json())
@@ -81,7 +81,7 @@ def rebuild(location: Location, *, force: bool, as_json: bool) -> None:
     First end every process that has the store open. The new catalog needs disk space; on a full disk the reserved space
     is used. The exit code is 2 where something is missing, which is printed.
     """
-    with progress_bar("Hashing") as progress:
+    with progress_bar("rebuild") as progress:
         report = ocistore.rebuild(location.root, force=force, progress=progress)
     if as_json:
         print_json(report.to_json())

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "attach": ListedCommand("artifacts", "Attach files to REF as a referrer, and print its digest."),
     "backup": ListedCommand("backup", "Copy the store while it is in use."),
     "cat": ListedCommand("files", "Print the exact bytes of a manifest, a blob, or a file in an image."),
+    "completion": ListedCommand("shells", "Print a script that completes commands and references in a shell."),
     "copy": ListedCommand("copying", "Copy references from one store to another, in one commit."),
     "db": ListedCommand("db", "Maintain the catalog: its schema, its history, its size."),
     "discover": ListedCommand("artifacts", "List the referrers of REF, such as signatures and SBOMs."),
@@ -47,6 +48,7 @@ only the module that it runs, and help loads none."""
     cls=Program,
     listed=COMMANDS,
     invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog=example(
         "export OCISTORE_STORE=~/store",
         "ocistore push models/bert:1 weights.bin config.json",
@@ -58,7 +60,7 @@ only the module that it runs, and help loads none."""
     envvar=STORE_VARIABLE,
     show_envvar=True,
     type=GivenPath(file_okay=False, path_type=Path),
-    help="The store's directory.",
+    help="The store's directory; may also be given after the command.",
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: ``90s``, ``2h``, ``14d``."""
+"""Lengths of time as people write them: ``90s``, ``1h30m``, ``14d``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _UNITS: Final = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DURATION: Final = re.compile(r"(\d{1,9})(ms|[smhdw])", re.ASCII)
+_PART: Final = re.compile(r"(\d{1,9})(ms|[smhdw])", re.ASCII)
+_DURATION: Final = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
 
 
 def duration_option(name: str, *, default: str | None = None, help: str) -> Callable[[Any], Any]:  # noqa: A002 - click's
@@ -28,12 +29,14 @@ def _duration(context: click.Context, parameter: click.Parameter, value: str | N
         return None
     if value == "0":
         return timedelta(0)
-    found = _DURATION.fullmatch(value)
-    if found is None:
+    if _DURATION.fullmatch(value) is None:
         raise click.BadParameter(
-            f"{value!r} is not a length of time: give a number and one of {', '.join(_UNITS)}", context, parameter
+            f"{value!r} is not a length of time: give numbers with units, such as 90s or 1h30m; "
+            f"the units are {', '.join(_UNITS)}",
+            context,
+            parameter,
         )
     try:
-        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+        return sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in _PART.findall(value)), timedelta(0))
     except OverflowError:
         raise click.BadParameter(f"{value!r} is too long", context, parameter) from None

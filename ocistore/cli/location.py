@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 import ocistore
+from ocistore.cli.paths import GivenPath
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ocistore import Store
 
 STORE_VARIABLE: Final = "OCISTORE_STORE"
@@ -63,3 +63,27 @@ def _as_wished(store: Store) -> Store:
 
 
 pass_location = click.make_pass_decorator(Location)
+
+
+def _set_location(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:  # noqa: ARG001
+    if value is not None:
+        context.obj = Location(value)
+        context.find_root().params["store"] = value  # where completion looks
+
+
+def take_store_after(command: click.Command) -> click.Command:
+    """Let a command, and those in it, take ``--store`` after their names too; their help does not repeat it."""
+    if not any(parameter.name == "store" for parameter in command.params):
+        command.params.append(
+            click.Option(
+                ["--store"],
+                type=GivenPath(file_okay=False, path_type=Path),
+                expose_value=False,
+                hidden=True,
+                callback=_set_location,
+                is_eager=True,  # before arguments are completed from it
+            )
+        )
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        take_store_after(each)
+    return command

@@ -7,17 +7,20 @@ import errno
 import json
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Final
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from typing import BinaryIO
+    from typing import BinaryIO, TextIO
 
     from ocistore import Progress
 
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_SETTLED: Final = 0.5
+"""Seconds after which a rate is shown."""
 _STEPS: Final = 500
 """How often a bar is drawn from beginning to end at most: drawing costs more than a small blob."""
 
@@ -108,14 +111,35 @@ def print_line(text: str, *, err: bool = False) -> None:
     _echo(printable(text), err=err)
 
 
+def with_colour(stream: TextIO | None) -> bool:
+    """Whether colours are wanted there: as the environment says, else on a terminal.
+
+    NO_COLOR, and CLICOLOR=0, switch them off; FORCE_COLOR and CLICOLOR_FORCE on, except where NO_COLOR is set.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if any(os.environ.get(name, "") not in {"", "0"} for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
+        return True
+    if os.environ.get("CLICOLOR") == "0" or os.environ.get("TERM") == "dumb":
+        return False
+    return stream is not None and stream.isatty()
+
+
+def print_error(message: str) -> None:
+    """Print an error on standard error, as one line that begins with a red word."""
+    colour = with_colour(sys.stderr)
+    word = click.style("Error:", fg="red", bold=True) if colour else "Error:"
+    _echo(f"{word} {printable(message)}", err=True, colour=colour)
+
+
 def print_json(document: object, *, err: bool = False) -> None:
     """Print one JSON document; with ``err``, on standard error."""
     _echo(json.dumps(document, indent=2), err=err)
 
 
-def _echo(text: str, *, err: bool) -> None:
+def _echo(text: str, *, err: bool, colour: bool = False) -> None:
     try:
-        click.echo(text, err=err)
+        click.echo(text, err=err, color=colour or None)
     except OSError:
         if not err:
             raise
@@ -140,23 +164,38 @@ def print_fields(fields: Mapping[str, str | None], *, indent: str = "") -> None:
         print_line(f"{indent}{name.ljust(width)}  {value}")
 
 
+def progress_words(done: int, total: int, moved: int, seconds: float) -> str:
+    """Return what stands beside a bar: ``1.2 GiB of 2.0 GiB, 310.0 MiB/s, 0:00:03 left``."""
+    words = f"{readable_size(done)} of {readable_size(total)}"
+    if seconds < _SETTLED or moved <= 0:
+        return words
+    words += f", {readable_size(int(moved / seconds))}/s"
+    left = int((total - done) * seconds / moved)
+    return words if done >= total else f"{words}, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+
+
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[Progress | None]:
     """Yield a callable that shows progress on standard error; None if that is not a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
-    bar: click._termui_impl.ProgressBar[int] | None = None
+    bar: click._termui_impl.ProgressBar[str] | None = None
+    began, begun_at = 0.0, 0
 
     def progress(done: int, total: int) -> None:
-        nonlocal bar
+        nonlocal bar, began, begun_at
         with contextlib.suppress(OSError):  # a terminal that is gone must not end the work
             if bar is None:
-                bar = click.progressbar(length=total, label=label, file=sys.stderr)
+                began, begun_at = time.monotonic(), done
+                bar = click.progressbar(
+                    length=total, label=label, file=sys.stderr, show_eta=False, item_show_func=lambda text: text
+                )
                 bar.__enter__()
             bar.length = total
             if done >= total or (done - bar.pos) * _STEPS >= total:
-                bar.update(done - bar.pos)
+                words = progress_words(done, total, done - begun_at, time.monotonic() - began)
+                bar.update(done - bar.pos, words)
 
     try:
         yield progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -11,15 +12,36 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 import click
 
 from ocistore import OCIStoreError
-from ocistore.cli.location import ANY_FILESYSTEM_VARIABLE
-from ocistore.cli.printing import occupy_standard_descriptors, print_line
+from ocistore.cli.location import ANY_FILESYSTEM_VARIABLE, take_store_after
+from ocistore.cli.printing import occupy_standard_descriptors, print_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _FAILED: Final = 1
 _MISUSED: Final = 2
-_COMPLETING: Final = "_OCISTORE_COMPLETE"
+OTHER_WORDS: Final = {
+    "build": "push",
+    "delete": "rm",
+    "du": "usage",
+    "fsck": "scrub",
+    "images": "tags",
+    "inspect": "show",
+    "list": "repos",
+    "load": "import",
+    "ls": "repos",
+    "manifest": "show",
+    "prune": "gc",
+    "referrers": "discover",
+    "remove": "rm",
+    "repositories": "repos",
+    "rmi": "rm",
+    "save": "export",
+    "sync": "copy",
+    "verify": "scrub",
+}
+"""What other programs call a command, or what is nearest to it here."""
+COMPLETING_VARIABLE: Final = "_OCISTORE_COMPLETE"
 """The variable with which a shell asks click for completions."""
 _ALLOWING: Final = "open it with any_filesystem=True"
 """What an error tells a program to do."""
@@ -54,7 +76,19 @@ class Program(click.Group):
         if listed is None:
             return super().get_command(ctx, cmd_name)  # one that was added
         commands: tuple[click.Command, ...] = importlib.import_module(f"ocistore.cli.{listed.module}").COMMANDS
-        return next(command for command in commands if command.name == cmd_name)
+        return take_store_after(next(command for command in commands if command.name == cmd_name))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; where there is none, say which one is likely meant."""
+        name = args[0]
+        if name.startswith("-") or ctx.resilient_parsing or self.get_command(ctx, name) is not None:
+            return super().resolve_command(ctx, args)
+        other = OTHER_WORDS.get(name)
+        near = [other] if other is not None else difflib.get_close_matches(name, self.commands)
+        meant = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise click.UsageError(f"No such command {name!r}.{meant}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, and load none of them."""
@@ -72,7 +106,7 @@ class Program(click.Group):
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         occupy_standard_descriptors()
-        if _COMPLETING in os.environ:
+        if COMPLETING_VARIABLE in os.environ:
             from ocistore.cli.completion import offer_completion  # noqa: PLC0415  (only a shell asks for it)
 
             offer_completion()
@@ -82,8 +116,7 @@ class Program(click.Group):
             # What a program does is not what a person types.
             _fail(str(error).replace(_ALLOWING, f"set {ANY_FILESYSTEM_VARIABLE}=1"), error.exit_code)
         except click.UsageError as error:
-            hint = "" if error.ctx is None else f" (see: {error.ctx.command_path} --help)"
-            _fail(f"{error.format_message()}{hint}", _MISUSED)
+            _fail(f"{error.format_message()}{_hint(error)}", _MISUSED)
         except click.ClickException as error:
             _fail(error.format_message(), error.exit_code)
         except click.Abort:
@@ -108,6 +141,20 @@ def _drop_output() -> None:
         os.close(nowhere)
 
 
+def _hint(error: click.UsageError) -> str:
+    """Return how the command is called, where its arguments were wrong, and where its help is."""
+    if error.ctx is None:
+        return ""
+    context, command = error.ctx, error.ctx.command
+    of_arguments = isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument)
+    too_many = error.message.startswith("Got unexpected extra argument")  # click has no class for it
+    if not isinstance(command, click.Group) and (of_arguments or too_many):
+        arguments = [piece for each in command.get_params(context) for piece in each.get_usage_pieces(context)]
+        dot = "" if error.format_message().endswith(".") else "."
+        return f"{dot} Usage: {' '.join([context.command_path, *arguments])} (see: {context.command_path} --help)"
+    return f" (see: {context.command_path} --help)"
+
+
 def _fail(message: str, exit_code: int) -> NoReturn:
-    print_line(f"Error: {message}", err=True)
+    print_error(message)
     sys.exit(exit_code)

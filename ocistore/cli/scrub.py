@@ -104,7 +104,7 @@ def scrub(
     The exit code is 0 where nothing is damaged, 1 where all damage was repaired, 2 where some is left, 3 where none is
     known to be left but something could not be read. The tags concerned are printed.
     """
-    with location.reading() if check else location.changing() as store, progress_bar("Reading") as progress:
+    with location.reading() if check else location.changing() as store, progress_bar("scrub") as progress:
         report = store.scrub(
             level=level,
             repair=not check,
