@@ -218,10 +218,9 @@ class Applier:
                     raise ManifestNotFoundError(digest, repository=source)
                 self.manifest_ids[repository, digest] = child.id
             ids = [child.id for child in held.values()]
-            below = manifests.below(self.connection, ids)
-            self._rely(
-                repository_id, manifests.children(self.connection, repository_id, below, batch=self.batch).values()
-            )
+            wanted = [*digests, *manifests.below(self.connection, ids)]
+            known = manifests.children(self.connection, repository_id, wanted, batch=self.batch)
+            self._rely(repository_id, known.values())
             manifests.mount(self.connection, repository_id, ids, source_id, now=self.now, batch=staged_in)
 
     def _delete_manifests(self, repository: str, run: Sequence[DeleteManifest]) -> None:

@@ -704,10 +704,16 @@ def meanwhile(store):
         "delete": lambda: repository.delete_manifest(artifact(4).digest),
         "move": lambda: repository.tag("v4", artifact(0).digest),
         "untag": lambda: repository.untag("v4"),
+        "promote": lambda: promote(store, artifact(4)),
     }
 
 
-@pytest.mark.parametrize("act", ["tag", "index", "part", "again", "blob", "delete", "move", "untag"])
+def promote(store, pushed):
+    push(store.repository("staging"), pushed, "theirs")
+    store.repository("app").copy_from(store.repository("staging"), "theirs", tags=["theirs"])
+
+
+@pytest.mark.parametrize("act", ["tag", "index", "part", "again", "blob", "delete", "move", "untag", "promote"])
 def test_others_come_before_a_removal_that_is_not_revealed(tmp_path, store, small_parts, monkeypatch, act):
     with Store.open(tmp_path / "serial") as serial:
         outcomes = []
@@ -739,7 +745,7 @@ def test_a_removal_that_does_not_ask_what_others_did_is_caught(store, small_part
     assert check(store, idle=False) != []
 
 
-@pytest.mark.parametrize("act", ["tag", "index", "part", "again", "blob", "delete", "move", "untag"])
+@pytest.mark.parametrize("act", ["tag", "index", "part", "again", "blob", "delete", "move", "untag", "promote"])
 def test_others_come_after_a_removal_that_is_revealed_and_not_settled(tmp_path, store, small_parts, monkeypatch, act):
     with Store.open(tmp_path / "serial") as serial:
         outcomes = []

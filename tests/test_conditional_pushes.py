@@ -115,6 +115,21 @@ def test_a_blob_that_is_reused_is_told_once(repository):
     assert told == sorted(set(told))
 
 
+class _Ends:
+    """A file that must not be read after its end."""
+
+    def __init__(self):
+        self._left = [b"one", b""]
+
+    def read(self, size):
+        return self._left.pop(0)
+
+
+def test_a_source_is_not_read_after_its_end_when_it_is_counted(repository):
+    blob = repository.put_blob(_Ends(), progress=lambda *_: None)
+    assert blob.digest == Digest.of(b"one")
+
+
 def test_who_is_told_may_stop_it(repository):
     def stop(done, total):
         raise KeyError(done)

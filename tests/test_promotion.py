@@ -17,6 +17,7 @@ from ocistore import (
     promotion,
 )
 from ocistore.catalog import tags
+from ocistore.changes import MountManifest, concerned
 from ocistore.oci import mediatypes
 
 NOW = timedelta(0)
@@ -73,6 +74,10 @@ def test_what_is_about_it_can_stay(staging, production):
     production.copy_from(staging, APP.digest, tags=["v1"], referrers=False)
     assert served(production) == everything(APP)
     assert list(production.tags()) == ["v1"]
+
+
+def test_a_promotion_concerns_both_repositories():
+    assert concerned([MountManifest("production", APP.digest, "staging")]) == {"production", "staging"}
 
 
 def test_without_tags_none_is_made(staging, production):

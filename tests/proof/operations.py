@@ -376,6 +376,10 @@ OPERATIONS = {
                 lambda store: store.repository("elsewhere").mount_blob(Digest.of(MORE[0].config), "app"),
                 lambda store: _blob(store, "elsewhere", MORE[0].config),
             ),
+            Step(
+                lambda store: store.repository("promoted").copy_from(store.repository("app"), "base", tags=["v1"]),
+                lambda store: store.repository("promoted").get_manifest("v1").content == BASE.manifest,
+            ),
         )
     ),
     "delete": Operation(
