@@ -158,7 +158,8 @@ READING = frozenset(
         """blob_path blob_url blobs check check_files check_import choose_image close discover exists explain
         get_manifest has_blob history holders is_packed_directory is_store lease leases list_files
         list_tags manifests open_blob open_file read_config referrers referrers_of repositories
-        repository resolve resume start stat_upload tags tags_of title_components transaction upload uploads usage use""",
+        repository resolve resume start stat_upload tags tags_of title_components transaction upload uploads
+        usage use""",
     )
 )
 """What changes nothing of a store by itself. Any other public call says what it promises."""
