@@ -59,4 +59,7 @@ def test_the_wheel_opens_migrates_and_exports_outside_the_checkout(tmp_path):
     assert "v1" in run("environment/bin/ocistore", "--store", "store", "show", "app:v1", cwd=tmp_path)
     environment = tmp_path / "environment"
     assert next(environment.rglob("ocistore/py.typed"))
+    manual = environment / "share" / "man" / "man1"
+    assert {page.name for page in manual.iterdir()} >= {"ocistore.1", "ocistore-push.1", "ocistore-db-check.1"}
+    assert "standard input" in (manual / "ocistore-push.1").read_text()
     assert next(environment.rglob("ocistore/_migrations/versions/0001_*.py"))
