@@ -299,6 +299,7 @@ def test_the_top_level_is_short():
         "alembic.ini",
         "benchmarks",
         "docs",
+        "hatch_build.py",
         "migrations",
         "ocistore",
         "pyproject.toml",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -12,9 +13,11 @@ from ocistore.cli.location import Location, pass_location
 from ocistore.cli.printing import example, json_option, print_fields, print_json, print_line, readable_size
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from ocistore import GCReport, Store
+
+
+_EXPLAINED: Final = 20
+"""Of how many blobs that wait it is looked up until when."""
 
 
 @click.command(
@@ -52,7 +55,10 @@ def gc(
     """Collect garbage: remove content that no tag, index, subject or lease keeps.
 
     Tagged manifests are kept, and with them the children of indexes, the referrers (signatures, SBOMs) of manifests,
-    what a lease names, and all blobs that these refer to. Safe while other processes push; run it as often as you like.
+    what a lease names, and all blobs that these refer to. A lease is what a program holds while it works with content
+    that is not tagged yet. Safe while other processes push; run it as often as you like.
+
+    Where nothing was removed, prints what waits for --grace to pass, and until when.
     """
     if explained is not None:
         with location.reading() as store:
@@ -69,13 +75,34 @@ def gc(
             maximum_duration=max_duration,
             maximum_batches=max_batches,
         )
+        waiting = None
+        if not as_json and not dry_run and report.complete and not report.blobs and grace:
+            waiting = _waiting(store, grace=grace, keep_untagged=keep_untagged)
     if as_json:
         print_json(report.to_json())
     else:
-        _print(report)
+        _print(report, waiting)
 
 
-def _print(report: GCReport) -> None:
+def _waiting(store: Store, *, grace: timedelta, keep_untagged: timedelta) -> str | None:
+    """Return what nothing needs and only the grace keeps, and until when; None where there is nothing."""
+    found = store.gc(grace=timedelta(0), keep_untagged=keep_untagged, dry_run=True, force=True)
+    if not found.blobs:
+        return None
+    due = [
+        each.due
+        for candidate in found.candidates[:_EXPLAINED]
+        for each in store.explain(candidate.digest, grace=grace, keep_untagged=keep_untagged).repositories
+        if each.due is not None
+    ]
+    until = f" until {min(due):%F %T} UTC" if due else ""
+    if due and (found.blobs > len(due) or len(set(due)) > 1):
+        until += " and later"
+    blobs = "1 blob" if found.blobs == 1 else f"{found.blobs} blobs"
+    return f"{blobs}, {readable_size(found.bytes)}{until}; --grace 0s removes them now"
+
+
+def _print(report: GCReport, waiting: str | None) -> None:
     for candidate in report.candidates:
         print_line(f"{candidate.digest}  {readable_size(candidate.size)}  {candidate.why}")
     if report.blobs > len(report.candidates) > 0:
@@ -83,6 +110,7 @@ def _print(report: GCReport) -> None:
     print_fields(
         {
             "would be removed" if report.dry_run else "removed": f"{report.blobs} blobs, {readable_size(report.bytes)}",
+            "waiting": waiting,
             "manifests": str(report.manifests),
             "memberships": str(report.memberships),
             "uploads": str(report.uploads) if report.uploads else None,

@@ -67,7 +67,7 @@ def too_much(core: Core, *, now: int, untagged_before: int, before: int) -> str 
         return None
     with core.catalog.read() as connection:
         live = gc.live_bytes(connection, enough=2 * doomed)
-    return f"it would take {blobs} blobs of {doomed} bytes, more than half of the {live} bytes there are"
+    return f"it would remove {blobs:,} blobs, {doomed:,} bytes, more than half of the {live:,} bytes there are"
 
 
 def _is_too_much(core: Core, blobs: int, doomed: int) -> bool:

@@ -1,6 +1,7 @@
 """ocistore gc and ocistore uploads cancel."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
@@ -30,6 +31,19 @@ def test_gc_says_what_it_took(run, store, repository):
     assert run("gc", *AT_ONCE).splitlines()[0].split()[:3] == ["removed", "3", "blobs,"]
     assert pool(store.root) == {}
     assert json.loads(run("gc", *AT_ONCE, "--json"))["blobs"] == 0
+
+
+def test_gc_says_what_waits_and_until_when(run, store, repository):
+    assert "waiting" not in run("gc")
+    push(repository, APP, "v1")
+    assert "waiting" not in run("gc")
+    run("rm", f"{repository.name}:v1")
+    (line,) = [line for line in run("gc", "--grace", "1d").splitlines() if line.startswith("waiting")]
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert line.split()[1:3] == ["3", "blobs,"]
+    assert f"{tomorrow:%F}" in line or f"{tomorrow - timedelta(minutes=1):%F}" in line
+    assert "--grace 0s removes them now" in line
+    assert run("gc", "--grace", "0s").split()[:3] == ["removed", "3", "blobs,"]
 
 
 def test_a_dry_run_names_each_blob_and_changes_nothing(run, store, repository):

@@ -237,6 +237,6 @@ def test_the_guard_says_how_much_it_would_be(store, dead, monkeypatch):
     dead(20)
     now = milliseconds()
     blobs, size = remembered(store)
-    with pytest.raises(CollectionRefusedError, match=f"{blobs} blobs of {size} bytes"):
+    with pytest.raises(CollectionRefusedError, match=f"{blobs:,} blobs, {size:,} bytes"):
         refuse_too_much(store._core, now=now, untagged_before=now, before=now)
     assert store.repository("app").stat_blob(Digest.of(image("base").blobs[-1]))
