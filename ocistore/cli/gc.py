@@ -59,7 +59,18 @@ def gc(
     that is not tagged yet. Safe while other processes push; run it as often as you like.
 
     Where nothing was removed, prints what waits for --grace to pass, and until when.
-    """
+
+    \b
+    It counts what was removed, or with --dry-run would be:
+      removed      blobs, and their bytes on disk; manifests are blobs too
+      waiting      what nothing needs, and only --grace still keeps
+      manifests    manifests that their repositories do not have any more
+      memberships  blobs that a repository does not have any more, because
+                   none of its manifests refers to them
+      uploads      upload sessions that were not used for seven days
+      abandoned    files that killed processes left
+      leases       leases that had run out
+    """  # noqa: D301  (click takes a real \b, not its spelling)
     if explained is not None:
         with location.reading() as store:
             _explain(store, explained, grace=grace, keep_untagged=keep_untagged, as_json=as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -89,6 +88,8 @@ class Program(click.Group):
         if name.startswith("-") or ctx.resilient_parsing or self.get_command(ctx, name) is not None:
             return super().resolve_command(ctx, args)
         other = OTHER_WORDS.get(name)
+        import difflib  # noqa: PLC0415 - for this alone
+
         near = [other] if other is not None else difflib.get_close_matches(name, self.commands)
         meant = f" Did you mean {' or '.join(near)}?" if near else ""
         raise click.UsageError(f"No such command {name!r}.{meant}", ctx)

@@ -1,6 +1,8 @@
 """ocistore gc and ocistore uploads cancel."""
 
+import inspect
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -44,6 +46,15 @@ def test_gc_says_what_waits_and_until_when(run, store, repository):
     assert f"{tomorrow:%F}" in line or f"{tomorrow - timedelta(minutes=1):%F}" in line
     assert "--grace 0s removes them now" in line
     assert run("gc", "--grace", "0s").split()[:3] == ["removed", "3", "blobs,"]
+
+
+def test_the_help_explains_every_word_of_the_output(run, repository):
+    push(repository, APP)
+    shown = CliRunner().invoke(ocistore, ["gc", "--help"]).stdout
+    source = inspect.getsource(ocistore.get_command(None, "gc").callback.__globals__["_print"])
+    words = set(re.findall(r'^ +"(\w+)": ', source, re.MULTILINE)) - {"refused", "left"}
+    assert words >= {"waiting", "memberships", "abandoned"}
+    assert {word for word in words if not re.search(rf"^ +{word}  ", shown, re.MULTILINE)} == set()
 
 
 def test_a_dry_run_names_each_blob_and_changes_nothing(run, store, repository):
