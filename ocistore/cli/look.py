@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
@@ -141,6 +141,8 @@ def _tags(
         found = iter(sorted(found, key=lambda tag: -(tag.total_size or 0)))
     else:
         found = repository.list_tags(sort=order, total_size=sized, limit=None if prefix or after else limit)
+        if order == "name":  # nothing that follows begins with the prefix
+            found = takewhile(lambda tag: tag.name < prefix or tag.name.startswith(prefix), found)
         found = (tag for tag in found if tag.name.startswith(prefix) and (not after or tag.name > after))
     return islice(found, limit)
 
