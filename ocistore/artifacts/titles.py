@@ -89,6 +89,7 @@ def _without_titles(reference: str, manifest: Manifest) -> str:
     return f"none of its layers has a title ({TITLE}), so there are no files: {remedy}"
 
 
+@checks_types
 def title_components(title: str) -> list[str]:
     """Return the names on the way to a file, its own name last.
 

@@ -1,4 +1,4 @@
-"""Manual pages, written from the help of the commands when a wheel is built (hatch_build.py)."""
+"""Manual pages, written from the help of the commands when a wheel is built (.hatch/manpages.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write a manual page for each command, from its help, into share/man/man1 of the wheel."""
+"""Write a manual page for each command, from its help, into share/man/man1 of the wheel."""  # noqa: INP001
 
 import sys
 import tempfile
