@@ -107,7 +107,7 @@ class ArtifactDestination:
     def _clean(self) -> None:
         for title, tree in self._trees.items():
             with Ignoring(), self._directory(title) as directory:
-                tree.remove(directory)
+                tree.remove_all(directory)
         for title, temporary in self._pending.items():
             with Ignoring(), self._directory(title) as directory:
                 os.unlink(temporary, dir_fd=directory)
