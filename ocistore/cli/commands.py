@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "show": ListedCommand("show", "Show what a reference stands for, as a tree."),
     "tag": ListedCommand("change", "Point a tag at what a reference stands for."),
     "tags": ListedCommand("look", "List the tags of a repository, in byte order."),
+    "unpack": ListedCommand("images", "Write the files of an image to a directory, without privileges."),
     "untag": ListedCommand("change", "Remove a tag."),
     "uploads": ListedCommand("upkeep", "List and cancel upload sessions."),
     "usage": ListedCommand("upkeep", "Count what the store holds."),

@@ -144,21 +144,22 @@ def as_file(member: Member, path: str, layer: Descriptor, content: Content | Non
 class TreeObserver(Protocol):
     """What follows each step with which a tree of files changes, such as one that does the same on a disk."""
 
-    def made(self, file: ImageFile, *, linked: str | None) -> None:
-        """Something is there that was not; its parent is a directory.
+    def made(self, file: ImageFile, member: Member | None, *, linked: str | None) -> None:
+        """Follow that something is there that was not; its parent is a directory.
 
         Args:
             file: it.
+            member: what says so; None of a directory that is there because something is in it.
             linked: of a hard link, the path of what it is another name for; empty where that is nothing.
         """
         ...
 
-    def changed(self, file: ImageFile) -> None:
-        """A directory is described anew; what is in it stays."""
+    def changed(self, file: ImageFile, member: Member | None) -> None:
+        """Follow that a directory is described anew; what is in it stays."""
         ...
 
     def removed(self, file: ImageFile) -> None:
-        """Something is gone. Nothing was left in it."""
+        """Follow that something is gone. Nothing was left in it."""
         ...
 
 
@@ -211,7 +212,7 @@ class FileTree:
             self._link(member, path)
             return
         content = Content(layer, member.offset, member.size) if member.kind == "file" else None
-        self._put(as_file(member, path, layer, content))
+        self._put(as_file(member, path, layer, content), member)
 
     def add_file(self, file: ImageFile) -> None:
         """Add a file that is no member of an archive."""
@@ -284,7 +285,7 @@ class FileTree:
                 reason = f"it lies in {path!r:.300}, which is no directory"
                 raise ArchiveInvalidError(layer_name(self._current()), reason=reason, member=name)
 
-    def _put(self, file: ImageFile, *, linked: str | None = None) -> None:
+    def _put(self, file: ImageFile, member: Member | None = None, *, linked: str | None = None) -> None:
         path = file.path
         existing = self._files.get(path)
         if existing is not None and not (existing.kind == file.kind == "directory"):
@@ -307,9 +308,9 @@ class FileTree:
         if self._observer is None:
             return
         if existing is not None:
-            self._observer.changed(file)
+            self._observer.changed(file, member)
         else:
-            self._observer.made(file, linked=linked)
+            self._observer.made(file, member, linked=linked)
 
     def _remove(self, path: str) -> None:
         """Remove what is at that path, and below."""
@@ -370,7 +371,7 @@ class FileTree:
             file = as_file(member, path, layer, None if found is None else found.content)
         else:
             file = replace(found, path=path, layer=layer)
-        self._put(file, linked="" if found is None else linked)
+        self._put(file, member, linked="" if found is None else linked)
 
 
 def _names_size(file: ImageFile) -> int:
