@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from ocistore.blobs.paths import is_store
     from ocistore.blobs.reader import BlobReader
     from ocistore.blobs.sharing import TransferMode
+    from ocistore.catalog.migrate import SchemaDifference
     from ocistore.catalog.schema import SCHEMA_REVISION
-    from ocistore.changes import ANY
+    from ocistore.changes import ANY, Missing
     from ocistore.errors import (
         ArchiveInvalidError,
         ArtifactInvalidError,
@@ -67,7 +68,7 @@ if TYPE_CHECKING:
     from ocistore.upkeep.check import CheckReport
     from ocistore.upkeep.compaction import CompactReport
     from ocistore.upkeep.explanation import Explanation, RepositoryExplanation
-    from ocistore.upkeep.gc import GCReport
+    from ocistore.upkeep.gc import GCCandidate, GCReport
     from ocistore.upkeep.history import HistoryReport
     from ocistore.upkeep.rebuild import RebuildReport
     from ocistore.upkeep.scrubreport import Damage, Level, ScrubReport
@@ -97,6 +98,7 @@ __all__ = [
     "ExportFormat",
     "ExportReport",
     "FileNotInImageError",
+    "GCCandidate",
     "GCReport",
     "HistoryReport",
     "ImageConfig",
@@ -113,6 +115,7 @@ __all__ = [
     "ManifestBlobUnknownError",
     "ManifestInvalidError",
     "ManifestNotFoundError",
+    "Missing",
     "OCIStoreError",
     "Platform",
     "PlatformNotFoundError",
@@ -126,6 +129,7 @@ __all__ = [
     "RepositoryExplanation",
     "RepositoryNotFoundError",
     "RepositoryWriter",
+    "SchemaDifference",
     "SchemaTooNewError",
     "SchemaTooOldError",
     "ScrubReport",
@@ -158,8 +162,10 @@ _HOMES = {
     "is_store": "ocistore.blobs.paths",
     "BlobReader": "ocistore.blobs.reader",
     "TransferMode": "ocistore.blobs.sharing",
+    "SchemaDifference": "ocistore.catalog.migrate",
     "SCHEMA_REVISION": "ocistore.catalog.schema",
     "ANY": "ocistore.changes",
+    "Missing": "ocistore.changes",
     "ArchiveInvalidError": "ocistore.errors",
     "ArtifactInvalidError": "ocistore.errors",
     "BlobNotFoundError": "ocistore.errors",
@@ -218,6 +224,7 @@ _HOMES = {
     "Transaction": "ocistore.transaction",
     "BackupReport": "ocistore.upkeep.backup",
     "CheckReport": "ocistore.upkeep.check",
+    "GCCandidate": "ocistore.upkeep.gc",
     "GCReport": "ocistore.upkeep.gc",
     "CompactReport": "ocistore.upkeep.compaction",
     "Explanation": "ocistore.upkeep.explanation",

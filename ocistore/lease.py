@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import require_duration
+from ocistore.argumenttypes import checks_types
 from ocistore.catalog import leases, repositories
 from ocistore.catalog.contract import in_small_transactions
 from ocistore.clock import instant
@@ -30,6 +31,7 @@ MAXIMUM_TTL: Final = timedelta(days=36_500)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
+@checks_types
 class Lease:
     """Keeps what is pushed inside ``with store.lease(ttl=...)`` from garbage collection, through that store object.
 

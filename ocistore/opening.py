@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ocistore import logs
 from ocistore.blobs.ballast import OPENING, available
 from ocistore.blobs.filepool import FilePool
 from ocistore.blobs.paths import StorePaths
@@ -95,6 +96,12 @@ def open_core(
         raise
     core = Core(paths, catalog, used, is_given=files is None)
     core.made_again = made_again
+    if schema is not None and schema != SCHEMA_REVISION:
+        text = f"upgraded the schema from {schema} to {SCHEMA_REVISION}"
+        logs.info("schema-upgraded", text, paths.root, before=schema, after=SCHEMA_REVISION)
+    if made_again:
+        text = f"made missing directories again: {', '.join(map(str, made_again))}"
+        logs.warning("directories-made-again", text, paths.root, directories=made_again)
     return core
 
 

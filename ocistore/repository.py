@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, get_args
 
 from ocistore.arguments import check_choice
+from ocistore.argumenttypes import checks_types
 from ocistore.blobs.ingest import digest_of_source
 from ocistore.blobs.sources import rewound
 from ocistore.catalog import blobs, manifests, repositories, tags
@@ -79,6 +80,7 @@ class TagEvent(JSONValue):
     actor: str
 
 
+@checks_types
 class RepositoryWriter(abc.ABC):
     """The methods that change a repository: at once on a :class:`Repository`, or together in a transaction."""
 
@@ -327,6 +329,7 @@ class RepositoryWriter(abc.ABC):
         self._submit([RemoveTag(self.name, tag_name(name))])
 
 
+@checks_types
 class Repository(RepositoryWriter):
     """A repository of a store. Cheap to make, safe to share between threads; it need not exist yet.
 

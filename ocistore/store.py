@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
+from ocistore import logs
 from ocistore.arguments import GRACE, KEEP_UNTAGGED
+from ocistore.argumenttypes import checks_types
 from ocistore.catalog import holds, repositories
 from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
@@ -65,6 +67,7 @@ class Usage(JSONValue):
     """Open upload sessions."""
 
 
+@checks_types
 class Store:
     """An open store. Thread-safe; any number of processes may have the same directory open at once.
 
@@ -303,8 +306,8 @@ class Store:
                 file object, which is written to and not closed.
             references: each REPO (all its tags), REPO:TAG, REPO:PATTERN, REPO@DIGEST or REPO:TAG@DIGEST, and after it,
                 if it is to be called otherwise, =REPO or =REPO:TAG; None for every tag there is. See
-                :class:`ocistore.oci.selector.Selector`.
-            mode: how bytes get into a directory; see :data:`ocistore.blobs.sharing.TransferMode`.
+                :class:`ocistore.Selector`.
+            mode: how bytes get into a directory; see :data:`ocistore.TransferMode`.
             referrers: also whatever is about an exported manifest, to any depth: what has it as its subject, and what
                 has a tag made of its digest, as cosign's signatures have. None: wherever the form can hold it, which a
                 Docker archive cannot. What is about an index is left out where that index loses platforms. How many
@@ -391,8 +394,7 @@ class Store:
 
         Atomic, durable when it returns, and idempotent. Every byte is hashed. Content that the store holds already is
         verified and not written again. Tags that exist are moved. Entries of media types that are no manifest's are
-        left out, and reported. The rules by which names become repositories and tags are in
-        :mod:`ocistore.layouts.index`.
+        left out, and reported. How names become repositories and tags is in docs/layouts.md.
 
         Args:
             source: a directory, a layout or of skopeo's form ``dir``; an archive of a layout or one of Docker's,
@@ -408,7 +410,7 @@ class Store:
                 is listed with a name or not. If not, entries that have a subject and no tag are left out. How many were
                 left out is reported.
             complete: take what the source lacks from the store, whichever repository there holds it.
-            mode: how the bytes of a directory get into the store; see :data:`ocistore.blobs.sharing.TransferMode`.
+            mode: how the bytes of a directory get into the store; see :data:`ocistore.TransferMode`.
                 Those of archives are copied.
             dry_run: read and check everything, and change nothing.
             progress: called with the bytes read and the bytes in all.
@@ -464,7 +466,7 @@ class Store:
             platforms: which to keep, as in an export.
             referrers: also whatever is about something copied, by its subject or by a tag made of the digest, to any
                 depth: signatures, SBOMs, attestations. How many were left out is reported.
-            mode: see :data:`ocistore.blobs.sharing.TransferMode`. With ``link`` the two stores have the same files:
+            mode: see :data:`ocistore.TransferMode`. With ``link`` the two stores have the same files:
                 what damages one damages the other. Small blobs are copied, unless they are linked.
             dry_run: only report, and write nothing: no store is made, no lease taken.
             progress: called with the bytes read and the bytes in all.
@@ -539,7 +541,7 @@ class Store:
         with _LOADING:
             from ocistore.upkeep.gc import collect  # noqa: PLC0415
 
-        return collect(
+        report = collect(
             self._core,
             grace=grace,
             keep_untagged=keep_untagged,
@@ -548,6 +550,11 @@ class Store:
             maximum_duration=maximum_duration,
             maximum_batches=maximum_batches,
         )
+        if not dry_run:
+            done = "" if report.complete else ", and left something for the next one"
+            text = f"garbage collection removed {report.blobs} blobs of {report.bytes} bytes{done}"
+            logs.info("gc", text, self.root, report=report)
+        return report
 
     def explain(
         self,
@@ -638,7 +645,7 @@ class Store:
         with _LOADING:
             from ocistore.upkeep.scrub import scrub  # noqa: PLC0415
 
-        return scrub(
+        report = scrub(
             self._core,
             level=level,
             repair=repair,
@@ -650,6 +657,9 @@ class Store:
             adopt=adopt,
             progress=progress,
         )
+        text = f"scrub found {report.damaged} of {report.blobs} blobs damaged, and repaired {report.repaired}"
+        (logs.warning if report.exit_code else logs.info)("scrub", text, self.root, report=report)
+        return report
 
     def check(self) -> CheckReport:
         """Compare the catalog with what it should be: schema, pages, foreign keys, and the directories beside it.
@@ -696,12 +706,17 @@ class Store:
         with _LOADING:
             from ocistore.upkeep.backup import backup  # noqa: PLC0415
 
-        return backup(
+        report = backup(
             self._core,
             destination,
             mode=mode,
             progress=progress,
         )
+        lacking = len(report.missing) + len(report.unreadable)
+        lacks = f", and lacks {lacking}" if lacking else ""
+        text = f"backup to {report.destination} has {report.blobs} blobs{lacks}"
+        (logs.warning if lacking else logs.info)("backup", text, self.root, report=report)
+        return report
 
     def prune_history(
         self,
@@ -767,6 +782,7 @@ class Store:
             return Usage(*counts(connection))
 
 
+@checks_types
 def check_import(
     source: ImportSource,
     repository: str | None = None,
@@ -799,6 +815,7 @@ def check_import(
     return check_import(source, repository, references=references, platforms=platforms, referrers=referrers)
 
 
+@checks_types
 def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Progress | None = None) -> RebuildReport:
     """Make the catalog of a store again, when it is lost or damaged. This reads and hashes every blob.
 
@@ -821,4 +838,7 @@ def rebuild(root: str | os.PathLike[str], *, force: bool = False, progress: Prog
     with _LOADING:
         from ocistore.upkeep.rebuild import rebuild  # noqa: PLC0415
 
-    return rebuild(root, force=force, progress=progress)
+    report = rebuild(root, force=force, progress=progress)
+    text = f"rebuilt the catalog, with {report.manifests} manifests and {report.tags} tags"
+    logs.warning("rebuild", text, root, report=report)
+    return report

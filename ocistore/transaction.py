@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ocistore.argumenttypes import checks_types
 from ocistore.changes import LinkBlob, MountBlob, PutBlob
 from ocistore.errors import StoreClosedError
 from ocistore.forks import ForkSafeLock
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ocistore.oci.digest import Digest
 
 
+@checks_types
 class Transaction:
     """The changes made inside ``with store.transaction()``, by any number of threads.
 
@@ -62,7 +64,7 @@ class Transaction:
         finally:
             self._pool.discard(self._staged)
 
-    def repository(self, name: str) -> RepositoryTransaction:
+    def repository(self, name: str) -> RepositoryWriter:
         """Return a repository whose changes become part of this transaction.
 
         Raises:

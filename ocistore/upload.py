@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from ocistore.argumenttypes import checks_types
 from ocistore.blobs.paths import checked_upload_name
 from ocistore.catalog import repositories, uploads
 from ocistore.changes import EndUpload, PutBlob
@@ -58,6 +59,7 @@ class UploadInfo(JSONValue):
     expires: datetime
 
 
+@checks_types
 class Upload:
     """An open upload session, held by one writer at a time over all processes.
 
@@ -170,7 +172,7 @@ class Upload:
         """The number of bytes that have arrived: where the next chunk starts."""
         return self._open_file().offset
 
-    def write(self, chunk: bytes, *, offset: int | None = None) -> int:
+    def write(self, chunk: bytes | bytearray | memoryview, *, offset: int | None = None) -> int:
         """Append a chunk.
 
         The bytes survive the death of the process at once, and a power cut after :meth:`close`. Writing a chunk again

@@ -82,7 +82,7 @@ def test_no_number_is_negative(filled, name):
 
 
 def test_a_part_of_a_store_is_a_pair(filled):
-    with pytest.raises(TypeError, match=r"subset must be a pair of numbers \(n, t\), not 5"):
+    with pytest.raises(TypeError, match=r"subset must be a pair of numbers \(n, t\), not int"):
         filled.scrub(subset=5)
 
 

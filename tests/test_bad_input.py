@@ -60,9 +60,7 @@ BAD_REPOSITORIES = {
     "empty part": "a//b", "upper case": "Library/app", "space": "a b", "newline": "library/app\n", "NUL": "a\0b",
     "256 characters": "a" * 256, "a megabyte": "a" * 1_000_000, "starts with -": "-a", "ends with _": "a_",
     "two dots": "a..b", "three underscores": "a___b", "colon": "a:b", "at": "a@b", "accent": "é",
-    "full-width digit": "\uff11", "surrogate": "\ud800", "bytes": b"library/app", "None": None, "number": 7,
-    "list": ["a"],
-}  # fmt: skip
+    "full-width digit": "\uff11", "surrogate": "\ud800", }  # fmt: skip
 TAKES_REPOSITORY = {
     "repository": lambda store, name: store.repository(name),
     "delete_repository": lambda store, name: store.delete_repository(name),
@@ -85,8 +83,7 @@ def test_a_name_that_no_repository_can_have_is_refused(stocked, call, name):
 BAD_TAGS = {
     "empty": "", "dots": "..", "climbs": "../v1", "slash": "a/b", "starts with .": ".a", "starts with -": "-a",
     "space": "v 1", "newline": "v1\n", "NUL": "v1\0", "129 characters": "v" * 129, "256 characters": "v" * 256,
-    "at": "v@1", "plus": "1.0+1", "accent": "é", "full-width digit": "\uff11", "surrogate": "\ud800", "bytes": b"v1",
-    "None": None, "number": 1,
+    "at": "v@1", "plus": "1.0+1", "accent": "é", "full-width digit": "\uff11", "surrogate": "\ud800",
 }  # fmt: skip
 TAKES_DIGEST_OR_TAG = {
     "get_manifest": lambda repository, reference: repository.get_manifest(reference),
@@ -103,15 +100,13 @@ TAKES_TAG = {
 @pytest.mark.parametrize("name", BAD_TAGS.values(), ids=BAD_TAGS)
 @pytest.mark.parametrize("call", TAKES_TAG.values(), ids=TAKES_TAG)
 def test_a_name_that_no_tag_can_have_is_refused(stocked, call, name):
-    if not isinstance(name, str) and call in TAKES_DIGEST_OR_TAG.values():
-        return  # a TypeError, see below
     with unchanged(stocked.root), pytest.raises(InvalidNameError) as caught:
         call(stocked.repository("library/app"), name)
     assert (caught.value.name, caught.value.kind) == (name, "tag")
     assert len(str(caught.value)) < 1_000
 
 
-@pytest.mark.parametrize("name", [name for name in BAD_TAGS.values() if name is not None])
+@pytest.mark.parametrize("name", BAD_TAGS.values(), ids=BAD_TAGS)
 def test_the_history_of_a_name_that_no_tag_can_have_is_refused(stocked, name):
     with pytest.raises(InvalidNameError) as caught:
         stocked.repository("library/app").history(name)
@@ -206,7 +201,7 @@ def test_what_has_a_colon_is_meant_as_a_digest_and_refused_as_one(stocked, call,
 def test_what_is_neither_text_nor_a_descriptor_commits_no_upload(store, repository):
     with repository.start_upload() as upload:
         upload.write(b"hello")
-        with unchanged(store.root), pytest.raises(TypeError, match="digest must be a digest or a Descriptor, not int"):
+        with unchanged(store.root), pytest.raises(TypeError, match="digest must be text or a Descriptor, not int"):
             upload.commit(7)
         assert upload.commit(Descriptor.of(b"hello")).size == 5
 
@@ -221,7 +216,7 @@ def test_what_is_no_digest_commits_no_upload(store, repository, digest):
         assert upload.commit(HELLO).size == 5
 
 
-@pytest.mark.parametrize("algorithm", ["", "md5", "SHA256", "sha256\n", "../sha256", "sha384", None, 7, ["sha256"]])
+@pytest.mark.parametrize("algorithm", ["", "md5", "SHA256", "sha256\n", "../sha256", "sha384"])
 @pytest.mark.parametrize(
     "call",
     [
@@ -245,7 +240,7 @@ def test_a_size_that_is_no_whole_number_is_a_type_error(stocked, size):
         stocked.repository("library/app").put_blob(b"hello", size=size)
 
 
-@pytest.mark.parametrize("media_type", ["", "manifest", "a/b; c=d", "a/b\n", "a" * 200 + "/b", "é/x", 7, b"a/b"])
+@pytest.mark.parametrize("media_type", ["", "manifest", "a/b; c=d", "a/b\n", "a" * 200 + "/b", "é/x"])
 def test_what_is_no_media_type_is_refused(stocked, media_type):
     with unchanged(stocked.root), pytest.raises(ManifestInvalidError) as caught:
         stocked.repository("library/app").put_manifest(note(3).manifest, media_type=media_type)
@@ -262,7 +257,7 @@ WITH_LIMIT = LISTINGS | {
 }
 
 
-@pytest.mark.parametrize("text", ["\ud800", 7, b"a", None])
+@pytest.mark.parametrize("text", ["\ud800"])
 @pytest.mark.parametrize("key", ["prefix", "after"])
 @pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
 def test_a_listing_is_not_narrowed_by_what_is_no_text(stocked, listing, key, text):
@@ -271,7 +266,7 @@ def test_a_listing_is_not_narrowed_by_what_is_no_text(stocked, listing, key, tex
     assert caught.value.name == text
 
 
-@pytest.mark.parametrize("text", ["\ud800", 7, b"a/b"])
+@pytest.mark.parametrize("text", ["\ud800"])
 def test_referrers_are_not_filtered_by_what_is_no_text(stocked, text):
     with pytest.raises(InvalidNameError) as caught:
         stocked.repository("library/app").referrers(ONE, artifact_type=text)

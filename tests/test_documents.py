@@ -1,6 +1,7 @@
 """The examples in README.md and docs/ run as they stand there."""
 
 import json
+import logging
 import os
 import re
 import socket
@@ -85,6 +86,13 @@ def program(tmp_path):
         answering.join()
 
 
+@pytest.fixture
+def _logging_as_before(monkeypatch):
+    """Take back the handlers that an example adds."""
+    monkeypatch.setattr(logging.getLogger("ocistore"), "handlers", [logging.NullHandler()])
+
+
+@pytest.mark.usefixtures("_logging_as_before")
 @pytest.mark.parametrize("document", [path for path in DOCUMENTS if examples(path)], ids=lambda path: path.name)
 def test_the_examples_of_a_document_run_one_after_the_other(document, tmp_path, program, monkeypatch):
     directory = tmp_path / "here"
@@ -104,7 +112,7 @@ def test_the_examples_of_a_document_run_one_after_the_other(document, tmp_path, 
 
 def test_the_documents_that_show_how_it_is_used_have_examples():
     with_examples = {path.name for path in DOCUMENTS if examples(path)}
-    assert {"README.md", "artifacts.md", "building.md", "layouts.md"} <= with_examples
+    assert {"README.md", "artifacts.md", "building.md", "layouts.md", "operating.md"} <= with_examples
 
 
 def test_every_document_that_a_document_links_to_is_there():

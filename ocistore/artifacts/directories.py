@@ -16,7 +16,7 @@ from ocistore import Digest
 from ocistore.archives.compression import Compressor
 from ocistore.archives.names import name_from_disk
 from ocistore.archives.tarwriting import TarWriter
-from ocistore.artifacts.walking import changed, entries, version
+from ocistore.artifacts.walking import changed, entries, looking_at
 from ocistore.oci.digest import hasher
 
 if TYPE_CHECKING:
@@ -101,10 +101,16 @@ class PackedDirectory:
         """Yield exactly the bytes that the header promised: with more or fewer the archive would be damaged."""
         descriptor = entry.open()
         left = entry.status.st_size
-        while left and (block := os.read(descriptor, min(left, _BLOCK))):
+        while left and (block := _read(entry, descriptor, min(left, _BLOCK))):
             left -= len(block)
             self._write(block)
             self._tally.add(len(block))
             yield from self._taken()
-        if left or os.read(descriptor, 1) or version(os.fstat(descriptor)) != version(entry.status):
+        if left or _read(entry, descriptor, 1):
             raise changed(entry.location)
+        entry.refuse_changed(descriptor)
+
+
+def _read(entry: PackedEntry, descriptor: int, size: int) -> bytes:
+    with looking_at(entry.location):
+        return os.read(descriptor, size)

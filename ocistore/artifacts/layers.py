@@ -18,7 +18,7 @@ from ocistore.artifacts.directories import PackedDirectory
 from ocistore.artifacts.kinds import kind_of_file
 from ocistore.artifacts.titles import CONTENT_DIGEST, EXECUTABLE, TITLE, UNPACK, title_components
 from ocistore.artifacts.unpacking import MAXIMUM_UNPACKED
-from ocistore.artifacts.walking import changed, entries, version
+from ocistore.artifacts.walking import changed, entries, looking_at, version
 from ocistore.filedescriptors import owned
 from ocistore.files.content import CountedFile
 from ocistore.oci import mediatypes
@@ -108,14 +108,40 @@ class _Item:
             entry, opened = self.entry, self.entry.open()
             return opened, lambda: entry.refuse_changed(opened)
         descriptor = owned(os.open, self.path, _SOURCE)
-        before = os.fstat(descriptor)
+        with looking_at(self.path):
+            before = os.fstat(descriptor)
         _require_plain(self.path, before.st_mode)  # it may have become something else meanwhile
 
         def refuse_changed() -> None:
-            if version(os.fstat(descriptor)) != version(before):
+            with looking_at(self.path):
+                now = os.fstat(descriptor)
+            if version(now) != version(before):
                 raise changed(self.path)
 
         return descriptor, refuse_changed
+
+
+class _NamedFile(CountedFile):
+    """A counted file whose errors say which it is."""
+
+    def __init__(self, descriptor: int, progress: Callable[[int], object], location: str) -> None:
+        super().__init__(descriptor, progress)
+        self._location = location
+
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override] # as its base
+        with looking_at(self._location):
+            return super().readinto(buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        with looking_at(self._location):
+            return super().seek(offset, whence)
+
+    def tell(self) -> int:
+        with looking_at(self._location):
+            return super().tell()
+
+    def seekable(self) -> bool:
+        return True  # a plain file
 
 
 class Layers:
@@ -246,9 +272,9 @@ class Layers:
         self, repository: RepositoryWriter, item: _Item, tally: Tally, earlier: EarlierFiles | None
     ) -> Descriptor:
         descriptor, refuse_changed = item.open()
-        size = os.fstat(descriptor).st_size
-        reuse = earlier is not None and earlier.has_probably(descriptor, size)
-        left = size
+        with looking_at(item.path):
+            size = left = os.fstat(descriptor).st_size
+            reuse = earlier is not None and earlier.has_probably(descriptor, size)
 
         def count(read: int) -> None:
             nonlocal left
@@ -256,7 +282,7 @@ class Layers:
             left -= new
             tally.add(new)
 
-        with CountedFile(int(descriptor), count) as file:
+        with _NamedFile(int(descriptor), count, item.path) as file:
             blob = repository.put_blob(file, reuse=reuse)
         refuse_changed()
         return self._described(item, blob.digest, blob.size)

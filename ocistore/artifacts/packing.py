@@ -11,9 +11,11 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError, BlobNotFoundError, Descriptor, InvalidNameError, Manifest, Reference
+from ocistore.argumenttypes import checks_types
 from ocistore.artifacts.earlier import EarlierFiles
 from ocistore.artifacts.layers import Layers, PackingOptions
 from ocistore.oci import mediatypes
+from ocistore.oserrors import Translating
 from ocistore.progress import Tally
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ UNKNOWN_ARTIFACT: Final = "application/vnd.unknown.artifact.v1"
 """The artifact type of what was pushed without one. With the empty config there must be one; ``oras`` says the same."""
 
 
+@checks_types
 def push_files(
     store: Store,
     reference: str,
@@ -103,6 +106,7 @@ def push_files(
     )
 
 
+@checks_types
 def attach_files(
     store: Store,
     reference: str,
@@ -162,6 +166,7 @@ def attach_files(
     )
 
 
+@checks_types
 def check_files(
     files: Sequence[str | os.PathLike[str]],
     *,
@@ -211,7 +216,8 @@ def _pack(
     progress: Progress | None,
 ) -> Descriptor:
     mediatypes.media_type(artifact_type, path="artifactType")  # before anything is read
-    root = os.stat(store.root)
+    with Translating(str(store.root), root=store.root):
+        root = os.stat(store.root)
     layers = Layers(files, options, media_types=media_types, refused=(root.st_dev, root.st_ino))
     tally = Tally(layers.size, progress)
     earlier = EarlierFiles(store.repository(target.repository), tag=target.tag)

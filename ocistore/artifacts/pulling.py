@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, get_args
 from ocistore import ArtifactInvalidError, CorruptError, Descriptor, Digest, Reference, TransferMode, is_store
 from ocistore.archives.names import name_on_disk
 from ocistore.arguments import absolute_path, check_choice
+from ocistore.argumenttypes import checks_types
 from ocistore.artifacts.destination import ArtifactDestination
 from ocistore.artifacts.titles import TITLE, is_executable, is_packed_directory, layers_by_title
 from ocistore.artifacts.unpacking import unpack
@@ -47,6 +48,7 @@ class PullReport(JSONValue):
     """Layers without a title: nothing says what their files are called."""
 
 
+@checks_types
 def pull_files(
     store: Store,
     reference: str,

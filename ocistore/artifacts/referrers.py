@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError, Descriptor, Digest, Reference
+from ocistore.argumenttypes import checks_types
 from ocistore.oci.jsonvalue import JSONValue
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class ReferrerTree(JSONValue):
         return tuple(referrer for referrer in self.referrers if referrer.subject == digest)
 
 
+@checks_types
 def discover(store: Store, reference: str, *, artifact_type: str | None = None) -> ReferrerTree:
     """Return the referrers of a manifest, to any depth.
 
@@ -52,7 +54,7 @@ def discover(store: Store, reference: str, *, artifact_type: str | None = None) 
     Raises:
         RepositoryNotFoundError, ManifestNotFoundError: there is no such manifest.
         InvalidNameError, InvalidDigestError: the reference is malformed, or has neither tag nor digest.
-        ArtifactInvalidError: there are more than :data:`MAXIMUM_REFERRERS`.
+        ArtifactInvalidError: there are more than 100,000.
     """
     wanted = Reference.parse(reference)
     repository = store.repository(wanted.repository)
@@ -60,6 +62,7 @@ def discover(store: Store, reference: str, *, artifact_type: str | None = None) 
     return ReferrerTree(root, referrers_of(repository, root.digest, artifact_type=artifact_type))
 
 
+@checks_types
 def referrers_of(
     repository: Repository, digest: Digest, *, artifact_type: str | None = None, seen: set[Digest] | None = None
 ) -> tuple[Referrer, ...]:
@@ -75,7 +78,7 @@ def referrers_of(
 
     Raises:
         RepositoryNotFoundError: there is no such repository.
-        ArtifactInvalidError: there are more than :data:`MAXIMUM_REFERRERS`.
+        ArtifactInvalidError: there are more than 100,000.
     """
     found: list[Referrer] = []
     seen = set() if seen is None else seen

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError, Reference
 from ocistore.archives.names import MAXIMUM_PATH
+from ocistore.argumenttypes import checks_types
 from ocistore.oci import mediatypes
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _MAXIMUM_COMPONENT: Final = 255
 """Bytes. What Linux filesystems take as one name."""
 
 
+@checks_types
 def is_packed_directory(layer: Descriptor) -> bool:
     """Whether a layer of an artifact is a whole directory, packed as an archive, which :func:`pull_files` unpacks."""
     return layer.annotations.get(UNPACK) == "true"

@@ -74,7 +74,7 @@ class PackedEntry:
             OSError: it cannot be opened.
         """
         flags = _FILE if self.followed else _FILE | os.O_NOFOLLOW
-        with _looking_at(self.top, self.path):
+        with looking_at(self.location):
             descriptor = owned(os.open, self.name, flags, dir_fd=self.directory)
         self.refuse_changed(descriptor)
         return descriptor
@@ -85,7 +85,9 @@ class PackedEntry:
         Raises:
             ArtifactInvalidError: it was written to or replaced.
         """
-        if version(os.fstat(descriptor)) != version(self.status):
+        with looking_at(self.location):
+            now = os.fstat(descriptor)
+        if version(now) != version(self.status):
             raise changed(self.location)
 
 
@@ -97,6 +99,18 @@ def version(status: os.stat_result) -> tuple[int, ...]:
 def changed(location: str) -> ArtifactInvalidError:
     """Return the error that says so of a file or directory."""
     return ArtifactInvalidError(location, reason="it changed while it was packed")
+
+
+@contextlib.contextmanager
+def looking_at(location: str) -> Iterator[None]:
+    """Let an error of the system name the whole path, and be one of ocistore's where something is gone that existed."""
+    try:
+        yield
+    except OSError as error:
+        pass_on_theirs(error)
+        if error.errno in _GONE:
+            raise changed(location) from error
+        raise OSError(error.errno, error.strerror, location) from error
 
 
 def entries(path: str, *, links: Links, refused: tuple[int, int] | None = None) -> Generator[PackedEntry]:
@@ -116,15 +130,15 @@ def entries(path: str, *, links: Links, refused: tuple[int, int] | None = None) 
     levels: list[_Level] = []
     try:
         top = _opened(path, None)
-        levels.append(_Level("", top))
+        levels.append(_Level("", path, top))
         _refuse(path, "", levels[0].status, refused)
-        inside = _real_path(top) if links == "inside" else ""
+        with looking_at(path):
+            inside = _real_path(top) if links == "inside" else ""
         yield PackedEntry(path, "", levels[0].status, top, is_empty=not levels[0].names)
         while levels:
             level = levels[-1]
             if not level.names:
-                if level.changed():
-                    raise changed(os.path.join(path, level.path))
+                level.refuse_changed()
                 levels.pop()
                 continue
             entry = _looked_at(path, level, level.names.pop(), links)
@@ -138,8 +152,9 @@ def entries(path: str, *, links: Links, refused: tuple[int, int] | None = None) 
                 continue
             if entry.followed:
                 _check_loop(entry, levels)
-            with _looking_at(path, entry.path):
-                below = _Level(entry.path, _opened(entry.name, level.descriptor, follow=entry.followed))
+            with looking_at(entry.location):
+                opened = _opened(entry.name, level.descriptor, follow=entry.followed)
+            below = _Level(entry.path, entry.location, opened)
             if version(below.status) != version(entry.status):
                 raise changed(entry.location)
             levels.append(below)
@@ -151,20 +166,25 @@ def entries(path: str, *, links: Links, refused: tuple[int, int] | None = None) 
 class _Level:
     """A directory that is being read: open, with the names in it that are still to come, the first of them last."""
 
-    def __init__(self, path: str, descriptor: FileDescriptor) -> None:
+    def __init__(self, path: str, location: str, descriptor: FileDescriptor) -> None:
         self.path = path
+        self._location = location
         self.descriptor = descriptor
-        self.status = os.fstat(descriptor)
-        self.names = sorted(os.listdir(descriptor), key=os.fsencode, reverse=True)
+        with looking_at(location):
+            self.status = os.fstat(descriptor)
+            self.names = sorted(os.listdir(descriptor), key=os.fsencode, reverse=True)
 
-    def changed(self) -> bool:
-        return version(os.fstat(self.descriptor)) != version(self.status)
+    def refuse_changed(self) -> None:
+        with looking_at(self._location):
+            now = os.fstat(self.descriptor)
+        if version(now) != version(self.status):
+            raise changed(self._location)
 
 
 def _looked_at(path: str, level: _Level, name: str, links: Links) -> PackedEntry:
     """Return what has that name in an open directory."""
     inside = f"{level.path}/{name}" if level.path else name
-    with _looking_at(path, inside):
+    with looking_at(os.path.join(path, inside)):
         status = os.lstat(name, dir_fd=level.descriptor)
         if not stat.S_ISLNK(status.st_mode):
             return PackedEntry(path, inside, status, level.descriptor, name)
@@ -224,7 +244,7 @@ def _check_link(path: str, inside: str, top: int) -> None:
         return None
 
     try:
-        with _looking_at(path, inside):
+        with looking_at(os.path.join(path, inside)):
             resolve(inside, look, confined=True)
     except LinkError as error:
         raise ArtifactInvalidError(os.path.join(path, inside), reason=f"a symbolic link: {error}") from error
@@ -232,7 +252,7 @@ def _check_link(path: str, inside: str, top: int) -> None:
 
 def _check_inside(entry: PackedEntry, top: str) -> None:
     """Refuse a followed link that leads out of the directory whose real path is ``top``."""
-    with _looking_at(entry.top, entry.path):
+    with looking_at(entry.location):
         real = _real_path(owned(os.open, entry.name, _LOOK, dir_fd=entry.directory))
     if not real.startswith(f"{top.rstrip('/')}/") and real != top:
         reason = (
@@ -251,15 +271,3 @@ def _check_loop(entry: PackedEntry, levels: list[_Level]) -> None:
 def _real_path(descriptor: int) -> str:
     """Return the path that the kernel knows of an open file: no race with who renames or links."""
     return os.readlink(f"/proc/self/fd/{descriptor}")
-
-
-@contextlib.contextmanager
-def _looking_at(path: str, inside: str) -> Iterator[None]:
-    """Let an error of the system name the whole path, and be one of ocistore's where something is gone that existed."""
-    try:
-        yield
-    except OSError as error:
-        pass_on_theirs(error)
-        if error.errno in _GONE:
-            raise changed(os.path.join(path, inside)) from error
-        raise OSError(error.errno, error.strerror, os.path.join(path, inside)) from error

@@ -38,7 +38,7 @@ def adopt(
         file: a descriptor, open for reading; or the reader of a blob, at its beginning.
         digest: what the bytes must hash to.
         size: how many there must be.
-        mode: see :data:`ocistore.blobs.sharing.TransferMode`.
+        mode: see :data:`ocistore.TransferMode`.
         path: what messages call the file.
         progress: called with the number of bytes of each piece that was read.
 

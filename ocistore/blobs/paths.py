@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import absolute_path
+from ocistore.argumenttypes import checks_types
 from ocistore.blobs import permissions
 from ocistore.errors import InvalidNameError, StorageError
 from ocistore.oci.digest import ALGORITHMS, Digest
@@ -39,6 +40,7 @@ def listed_paths(given: Iterable[str | os.PathLike[str]], *, kind: str) -> list[
     return list(given)
 
 
+@checks_types
 def is_store(root: str | os.PathLike[str]) -> bool:
     """Whether a directory is that of a store, usable or not: it has a catalog in it. Opens and changes nothing.
 

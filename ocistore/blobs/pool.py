@@ -505,7 +505,7 @@ class SharesFiles(Protocol):
             descriptor: of the file, open for reading. All of it is read, and where it stands afterwards is not said.
             digest: what its bytes must hash to.
             size: how many there must be.
-            mode: see :data:`ocistore.blobs.sharing.TransferMode`.
+            mode: see :data:`ocistore.TransferMode`.
             path: what messages call the file.
             progress: called with the number of bytes of each piece that was read.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ocistore import logs
 from ocistore.catalog import holds
 from ocistore.catalog.written import Statements
 from ocistore.clock import milliseconds
@@ -49,11 +50,11 @@ class Mark(NamedTuple):
     """Empty in a note that was written before notes had one."""
 
 
-def compare(connection: Connection, lock: int) -> Mark:
+def compare(connection: Connection, lock: int, *, root: str) -> Mark:
     """Compare the catalog with the note, in a write transaction that holds the lock whose file is open as ``lock``.
 
     Where the file has seen a later catalog than this one, or another, a hold is placed in the same transaction: no
-    collection may run until a person confirms.
+    collection may run until a person confirms. The message about it names the store by ``root``.
 
     Returns:
         How far the catalog has come before this transaction. Every change of it goes to :func:`increment`.
@@ -75,6 +76,7 @@ def compare(connection: Connection, lock: int) -> Mark:
     now = milliseconds()
     if reason not in holds.in_force(connection, now=now):
         holds.place(connection, reason, now=now)
+        logs.warning("hold", f"no garbage collection until somebody confirms: {reason}", root, reason=reason)
     return mark
 
 

@@ -25,6 +25,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from ocistore import logs
 from ocistore.errors import StoreBusyError
 from ocistore.filedescriptors import OpenFile
 from ocistore.forks import ForkSafeLock
@@ -248,13 +249,14 @@ class _Place:
 class Turn:
     """One wish to hold the lock. What it has is known by its identity, so that giving up gives up the right thing."""
 
-    __slots__ = ("__weakref__", "_file", "_lock", "_owner", "_place", "_started", "_timeout")
+    __slots__ = ("__weakref__", "_file", "_lock", "_owner", "_place", "_started", "_timeout", "_waited")
 
     def __init__(self, lock: WriteLock, timeout: float, owner: Owner | None) -> None:
         self._lock = lock
         self._owner = None if owner is None else weakref.ref(owner)
         self._timeout = timeout
         self._started = time.monotonic()
+        self._waited = 0.0
         self._file: _LockFile | None = None
         self._place: _Place | None = None
 
@@ -285,6 +287,7 @@ class Turn:
             place = self._place = _Place(self, file)
             file.take_turn(self, place)
             file.lock(self)
+            self._waited = time.monotonic() - self._started
         except BaseException:  # also an interrupt, wherever it came
             self.__exit__()
             raise
@@ -299,6 +302,10 @@ class Turn:
             file.release(place)
             raise
         self._place = None
+        if self._waited >= logs.LONG_WAIT:  # now nobody waits for a message to be written
+            waited, self._waited = self._waited, 0.0
+            text = f"waited {waited:.1f} s for the write lock"
+            logs.warning("lock-waited", text, os.path.dirname(self.path), seconds=waited)
 
     def left_behind(self) -> bool:
         """Give up what a block has that was left, or never entered, where an interrupt kept it from doing so itself.

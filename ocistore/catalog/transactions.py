@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -246,7 +247,7 @@ class Write(Using):
     def _compare(self, connection: Connection) -> None:
         self._changes = connection.driver.total_changes
         try:
-            self._mark = epoch.compare(connection, self._turn.descriptor)
+            self._mark = epoch.compare(connection, self._turn.descriptor, root=os.path.dirname(self._turn.path))
         except OSError as error:
             if not is_refusal(error):
                 raise

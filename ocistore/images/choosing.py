@@ -13,6 +13,7 @@ from ocistore import (
     PlatformNotFoundError,
     Reference,
 )
+from ocistore.argumenttypes import checks_types
 from ocistore.images.config import platform_of
 from ocistore.oci import mediatypes
 from ocistore.oci.descriptor import ARCHITECTURES
@@ -51,14 +52,15 @@ def find_image(store: Store, reference: str, platform: str | None) -> tuple[Repo
     return repository, choose_image(repository, wanted, asked)
 
 
+@checks_types
 def choose_image(repository: Repository, reference: Reference, platform: Platform | None = None) -> Manifest:
     """Return the one image that a reference means.
 
     An image, or artifact, itself, where that is for the platform, or none was asked for. Of an index, the image for the
     platform that was asked for; without one, the only image in it that is here, or the one for the machine that this
-    runs on. Of several that fit, the first in the index (image specification, image index, ``manifests``); how they are
-    compared is said at :func:`ocistore.oci.platforms.fitting`. What is no image, such as an attestation or an index of
-    SOCI's, is none of them, unless there is nothing else.
+    runs on. Of several that fit, the first in the index (image specification, image index, ``manifests``); an older
+    variant fits where a newer one is wanted, ``arm/v6`` on ``arm/v7``, and not the other way round. What is no image,
+    such as an attestation or an index of SOCI's, is none of them, unless there is nothing else.
 
     Args:
         repository: that of the reference.

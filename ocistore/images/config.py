@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ocistore import CorruptError, ImageConfig, ManifestInvalidError
+from ocistore.argumenttypes import checks_types
 from ocistore.oci import mediatypes
 from ocistore.oci.config import MAXIMUM_CONFIG_SIZE
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from ocistore import Manifest, Platform, Repository
 
 
+@checks_types
 def read_config(repository: Repository, manifest: Manifest) -> bytes:
     """Return the exact bytes of the config of an image; :meth:`ocistore.ImageConfig.parse` says what is in them.
 

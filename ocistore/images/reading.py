@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ocistore import ArchiveInvalidError, ArtifactInvalidError, FileNotInImageError
 from ocistore.archives.links import LinkError
-from ocistore.artifacts import TITLE, is_packed_directory
+from ocistore.argumenttypes import checks_types
+from ocistore.artifacts import EXECUTABLE, TITLE, is_packed_directory
 from ocistore.images.choosing import find_image
 from ocistore.images.layer import (
     check_type,
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
 _BUFFER: Final = 128 * 1024
 """Bytes."""
 _FILE_MODE: Final = 0o644
+_EXECUTABLE_MODE: Final = 0o755
 """That of an artifact's file, which has none."""
 
 
+@checks_types
 def list_files(
     store: Store, reference: str, path: str = "", *, platform: str | None = None, layer: int | str | None = None
 ) -> Iterator[ImageFile]:
@@ -70,6 +73,7 @@ def list_files(
     return tree.walk(_top(tree, path, reference))
 
 
+@checks_types
 def open_file(store: Store, reference: str, path: str, *, platform: str | None = None) -> ImageFileReader:
     """Open one file of an image or artifact as a binary file; to be closed, or used with ``with``.
 
@@ -187,7 +191,8 @@ def _add_titled(tree: FileTree, repository: Repository, manifest: Manifest, refe
         if not path:
             raise ArtifactInvalidError(reference, reason=f"{title!r:.300} is no title of a file")
         content = Content(layer, None, layer.size)
-        tree.add_file(ImageFile(path, "file", layer.size, _FILE_MODE, 0, 0, 0, "", layer, content))
+        mode = _EXECUTABLE_MODE if layer.annotations.get(EXECUTABLE) == "true" else _FILE_MODE
+        tree.add_file(ImageFile(path, "file", layer.size, mode, 0, 0, 0, "", layer, content))
 
 
 def _listed_layer(repository: Repository, layer: Descriptor, path: str, reference: str) -> Iterator[ImageFile]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ocistore import ArchiveInvalidError, ArtifactInvalidError, Digest, ImageConfig, ManifestInvalidError, is_store
+from ocistore.argumenttypes import checks_types
 from ocistore.images.choosing import find_image
 from ocistore.images.config import read_config
 from ocistore.images.layer import has_titles, layer_name, open_archive, stacked_layers
@@ -75,6 +76,7 @@ class UnpackReport(JSONValue):
     """What is missing, in the order of paths."""
 
 
+@checks_types
 def unpack(
     store: Store,
     reference: str,

@@ -98,19 +98,11 @@ def _closing(subject: Describable | None, annotations: Mapping[str, str] | None)
     if subject is not None:
         document["subject"] = _canonical(descriptor_of(subject, argument="subject"), path="subject")
     if annotations:
-        try:
-            given = dict(annotations)
-        except (TypeError, ValueError):
-            kind = type(annotations).__name__
-            raise TypeError(f"annotations must be a mapping of text to text, not {kind}") from None
-        document["annotations"] = _sorted(given, path="annotations")
+        document["annotations"] = _sorted(dict(annotations), path="annotations")
     return document
 
 
 def _all_canonical(values: Iterable[Describable], *, argument: str) -> list[dict[str, Any]]:
-    if isinstance(values, Descriptor | str) or not hasattr(values, "__iter__"):
-        kind = type(values).__name__
-        raise TypeError(f"{argument} must be a list of Descriptors, Manifests and Indexes, not {kind}")
     return [
         _canonical(descriptor_of(value, argument=f"{argument}[{position}]"), path=f"{argument}[{position}]")
         for position, value in enumerate(values)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from ocistore.argumenttypes import checks_types
 from ocistore.errors import InvalidDigestError, ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.descriptor import Descriptor, Platform, json_annotations
@@ -58,7 +59,7 @@ class ImageConfig:
             name: what errors call it, in addition to the place in it.
 
         Raises:
-            ManifestInvalidError: it is no JSON, or no object, or has more than :data:`MAXIMUM_CONFIG_SIZE` bytes.
+            ManifestInvalidError: it is no JSON, or no object, or has more than 4 MiB.
         """
         try:
             document = strictjson.loads(content, maximum=MAXIMUM_CONFIG_SIZE)
@@ -69,6 +70,7 @@ class ImageConfig:
         return cls(content, document, name)
 
     @classmethod
+    @checks_types
     def build(
         cls,
         *,
@@ -105,12 +107,6 @@ class ImageConfig:
             TypeError: an argument has another type, such as one text in the place of a list.
             ValueError: something in the environment is not ``NAME=VALUE``, or a time has no time zone.
         """
-        for name, texts in (("diff_ids", diff_ids), ("entrypoint", entrypoint), ("command", command),
-                            ("environment", environment)):  # fmt: skip
-            if isinstance(texts, str):
-                raise TypeError(f"{name} must be a list of texts, not one text")
-        if labels is not None and not isinstance(labels, Mapping):
-            raise TypeError(f"labels must be a mapping of text to text, not {type(labels).__name__}")
         if isinstance(environment, Mapping):
             environment = [f"{name}={value}" for name, value in environment.items()]
         environment = list(environment)
@@ -118,8 +114,6 @@ class ImageConfig:
             if isinstance(setting, str) and setting.find("=") < 1:
                 raise ValueError(f"{setting!r:.100} is not NAME=VALUE")
         runs_on = Platform.parse(platform) if isinstance(platform, str) else platform
-        if not isinstance(runs_on, Platform):
-            raise TypeError(f"platform must be a Platform or text, not {type(platform).__name__}")
         settings = {
             "User": user,
             "Env": environment,
@@ -271,8 +265,6 @@ class ImageConfig:
 
 
 def _rfc_3339(time: datetime) -> str:
-    if not isinstance(time, datetime):
-        raise TypeError(f"created must be a datetime.datetime, not {type(time).__name__}")
     if time.tzinfo is None:
         raise ValueError("created must say its time zone, as in datetime.now(UTC)")
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from ocistore.argumenttypes import checks_types
 from ocistore.errors import InvalidDigestError, InvalidNameError, ManifestInvalidError
 from ocistore.oci.digest import Digest, is_of_other_algorithm
 from ocistore.oci.mediatypes import OCTET_STREAM
@@ -150,6 +151,7 @@ class Descriptor:
     data: bytes | None = None
 
     @classmethod
+    @checks_types
     def of(
         cls,
         content: bytes | bytearray | memoryview,
@@ -171,11 +173,10 @@ class Descriptor:
             ManifestInvalidError: that is no media type.
             TypeError: the content is no bytes.
         """
-        if not isinstance(content, bytes | bytearray | memoryview):
-            raise TypeError(f"content must be bytes, not {type(content).__name__}")
         data = bytes(content)
         return cls(checked_type(media_type), Digest.of(data, algorithm), len(data), data=data if embed else None)
 
+    @checks_types
     def replace(
         self,
         *,
@@ -206,8 +207,6 @@ class Descriptor:
         changed: dict[str, Any] = {"media_type": media_type, "artifact_type": artifact_type, "data": data}
         changed["annotations"] = annotations if annotations is UNCHANGED else dict(annotations or {})
         changed["platform"] = Platform.parse(platform) if isinstance(platform, str) else platform
-        if isinstance(urls, str):
-            raise TypeError("urls must be a list of texts, not one text")
         changed["urls"] = urls if isinstance(urls, Unchanged) else tuple(urls)
         made = replace(self, **{key: value for key, value in changed.items() if value is not UNCHANGED})
         type(self).from_json(made.to_json())  # the same checks as for one that is read

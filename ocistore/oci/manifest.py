@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, cast
 
+from ocistore.argumenttypes import checks_types
 from ocistore.errors import DigestMismatchError, ManifestInvalidError
 from ocistore.oci import mediatypes, strictjson
 from ocistore.oci.building import image_document, index_document
@@ -116,6 +117,7 @@ class Manifest:
             object.__setattr__(self, name, value)
 
     @classmethod
+    @checks_types
     def build(
         cls,
         *,
@@ -303,6 +305,7 @@ class Index(Manifest):
     __slots__ = ()
 
     @classmethod
+    @checks_types
     def build(  # type: ignore[override]  # an index is read as a manifest, and made of other things
         cls,
         *,

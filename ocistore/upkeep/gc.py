@@ -94,7 +94,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
-class Candidate(JSONValue):
+class GCCandidate(JSONValue):
     """A blob that a garbage collection would remove."""
 
     digest: str
@@ -127,7 +127,7 @@ class GCReport(JSONValue):
     """Write transactions."""
     no_refs_file: str | None = None
     """Why the names could not be written to ``catalog.snapshot``; None where they were, or did not have to be."""
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[GCCandidate, ...] = ()
     """Of a dry run: the first thousand blobs that would be removed."""
     refused: tuple[str, ...] = ()
     """Of a dry run: why a real one would be refused now, and remove none of it."""
@@ -512,7 +512,7 @@ def _fitting(edges: Iterable[int]) -> int:
     return max(1, sum(1 for total in accumulate(edges) if total <= _EDGES))
 
 
-def _candidates(expected: Forecast, decided: Container[int]) -> Iterator[Candidate]:
+def _candidates(expected: Forecast, decided: Container[int]) -> Iterator[GCCandidate]:
     as_manifests = {key for _, key in expected.manifests}
     as_parts = {key for _, key in expected.parts}
     for blob in expected.blobs.values():
@@ -524,7 +524,7 @@ def _candidates(expected: Forecast, decided: Container[int]) -> Iterator[Candida
             why = "no manifest refers to it, and no lease keeps it"
         else:
             why = "no repository serves it"
-        yield Candidate(blob.digest, blob.size, why)
+        yield GCCandidate(blob.digest, blob.size, why)
 
 
 def _milliseconds(duration: timedelta) -> int:

@@ -1,6 +1,7 @@
 """Directories as one layer for each file: what is kept, followed, refused and not written twice."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -13,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from state import unchanged
 
-from ocistore import ArtifactInvalidError, Digest
-from ocistore.artifacts import EXECUTABLE, TITLE, attach_files, check_files, layers, pull_files, push_files
+from ocistore import ArchiveInvalidError, ArtifactInvalidError, CorruptError, Digest, Manifest
+from ocistore.artifacts import EXECUTABLE, TITLE, attach_files, check_files, destination, layers, pull_files, push_files
 from ocistore.artifacts.titles import UNPACK
 from ocistore.blobs.ingester import FileIngester
 from ocistore.images import list_files, open_file
@@ -99,6 +100,13 @@ def test_each_file_is_a_layer_with_its_path_as_title(store, model):
     assert described["bert/bin/run.sh"].annotations == {TITLE: "bert/bin/run.sh", EXECUTABLE: "true"}
     assert described["bert/config.json"].annotations == {TITLE: "bert/config.json"}
     assert described["bert/logs/old"].annotations[UNPACK] == "true"
+
+
+def test_a_listing_says_what_may_be_executed(store, model):
+    push_files(store, "models/bert:1", [model])
+    modes = {file.path: file.mode for file in list_files(store, "models/bert:1")}
+    assert modes["bert/bin/run.sh"] == 0o755
+    assert modes["bert/config.json"] == 0o644
 
 
 def test_a_range_of_a_file_is_read_from_its_layer(store, model):
@@ -201,18 +209,20 @@ def test_a_file_that_only_looks_the_same_is_written(store, tmp_path, staged):
 
 def test_what_a_collection_removes_meanwhile_is_written_after_all(store, model, monkeypatch):
     push_files(store, "models/bert:1", [model])
-    done, tried = [], []
+    tried = []
     put = layers.Layers.put
-    monkeypatch.setattr(layers.Layers, "put", lambda *a, **k: tried.append(k["earlier"]) or put(*a, **k))
 
-    def progress(read, total):
-        if not done:
-            done.append(read)
+    def put_and_collect(*given, **named):
+        found = put(*given, **named)
+        tried.append(named["earlier"])
+        if len(tried) == 1:  # when all was found there, and before the commit
             repository = store.repository("models/bert")
             repository.delete_manifest(repository.resolve("1").digest)
             store.gc(grace=timedelta(0), keep_untagged=timedelta(0))
+        return found
 
-    push_files(store, "models/bert:2", [model], progress=progress)
+    monkeypatch.setattr(layers.Layers, "put", put_and_collect)
+    push_files(store, "models/bert:2", [model])
     assert len(tried) == 2
     assert tried[1] is None
     for layer in store.repository("models/bert").get_manifest("2").layers:
@@ -421,35 +431,35 @@ def removed(model):
     (model / "weights" / "b.bin").unlink()
 
 
-def replaced(model):
-    os.replace(write(model.parent / "new"), model / "weights" / "b.bin")
-
-
-@pytest.mark.parametrize("change", [grown, added, removed, replaced])
-def test_a_directory_that_changes_while_it_is_packed_is_one_clear_error(store, model, change, monkeypatch):
+@pytest.mark.parametrize("change", [grown, added, removed])
+def test_a_directory_that_changes_before_it_is_read_is_one_clear_error(store, model, change, monkeypatch):
     put = layers.Layers.put
-
-    def changed_before(self, *given, **named):
-        change(model)
-        return put(self, *given, **named)
-
-    monkeypatch.setattr(layers.Layers, "put", changed_before)
-    if change in {grown, replaced}:  # it is what it is when it is opened, and must stay so
-        opened = layers._Item.open
-
-        def changed_after(self):
-            found = opened(self)
-            if self.title.endswith("b.bin"):
-                change(model)
-            return found
-
-        monkeypatch.setattr(layers.Layers, "put", put)
-        monkeypatch.setattr(layers._Item, "open", changed_after)
-    if change is replaced:
-        push_files(store, "d:1", [model])  # the open file is the one that was looked at
+    monkeypatch.setattr(layers.Layers, "put", lambda *given, **named: change(model) or put(*given, **named))
+    if change is grown:  # what it is when it is read, it must stay
+        push_files(store, "d:1", [model])
         return
     with unchanged(store.root), pytest.raises(ArtifactInvalidError, match="it changed while it was packed"):
         push_files(store, "d:1", [model])
+
+
+def test_a_file_that_grows_while_it_is_read_is_one_clear_error(store, model, monkeypatch):
+    opened = layers._Item.open
+
+    def open_and_grow(self):
+        found = opened(self)
+        if self.title.endswith("b.bin"):
+            grown(model)
+        return found
+
+    monkeypatch.setattr(layers._Item, "open", open_and_grow)
+    with unchanged(store.root), pytest.raises(ArtifactInvalidError, match="it changed while it was packed"):
+        push_files(store, "d:1", [model])
+
+
+def test_a_file_that_cannot_be_read_is_named(store):
+    with unchanged(store.root), pytest.raises(OSError, match="/proc/self/mem") as caught:
+        push_files(store, "d:1", ["/proc/self/mem"])  # a plain file, of which the first byte cannot be read
+    assert caught.value.filename == "/proc/self/mem"
 
 
 # --- pulling ----------------------------------------------------------------------------------------------------------
@@ -486,7 +496,7 @@ def test_damaged_bytes_are_not_linked(store, model, tmp_path):
     with open(path, "r+b") as file:
         file.write(b"damage")
     for mode in ("auto", "copy", "link"):
-        with pytest.raises(Exception, match="not those of its digest"):
+        with pytest.raises(CorruptError, match="not those of its digest"):
             pull_files(store, "models/bert:1", tmp_path / "out", mode=mode)
         assert seen(tmp_path / "out") == {}
 
@@ -500,9 +510,37 @@ def test_another_filesystem_is_said_to_be_the_reason(store, model, small_disk):
     assert seen(small_disk.root / "out" / "bert") == seen(model)
 
 
-def test_many_files_are_synced_together_before_any_has_its_name(store, tmp_path, monkeypatch):
-    from ocistore.artifacts import destination
+def test_titles_that_differ_in_case_are_two_files(store, tmp_path):
+    write(tmp_path / "d" / "README")
+    write(tmp_path / "d" / "readme" / "Readme", b"other")
+    push_files(store, "d:1", [tmp_path / "d"])
+    pull_files(store, "d:1", tmp_path / "out")
+    assert seen(tmp_path / "out" / "d") == seen(tmp_path / "d")
 
+
+def test_shared_bytes_are_verified_too_and_not_written(store, model, tmp_path, monkeypatch):
+    """As where the filesystem has reflinks: bytes come into the file without a write of ours."""
+
+    def clone(source, target):
+        os.pwrite(target, os.pread(source, 1 << 30, 0), 0)
+        return True
+
+    monkeypatch.setattr(destination, "clone", clone)
+    monkeypatch.setattr(destination.NewFile, "write", None)
+    push_files(store, "models/bert:1", [model])
+    pull_files(store, "models/bert:1", tmp_path / "out")
+    assert seen(tmp_path / "out" / "bert") == seen(model)
+
+    digest = Digest.of((model / "weights" / "b.bin").read_bytes())
+    path = store.root / "blobs" / "sha256" / digest.encoded
+    path.chmod(0o644)
+    path.write_bytes(bytes(3 * MIB))
+    with pytest.raises(CorruptError):
+        pull_files(store, "models/bert:1", tmp_path / "other")
+    assert seen(tmp_path / "other") == {}
+
+
+def test_many_files_are_synced_together_before_any_has_its_name(store, tmp_path, monkeypatch):
     for number in range(20):
         write(tmp_path / "d" / str(number))
     push_files(store, "d:1", [tmp_path / "d"])
@@ -560,6 +598,40 @@ def test_a_tree_may_be_as_deep_as_titles(store, tmp_path_factory, depth, content
     push_files(store, "deep:1", [work / "top"])
     pull_files(store, "deep:1", work / "out")
     assert (work / "out" / path.relative_to(work)).read_bytes() == content
+
+
+HOSTILE = st.lists(
+    st.sampled_from(["..", ".", "", "a", "A", "b", "\N{LATIN SMALL LETTER E WITH ACUTE}", "\x1b", "\\", "~", "store"]),
+    min_size=1,
+    max_size=4,
+).map("/".join)
+ANNOTATED = st.lists(
+    st.tuples(HOSTILE, st.dictionaries(st.sampled_from([UNPACK, EXECUTABLE]), st.sampled_from(["true", "x"]))),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layers=ANNOTATED, mode=st.sampled_from(["auto", "copy", "link"]), keep=st.booleans())
+def test_whatever_a_manifest_says_nothing_is_written_outside(store, tmp_path_factory, layers, mode, keep):
+    work = tmp_path_factory.mktemp("hostile")
+    repository = store.repository("hostile")
+    described = [
+        dataclasses.replace(repository.put_blob(b"%d" % number), annotations={TITLE: title, **more})
+        for number, (title, more) in enumerate(layers)
+    ]
+    pushed = repository.put_manifest(Manifest.build(layers=described, artifact_type="a/b"))
+    reference = f"hostile@{pushed.digest}"
+    try:
+        report = pull_files(store, reference, work / "out", mode=mode, keep_packed=keep)
+    except (ArtifactInvalidError, ArchiveInvalidError):
+        assert not (work / "out").exists() or os.listdir(work / "out") == []
+    else:
+        assert {path.relative_to(work / "out").as_posix() for path in report.files} == {title for title, _ in layers}
+        for number, (title, _) in enumerate(layers):
+            assert (work / "out" / title).read_bytes() == b"%d" % number
+    assert os.listdir(work) in ([], ["out"])
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------

@@ -83,6 +83,24 @@ def test_oras_pulls_what_we_pushed(store, work, tmp_path):
     assert seen(tmp_path / "out") == seen(work)
 
 
+def test_oras_pulls_a_directory_of_files(store, work, tmp_path):
+    top = work / "model"
+    (top / "sub" / "empty").mkdir(parents=True)
+    (top / "sub" / "run").write_bytes(b"#!/bin/sh")
+    (top / "sub" / "run").chmod(0o755)
+    (top / "caf\N{LATIN SMALL LETTER E WITH ACUTE} weights.bin").write_bytes(bytes(100_000))
+    (top / "zero").touch()
+    push_files(store, "app:v1", [top])
+    store.export(tmp_path / "layout", ["app"])
+
+    oras("pull", "--oci-layout", f"{tmp_path}/layout:v1", "-o", tmp_path / "out")
+
+    ours, theirs = seen(top), seen(tmp_path / "out" / "model")
+    assert {path: (what[0], what[2:]) for path, what in theirs.items()} == {
+        path: (what[0], what[2:]) for path, what in ours.items()
+    }, "but for the modes of files"
+
+
 def test_we_pull_what_oras_pushed(store, work, tmp_path):
     oras("push", "--oci-layout", f"{tmp_path}/layout:v1", "./tree", "note.txt:text/plain", within=work)
     store.import_(tmp_path / "layout", "app")

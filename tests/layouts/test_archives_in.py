@@ -208,7 +208,7 @@ def test_a_stream_may_give_as_little_as_it_likes(store, tmp_path, compress):
 
 @pytest.mark.parametrize("source", [7, None, ["a"]])
 def test_what_cannot_be_read_is_a_type_error(store, source):
-    with pytest.raises(TypeError, match="is read from a path or a binary file"), unchanged(store.root):
+    with pytest.raises(TypeError, match="source must be a path or a binary file, not"), unchanged(store.root):
         store.import_(source)
 
 

@@ -572,7 +572,7 @@ def test_the_command_makes_no_store_where_a_file_has_no_archive(run, tmp_path, c
 def test_a_dry_run_makes_no_store(run, named, tmp_path):
     shown = run("import", named, "--dry-run", "--json")
     foreseen = json.loads(shown.stdout)
-    assert foreseen["new_bytes"] == foreseen["bytes"] > 0
+    assert foreseen["newBytes"] == foreseen["bytes"] > 0
     assert run("import", "-", "--dry-run", stdin=tarred(members_of(named))).exit_code == 0
     assert not (tmp_path / "store").exists()
     (tmp_path / "store").mkdir()

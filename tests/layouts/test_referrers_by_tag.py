@@ -267,7 +267,7 @@ def test_several_things_cannot_be_called_the_same(store, tmp_path):
         store.import_(layout, "app:v1", references=["x:2=app:other"])
 
 
-@pytest.mark.parametrize("given", ["app@" + ARM.digest, "app:", "app:v1:v2", 5])
+@pytest.mark.parametrize("given", ["app@" + ARM.digest, "app:", "app:v1:v2"])
 def test_a_destination_that_is_none_is_refused(store, tmp_path, given):
     with pytest.raises(InvalidNameError):
         store.import_(Layout(tmp_path / "layout").add(ARM).write(), given)

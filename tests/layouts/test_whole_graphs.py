@@ -345,7 +345,7 @@ def test_a_repository_without_tags_is_exported_by_digest_only(store, destination
 
 def test_one_text_in_the_place_of_a_list_of_references_is_not_taken_for_its_letters(filled, destination):
     push(filled.repository("a"), note("of a repository named like a letter"), "v1")
-    with pytest.raises(TypeError, match="a list of references"):
+    with pytest.raises(TypeError, match="references must be a list of texts, not one text"):
         filled.export(destination, "a")
     assert not destination.exists()
 

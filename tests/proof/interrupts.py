@@ -26,6 +26,7 @@ from invariants import check
 from state import catalog
 
 from ocistore import Digest, OCIStoreError, Store
+from ocistore.artifacts import push_files
 from ocistore.blobs.paths import StorePaths
 from ocistore.catalog import users
 from ocistore.catalog.lock import WriteLock
@@ -73,6 +74,16 @@ def put(store, number):
 
 def put_large(store, number):
     store.repository("put").put_blob(b"%d" % number * 300_000)
+
+
+def push_directory(store, number):
+    """With a file of 2 MiB, which a thread stages, and from the second time on only hashes."""
+    top = store.root.parent / "model"
+    (top / "below").mkdir(parents=True, exist_ok=True)
+    if not (top / "large").exists():
+        (top / "large").write_bytes(bytes(2 << 20))
+        (top / "below" / "small").write_bytes(b"small")
+    push_files(store, f"models:v{number % 3}", [top])
 
 
 def commit(store, number):
@@ -128,6 +139,7 @@ OPERATIONS = {
     for function in (
         put,
         put_large,
+        push_directory,
         commit,
         read,
         transaction,

@@ -25,8 +25,10 @@ from ocistore import (
     Digest,
     ManifestNotFoundError,
     RepositoryNotFoundError,
+    StorageError,
     Store,
 )
+from ocistore.artifacts import push_files
 from ocistore.upkeep import rebuild, refsfile
 
 if TYPE_CHECKING:
@@ -186,6 +188,42 @@ def _leased(store: Store) -> None:
         _collect(store)
 
 
+def _models(root: Path) -> None:
+    """Two versions of a directory, of which one file differs."""
+    for version in (1, 2):
+        top = root.parent / f"v{version}" / "model"
+        (top / "weights").mkdir(parents=True)
+        (top / "empty").mkdir()
+        (top / "config.json").write_bytes(b"version %d" % version)
+        (top / "weights" / "1.bin").write_bytes(BIG)
+        (top / "weights" / "2.bin").write_bytes(BIG[1:])
+
+
+def _model(store: Store, version: int) -> None:
+    top = store.root.parent / f"v{version}" / "model"
+    try:
+        push_files(store, f"models:{version}", [top])
+    except OSError as error:
+        if not str(error.filename).startswith(str(top)):
+            raise
+        # A file of the caller's, which cannot be read; and it says which.
+        raise StorageError(str(error.filename), errno=error.errno, reason=str(error.strerror)) from error
+
+
+def _modelled(version: int) -> Step:
+    def seen(store: Store) -> bool:
+        with contextlib.suppress(*GONE):
+            for layer in store.repository("models").get_manifest(str(version)).layers:
+                with store.repository("models").open_blob(layer.digest, verify=True) as blob:
+                    blob.read()
+            return Digest.of(b"version %d" % version) in {
+                layer.digest for layer in store.repository("models").get_manifest(str(version)).layers
+            }
+        return False
+
+    return Step(lambda store: _model(store, version), seen)
+
+
 def _upload(store: Store) -> None:
     with store.repository("app").start_upload() as upload:
         upload.write(BIG[:1000])
@@ -328,6 +366,7 @@ OPERATIONS = {
             Step(_many, lambda store: _tagged(store, "many", "v1") == image("many", layers=3).digest),
         )
     ),
+    "push directory": Operation((_modelled(1), _modelled(2)), prepare=_models),
     "retag": Operation(
         (
             _retagged("app", "old", MORE[0].digest),

@@ -123,7 +123,7 @@ def test_the_commands_do_it(store, moved):
     assert run("prune-history").exit_code == 2
     assert json.loads(run("prune-history", "--keep-last", "1", "--dry-run", "--json").stdout)["events"] == 10
     assert "10 events" in run("prune-history", "--keep-last", "1", "--keep-for", "0").stdout
-    assert json.loads(run("compact", "--json").stdout).keys() == {"bytes_before", "bytes_after"}
+    assert json.loads(run("compact", "--json").stdout).keys() == {"bytesBefore", "bytesAfter"}
     assert "->" in run("compact").stdout
 
 

@@ -186,7 +186,6 @@ def test_a_lease_must_last(store):
     [
         ({"ttl": timedelta.max}, "longer than 36500 days"),
         ({"ttl": HOUR, "reason": "half \ud800"}, "UTF-8"),
-        ({"ttl": HOUR, "reason": 5}, "text"),
     ],
 )
 def test_a_lease_that_no_row_can_hold_is_refused(store, options, words):

@@ -172,7 +172,7 @@ def choose(
     Args:
         connection: of a snapshot.
         pool: where the bytes of indexes are read, if only some platforms are wanted.
-        references: see :class:`ocistore.oci.selector.Selector`; None for every tag there is.
+        references: see :class:`ocistore.Selector`; None for every tag there is.
         referrers: also what is about something chosen, by its subject or by its tag, to any depth.
         referrers_lists: add, for each manifest with referrers, an index that lists them under the tag that the
             distribution specification has for it.
