@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.archives.compression import MAGIC_SIZE, Decompressed, compression_of
 from ocistore.errors import ArchiveInvalidError
+from ocistore.oci.digest import Digest, hasher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, BinaryIO
 
     from ocistore.archives.compression import Limits
+    from ocistore.archives.tar import Readable
 
 _AT_ONCE: Final = 1024 * 1024
 """Bytes decompressed at a time. Archives are read 512 bytes at a time, and small steps cost as much as large ones."""
@@ -37,8 +39,29 @@ def decompressed(source: io.BufferedReader[Any], *, name: str, limits: Limits | 
     return io.BufferedReader(Decompressed(source, compression, name=name, limits=limits), _AT_ONCE)
 
 
+class HashedStream:
+    """A stream whose bytes are hashed as they are read."""
+
+    def __init__(self, source: Readable, algorithm: str) -> None:
+        """Hash what is read of ``source`` from now on."""
+        self._source = source
+        self._algorithm = algorithm
+        self._state = hasher(algorithm)
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes; none at the end."""
+        data = self._source.read(size)
+        self._state.update(data)
+        return data
+
+    @property
+    def digest(self) -> Digest:
+        """Of all that was read so far."""
+        return Digest.of_hasher(self._state, self._algorithm)
+
+
 @contextlib.contextmanager
-def verified_to_its_end(blob: io.BufferedReader[Any], source: BinaryIO) -> Iterator[None]:
+def verified_to_its_end(blob: io.BufferedReader[Any], source: Readable) -> Iterator[None]:
     """Read the archive in a blob inside the block; at its end all bytes were read, and so verified.
 
     A damaged blob looks like a damaged archive first. Who made it is not to blame for that: the rest of the blob is

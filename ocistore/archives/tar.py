@@ -51,6 +51,9 @@ _PREFIX: Final = 345
 _TIME: Final = re.compile(rb"\0.{11}|[\x80\xff].{11}|[0-7 \0]{12}", re.DOTALL)
 """One of these two: none, a number in base 256, or one in octal."""
 
+_ATTRIBUTE: Final = "SCHILY.xattr."
+"""What the keys of extended attributes begin with in extended headers (tar(5) of libarchive; Go, GNU tar and star)."""
+
 _LABEL: Final = b"V"
 """What ``tar --label`` begins an archive with: a name, and no member."""
 
@@ -117,6 +120,8 @@ class Member:
     """Seconds since the Unix epoch."""
     uid: int
     gid: int
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+    """Extended attributes, each with its name and value."""
 
 
 class TarReader:
@@ -253,6 +258,7 @@ class TarReader:
             mtime=self._stated(extended, "mtime", int(header.mtime)),
             uid=self._stated(extended, "uid", header.uid),
             gid=self._stated(extended, "gid", header.gid),
+            xattrs=_attributes(extended) if extended else (),
         )
 
     def _skip_sparse_map(self, *, more: bool) -> None:
@@ -408,6 +414,14 @@ class TarReader:
 
     def _error(self, reason: str, *, member: str = "") -> ArchiveInvalidError:
         return ArchiveInvalidError(self._name, reason=reason, member=member)
+
+
+def _attributes(extended: dict[str, str]) -> tuple[tuple[str, bytes], ...]:
+    return tuple(
+        (key.removeprefix(_ATTRIBUTE), value.encode("utf-8", "surrogateescape"))
+        for key, value in extended.items()
+        if key.startswith(_ATTRIBUTE)
+    )
 
 
 def _own_name(block: bytes, name: str) -> str:

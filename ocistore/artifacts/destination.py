@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +16,7 @@ from ocistore.files.cloning import clone
 from ocistore.files.content import write_all
 from ocistore.files.durability import start_writeback, sync_filesystem, syncfs_reports_errors
 from ocistore.files.making import create_file, make_directories, temporary_name
+from ocistore.files.stagedtree import remove_tree
 from ocistore.refusals import Ignoring, pass_on_theirs
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class ArtifactDestination:
     def _clean(self) -> None:
         for title, room in self._rooms.items():
             with Ignoring(), self._directory(title) as directory:
-                shutil.rmtree(room, dir_fd=directory)
+                remove_tree(room, directory)
         for title, temporary in self._pending.items():
             with Ignoring(), self._directory(title) as directory:
                 os.unlink(temporary, dir_fd=directory)

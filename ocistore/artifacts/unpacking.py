@@ -10,17 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ocistore import ArtifactInvalidError, Digest, DigestMismatchError, InvalidDigestError
-from ocistore.archives.layers import decompressed, verified_to_its_end
+from ocistore.archives.layers import HashedStream, decompressed, verified_to_its_end
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
 from ocistore.archives.names import MAXIMUM_NAMES_SIZE, MAXIMUM_PATH, name_bytes, name_on_disk
 from ocistore.archives.tar import TarReader
 from ocistore.artifacts.titles import CONTENT_DIGEST, MAXIMUM_DIRECTORIES, TOO_DEEP
 from ocistore.files.content import write_all
-from ocistore.oci.digest import hasher
 
 if TYPE_CHECKING:
     import io
-    from typing import Any, BinaryIO
+    from typing import Any
 
     from ocistore import Descriptor
     from ocistore.archives.compression import Limits
@@ -38,24 +37,6 @@ _OWNER_DIRECTORY: Final = 0o700
 """What the owner may do at least: without that nobody could replace or remove what was unpacked."""
 _PERMISSIONS: Final = 0o777
 """What of a mode is kept: an archive of a stranger makes no file that runs as somebody else."""
-
-
-class _Hashed:
-    """A stream whose bytes are hashed as they are read."""
-
-    def __init__(self, source: BinaryIO, algorithm: str) -> None:
-        self._source = source
-        self._algorithm = algorithm
-        self._state = hasher(algorithm)
-
-    def read(self, size: int) -> bytes:
-        data = self._source.read(size)
-        self._state.update(data)
-        return data
-
-    @property
-    def digest(self) -> Digest:
-        return Digest.of_hasher(self._state, self._algorithm)
 
 
 def unpack(
@@ -80,7 +61,7 @@ def unpack(
     """
     expected = _content_digest(title, layer)
     source = decompressed(blob, name=title, limits=limits)
-    hashed = _Hashed(source, "sha256" if expected is None else expected.algorithm)
+    hashed = HashedStream(source, "sha256" if expected is None else expected.algorithm)
     reader = TarReader(hashed, name=title, is_layer=True)
     unpacked = _Unpacked(title, tree)
     with verified_to_its_end(blob, source):

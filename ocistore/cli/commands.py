@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "show": ListedCommand("show", "Show what references stand for, as trees."),
     "tag": ListedCommand("change", "Point a tag at what a reference stands for."),
     "tags": ListedCommand("look", "List the tags of a repository."),
+    "unpack": ListedCommand("images", "Write the files of an image to a directory, without privileges."),
     "untag": ListedCommand("change", "Remove tags, all of them or none."),
     "uploads": ListedCommand("upkeep", "List and cancel upload sessions."),
     "usage": ListedCommand("upkeep", "Count what the store holds."),

@@ -5,7 +5,14 @@ from __future__ import annotations
 import platform as machine
 from typing import TYPE_CHECKING
 
-from ocistore import BlobNotFoundError, ManifestInvalidError, ManifestNotFoundError, Platform, PlatformNotFoundError
+from ocistore import (
+    BlobNotFoundError,
+    ManifestInvalidError,
+    ManifestNotFoundError,
+    Platform,
+    PlatformNotFoundError,
+    Reference,
+)
 from ocistore.argumenttypes import checks_types
 from ocistore.images.config import platform_of
 from ocistore.oci import mediatypes
@@ -16,7 +23,7 @@ from ocistore.oci.platforms import fitting
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ocistore import Descriptor, Digest, Manifest, Reference, Repository
+    from ocistore import Descriptor, Digest, Manifest, Repository, Store
 
 _UNKNOWN = "unknown"
 """The operating system that BuildKit writes for what is no image, such as an attestation."""
@@ -30,6 +37,19 @@ def own_platform() -> Platform:
         return Platform("arm", "linux", variant=_ARM[name])
     architecture, variant = ARCHITECTURES.get(name, (name, ""))
     return Platform(architecture, "linux", variant=variant)
+
+
+def find_image(store: Store, reference: str, platform: str | None) -> tuple[Repository, Manifest]:
+    """Return the one image that a reference means, for a platform as :func:`choose_image`, and its repository.
+
+    Raises:
+        InvalidNameError, InvalidDigestError: the reference, or the platform, is malformed.
+        PlatformNotFoundError, ManifestNotFoundError, RepositoryNotFoundError, ManifestInvalidError: as there.
+    """
+    wanted = Reference.parse(reference)
+    repository = store.repository(wanted.repository)
+    asked = None if platform is None else Platform.parse(platform)
+    return repository, choose_image(repository, wanted, asked)
 
 
 @checks_types

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from ocistore import ArchiveInvalidError, BlobNotFoundError, CorruptError, InvalidNameError
-from ocistore.archives.layers import decompressed, verified_to_its_end
+from ocistore import ArchiveInvalidError, BlobNotFoundError, CorruptError, DigestMismatchError, InvalidNameError
+from ocistore.archives.layers import HashedStream, decompressed, verified_to_its_end
 from ocistore.archives.tar import TarReader
+from ocistore.artifacts import TITLE
 from ocistore.oci import mediatypes
 from ocistore.oci.reference import is_digest
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from ocistore import BlobReader, Descriptor, Manifest, Repository
+    from ocistore import BlobReader, Descriptor, Digest, Manifest, Repository
     from ocistore.archives.tar import Member
 
 _AT_ONCE: Final = 1024 * 1024
@@ -82,10 +83,69 @@ def members(repository: Repository, layer: Descriptor) -> Iterator[Member]:
         BlobNotFoundError, CorruptError: as :func:`open_layer`; also where its bytes turn out to be damaged.
         ArchiveInvalidError: it is no archive, or a damaged one, or a decompression bomb.
     """
+    with open_archive(repository, layer) as (archive, _):
+        yield from archive
+
+
+@contextlib.contextmanager
+def open_archive(
+    repository: Repository, layer: Descriptor, *, diff_id: Digest | None = None
+) -> Iterator[tuple[TarReader, BlobReader]]:
+    """Open the archive in a layer, and its bytes as they are stored. When the block ends, all of them were verified.
+
+    Args:
+        repository: which holds it.
+        layer: its descriptor.
+        diff_id: the digest that the archive must have before compression.
+
+    Raises:
+        DigestMismatchError: it has another.
+        BlobNotFoundError, CorruptError, ArchiveInvalidError: as :func:`members`.
+    """
+    name = layer_name(layer)
     with open_layer(repository, layer, verify=True) as blob:
-        source = decompressed(blob, name=layer_name(layer))
-        with verified_to_its_end(blob, source):
-            yield from TarReader(source, name=layer_name(layer), is_layer=True)
+        source = decompressed(blob, name=name)
+        hashed = None
+        if diff_id is not None and (source is not blob or diff_id != layer.digest):
+            hashed = HashedStream(source, diff_id.algorithm)
+        with verified_to_its_end(blob, hashed or source):
+            yield TarReader(hashed or source, name=name, is_layer=True), blob
+        if hashed is not None and hashed.digest != diff_id:
+            subject = f"{name}, decompressed,"
+            raise DigestMismatchError(expected=str(diff_id), actual=str(hashed.digest), subject=subject)
+
+
+def stacked_layers(repository: Repository, manifest: Manifest) -> tuple[Descriptor, ...]:
+    """Return the layers that make the file system: all of an image; of an artifact those that are archives, if any are.
+
+    Beside the archive of a chart is its signature, and beside those of a model its license: files without names.
+
+    Raises:
+        ArchiveInvalidError: one of them is encrypted, or of a type that is not known.
+        BlobNotFoundError, CorruptError: one is not there, or has another size than the image says.
+    """
+    archives = tuple(layer for layer in manifest.layers if mediatypes.is_tar(layer.media_type))
+    is_image = manifest.config is not None and mediatypes.is_image_config(manifest.config.media_type)
+    layers = archives if archives and not is_image else manifest.layers
+    for layer in layers:
+        check_type(repository, layer)
+        require_layer(repository, layer)
+    return layers
+
+
+def require_layer(repository: Repository, layer: Descriptor) -> None:
+    """Raise before anything is read if a layer does not exist.
+
+    Raises:
+        BlobNotFoundError, CorruptError: as :func:`open_layer`.
+    """
+    open_layer(repository, layer, verify=False).close()
+
+
+def has_titles(manifest: Manifest) -> bool:
+    """Whether its layers are files: they have titles, and the config is not that of an image."""
+    kind = None if manifest.config is None else manifest.config.media_type
+    return not mediatypes.is_image_config(kind) and any(TITLE in layer.annotations for layer in manifest.layers)
 
 
 @contextlib.contextmanager

@@ -6,14 +6,23 @@ import contextlib
 import io
 from typing import TYPE_CHECKING, Any, Final
 
-from ocistore import ArchiveInvalidError, ArtifactInvalidError, Descriptor, FileNotInImageError, Platform, Reference
+from ocistore import ArchiveInvalidError, ArtifactInvalidError, Descriptor, FileNotInImageError
 from ocistore.archives.links import LinkError
 from ocistore.argumenttypes import checks_types
 from ocistore.artifacts import EXECUTABLE, TITLE, is_packed_directory
-from ocistore.images.choosing import choose_image
-from ocistore.images.layer import check_type, content_at, layer_at, layer_name, members, open_layer
+from ocistore.images.choosing import find_image
+from ocistore.images.layer import (
+    check_type,
+    content_at,
+    has_titles,
+    layer_at,
+    layer_name,
+    members,
+    open_layer,
+    require_layer,
+    stacked_layers,
+)
 from ocistore.images.stackedlayers import Content, FileTree, ImageFile, as_file, names_in
-from ocistore.oci import mediatypes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +71,7 @@ def list_files(
         InvalidNameError, InvalidDigestError, RepositoryNotFoundError, ManifestNotFoundError: the reference or the
             layer means nothing.
     """
-    repository, manifest = _chosen(store, reference, platform)
+    repository, manifest = find_image(store, reference, platform)
     if layer is not None:
         wanted = layer.digest if isinstance(layer, Descriptor) else str(layer)
         return _listed_layer(repository, layer_at(manifest, wanted), path, reference)
@@ -89,7 +98,7 @@ def open_file(store: Store, reference: str, path: str, *, platform: str | None =
 
     And all that :func:`list_files` raises.
     """
-    repository, manifest = _chosen(store, reference, platform)
+    repository, manifest = find_image(store, reference, platform)
     tree = _tree(repository, manifest, reference)
     try:
         found = tree.find(path)
@@ -147,13 +156,6 @@ class _Content(io.RawIOBase):
 # --- what is meant ----------------------------------------------------------------------------------------------------
 
 
-def _chosen(store: Store, reference: str, platform: str | None) -> tuple[Repository, Manifest]:
-    wanted = Reference.parse(reference)
-    repository = store.repository(wanted.repository)
-    asked = None if platform is None else Platform.parse(platform)
-    return repository, choose_image(repository, wanted, asked)
-
-
 def _top(tree: FileTree, path: str, reference: str) -> str:
     if not path.strip("/."):
         return ""
@@ -171,39 +173,14 @@ def _top(tree: FileTree, path: str, reference: str) -> str:
 
 def _tree(repository: Repository, manifest: Manifest, reference: str) -> FileTree:
     tree = FileTree()
-    if _is_artifact(manifest):
+    if has_titles(manifest):
         _add_titled(tree, repository, manifest, reference)
         return tree
-    layers = _stacked(manifest)
-    for layer in layers:
-        check_type(repository, layer)
-        _require(repository, layer)
-    for layer in layers:
+    for layer in stacked_layers(repository, manifest):
         tree.begin_layer(layer)
         for member in members(repository, layer):
             tree.add(member)
     return tree
-
-
-def _stacked(manifest: Manifest) -> tuple[Descriptor, ...]:
-    """Return the layers that make the file system: all of an image; of an artifact those that are archives, if any are.
-
-    Beside the archive of a chart is its signature, and beside those of a model its license: files without names.
-    """
-    archives = tuple(layer for layer in manifest.layers if mediatypes.is_tar(layer.media_type))
-    is_image = manifest.config is not None and mediatypes.is_image_config(manifest.config.media_type)
-    return archives if archives and not is_image else manifest.layers
-
-
-def _require(repository: Repository, layer: Descriptor) -> None:
-    """Raise before anything is read if a layer does not exist."""
-    open_layer(repository, layer, verify=False).close()
-
-
-def _is_artifact(manifest: Manifest) -> bool:
-    """Whether its layers are files: they have titles, and the config is not that of an image."""
-    kind = None if manifest.config is None else manifest.config.media_type
-    return not mediatypes.is_image_config(kind) and any(TITLE in layer.annotations for layer in manifest.layers)
 
 
 def _add_titled(tree: FileTree, repository: Repository, manifest: Manifest, reference: str) -> None:
@@ -226,7 +203,7 @@ def _add_titled(tree: FileTree, repository: Repository, manifest: Manifest, refe
 
 def _listed_layer(repository: Repository, layer: Descriptor, path: str, reference: str) -> Iterator[ImageFile]:
     check_type(repository, layer)
-    _require(repository, layer)
+    require_layer(repository, layer)
     wanted = [name for name in path.split("/") if name not in ("", ".")]
     found = False
     for member in members(repository, layer):

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ocistore import ArchiveInvalidError, Descriptor
 from ocistore.archives.links import MAXIMUM_TARGET, LinkError, Place, resolve
@@ -141,10 +141,34 @@ def as_file(member: Member, path: str, layer: Descriptor, content: Content | Non
     )
 
 
+class TreeObserver(Protocol):
+    """What follows each step with which a tree of files changes, such as one that does the same on a disk."""
+
+    def made(self, file: ImageFile, member: Member | None, *, linked: str | None) -> None:
+        """Follow that something is there that was not; its parent is a directory.
+
+        Args:
+            file: it.
+            member: what says so; None of a directory that is there because something is in it.
+            linked: of a hard link, the path of what it is another name for; empty where that is nothing.
+        """
+        ...
+
+    def changed(self, file: ImageFile, member: Member | None) -> None:
+        """Follow that a directory is described anew; what is in it stays."""
+        ...
+
+    def removed(self, file: ImageFile) -> None:
+        """Follow that something is gone. Nothing was left in it."""
+        ...
+
+
 class FileTree:
     """The files that can be seen when the layers added so far are stacked, the first of them lowest."""
 
-    def __init__(self) -> None:
+    def __init__(self, observer: TreeObserver | None = None) -> None:
+        """Begin without files; ``observer`` is called after each change."""
+        self._observer = observer
         self._files: dict[str, ImageFile] = {}
         self._below: dict[str, set[str]] = {"": set()}
         """The paths directly in each directory."""
@@ -185,10 +209,10 @@ class FileTree:
         self._make_above(parent, member)
         path = f"{parent}/{name}" if parent else name
         if member.kind == "hardlink":
-            self._put(self._linked(member, path))
+            self._link(member, path)
             return
         content = Content(layer, member.offset, member.size) if member.kind == "file" else None
-        self._put(as_file(member, path, layer, content))
+        self._put(as_file(member, path, layer, content), member)
 
     def add_file(self, file: ImageFile) -> None:
         """Add a file that is no member of an archive."""
@@ -261,7 +285,7 @@ class FileTree:
                 reason = f"it lies in {path!r:.300}, which is no directory"
                 raise ArchiveInvalidError(layer_name(self._current()), reason=reason, member=name)
 
-    def _put(self, file: ImageFile) -> None:
+    def _put(self, file: ImageFile, member: Member | None = None, *, linked: str | None = None) -> None:
         path = file.path
         existing = self._files.get(path)
         if existing is not None and not (existing.kind == file.kind == "directory"):
@@ -281,17 +305,26 @@ class FileTree:
             self._below.setdefault(path, set())
         elif file.kind == "symlink":
             self._followed.clear()
+        if self._observer is None:
+            return
+        if existing is not None:
+            self._observer.changed(file, member)
+        else:
+            self._observer.made(file, member, linked=linked)
 
     def _remove(self, path: str) -> None:
         """Remove what is at that path, and below."""
         above, _, _ = path.rpartition("/")
         self._below[above].discard(path)
         waiting = [path]
-        while waiting:
-            gone = waiting.pop()
-            waiting += self._below.pop(gone, ())
-            self._names_size -= _names_size(self._files.pop(gone))
-            self._own.discard(gone)
+        for each in waiting:  # which grows: parents before children
+            waiting += self._below.pop(each, ())
+        for each in reversed(waiting):
+            gone = self._files.pop(each)
+            self._names_size -= _names_size(gone)
+            self._own.discard(each)
+            if self._observer is not None:
+                self._observer.removed(gone)
         self._followed.clear()
 
     def _hide(self, parent: str, name: str, member: str) -> None:
@@ -322,19 +355,23 @@ class FileTree:
                 if child not in self._own and not self._below.get(child):
                     self._remove(child)
 
-    def _linked(self, member: Member, path: str) -> ImageFile:
-        """Return a hard link: another name for what has the name that it leads to, a file or a symbolic link.
+    def _link(self, member: Member, path: str) -> None:
+        """Add a hard link: another name for what has the name that it leads to, a file or a symbolic link.
 
         A link to a file says so, and has its content; a link to something else is as that is.
         """
         layer = self._current()
-        try:
-            found = self.find(member.target, last=False)
-        except LinkError:
-            found = None
+        linked = ""
+        with contextlib.suppress(LinkError):
+            linked = resolve(member.target, self._look, last=False)
+        found = self._files.get(linked)
+        if found is not None and linked == path:
+            return
         if found is None or found.kind in ("file", "hardlink", "directory"):
-            return as_file(member, path, layer, None if found is None else found.content)
-        return replace(found, path=path, layer=layer)
+            file = as_file(member, path, layer, None if found is None else found.content)
+        else:
+            file = replace(found, path=path, layer=layer)
+        self._put(file, member, linked="" if found is None else linked)
 
 
 def _names_size(file: ImageFile) -> int:

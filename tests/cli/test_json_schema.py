@@ -16,6 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import click
 import pytest
 from images import note, push
+from layered import archive, layered, member, put
 from test_documented import commands
 
 import ocistore
@@ -161,6 +162,7 @@ COMMANDS = {
     "scrub": wider({"exitCode": WHOLE}, schema_of(ocistore.ScrubReport)),
     "show": one_or_many(SHOWN),
     "tags": many(schema_of(ocistore.TagInfo)),
+    "unpack": schema_of(images.UnpackReport),
     "uploads list": many(wider({"repository": TEXT}, schema_of(ocistore.UploadInfo))),
     "usage": schema_of(ocistore.Usage),
 }
@@ -243,6 +245,8 @@ def printed(run, store, tmp_path):
     at("discover", "files:v1")
     at("pull", "files:v1", "-o", tmp_path / "out")
     at("ls-files", "files:v1")
+    put(store.repository("image"), layered(archive(member("su", b"run", mode=0o4755))), "v1")
+    at("unpack", "image:v1", tmp_path / "rootfs")
     at("cp", "app:v1", "production/app")
     at("show", "app:v1")
     at("show", "app:v1", "files:v1")

@@ -289,3 +289,29 @@ def test_indexes_that_are_about_what_is_in_them_are_printed_in_lines_not_squares
     push(repository, inner, "v1")
     lines = run("show", f"{repository.name}:v1").splitlines()
     assert len(lines) < 200
+
+
+# --- unpack -----------------------------------------------------------------------------------------------------------
+
+
+def test_unpack_writes_the_files_and_prints_which_image_that_was(run, one, tmp_path):
+    result = run.try_("unpack", "library/app:v1", tmp_path / "rootfs")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{one.digest}\n", "")
+    assert (tmp_path / "rootfs/etc/link").read_bytes() == b"NAME=one\n"
+    assert sorted(path.name for path in (tmp_path / "rootfs/etc").iterdir()) == ["link", "os-release"]
+
+
+def test_unpack_says_what_it_leaves_out(run, repository, tmp_path):
+    put(repository, layered(archive(member("su\x1b", b"run", mode=0o4755))), "v1")
+    result = run.try_("unpack", "library/app:v1", tmp_path / "rootfs")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("left out: su\\x1b (setuid bit): ")
+    report = json.loads(run("unpack", "library/app:v1", tmp_path / "other", "--json"))
+    assert (report["files"], report["leftOut"][0]["what"]) == (1, "setuid bit")
+
+
+def test_unpack_refuses_a_directory_that_has_something_in_it(run, one, tmp_path):
+    (tmp_path / "rootfs").mkdir()
+    (tmp_path / "rootfs/mine").touch()
+    result = run.try_("unpack", "library/app:v1", tmp_path / "rootfs")
+    assert (result.exit_code, result.stderr) == (1, f"Error: {tmp_path / 'rootfs'}: Directory not empty\n")
