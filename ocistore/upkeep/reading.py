@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ocistore.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ocistore.blobs.hashing import Count
     from ocistore.blobs.pool import Provider
     from ocistore.oci.digest import Digest
 
+_Found = TypeVar("_Found")
+
 _READS: Final = 3
-"""How often a blob is read before it is said to be unreadable, each time by a new descriptor. A read fails for want of
-memory or descriptors, by a path to a disk that comes back, or by a sector that is read at the second attempt."""
+"""How often a blob is looked at or read before it is said to be unreadable, each time by a new descriptor. It fails
+for want of memory or descriptors, by a path to a disk that comes back, or by a sector that can be read again."""
 
 
 class UnreadableError(Exception):
     """Bytes could not be read, which says nothing about what they are."""
+
+
+def tried(look: Callable[[], _Found]) -> _Found:
+    """Return what ``look`` finds out about a blob, without reading all of it; it is called again where that failed.
+
+    Raises:
+        UnreadableError: no attempt succeeded.
+        Exception: whatever else ``look`` raises.
+    """
+    reason = ""
+    for _ in range(_READS):
+        try:
+            return look()
+        except StorageError as error:
+            reason = error.reason
+    raise UnreadableError(reason)
 
 
 def content(pool: Provider, digest: Digest, size: int) -> bytes:
@@ -28,13 +48,7 @@ def content(pool: Provider, digest: Digest, size: int) -> bytes:
         CorruptError: there are fewer or more bytes, or what is there is no plain file.
         UnreadableError: no attempt could read them.
     """
-    reason = ""
-    for _ in range(_READS):
-        try:
-            return pool.read(digest, size)
-        except StorageError as error:
-            reason = error.reason
-    raise UnreadableError(reason)
+    return tried(lambda: pool.read(digest, size))
 
 
 def hashed(pool: Provider, digest: Digest, size: int | None, *, progress: Count) -> tuple[Digest, int]:

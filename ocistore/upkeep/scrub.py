@@ -27,7 +27,6 @@ from ocistore.core import check_if_moved
 from ocistore.errors import (
     CorruptError,
     RepositoryNotFoundError,
-    StorageError,
 )
 from ocistore.oci.digest import Digest
 from ocistore.oci.reference import repository_name
@@ -37,7 +36,7 @@ from ocistore.upkeep.budget import Budget, BudgetSpent
 from ocistore.upkeep.deepscrub import Comparison
 from ocistore.upkeep.healing import Healer
 from ocistore.upkeep.orphans import Orphans
-from ocistore.upkeep.reading import UnreadableError, hashed
+from ocistore.upkeep.reading import UnreadableError, hashed, tried
 from ocistore.upkeep.replacing import sweep_rebuilt
 from ocistore.upkeep.scrubreport import LISTED, Damage, Level, ScrubReport
 
@@ -206,18 +205,15 @@ class _Scrub:
         """Return the file of a blob, as it was before it was read, and what is wrong with it.
 
         Raises:
-            UnreadableError, StorageError: it could not be found out.
+            UnreadableError: it could not be found out.
         """
         digest = Digest.parse(candidate.digest)
-        file = self._pool.sweeper.find(digest)
+        file = tried(lambda: self._pool.sweeper.find(digest))
         return file, self._problem(digest, candidate.size)
 
     def _is_settled(self, candidate: LiveBlob, digest: Digest, look: Callable[[], _Look]) -> bool:
         """Whether the blob was found good, or was dealt with. False where it has to be looked at again."""
-        try:
-            file, problem = look()
-        except StorageError as error:
-            raise UnreadableError(error.reason) from error
+        file, problem = look()
         if problem is not None:
             return self._damaged(candidate, digest, problem, file)
         if self._level == "deep":
@@ -232,11 +228,12 @@ class _Scrub:
         """Return what is wrong with the file of a blob, in words.
 
         Raises:
-            UnreadableError, StorageError: it could not be found out.
+            UnreadableError: it could not be found out.
         """
-        found = self._pool.size(digest)
+        found = tried(lambda: self._pool.size(digest))
         if found is None:
-            return "there is no plain file" if self._pool.sweeper.find(digest) else "its file is gone"
+            there = tried(lambda: self._pool.sweeper.find(digest))
+            return "there is no plain file" if there else "its file is gone"
         if found != size:
             return f"its file has {found} bytes, not {size}"
         if self._level == "quick":

@@ -391,6 +391,23 @@ def test_a_read_that_fails_once_is_done_again_and_moves_nothing(filled):
     assert os.listdir(filled.root / "quarantine") == []
 
 
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_file_that_cannot_be_looked_at_once_is_looked_at_again(filled, monkeypatch, nth):
+    overwrite(filled._core.paths.blob(LAYER), b"damaged")
+    looked, seen = os.stat, []
+
+    def refused(path, *arguments, **keywords):
+        seen.extend([path] * (path == LAYER.encoded))
+        if path == LAYER.encoded and len(seen) == nth:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return looked(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "stat", refused)
+    report = filled.scrub()
+    assert (report.damaged, report.unreadable) == (1, 0)
+    assert [name.split(".")[0] for name in os.listdir(filled.root / "quarantine")] == [f"sha256-{LAYER.encoded}"]
+
+
 def clean(root):
     with Store.open(root) as store:
         report = store.scrub()
