@@ -51,7 +51,7 @@ from ocistore.taglisting import tag_infos
 from ocistore.upload import UPLOAD_LIFETIME, Upload, cancel_session, sessions, stat_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import timedelta
     from pathlib import Path
 
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from ocistore.blobs.pool import Source, StagedBlob
     from ocistore.blobs.reader import BlobReader
     from ocistore.catalog.blobs import HeldBlob
+    from ocistore.catalog.connection import Connection
     from ocistore.changes import Change
     from ocistore.core import Core
     from ocistore.leasescope import HeldLease
@@ -465,14 +466,7 @@ class Repository(RepositoryWriter):
                 until it is collected.
         """
         repository_id = self._id()
-        start = 0
-        if after:
-            last_seen = digest_of(after, argument="after")
-            with self._core.catalog.read() as connection:
-                known = blobs.key(connection, repository_id, last_seen)
-            if known is None:
-                raise BlobNotFoundError(last_seen, repository=self.name)
-            start = known
+        start = self._place_after(after, repository_id, blobs.key, BlobNotFoundError)
 
         def page(last: int, count: int) -> list[tuple[int, Descriptor]]:
             with self._core.catalog.read() as connection:
@@ -715,14 +709,7 @@ class Repository(RepositoryWriter):
                 is known until it is collected.
         """
         repository_id = self._id()
-        start = 0
-        if after:
-            last_seen = digest_of(after, argument="after")
-            with self._core.catalog.read() as connection:
-                known = manifests.key(connection, repository_id, last_seen)
-            if known is None:
-                raise ManifestNotFoundError(last_seen, repository=self.name)
-            start = known
+        start = self._place_after(after, repository_id, manifests.key, ManifestNotFoundError)
 
         def page(last: int, count: int) -> list[tuple[int, Descriptor]]:
             with self._core.catalog.read() as connection:
@@ -854,6 +841,23 @@ class Repository(RepositoryWriter):
             return [(row.id, _event(row)) for row in rows]
 
         return pages(page, 2**63 - 1, limit)
+
+    def _place_after(
+        self,
+        after: str | Descriptor,
+        repository_id: int,
+        key: Callable[[Connection, int, str], int | None],
+        missing: type[BlobNotFoundError | ManifestNotFoundError],
+    ) -> int:
+        """Return the key after which a listing begins, of which all are above 0."""
+        if not after:
+            return 0
+        last_seen = digest_of(after, argument="after")
+        with self._core.catalog.read() as connection:
+            known = key(connection, repository_id, last_seen)
+        if known is None:
+            raise missing(last_seen, repository=self.name)
+        return known
 
     def _id(self) -> int:
         with self._core.catalog.read() as connection:

@@ -11,6 +11,7 @@ import traceback
 
 import pytest
 import zygote
+from required import missing
 from state import POOLS, catalog, strays
 
 from ocistore import Store
@@ -210,20 +211,14 @@ def small_disk(tmp_path, request):
     directory = tmp_path / "disk"
     directory.mkdir()
     if os.geteuid() != 0:
-        _missing("mounting a small filesystem needs root")
+        missing("mounting a small filesystem needs root")
     size = getattr(request, "param", 8)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", directory]
     mounted = subprocess.run(command, capture_output=True, text=True)
     if mounted.returncode != 0:
-        _missing(f"a small filesystem cannot be mounted here: {mounted.stderr.strip()}")
+        missing(f"a small filesystem cannot be mounted here: {mounted.stderr.strip()}")
     try:
         yield SmallDisk(directory)
     finally:
         with contextlib.suppress(subprocess.CalledProcessError):
             subprocess.run(["umount", "--lazy", directory], check=True)
-
-
-def _missing(reason):
-    if os.environ.get("OCISTORE_REQUIRE_ALL"):
-        pytest.fail(reason)
-    pytest.skip(reason)

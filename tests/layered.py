@@ -146,3 +146,15 @@ def random_layers(seed: int, *, count: int = 3, size: int = 12, bare: bool = Fal
                 files.append(new)
         layers.append(archive(*members))
     return layers
+
+
+UPPER = archive(
+    directory("etc"),
+    member("etc/passwd", b"root and more"),
+    member("etc/.wh.old"),
+    directory("var/cache"),
+    member("var/cache/new", b"new"),
+    member(f"var/cache/{OPAQUE}"),
+    member("bin/added", b"through a link, without a directory of its own"),
+)
+"""A layer that replaces, removes and hides what those below it have, and goes through a link of theirs."""

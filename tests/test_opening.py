@@ -15,6 +15,7 @@ import pytest
 from images import image, push
 from invariants import check
 from processes import python, run_python, run_to_end
+from required import missing
 from state import descriptors, files, rows, unchanged
 
 import ocistore
@@ -62,10 +63,7 @@ def privileged(*command):
     """Run a command that only root can, or skip the test where there is no root."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        reason = f"{command[0]} does not work here: {done.stderr.strip()}"
-        if os.environ.get("OCISTORE_REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"{command[0]} does not work here: {done.stderr.strip()}")
 
 
 # --- where there is nothing yet ---------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +12,8 @@ import traceback
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import pytest
 from processes import PATIENCE
+from required import missing, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,16 +37,8 @@ _PR_SET_PTRACER = 0x59616D61
 """prctl(2): lets a process that is no ancestor trace this one, which some systems forbid otherwise."""
 
 
-def missing(reason: str) -> None:
-    """Skip the test, or fail it where nothing may be missing."""
-    if os.environ.get("OCISTORE_REQUIRE_ALL"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 def require_strace() -> None:
-    if shutil.which("strace") is None:
-        missing("needs strace")
+    require("strace", install="apt-get install strace")
 
 
 def traced(

@@ -20,6 +20,7 @@ from ocistore.artifacts import (
     push_files,
     title_components,
 )
+from ocistore.cli.choice import mode_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.packing import Packing, packing_options
@@ -298,14 +299,7 @@ def discover(location: Location, ref: str, *, artifact_type: str | None, with_an
     help="Write to this directory; it is created if needed.",
 )
 @click.option("--keep-packed", is_flag=True, help="Write packed directories as archives.")
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "copy", "link"]),
-    default="auto",
-    show_default=True,
-    help="auto: share bytes by reflink where the filesystem can, else copy. link: hard links to the store, which are "
-    "read-only and must never be written to.",
-)
+@mode_option("hard links to the store, which are read-only and must never be written to.")
 @json_option
 @pass_location
 def pull(location: Location, ref: str, output: Path, *, keep_packed: bool, mode: TransferMode, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 import ocistore
+from ocistore.cli.choice import mode_option
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import (
@@ -30,13 +31,7 @@ _INCOMPLETE: Final = 2
 
 @click.command(epilog=example("ocistore backup /mnt/backup/store", "ocistore backup ~/store-copy --mode link"))
 @click.argument("dest", type=GivenPath(file_okay=False, path_type=Path))
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "copy", "link"]),
-    default="auto",
-    show_default=True,
-    help="auto: share bytes by reflink where the filesystem can, else copy. link: make hard links.",
-)
+@mode_option("make hard links.")
 @json_option
 @pass_location
 def backup(location: Location, dest: Path, *, mode: TransferMode, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Options and messages that several commands share: platforms, referrers, moved tags."""
+"""Options and messages that several commands share: platforms, referrers, modes of transfer, moved tags."""
 
 from __future__ import annotations
 
@@ -35,6 +35,13 @@ referrers_option = click.option(
     help="Referrers (signatures, SBOMs) are copied too, except into Docker archives; pass --no-referrers to leave them "
     "out.",
 )
+
+
+def mode_option(link: str, *, only: str = "") -> Callable[[F], F]:
+    """Offer ``--mode``, how bytes are transferred; ``link`` says what links mean here, ``only`` where it applies."""
+    auto = "auto: share bytes by reflink where the filesystem can, else copy."
+    modes = click.Choice(["auto", "copy", "link"])
+    return click.option("--mode", type=modes, default="auto", show_default=True, help=f"{only}{auto} link: {link}")
 
 
 def print_absent(report: ExportReport | CopyReport, said: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ocistore import OCIStoreError, ReadOnlyStoreError, StorageError, Store, StoreFullError
-from ocistore.cli.choice import platforms_option, print_absent, print_changes, referrers_option
+from ocistore.cli.choice import mode_option, platforms_option, print_absent, print_changes, referrers_option
 from ocistore.cli.paths import GivenPath
 from ocistore.cli.printing import example, json_option, print_json, print_line, progress_bar, readable_size
 
@@ -31,13 +31,7 @@ _STORE: Final = GivenPath(file_okay=False, path_type=Path)
 @click.argument("references", metavar="[REF]...", nargs=-1)
 @platforms_option
 @referrers_option
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "copy", "link"]),
-    default="auto",
-    show_default=True,
-    help="auto: share bytes by reflink where the filesystem can, else copy. link: hard links; the stores share files.",
-)
+@mode_option("hard links; the stores share files.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; print what would be copied.")
 @json_option
 def copy(

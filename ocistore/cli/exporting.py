@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import click
 
 from ocistore import OCIStoreError, Selector, StorageError
-from ocistore.cli.choice import platforms_option, print_absent, print_changes, referrers_option
+from ocistore.cli.choice import mode_option, platforms_option, print_absent, print_changes, referrers_option
 from ocistore.cli.completion import complete_reference
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.paths import GivenPath
@@ -64,13 +64,7 @@ _STANDARD_OUTPUT: Final = frozenset({"-", "/dev/stdout", "/dev/fd/1", "/proc/sel
     multiple=True,
     help="Leave out blobs that this layout, archive or store has; may be given again.",
 )
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "copy", "link"]),
-    default="auto",
-    show_default=True,
-    help="For dir. auto: share bytes by reflink where the filesystem can, else copy. link: hard links to the store.",
-)
+@mode_option("hard links to the store.", only="For dir. ")
 @click.option("--verify", is_flag=True, help="Compare all content with its digests before anything is written.")
 @click.option("--dry-run", is_flag=True, help="Change nothing; print what would be written.")
 @json_option

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ocistore import Store, check_import
-from ocistore.cli.choice import platforms_option, print_changes, referrers_option
+from ocistore.cli.choice import mode_option, platforms_option, print_changes, referrers_option
 from ocistore.cli.completion import complete_repository
 from ocistore.cli.location import Location, pass_location
 from ocistore.cli.paths import GivenPath
@@ -52,14 +52,7 @@ if TYPE_CHECKING:
 @platforms_option
 @referrers_option
 @click.option("--complete", is_flag=True, help="Take what SOURCE lacks from the store, if it is there.")
-@click.option(
-    "--mode",
-    type=click.Choice(["auto", "copy", "link"]),
-    default="auto",
-    show_default=True,
-    help="For a directory. auto: share bytes by reflink where the filesystem can, else copy. link: hard links; the "
-    "files become the store's own, and must never be written to.",
-)
+@mode_option("hard links; the files become the store's own, and must never be written to.", only="For a directory. ")
 @click.option("--dry-run", is_flag=True, help="Read and check everything; print what would be imported.")
 @json_option
 @pass_location

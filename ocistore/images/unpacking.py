@@ -125,8 +125,8 @@ def unpack(
             nothing.
         OSError: ``directory`` is not empty, or no directory, or something could not be written.
 
-    When it returns, what was written survives a power cut. A second call for the
-    same directory is refused, as it is not empty then: this is not idempotent.
+    When it returns, what was written survives a power cut. Not idempotent: a second call is refused, because the
+    directory is not empty then.
     """
     real = Path(os.path.realpath(directory))
     if any(map(is_store, (real, *real.parents))):

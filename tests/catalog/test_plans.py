@@ -19,7 +19,7 @@ from datetime import timedelta
 import pytest
 from crowded import crowd, digest, image_id
 from images import artifact, image, index, push
-from tracing import missing
+from required import missing
 
 from ocistore import Store
 from ocistore.catalog import blobs, deletions, graph, leases, losses, manifests, reachability, relations, tags

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -23,11 +22,6 @@ LONGEST = 150
 
 class ClientError(Exception):
     """A client ended with an error; the text is its own, without what differs from run to run."""
-
-
-def missing(*programs: str) -> list[str]:
-    """Those of the programs that are not on this machine."""
-    return [program for program in programs if shutil.which(program) is None]
 
 
 def run(*command: object, inside: Path) -> str:

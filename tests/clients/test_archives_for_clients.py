@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from handmade import names
 from images import document
+from required import missing
 
 from ocistore import Digest, Store
 from ocistore.oci import mediatypes
@@ -25,10 +26,7 @@ def found(client):
     """Where the client is: on the path, or where Go installs programs."""
     path = shutil.which(client) or shutil.which(client, path=str(Path.home() / "go" / "bin"))
     if path is None:
-        reason = f"needs {client}"
-        if os.environ.get("OCISTORE_REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"needs {client}")
     return path
 
 

@@ -1,13 +1,12 @@
 """Several processes at once: what becomes of tags in a layout that skopeo writes, and in a store."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 from contents import Content
 from handmade import names, verified
-from programs import missing
+from required import require
 from state import catalog
 
 from ocistore import Store
@@ -46,10 +45,7 @@ def at_once(commands):
 
 
 def test_four_copies_of_skopeo_into_one_layout_lose_tags(sources, tmp_path):
-    if missing("skopeo"):
-        if os.environ.get("OCISTORE_REQUIRE_ALL"):
-            pytest.fail("needs skopeo: apt-get install skopeo")
-        pytest.skip("needs skopeo: apt-get install skopeo")
+    require("skopeo", install="apt-get install skopeo")
     for number in range(ROUNDS):
         shared = tmp_path / str(number)
         copy = ["skopeo", "--insecure-policy", "copy", "--quiet"]

@@ -1,7 +1,6 @@
 """The files that we see in an image are those that umoci makes of it, whatever layers do to each other."""
 
 import os
-import shutil
 import stat
 import subprocess
 import tarfile
@@ -9,6 +8,7 @@ import tarfile
 import pytest
 from handmade import Layout
 from layered import archive, layered, member, put, random_layers, remade
+from required import require
 
 from ocistore import ArchiveInvalidError
 from ocistore.images import list_files, open_file
@@ -21,11 +21,7 @@ PATIENCE = 120
 
 @pytest.fixture(scope="module", autouse=True)
 def _umoci():
-    if shutil.which("umoci") is None:
-        reason = "needs umoci: apt-get install umoci"
-        if os.environ.get("OCISTORE_REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require("umoci", install="apt-get install umoci")
 
 
 def unpacked(layout, name, destination):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from handmade import IMAGE_NAME, REF_NAME, Layout
 from images import Image, described, document
-from programs import Containerd, Registry, missing, run
+from programs import Containerd, Registry, run
+from required import require
 
 from ocistore import Digest, InvalidNameError, Store
 from ocistore.oci import mediatypes
@@ -61,7 +62,7 @@ def here(tmp_path_factory):
 @pytest.fixture(scope="module")
 def registry(here):
     """A registry that has the image as ``app:v1``."""
-    _need("crane")
+    require("crane")
     served = Registry(here)
     try:
         command = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]
@@ -74,7 +75,7 @@ def registry(here):
 @pytest.fixture(scope="module")
 def storage(here):
     """What podman and buildah are told, so that they keep what they have to themselves; the image in it is app:v1."""
-    _need("podman", "buildah")
+    require("podman", "buildah")
     if os.geteuid() != 0:
         pytest.skip("needs root")
     # They refuse a runroot of more than 50 characters, which pytest's directories have when it runs on several cores.
@@ -89,7 +90,7 @@ def storage(here):
 
 @pytest.fixture(scope="module")
 def containerd(here):
-    _need("containerd", "ctr")
+    require("containerd", "ctr")
     if os.geteuid() != 0:
         pytest.skip("needs root")
     (here / "c").mkdir()
@@ -98,19 +99,11 @@ def containerd(here):
     served.close()
 
 
-def _need(*programs):
-    absent = missing(*programs)
-    if absent and os.environ.get("OCISTORE_REQUIRE_ALL"):
-        pytest.fail(f"needs {', '.join(absent)}")
-    if absent:
-        pytest.skip(f"needs {', '.join(absent)}")
-
-
 def written(row, request, here, path):
     """Run the command of a row; ``path`` is where DIR and FILE are."""
     words = CODE.search(row[0])[1].split()
     client = words[0]
-    _need(client)
+    require(client)
     source = {"skopeo": f"oci:{here}/src:v1", "regctl": f"ocidir://{here}/src:v1", "oras": f"{here}/src:v1"}.get(client)
     address = request.getfixturevalue("registry").address if "HOST:PORT" in row[0] else ""
     words = [re.sub(r"\b(DIR|FILE)\b", str(path), word).replace("HOST:PORT", address) for word in words]

@@ -2,11 +2,11 @@
 
 import json
 import os
-import shutil
 import stat
 import subprocess
 
 import pytest
+from required import require
 
 from ocistore import Store
 from ocistore.artifacts import attach_files, discover, pull_files, push_files
@@ -20,11 +20,7 @@ PATIENCE = 120
 
 @pytest.fixture(scope="module", autouse=True)
 def _oras():
-    if shutil.which("oras") is None:
-        reason = "needs oras"
-        if os.environ.get("OCISTORE_REQUIRE_ALL"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require("oras")
 
 
 def oras(*arguments, within=None):

@@ -11,6 +11,7 @@ import sysconfig
 import pytest
 from handmade import REF_NAME, listed, names, verified
 from images import document
+from required import require
 from state import files, pool, unchanged
 
 from ocistore import Digest, Store
@@ -54,12 +55,7 @@ def unpack(layout, name, bundle):
 
 @pytest.fixture(scope="module", autouse=True)
 def _clients():
-    for client in ("skopeo", "umoci"):
-        if shutil.which(client) is None:
-            reason = f"needs {client}: apt-get install {client}"
-            if os.environ.get("OCISTORE_REQUIRE_ALL"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+    require("skopeo", "umoci", install="apt-get install skopeo umoci")
 
 
 # --- real content -----------------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from found import (
 )
 from handmade import IMAGE_NAME, REF_NAME, listed
 from page import IN, PAGE, UNKNOWN, Page, cells, names, parse, render
-from programs import ClientError, missing, run, said
+from programs import ClientError, run, said
+from required import require
 from state import pool
 
 from ocistore import LayoutInvalidError, OCIStoreError, Store
@@ -95,11 +96,7 @@ def ready(bench, found):
 
     def make(name):
         client = CLIENTS[name](bench)
-        if absent := missing(*client.programs):
-            reason = f"needs {', '.join(absent)}: {client.install}"
-            if os.environ.get("OCISTORE_REQUIRE_ALL"):
-                pytest.fail(reason)
-            pytest.skip(reason)
+        require(*client.programs, install=client.install)
         if name not in found.versions:
             version = run(*client.version, inside=bench.directory)
             found.versions[name] = re.findall(r"\d+\.\d+\.\d+\S*", version)[0]

@@ -11,7 +11,7 @@ import tracemalloc
 import pytest
 from backports import zstd
 from images import described, document
-from layered import OPAQUE, archive, directory, hardlink, layered, member, put, random_layers, symlink
+from layered import OPAQUE, UPPER, archive, directory, hardlink, layered, member, put, random_layers, symlink
 from state import unchanged
 
 from ocistore import (
@@ -41,15 +41,6 @@ BASE = archive(
     directory("var"),
     directory("var/cache"),
     member("var/cache/a", b"a"),
-)
-UPPER = archive(
-    directory("etc"),
-    member("etc/passwd", b"root and more"),
-    member("etc/.wh.old"),
-    directory("var/cache"),
-    member("var/cache/new", b"new"),
-    member(f"var/cache/{OPAQUE}"),
-    member("bin/added", b"through a link, without a directory of its own"),
 )
 
 

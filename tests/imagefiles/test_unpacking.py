@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from images import described, document
-from layered import OPAQUE, archive, directory, hardlink, layered, member, put, symlink
+from layered import OPAQUE, UPPER, archive, directory, hardlink, layered, member, put, symlink
 
 from ocistore import (
     ArchiveInvalidError,
@@ -42,15 +42,6 @@ BASE = archive(
     member("proc", kind=tarfile.DIRTYPE, mode=0o555, mtime=1_400_000_000),
     directory("var/cache"),
     member("var/cache/a", b"a"),
-)
-UPPER = archive(
-    directory("etc"),
-    member("etc/passwd", b"root and more"),
-    member("etc/.wh.old"),
-    directory("var/cache"),
-    member("var/cache/new", b"new"),
-    member(f"var/cache/{OPAQUE}"),
-    member("bin/added", b"through a link, without a directory of its own"),
 )
 REFERENCE = "library/app:v1"
 

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 from handmade import VERSION, Layout, contents, listed, names, tree, verified
 from images import artifact, image, index, push
+from required import missing
 from state import files, pool, state, unchanged
 
 from ocistore import CorruptError, Digest, LayoutInvalidError, StorageError, Store, StoreFullError
@@ -138,7 +139,7 @@ def test_copies_reach_another_filesystem_also_after_links_did_not(filled, other_
 def reflinking(tmp_path):
     """An XFS on a loop device; yields its directory."""
     if shutil.which("mkfs.xfs") is None or os.geteuid() != 0:
-        _missing("needs mkfs.xfs and root")
+        missing("needs mkfs.xfs and root")
     disk, directory = tmp_path / "disk", tmp_path / "xfs"
     directory.mkdir()
     with disk.open("wb") as file:
@@ -146,17 +147,11 @@ def reflinking(tmp_path):
     for command in (["mkfs.xfs", "-q", "-m", "reflink=1", disk], ["mount", "-o", "loop", disk, directory]):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
-            _missing(f"{command[0]} failed here: {done.stderr.strip()}")
+            missing(f"{command[0]} failed here: {done.stderr.strip()}")
     try:
         yield directory
     finally:
         subprocess.run(["umount", "--lazy", directory], check=True)
-
-
-def _missing(reason):
-    if os.environ.get("OCISTORE_REQUIRE_ALL"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def free(directory):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Self
 
 from images import image, push
 from invariants import check
-from tracing import missing
+from required import missing
 
 from ocistore import OCIStoreError, Store, StoreBusyError
 from ocistore.catalog.written import Statement

@@ -10,7 +10,7 @@ import struct
 import subprocess
 from typing import TYPE_CHECKING
 
-from tracing import missing
+from required import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

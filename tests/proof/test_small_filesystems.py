@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from images import image, push
 from invariants import check
-from tracing import missing
+from required import missing
 
 from ocistore import OCIStoreError, Store, StoreFullError
 from ocistore.blobs import ballast
