@@ -780,7 +780,8 @@ class Repository(RepositoryWriter):
         *,
         sort: TagOrder = "name",
         newest_first: bool = True,
-        after: TagInfo | None = None,
+        prefix: str = "",
+        after: TagInfo | str | None = None,
         limit: int | None = None,
         total_size: bool = False,
     ) -> Iterator[TagInfo]:
@@ -792,14 +793,16 @@ class Repository(RepositoryWriter):
         Args:
             sort: ``name``, in byte order, or ``updated``, by when each was last made or moved.
             newest_first: with ``updated``, begin with the newest one; otherwise with the oldest.
-            after: begin after this tag, the last one of the page before. It need not exist any more.
+            prefix: only those that start with it.
+            after: begin after this tag, the last one of the page before; by name, also after a name. It need not exist
+                any more.
             limit: how many at most; None for all.
             total_size: also add up the bytes of all that each tag stands for. That reads about a row of the catalog
                 for each layer.
 
         Raises:
             RepositoryNotFoundError: there is no such repository.
-            ValueError: ``sort`` is neither.
+            ValueError: ``sort`` is neither, or ``after`` is a name and the order is that of time.
         """
         return tag_infos(
             self._core,
@@ -807,6 +810,7 @@ class Repository(RepositoryWriter):
             self.name,
             sort=sort,
             newest_first=newest_first,
+            prefix=prefix,
             after=after,
             limit=limit,
             total_size=total_size,

@@ -11,7 +11,7 @@ from ocistore.catalog import graph, tags
 from ocistore.clock import instant
 from ocistore.oci.digest import Digest
 from ocistore.oci.jsonvalue import JSONValue
-from ocistore.paging import pages
+from ocistore.paging import check_text, pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,20 +51,26 @@ def tag_infos(
     *,
     sort: TagOrder,
     newest_first: bool,
-    after: TagInfo | None,
+    prefix: str,
+    after: TagInfo | str | None,
     limit: int | None,
     total_size: bool,
 ) -> Iterator[TagInfo]:
     """See :meth:`ocistore.Repository.list_tags`."""
     check_choice(sort, "sort", get_args(TagOrder))
+    check_text(prefix, kind="prefix")
     order: tags.Order = "name" if sort == "name" else "newest" if newest_first else "oldest"
     start = (2**63 - 1, _BEYOND) if order == "newest" else (-(2**63), "")
-    if after is not None:
+    if isinstance(after, TagInfo):
         start = (round(after.updated.timestamp() * 1000), after.name)
+    elif after and sort != "name":
+        raise ValueError("in the order of time, after must be a TagInfo: a name does not say when")
+    elif after:
+        start = (0, check_text(after, kind="tag"))
 
     def page(last: tuple[int, str], count: int) -> list[tuple[tuple[int, str], TagInfo]]:
         with core.catalog.snapshot() if total_size else core.catalog.read() as connection:
-            rows = tags.listing(connection, repository_id, repository, order, after=last, limit=count)
+            rows = tags.listing(connection, repository_id, repository, order, prefix=prefix, after=last, limit=count)
             sizes = _total_sizes(connection, repository_id, rows) if total_size else {}
         return [((row.updated, row.name), _info(row, sizes)) for row in rows]
 

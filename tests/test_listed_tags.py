@@ -68,6 +68,26 @@ def test_pages_put_together_are_the_whole_list(store, repository, order):
     assert pages == whole
 
 
+@pytest.mark.parametrize("order", [{}, {"sort": "updated"}, {"sort": "updated", "newest_first": False}])
+def test_a_prefix_narrows_every_order(repository, order):
+    for number in range(3):
+        push(repository, note(number), *(f"{beginning}{number}" for beginning in ("a", "v", "v1.", "w")))
+    whole = list(repository.list_tags(**order))
+    for prefix in ("v", "v1.", "v1.2", "nothing"):
+        assert list(repository.list_tags(**order, prefix=prefix)) == [
+            tag for tag in whole if tag.name.startswith(prefix)
+        ]
+    first = next(repository.list_tags(**order, prefix="v"))
+    assert len(list(repository.list_tags(**order, prefix="v", after=first))) == 5
+
+
+def test_a_list_by_name_begins_after_any_name(dated):
+    assert names(dated.list_tags(after="aa")) == ["b", "c"]
+    assert names(dated.list_tags(after="a", prefix="c")) == ["c"]
+    with pytest.raises(ValueError, match="after must be a TagInfo"):
+        dated.list_tags(sort="updated", after="a")
+
+
 def test_tags_of_another_repository_are_not_listed(store, dated):
     push(store.repository("other"), note("theirs"), "theirs")
     assert "theirs" not in names(dated.list_tags(sort="updated"))

@@ -1730,7 +1730,7 @@ WHERE batches.id = latest.batch AND batches.revealed IS NULL))) ORDER BY latest.
 FROM tags CROSS JOIN blobs ON blobs.id = CASE WHEN (tags.batch IS NULL) THEN tags.manifest_id WHEN (NOT (EXISTS (SELECT 1
 FROM batches
 WHERE batches.id = tags.batch AND batches.revealed IS NULL))) THEN tags.next_id WHEN (tags.fresh IS NULL) THEN tags.manifest_id END CROSS JOIN manifests ON manifests.blob_id = blobs.id
-WHERE tags.repository_id = :in_repository AND tags.name > :after ORDER BY tags.name
+WHERE tags.repository_id = :in_repository AND tags.name > :after AND tags.name >= :prefix AND tags.name < :beyond ORDER BY tags.name
  LIMIT :limit OFFSET 0;
 
 -- tags.LIST_NEWEST
@@ -1743,7 +1743,7 @@ WHERE batches.id = latest.batch AND batches.revealed IS NULL))) ORDER BY latest.
 FROM tags CROSS JOIN blobs ON blobs.id = CASE WHEN (tags.batch IS NULL) THEN tags.manifest_id WHEN (NOT (EXISTS (SELECT 1
 FROM batches
 WHERE batches.id = tags.batch AND batches.revealed IS NULL))) THEN tags.next_id WHEN (tags.fresh IS NULL) THEN tags.manifest_id END CROSS JOIN manifests ON manifests.blob_id = blobs.id
-WHERE tags.repository_id = :in_repository AND (tags.updated, tags.name) < (:updated, :after) ORDER BY tags.updated DESC, tags.name DESC
+WHERE tags.repository_id = :in_repository AND (tags.updated, tags.name) < (:updated, :after) AND substr(tags.name, 1, length(:prefix)) = :prefix ORDER BY tags.updated DESC, tags.name DESC
  LIMIT :limit OFFSET 0;
 
 -- tags.LIST_OLDEST
@@ -1756,7 +1756,7 @@ WHERE batches.id = latest.batch AND batches.revealed IS NULL))) ORDER BY latest.
 FROM tags CROSS JOIN blobs ON blobs.id = CASE WHEN (tags.batch IS NULL) THEN tags.manifest_id WHEN (NOT (EXISTS (SELECT 1
 FROM batches
 WHERE batches.id = tags.batch AND batches.revealed IS NULL))) THEN tags.next_id WHEN (tags.fresh IS NULL) THEN tags.manifest_id END CROSS JOIN manifests ON manifests.blob_id = blobs.id
-WHERE tags.repository_id = :in_repository AND (tags.updated, tags.name) > (:updated, :after) ORDER BY tags.updated, tags.name
+WHERE tags.repository_id = :in_repository AND (tags.updated, tags.name) > (:updated, :after) AND substr(tags.name, 1, length(:prefix)) = :prefix ORDER BY tags.updated, tags.name
  LIMIT :limit OFFSET 0;
 
 -- tags.MOVE

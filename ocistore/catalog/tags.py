@@ -96,7 +96,14 @@ class Listed(NamedTuple):
 
 
 def listing(
-    connection: Connection, repository_id: int, repository: str, order: Order, *, after: tuple[int, str], limit: int
+    connection: Connection,
+    repository_id: int,
+    repository: str,
+    order: Order,
+    *,
+    prefix: str,
+    after: tuple[int, str],
+    limit: int,
 ) -> list[Listed]:
     """Return up to ``limit`` tags after a place, which is when a tag was moved, and its name.
 
@@ -105,12 +112,11 @@ def listing(
     parameters = {
         "in_repository": repository_id,
         "repository": repository,
-        "updated": after[0],
+        "prefix": prefix,
         "after": after[1],
         "limit": limit,
     }
-    if order == "name":
-        del parameters["updated"]
+    parameters |= {"beyond": beyond(prefix)} if order == "name" else {"updated": after[0]}
     return [Listed(*row) for row in connection.execute(_ORDERS[order], parameters)]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Final, Literal
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,7 +16,7 @@ from ocistore.cli.printing import example, json_option, print_json_lines, print_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ocistore import Repository, Store, TagInfo
+    from ocistore import Repository, Store, TagInfo, TagOrder
 
 _NEWEST: Final = "updated"
 
@@ -134,17 +134,11 @@ def tags(
 def _tags(
     repository: Repository, sort: str, *, prefix: str, after: str, limit: int | None, sized: bool
 ) -> Iterator[TagInfo]:
-    order: Literal["name", "updated"] = "updated" if sort == _NEWEST else "name"
     if sort == "size":
-        found: Iterator[TagInfo] = repository.list_tags(sort="name", total_size=True)
-        found = (tag for tag in found if tag.name.startswith(prefix))
-        found = iter(sorted(found, key=lambda tag: -(tag.total_size or 0)))
-    else:
-        found = repository.list_tags(sort=order, total_size=sized, limit=None if prefix or after else limit)
-        if order == "name":  # nothing that follows begins with the prefix
-            found = takewhile(lambda tag: tag.name < prefix or tag.name.startswith(prefix), found)
-        found = (tag for tag in found if tag.name.startswith(prefix) and (not after or tag.name > after))
-    return islice(found, limit)
+        found = sorted(repository.list_tags(prefix=prefix, total_size=True), key=lambda tag: -(tag.total_size or 0))
+        return islice(found, limit)
+    order: TagOrder = "updated" if sort == _NEWEST else "name"
+    return repository.list_tags(sort=order, prefix=prefix, after=after, limit=limit, total_size=sized)
 
 
 def _row(tag: TagInfo) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import JSON, Text, bindparam, delete, literal_column, null, select, true, tuple_, update
+from sqlalchemy import JSON, Text, bindparam, delete, func, literal_column, null, select, true, tuple_, update
 
 from ocistore.catalog import tables
 from ocistore.catalog.expressions import array, in_order, member, upsert
@@ -29,15 +29,10 @@ OF_MANIFEST = tuple(
     .limit(bindparam("limit"))
     for pointer in POINTERS
 )
+_with_prefix = (_t.c.name >= bindparam("prefix"), _t.c.name < bindparam("beyond"))
 PAGE = (
     select(_t.c.name)
-    .where(
-        _t.c.repository_id == _here,
-        _t.c.name > bindparam("after"),
-        _t.c.name >= bindparam("prefix"),
-        _t.c.name < bindparam("beyond"),
-        target(_t).is_not(None),
-    )
+    .where(_t.c.repository_id == _here, _t.c.name > bindparam("after"), *_with_prefix, target(_t).is_not(None))
     .order_by(_t.c.name)
     .limit(bindparam("limit"))
 )
@@ -65,9 +60,11 @@ _listed = (
 )
 _place = tuple_(_t.c.updated, _t.c.name)
 _last = tuple_(bindparam("updated"), bindparam("after"))
-LIST_BY_NAME = _listed.where(_t.c.name > bindparam("after")).order_by(_t.c.name)
-LIST_NEWEST = _listed.where(_place < _last).order_by(_t.c.updated.desc(), _t.c.name.desc())
-LIST_OLDEST = _listed.where(_place > _last).order_by(_t.c.updated, _t.c.name)
+# A range of names would have SQLite read all of them by name, and sort them.
+_begins = func.substr(_t.c.name, literal_column("1"), func.length(bindparam("prefix"))) == bindparam("prefix")
+LIST_BY_NAME = _listed.where(_t.c.name > bindparam("after"), *_with_prefix).order_by(_t.c.name)
+LIST_NEWEST = _listed.where(_place < _last, _begins).order_by(_t.c.updated.desc(), _t.c.name.desc())
+LIST_OLDEST = _listed.where(_place > _last, _begins).order_by(_t.c.updated, _t.c.name)
 _moves = array("moves", JSON)
 _moved = upsert(_t).from_select(
     ["repository_id", "name", "manifest_id", "updated", "entry"],
