@@ -11,7 +11,7 @@ import traceback
 
 import pytest
 import zygote
-from required import missing
+from required import missing, require
 from state import POOLS, catalog, strays
 
 from ocistore import Store
@@ -222,3 +222,23 @@ def small_disk(tmp_path, request):
     finally:
         with contextlib.suppress(subprocess.CalledProcessError):
             subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+@pytest.fixture
+def reflinking(tmp_path):
+    """An XFS on a loop device, whose files can share bytes; yields its directory."""
+    if os.geteuid() != 0:
+        missing("mounting a filesystem needs root")
+    require("mkfs.xfs", "mount", install="apt-get install xfsprogs mount")
+    disk, directory = tmp_path / "disk", tmp_path / "xfs"
+    directory.mkdir()
+    with disk.open("wb") as file:
+        file.truncate(320 << 20)  # the least that mkfs.xfs takes is 300 MiB; almost all of it stays a hole
+    for command in (["mkfs.xfs", "-q", "-m", "reflink=1", disk], ["mount", "-o", "loop", disk, directory]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            missing(f"{command[0]} failed here: {done.stderr.strip()}")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)

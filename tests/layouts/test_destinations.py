@@ -4,12 +4,10 @@ import errno
 import os
 import shutil
 import stat
-import subprocess
 
 import pytest
 from handmade import VERSION, Layout, contents, listed, names, tree, verified
 from images import artifact, image, index, push
-from required import missing
 from state import files, pool, state, unchanged
 
 from ocistore import CorruptError, Digest, LayoutInvalidError, StorageError, Store, StoreFullError
@@ -133,25 +131,6 @@ def test_copies_reach_another_filesystem_also_after_links_did_not(filled, other_
         filled.export(other_filesystem / "out", mode="link")
     filled.export(other_filesystem / "out", mode=mode)
     assert verified(other_filesystem / "out") == pool(filled.root)
-
-
-@pytest.fixture
-def reflinking(tmp_path):
-    """An XFS on a loop device; yields its directory."""
-    if shutil.which("mkfs.xfs") is None or os.geteuid() != 0:
-        missing("needs mkfs.xfs and root")
-    disk, directory = tmp_path / "disk", tmp_path / "xfs"
-    directory.mkdir()
-    with disk.open("wb") as file:
-        file.truncate(320 << 20)  # the least that mkfs.xfs takes is 300 MiB; almost all of it stays a hole
-    for command in (["mkfs.xfs", "-q", "-m", "reflink=1", disk], ["mount", "-o", "loop", disk, directory]):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            missing(f"{command[0]} failed here: {done.stderr.strip()}")
-    try:
-        yield directory
-    finally:
-        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 def free(directory):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import struct
 import subprocess
 from typing import TYPE_CHECKING
 
-from required import missing
+from required import missing, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +52,7 @@ def disk(kind: str, directory: Path) -> Iterator[Disk]:
     """A new filesystem of that kind."""
     if os.geteuid() != 0:
         missing("cutting the power needs root")
-    if shutil.which(f"mkfs.{kind}") is None:
-        missing(f"needs mkfs.{kind}")
+    require(f"mkfs.{kind}")
     image, mounted = directory / "image", directory / "disk"
     mounted.mkdir()
     with open(image, "wb") as file:

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 from images import image, push
 from invariants import check
-from required import missing
+from required import missing, require
 
 from ocistore import OCIStoreError, Store, StoreFullError
 from ocistore.blobs import ballast
@@ -51,6 +51,7 @@ class Small:
 def small(tmp_path, request):
     if os.geteuid() != 0:
         missing("mounting a filesystem needs root")
+    require("mkfs.ext4", install="apt-get install e2fsprogs")
     image_, mounted = tmp_path / "image", tmp_path / "disk"
     mounted.mkdir()
     with open(image_, "wb") as file:
