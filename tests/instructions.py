@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 PACKAGE = os.path.dirname(ocistore.__file__)
 
-UNSAFE = frozenset({"CALL", "CALL_KW", "COPY", "LOAD_CONST", "POP_EXCEPT", "PRECALL", "PUSH_EXC_INFO", "RERAISE"})
+UNSAFE = frozenset(
+    {"CALL", "CALL_KW", "COPY", "LOAD_CONST", "NOP", "POP_EXCEPT", "PRECALL", "PUSH_EXC_INFO", "RERAISE"}
+)
 """Before these a raise may break what no code can cover: the end of a handler, whose exception would stay handled for
-ever, and the way from the end of a block to the call that leaves it."""
+ever, and the way from the end of a block to the call that leaves it, which begins with NOP where a loop ends the block:
+CPython 3.11 covers that one by no handler at all, not even by those of blocks around."""
 
 _LOOKED_FOR = ("RESUME", "CALL", "PRECALL", "JUMP_BACKWARD", "POP_JUMP_BACKWARD")
 _HALF = dis.opmap.get("PRECALL")

@@ -50,6 +50,12 @@ def users(connection: Connection, repository_id: int, blob_id: int, *, limit: in
     return connection.execute(_sql.USERS, {"repository": repository_id, "blob": blob_id, "limit": limit}).scalars()
 
 
+def naming_otherwise(connection: Connection, repository_id: int, blob_id: int, *, limit: int) -> list[int]:
+    """Return up to ``limit`` manifests of the repository that name a blob as child or subject, which keeps no blob."""
+    parameters = {"repository": repository_id, "blob": blob_id, "limit": limit}
+    return connection.execute(_sql.NAMING_OTHERWISE, parameters).scalars()
+
+
 def leased(connection: Connection, repository_id: int, blob_id: int, *, now: int) -> bool:
     """Whether a lease that has not run out keeps a blob or manifest in the repository."""
     parameters = {"repository": repository_id, "blob": blob_id, "now": now}

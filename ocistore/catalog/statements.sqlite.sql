@@ -1275,6 +1275,12 @@ SELECT lease_blobs.lease_id
 FROM lease_blobs, leases
 WHERE lease_blobs.repository_id = :repository AND lease_blobs.blob_id = :blob AND leases.id = lease_blobs.lease_id AND leases.expires > :now;
 
+-- relations.NAMING_OTHERWISE
+SELECT repository_edges.parent_id
+FROM repository_edges
+WHERE repository_edges.repository_id = :repository AND repository_edges.child_id = :blob AND (repository_edges.role NOT IN ('config', 'layer'))
+ LIMIT :limit OFFSET 0;
+
 -- relations.RELATIVES
 SELECT edges.child_id
 FROM edges

@@ -149,6 +149,11 @@ class _Explainer:
                 until = _later(until, self._grace)  # which begins when the manifest is removed
             if until is None or until > self._now:
                 yield f"the manifest {relations.digest_of(self._connection, user)} refers to it", until
+        for namer in relations.naming_otherwise(self._connection, repository_id, blob, limit=_USERS):
+            # That keeps no blob; but one counts as in use until whatever names it is removed.
+            until = _later(self._now, self._grace)
+            if until > self._now and self._last_end(self._manifest(repository_id, namer)) == self._now:
+                yield f"the manifest {relations.digest_of(self._connection, namer)} names it until it is removed", until
         yield from self._leases(repository_id, blob, "")
         queued = relations.unreferenced_since(self._connection, repository_id, blob)
         since = self._since(repository_id, blob, queued)

@@ -11,12 +11,11 @@ import time
 
 import races
 
-from ocistore import StorageError, clock, commit, core, largechanges
+from ocistore import StorageError, clock, commit, core, largechanges, lease
 from ocistore.blobs.filepool import FilePool
 from ocistore.catalog import deletions, holds, leases, reachability
 from ocistore.catalog import gc as statements
 from ocistore.catalog.sqlite import SQLiteCatalog
-from ocistore.lease import Lease
 from ocistore.oci.digest import Digest
 from ocistore.upkeep import hold, rebuild
 from ocistore.upkeep.gc import _Run
@@ -92,16 +91,16 @@ def a_lease_goes_on_naming_what_was_taken():
     races.WORK[:] = [races._under_a_lease]
     races.PAUSE = 0.2  # else what a lease keeps has left the queue before that ends
     leases.forget = lambda connection, members: None
-    end = Lease._end
+    end = lease._end
 
-    def slowly(lease):
+    def slowly(core, ended):
         # Right in itself, as above: only the time between two transactions is longer.
-        with lease._core.catalog.write() as connection:
-            leases.expire(connection, lease.id)
+        with core.catalog.write() as connection:
+            leases.expire(connection, ended)
         time.sleep(random.random() * 0.4)
-        end(lease)
+        end(core, ended)
 
-    Lease._end = slowly
+    lease._end = slowly
 
 
 def a_large_change_is_seen_as_it_comes():

@@ -271,6 +271,18 @@ def test_it_leaves_what_the_model_says_and_that_is_what_is_explained(empty_store
     run()
 
 
+def test_what_is_only_the_subject_of_a_manifest_is_in_use_until_that_goes(store, monkeypatch):
+    history = History(store, monkeypatch)
+    history.push("here", "index as a blob", None)
+    history.put_as_a_blob("here", "note")  # the subject of that index, and no manifest here
+    history.wait(2)
+    history.collect(1, 0)  # removes the index
+    assert NOTE.digest in found(store.root).repositories["here"].blobs
+    history.wait(2)
+    history.collect(1, 0)
+    assert NOTE.digest not in found(store.root).repositories["here"].blobs
+
+
 def test_what_a_lease_kept_begins_to_wait_when_the_next_collection_ends_it(store, monkeypatch):
     history = History(store, monkeypatch)
     history.push_leased("here", "a", 5)

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from ocistore.catalog import tables
 from ocistore.catalog.blobs import MAXIMUM_NAMED
 from ocistore.catalog.expressions import array, halves, in_order, member, present, upsert
+from ocistore.catalog.statements.gc import IS_HELD_AS_BLOB
 from ocistore.catalog.statements.staged import OWN, brought_again, is_seen
 
 _t = tables.blobs
@@ -80,7 +81,7 @@ ADD_MEMBERSHIPS = _brought.on_conflict_do_update(
 _referred_to = present(
     _own_edges.c.repository_id == _members.c.repository_id,
     _own_edges.c.child_id == _members.c.blob_id,
-    _own_edges.c.role.in_([literal_column("'config'"), literal_column("'layer'")]),
+    IS_HELD_AS_BLOB,
 )
 MEMBERSHIP = (
     select(_t.c.size, case((~_referred_to, _members.c.unreferenced_since)))

@@ -90,15 +90,13 @@ BLOBS_OF = (
     )
     .distinct()
 )
-USERS = (
+_naming = (
     select(_own_edges.c.parent_id)
-    .where(
-        _own_edges.c.repository_id == bindparam("repository"),
-        _own_edges.c.child_id == bindparam("blob"),
-        IS_HELD_AS_BLOB,
-    )
+    .where(_own_edges.c.repository_id == bindparam("repository"), _own_edges.c.child_id == bindparam("blob"))
     .limit(bindparam("limit"))
 )
+USERS = _naming.where(IS_HELD_AS_BLOB)
+NAMING_OTHERWISE = _naming.where(~IS_HELD_AS_BLOB)
 LEASED_HERE = select(_kept.c.lease_id).where(
     _kept.c.repository_id == bindparam("repository"), _kept.c.blob_id == bindparam("blob"), *IN_FORCE
 )
