@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ocistore.catalog import graph, manifests, repositories, tags
 from ocistore.catalog.about import reach
+from ocistore.catalog.contract import in_snapshot
 from ocistore.changes import MountBlob, MountManifest, SetTag
 from ocistore.errors import ManifestNotFoundError, RepositoryNotFoundError
 from ocistore.oci.digest import Digest
@@ -14,6 +15,7 @@ from ocistore.oci.reference import tag_or_digest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ocistore.catalog.connection import Connection
     from ocistore.catalog.contract import Reader
     from ocistore.changes import Change
     from ocistore.oci.descriptor import Descriptor
@@ -50,7 +52,8 @@ def promotion(
         RepositoryNotFoundError, ManifestNotFoundError: there is none.
     """
     wanted = tag_or_digest(reference, argument="reference")
-    with catalog.snapshot() as connection:
+
+    def promoting(connection: Connection) -> Promotion:
         source_id = repositories.find(connection, source)
         if source_id is None:
             raise RepositoryNotFoundError(source)
@@ -68,14 +71,18 @@ def promotion(
         # What is a manifest there may be a layer too, and then has to be here as that.
         both = {digest for digest, child in manifests.children(connection, source_id, held).items() if child.blob_here}
         said = tags.targets(connection, source_id, [*tagged, *({wanted} if stored.digest != wanted else ())])
-    changes: list[Change] = [
-        MountBlob(destination, Digest.parse(node.digest), source)
-        for node in nodes
-        if node.here and (node.media_type is None or node.digest in both)
-    ]
-    changes += [MountManifest(destination, Digest.parse(digest), source) for digest in held]
-    digest = Digest.parse(stored.digest)
-    besides = said[wanted].entry if wanted in said else None
-    changes += [SetTag(destination, name, digest, entry=besides) for name in names]
-    changes += [SetTag(destination, tag, Digest.parse(about), entry=said[tag].entry) for tag, about in tagged.items()]
-    return Promotion(stored.descriptor, changes)
+        changes: list[Change] = [
+            MountBlob(destination, Digest.parse(node.digest), source)
+            for node in nodes
+            if node.here and (node.media_type is None or node.digest in both)
+        ]
+        changes += [MountManifest(destination, Digest.parse(digest), source) for digest in held]
+        digest = Digest.parse(stored.digest)
+        besides = said[wanted].entry if wanted in said else None
+        changes += [SetTag(destination, name, digest, entry=besides) for name in names]
+        changes += [
+            SetTag(destination, tag, Digest.parse(about), entry=said[tag].entry) for tag, about in tagged.items()
+        ]
+        return Promotion(stored.descriptor, changes)
+
+    return in_snapshot(catalog, promoting)

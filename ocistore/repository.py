@@ -12,6 +12,7 @@ from ocistore.argumenttypes import checks_types
 from ocistore.blobs.ingest import digest_of_source
 from ocistore.blobs.sources import counted, length_of, rewound
 from ocistore.catalog import blobs, manifests, repositories, tags
+from ocistore.catalog.contract import in_snapshot
 from ocistore.changes import (
     ANY,
     AnyValue,
@@ -824,11 +825,12 @@ class Repository(RepositoryWriter):
         """
         wanted = digest_of(digest, argument="digest")
         repository_id = self._id()
-        with self._core.catalog.snapshot() as connection:
+
+        def found(connection: Connection) -> list[str]:
             manifest_id = manifests.key(connection, repository_id, wanted)
-            if manifest_id is None:
-                return []
-            return sorted(tags.of_manifest(connection, repository_id, manifest_id))
+            return [] if manifest_id is None else sorted(tags.of_manifest(connection, repository_id, manifest_id))
+
+        return in_snapshot(self._core.catalog, found)
 
     def history(self, tag: str | None = None, *, limit: int | None = None) -> Iterator[TagEvent]:
         """Yield the changes of the tags of this repository, or of one of them, newest first.

@@ -10,6 +10,7 @@ from ocistore import logs
 from ocistore.arguments import GRACE, KEEP_UNTAGGED
 from ocistore.argumenttypes import checks_types
 from ocistore.catalog import holds, repositories
+from ocistore.catalog.contract import in_snapshot
 from ocistore.catalog.usage import counts
 from ocistore.changes import DeleteRepository
 from ocistore.errors import RepositoryNotFoundError
@@ -259,8 +260,10 @@ class Store:
         check_text(after, kind="repository")
 
         def page(last: str, count: int) -> list[tuple[str, str]]:
-            with self._core.catalog.snapshot() as connection:
-                names = repositories.holders(connection, wanted, after=last, limit=count)
+            names = in_snapshot(
+                self._core.catalog,
+                lambda connection: repositories.holders(connection, wanted, after=last, limit=count),
+            )
             return [(name, name) for name in names]
 
         return pages(page, after, limit)

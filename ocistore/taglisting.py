@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from ocistore.arguments import check_choice
 from ocistore.catalog import graph, tags
+from ocistore.catalog.contract import in_snapshot
 from ocistore.clock import instant
 from ocistore.oci.digest import Digest
 from ocistore.oci.jsonvalue import JSONValue
@@ -69,10 +70,15 @@ def tag_infos(
         start = (0, check_text(after, kind="tag"))
 
     def page(last: tuple[int, str], count: int) -> list[tuple[tuple[int, str], TagInfo]]:
-        with core.catalog.snapshot() if total_size else core.catalog.read() as connection:
+        def found(connection: Connection) -> list[tuple[tuple[int, str], TagInfo]]:
             rows = tags.listing(connection, repository_id, repository, order, prefix=prefix, after=last, limit=count)
             sizes = _total_sizes(connection, repository_id, rows) if total_size else {}
-        return [((row.updated, row.name), _info(row, sizes)) for row in rows]
+            return [((row.updated, row.name), _info(row, sizes)) for row in rows]
+
+        if total_size:
+            return in_snapshot(core.catalog, found)
+        with core.catalog.read() as connection:
+            return found(connection)
 
     return pages(page, start, limit)
 

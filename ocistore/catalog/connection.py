@@ -33,6 +33,10 @@ DIALECT: Final = "sqlite"
 _NONE: Final[dict[str, Any]] = {}
 
 
+class DisturbedError(StoreBusyError):
+    """The state that a snapshot read from was lost meanwhile; nothing was read. Another snapshot may be taken."""
+
+
 class Result:
     """What a statement gave: all its rows, as tuples. Nothing stays open that would hold on to a state of the store."""
 
@@ -160,7 +164,7 @@ class Connection:
         """Return what ``read`` does; call it again where its locks may have been dropped meanwhile (see ``walindex``).
 
         Raises:
-            StoreBusyError: it was disturbed in a snapshot, which cannot be taken again here, or over and over.
+            DisturbedError: it was disturbed in a snapshot, which cannot be taken again here, or over and over.
         """
         watch = self.watch
         if watch is None:
@@ -176,7 +180,7 @@ class Connection:
             else:
                 if is_undisturbed(before, watch(), known=snapshot):
                     return result
-        raise StoreBusyError("the catalog", waited=0.0, reason=_DISTURBED)
+        raise DisturbedError("the catalog", waited=0.0, reason=_DISTURBED)
 
     def _failed(self, error: sqlite3.Error) -> BaseException:
         if self.writing and not self.driver.in_transaction:

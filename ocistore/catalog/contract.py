@@ -11,8 +11,9 @@ What only a catalog that is one file can do (copying it, settling its WAL, notin
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
+from ocistore.catalog.connection import DisturbedError
 from ocistore.catalog.lock import rest
 from ocistore.errors import StorageError
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
     from ocistore.catalog.connection import Connection
     from ocistore.catalog.epoch import Mark
+
+_Found = TypeVar("_Found")
+
+_SNAPSHOTS: Final = 10
+"""How many are taken for one read, each of which lasts milliseconds: something that drops the locks of this process
+must have come between, beside others who commit, each time."""
 
 
 class Reader(Protocol):
@@ -44,6 +51,21 @@ class Reader(Protocol):
         Be short: the database keeps what others replace meanwhile. Raises as :meth:`read`.
         """
         ...
+
+
+def in_snapshot(catalog: Reader, read: Callable[[Connection], _Found]) -> _Found:
+    """Return what ``read`` finds in one state of the catalog.
+
+    Where that state was lost, it is called again with another one: it changes nothing, and keeps nothing.
+    """
+    for _ in range(_SNAPSHOTS - 1):
+        try:
+            with catalog.snapshot() as connection:
+                return read(connection)
+        except DisturbedError:
+            continue
+    with catalog.snapshot() as connection:
+        return read(connection)
 
 
 class Writer(Reader, Protocol):

@@ -17,6 +17,7 @@ from ocistore.blobs.adoption import adopt
 from ocistore.blobs.pool import name_of
 from ocistore.blobs.sharing import TransferMode
 from ocistore.catalog import manifests, repositories
+from ocistore.catalog.contract import in_snapshot
 from ocistore.catalog.lock import rest
 from ocistore.changes import SetTag
 from ocistore.commit import ATTEMPTS
@@ -156,8 +157,12 @@ class _Keeping:
     def choose(self, references: Iterable[str] | None, *, referrers: bool, platforms: Sequence[str]) -> Selection:
         """Return what is to be copied, and is kept from now on."""
         for _ in range(ATTEMPTS):
-            with self.source.catalog.snapshot() as connection:
-                selection = choose(connection, self.source.pool, references, referrers=referrers, platforms=platforms)
+            selection = in_snapshot(
+                self.source.catalog,
+                lambda connection: choose(
+                    connection, self.source.pool, references, referrers=referrers, platforms=platforms
+                ),
+            )
             if self.lease is None or all(self._keep(self.lease, group) for group in selection.groups):
                 return selection
         raise StoreBusyError(

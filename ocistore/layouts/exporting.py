@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ocistore.blobs.paths import is_store
+from ocistore.catalog.contract import in_snapshot
 from ocistore.core import check_if_moved
 from ocistore.errors import ArchiveInvalidError, LayoutInvalidError, ManifestInvalidError, StorageError
 from ocistore.files.making import TEMPORARY, make_directories
@@ -153,8 +154,9 @@ def export(
         refuse_planted(to.path)
         _refuse_store(core, to.path)
     with check_if_collected(core):
-        with core.catalog.snapshot() as connection:
-            selection = choose(
+        selection = in_snapshot(
+            core.catalog,
+            lambda connection: choose(
                 connection,
                 core.pool,
                 references,
@@ -162,7 +164,8 @@ def export(
                 referrers_lists=referrers_lists,
                 images_only=images_only,
                 platforms=platforms,
-            )
+            ),
+        )
         blobs = {node.digest: node.size for node in selection.nodes.values() if node.here and node.media_type is None}
         plan = _Plan(to, selection, held(bases, blobs), mode, dry_run, kinds(core.pool, selection))
         if to.format == "dir":
@@ -213,8 +216,7 @@ def export_in_place(core: Core) -> ExportReport:
         raise LayoutInvalidError(core.root, problems=("the blobs of the store are not files in its directory",))
     with _locked_directory(core.root, permissions=core.paths.permissions) as layout:
         # Under the lock, so that of two exports at once the later state is written last.
-        with core.catalog.snapshot() as connection:
-            selection = choose(connection, core.pool, None)
+        selection = in_snapshot(core.catalog, lambda connection: choose(connection, core.pool, None))
         absent_kinds = kinds(core.pool, selection)
         with Translating(str(core.root), root=core.root):
             layout.clear_leftovers()

@@ -11,6 +11,7 @@ from ocistore.catalog import blobs as blob_rows
 from ocistore.catalog import manifests as manifest_rows
 from ocistore.catalog import repositories
 from ocistore.catalog import tags as tag_rows
+from ocistore.catalog.contract import in_snapshot
 from ocistore.changes import LinkBlob, PutBlob, PutManifest
 from ocistore.oci.jsonvalue import JSONValue
 from ocistore.oci.manifest import HELD_PARSED
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from ocistore.blobs.pool import StagedBlob
+    from ocistore.catalog.connection import Connection
     from ocistore.changes import Change, Missing, SetTag
     from ocistore.core import Core
     from ocistore.oci.descriptor import Descriptor
@@ -64,8 +66,9 @@ def moved(core: Core, tags: Collection[SetTag]) -> tuple[str, ...]:
     wanted: dict[str, dict[str, Digest]] = {}
     for tag in tags:
         wanted.setdefault(tag.repository, {})[tag.name] = tag.digest
-    found = []
-    with core.catalog.snapshot() as connection:
+
+    def changing(connection: Connection) -> list[str]:
+        found = []
         for repository, new in wanted.items():
             here = repositories.find(connection, repository)
             if here is not None:
@@ -73,13 +76,16 @@ def moved(core: Core, tags: Collection[SetTag]) -> tuple[str, ...]:
                 while some := list(islice(names, _LOOKED_UP_AT_ONCE)):
                     old = tag_rows.targets(connection, here, some)
                     found += [f"{repository}:{name}" for name, target in old.items() if target.digest != new[name]]
-    return tuple(sorted(found))
+        return found
+
+    return tuple(sorted(in_snapshot(core.catalog, changing)))
 
 
 def still_absent(core: Core, absent: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return the absent children, by repository, that it does not hold either; by digest."""
-    found: dict[str, str] = {}
-    with core.catalog.snapshot() as connection:
+
+    def lacking(connection: Connection) -> dict[str, str]:
+        found: dict[str, str] = {}
         for repository, kinds in absent.items():
             here = repositories.find(connection, repository)
             known = {} if here is None else manifest_rows.children(connection, here, kinds)
@@ -87,7 +93,9 @@ def still_absent(core: Core, absent: Mapping[str, Mapping[str, str]]) -> dict[st
                 child = known.get(digest)
                 if child is None or not (child.manifest_here or child.blob_here):
                     found.setdefault(digest, kind)
-    return dict(sorted(found.items()))
+        return found
+
+    return dict(sorted(in_snapshot(core.catalog, lacking).items()))
 
 
 def stage_manifests(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.catalog import check, holds
 from ocistore.catalog.check import Said
+from ocistore.catalog.contract import in_snapshot
 from ocistore.catalog.manifests import as_json
 from ocistore.commit import platform_in
 from ocistore.errors import CorruptError, DigestMismatchError, ManifestInvalidError, StorageError
@@ -61,8 +62,7 @@ class Comparison:
             for edge in manifest.edges()
         ]
         subject = None if manifest.subject is None else str(manifest.subject.digest)
-        with self._catalog.snapshot() as connection:
-            rows = check.described(connection, candidate.id)
+        rows = in_snapshot(self._catalog, lambda connection: check.described(connection, candidate.id))
         if rows is None:
             return
         for what, says, is_noted in (
@@ -112,9 +112,9 @@ class Comparison:
 
     def compare_rows(self) -> None:
         """Compare rows with each other."""
-        with self._catalog.snapshot() as connection:
-            found = [*check.problems(connection), *check.inconsistencies(connection)]
-        for problem in found:
+        for problem in in_snapshot(
+            self._catalog, lambda connection: [*check.problems(connection), *check.inconsistencies(connection)]
+        ):
             self._wrong_rows(problem)
 
     def _wrong_rows(self, problem: str) -> None:

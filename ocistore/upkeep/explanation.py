@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ocistore.arguments import GRACE, KEEP_UNTAGGED, check_duration
 from ocistore.catalog import leases, relations, repositories
+from ocistore.catalog.contract import in_snapshot
 from ocistore.clock import instant
 from ocistore.errors import BlobNotFoundError, RepositoryNotFoundError
 from ocistore.oci.descriptor import Descriptor, digest_of
@@ -75,9 +76,12 @@ def explain(
         reference = Reference.parse(reference_or_digest)
         repository = reference.repository
         wanted = reference.digest or Repository(core, repository).resolve(reference.target).digest
-    with core.catalog.snapshot() as connection:
+
+    def explained(connection: Connection) -> Explanation:
         explainer = _Explainer(connection, wanted, grace, keep_untagged, now=core.catalog.now())
         return Explanation(wanted, tuple(explainer.explain(repository)))
+
+    return in_snapshot(core.catalog, explained)
 
 
 class _Explainer:

@@ -44,6 +44,7 @@ from ocistore.catalog import (
     repositories,
     uploads,
 )
+from ocistore.catalog.contract import in_snapshot
 from ocistore.commit import on_a_full_disk
 from ocistore.core import check_if_moved
 from ocistore.errors import (
@@ -177,7 +178,8 @@ class _Run:
         """Report what a real run would take."""
         file = self._catalog.file
         seen = None if file is None else file.noted_epoch()  # first: a note is never ahead of its catalog
-        with self._catalog.snapshot() as connection:
+
+        def looked(connection: Connection) -> tuple[Forecast, tuple[GCCandidate, ...], set[str], int, list[str]]:
             expected = forecast(connection, now=self._now, untagged_before=self._untagged_before, before=self._before)
             decided = {blob.id: blob for blob in condemned(connection)}
             expected.blobs.update(decided)
@@ -186,8 +188,11 @@ class _Run:
             over = len(leases.expired(connection, now=self._now, limit=-1))
             put_back = None if seen is None else epoch.contradiction(epoch.find(connection), seen)
             held = holds.in_force(connection, now=self._catalog.now(), without=abandoned(self._core, connection))
-        # A real run would find that with its first write, and place a hold.
-        refused = list(dict.fromkeys([*held, *([] if put_back is None else [put_back])]))
+            refused = list(dict.fromkeys([*held, *([] if put_back is None else [put_back])]))
+            return expected, listed, ended, over, refused
+
+        # What is refused a real run would find with its first write, and place a hold.
+        expected, listed, ended, over, refused = in_snapshot(self._catalog, looked)
         if not force:
             reason = too_much(self._core, now=self._now, untagged_before=self._untagged_before, before=self._before)
             refused += () if reason is None else (reason,)

@@ -10,6 +10,7 @@ from processes import python
 from ocistore import Store, StoreBusyError
 from ocistore.catalog import connection as connections
 from ocistore.catalog import walindex
+from ocistore.catalog.contract import in_snapshot
 from ocistore.catalog.written import Statement
 
 TOTAL = Statement("total", {"sqlite": "SELECT sum(value) FROM many"})
@@ -87,6 +88,21 @@ def test_a_snapshot_that_is_torn_is_refused(root, elsewhere):
             disturbed_total(connection, elsewhere)
         with store._core.catalog.snapshot() as connection:
             assert connection.execute(TOTAL).scalar() == 2 * PAGES
+
+
+def test_what_reads_in_a_snapshot_that_is_torn_reads_in_another_one(root, elsewhere):
+    with Store.open(root) as store:
+        totals = []
+
+        def read(connection):
+            totals.append(connection.execute(TOTAL).scalar())
+            return totals[-1], disturbed_total(connection, elsewhere)
+
+        assert in_snapshot(store._core.catalog, read) == (2 * PAGES, 2 * PAGES)
+        assert totals == [0, 2 * PAGES]
+        elsewhere.left = 1000
+        with pytest.raises(StoreBusyError, match="its locks were dropped"):
+            in_snapshot(store._core.catalog, read)
 
 
 def test_without_looking_at_the_shared_memory_a_read_is_torn(root, elsewhere, monkeypatch):
